@@ -1,0 +1,68 @@
+"""What archsim says when the input is wrong.
+
+Every error a user can cause is an :class:`ArchsimError`; the command line prints it without a traceback
+and leaves with :attr:`ArchsimError.exit_code`. Anything else that escapes is a defect of archsim.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class ArchsimError(Exception):
+    """Root of all errors that name something the user can mend."""
+
+    exit_code = 2
+
+
+class RunFailed(ArchsimError):
+    """A run or a validation was well posed and did not reach its end or its target."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in one place.
+
+    Attributes
+    ----------
+    message: what is wrong and what was expected.
+    file: the file, or the command-line option, that holds it.
+    line, column: 1-based place in the file, 0 when the input has no lines.
+    path: the key's path, such as ``chip.memories.hbm.capacity``.
+    """
+
+    message: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        place = self.file
+        if self.line:
+            place += f":{self.line}:{self.column}"
+        return ": ".join(part for part in (place, self.path, self.message) if part)
+
+
+class InputError(ArchsimError):
+    """One or more problems of an input; all of a file are reported in one pass."""
+
+    def __init__(self, problems: Sequence[Problem] | str) -> None:
+        self.problems = (Problem(problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names lie nearest to ``name``, or list them when none does."""
+    names = sorted(str(k) for k in known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    if not names:
+        return "none is known"
+    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return f"known: {shown}"

@@ -1,0 +1,1 @@
+"""What every model of a part stands on: components, actions, the ledger, technology tables."""

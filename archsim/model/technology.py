@@ -1,0 +1,111 @@
+"""Energy per action and area per part of a process node, each with its source.
+
+A table is a YAML file of ``configs/technology/``::
+
+    name: n7
+    node_nm: 7
+    entries:
+      mac_int8: {energy: 0.077 pJ, area: 120 um2, source: "...", confidence: high}
+
+``confidence`` is high (read in the source), medium (secondary source) or low (recalled or scaled); a figure
+nobody published is ``assumed`` and its source gives the reason.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from archsim.errors import ArchsimError, nearest
+from archsim.spec import Spec
+from archsim.units import Joules, JoulesPerBit, SquareMillimetres, Watts
+
+
+class MissingEntry(ArchsimError):
+    """A technology table has no such entry, or the entry lacks the figure asked for."""
+
+
+class Entry(Spec):
+    """One line of a technology table."""
+
+    energy: Joules | None = None
+    """energy of one action"""
+    energy_per_bit: JoulesPerBit | None = None
+    """energy per bit moved or accessed"""
+    area: SquareMillimetres | None = None
+    """area of one part"""
+    leakage: Watts | None = None
+    """static power of one part"""
+    value: float | None = None
+    """a plain factor (a ratio, an overhead)"""
+    source: str
+    """paper, table or data sheet"""
+    confidence: Literal["high", "medium", "low", "assumed"]
+    """how far to trust the figure"""
+
+
+class TechnologySpec(Spec):
+    """A technology table."""
+
+    name: str
+    node_nm: float
+    entries: dict[str, Entry]
+
+
+@dataclass(frozen=True)
+class Technology:
+    """A technology table and the questions models ask of it. A missing figure is an error, never zero."""
+
+    spec: TechnologySpec
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def node_nm(self) -> float:
+        return self.spec.node_nm
+
+    def entry(self, name: str) -> Entry:
+        """The entry of that name, or :class:`MissingEntry` with the nearest name."""
+        try:
+            return self.spec.entries[name]
+        except KeyError:
+            raise MissingEntry(f"technology '{self.name}' has no entry '{name}': "
+                               f"{nearest(name, self.spec.entries)}") from None
+
+    def _figure(self, name: str, quantity: str) -> float:
+        figure = getattr(self.entry(name), quantity)
+        if figure is None:
+            raise MissingEntry(f"entry '{name}' of technology '{self.name}' gives no {quantity}")
+        return float(figure)
+
+    def energy_j(self, name: str) -> float:
+        """Joules of one action."""
+        return self._figure(name, "energy")
+
+    def energy_per_bit_j(self, name: str) -> float:
+        """Joules per bit."""
+        return self._figure(name, "energy_per_bit")
+
+    def area_mm2(self, name: str) -> float:
+        """mm² of one part."""
+        return self._figure(name, "area")
+
+    def leakage_w(self, name: str) -> float:
+        """Watts of one part."""
+        return self._figure(name, "leakage")
+
+    def value(self, name: str) -> float:
+        """A plain factor."""
+        return self._figure(name, "value")
+
+
+@functools.cache
+def load_technology(path: Path) -> Technology:
+    """Read and check a technology table."""
+    from archsim.config import load_spec
+
+    return Technology(load_spec(path, TechnologySpec))

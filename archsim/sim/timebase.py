@@ -1,0 +1,102 @@
+"""Simulated time: an int, in which every clock edge of the machine is exact.
+
+Time counts *ticks*. A tick is 1/k picosecond, k the smallest int for which one period of every clock of the
+machine is a whole number of ticks: for 1 GHz or 1.25 GHz k is 1 and a tick is a picosecond; for 1.05 GHz k
+is 21. So n cycles are exactly ``n * ticks_per_cycle``, sums of cycles never round, nothing drifts, and two
+equal pieces of work take equal time wherever they start, which is what lets equal layers be simulated once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from fractions import Fraction
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.workloads.op import Dim
+
+_PS_PER_S = 10**12
+_INT64_SAFE = 2**62
+
+
+def _ceil_scaled(count: Dim, ratio: Fraction) -> Dim:
+    """``ceil(count * ratio)``, exact, for an int or an int64 array (shape kept)."""
+    a, b = ratio.numerator, ratio.denominator
+    if isinstance(count, np.ndarray):
+        if count.size and int(count.max()) * a + b >= _INT64_SAFE:
+            exact = np.array([-(-int(c) * a // b) for c in count.ravel()], dtype=object)
+            if int(exact.max()) >= 2**63:
+                raise InputError("this run lasts longer than simulated time can count (about a hundred days)")
+            return exact.astype(np.int64).reshape(count.shape)
+        return -(-count * a // b)
+    return -(-int(count) * a // b)
+
+
+class Timebase:
+    """Converts cycles, picoseconds and transfers to ticks, and ticks back.
+
+    Parameters
+    ----------
+    clocks_hz: all clock frequencies of the machine, Hz, ints.
+
+    Attributes
+    ----------
+    ticks_per_s: int, a multiple of 10**12 and of every clock.
+    """
+
+    def __init__(self, clocks_hz: Iterable[int] = ()) -> None:
+        self.ticks_per_s = math.lcm(_PS_PER_S, *(int(f) for f in clocks_hz))
+        self._per_byte: dict[int, Fraction] = {}
+
+    def cycles(self, n: Dim, clock_hz: int) -> Dim:
+        """Ticks of ``n`` cycles of a clock of this timebase; exact."""
+        period, rest = divmod(self.ticks_per_s, clock_hz)
+        if rest:
+            raise ValueError(f"{clock_hz} Hz is no clock of this timebase")
+        return n * period
+
+    def ps(self, n: Dim) -> Dim:
+        """Ticks of ``n`` picoseconds; exact."""
+        return n * (self.ticks_per_s // _PS_PER_S)
+
+    def transfer(self, n_bytes: Dim, bytes_per_s: int) -> Dim:
+        """Ticks to move ``n_bytes`` at ``bytes_per_s``, rounded up once."""
+        ratio = self._per_byte.get(bytes_per_s)
+        if ratio is None:
+            ratio = self._per_byte[bytes_per_s] = Fraction(self.ticks_per_s, bytes_per_s)
+        return _ceil_scaled(n_bytes, ratio)
+
+    def seconds(self, ticks: int) -> float:
+        """``ticks`` in seconds, correctly rounded."""
+        return ticks / self.ticks_per_s
+
+    def to_ps(self, ticks: int) -> float:
+        """``ticks`` in picoseconds (whole unless a clock period is not)."""
+        return ticks * _PS_PER_S / self.ticks_per_s
+
+    def to_cycles(self, ticks: int, clock_hz: int) -> int:
+        """Cycles of a clock that have begun within ``ticks``: the ceiling."""
+        return -(-ticks * clock_hz // self.ticks_per_s)
+
+
+class ClockDomain:
+    """A clock of the machine: absolute edges, for parts that are simulated cycle by cycle.
+
+    Edge n stands at ``ceil(n * 10**12 / hz)`` ps, from the absolute count, so edges never drift.
+    """
+
+    def __init__(self, hz: int) -> None:
+        self.hz = hz
+
+    def edge_ps(self, n: int) -> int:
+        """Time of edge ``n`` in ps."""
+        return -(-n * _PS_PER_S // self.hz)
+
+    def cycle_at(self, time_ps: int) -> int:
+        """Number of the first edge at or after ``time_ps``."""
+        n = time_ps * self.hz // _PS_PER_S
+        while self.edge_ps(n) < time_ps:
+            n += 1
+        return n

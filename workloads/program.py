@@ -1,0 +1,68 @@
+"""A workload made ready for a machine: segments of blocks of ops, repetition kept as repetition.
+
+A *program* is what one rank executes; ``ranks`` equal ranks execute it in step. A *segment* is a phase
+(prefill, decode) of ``steps`` steps; a *block* is a list of ops that is repeated (the layers of a model).
+Steps begin when the step before has ended: the next token is not known earlier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from archsim.errors import InputError
+from archsim.workloads.op import Op, Role
+
+
+@dataclass(frozen=True)
+class Block:
+    """``repeat`` consecutive copies of the same ops, named ``name.0``, ``name.1``, ... when repeated."""
+
+    name: str
+    ops: tuple[Op, ...]
+    repeat: int = 1
+    first: int = 0    # number of the first copy: dense layers 0-2, then experts 3-60
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for op in self.ops:
+            if op.name in seen:
+                raise InputError(f"two ops of block '{self.name}' are called '{op.name}'")
+            for name in op.after or ():
+                if name not in seen:
+                    raise InputError(f"op '{op.name}' of block '{self.name}' waits for '{name}', which is not before it")
+            seen.add(op.name)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A phase: ``steps`` steps of the same blocks, sizes that grow from step to step held as arrays [steps].
+
+    Attributes
+    ----------
+    tokens: tokens that one step of this rank group produces or consumes, for rates per token.
+    """
+
+    name: str
+    blocks: tuple[Block, ...]
+    steps: int = 1
+    tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that one rank does.
+
+    Attributes
+    ----------
+    ranks: equal ranks that run this program in step, each on a chip of its own.
+    resident_bytes: bytes of each role that live in memory throughout (weights; KV cache at its largest).
+    activation_bytes: largest live set of activations.
+    notes: choices the builder made that the user should know of.
+    """
+
+    name: str
+    segments: tuple[Segment, ...]
+    ranks: int = 1
+    resident_bytes: dict[Role, int] = field(default_factory=dict)
+    activation_bytes: int = 0
+    notes: tuple[str, ...] = ()
