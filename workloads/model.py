@@ -1,0 +1,299 @@
+"""A transformer as its shape: widths, heads, experts; and what that shape weighs.
+
+The fields say what a Hugging Face ``config.json`` says, in one vocabulary for all families. A mapping that
+*is* such a ``config.json`` is understood as well (:mod:`archsim.workloads.huggingface`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from archsim.errors import InputError
+from archsim.spec import Count, Spec
+from archsim.workloads.huggingface import from_config_json, is_config_json
+
+Whole = Annotated[int, Field(ge=0, le=2**40, strict=True)]
+"""A number of things, possibly none."""
+
+
+class MixtureSpec(Spec):
+    """Mixture of experts in place of the MLP of a layer."""
+
+    experts: Count
+    """routed experts of a layer"""
+    experts_per_token: Count
+    """routed experts that a token visits"""
+    expert_intermediate: Count
+    """inner width of a routed expert"""
+    shared_experts: Whole = 0
+    """experts that every token visits; they are computed as one MLP"""
+    shared_intermediate: Whole = 0
+    """inner width of all shared experts together; shared_experts x expert_intermediate when absent"""
+    shared_gate: bool = False
+    """the shared experts' output is scaled by a sigmoid of one learned column (Qwen)"""
+    first_dense_layers: Whole = 0
+    """layers at the bottom that have the plain MLP instead"""
+    router_bias: bool = False
+    """one correction per expert is added to the router's scores (DeepSeek-V3)"""
+    normalise_weights: bool = True
+    """the weights of a token's experts are scaled to sum to one"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "shared_intermediate" not in data:
+            shared, width = data.get("shared_experts", 0), data.get("expert_intermediate", 0)
+            if isinstance(shared, int) and isinstance(width, int):
+                return data | {"shared_intermediate": shared * width}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> MixtureSpec:
+        if self.experts_per_token > self.experts:
+            raise ValueError(f"a token cannot visit {self.experts_per_token} of {self.experts} experts")
+        if (self.shared_experts == 0) != (self.shared_intermediate == 0):
+            raise ValueError("shared_experts and shared_intermediate are either both zero or both more")
+        return self
+
+
+class LatentAttentionSpec(Spec):
+    """Multi-head latent attention (DeepSeek-V2): keys and values of a token are one compressed vector."""
+
+    q_lora_rank: Count | None = None
+    """width of the compressed query; None when queries are projected directly"""
+    kv_lora_rank: Count
+    """width of the compressed key and value"""
+    qk_nope_head_dim: Count
+    """width of the part of a query and key head without position"""
+    qk_rope_head_dim: Count
+    """width of the rotary part, shared by all heads"""
+    v_head_dim: Count
+    """width of a value head"""
+
+    @property
+    def qk_head_dim(self) -> int:
+        """Width of a whole query or key head."""
+        return self.qk_nope_head_dim + self.qk_rope_head_dim
+
+    @property
+    def cached(self) -> int:
+        """Elements that the KV cache holds per token and layer."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
+
+class EncoderSpec(Spec):
+    """What an encoder (BERT) has and a decoder has not; its attention is not causal, it has no LM head."""
+
+    token_types: Whole = 2
+    """rows of the segment embedding"""
+    pooler: bool = True
+    """a dense layer with tanh on the first token"""
+
+
+class ModelSpec(Spec):
+    """The shape of a transformer."""
+
+    name: str
+    """what the model is called"""
+    hidden: Count
+    """width of the residual stream"""
+    layers: Count
+    """transformer layers"""
+    heads: Count
+    """query heads of a layer"""
+    kv_heads: Count
+    """key and value heads of a layer; as many as query heads when absent"""
+    head_dim: Count
+    """width of a head; hidden / heads when absent"""
+    intermediate: Count
+    """inner width of the MLP (of the dense layers of a mixture of experts)"""
+    vocab: Count
+    """tokens of the vocabulary"""
+    max_positions: Count
+    """longest sequence the model was made for"""
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    """rmsnorm has a gain per element, layernorm a gain and a bias"""
+    norm_position: Literal["pre", "post", "sandwich"] = "pre"
+    """before attention and MLP, after the residual sum (BERT, OPT-350m), or before and after (Gemma 2)"""
+    final_norm: bool = True
+    """a norm after the last layer"""
+    embedding_norm: bool = False
+    """a norm right after the embedding (BERT)"""
+    qk_norm: Literal["none", "head", "full"] = "none"
+    """rmsnorm of queries and keys: one gain for every head (Qwen 3) or one per element (OLMoE)"""
+    mlp: Literal["gated", "plain"] = "gated"
+    """gated: down(act(gate(x)) * up(x)); plain: down(act(up(x)))"""
+    activation: Literal["silu", "gelu", "relu"] = "silu"
+    positions: Literal["rotary", "learned", "none"] = "rotary"
+    position_offset: Whole = 0
+    """rows of a learned position table beyond max_positions (OPT: 2)"""
+    tied_embeddings: bool = False
+    """the LM head is the embedding table"""
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    lm_head_bias: bool = False
+    window: Count | None = None
+    """positions a query looks back at most, its own included; None for all"""
+    window_layers: Literal["all", "alternate"] = "all"
+    """layers that have the window: all, or every other one, the first included (Gemma 2)"""
+    parallel_attention: bool = False
+    """attention and MLP read the same norm and their outputs are summed (PaLM, GPT-J)"""
+    embedding_width: Count | None = None
+    """width of the embedding table when it differs from hidden and is projected in and out (OPT-350m)"""
+    encoder: EncoderSpec | None = None
+    """present for an encoder"""
+    moe: MixtureSpec | None = None
+    """present for a mixture of experts"""
+    mla: LatentAttentionSpec | None = None
+    """present for latent attention; kv_heads and head_dim are then not used"""
+    mtp_layers: Whole = 0
+    """multi-token prediction layers published with the model (DeepSeek-V3); not part of its main count"""
+    source: str = ""
+    """where the shape is printed, and how sure it is"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if is_config_json(data):
+            try:
+                data = from_config_json(data)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        filled = dict(data)
+        if isinstance(heads := data.get("heads"), int) and heads > 0:
+            filled.setdefault("kv_heads", heads)
+            hidden = data.get("hidden")
+            if "head_dim" not in data and isinstance(hidden, int):
+                if hidden % heads:
+                    raise ValueError(f"hidden {hidden} is no multiple of {heads} heads: say head_dim")
+                filled["head_dim"] = hidden // heads
+        return filled
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelSpec:
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+        if self.moe is not None:
+            if self.moe.first_dense_layers > self.layers:
+                raise ValueError(f"first_dense_layers ({self.moe.first_dense_layers}) exceeds layers "
+                                 f"({self.layers})")
+            if self.mlp != "gated" or self.mlp_bias:
+                raise ValueError("a mixture of experts is made of gated MLPs without bias")
+            if self.parallel_attention or self.norm_position != "pre":
+                raise ValueError("a mixture of experts has its norms before attention and experts")
+        if self.mla is not None and (self.qkv_bias or self.out_bias or self.qk_norm != "none" or self.window):
+            raise ValueError("latent attention has no biases, no qk_norm and no window")
+        if self.parallel_attention and self.norm_position != "pre":
+            raise ValueError("parallel_attention needs norm_position: pre")
+        if self.mtp_layers and (self.moe is None or self.mla is None):
+            raise ValueError("mtp_layers are those of DeepSeek-V3: they need moe and mla")
+        if self.encoder is not None and self.positions == "rotary":
+            raise ValueError("an encoder has learned positions or none")
+        return self
+
+    @property
+    def dense_layers(self) -> int:
+        """Layers with a plain MLP."""
+        return self.layers if self.moe is None else self.moe.first_dense_layers
+
+    @property
+    def kv_elements(self) -> int:
+        """Elements that the KV cache holds per token and layer."""
+        return self.mla.cached if self.mla is not None else 2 * self.kv_heads * self.head_dim
+
+    @property
+    def mlp_matrices(self) -> int:
+        """Matrices [hidden, inner] of an MLP: gate, up, down or up, down."""
+        return 3 if self.mlp == "gated" else 2
+
+
+def _norm(model: ModelSpec) -> int:
+    return model.hidden * (2 if model.norm == "layernorm" else 1)
+
+
+def _attention(model: ModelSpec) -> int:
+    hidden, heads = model.hidden, model.heads
+    if (mla := model.mla) is not None:
+        q_width = heads * mla.qk_head_dim
+        query = hidden * q_width if mla.q_lora_rank is None else (
+            hidden * mla.q_lora_rank + mla.q_lora_rank + mla.q_lora_rank * q_width)     # down, norm, up
+        latent = hidden * mla.cached + mla.kv_lora_rank                                # down, norm
+        expand = mla.kv_lora_rank * heads * (mla.qk_nope_head_dim + mla.v_head_dim)
+        return query + latent + expand + heads * mla.v_head_dim * hidden
+    q_width, kv_width = heads * model.head_dim, model.kv_heads * model.head_dim
+    qkv = q_width + 2 * kv_width
+    total = hidden * qkv + q_width * hidden + model.qkv_bias * qkv + model.out_bias * hidden
+    if model.qk_norm == "head":
+        total += 2 * model.head_dim
+    elif model.qk_norm == "full":
+        total += q_width + kv_width
+    return total
+
+
+def _mlp(model: ModelSpec, inner: int) -> int:
+    bias = (model.mlp_matrices - 1) * inner + model.hidden
+    return model.mlp_matrices * model.hidden * inner + model.mlp_bias * bias
+
+
+def _layer_norms(model: ModelSpec) -> int:
+    count = 4 if model.norm_position == "sandwich" else 1 if model.parallel_attention else 2
+    return count * _norm(model)
+
+
+def _mixture(model: ModelSpec, moe: MixtureSpec) -> dict[str, int]:
+    """Router, routed and shared experts of one layer."""
+    return {
+        "router": model.hidden * moe.experts + moe.router_bias * moe.experts,
+        "experts": moe.experts * 3 * model.hidden * moe.expert_intermediate,
+        "shared_experts": 3 * model.hidden * moe.shared_intermediate + moe.shared_gate * model.hidden,
+    }
+
+
+def parameters(model: ModelSpec) -> dict[str, int]:
+    """Parameters of the model by part, and their ``total``; a tied LM head is counted once, in the embedding.
+
+    Multi-token prediction layers are not in it: see :func:`mtp_parameters`.
+    """
+    hidden, width = model.hidden, model.embedding_width or model.hidden
+    parts = {
+        "embedding": model.vocab * width,
+        "embedding_projections": 0 if model.embedding_width is None else 2 * width * hidden,
+        "positions": (model.max_positions + model.position_offset) * hidden * (model.positions == "learned"),
+        "token_types": 0 if model.encoder is None else model.encoder.token_types * hidden,
+        "attention": model.layers * _attention(model),
+        "mlp": model.dense_layers * _mlp(model, model.intermediate),
+        "norms": model.layers * _layer_norms(model)
+        + (model.final_norm + model.embedding_norm) * _norm(model),
+        "lm_head": 0 if model.encoder is not None else (
+            model.vocab * width * (not model.tied_embeddings) + model.vocab * model.lm_head_bias),
+        "pooler": hidden * hidden + hidden if model.encoder is not None and model.encoder.pooler else 0,
+    }
+    if model.moe is not None:
+        sparse = model.layers - model.dense_layers
+        parts |= {part: sparse * count for part, count in _mixture(model, model.moe).items()}
+    return parts | {"total": sum(parts.values())}
+
+
+def active_parameters(model: ModelSpec) -> int:
+    """Parameters that one token meets: all but the experts it does not visit."""
+    parts = parameters(model)
+    if model.moe is None:
+        return parts["total"]
+    moe = model.moe
+    return parts["total"] - parts["experts"] // moe.experts * (moe.experts - moe.experts_per_token)
+
+
+def mtp_parameters(model: ModelSpec) -> int:
+    """Parameters of the multi-token prediction layers; embedding and LM head are those of the main model.
+
+    Each is two norms and a projection of both, a layer of experts, and a norm.
+    """
+    if model.moe is None:
+        return 0
+    layer = _attention(model) + sum(_mixture(model, model.moe).values()) + _layer_norms(model)
+    return model.mtp_layers * (2 * model.hidden**2 + 3 * _norm(model) + layer)
