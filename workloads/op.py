@@ -19,6 +19,23 @@ import numpy.typing as npt
 Dim: TypeAlias = int | npt.NDArray[np.int64]
 
 
+def maximum(a: Dim, b: Dim) -> Dim:
+    """Elementwise maximum; of two ints an int."""
+    return np.maximum(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else max(a, b)
+
+
+def minimum(a: Dim, b: Dim) -> Dim:
+    """Elementwise minimum; of two ints an int."""
+    return np.minimum(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else min(a, b)
+
+
+def where(condition: bool | npt.NDArray[np.bool_], a: Dim, b: Dim) -> Dim:
+    """``a`` where the condition holds, else ``b``; an int when the condition is one truth."""
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, np.asarray(a, np.int64), np.asarray(b, np.int64))
+    return a if condition else b
+
+
 class DType(enum.StrEnum):
     """Number formats; the value is the name used in configs and in action names."""
 
@@ -34,11 +51,14 @@ class DType(enum.StrEnum):
     @property
     def bits(self) -> int:
         """Bits of storage per element (TF32 is stored in 32)."""
-        return {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "int16": 16, "fp8": 8, "int8": 8, "int4": 4}[self.value]
+        return _BITS[self.value]
 
     def bytes(self, elements: Dim) -> Dim:
         """Bytes of ``elements`` packed elements, rounded up."""
         return -(-elements * self.bits // 8)
+
+
+_BITS = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "int16": 16, "fp8": 8, "int8": 8, "int4": 4}
 
 
 class Role(enum.StrEnum):
@@ -163,7 +183,8 @@ class GroupedMatMul(Op):
         return self.right_dtype.bytes(self.active() * self.k * self.n)
 
     def reads(self) -> dict[Role, Dim]:
-        return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}
+        return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k),
+                Role.WEIGHT: self.right_bytes()}
 
     def writes(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.out_dtype.bytes(sum(self.rows) * self.n)}
@@ -179,7 +200,8 @@ class Attention(Op):
     head_dim: width of a query and key head; v_head_dim: width of a value head.
     causal: a query sees the keys up to its own position (the queries are the last q_len positions).
     kv_shared: the value is a part of the stored key (latent attention), so it is stored and read once.
-    window: keys further back than this are not seen; None sees all.
+    window: keys a query sees at most, its own included; None sees all.
+    kv_role: where keys and values live; ACTIVATION when they were just computed and are not the cache itself.
     """
 
     batch: int
@@ -194,14 +216,14 @@ class Attention(Op):
     window: int | None = None
     dtype: DType = DType.BF16
     kv_dtype: DType = DType.BF16
+    kv_role: Role = Role.KV
     kind: ClassVar[str] = "attention"
 
     def kv_span(self) -> Dim:
         """Keys that any query of this op can see."""
         if self.window is None:
             return self.kv_len
-        return np.minimum(self.kv_len, self.window + self.q_len - 1) if isinstance(self.kv_len, np.ndarray) else min(
-            self.kv_len, self.window + self.q_len - 1)
+        return minimum(self.kv_len, self.window + self.q_len - 1)
 
     def pairs(self) -> Dim:
         """Query-key pairs of one head of one sequence that are computed; exact for causal masks."""
@@ -211,10 +233,9 @@ class Attention(Op):
         first = kv - q + 1                      # keys seen by the first query
         if self.window is None:
             return q * first + q * (q - 1) // 2
-        if isinstance(kv, np.ndarray):
-            seen = np.minimum(first[:, None] + np.arange(q)[None, :], self.window)
-            return seen.sum(axis=1)
-        return sum(min(first + i, self.window) for i in range(q))
+        short = minimum(maximum(self.window - first + 1, 0), q)     # queries that see less than a window
+        missing: Dim = short * (2 * (self.window - first) - short + 1)
+        return q * self.window - missing // 2
 
     def macs(self) -> Dim:
         """Multiply-accumulates of both products."""
@@ -233,8 +254,10 @@ class Attention(Op):
         return self.kv_dtype.bytes(self.batch * self.kv_heads * self.kv_span() * width)
 
     def reads(self) -> dict[Role, Dim]:
-        return {Role.ACTIVATION: self.dtype.bytes(self.batch * self.heads * self.q_len * self.head_dim),
-                Role.KV: self.kv_bytes()}
+        query = self.dtype.bytes(self.batch * self.heads * self.q_len * self.head_dim)
+        if self.kv_role is Role.ACTIVATION:
+            return {Role.ACTIVATION: query + self.kv_bytes()}
+        return {Role.ACTIVATION: query, self.kv_role: self.kv_bytes()}
 
     def writes(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.dtype.bytes(self.batch * self.heads * self.q_len * self.v_head_dim)}
@@ -246,7 +269,8 @@ class Vector(Op):
 
     Attributes
     ----------
-    function: softmax, layernorm, rmsnorm, gelu, silu, relu, rotary, residual, multiply, router, quantize, convert.
+    function: softmax, layernorm, rmsnorm, gelu, silu, relu, tanh, rotary, residual, multiply, router,
+        quantize, convert.
     inputs: tensors of that shape read; weights: elements of parameters read (norm gains).
     kv_write: bytes appended to the KV cache by this op (the rotary op stores the new keys and values).
     """
@@ -305,14 +329,17 @@ class Collective(Op):
     Attributes
     ----------
     collective: all_reduce, reduce_scatter, all_gather, all_to_all, broadcast or send_recv.
-    bytes: payload per rank: the buffer that is reduced, the gathered result, or what a rank sends to all others
-        together with its own share.
+    bytes: payload per rank: the buffer that is reduced, the gathered result, or what a rank sends to all
+        others together with its own share.
     ranks: size of the group.
+    producer: name of the op of the same block whose output is communicated, when it is one op's; a machine
+        that tracks the producer's stores may start the collective before the producer ends.
     """
 
     collective: str
     bytes: Dim
     ranks: int
+    producer: str | None = None
     kind: ClassVar[str] = "collective"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from archsim.errors import InputError
-from archsim.workloads.op import Op, Role
+from archsim.workloads.op import Collective, Op, Role
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,13 @@ class Block:
         for op in self.ops:
             if op.name in seen:
                 raise InputError(f"two ops of block '{self.name}' are called '{op.name}'")
-            for name in op.after or ():
+            waits = op.after or ()
+            if isinstance(op, Collective) and op.producer is not None:
+                waits = (*waits, op.producer)
+            for name in waits:
                 if name not in seen:
-                    raise InputError(f"op '{op.name}' of block '{self.name}' waits for '{name}', which is not before it")
+                    raise InputError(f"op '{op.name}' of block '{self.name}' waits for '{name}', "
+                                     "which is not before it")
             seen.add(op.name)
 
 
