@@ -1,0 +1,167 @@
+"""Recorded requests: how many tokens came in and went out, read from the files in which they are published.
+
+Formats are told apart by what the file holds:
+
+========  ==========================================================  =======================
+format    columns or keys                                             published with
+========  ==========================================================  =======================
+azure     TIMESTAMP, ContextTokens, GeneratedTokens (CSV)             Azure LLM traces 2023
+mooncake  timestamp (ms), input_length, output_length (JSON lines)    Mooncake, FAST 2025
+sharegpt  input_toks, output_toks, arrival_time_ns (JSON lines)       LLMServingSim
+========  ==========================================================  =======================
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from archsim.errors import InputError, Problem, nearest
+from archsim.spec import Count, Spec
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes
+    ----------
+    arrival_ps: time of arrival after the first request, ps.
+    input, output: tokens of the prompt and of the answer.
+    """
+
+    arrival_ps: int
+    input: int
+    output: int
+
+
+@dataclass(frozen=True)
+class _Format:
+    """Names of the columns of a format, and the picoseconds of its time unit (None: a date and time)."""
+
+    arrival: str
+    input: str
+    output: str
+    arrival_unit_ps: int | None
+
+
+_FORMATS = {
+    "azure": _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
+    "mooncake": _Format("timestamp", "input_length", "output_length", 10**9),
+    "sharegpt": _Format("arrival_time_ns", "input_toks", "output_toks", 10**3),
+}
+
+
+class RecordedLengths(Spec):
+    """Prompt and answer lengths taken from a recorded file."""
+
+    path: str
+    """the file; relative to the directory of the run"""
+    format: Literal["auto", "azure", "mooncake", "sharegpt"] = "auto"
+    """how the file is written; auto looks at its columns"""
+    requests: Count = 16
+    """requests that are taken; they form one batch"""
+    first: int = 0
+    """requests that are skipped before"""
+    bucket: Count = 1
+    """lengths are rounded up to a multiple of this many tokens; 1 keeps them exact"""
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The rows of a file with their line numbers."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            if path.suffix == ".csv":
+                reader = csv.DictReader(file)
+                for row in reader:
+                    yield reader.line_num, row
+                return
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    data = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError([Problem(f"is no JSON: {error.msg}", str(path), number,
+                                              error.colno)]) from None
+                if not isinstance(data, dict):
+                    raise InputError([Problem("a request is a JSON object", str(path), number, 1)])
+                yield number, data
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(f"cannot be read: {error}", str(path))]) from None
+
+
+def _detect(path: Path, row: Mapping[str, Any]) -> str:
+    for name, form in _FORMATS.items():
+        if form.input in row and form.output in row:
+            return name
+    columns = ", ".join(str(key) for key in row)
+    expected = "; ".join(f"{name}: {form.input}, {form.output}" for name, form in _FORMATS.items())
+    raise InputError([Problem(f"holds no known columns ({columns}); known are {expected}", str(path))])
+
+
+def _tokens(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
+    if key not in row:
+        raise InputError([Problem(f"'{key}' is missing: {nearest(key, row)}", str(path), line, 1)])
+    value = row[key]
+    try:
+        count = -1 if isinstance(value, bool | float) else int(value)
+    except (TypeError, ValueError):
+        count = -1
+    if count < 0:
+        raise InputError([Problem(f"'{key}' is {value!r}, which is no number of tokens", str(path), line, 1)])
+    return count
+
+
+def _arrival(row: Mapping[str, Any], form: _Format, path: Path, line: int) -> int:
+    value = row.get(form.arrival)
+    try:
+        if form.arrival_unit_ps is not None:
+            return int(str(value)) * form.arrival_unit_ps
+        # seven decimals, one more than datetime reads
+        stamp, _, fraction = str(value).partition(".")
+        moment = datetime.datetime.fromisoformat(stamp).replace(tzinfo=datetime.UTC)
+        return int(moment.timestamp()) * 10**12 + int(f"{fraction:0<12.12}")
+    except ValueError:
+        raise InputError([Problem(f"'{form.arrival}' is {value!r}, which is no time", str(path), line,
+                                  1)]) from None
+
+
+def read_requests(path: str | Path, format: str = "auto", limit: int | None = None,
+                  first: int = 0) -> list[Request]:
+    """The requests of a file, arrivals counted from the first one that is returned.
+
+    Parameters
+    ----------
+    path: a CSV or JSON-lines file.
+    format: azure, mooncake, sharegpt, or auto.
+    limit: requests to return; None for all. first: requests to skip before.
+
+    Raises
+    ------
+    InputError: the file cannot be read, a row lacks a column or holds no number, or there are fewer requests
+        than were asked for; file and line are told.
+    """
+    path = Path(path)
+    if format not in ("auto", *_FORMATS):
+        raise InputError(f"no request format is called '{format}': {nearest(format, _FORMATS)}")
+    stop = None if limit is None else first + limit
+    requests: list[Request] = []
+    for line, row in islice(_rows(path), first, stop):
+        if format == "auto":
+            format = _detect(path, row)
+        form = _FORMATS[format]
+        arrival = _arrival(row, form, path, line)
+        requests.append(Request(arrival, _tokens(row, form.input, path, line), _tokens(row, form.output,
+                                                                                       path, line)))
+    if not requests or (limit is not None and len(requests) < limit):
+        wanted = "one" if limit is None else f"{limit} after the first {first}" if first else str(limit)
+        raise InputError([Problem(f"holds {len(requests)} requests where {wanted} are asked for", str(path))])
+    start = requests[0].arrival_ps
+    return [Request(r.arrival_ps - start, r.input, r.output) for r in requests]
