@@ -17,7 +17,7 @@ class ArchsimError(Exception):
     exit_code = 2
 
 
-class RunFailed(ArchsimError):
+class RunFailed(ArchsimError):  # noqa: N818
     """A run or a validation was well posed and did not reach its end or its target."""
 
     exit_code = 1
@@ -48,8 +48,11 @@ class Problem:
         return ": ".join(part for part in (place, self.path, self.message) if part)
 
 
-class InputError(ArchsimError):
-    """One or more problems of an input; all of a file are reported in one pass."""
+class InputError(ArchsimError, ValueError):
+    """One or more problems of an input; all of a file are reported in one pass.
+
+    It is a ValueError too, so that a validator of a spec may raise it and the key's place is added.
+    """
 
     def __init__(self, problems: Sequence[Problem] | str) -> None:
         self.problems = (Problem(problems),) if isinstance(problems, str) else tuple(problems)

@@ -12,7 +12,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, WithJsonSchema
 
 from archsim import registry
-from archsim.errors import InputError
 from archsim.units import Hertz
 
 __all__ = ["ComponentSpec", "Count", "Field", "PartSpec", "Share", "Spec", "WorkloadPart"]
@@ -44,6 +43,8 @@ class WorkloadSpec(Spec):
     kind: str
     """which workload this is, such as transformer"""
 
+    group: ClassVar[str] = "archsim.workloads"
+
 
 Count = Annotated[int, Field(ge=1, le=2**40, strict=True)]
 """A number of things: a whole number of at least one."""
@@ -52,7 +53,9 @@ Share = Annotated[float, Field(gt=0, le=1)]
 """A fraction in (0, 1]."""
 
 
-def _resolve(group: str) -> Any:
+def _resolve(base: type[ComponentSpec] | type[WorkloadSpec]) -> Any:
+    group = base.group
+
     def validate(value: object) -> object:
         if isinstance(value, Spec):
             return value
@@ -61,19 +64,16 @@ def _resolve(group: str) -> Any:
         kind = value.get("kind")
         if not isinstance(kind, str):
             raise ValueError("'kind' is missing: it says which part this is; " + registry.known(group))
-        try:
-            cls = registry.find(group, kind)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-        return cls.Spec.model_validate(value)   # its problems keep their own paths
+        return registry.find(group, kind).Spec.model_validate(value)   # its problems keep their own paths
 
     return BeforeValidator(validate)
 
 
-_ANY_KIND = WithJsonSchema({"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}})
+_ANY_KIND = WithJsonSchema(
+    {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}})
 
-PartSpec = Annotated[SerializeAsAny[ComponentSpec], _resolve("archsim.components"), _ANY_KIND]
+PartSpec = Annotated[SerializeAsAny[ComponentSpec], _resolve(ComponentSpec), _ANY_KIND]
 """A hardware part of any registered kind."""
 
-WorkloadPart = Annotated[SerializeAsAny[WorkloadSpec], _resolve("archsim.workloads"), _ANY_KIND]
+WorkloadPart = Annotated[SerializeAsAny[WorkloadSpec], _resolve(WorkloadSpec), _ANY_KIND]
 """A workload of any registered kind."""

@@ -17,7 +17,8 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from archsim.errors import InputError, nearest
 
-_SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18, "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
+_SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18,
+       "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
 _BIG = ("", "k", "M", "G", "T", "P", "E")
 _SMALL = ("", "m", "u", "µ", "n", "p", "f")
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -71,14 +72,20 @@ BANDWIDTH = Dimension(
 ENERGY = Dimension("energy", _scaled("J", _SMALL), "J", "0.2 pJ")
 ENERGY_PER_BIT = Dimension(
     "energy per bit",
-    {f"{u}/bit": f for u, f in _scaled("J", _SMALL).items()} | {f"{u}/B": f / 8 for u, f in _scaled("J", _SMALL).items()},
+    {f"{u}/bit": f for u, f in _scaled("J", _SMALL).items()}
+    | {f"{u}/B": f / 8 for u, f in _scaled("J", _SMALL).items()},
     "J/bit", "7 pJ/bit",
 )
 POWER = Dimension("power", _scaled("W", (*_SMALL, "k", "M")), "W", "175 W")
-AREA = Dimension("area", {"mm2": Fraction(1), "mm^2": Fraction(1), "um2": Fraction(1, 10**6), "um^2": Fraction(1, 10**6),
-                          "cm2": Fraction(100)}, "mm2", "112 mm2")
-FLOPS = Dimension("compute rate", _scaled("FLOPS", _BIG) | _scaled("FLOP/s", _BIG) | _scaled("OPS", _BIG), "FLOPS",
-                  "312 TFLOPS", positive=True)
+AREA = Dimension(
+    "area", {"mm2": Fraction(1), "mm^2": Fraction(1), "um2": Fraction(1, 10**6), "um^2": Fraction(1, 10**6),
+             "cm2": Fraction(100)},
+    "mm2", "112 mm2",
+)
+FLOPS = Dimension(
+    "compute rate", _scaled("FLOPS", _BIG) | _scaled("FLOP/s", _BIG) | _scaled("OPS", _BIG),
+    "FLOPS", "312 TFLOPS", positive=True,
+)
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*")
 
@@ -112,7 +119,7 @@ def parse(text: object, dimension: Dimension) -> int | float:
     if not dimension.whole:
         return float(value)
     if value.denominator != 1:
-        raise InputError(f"'{text}' is {float(value):g} {dimension.canonical}, which is not a whole number of them")
+        raise InputError(f"'{text}' is {float(value):g} {dimension.canonical}: it must be a whole number")
     return int(value)
 
 
@@ -128,17 +135,11 @@ def format_quantity(value: float, dimension: Dimension) -> str:
 
 
 def _quantity(dimension: Dimension) -> Any:
-    def validate(value: object) -> int | float:
-        try:
-            return parse(value, dimension)
-        except InputError as error:
-            raise ValueError(str(error)) from None
-
     return (
-        BeforeValidator(validate),
+        BeforeValidator(lambda value: parse(value, dimension)),
         PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
-        WithJsonSchema({"type": "string", "description": f"{dimension.name}, for example '{dimension.example}'",
-                        "examples": [dimension.example]}),
+        WithJsonSchema({"type": "string", "examples": [dimension.example],
+                        "description": f"{dimension.name}, for example '{dimension.example}'"}),
     )
 
 
@@ -160,6 +161,7 @@ def si(value: float, unit: str, digits: int = 3) -> str:
     """``value`` with the SI prefix that reads best: ``si(1.23e-5, "s")`` is ``'12.3 us'``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
+    value = float(f"{value:.{digits}g}")   # so that 999.99 is 1 k, not 1e+03
     power = min(max(3 * math.floor(math.log10(abs(value)) / 3), -15), 18)
-    prefix = {0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E", -3: "m", -6: "u", -9: "n", -12: "p", -15: "f"}[power]
+    prefix = next(p for p, exponent in _SI.items() if exponent == power)
     return f"{value / 10.0**power:.{digits}g} {prefix}{unit}"
