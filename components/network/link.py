@@ -1,0 +1,87 @@
+"""A link: one direction of a wire bundle between two devices, with its latency, framing and energy.
+
+Time to move n bytes is serialisation (wire bytes over bandwidth, rounded up to a tick once) and then latency,
+which no byte escapes. Framing turns n bytes of payload into n plus one overhead per started packet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from pydantic import model_validator
+
+from archsim.model.component import Component
+from archsim.model.technology import Technology
+from archsim.sim.timebase import Timebase
+from archsim.spec import ComponentSpec, Count
+from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres
+from archsim.workloads.op import Dim
+
+
+class LinkSpec(ComponentSpec):
+    """A link as it is sold: figures of one direction."""
+
+    kind: Literal["link"] = "link"
+    bandwidth: BytesPerSecond
+    """bytes per second of one lane bundle in one direction, framing included"""
+    latency: Picoseconds
+    """from the last bit sent to the last bit received: propagation, SerDes, link layer"""
+    count: Count = 1
+    """parallel links over which every message is striped evenly"""
+    payload: Bytes | None = None
+    """largest payload of a packet; no framing is counted when absent"""
+    overhead: Bytes | None = None
+    """header, check and idle bytes of a packet"""
+    energy: JoulesPerBit | None = None
+    """energy per bit on the wire, both ends; the technology entry ``signalling`` when absent"""
+    area: SquareMillimetres | None = None
+    """PHY and controller of one end of one link; the technology entry ``signalling`` when absent"""
+    signalling: str = "link"
+    """entry of the technology table that prices a bit and a PHY of this kind of link"""
+
+    @model_validator(mode="after")
+    def _framing(self) -> LinkSpec:
+        if (self.payload is None) != (self.overhead is None):
+            raise ValueError("'payload' and 'overhead' of a packet come together")
+        if self.payload == 0:
+            raise ValueError("'payload' is zero: a packet carries at least one byte")
+        return self
+
+
+class Link(Component[LinkSpec]):
+    """One direction of a link in a run's timebase."""
+
+    kind: ClassVar[str] = "link"
+    Spec: ClassVar[type[ComponentSpec]] = LinkSpec
+
+    def __init__(self, spec: LinkSpec, path: str, time: Timebase, clock_hz: int = 10**9) -> None:
+        super().__init__(spec, path, time, clock_hz)
+        self.bytes_per_s = spec.bandwidth * spec.count
+        self.latency = int(time.ps(spec.latency))
+
+    def wire_bytes(self, n_bytes: Dim) -> Dim:
+        """Bytes on the wire that carry ``n_bytes`` of payload."""
+        if self.spec.payload is None or self.spec.overhead is None:
+            return n_bytes
+        return n_bytes + -(-n_bytes // self.spec.payload) * self.spec.overhead
+
+    def serialization(self, n_bytes: Dim) -> Dim:
+        """Ticks for which ``n_bytes`` of payload keep the link busy."""
+        return self.time.transfer(self.wire_bytes(n_bytes), self.bytes_per_s)
+
+    def transfer(self, n_bytes: Dim) -> Dim:
+        """Ticks until the last of ``n_bytes`` has arrived over an idle link."""
+        return self.serialization(n_bytes) + self.latency
+
+    def joules_per_byte(self, technology: Technology) -> float:
+        """Energy of a byte on the wire, J."""
+        per_bit = self.spec.energy
+        return 8.0 * (technology.energy_per_bit_j(self.spec.signalling) if per_bit is None else per_bit)
+
+    def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
+        return {"link_byte": self.joules_per_byte(technology)}
+
+    def area_mm2(self, technology: Technology) -> Mapping[str, float]:
+        one = technology.area_mm2(self.spec.signalling) if self.spec.area is None else self.spec.area
+        return {"phy": one * self.spec.count}

@@ -1,0 +1,270 @@
+"""A network of equal ranks and the time its collectives take.
+
+Two answers to the same question. ``collective`` is a closed form, exact for equal ranks that start together
+and vectorised over sizes. ``simulate`` plays every message on every link, for ranks that start at different
+times, links that differ, and as the closed form's proof.
+
+What is left out: contention between collectives that run at the same time over the same links, adaptive
+routing, and congestion control. In a switch only the ports limit, the crossbar does not block.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import model_validator
+
+from archsim.components.network.collective import (
+    Message,
+    Phase,
+    bytes_moved,
+    check,
+    direct_ticks,
+    phases,
+    ring_ticks,
+    schedule,
+    uneven_all_to_all,
+)
+from archsim.components.network.link import Link, LinkSpec
+from archsim.components.network.message_simulation import Outcome, Wire, play
+from archsim.components.network.timing import Timing
+from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, route, spans
+from archsim.errors import InputError
+from archsim.model.component import Component
+from archsim.model.technology import Technology
+from archsim.sim.timebase import Timebase
+from archsim.spec import ComponentSpec
+from archsim.units import Picoseconds
+from archsim.workloads.op import Dim
+
+
+class NetworkSpec(ComponentSpec):
+    """Dimensions of links between equal ranks, innermost first."""
+
+    kind: Literal["network"] = "network"
+    dimensions: tuple[DimensionSpec, ...]
+    """innermost first: for example the switch within a host, then the fabric between hosts"""
+    launch: Picoseconds = 0
+    """time from the call of a collective until the first byte is sent (kernel launch, rendezvous)"""
+
+    @model_validator(mode="after")
+    def _some(self) -> NetworkSpec:
+        if not self.dimensions:
+            raise ValueError("a network has at least one dimension")
+        return self
+
+
+class Network(Component[NetworkSpec]):
+    """All links between the ranks of a system."""
+
+    kind: ClassVar[str] = "network"
+    Spec: ClassVar[type[ComponentSpec]] = NetworkSpec
+
+    def __init__(self, spec: NetworkSpec, path: str, time: Timebase, clock_hz: int = 10**9) -> None:
+        super().__init__(spec, path, time, clock_hz)
+        self.links = tuple(Link(d.link, f"{path}.{i}", time) for i, d in enumerate(spec.dimensions))
+
+    @property
+    def ranks(self) -> int:
+        """Devices on the network."""
+        return math.prod(dimension.ranks for dimension in self.spec.dimensions)
+
+    def collective(self, name: str, n_bytes: Dim, ranks: int, inner: int = 1) -> Timing:
+        """Time and traffic of a collective of equal ranks that start together.
+
+        Parameters
+        ----------
+        name: all_reduce, reduce_scatter, all_gather, all_to_all, broadcast or send_recv.
+        n_bytes: payload per rank, bytes (see :mod:`archsim.components.network.collective`).
+        ranks: size of the group.
+        inner: distance between neighbours of the group in ranks; 1 when they stand side by side, 8 for one of
+            every 8 ranks.
+
+        Raises
+        ------
+        InputError: no such collective, or the group does not line up with the dimensions.
+        """
+        check(name)
+        if np.min(n_bytes) < 0:
+            raise InputError(f"a {name} of {np.min(n_bytes)} bytes is negative")
+        spanned = spans(self.spec.dimensions, ranks, inner, closed=name != "send_recv")
+        ticks: Dim = 0 * n_bytes
+        actions: dict[str, Dim] = {}
+        shares: dict[str, int] = {}
+        if spanned:
+            ticks = ticks + int(self.time.ps(self.spec.launch))
+            shares["launch"] = int(np.sum(ticks))
+        for phase in phases(name, spanned, n_bytes):
+            index = phase.span.index
+            took, moved = self._phase_ticks(phase, fixed=True), self._phase_ticks(phase, fixed=False)
+            ticks = ticks + took
+            label = f"{self.spec.dimensions[index].topology} {index}"
+            shares[f"{label} bandwidth"] = shares.get(f"{label} bandwidth", 0) + int(np.sum(moved))
+            shares[f"{label} latency"] = shares.get(f"{label} latency", 0) + int(np.sum(took - moved))
+            for action, count in self._phase_bytes(phase, spanned).items():
+                actions[action] = actions.get(action, 0) + count
+        return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    def _phase_ticks(self, phase: Phase, *, fixed: bool) -> Dim:
+        """Ticks of one phase; without ``fixed`` those of serialisation alone."""
+        dimension, link = self.spec.dimensions[phase.span.index], self.links[phase.span.index]
+        at_once = dimension.topology != "switch" or dimension.forwarding == "cut_through"
+        extra = self._fixed_ticks(phase.span.index) if fixed else 0
+
+        def arrival(n: Dim) -> Dim:
+            return (1 if at_once else 2) * link.serialization(n) + extra
+
+        ticks = ring_ticks if dimension.scheme == "ring" and phase.name != "send_recv" else direct_ticks
+        return ticks(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
+
+    def _fixed_ticks(self, index: int) -> int:
+        """Ticks of a message in a dimension that do not depend on its size."""
+        dimension, link = self.spec.dimensions[index], self.links[index]
+        hops = 2 if dimension.topology == "switch" else 1
+        return hops * link.latency + int(
+            self.time.ps(dimension.overhead + (hops - 1) * dimension.switch_latency)
+        )
+
+    def _phase_bytes(self, phase: Phase, spanned: Sequence[Span]) -> dict[str, Dim]:
+        """Wire bytes of a phase over all lines of the group that take part."""
+        index = phase.span.index
+        dimension, link = self.spec.dimensions[index], self.links[index]
+        on_links, through = bytes_moved(
+            phase.name, dimension, phase.span.ranks, phase.n_bytes, link.wire_bytes
+        )
+        outside = math.prod(s.ranks for s in spanned if s.index > index)
+        inside = math.prod(s.ranks for s in spanned if s.index < index)
+        # A broadcast goes outermost first, from the ranks it has reached; all else uses every line at once.
+        lines = {"send_recv": 1, "broadcast": outside}.get(phase.name, outside * inside)
+        actions = {f"link{index}_byte": lines * on_links}
+        if dimension.topology == "switch":
+            actions[f"switch{index}_byte"] = lines * through
+        return actions
+
+    def simulate(
+        self,
+        name: str,
+        n_bytes: int,
+        ranks: int,
+        starts: Sequence[int] | None = None,
+        links: Mapping[LinkName, LinkSpec] | None = None,
+    ) -> Outcome:
+        """Play the collective message by message over the ``ranks`` innermost ranks.
+
+        Parameters
+        ----------
+        starts: tick at which each rank begins; all at 0 when absent.
+        links: links that differ from their dimension's, by name (dimension, from, to), with
+            :data:`~archsim.components.network.topology.SWITCH` for the switch.
+        """
+        check(name)
+        spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
+        return self._play(schedule(name, self.spec.dimensions, spanned, n_bytes), ranks, starts, links)
+
+    def all_to_all_bound(self, matrix: Sequence[Sequence[int]]) -> int:
+        """Ticks that no order of sending beats for an all-to-all of unequal parts within dimension 0.
+
+        Parameters
+        ----------
+        matrix: bytes that rank i sends to rank j; the diagonal stays where it is.
+
+        The busiest link's serialisation plus the latency of one message.
+        """
+        dimension, link = self._square(matrix)
+        n = len(matrix)
+        loads: dict[LinkName, int] = {}
+        longest = 0
+        for i in range(n):
+            for j in range(n):
+                if i == j or not matrix[i][j]:
+                    continue
+                path = list(route(dimension, 0, range(n), i, j))
+                for name in path:
+                    loads[name] = loads.get(name, 0) + int(link.serialization(matrix[i][j]))
+                longest = max(longest, int(link.serialization(matrix[i][j])) + len(path) * link.latency)
+        if not loads:
+            return 0
+        fixed = self._fixed_ticks(0)
+        extra = fixed - link.latency * (2 if dimension.topology == "switch" else 1)
+        launch = int(self.time.ps(self.spec.launch))
+        return launch + max(max(loads.values()) + fixed, longest + extra)
+
+    def simulate_all_to_all(
+        self,
+        matrix: Sequence[Sequence[int]],
+        starts: Sequence[int] | None = None,
+        links: Mapping[LinkName, LinkSpec] | None = None,
+    ) -> Outcome:
+        """Play an all-to-all of unequal parts within dimension 0; ranks begin with their next neighbour."""
+        self._square(matrix)
+        return self._play(uneven_all_to_all(range(len(matrix)), 0, matrix), len(matrix), starts, links)
+
+    def _square(self, matrix: Sequence[Sequence[int]]) -> tuple[DimensionSpec, Link]:
+        dimension = self.spec.dimensions[0]
+        if any(len(row) != len(matrix) for row in matrix) or len(matrix) > dimension.ranks:
+            raise InputError(f"a matrix of bytes is square and of at most {dimension.ranks} ranks here")
+        if any(n < 0 for row in matrix for n in row):
+            raise InputError("a matrix of bytes has a negative entry")
+        return dimension, self.links[0]
+
+    def _play(
+        self,
+        messages: Sequence[Message],
+        ranks: int,
+        starts: Sequence[int] | None,
+        links: Mapping[LinkName, LinkSpec] | None,
+    ) -> Outcome:
+        if starts is not None and len(starts) != ranks:
+            raise InputError(f"{len(starts)} starting times for {ranks} ranks")
+        launch = int(self.time.ps(self.spec.launch)) if messages else 0
+        begins = [s + launch for s in starts or [0] * ranks]
+        dimensions, own = self.spec.dimensions, self.links
+        overheads = [int(self.time.ps(d.overhead)) for d in dimensions]
+        special = {name: Link(spec, self.path, self.time) for name, spec in (links or {}).items()}
+
+        @functools.cache
+        def wire(name: LinkName) -> Wire:
+            index, _, target = name
+            dimension, link = dimensions[index], special.get(name, own[index])
+            busy = functools.cache(lambda n: int(link.serialization(n)))
+            if target != SWITCH:
+                return Wire(name, busy, lambda n: busy(n) + link.latency, lambda n: busy(n) + link.latency)
+            hop = link.latency + int(self.time.ps(dimension.switch_latency))
+            through = dimension.forwarding == "cut_through"
+            return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
+
+        def path(message: Message) -> list[Wire]:
+            ring = message.ring
+            names = route(
+                dimensions[message.dimension],
+                message.dimension,
+                ring,
+                ring.index(message.source),
+                ring.index(message.target),
+            )
+            return [wire(name) for name in names]
+
+        return play(messages, begins, path, lambda message: overheads[message.dimension])
+
+    def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
+        prices: dict[str, float] = {}
+        for index, (dimension, link) in enumerate(zip(self.spec.dimensions, self.links, strict=True)):
+            prices[f"link{index}_byte"] = link.joules_per_byte(technology)
+            if dimension.topology == "switch":
+                per_bit = dimension.switch_energy
+                prices[f"switch{index}_byte"] = 8.0 * (
+                    technology.energy_per_bit_j("switch") if per_bit is None else per_bit
+                )
+        return prices
+
+    def area_mm2(self, technology: Technology) -> Mapping[str, float]:
+        """PHYs at the ranks' ends of all links; switches are devices of their own and not in it."""
+        areas: dict[str, float] = {}
+        for index, (dimension, link) in enumerate(zip(self.spec.dimensions, self.links, strict=True)):
+            ends = {"ring": min(dimension.ranks - 1, 2), "switch": 1, "fully_connected": dimension.ranks - 1}
+            areas[f"phy{index}"] = self.ranks * ends[dimension.topology] * link.area_mm2(technology)["phy"]
+        return areas

@@ -1,0 +1,103 @@
+"""The ASTRA-sim accounting answers as ASTRA-sim does, to the cycle."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
+from archsim.components.network.topology import DimensionSpec
+from archsim.errors import InputError
+
+ORACLE = Path(__file__).parents[2].parent / "shared" / "oracles" / "network" / "astra.csv"
+TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+FIELDS = (
+    "backend",
+    "collective",
+    "comm_size_bytes",
+    "npus",
+    "topology",
+    "bandwidth_GiBps",
+    "latency_ns",
+    "implementation",
+    "preferred_dataset_splits",
+    "active_chunks_per_dim",
+    "endpoint_delay_ns",
+    "local_mem_bw_GBps",
+    "cycles_ns_max",
+)
+
+# Runs of ASTRA-sim 2 (commit 518bd513) with its analytical network (599a047).
+COPIED = """\
+aware,all_reduce,1024,4,Ring,50.0,500.0,ring,4,1,10,1600,12304
+aware,all_reduce,1073741824,64,Ring,50.0,500.0,ring,4,1,10,1600,41613556
+aware,reduce_scatter,1073741824,8,Ring,50.0,500.0,ring,4,1,10,1600,19275884
+aware,all_gather,1048576,8,Ring,50.0,500.0,ring,4,1,10,1600,151016
+aware,all_to_all,1073741824,64,Ring,50.0,500.0,ring,4,1,10,1600,634112680
+aware,all_reduce,1024,4,Switch,50.0,500.0,direct,4,1,10,1600,8144
+aware,all_reduce,1048576,64,Switch,50.0,500.0,direct,4,1,10,1600,47056
+aware,reduce_scatter,1048576,16,Switch,50.0,500.0,direct,4,1,10,1600,23720
+aware,all_to_all,1073741824,16,FullyConnected,50.0,500.0,direct,4,1,10,1600,1252080
+aware,all_to_all,16777216,8,Ring,100.0,250.0,direct,4,1,10,1600,197360
+aware,all_reduce,16777216,16,Ring,100.0,250.0,direct,4,1,10,1600,709084
+aware,all_reduce,16777216,8,Switch,100.0,250.0,ring,4,1,10,1600,602852
+aware,all_reduce,67108864,8,Ring,450.0,700.0,ring,4,2,10,1600,247960
+aware,all_reduce,67108864,8,Ring,450.0,700.0,ring,16,8,10,1600,243760
+aware,all_reduce,16777216,8,Switch,400.0,936.25,ring,4,2,10,3350,128808
+unaware,all_reduce,1073741824,8,Switch,50.0,500.0,direct,4,1,10,1600,5259772
+unaware,all_gather,1073741824,16,Ring,50.0,500.0,ring,4,1,10,1600,300030640
+"""
+
+
+def cycles(row: dict[str, str]) -> int:
+    dimension = DimensionSpec.model_validate(
+        {
+            "topology": TOPOLOGY[row["topology"]],
+            "ranks": int(row["npus"]),
+            "link": {
+                "kind": "link",
+                "bandwidth": f"{row['bandwidth_GiBps']} GiB/s",
+                "latency": f"{row['latency_ns']} ns",
+            },
+        }
+    )
+    spec = AstraSimSpec.model_validate(
+        {
+            "splits": int(row["preferred_dataset_splits"]),
+            "active_chunks": int(row["active_chunks_per_dim"]),
+            "endpoint_delay_ns": int(row["endpoint_delay_ns"]),
+            "congestion": row["backend"],
+            "local_memory_bandwidth": f"{row['local_mem_bw_GBps']} GB/s",
+        }
+    )
+    return AstraSim(spec, dimension, row["implementation"]).cycles(
+        row["collective"], int(row["comm_size_bytes"])
+    )
+
+
+@pytest.mark.parametrize("line", COPIED.splitlines())
+def test_copied_rows(line: str) -> None:
+    row = dict(zip(FIELDS, line.split(","), strict=True))
+    assert cycles(row) == int(row["cycles_ns_max"])
+
+
+@pytest.mark.skipif(not ORACLE.exists(), reason="the table of ASTRA-sim runs is not on this machine")
+def test_all_rows_of_one_dimension_with_ring_or_direct() -> None:
+    with ORACLE.open() as file:
+        rows = [
+            r
+            for r in csv.DictReader(file)
+            if r["topology"] in TOPOLOGY and r["implementation"] in ("ring", "direct")
+        ]
+    wrong = [r for r in rows if cycles(r) != int(r["cycles_ns_max"])]
+    assert wrong == []
+    assert len(rows) > 200
+
+
+def test_wrong_questions_are_refused() -> None:
+    row = dict(zip(FIELDS, COPIED.splitlines()[0].split(","), strict=True))
+    for change in ({"implementation": "halvingDoubling"}, {"collective": "broadcast"}, {"npus": "1"}):
+        with pytest.raises(InputError):
+            cycles({**row, **change})
