@@ -198,7 +198,7 @@ def _read(path: Path, near: Origin | None) -> str:
 def _load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] = ()) -> Tree:
     """The tree of a file with all that it extends and includes; ``chain`` holds the files that led here."""
     path = path.expanduser()
-    resolved = path.resolve()
+    resolved = Path(os.path.abspath(path))
     if resolved in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(resolved):], resolved))
         raise (near or Origin(str(path))).error(f"files extend one another in a circle: {circle}")
