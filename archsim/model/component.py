@@ -13,10 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
+
+from archsim.errors import InputError
 from archsim.model.technology import Technology
 from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec
-from archsim.workloads.op import Dim, Op
+from archsim.workloads.op import Dim, DType, Op
 
 S = TypeVar("S", bound=ComponentSpec)
 
@@ -87,3 +90,77 @@ class Engine(Component[S]):
     def work(self, op: Op) -> Work:
         """Cycles and actions of the op with its operands at hand, over all units of this engine."""
         raise NotImplementedError(f"{self.kind} computes nothing")
+
+
+@dataclass(frozen=True)
+class MatrixWork:
+    """What a matrix engine answers for products [m, k] x [k, n]; ints or int64 arrays.
+
+    Attributes
+    ----------
+    cycles: cycles of the engine, its units working in parallel.
+    left, right: operand elements that enter it from the scratchpad.
+    out_writes, out_reads: partial sums (or results) that it writes, and reads back to accumulate.
+    how: dataflow and sharing, in words (one for all elements, or an array of them).
+    """
+
+    cycles: Dim
+    left: Dim
+    right: Dim
+    out_writes: Dim
+    out_reads: Dim
+    how: Any
+
+    def better(self, other: MatrixWork) -> MatrixWork:
+        """The one with fewer cycles, then with less operand traffic, element by element."""
+        traffic = self.left + self.right + self.out_writes + self.out_reads
+        theirs = other.left + other.right + other.out_writes + other.out_reads
+        wins = (other.cycles < self.cycles) | ((other.cycles == self.cycles) & (theirs < traffic))
+        if isinstance(wins, np.ndarray):
+            return MatrixWork(*(np.where(wins, b, a) for a, b in zip(self._fields(), other._fields(), strict=True)))
+        return other if wins else self
+
+    def _fields(self) -> tuple[Any, ...]:
+        return self.cycles, self.left, self.right, self.out_writes, self.out_reads, self.how
+
+
+class MatrixEngine(Engine[S]):
+    """An engine for matrix products; the mapper tiles ops for it."""
+
+    def dtypes(self) -> tuple[DType, ...]:
+        """Operand formats it multiplies."""
+        raise NotImplementedError(f"{self.kind} names no formats")
+
+    def peak_macs_per_cycle(self, dtype: DType) -> int:
+        """Multiply-accumulates per cycle at best, all units together."""
+        raise NotImplementedError(f"{self.kind} names no peak")
+
+    def granularity(self) -> tuple[int, int, int]:
+        """Sizes (m, k, n) whose multiples waste nothing."""
+        return 1, 1, 1
+
+    def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
+        """Cycles and operand traffic of ``groups`` products; ``tile_m`` rows of the left are at hand at a time."""
+        raise NotImplementedError(f"{self.kind} multiplies nothing")
+
+    def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
+        """Actions of ``macs`` useful multiply-accumulates."""
+        raise NotImplementedError(f"{self.kind} counts nothing")
+
+    def compute_dtype(self, left: DType, right: DType) -> DType:
+        """The format in which operands of two formats are multiplied: the narrowest that holds both.
+
+        Raises
+        ------
+        InputError: this engine has none.
+        """
+        rank = {DType.INT4: (0, 4), DType.INT8: (0, 8), DType.INT16: (0, 16), DType.FP8: (1, 8), DType.FP16: (1, 16),
+                DType.BF16: (1, 16), DType.TF32: (1, 19), DType.FP32: (1, 32)}
+        floating = max(rank[left][0], rank[right][0])
+        bits = max(rank[left][1], rank[right][1])
+        fits = [d for d in self.dtypes() if rank[d][0] >= floating and rank[d][1] >= bits]
+        if not fits:
+            have = ", ".join(self.dtypes())
+            raise InputError(f"{self.path}: cannot multiply {left} by {right}: this engine has {have}")
+        exact = [d for d in fits if d in (left, right)]
+        return min(exact or fits, key=lambda d: (rank[d][0], rank[d][1]))

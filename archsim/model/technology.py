@@ -14,6 +14,7 @@ nobody published is ``assumed`` and its source gives the reason.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,6 +102,21 @@ class Technology:
     def value(self, name: str) -> float:
         """A plain factor."""
         return self._figure(name, "value")
+
+    def at_size(self, family: str, size: float, quantity: str) -> float:
+        """A figure of the family's entries ``family/SIZE``, interpolated log-log at ``size``.
+
+        Beyond the ends the last two points are continued, which for area and leakage keeps them in
+        proportion and for energy follows the trend of the table.
+        """
+        points = sorted((float(name.rpartition("/")[2]), self._figure(name, quantity))
+                        for name in self.spec.entries if name.startswith(family + "/"))
+        if len(points) < 2:
+            raise MissingEntry(f"technology '{self.name}' has no entries '{family}/SIZE'")
+        above = next((i for i, (at, _) in enumerate(points) if at >= size and i), len(points) - 1)
+        (x0, y0), (x1, y1) = points[above - 1], points[above]
+        slope = math.log(y1 / y0) / math.log(x1 / x0)
+        return y0 * (size / x0) ** slope
 
 
 @functools.cache

@@ -1,0 +1,95 @@
+"""An op laid onto a machine: how long it holds which resource, and what that does.
+
+Every op runs through the same four phases; a phase holds *servers* (engines, memory tiers, links), each first
+come, first served:
+
+=========  ==================================================================================================
+prefetch   data known early (weights, KV cache) is loaded into the free half of the buffer, from the moment
+           the op before starts its body; the body may start once the *head* of it is there
+fill       data of the ops before (the first tile of activations), once they and the engine are done
+body       computing, with the rest of the traffic beside it, each at its own pace
+drain      the last results leave
+=========  ==================================================================================================
+
+The body ends when the engine is done and, at the earliest, a *tail* (the last tile's computing) after the last
+data came. The op ends with its drain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from archsim.workloads.op import Dim, Op
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An op on a machine. Times are ticks; ints, or int64 arrays with one entry per step.
+
+    Attributes
+    ----------
+    engine: path of the part that computes (or carries) the op, an in-order queue; also a key of body.
+    prefetch: server to (ticks, ticks until the head is there).
+    fill, body, drain: server to ticks.
+    tail: ticks.
+    actions: (component path, action) to count.
+    traffic: memory or link path to bytes.
+    clock_hz, cycles: the engine's clock and the cycles it computes.
+    useful, peak: work needed, and work per cycle at best, for utilisation.
+    why: what the mapper chose, in words.
+    """
+
+    op: Op
+    engine: str
+    body: dict[str, Dim]
+    prefetch: dict[str, tuple[Dim, Dim]] = field(default_factory=dict)
+    fill: dict[str, Dim] = field(default_factory=dict)
+    drain: dict[str, Dim] = field(default_factory=dict)
+    tail: Dim = 0
+    actions: dict[tuple[str, str], Dim] = field(default_factory=dict)
+    traffic: dict[str, Dim] = field(default_factory=dict)
+    clock_hz: int = 0
+    cycles: Dim = 0
+    useful: Dim = 0
+    peak: int = 0
+    why: str = ""
+
+    def busy(self) -> dict[str, Dim]:
+        """Ticks each server is held by this op, all phases together."""
+        total: dict[str, Dim] = {}
+        for phase in ({s: t for s, (t, _) in self.prefetch.items()}, self.fill, self.body, self.drain):
+            for server, ticks in phase.items():
+                total[server] = total.get(server, 0) + ticks
+        return total
+
+    def at(self, step: int) -> Lowered:
+        """The op of one step, with ints only."""
+        from dataclasses import replace
+
+        import numpy as np
+
+        def pick(value: Dim) -> int:
+            return int(value[step]) if isinstance(value, np.ndarray) else value
+
+        return replace(
+            self,
+            body={s: pick(t) for s, t in self.body.items()},
+            prefetch={s: (pick(t), pick(h)) for s, (t, h) in self.prefetch.items()},
+            fill={s: pick(t) for s, t in self.fill.items()},
+            drain={s: pick(t) for s, t in self.drain.items()},
+            tail=pick(self.tail),
+        )
+
+    def faster(self, server: str, factor: int) -> Lowered:
+        """The same op with one server ``factor`` times as fast (rounded up to ticks)."""
+        from dataclasses import replace
+
+        def scale(phase: dict[str, Dim]) -> dict[str, Dim]:
+            return {s: -(-t // factor) if s == server else t for s, t in phase.items()}
+
+        return replace(
+            self, body=scale(self.body), fill=scale(self.fill), drain=scale(self.drain),
+            prefetch={s: (-(-t // factor), -(-h // factor)) if s == server else (t, h)
+                      for s, (t, h) in self.prefetch.items()},
+            tail=-(-self.tail // factor) if server == self.engine else self.tail,
+        )

@@ -1,0 +1,33 @@
+"""What every memory answers, so that a tier can be SRAM, HBM or DDR without anybody asking which."""
+
+from __future__ import annotations
+
+from archsim.model.component import Component, S
+from archsim.workloads.op import Dim
+
+
+class Memory(Component[S]):
+    """A place for bytes with a capacity and a bandwidth that its users share, first come first served."""
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes it holds."""
+        raise NotImplementedError(f"{self.kind} has no capacity")
+
+    @property
+    def bytes_per_s(self) -> int:
+        """Sustained bandwidth, reads and writes together."""
+        raise NotImplementedError(f"{self.kind} has no bandwidth")
+
+    @property
+    def latency_ticks(self) -> int:
+        """Time from a request to its first byte on an idle memory."""
+        return 0
+
+    def busy_ticks(self, n_bytes: Dim) -> Dim:
+        """Time this memory is occupied by ``n_bytes``."""
+        return self.time.transfer(n_bytes, self.bytes_per_s)
+
+    def actions(self, read_bytes: Dim, written_bytes: Dim) -> dict[str, Dim]:
+        """Actions of moving these bytes."""
+        return {"read_byte": read_bytes, "write_byte": written_bytes}

@@ -1,0 +1,91 @@
+"""The streaming multiprocessors of a GPU: output tiles in waves, a roofline within each tile.
+
+A product is cut into tiles of the output, one per SM at a time; ``ceil(tiles / SMs)`` waves follow each
+other, the last one paid in full. Within a tile the tensor cores and the feed from the L2 overlap, so a tile
+takes the longer of the two plus a prologue and epilogue. The tile shape is picked by cost from a stated list,
+as a library's heuristic would. Left out in this version: split-K, occupancy above one tile per SM, clock
+throttling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from archsim.model.component import MatrixEngine, MatrixWork
+from archsim.model.technology import Technology
+from archsim.spec import ComponentSpec, Count
+from archsim.units import Joules, SquareMillimetres
+from archsim.workloads.op import Dim, DType, maximum
+
+
+class GpuSmSpec(ComponentSpec):
+    """All SMs of a GPU."""
+
+    kind: Literal["gpu_sm"] = "gpu_sm"
+    count: Count
+    """SMs enabled"""
+    macs_per_cycle: dict[DType, Count]
+    """dense tensor-core multiply-accumulates per cycle of one SM, by operand format"""
+    l2_bytes_per_cycle: Count
+    """bytes an SM receives from the L2 per cycle"""
+    tiles: tuple[tuple[Count, Count], ...] = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (16, 64))
+    """output tiles (m, n) that the kernels come in"""
+    tile_overhead_cycles: int = Field(default=1000, ge=0)
+    """prologue and epilogue of a tile: fill the pipeline, write the results"""
+    mac_energy: dict[DType, Joules] = Field(default_factory=dict)
+    """energy per MAC, operands from the register file included, where published"""
+    area: SquareMillimetres | None = None
+    """published area of one SM"""
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> GpuSmSpec:
+        if not self.macs_per_cycle or not self.tiles:
+            raise ValueError("'macs_per_cycle' and 'tiles' name at least one format and one tile")
+        return self
+
+
+class GpuSm(MatrixEngine[GpuSmSpec]):
+    """The model of :class:`GpuSmSpec`."""
+
+    kind = "gpu_sm"
+    Spec = GpuSmSpec
+
+    def dtypes(self) -> tuple[DType, ...]:
+        return tuple(self.spec.macs_per_cycle)
+
+    def peak_macs_per_cycle(self, dtype: DType) -> int:
+        return self.spec.count * self.spec.macs_per_cycle[dtype]
+
+    def granularity(self) -> tuple[int, int, int]:
+        return 128, 64, 128
+
+    def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
+        spec = self.spec
+        best: MatrixWork | None = None
+        for rows, columns in spec.tiles:
+            tiles_m, tiles_n = -(-m // rows), -(-n // columns)
+            waves = -(-groups * tiles_m * tiles_n // spec.count)
+            compute = -(-rows * columns * k // spec.macs_per_cycle[dtype])
+            feed = -((-(rows + columns) * k * dtype.bits) // (8 * spec.l2_bytes_per_cycle))
+            cycles = waves * (maximum(compute, feed) + spec.tile_overhead_cycles)
+            work = MatrixWork(cycles, groups * tiles_n * m * k, groups * tiles_m * k * n, groups * m * n, 0 * m,
+                              f"tile {rows}x{columns}")
+            best = work if best is None else best.better(work)
+        if best is None:
+            raise ValueError("a GPU has at least one tile shape")
+        return best
+
+    def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
+        return {f"mac_{dtype}": macs}
+
+    def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
+        prices = {f"mac_{d}": self.spec.mac_energy.get(d) or technology.energy_j(f"mac_{d}") for d in self.dtypes()}
+        prices["accumulator_access"] = technology.energy_j("accumulator_32b")
+        return prices
+
+    def area_mm2(self, technology: Technology) -> Mapping[str, float]:
+        area = self.spec.area
+        return {"SMs": self.spec.count * (technology.area_mm2("gpu_sm") if area is None else area)}

@@ -1,0 +1,100 @@
+"""The recursion, folded or not, equals the event-driven simulation to the last tick."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.model.lowered import Lowered
+from archsim.sim.events import simulate_step
+from archsim.sim.schedule import OutOfOrder, schedule
+from archsim.workloads.op import Op
+
+ENGINES = ("mxu", "vpu")
+MEMORIES = ("hbm", "cmem")
+ticks = st.integers(1, 40)
+
+
+@st.composite
+def lowered_op(draw, index):
+    engine = draw(st.sampled_from(ENGINES))
+    after = None
+    if index and draw(st.integers(0, 4)) == 0:
+        after = tuple(draw(st.sets(st.sampled_from([f"op{i}" for i in range(index)]), max_size=2)))
+    body = {engine: draw(st.integers(1, 40))}
+    if draw(st.integers(0, 3)) == 0:
+        body[ENGINES[1 - ENGINES.index(engine)]] = draw(ticks)     # attention: array and vector unit together
+    prefetch, fill, drain = {}, {}, {}
+    for memory in MEMORIES:
+        if draw(st.booleans()):
+            body[memory] = draw(ticks)
+        if draw(st.booleans()):
+            t = draw(st.integers(1, 40))
+            prefetch[memory] = (t, draw(st.integers(0, t)))
+        if draw(st.booleans()):
+            fill[memory] = draw(ticks)
+        if draw(st.booleans()):
+            drain[memory] = draw(ticks)
+    return Lowered(Op(name=f"op{index}", after=after), engine, body, prefetch, fill, drain, draw(st.integers(0, 5)))
+
+
+@st.composite
+def program(draw):
+    blocks = []
+    for _ in range(draw(st.integers(1, 3))):
+        count = draw(st.integers(1, 4))
+        blocks.append(([draw(lowered_op(i)) for i in range(count)], draw(st.integers(1, 9))))
+    return blocks
+
+
+def copies(times):
+    """(block, op, copy) to (start, end, exposed), folded records spread out."""
+    return {(r.block, r.op, r.first + j): (r.start + j * r.period, r.end + j * r.period, r.exposed)
+            for r in times.ops for j in range(r.copies)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(program())
+def test_the_recursion_equals_the_events(blocks):
+    truth = simulate_step(blocks)
+    try:
+        folded, plain = schedule(blocks), schedule(blocks, fold=False)
+    except OutOfOrder:
+        return                          # the event-driven simulation is the answer
+    assert copies(plain) == copies(truth)
+    assert copies(folded) == copies(truth)
+    assert folded.step_ticks == plain.step_ticks == truth.step_ticks
+    assert sum(r.copies * r.exposed for r in folded.ops) == truth.step_ticks
+
+
+@settings(max_examples=200, deadline=None)
+@given(program())
+def test_a_chain_of_ops_is_always_in_order(blocks):
+    chain = [([replace(op, op=Op(name=op.op.name)) for op in ops], repeat) for ops, repeat in blocks]
+    assert copies(schedule(chain)) == copies(simulate_step(chain))
+
+
+def test_a_long_repetition_is_simulated_a_few_times_only():
+    op = Lowered(Op(name="a"), "mxu", {"mxu": 10, "hbm": 7}, {"hbm": (3, 1)})
+    times = schedule([([op], 1000)])
+    assert times.copies_simulated <= 4
+    assert times.step_ticks == simulate_step([([op], 1000)]).step_ticks
+
+
+@settings(max_examples=100, deadline=None)
+@given(program(), st.integers(2, 5))
+def test_lanes_are_the_steps_one_by_one(blocks, lanes):
+    scale = np.arange(1, lanes + 1)
+    wide = [([replace(op, body={s: t * scale for s, t in op.body.items()}) for op in ops], repeat)
+            for ops, repeat in blocks]
+    try:
+        together = schedule(wide)
+    except OutOfOrder:
+        return
+    for lane in range(lanes):
+        alone = simulate_step([([op.at(lane) for op in ops], repeat) for ops, repeat in wide])
+        steps = np.broadcast_to(together.step_ticks, (lanes,))
+        assert steps[lane] == alone.step_ticks
