@@ -1,0 +1,245 @@
+"""Which expert gets how many tokens, and what that is for the busiest rank of an expert-parallel group.
+
+Every token visits ``top_k`` distinct experts, so the counts of a layer sum to ``tokens * top_k`` and none is
+above ``tokens``; both hold exactly, for every kind of routing.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from archsim.errors import InputError, Problem, nearest
+from archsim.spec import Spec
+from archsim.workloads.model import MixtureSpec
+
+Shares: TypeAlias = npt.NDArray[np.float64]
+
+
+class RoutingSpec(Spec):
+    """How tokens are spread over the experts of a layer."""
+
+    kind: Literal["balanced", "uniform", "zipf", "dirichlet", "table"] = "uniform"
+    """balanced: as evenly as whole tokens go; uniform: every expert is equally likely; zipf: the n-th most
+    popular expert has weight n^-skew; dirichlet: weights from a symmetric Dirichlet with concentration skew;
+    table: recorded counts"""
+    skew: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    """exponent of zipf, concentration of dirichlet (the smaller the more uneven)"""
+    sample: bool = True
+    """true: counts are a seeded draw by these weights; false: the expected counts, rounded"""
+    path: str | None = None
+    """CSV of recorded counts with columns model, kind, domain, layer, expert, count"""
+    model: str | None = None
+    """rows of the table to take: value of its column model; may be left out where there is one"""
+    counts: str = "expert_counts"
+    """rows of the table to take: value of its column kind"""
+    domain: str | None = None
+    """rows of the table to take: value of its column domain; may be left out where there is one"""
+
+    @model_validator(mode="after")
+    def _check(self) -> RoutingSpec:
+        if (self.kind == "table") != (self.path is not None):
+            raise ValueError("kind: table and path go together")
+        if self.kind == "dirichlet" and self.skew == 0:
+            raise ValueError("the concentration of a dirichlet is above zero")
+        return self
+
+
+@lru_cache(maxsize=8)
+def _table(path: str) -> dict[tuple[str, str, str], dict[int, dict[int, int]]]:
+    """Recorded counts: (model, kind, domain) to layer to expert to count."""
+    table: dict[tuple[str, str, str], dict[int, dict[int, int]]] = {}
+    try:
+        with Path(path).open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                try:
+                    key = row["model"], row["kind"], row["domain"]
+                    layer, expert, count = int(row["layer"]), int(row["expert"]), int(row["count"])
+                except KeyError as error:
+                    raise InputError([Problem(f"has no column {error}: it needs model, kind, domain, layer, "
+                                              "expert, count", path)]) from None
+                except (TypeError, ValueError):
+                    raise InputError([Problem("layer, expert and count are whole numbers", path,
+                                              reader.line_num, 1)]) from None
+                if min(layer, expert, count) < 0:
+                    raise InputError([Problem("layer, expert and count are not negative", path,
+                                              reader.line_num, 1)])
+                table.setdefault(key, {}).setdefault(layer, {})[expert] = count
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError([Problem(f"cannot be read: {error}", path)]) from None
+    if not table:
+        raise InputError([Problem("holds no counts", path)])
+    return table
+
+
+def recorded_shares(spec: RoutingSpec, experts: int) -> tuple[Shares, ...]:
+    """The recorded weights of each recorded layer, experts that were never visited at zero.
+
+    Raises
+    ------
+    InputError: the rows that are asked for are not there or not unique, or are of another number of experts.
+    """
+    path = spec.path or ""
+    table = _table(path)
+
+    def choose(wanted: str | None, present: set[str], column: str) -> str:
+        if wanted is None:
+            if len(present) > 1:
+                raise InputError([Problem(f"holds several of '{column}': say which; known: "
+                                          + ", ".join(sorted(present)), path)])
+            return next(iter(present))
+        if wanted not in present:
+            raise InputError([Problem(f"no {column} is called '{wanted}': {nearest(wanted, present)}", path)])
+        return wanted
+
+    model = choose(spec.model, {m for m, _, _ in table}, "model")
+    kind = choose(spec.counts, {k for m, k, _ in table if m == model}, "kind")
+    domain = choose(spec.domain, {d for m, k, d in table if (m, k) == (model, kind)}, "domain")
+    layers = table[model, kind, domain]
+    most = max(max(counts) for counts in layers.values()) + 1
+    if most > experts:
+        raise InputError([Problem(f"has {most} experts of '{model}', the model has {experts}", path)])
+    shares = []
+    for layer in sorted(layers):
+        counts = np.array([layers[layer].get(expert, 0) for expert in range(experts)], dtype=np.float64)
+        if not counts.sum():
+            raise InputError([Problem(f"layer {layer} of '{model}' has no tokens", path)])
+        shares.append(counts / counts.sum())
+    return tuple(shares)
+
+
+def expected_counts(shares: Shares, tokens: int, top_k: int) -> npt.NDArray[np.int64]:
+    """``tokens * top_k * shares`` in whole tokens: rounded by largest remainder, none above ``tokens``.
+
+    Of equal remainders the lower expert is rounded up.
+    """
+    exact = np.zeros(len(shares))
+    open_ = np.ones(len(shares), dtype=bool)
+    left = float(tokens * top_k)
+    while True:     # what an expert cannot take goes to the others, in proportion
+        weights = np.where(open_, shares, 0.0)
+        if weights.sum() <= 0:
+            weights = open_.astype(np.float64)
+        exact = np.where(open_, left * weights / weights.sum(), exact)
+        full = open_ & (exact >= tokens)
+        if not full.any() or full.all():
+            break
+        exact[full] = tokens
+        open_ &= ~full
+        left = float(tokens * top_k - tokens * int((~open_).sum()))
+        if left <= 0:
+            exact[open_] = 0.0
+            break
+    exact = np.minimum(exact, tokens)
+    counts = np.floor(exact).astype(np.int64)
+    order = np.argsort(-(exact - counts), kind="stable")
+    missing = tokens * top_k - int(counts.sum())
+    while missing > 0:      # a second round only where rounding errors ate a whole token
+        for expert in order:
+            if missing and counts[expert] < tokens:
+                counts[expert] += 1
+                missing -= 1
+    return counts
+
+
+def drawn_counts(shares: Shares, tokens: int, top_k: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """``tokens * top_k`` visits drawn by ``shares``; a visit beyond an expert's ``tokens`` is drawn again."""
+    counts = np.zeros(len(shares), dtype=np.int64)
+    left = tokens * top_k
+    while left:
+        weights = np.where(counts < tokens, shares, 0.0)
+        if weights.sum() <= 0:      # fewer experts with a weight than a token visits
+            weights = (counts < tokens).astype(np.float64)
+        counts += rng.multinomial(left, weights / weights.sum())
+        np.minimum(counts, tokens, out=counts)
+        left = tokens * top_k - int(counts.sum())
+    return counts
+
+
+class Router:
+    """Expert loads of every layer of a model.
+
+    Parameters
+    ----------
+    spec: how tokens are spread.
+    moe: the experts of a layer.
+    layers: layers of experts.
+    seed: of all draws; equal seeds give equal loads.
+    """
+
+    def __init__(self, spec: RoutingSpec, moe: MixtureSpec, layers: int, seed: int) -> None:
+        self.spec, self.moe, self.layers, self.seed = spec, moe, layers, seed
+        self._recorded = recorded_shares(spec, moe.experts) if spec.kind == "table" else ()
+
+    def shares(self, layer: int) -> Shares:
+        """Weights of the experts of a layer, sum 1; the same in every phase."""
+        experts, kind = self.moe.experts, self.spec.kind
+        if kind == "table":
+            return self._recorded[layer * len(self._recorded) // self.layers]
+        if kind in ("balanced", "uniform"):
+            return np.full(experts, 1.0 / experts)
+        rng = np.random.default_rng([self.seed, layer, 0])
+        if kind == "zipf":
+            weights = rng.permutation(np.arange(1, experts + 1, dtype=np.float64) ** -self.spec.skew)
+            return np.asarray(weights / weights.sum(), dtype=np.float64)
+        weights = rng.dirichlet(np.full(experts, self.spec.skew))
+        if not np.isfinite(weights).all() or weights.sum() <= 0:    # a concentration that underflows
+            weights = np.eye(experts)[rng.integers(experts)]
+        return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+    @property
+    def varies(self) -> bool:
+        """True when layers or phases differ in their draw."""
+        return self.spec.kind != "balanced" and self.spec.sample
+
+    def counts(self, layer: int, tokens: int, phase: int) -> tuple[int, ...]:
+        """Tokens of each expert of a layer when the group has ``tokens`` tokens."""
+        shares = self.shares(layer)
+        if self.varies:
+            rng = np.random.default_rng([self.seed, layer, 1 + phase])
+            counts = drawn_counts(shares, tokens, self.moe.experts_per_token, rng)
+        else:
+            counts = expected_counts(shares, tokens, self.moe.experts_per_token)
+        return tuple(counts.tolist())
+
+
+def place(counts: Sequence[int], ranks: int, redundant: int = 0) -> list[tuple[int, ...]]:
+    """Tokens of each expert (or copy) of each rank.
+
+    Experts stand in order, equally many on a rank. With copies, each further copy goes to the expert whose
+    copies have the most tokens, and the copies are dealt out heaviest first to the lightest rank with room.
+
+    Raises
+    ------
+    InputError: the experts and copies do not divide among the ranks.
+    """
+    slots, rest = divmod(len(counts) + redundant, ranks)
+    if rest:
+        copies = f" and {redundant} copies" if redundant else ""
+        raise InputError(f"{len(counts)} experts{copies} do not divide among {ranks} ranks: "
+                         f"expert_parallel must divide {len(counts) + redundant}")
+    if not redundant:
+        return [tuple(counts[rank * slots:(rank + 1) * slots]) for rank in range(ranks)]
+    copies_of = [1] * len(counts)
+    for _ in range(redundant):
+        heaviest = max(range(len(counts)), key=lambda e: (-(-counts[e] // copies_of[e]), -e))
+        copies_of[heaviest] += 1
+    pieces = [(count + part) // copies for count, copies in zip(counts, copies_of, strict=True)
+              for part in range(copies)]
+    loads: list[list[int]] = [[] for _ in range(ranks)]
+    for piece in sorted(pieces, reverse=True):
+        min((load for load in loads if len(load) < slots), key=sum).append(piece)
+    return [tuple(load) for load in loads]
+
+
+def busiest(loads: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The load of the rank that the others wait for: most tokens, then most experts with any."""
+    return max(loads, key=lambda load: (sum(load), sum(1 for rows in load if rows)))

@@ -1,0 +1,759 @@
+"""A transformer as the program of one rank: prefill and decode (or an encoder's one pass) under parallelism.
+
+The program holds what inference computes, op by op, and no schedule: which engine, which tile and what
+overlaps is the machine's business. Conventions:
+
+- Step ``t`` of decoding (from 0) adds one token to each sequence, whose query sees ``input + t + 1`` keys.
+  A decode phase has ``output`` steps.
+- In prefill only the last token of each sequence passes the final norm and the LM head.
+- Latent attention is computed in its expanded form in prefill (keys and values of all heads are made from the
+  latent vector) and in its absorbed form in decoding (queries are taken to the latent space instead).
+- Tensor parallelism splits heads, inner widths and the vocabulary; biases of row-split layers, norms and
+  routers are on every rank. Expert parallelism gives whole experts to ranks. With ``tensor_parallel: 1`` each
+  rank of an expert-parallel group has sequences of its own and tokens travel (all-to-all); with
+  ``expert_parallel`` equal to ``tensor_parallel`` the ranks share their tokens and the outputs are reduced.
+- Ranks of a group that differ in load are folded onto the busiest one, layer by layer, because the others
+  wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from archsim.config import Named
+from archsim.errors import InputError
+from archsim.spec import Count, Share, WorkloadSpec
+from archsim.units import si
+from archsim.workloads.mixture_of_experts import Router, RoutingSpec, busiest, place
+from archsim.workloads.model import MixtureSpec, ModelSpec
+from archsim.workloads.op import (
+    Attention,
+    Collective,
+    Dim,
+    DType,
+    Embedding,
+    GroupedMatMul,
+    MatMul,
+    Op,
+    Role,
+    Vector,
+)
+from archsim.workloads.program import Block, Program, Segment
+from archsim.workloads.requests import RecordedLengths, read_requests
+
+Phase = Literal["prefill", "decode", "encode"]
+
+_WIDEST_FIRST = ((DType.BF16, DType.BF16), (DType.INT8, DType.INT8), (DType.INT4, DType.INT8))
+"""What ``dtype: auto`` tries: of weights and KV cache, and of activations."""
+
+
+class TransformerSpec(WorkloadSpec):
+    """Inference of a transformer."""
+
+    kind: Literal["transformer"] = "transformer"
+    model: Annotated[ModelSpec, Named("models")]
+    """a shipped model, a file of ours, or a Hugging Face config.json"""
+    phases: tuple[Phase, ...] | None = None
+    """what is run: prefill, decode or both (the default); an encoder has the one phase encode"""
+    batch: Count = 1
+    """sequences, over all data-parallel ranks"""
+    input: Count | None = None
+    """tokens of each prompt; of the context that is already cached when there is no prefill"""
+    output: Count | None = None
+    """tokens decoded for each sequence, one a step"""
+    prefill_batch: Count | None = None
+    """sequences of a rank that are prefilled together, one such group after another; all when absent"""
+    mtp_acceptance: Share | None = None
+    """decode with the model's multi-token prediction: each step checks one drafted token, of which this share
+    is accepted, and drafts the next; without it when absent"""
+    lengths: RecordedLengths | None = None
+    """recorded prompt and answer lengths, in place of batch, input and output"""
+    dtype: DType | Literal["auto"] = "auto"
+    """format of weights, KV cache and activations; auto takes the widest of bf16, int8 and int4 in which they
+    fit the memory (activations int8 at the narrowest)"""
+    weight_dtype: DType | None = None
+    """format of the weights, where it differs"""
+    activation_dtype: DType | None = None
+    """format of the activations, where it differs"""
+    kv_dtype: DType | None = None
+    """format of the KV cache, where it differs"""
+    dispatch_dtype: DType | None = None
+    """format in which tokens travel to their experts; that of the activations when absent"""
+    tensor_parallel: Count = 1
+    """ranks that share each layer"""
+    expert_parallel: Count = 1
+    """ranks that share the experts of a layer"""
+    data_parallel: Count | None = None
+    """replicas of the attention layers, each with its part of the batch; expert_parallel when absent and
+    tensor_parallel is 1"""
+    redundant_experts: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """further copies of the most visited experts of each layer, to even the load of expert-parallel ranks"""
+    routing: RoutingSpec = RoutingSpec()
+    """how tokens are spread over experts"""
+    seed: Annotated[int, Field(ge=0, le=2**63)] = 0
+    """of all random draws"""
+
+    @model_validator(mode="after")
+    def _check(self) -> TransformerSpec:
+        model, phases = self.model, self.resolved_phases
+        if not phases or len(set(phases)) != len(phases):
+            raise ValueError("phases lists each phase once")
+        if ("encode" in phases) != (model.encoder is not None) or ("encode" in phases and len(phases) > 1):
+            raise ValueError(f"'{model.name}' is an encoder: its phase is encode" if model.encoder is not None
+                             else f"'{model.name}' is a decoder: its phases are prefill and decode")
+        if self.lengths is None:
+            if self.input is None:
+                raise ValueError("'input' is missing: the tokens of a prompt")
+            if self.output is None and "decode" in phases:
+                raise ValueError("'output' is missing: the number of decode steps")
+        elif {"batch", "input", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
+            raise ValueError("lengths take the place of batch, prefill_batch, input and output, and know no "
+                             "mtp_acceptance: give one or the other")
+        if self.mtp_acceptance is not None and not model.mtp_layers:
+            raise ValueError(f"'{model.name}' has no layer of multi-token prediction: leave mtp_acceptance out")
+        if model.moe is None and (self.expert_parallel > 1 or self.redundant_experts):
+            raise ValueError(f"'{model.name}' has no experts: expert_parallel is 1, redundant_experts 0")
+        if self.redundant_experts and self.expert_parallel == 1:
+            raise ValueError("redundant_experts even the load of several ranks: expert_parallel is 1 here")
+        return self
+
+    @property
+    def resolved_phases(self) -> tuple[Phase, ...]:
+        """The phases that are run, in the order of time."""
+        if self.phases is None:
+            return ("encode",) if self.model.encoder is not None else ("prefill", "decode")
+        return tuple(sorted(self.phases, key=("prefill", "decode", "encode").index))
+
+
+@dataclass(frozen=True)
+class _Formats:
+    """Number formats of a program."""
+
+    weight: DType
+    activation: DType
+    kv: DType
+    dispatch: DType
+
+
+@dataclass(frozen=True)
+class _Group:
+    """``count`` sequences with ``q_len`` new tokens each, which see ``kv_len`` keys."""
+
+    count: int
+    q_len: int
+    kv_len: Dim
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass through the layers on one rank.
+
+    Attributes
+    ----------
+    name: of its segment. phase: number of its routing draw.
+    groups: its sequences by length. tokens: new tokens of all of them.
+    absorbed: latent attention works in the latent space. drafting: the prediction layer runs too.
+    produced: tokens of one step of all ranks, where they are not the tokens computed.
+    """
+
+    name: str
+    phase: int
+    groups: tuple[_Group, ...]
+    steps: int = 1
+    absorbed: bool = False
+    drafting: bool = False
+    produced: int | None = None
+
+    @property
+    def sequences(self) -> int:
+        return sum(group.count for group in self.groups)
+
+    @property
+    def tokens(self) -> int:
+        return sum(group.count * group.q_len for group in self.groups)
+
+
+class _Rank:
+    """Builds the ops of one rank.
+
+    Parameters
+    ----------
+    spec: the workload. formats: its number formats.
+    """
+
+    def __init__(self, spec: TransformerSpec, formats: _Formats, router: Router | None) -> None:
+        self.spec, self.model, self.formats, self.router = spec, spec.model, formats, router
+        model, self.tp = spec.model, spec.tensor_parallel
+        self.heads = model.heads // self.tp
+        self.kv_heads = max(model.kv_heads // self.tp, 1)
+        self.inner = model.intermediate // self.tp
+        self.vocab = -(-model.vocab // self.tp)
+        self.norm_weights = model.hidden * (2 if model.norm == "layernorm" else 1)
+
+    # --- pieces
+
+    def linear(self, name: str, m: int, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+        f = self.formats
+        return MatMul(name=name, m=m, k=k, n=n, groups=groups, bias=bias, left_dtype=f.activation,
+                      right_dtype=f.weight, out_dtype=f.activation)
+
+    def vector(self, name: str, function: str, rows: int, width: int, inputs: int = 1, outputs: int = 1,
+               weights: int = 0, kv_write: Dim = 0) -> Vector:
+        return Vector(name=name, function=function, rows=rows, width=width, inputs=inputs, outputs=outputs,
+                      weights=weights, kv_write=kv_write, dtype=self.formats.activation)
+
+    def norm(self, name: str, rows: int) -> Vector:
+        return self.vector(name, self.model.norm, rows, self.model.hidden, weights=self.norm_weights)
+
+    def residual(self, name: str, rows: int, inputs: int = 2) -> Vector:
+        return self.vector(name, "residual", rows, self.model.hidden, inputs=inputs)
+
+    def all_reduce(self, tokens: int, producer: str) -> list[Op]:
+        if self.tp == 1:
+            return []
+        size = self.formats.activation.bytes(tokens * self.model.hidden)
+        return [Collective(name=f"{producer}_all_reduce", collective="all_reduce", bytes=size, ranks=self.tp,
+                           producer=producer)]
+
+    def joined(self, ops: list[Op], tokens: int, which: str, producer: str) -> list[Op]:
+        """Attention or MLP between its norms and with its residual sum."""
+        where = self.model.norm_position
+        out: list[Op] = [] if where == "post" else [self.norm(f"{which}_norm", tokens)]
+        out += ops + self.all_reduce(tokens, producer)
+        if where == "sandwich":
+            out.append(self.norm(f"{which}_post_norm", tokens))
+        out.append(self.residual(f"{which}_residual", tokens))
+        if where == "post":
+            out.append(self.norm(f"{which}_norm", tokens))
+        return out
+
+    # --- attention
+
+    def attention(self, step: _Pass, window: int | None) -> list[Op]:
+        """From the normed input to the output projection."""
+        if self.model.mla is not None:
+            return self.latent_attention(step)
+        model, f, tokens = self.model, self.formats, step.tokens
+        dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
+        encoder = model.encoder is not None
+        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim,
+                                     model.qkv_bias)]
+        if model.qk_norm == "head":
+            ops.append(self.vector("qk_norm", "rmsnorm", tokens, (heads + kv_heads) * dim, weights=2 * dim))
+        elif model.qk_norm == "full":
+            width = (heads + kv_heads) * dim
+            ops.append(self.vector("qk_norm", "rmsnorm", tokens, width, weights=width))
+        written = f.kv.bytes(tokens * 2 * kv_heads * dim)
+        if model.positions == "rotary":
+            ops.append(self.vector("rotary", "rotary", tokens, (heads + kv_heads) * dim, kv_write=written))
+        elif not encoder:
+            ops.append(self.vector("kv_append", "convert", tokens, 2 * kv_heads * dim, outputs=0,
+                                   kv_write=written))
+        base = Attention(name="attention", batch=1, heads=heads, kv_heads=kv_heads, q_len=1, kv_len=1,
+                         head_dim=dim, v_head_dim=dim, causal=not encoder, window=window, dtype=f.activation,
+                         kv_dtype=f.activation if encoder else f.kv,
+                         kv_role=Role.ACTIVATION if encoder else Role.KV)
+        ops += self.by_length(base, step)
+        ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
+        return ops
+
+    def by_length(self, base: Attention, step: _Pass) -> list[Op]:
+        """One attention for each length of the pass."""
+        if len(step.groups) == 1:
+            group = step.groups[0]
+            return [replace(base, batch=group.count, q_len=group.q_len, kv_len=group.kv_len)]
+        return [replace(base, name=f"attention.{number}", batch=group.count, q_len=group.q_len,
+                        kv_len=group.kv_len) for number, group in enumerate(step.groups)]
+
+    def latent_attention(self, step: _Pass) -> list[Op]:
+        model, f, tokens, heads = self.model, self.formats, step.tokens, self.heads
+        mla = model.mla
+        if mla is None:
+            raise ValueError("the model has no latent attention")
+        q_width = heads * mla.qk_head_dim
+        ops: list[Op] = []
+        if mla.q_lora_rank is None:
+            ops.append(self.linear("q_kv_down", tokens, model.hidden, q_width + mla.cached))
+        else:
+            ops += [self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
+                    self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
+                    self.linear("q_up", tokens, mla.q_lora_rank, q_width)]
+        ops += [self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank),
+                self.vector("rotary", "rotary", tokens, (heads + 1) * mla.qk_rope_head_dim,
+                            kv_write=f.kv.bytes(tokens * mla.cached))]
+        if step.absorbed:
+            base = Attention(name="attention", batch=1, heads=heads, kv_heads=1, q_len=1, kv_len=1,
+                             head_dim=mla.cached, v_head_dim=mla.kv_lora_rank, kv_shared=True,
+                             dtype=f.activation, kv_dtype=f.kv)
+            ops += [self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
+                    *self.by_length(base, step),
+                    self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads)]
+        else:
+            base = Attention(name="attention", batch=1, heads=heads, kv_heads=heads, q_len=1, kv_len=1,
+                             head_dim=mla.qk_head_dim, v_head_dim=mla.v_head_dim, dtype=f.activation,
+                             kv_dtype=f.activation, kv_role=Role.ACTIVATION)
+            expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
+            ops += [self.linear("kv_up", tokens, mla.kv_lora_rank, expanded), *self.by_length(base, step)]
+        ops.append(self.linear("out", tokens, heads * mla.v_head_dim, model.hidden))
+        return ops
+
+    # --- MLP and experts
+
+    def mlp(self, tokens: int, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
+        model, gated = self.model, self.model.mlp == "gated"
+        up = f"{prefix}gate_up" if gated else f"{prefix}up"
+        return [self.linear(up, tokens, model.hidden, (2 if gated else 1) * inner, bias),
+                self.vector(f"{prefix}activation", model.activation, tokens, inner, inputs=2 if gated else 1),
+                self.linear(f"{prefix}down", tokens, inner, model.hidden, bias)]
+
+    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
+        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group."""
+        model, f, ep, tp = self.model, self.formats, self.spec.expert_parallel, self.tp
+        travelling = tp == 1 and ep > 1
+        rows = busiest(place(counts, ep, self.spec.redundant_experts))
+        here = sum(rows)
+        inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
+        bias = moe.experts if moe.router_bias else 0
+        ops: list[Op] = [self.linear("router", tokens, model.hidden, moe.experts),
+                         self.vector("top_k", "router", tokens, moe.experts, weights=bias)]
+        # The busiest rank receives more than it sends; its port is the one that is waited for.
+        sent = max(tokens * moe.experts_per_token, here) * model.hidden
+        if travelling:
+            ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent),
+                                  ranks=ep))
+        ops += [GroupedMatMul(name="experts_gate_up", rows=rows, k=model.hidden, n=2 * inner,
+                              left_dtype=f.dispatch if travelling else f.activation, right_dtype=f.weight,
+                              out_dtype=f.activation),
+                self.vector("experts_activation", model.activation, here, inner, inputs=2),
+                GroupedMatMul(name="experts_down", rows=rows, k=inner, n=model.hidden,
+                              left_dtype=f.activation, right_dtype=f.weight, out_dtype=f.activation)]
+        if travelling:
+            ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent),
+                                  ranks=ep))
+        if moe.shared_intermediate:
+            ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
+            if moe.shared_gate:
+                ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
+        # weights of the experts times their outputs, summed with the shared experts'
+        visits = moe.experts_per_token if travelling else -(-here // tokens)
+        ops.append(self.vector("experts_sum", "multiply", tokens, model.hidden,
+                               inputs=visits + (1 if moe.shared_intermediate else 0)))
+        return ops
+
+    # --- layers and ends
+
+    def dense_layer(self, step: _Pass, window: int | None) -> tuple[Op, ...]:
+        model, tokens = self.model, step.tokens
+        if model.parallel_attention:
+            ops = [self.norm("attention_norm", tokens), *self.attention(step, window),
+                   *self.mlp(tokens, self.inner, bias=model.mlp_bias)]
+            up = next(i for i, op in enumerate(ops) if op.name in ("gate_up", "up"))
+            ops[up] = replace(ops[up], after=("attention_norm",))
+            if self.tp > 1:
+                ops += [self.residual("partial_sum", tokens), *self.all_reduce(tokens, "partial_sum"),
+                        self.residual("residual", tokens)]
+                partial = next(i for i, op in enumerate(ops) if op.name == "partial_sum")
+                ops[partial] = replace(ops[partial], after=("out", "down"))
+            else:
+                ops.append(replace(self.residual("residual", tokens, inputs=3), after=("out", "down")))
+            return tuple(ops)
+        return (*self.joined(self.attention(step, window), tokens, "attention", "out"),
+                *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"))
+
+    def layers(self, step: _Pass) -> tuple[Block, ...]:
+        """All layers of a pass, equal neighbours as one repeated block."""
+        model = self.model
+        if model.window_layers == "alternate":
+            kinds = [self.dense_layer(step, window) for window in (model.window, None)]
+            layers = [kinds[number % 2] for number in range(model.dense_layers)]
+        else:
+            layers = [self.dense_layer(step, model.window)] * model.dense_layers if model.dense_layers else []
+        if model.moe is not None and self.router is not None:
+            tokens = step.tokens
+            attention = self.joined(self.attention(step, model.window), tokens, "attention", "out")
+            group = self.group_tokens(step)
+            known: dict[tuple[int, ...], tuple[Op, ...]] = {}
+            for layer in range(model.layers - model.dense_layers):
+                counts = self.router.counts(layer, group, step.phase)
+                if counts not in known:
+                    experts = self.experts(tokens, model.moe, counts)
+                    known[counts] = (*attention, *self.joined(experts, tokens, "mlp", "experts_sum"))
+                layers.append(known[counts])
+        return _runs(layers)
+
+    def group_tokens(self, step: _Pass) -> int:
+        """Tokens of an expert-parallel group, which all its routers see together."""
+        return step.tokens * (self.spec.expert_parallel if self.tp == 1 else 1)
+
+    def embedding(self, step: _Pass) -> Block:
+        model, f, tokens = self.model, self.formats, step.tokens
+        hidden, width = model.hidden, model.embedding_width or model.hidden
+
+        def rows(name: str, of: int) -> Embedding:
+            return Embedding(name=name, tokens=tokens, width=of, dtype=f.weight, out_dtype=f.activation)
+
+        ops: list[Op] = [rows("tokens", width)]
+        if self.tp > 1:
+            ops.append(Collective(name="tokens_all_reduce", collective="all_reduce", ranks=self.tp,
+                                  bytes=f.activation.bytes(tokens * width), producer="tokens"))
+        if model.embedding_width is not None:
+            ops.append(self.linear("project_in", tokens, width, hidden))
+        summed = 1
+        if model.positions == "learned":
+            ops.append(rows("positions", hidden))
+            summed += 1
+        if model.encoder is not None and model.encoder.token_types:
+            ops.append(rows("token_types", hidden))
+            summed += 1
+        if summed > 1:
+            ops.append(self.residual("sum", tokens, inputs=summed))
+        if model.embedding_norm:
+            ops.append(self.norm("embedding_norm", tokens))
+        return Block("embedding", tuple(ops))
+
+    def head(self, step: _Pass) -> Block | None:
+        model, rows = self.model, step.tokens if step.drafting else step.sequences
+        width = model.embedding_width or model.hidden
+        ops: list[Op] = []
+        if model.final_norm:
+            ops.append(self.norm("final_norm", rows if model.encoder is None else step.tokens))
+        if model.encoder is not None:
+            if model.encoder.pooler:
+                ops += [self.linear("pooler", rows, model.hidden, model.hidden, bias=True),
+                        self.vector("tanh", "tanh", rows, model.hidden)]
+            return Block("head", tuple(ops)) if ops else None
+        if model.embedding_width is not None:
+            ops.append(self.linear("project_out", rows, model.hidden, width))
+        return Block("head", (*ops, *self.logits(rows)))
+
+    def logits(self, rows: int) -> list[Op]:
+        """The LM head, each rank's part of the vocabulary gathered."""
+        model = self.model
+        ops: list[Op] = [self.linear("lm_head", rows, model.embedding_width or model.hidden, self.vocab,
+                                     model.lm_head_bias)]
+        if self.tp > 1:
+            gathered = self.formats.activation.bytes(rows * self.vocab * self.tp)
+            ops.append(Collective(name="logits_all_gather", collective="all_gather", bytes=gathered,
+                                  ranks=self.tp, producer="lm_head"))
+        return ops
+
+    def segment(self, step: _Pass) -> Segment:
+        replicas = _replicas(self.spec)
+        head = self.head(step)
+        blocks = [self.embedding(step), *self.layers(step), *(() if head is None else (head,))]
+        if step.drafting:
+            blocks.append(self.prediction(step))
+        tokens = replicas * step.tokens if step.produced is None else step.produced
+        return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
+
+    def prediction(self, step: _Pass) -> Block:
+        """The layer of multi-token prediction: it joins a hidden state with the token that followed."""
+        model, tokens = self.model, step.tokens
+        if model.moe is None or self.router is None:
+            raise ValueError("the model has no layer of multi-token prediction")
+        counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
+        ops: list[Op] = [
+            Embedding(name="tokens", tokens=tokens, width=model.hidden, dtype=self.formats.weight,
+                      out_dtype=self.formats.activation),
+            self.norm("token_norm", tokens), self.norm("hidden_norm", tokens),
+            self.linear("join", tokens, 2 * model.hidden, model.hidden),
+            *self.joined(self.attention(step, None), tokens, "attention", "out"),
+            *self.joined(self.experts(tokens, model.moe, counts), tokens, "mlp", "experts_sum"),
+            self.norm("final_norm", step.sequences), *self.logits(step.sequences),
+        ]
+        return Block("prediction", tuple(ops), model.mtp_layers)
+
+    # --- memory
+
+    def weight_bytes(self, segment: Segment) -> int:
+        """Bytes of all parameters of this rank: the operands of the ops, each once, and the tables.
+
+        Biases and norms are held in the format of the activations, as the ops read them.
+        """
+        model, weight = self.model, self.formats.weight
+        width = model.embedding_width or model.hidden
+        table = int(weight.bytes(self.vocab * width))
+        total = table
+        if model.positions == "learned":
+            total += int(weight.bytes((model.max_positions + model.position_offset) * model.hidden))
+        if model.encoder is not None:
+            total += int(weight.bytes(model.encoder.token_types * model.hidden))
+        for block in segment.blocks:
+            shared = block.name == "prediction"     # its LM head is the model's
+            total += block.repeat * sum(_stored(op) for op in block.ops
+                                        if not (shared and op.name == "lm_head"))
+        tied = model.tied_embeddings and model.encoder is None
+        total -= table if tied else 0
+        return total
+
+    def kv_bytes(self, final: Sequence[tuple[int, int]]) -> int:
+        """Bytes of the KV cache when the given (sequences, tokens) are cached."""
+        model = self.model
+        if model.encoder is not None:
+            return 0
+        element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
+        windowed = 0 if model.window is None else (
+            model.layers if model.window_layers == "all" else -(-model.layers // 2))
+        kept = sum(count * (windowed * min(length,
+                                           model.window or length) + (model.layers - windowed) * length)
+                   for count, length in final)
+        return int(self.formats.kv.bytes(kept * element))
+
+    def activation_bytes(self, segments: Sequence[Segment], tokens: int) -> int:
+        """The residual stream and the operands of the op that has most of them."""
+        largest = 0
+        for op in {id(op): op for s in segments for b in s.blocks for op in b.ops}.values():
+            live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
+            largest = max(largest, int(np.max(live)))
+        return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))
+
+
+def _stored(op: Op) -> int:
+    """Bytes of parameters that an op uses; of all its experts, visited or not."""
+    if isinstance(op, GroupedMatMul):
+        return int(op.right_dtype.bytes(len(op.rows) * op.k * op.n))
+    if isinstance(op, Embedding):
+        return 0
+    return int(np.max(op.reads().get(Role.WEIGHT, 0)))
+
+
+def _runs(layers: Sequence[tuple[Op, ...]]) -> tuple[Block, ...]:
+    """Blocks of neighbours that are the same object; a run of one carries its number in its name."""
+    blocks: list[Block] = []
+    first = 0
+    while first < len(layers):
+        end = first + 1
+        while end < len(layers) and layers[end] is layers[first]:
+            end += 1
+        repeat = end - first
+        blocks.append(Block("layer" if repeat > 1 else f"layer.{first}", layers[first], repeat, first))
+        first = end
+    return tuple(blocks)
+
+
+def _replicas(spec: TransformerSpec) -> int:
+    if spec.data_parallel is not None:
+        return spec.data_parallel
+    return spec.expert_parallel if spec.tensor_parallel == 1 else 1
+
+
+def _check_parallel(spec: TransformerSpec) -> None:
+    """Complain of a split that leaves a remainder."""
+    model, tp, ep, dp = spec.model, spec.tensor_parallel, spec.expert_parallel, _replicas(spec)
+    splits = {"heads": model.heads}
+    if model.dense_layers:
+        splits["intermediate"] = model.intermediate
+    if model.moe is not None:
+        if ep == 1:
+            splits["expert_intermediate"] = model.moe.expert_intermediate
+        if model.moe.shared_intermediate:
+            splits["shared_intermediate"] = model.moe.shared_intermediate
+    for what, size in splits.items():
+        if size % tp:
+            raise InputError(f"{what} {size} of '{model.name}' does not divide among tensor_parallel {tp} "
+                             "ranks")
+    if model.mla is None and model.kv_heads % tp and tp % model.kv_heads:
+        raise InputError(f"kv_heads {model.kv_heads} of '{model.name}' neither divide among tensor_parallel "
+                         f"{tp} ranks nor repeat evenly on them")
+    if ep > 1 and tp > 1 and ep != tp:
+        raise InputError(f"expert_parallel {ep} with tensor_parallel {tp} is not supported: with "
+                         "tensor_parallel above 1 it is 1 or equal to it")
+    if ep > 1 and tp == 1 and dp % ep:
+        raise InputError(f"data_parallel {dp} must be a multiple of expert_parallel {ep}: with "
+                         "tensor_parallel 1 every rank of an expert-parallel group has sequences of its own")
+    if spec.lengths is not None and dp > 1:
+        raise InputError(f"recorded lengths are those of one replica: data_parallel is {dp}, must be 1")
+    if spec.lengths is None and spec.batch % dp:
+        raise InputError(f"batch {spec.batch} does not divide among data_parallel {dp} ranks")
+
+
+def _uniform_passes(spec: TransformerSpec) -> tuple[list[_Pass], list[tuple[int, int]]]:
+    """Passes of equal sequences, and the (sequences, tokens) that are cached at the end."""
+    count, length, phases = spec.batch // _replicas(spec), spec.input or 1, spec.resolved_phases
+    passes = []
+    for phase in phases:
+        if phase == "decode":
+            passes.append(_decode_pass(spec, count, length, spec.output or 1))
+        else:
+            together = min(spec.prefill_batch or count, count)
+            if count % together:
+                raise InputError(f"{count} sequences of a rank do not divide into groups of prefill_batch "
+                                 f"{together}")
+            passes.append(_Pass(phase, 0, (_Group(together, length, length),), count // together))
+    final = length + (spec.output or 0 if "decode" in phases else 0)
+    return passes, [(count, final)]
+
+
+def _decode_pass(spec: TransformerSpec, count: int, length: int, output: int) -> _Pass:
+    if spec.mtp_acceptance is None:
+        kv_len = length + 1 + np.arange(output, dtype=np.int64)
+        return _Pass("decode", 1, (_Group(count, 1, kv_len if output > 1 else length + 1),), output,
+                     absorbed=True)
+    # A step computes the last sure token and the draft, and keeps 1 + acceptance of them on average.
+    rate = Fraction(str(1 + spec.mtp_acceptance))
+    steps = math.ceil(output / rate)
+    grown = np.array([int(t * rate) for t in range(steps)], dtype=np.int64)
+    return _Pass("decode", 1, (_Group(count, 2, length + 2 + grown if steps > 1 else length + 2),), steps,
+                 absorbed=True, drafting=True, produced=round(Fraction(spec.batch * output, steps)))
+
+
+def _recorded_passes(spec: TransformerSpec, recorded: RecordedLengths) -> tuple[list[_Pass], list[tuple[int,
+                                                                                                        int]]]:
+    """Passes of recorded sequences, which leave the batch as they finish, and the fullest cache.
+
+    All requests start together and none joins later.
+    """
+    requests = read_requests(recorded.path, recorded.format, recorded.requests, recorded.first)
+    size, phases = recorded.bucket, spec.resolved_phases
+
+    def rounded(length: int) -> int:
+        return max(-(-length // size) * size, 1)
+
+    pairs = [(rounded(r.input), rounded(r.output) if r.output else 0) for r in requests]
+    passes: list[_Pass] = []
+    inputs = sorted(Counter(length for length, _ in pairs).items())
+    fullest = [(count, length) for length, count in inputs]
+    if phases[0] != "decode":
+        passes.append(_Pass(phases[0], 0, tuple(_Group(count, length, length) for length, count in inputs)))
+    if "decode" not in phases:
+        return passes, fullest
+    ends = sorted({output for _, output in pairs if output})
+    begin = 0
+    for number, end in enumerate(ends):
+        alive = sorted(Counter(length for length, output in pairs if output >= end).items())
+        steps = np.arange(begin, end, dtype=np.int64)
+        groups = tuple(_Group(count, 1, length + 1 + steps if len(steps) > 1 else length + 1 + begin)
+                       for length, count in alive)
+        name = "decode" if len(ends) == 1 else f"decode.{number}"
+        passes.append(_Pass(name, 1 + number, groups, len(steps), absorbed=True))
+        cached = [(count, length + end) for length, count in alive]
+        if sum(c * n for c, n in cached) > sum(c * n for c, n in fullest):
+            fullest = cached
+        begin = end
+    return passes, fullest
+
+
+class TransformerWorkload:
+    """Inference of a transformer, as a program for a machine."""
+
+    Spec: ClassVar[type[TransformerSpec]] = TransformerSpec
+
+    def __init__(self, spec: TransformerSpec) -> None:
+        self.spec = spec
+
+    def program(self, capacity_bytes: int | None = None) -> Program:
+        """The program of one rank.
+
+        Parameters
+        ----------
+        capacity_bytes: memory of a rank for weights, KV cache and activations; ``dtype: auto`` picks by it,
+        and
+            takes the widest format when it is not known.
+
+        Raises
+        ------
+        InputError: the model does not divide among the ranks, or a recorded file is wrong.
+        """
+        spec, model = self.spec, self.spec.model
+        _check_parallel(spec)
+        passes, final = (_uniform_passes(spec) if spec.lengths is None
+                         else _recorded_passes(spec, spec.lengths))
+        router = None
+        if model.moe is not None:
+            router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
+        program, tried = None, []
+        for formats in self._formats():
+            program = self._build(formats, router, passes, final)
+            need = sum(program.resident_bytes.values()) + program.activation_bytes
+            tried.append((formats, need))
+            if capacity_bytes is None or need <= capacity_bytes:
+                break
+        if program is None:
+            raise ValueError("no number format was tried")
+        notes = self._notes(tried, capacity_bytes, passes)
+        return replace(program, notes=tuple(notes))
+
+    def _formats(self) -> list[_Formats]:
+        """Number formats to try, widest first; one unless some are to be chosen."""
+        spec = self.spec
+        candidates: tuple[tuple[DType, DType], ...] = _WIDEST_FIRST
+        if spec.dtype == "auto":
+            if spec.weight_dtype and spec.kv_dtype and spec.activation_dtype:
+                candidates = _WIDEST_FIRST[:1]
+        else:
+            candidates = ((spec.dtype, spec.dtype),)
+        formats = []
+        for stored, activation in candidates:
+            act = spec.activation_dtype or activation
+            formats.append(_Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored,
+                                    spec.dispatch_dtype or act))
+        return formats
+
+    def _build(self, formats: _Formats, router: Router | None, passes: Sequence[_Pass],
+               final: Sequence[tuple[int, int]]) -> Program:
+        rank = _Rank(self.spec, formats, router)
+        segments = tuple(rank.segment(step) for step in passes)
+        return Program(
+            name=self.spec.model.name, segments=segments,
+            ranks=self.spec.tensor_parallel * _replicas(self.spec),
+            resident_bytes={Role.WEIGHT: rank.weight_bytes(segments[-1]), Role.KV: rank.kv_bytes(final)},
+            activation_bytes=rank.activation_bytes(segments, max(step.tokens for step in passes)),
+        )
+
+    def _notes(self, tried: Sequence[tuple[_Formats, int]], capacity: int | None,
+               passes: Sequence[_Pass]) -> list[str]:
+        spec, model = self.spec, self.spec.model
+        formats, need = tried[-1]
+        notes = []
+        if spec.dtype == "auto" and len(self._formats()) > 1:
+            chosen = f"weights {formats.weight}, KV cache {formats.kv}, activations {formats.activation}"
+            if capacity is None:
+                notes.append(f"dtype auto: {chosen}, for no memory size is known")
+            else:
+                larger = "".join(f"; {f.weight} needs {si(size, 'B', 4)}" for f, size in tried[:-1])
+                fit = "fit in" if need <= capacity else "is the narrowest choice and still exceeds"
+                notes.append(f"dtype auto: {chosen}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}"
+                             f"{larger}")
+        if model.vocab % spec.tensor_parallel:
+            padded = -(-model.vocab // spec.tensor_parallel) * spec.tensor_parallel
+            notes.append(f"vocabulary of {model.vocab} padded to {padded} for {spec.tensor_parallel} ranks")
+        if model.mla is None and model.kv_heads < spec.tensor_parallel:
+            notes.append(f"each of {model.kv_heads} key-value heads is held by "
+                         f"{spec.tensor_parallel // model.kv_heads} ranks")
+        longest = max(int(np.max(group.kv_len)) for step in passes for group in step.groups)
+        if longest > model.max_positions:
+            notes.append(f"sequences of {longest} tokens are longer than the {model.max_positions} positions "
+                         f"that '{model.name}' was made for")
+        if model.moe is not None:
+            notes.append(self._routing_note(model.moe))
+        if spec.mtp_acceptance is not None:
+            notes.append(f"each decode step checks one drafted token, of which {spec.mtp_acceptance:g} is "
+                         "accepted on average; the cache grows by that average")
+        if spec.lengths is not None:
+            rounding = "" if spec.lengths.bucket == 1 else (
+                f"; lengths are rounded up to multiples of {spec.lengths.bucket}")
+            notes.append("all requests start together, each leaves the batch when it has its tokens, none "
+                         f"joins later{rounding}")
+        return notes
+
+    def _routing_note(self, moe: MixtureSpec) -> str:
+        spec = self.spec
+        how = {"balanced": "evenly", "uniform": "uniformly",
+               "zipf": f"by a Zipf law of exponent {spec.routing.skew:g}",
+               "dirichlet": f"by a Dirichlet law of concentration {spec.routing.skew:g}",
+               "table": f"as recorded in {spec.routing.path}"}[spec.routing.kind]
+        sampled = spec.routing.sample and spec.routing.kind != "balanced"
+        drawn = f", drawn with seed {spec.seed}" if sampled else ""
+        note = (f"tokens visit {moe.experts_per_token} of {moe.experts} experts {how}{drawn}; "
+                "a layer's loads are the same in every step of a phase")
+        if spec.expert_parallel > 1:
+            note += f"; {spec.expert_parallel} ranks are folded onto the busiest one of each layer"
+        return note
