@@ -60,6 +60,7 @@ class Program:
     ----------
     ranks: equal ranks that run this program in step, each on a chip of its own.
     resident_bytes: bytes of each role that live in memory throughout (weights; KV cache at its largest).
+    tier_bytes: memory name (``ddr``) to bytes of other things kept there, such as experts not in use.
     activation_bytes: largest live set of activations.
     notes: choices the builder made that the user should know of.
     """
@@ -68,5 +69,6 @@ class Program:
     segments: tuple[Segment, ...]
     ranks: int = 1
     resident_bytes: dict[Role, int] = field(default_factory=dict)
+    tier_bytes: dict[str, int] = field(default_factory=dict)
     activation_bytes: int = 0
     notes: tuple[str, ...] = ()

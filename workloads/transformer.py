@@ -118,7 +118,7 @@ class TransformerSpec(WorkloadSpec):
             raise ValueError("lengths take the place of batch, prefill_batch, input and output, and know no "
                              "mtp_acceptance: give one or the other")
         if self.mtp_acceptance is not None and not model.mtp_layers:
-            raise ValueError(f"'{model.name}' has no layer of multi-token prediction: leave mtp_acceptance out")
+            raise ValueError(f"'{model.name}' has no multi-token prediction: leave mtp_acceptance out")
         if model.moe is None and (self.expert_parallel > 1 or self.redundant_experts):
             raise ValueError(f"'{model.name}' has no experts: expert_parallel is 1, redundant_experts 0")
         if self.redundant_experts and self.expert_parallel == 1:
@@ -500,11 +500,10 @@ class _Rank:
         if model.encoder is not None:
             return 0
         element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
-        windowed = 0 if model.window is None else (
-            model.layers if model.window_layers == "all" else -(-model.layers // 2))
-        kept = sum(count * (windowed * min(length,
-                                           model.window or length) + (model.layers - windowed) * length)
-                   for count, length in final)
+        layers = model.layers + (0 if self.spec.mtp_acceptance is None else model.mtp_layers)
+        windowed = 0 if model.window is None else layers if model.window_layers == "all" else -(-layers // 2)
+        full, seen = layers - windowed, model.window or 0
+        kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)
         return int(self.formats.kv.bytes(kept * element))
 
     def activation_bytes(self, segments: Sequence[Segment], tokens: int) -> int:
