@@ -53,8 +53,8 @@ class RoutingSpec(Spec):
 
 
 @lru_cache(maxsize=8)
-def _table(path: str) -> dict[tuple[str, str, str], dict[int, dict[int, int]]]:
-    """Recorded counts: (model, kind, domain) to layer to expert to count."""
+def _table(path: str, changed_ns: int) -> dict[tuple[str, str, str], dict[int, dict[int, int]]]:
+    """Recorded counts: (model, kind, domain) to layer to expert to count; read again when the file changed."""
     table: dict[tuple[str, str, str], dict[int, dict[int, int]]] = {}
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
@@ -73,7 +73,7 @@ def _table(path: str) -> dict[tuple[str, str, str], dict[int, dict[int, int]]]:
                     raise InputError([Problem("layer, expert and count are not negative", path,
                                               reader.line_num, 1)])
                 table.setdefault(key, {}).setdefault(layer, {})[expert] = count
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise InputError([Problem(f"cannot be read: {error}", path)]) from None
     if not table:
         raise InputError([Problem("holds no counts", path)])
@@ -88,7 +88,10 @@ def recorded_shares(spec: RoutingSpec, experts: int) -> tuple[Shares, ...]:
     InputError: the rows that are asked for are not there or not unique, or are of another number of experts.
     """
     path = spec.path or ""
-    table = _table(path)
+    try:
+        table = _table(path, Path(path).stat().st_mtime_ns)
+    except OSError as error:
+        raise InputError([Problem(f"cannot be read: {error}", path)]) from None
 
     def choose(wanted: str | None, present: set[str], column: str) -> str:
         if wanted is None:
