@@ -38,7 +38,7 @@ from archsim import registry
 from archsim.errors import InputError, Problem, nearest
 
 __all__ = ["CONFIGS", "Named", "Origin", "Source", "Tree", "build", "digest", "dump", "load_spec",
-           "load_tree", "merge", "override", "resolve_named", "shipped", "tree_of"]
+           "load_tree", "locate", "merge", "override", "parse_value", "resolve_named", "shipped", "tree_of"]
 
 CONFIGS = Path(__file__).parent / "configs"
 """Where the shipped configs are, a folder for each category."""
@@ -134,6 +134,10 @@ class Named:
 
     category: str
 
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], Any]) -> dict[str, Any]:
+        name = {"type": "string", "description": f"a shipped name ({self.category}) or a file"}
+        return {"anyOf": [name, handler(schema)]}
+
 
 # --- reading -------------------------------------------------------------------------------------------
 
@@ -228,7 +232,7 @@ class _Reader:
         if node.tag == "!include":
             if not isinstance(node, yaml.ScalarNode):
                 raise own.error("!include is followed by the name of a file")
-            return _load_file(_locate(node.value, own), own, self.chain)
+            return _load_file(locate(node.value, own), own, self.chain)
         if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
             return self._mapping(node, place, level)
         if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
@@ -261,7 +265,7 @@ def _extended(tree: Tree, chain: tuple[Path, ...] = ()) -> Tree:
     for parent in parents.value if isinstance(parents.value, list) else [parents]:
         if not isinstance(parent.value, str):
             raise parent.place.error("'extends' takes the name of a config or of a file, or a list of them")
-        loaded = _load_file(_locate(parent.value, parent.place), parent.place, chain)
+        loaded = _load_file(locate(parent.value, parent.place), parent.place, chain)
         if not isinstance(loaded.value, dict):
             raise parent.place.error(f"'{parent.value}' holds no mapping to extend")
         base = merge(base, loaded)
@@ -368,8 +372,9 @@ def resolve_named(category: str, text: str, near: Origin | None = None) -> Path:
     raise near.error(f"no {category.removesuffix('s')} is called '{text}': {nearest(wanted, known)}")
 
 
-def _locate(text: str, near: Origin) -> Path:
-    """The file that ``extends`` or ``!include`` means: as :func:`resolve_named`, of whatever category."""
+def locate(text: str, near: Origin | None = None) -> Path:
+    """The file that a name of whatever category, or a path, means; see :func:`resolve_named`."""
+    near = near or Origin("argument")
     category, slash, _ = text.partition("/")
     if _is_file(text) or (slash and (CONFIGS / category).is_dir()):
         return resolve_named(category, text, near)
@@ -523,28 +528,20 @@ def override(tree: Tree, overrides: Mapping[str, Any], spec: type[BaseModel] | N
     that the order in which they are given does not matter.
     """
     for path, value in sorted(overrides.items(), key=lambda item: item[0].count(".")):
-        new = tree_of(value, "override")
-        if isinstance(value, str):
-            new = Tree(None, Origin("override"))
-            if value.strip():
-                try:
-                    new = _unplaced(_Reader("override").tree(_compose(value, "override")))
-                except InputError as error:
-                    raise Origin("override").error(error.problems[0].message, path) from None
+        try:
+            new = tree_of(parse_value(value) if isinstance(value, str) else value, "override")
+        except InputError as error:
+            raise InputError(_at(error, path)) from None
         tree = _set(tree, _Expected(spec), path.split("."), 0, new)
     return tree
 
 
-def _unplaced(tree: Tree) -> Tree:
-    """The tree of an override's text, in which lines and columns tell nothing."""
-    if tree.place.file != "override":
-        return tree
-    value = tree.value
-    if isinstance(value, dict):
-        value = {key: _unplaced(child) for key, child in value.items()}
-    elif isinstance(value, list):
-        value = [_unplaced(child) for child in value]
-    return Tree(value, Origin("override"))
+def parse_value(text: str) -> Any:
+    """The plain value that a text is in YAML: ``'3'`` is a number, ``'[1, 2]'`` a list, ``''`` nothing."""
+    try:
+        return _Reader("override").tree(_compose(text, "override")).data() if text.strip() else None
+    except InputError as error:
+        raise Origin("override").error(error.problems[0].message) from None
 
 
 def _set(tree: Tree, expected: _Expected, keys: list[str], done: int, new: Tree) -> Tree:

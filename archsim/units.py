@@ -126,11 +126,12 @@ def parse(text: object, dimension: Dimension) -> int | float:
 def format_quantity(value: float, dimension: Dimension) -> str:
     """``value`` as text that :func:`parse` turns back into the same number."""
     prefixed = [(u, f) for u, f in dimension.units.items() if u.endswith(dimension.canonical.lstrip("p"))]
-    exact = Fraction(value)
     for unit, factor in sorted(prefixed, key=lambda item: -item[1]):
-        scaled = exact / factor
-        if scaled >= 1 and scaled.denominator == 1 and scaled < 10**6:
-            return f"{int(scaled)} {unit}"
+        scaled = float(Fraction(value) / factor)
+        number = f"{scaled:.15g}"
+        exact = Fraction(number) * factor
+        if 1 <= scaled < 10**6 and (exact if dimension.whole else float(exact)) == value:
+            return f"{number} {unit}"
     return f"{value!r} {dimension.canonical}"
 
 

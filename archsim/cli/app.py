@@ -1,0 +1,345 @@
+"""The commands. Each is thin: it reads its options, calls the library, and prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from archsim.errors import ArchsimError, InputError, Problem
+
+from . import INTERRUPTED
+
+
+class _Commands(TyperGroup):
+    """Turns what commands raise to messages and exit codes."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ArchsimError as error:
+            sys.stdout.flush()
+            print(error, file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise typer.Exit from None   # main finds it again when it flushes
+
+
+app = typer.Typer(cls=_Commands, add_completion=False, rich_markup_mode=None, no_args_is_help=True,
+                  pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+Set = Annotated[list[str] | None, typer.Option(
+    "--set", metavar="PATH=VALUE", help="Override a value of the config; may be given again.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over the results that DIR holds.")]
+
+
+def _overrides(pairs: list[str] | None) -> dict[str, str]:
+    """``path=value`` texts as a mapping."""
+    overrides: dict[str, str] = {}
+    for pair in pairs or ():
+        path, equals, value = pair.partition("=")
+        if not equals or not path:
+            raise InputError([Problem(f"'{pair}' is not written like chip.clock='1 GHz'", "--set")])
+        if path in overrides:
+            raise InputError([Problem("is set twice", "--set", path=path)])
+        overrides[path] = value
+    return overrides
+
+
+@app.callback(invoke_without_command=True)
+def archsim(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Simulate AI hardware: a machine in YAML, a workload, and cycles, energy and area with their origins.
+
+    \b
+    archsim list                                             what is shipped
+    archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
+    archsim show tpu_v4i                                     a chip with the origin of every value
+    archsim COMMAND --help                                   more examples
+
+    Exit codes: 0 done, 1 a run or a validation failed, 2 bad input.
+    """
+    if version:
+        from archsim import __version__
+
+        print(f"archsim {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Files or names.")] = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for all results.")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+    brute_force: Annotated[bool, typer.Option(
+        "--brute-force", help="Simulate every repetition, not just one; the answer is equal.")] = False,
+    model: Annotated[str | None, typer.Option(help="Model: shipped name, our YAML or a config.json.")] = None,
+    chip: Annotated[str | None, typer.Option(help="Chip: shipped name or file.")] = None,
+    system: Annotated[str | None, typer.Option(help="System of chips: shipped name or file.")] = None,
+    phase: Annotated[str | None, typer.Option(help="prefill, decode, both, or encode.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Sequences.")] = None,
+    input: Annotated[int | None, typer.Option(help="Tokens of each prompt.")] = None,
+    output: Annotated[int | None, typer.Option(help="Tokens that each sequence answers.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bf16, int8, int4, ...")] = None,
+    tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.")] = None,
+) -> None:
+    """Run a workload on a machine.
+
+    \b
+    archsim run llama_3_8b_on_tpu_v4i                        a shipped run
+    archsim run my_run.yaml --out results/my_run             a file; tables, timeline, report to a folder
+    archsim run my_run.yaml --set chip.clock='1.2 GHz' --set workload.batch=16
+    archsim run a.yaml b.yaml --json                         several; one JSON list
+    archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
+    archsim run --model ./config.json --system 4x_a100 --tp 4 --input 512 --output 64
+    """
+    from archsim.cli.output import console, output_folder, print_json, progress
+
+    overrides = _overrides(set_)
+    options = {"model": model, "chip": chip, "system": system, "phase": phase, "batch": batch, "input": input,
+               "output": output, "dtype": dtype, "tp": tp}
+    given = {name: value for name, value in options.items() if value is not None}
+    if runs and given:
+        raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
+    sources: list[Any] = [*runs] if runs else [_run_of(given)]
+
+    from archsim.run import load
+    from archsim.run import run as simulate
+
+    loaded = [load(source, overrides) for source in sources]   # all problems before any work
+    folders = _folders(out, [spec.name for spec in loaded])
+    results = []
+    with output_folder(out, overwrite), progress("run") as told:
+        for source, folder in zip(sources, folders, strict=True):
+            result = simulate(source, overrides, brute_force=brute_force, progress=told)
+            if folder is not None:
+                result.write(folder)
+            results.append(result)
+    if json:
+        documents = [result.to_json() for result in results]
+        print_json(documents if len(documents) > 1 else documents[0])
+        return
+    for result in results:
+        result.print(console())
+    if out is not None:
+        print(f"results are in {out}", file=sys.stderr)
+
+
+def _run_of(options: dict[str, Any]) -> dict[str, Any]:
+    """The run that the options of ``archsim run`` describe."""
+    if not options:
+        raise InputError("name a run file, or describe a run with --model, --chip, --input and --output")
+    if "model" not in options:
+        raise InputError([Problem("is missing: the model to run", "--model")])
+    if ("chip" in options) == ("system" in options):
+        raise InputError("give either --chip or --system: the machine to run it on")
+    machine = "chip" if "chip" in options else "system"
+    phase = options.get("phase", "both")
+    if phase not in ("prefill", "decode", "both", "encode"):
+        raise InputError([Problem(f"expected prefill, decode, both or encode, not '{phase}'", "--phase")])
+    workload = {"kind": "transformer", "model": options["model"]}
+    if phase != "both":
+        workload["phases"] = [phase]
+    for option, key in (("batch", "batch"), ("input", "input"), ("output", "output"), ("dtype", "dtype"),
+                        ("tp", "tensor_parallel")):
+        if option in options:
+            workload[key] = options[option]
+    name = f"{_stem(options['model'])}_on_{_stem(options[machine])}"
+    return {"name": name, machine: options[machine], "workload": workload}
+
+
+def _stem(name: str) -> str:
+    """The name of a shipped config or of a file; of its folder for a config.json, which says nothing."""
+    path = Path(name)
+    if path.name == "config.json" and path.parent.name:
+        return path.parent.name
+    return path.stem if path.suffix in (".yaml", ".yml", ".json") else path.name
+
+
+def _folders(out: Path | None, names: list[str]) -> list[Path | None]:
+    """Where each of several runs writes: the folder itself for one, a folder in it for each of many."""
+    if out is None:
+        return [None] * len(names)
+    if len(names) == 1:
+        return [out]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError([Problem(f"two runs are called '{twice}': their results need folders of their own",
+                                  "--out")])
+    return [out / name for name in names]
+
+
+@app.command()
+def sweep(
+    sweep: Annotated[str, typer.Argument(metavar="SWEEP", help="Sweep file, or shipped name.")],
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of points, table and plot.")] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes.")] = 1,
+    resume: Annotated[bool, typer.Option(help="Take the points that DIR holds already as done.")] = True,
+    json: Json = False,
+) -> None:
+    """Run a design space, and find the points that none beats.
+
+    \b
+    archsim sweep my_sweep.yaml --out results/sweep --workers 8
+    archsim sweep my_sweep.yaml --out results/sweep          again: goes on where it was stopped
+    archsim sweep my_sweep.yaml --set base.workload.batch=4
+
+    \b
+    base: llama_3_8b_on_tpu_v4i
+    grid:
+      chip.clock: [0.8 GHz, 1.05 GHz, 1.4 GHz]
+      workload.batch: [1, 8, 64]
+    objectives: [time_s, energy_j.total]
+
+    A point that cannot run is a row with its error; the exit code is 1 only if no point could.
+    """
+    from archsim.cli.output import console, print_json, progress
+    from archsim.sweep import print_table, records
+    from archsim.sweep import sweep as simulate
+
+    with progress("sweep") as told:
+        table = simulate(sweep, out, workers, resume, overrides=_overrides(set_), progress=told)
+    if json:
+        print_json(records(table))
+    else:
+        print_table(table, console())
+        if out is not None:
+            print(f"results are in {out}", file=sys.stderr)
+    if table["error"].ne("").all():
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A shipped name or a file of any kind.")],
+    set_: Set = None,
+    area: Annotated[bool, typer.Option("--area", help="The area of each part instead.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a resolved config and the origin of every value.
+
+    \b
+    archsim show tpu_v4i
+    archsim show models/llama_3_8b                           where chips and models share a name
+    archsim show my_chip.yaml --set clock='1.2 GHz'
+    archsim show tpu_v4i --area                              a tree of mm2
+    """
+    from archsim.cli import show as view
+
+    view.show(name, _overrides(set_), area, json)
+
+
+@app.command(name="list")
+def list_(
+    category: Annotated[str | None, typer.Argument(metavar="[CATEGORY]", help="Only this one.")] = None,
+    json: Json = False,
+) -> None:
+    """List what is shipped.
+
+    Categories: chips, systems, models, technology, links, runs, sweeps, components, workloads, suites.
+
+    \b
+    archsim list
+    archsim list chips
+    archsim list --json
+    """
+    from archsim.cli import show as view
+
+    view.list_all(category, json)
+
+
+@app.command()
+def schema(
+    kind: Annotated[str, typer.Argument(help="run, sweep, chip, system, model, ... or a part.")] = "run",
+) -> None:
+    """Print the JSON schema of a config.
+
+    Editors that know it complete and check while you type.
+
+    \b
+    archsim schema run > run.schema.json
+    archsim schema systolic_array
+    """
+    from archsim.cli import show as view
+
+    view.schema(kind)
+
+
+@app.command()
+def validate(
+    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Only these.")] = None,
+    json: Json = False,
+) -> None:
+    """Compare with published and measured figures.
+
+    \b
+    archsim validate
+    archsim validate scalesim --json
+    archsim list suites
+
+    The exit code is 1 if a figure lies outside its tolerance.
+    """
+    from archsim.cli.output import print_json, progress
+    from archsim.validation.framework import run_suites
+
+    with progress("validate") as told:
+        rows = run_suites(suites or [], told)
+    if json:
+        print_json(rows)
+    else:
+        from archsim.cli.tables import print_claims
+
+        print_claims(rows)
+    if not all(row["passed"] for row in rows):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result folder.")]) -> None:
+    """Make the HTML report of a result folder again.
+
+    \b
+    archsim report results/my_run
+    """
+    if not (folder / "result.json").is_file():
+        raise InputError(f"'{folder}' is no result folder: it holds no result.json")
+    from archsim.report import html
+
+    html.write(folder)
+
+
+@app.command()
+def gemm(
+    m: Annotated[int | None, typer.Option("-M", metavar="M", help="Rows of the left-hand side.")] = None,
+    k: Annotated[int | None, typer.Option("-K", metavar="K", help="Depth.")] = None,
+    n: Annotated[int | None, typer.Option("-N", metavar="N", help="Columns of the right-hand side.")] = None,
+    array: Annotated[str | None, typer.Option(metavar="RxC", help="Rows and columns.")] = None,
+    dataflow: Annotated[str | None, typer.Option(help="ws, os or is.")] = None,
+    accounting: Annotated[str, typer.Option(help="Who counts: hardware or scalesim.")] = "hardware",
+    cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask a systolic array alone for a matrix product.
+
+    \b
+    archsim gemm --array 128x128 --dataflow ws -M 2048 -K 4096 -N 4096
+    archsim gemm --cases layers.csv --out answers.csv        columns M, K, N, rows, cols, dataflow
+    archsim gemm --cases layers.csv --array 32x32 --dataflow os --accounting scalesim --json
+
+    An option fills its column where the file has none; other columns pass through.
+    """
+    from archsim.cli import gemm as one_part
+
+    options = {"M": m, "K": k, "N": n, "array": array, "dataflow": dataflow}
+    given = {key: value for key, value in options.items() if value is not None}
+    one_part.gemm(given, accounting, cases, out, json)

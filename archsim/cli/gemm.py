@@ -1,0 +1,108 @@
+"""``archsim gemm``: cases from options and from CSV, answers to the terminal, to CSV and to JSON."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archsim.cli.output import console, output_file, print_json
+from archsim.errors import InputError, Problem, nearest
+
+_DATAFLOWS = ("ws", "os", "is")
+_ACCOUNTINGS = ("hardware", "scalesim")
+_NEEDED = ("M", "K", "N", "rows", "cols", "dataflow")
+_MOST = 2**40
+
+
+def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Path | None,
+         as_json: bool) -> None:
+    """Answer the case of the options, or each row of the file."""
+    if accounting not in _ACCOUNTINGS:
+        raise InputError([Problem(f"'{accounting}' is not known: {nearest(accounting, _ACCOUNTINGS)}",
+                                  "--accounting")])
+    filled = dict(options)
+    if "array" in filled:
+        match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(filled.pop("array")))
+        if match is None:
+            raise InputError([Problem(f"'{options['array']}' is not written like 128x128", "--array")])
+        filled["rows"], filled["cols"] = match.groups()
+    output_file(out)
+    cases = [_checked(filled, {}, "")] if file is None else _read(file, filled)
+
+    from archsim.components.compute.gemm_cases import answer
+
+    answers = answer(cases, accounting=accounting)
+    if out is not None:
+        with out.open("w", newline="", encoding="utf-8") as stream:
+            _write(answers, stream)
+    if as_json:
+        print_json(answers if file is not None else answers[0])
+    elif out is None and file is not None:
+        _write(answers, sys.stdout)
+    elif file is None:
+        from archsim.cli.tables import table
+
+        console().print(table(("", "value"), list(answers[0].items()), ("value",)))
+
+
+def _read(file: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a CSV; options fill the columns that it lacks or leaves empty."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
+            header = reader.fieldnames or []
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
+    missing = [name for name in _NEEDED if name not in header and name not in options]
+    if missing:
+        raise InputError([Problem(f"column '{name}' is missing: {nearest(name, header)}", str(file), 1, 1)
+                          for name in missing])
+    if not rows:
+        raise InputError([Problem("it holds no cases", str(file))])
+    cases, problems = [], list[Problem]()
+    for line, row in rows:
+        try:
+            if None in row or None in row.values():
+                raise InputError([Problem(f"the row has not {len(header)} cells", str(file), line, 1)])
+            cases.append(_checked(options, row, str(file), line))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return cases
+
+
+def _checked(options: Mapping[str, Any], row: Mapping[str, str], file: str, line: int = 0) -> dict[str, Any]:
+    """One case with its sizes as ints; the row goes before the options."""
+    case: dict[str, Any] = dict(row)
+    problems: dict[Problem, None] = {}   # rows and cols may share one
+    for name in _NEEDED:
+        value = str(row.get(name) or options.get(name, ""))
+        number = int(value) if value.isdecimal() and len(value) < 15 else 0
+        case[name] = value if name == "dataflow" else number
+        if not value:
+            message = "is missing"
+        elif name == "dataflow" and value not in _DATAFLOWS:
+            message = f"expected ws, os or is, not '{value}'"
+        elif name != "dataflow" and not 1 <= number <= _MOST:
+            message = f"expected a whole number from 1 to 2^40, not '{value}'"
+        else:
+            continue
+        option = {"rows": "--array", "cols": "--array", "dataflow": "--dataflow"}.get(name, f"-{name}")
+        problems[Problem(message, file, line, 1, name) if file else Problem(message, option)] = None
+    if problems:
+        raise InputError(list(problems))
+    return case
+
+
+def _write(rows: list[dict[str, Any]], stream: Any) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)

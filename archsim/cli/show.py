@@ -1,0 +1,215 @@
+"""``archsim show``, ``list`` and ``schema``: configs, names and schemas for reading."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archsim import registry
+from archsim.cli.output import print_json
+from archsim.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from archsim.config import Tree
+
+_SPECS = {
+    "chips": "archsim.machine:ChipSpec",
+    "systems": "archsim.machine:SystemSpec",
+    "models": "archsim.workloads.model:ModelSpec",
+    "technology": "archsim.model.technology:TechnologySpec",
+    "runs": "archsim.run:RunSpec",
+    "sweeps": "archsim.sweep:SweepSpec",
+    "links": "archsim.components.network.link:LinkSpec",
+}
+_Path = tuple[str, ...]
+_PARTS = {"components": "archsim.components", "workloads": "archsim.workloads"}
+
+
+def _spec(category: str) -> type[BaseModel]:
+    module, _, name = _SPECS[category].partition(":")
+    spec: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return spec
+
+
+# --- show ----------------------------------------------------------------------------------------------
+
+
+def show(name: str, overrides: Mapping[str, str], area: bool, as_json: bool) -> None:
+    """Print the resolved config with origins, or its areas."""
+    from archsim.config import build, dump, load_tree
+
+    category = _category(name)
+    spec = _spec(category)
+    tree = load_tree(name, overrides, spec, category)
+    built = build(tree, spec)
+    data = dump(built)
+    if area:
+        _show_area(built, category, as_json)
+    elif as_json:
+        origins = {".".join(path): _origin(tree, data, path) for path in _leaves(data)}
+        print_json({"config": data, "origins": origins})
+    else:
+        lines = list(_lines(data, (), lambda path: _origin(tree, data, path)))
+        width = min(max(len(text) for text, _ in lines), 60)
+        for text, origin in lines:
+            print(f"{text:<{width}}  # {origin}" if origin else text)
+
+
+def _category(name: str) -> str:
+    """Which kind of config a name or file is: by its folder, by the shipped names, or by its keys."""
+    from archsim.config import load_tree, locate
+
+    path = locate(name)
+    if path.parent.name in _SPECS:
+        return path.parent.name
+    keys = set(load_tree(path).data())
+    fit = {category: len(keys & set(_spec(category).model_fields)) / len(keys)
+           for category in ("runs", "chips", "systems", "technology", "sweeps", "links")}
+    best = max(fit, key=lambda category: fit[category])
+    return best if fit[best] > 0.5 else "models"
+
+
+def _leaves(data: Any, path: _Path = ()) -> Iterator[_Path]:
+    if isinstance(data, dict | list) and data:
+        for key, value in data.items() if isinstance(data, dict) else enumerate(data):
+            yield from _leaves(value, (*path, str(key)))
+    else:
+        yield path
+
+
+def _origin(tree: Tree, data: Any, path: _Path) -> str:
+    """Where a value was written, ``default`` where it was not; shipped files by their names."""
+    from archsim.config import CONFIGS
+
+    node = tree
+    for key in path:
+        child = node.child(key)
+        if child is None:
+            # Keys that the resolved config lacks were read and translated: their place is the best there is.
+            translated = not isinstance(node.value, dict) or not set(node.value) <= set(data)
+            if not translated:
+                return "default"
+            break
+        node, data = child, data[key if isinstance(data, dict) else int(key)]
+    return str(node.place).removeprefix(f"{CONFIGS}/")
+
+
+def _lines(data: Any, path: _Path, origin: Callable[[_Path], str]) -> Iterator[tuple[str, str]]:
+    """YAML, line by line, with the origin of the value on it."""
+    indent = "  " * len(path)
+    for key, value in data.items():
+        at = (*path, key)
+        if isinstance(value, dict) and value:
+            yield f"{indent}{key}:", ""
+            yield from _lines(value, at, origin)
+        elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+            yield f"{indent}{key}:", ""
+            for i, item in enumerate(value):
+                yield f"{indent}- {_flow(item)}", origin((*at, str(i)))
+        else:
+            yield f"{indent}{key}: {_flow(value)}", origin(at)
+
+
+def _flow(value: Any) -> str:
+    """A value on one line of YAML, text in quotes only where it needs them."""
+    from archsim.config import parse_value
+
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str) and value and not set(value) & set(",[]{}#\n\"'"):
+        try:
+            if parse_value(value) == value:
+                return value
+        except InputError:
+            pass
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _show_area(built: Any, category: str, as_json: bool) -> None:
+    from archsim.machine import area_tree
+
+    if category == "runs":
+        built, category = (built.chip, "chips") if getattr(built, "chip", None) else (built.system, "systems")
+    if category not in ("chips", "systems"):
+        raise InputError(f"--area is of a chip, a system or a run, not of {category}")
+    tree = area_tree(built)
+
+    def as_data(node: Any) -> dict[str, Any]:
+        name, mm2, children = node
+        return {"name": name, "mm2": mm2, "children": [as_data(child) for child in children]}
+
+    def lines(node: Any, level: int) -> Iterator[tuple[str, float]]:
+        name, mm2, children = node
+        yield "  " * level + name, mm2
+        for child in children:
+            yield from lines(child, level + 1)
+
+    if as_json:
+        print_json(as_data(tree))
+        return
+    rows = list(lines(tree, 0))
+    width = max(len(name) for name, _ in rows)
+    for name, mm2 in rows:
+        share = mm2 / tree[1] if tree[1] else 0.0
+        print(f"{name:<{width}}  {mm2:12.4f} mm2  {share:6.1%}")
+
+
+# --- list ----------------------------------------------------------------------------------------------
+
+
+def list_all(category: str | None, as_json: bool) -> None:
+    """Print the names of all categories, or of one."""
+    categories = ["chips", "systems", "models", "technology", "links", "runs", "sweeps", *_PARTS, "suites"]
+    if category is not None and category not in categories:
+        raise InputError(f"no category is called '{category}': {nearest(category, categories)}")
+    names = {c: _names(c) for c in (categories if category is None else [category])}
+    if as_json:
+        print_json(names if category is None else names[category])
+        return
+    for title, entries in names.items():
+        if category is None:
+            print(f"{title}:")
+        width = max((len(name) for name in entries), default=0)
+        for name, remark in entries.items():
+            print(("  " if category is None else "") + f"{name:<{width}}  {remark}".rstrip())
+
+
+def _names(category: str) -> dict[str, str]:
+    """Names of a category, each with what its file says of itself in its first comment."""
+    from archsim.config import CONFIGS, shipped
+
+    if category in _PARTS:
+        return dict.fromkeys(registry.names(_PARTS[category]), "")
+    if category == "suites":
+        folders = sorted(CONFIGS.with_name("validation").glob("*/"))
+        return {folder.name: "" for folder in folders if folder.name[0] not in "._"}
+    return {name: _remark(path) for name, path in shipped(category).items()}
+
+
+def _remark(path: Path) -> str:
+    with path.open(encoding="utf-8") as stream:
+        first = stream.readline()
+    return first[1:].strip() if first.startswith("#") else ""
+
+
+# --- schema --------------------------------------------------------------------------------------------
+
+
+def schema(kind: str) -> None:
+    """Print the JSON schema of a config or of a part."""
+    kinds = {category.removesuffix("s"): category for category in _SPECS}
+    parts = {name: group for group in _PARTS.values() for name in registry.names(group)}
+    if kind in kinds:
+        spec = _spec(kinds[kind])
+    elif kind in parts:
+        spec = registry.find(parts[kind], kind).Spec
+    else:
+        raise InputError(f"no config or part is called '{kind}': {nearest(kind, [*kinds, *parts])}")
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **spec.model_json_schema()})
