@@ -54,7 +54,7 @@ class RoutingSpec(Spec):
 
 @lru_cache(maxsize=8)
 def _table(path: str, changed_ns: int) -> dict[tuple[str, str, str], dict[int, dict[int, int]]]:
-    """Recorded counts: (model, kind, domain) to layer to expert to count; read again when the file changed."""
+    """Recorded counts: (model, kind, domain) to layer to expert to count; a changed file is read again."""
     table: dict[tuple[str, str, str], dict[int, dict[int, int]]] = {}
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
