@@ -8,6 +8,7 @@ holds the least recently used experts no longer than it must; experts are read-o
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -95,12 +96,13 @@ class CompositionOfExpertsWorkload:
                 held.popitem(last=False)
         return tuple(missed)
 
-    def program(self, capacity_bytes: int | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
         """The program of one rank.
 
         Parameters
         ----------
         capacity_bytes: fast memory of a rank, which says how many experts it holds.
+        formats: what the machine multiplies; changes nothing.
 
         Raises
         ------
@@ -138,4 +140,4 @@ class CompositionOfExpertsWorkload:
         return Program(
             name=f"{spec.experts} x {spec.expert.name}", segments=tuple(segments), ranks=spec.tensor_parallel,
             resident_bytes={Role.WEIGHT: router_size + resident * size, Role.KV: kv}, activation_bytes=live,
-            notes=notes)
+            tier_bytes={spec.source_tier: spec.experts * size}, notes=notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -56,8 +57,8 @@ class GemmWorkload:
     def __init__(self, spec: GemmSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None) -> Program:
-        """The program; ``capacity_bytes`` changes nothing."""
+    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+        """The program; ``capacity_bytes`` and ``formats`` change nothing."""
         blocks, weights, live = [], 0, 0
         for gemm in self.spec.gemms:
             dtype = gemm.dtype or self.spec.dtype

@@ -8,6 +8,7 @@ so that a machine that tracks the GEMM's stores can start it before the GEMM end
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -55,8 +56,8 @@ class SublayerWorkload:
             return (model.heads + 2 * model.kv_heads) * model.head_dim
         return model.intermediate * (2 if sublayer == "fc1_bwd" and model.mlp == "gated" else 1)
 
-    def program(self, capacity_bytes: int | None = None) -> Program:
-        """The program of one rank; ``capacity_bytes`` changes nothing.
+    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+        """The program of one rank; ``capacity_bytes`` and ``formats`` change nothing.
 
         Raises
         ------

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
@@ -51,8 +51,21 @@ from archsim.workloads.requests import RecordedLengths, read_requests
 
 Phase = Literal["prefill", "decode", "encode"]
 
-_WIDEST_FIRST = ((DType.BF16, DType.BF16), (DType.INT8, DType.INT8), (DType.INT4, DType.INT8))
-"""What ``dtype: auto`` tries: of weights and KV cache, and of activations."""
+_WIDE, _NARROW = (DType.BF16, DType.FP16, DType.FP32), (DType.INT8, DType.FP8)
+"""What ``dtype: auto`` would multiply in, the most wanted first."""
+
+
+def _widest_first(formats: Collection[DType] | None) -> list[tuple[DType, DType]]:
+    """What ``dtype: auto`` tries: formats of weights and KV cache, and of activations.
+
+    Where an engine multiplies no narrow format, narrow weights are widened as they are read.
+    """
+    wide = next((d for d in _WIDE if formats is None or d in formats), None)
+    narrow = next((d for d in _NARROW if formats is None or d in formats), wide)
+    if narrow is None:      # an engine of other formats only: it will say so itself
+        return _widest_first(None)
+    choices = [(DType.INT8, narrow), (DType.INT4, narrow)]
+    return choices if wide is None else [(wide, wide), *choices]
 
 
 class TransformerSpec(WorkloadSpec):
@@ -648,14 +661,14 @@ class TransformerWorkload:
     def __init__(self, spec: TransformerSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
         """The program of one rank.
 
         Parameters
         ----------
         capacity_bytes: memory of a rank for weights, KV cache and activations; ``dtype: auto`` picks by it,
-        and
-            takes the widest format when it is not known.
+            and takes the widest format when it is not known.
+        formats: what the machine multiplies; ``dtype: auto`` keeps to it. None: anything.
 
         Raises
         ------
@@ -669,10 +682,10 @@ class TransformerWorkload:
         if model.moe is not None:
             router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
         program, tried = None, []
-        for formats in self._formats():
-            program = self._build(formats, router, passes, final)
+        for choice in self._formats(formats):
+            program = self._build(choice, router, passes, final)
             need = sum(program.resident_bytes.values()) + program.activation_bytes
-            tried.append((formats, need))
+            tried.append((choice, need))
             if capacity_bytes is None or need <= capacity_bytes:
                 break
         if program is None:
@@ -680,21 +693,22 @@ class TransformerWorkload:
         notes = self._notes(tried, capacity_bytes, passes)
         return replace(program, notes=tuple(notes))
 
-    def _formats(self) -> list[_Formats]:
+    def _formats(self, formats: Collection[DType] | None) -> list[_Formats]:
         """Number formats to try, widest first; one unless some are to be chosen."""
         spec = self.spec
-        candidates: tuple[tuple[DType, DType], ...] = _WIDEST_FIRST
-        if spec.dtype == "auto":
-            if spec.weight_dtype and spec.kv_dtype and spec.activation_dtype:
-                candidates = _WIDEST_FIRST[:1]
-        else:
-            candidates = ((spec.dtype, spec.dtype),)
-        formats = []
-        for stored, activation in candidates:
+        candidates = _widest_first(formats) if spec.dtype == "auto" else [(spec.dtype, spec.dtype)]
+        choices = []
+        for stored, activation in candidates if self._chooses else candidates[:1]:
             act = spec.activation_dtype or activation
-            formats.append(_Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored,
+            choices.append(_Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored,
                                     spec.dispatch_dtype or act))
-        return formats
+        return choices
+
+    @property
+    def _chooses(self) -> bool:
+        """True when a number format is left to us."""
+        spec = self.spec
+        return spec.dtype == "auto" and not (spec.weight_dtype and spec.kv_dtype and spec.activation_dtype)
 
     def _build(self, formats: _Formats, router: Router | None, passes: Sequence[_Pass],
                final: Sequence[tuple[int, int]]) -> Program:
@@ -712,7 +726,7 @@ class TransformerWorkload:
         spec, model = self.spec, self.spec.model
         formats, need = tried[-1]
         notes = []
-        if spec.dtype == "auto" and len(self._formats()) > 1:
+        if self._chooses:
             chosen = f"weights {formats.weight}, KV cache {formats.kv}, activations {formats.activation}"
             if capacity is None:
                 notes.append(f"dtype auto: {chosen}, for no memory size is known")

@@ -203,6 +203,21 @@ def test_auto_takes_the_widest_format_that_fits_and_says_so() -> None:
     assert build("llama-3-8b", **fields).notes[0].endswith("for no memory size is known")
 
 
+@pytest.mark.parametrize(("formats", "capacity", "chosen"), [
+    ({DType.FP16, DType.INT8}, 24, (DType.FP16, DType.FP16)),
+    ({DType.FP16}, 12, (DType.INT8, DType.FP16)),
+    ({DType.INT8, DType.INT4}, 24, (DType.INT8, DType.INT8)),
+    ({DType.BF16, DType.FP8}, 6, (DType.INT4, DType.FP8)),
+    ({DType.INT16}, 24, (DType.BF16, DType.BF16)),
+])
+def test_auto_keeps_to_what_the_machine_multiplies(formats: set[DType], capacity: int,
+                                                   chosen: tuple[DType, DType]) -> None:
+    spec = TransformerSpec(model=load("llama-3-8b"), input=64, output=1)
+    program = TransformerWorkload(spec).program(capacity * 10**9, formats)
+    matmul = next(op for _, op in ops(program.segments[0], MatMul))
+    assert (matmul.right_dtype, matmul.left_dtype) == chosen
+
+
 def test_formats_that_are_given_are_never_changed() -> None:
     program = build("llama-3-8b", 10**9, input=8, output=1, dtype="bf16")
     assert program.notes == ()
