@@ -19,7 +19,7 @@ from archsim.errors import InputError
 from archsim.model.technology import Technology
 from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec
-from archsim.workloads.op import Dim, DType, Op
+from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Role
 
 S = TypeVar("S", bound=ComponentSpec)
 
@@ -87,6 +87,10 @@ class Engine(Component[S]):
         """True when this engine can compute the op."""
         return False
 
+    def resident_roles(self) -> frozenset[Role]:
+        """Tensors that this engine computes on where they are, as in-memory engines do."""
+        return frozenset()
+
     def work(self, op: Op) -> Work:
         """Cycles and actions of the op with its operands at hand, over all units of this engine."""
         raise NotImplementedError(f"{self.kind} computes nothing")
@@ -142,6 +146,17 @@ class MatrixEngine(Engine[S]):
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         """Cycles and operand traffic of ``groups`` products; ``tile_m`` rows of the left are at hand at a time."""
         raise NotImplementedError(f"{self.kind} multiplies nothing")
+
+    def supports(self, op: Op) -> bool:
+        return isinstance(op, MatMul | GroupedMatMul | Attention)
+
+    def grouped_work(self, rows: tuple[int, ...], k: int, n: int, dtype: DType) -> MatrixWork:
+        """Products of experts, ``rows[e]`` tokens each, one after the other; experts without tokens cost nothing."""
+        sizes, counts = np.unique(np.array([r for r in rows if r], dtype=np.int64), return_counts=True)
+        work = self.matrix_work(1, sizes, k, n, dtype)
+        how = work.how if isinstance(work.how, str) else ", ".join(sorted(set(work.how.tolist())))
+        return MatrixWork(*(int((np.broadcast_to(part, sizes.shape) * counts).sum()) for part in
+                            (work.cycles, work.left, work.right, work.out_writes, work.out_reads)), how)
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         """Actions of ``macs`` useful multiply-accumulates."""

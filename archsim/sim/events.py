@@ -1,4 +1,4 @@
-"""The event-driven simulation: a process per op, first come, first served everywhere, nothing folded.
+"""The event-driven simulation: a process per op and rank, first come, first served everywhere, nothing folded.
 
 This is what the recursion of :mod:`archsim.sim.schedule` must equal, and what decides where requests of
 concurrent ops meet in another order than the program's.
@@ -14,82 +14,135 @@ import simpy
 from archsim.model.lowered import Lowered
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.server import ReservationServer
+from archsim.workloads.op import Collective
+
+Blocks = Sequence[tuple[Sequence[Lowered], int]]
 
 
-def simulate_step(blocks: Sequence[tuple[Sequence[Lowered], int]]) -> SegmentTimes:
-    """Times of one step, every copy of every block simulated; sizes are ints."""
+def simulate_step(blocks: Blocks, ranks: int = 1) -> SegmentTimes:
+    """Times of one step on ``ranks`` equal ranks, every copy of every block simulated; sizes are ints.
+
+    The ranks of a group begin a collective when the last of them is ready. The times are those of the rank
+    that ends last.
+    """
     env = simpy.Environment()
-    servers: dict[str, ReservationServer] = {}
-    # Engines are in-order queues: an op waits until the op before it in program order on its engine is done.
-    released: dict[str, simpy.Event] = {}
-    issued = env.event()
-    issued.succeed()
-    previous_done: simpy.Event = issued
-    records: list[OpTimes] = []
-
-    def reserve(server: str, ticks: int) -> int:
-        """Reserve from now; returns the end."""
-        return int(servers.setdefault(server, ReservationServer()).reserve(env.now, ticks) + ticks)
-
-    def prefetch(lowered: Lowered, turn: simpy.Event) -> Generator[simpy.Event, Any, tuple[int, int]]:
-        """Ask for an op's prefetch when its turn comes; returns when its head and all of it is there."""
-        if lowered.prefetch:
-            yield turn
-        head = there = 0
-        for server, (ticks, head_ticks) in lowered.prefetch.items():
-            end = reserve(server, ticks)
-            head, there = max(head, end - ticks + head_ticks), max(there, end)
-        return head, there
-
-    def op_process(lowered: Lowered, record: OpTimes, after: list[simpy.Event], turn: simpy.Event,
-                   engine_free: simpy.Event | None, issue: simpy.Event, release: simpy.Event,
-                   done: simpy.Event) -> Generator[simpy.Event, Any, None]:
-        prefetched = env.process(prefetch(lowered, turn))
-        yield env.all_of(after)
-        if engine_free is not None:
-            yield engine_free
-        head, there = yield prefetched
-        engine = servers.setdefault(lowered.engine, ReservationServer())
-        while engine.free > env.now:            # another engine's op may hold this one too
-            yield env.timeout(engine.free - int(env.now))
-        record.start = int(env.now)
-        begin = max([record.start, head, *(reserve(s, t) for s, t in lowered.fill.items())])
-        yield env.timeout(begin - record.start)
-        computed = begin
-        for server, ticks in lowered.body.items():
-            end = reserve(server, ticks)
-            if server == lowered.engine:
-                computed = end
-            else:
-                there = max(there, end)
-        issue.succeed()
-        body_end = max(computed, there + lowered.tail)
-        engine.free = max(int(engine.free), body_end)
-        yield env.timeout(body_end - begin)
-        end = max([body_end, *(reserve(s, t) for s, t in lowered.drain.items())])
-        release.succeed()
-        yield env.timeout(end - body_end)
-        record.end = end
-        done.succeed()
-
-    for b, (ops, repeat) in enumerate(blocks):
-        for copy in range(repeat):
-            entry = previous_done
-            done_by_name: dict[str, simpy.Event] = {}
-            for i, lowered in enumerate(ops):
-                after = lowered.op.after
-                waits = [previous_done] if after is None else [entry, *(done_by_name[name] for name in after)]
-                record = OpTimes(b, i, copy, start=0)
-                records.append(record)
-                issue, release, done = env.event(), env.event(), env.event()
-                env.process(op_process(lowered, record, waits, issued, released.get(lowered.engine),
-                                       issue, release, done))
-                issued, previous_done = issue, done
-                done_by_name[lowered.op.name] = done
-                released[lowered.engine] = release
+    meetings: dict[tuple[int, int], _Meeting] = {}
+    all_ranks = [_Rank(env, rank, ranks, meetings) for rank in range(ranks)]
+    for rank in all_ranks:
+        rank.start(blocks)
     env.run()
+    records = max((rank.records for rank in all_ranks), key=lambda r: r[-1].end if r else 0)
     frontier = 0
     for record in records:
         record.exposed = max(0, int(record.end) - frontier)
         frontier = max(frontier, int(record.end))
     return SegmentTimes(records, frontier, sum(repeat for _, repeat in blocks))
+
+
+class _Meeting:
+    """The ranks of a group wait here for each other."""
+
+    def __init__(self, env: simpy.Environment, size: int) -> None:
+        self.missing = size
+        self.complete = env.event()
+
+    def arrive(self) -> simpy.Event:
+        self.missing -= 1
+        if self.missing == 0:
+            self.complete.succeed()
+        return self.complete
+
+
+class _Rank:
+    """One rank: its servers and the processes of its ops."""
+
+    def __init__(self, env: simpy.Environment, number: int, of: int,
+                 meetings: dict[tuple[int, int], _Meeting]) -> None:
+        self.env = env
+        self.number, self.of = number, of
+        self.meetings = meetings
+        self.servers: dict[str, ReservationServer] = {}
+        self.records: list[OpTimes] = []
+
+    def start(self, blocks: Blocks) -> None:
+        """Create the processes of a step."""
+        env = self.env
+        begun = env.event()
+        begun.succeed()
+        issued, previous_done = begun, begun
+        # Engines are in-order queues: an op waits for the op before it in program order on its engine.
+        released: dict[str, simpy.Event] = {}
+        for b, (ops, repeat) in enumerate(blocks):
+            for copy in range(repeat):
+                entry = previous_done
+                done_by_name: dict[str, simpy.Event] = {}
+                for i, lowered in enumerate(ops):
+                    after = lowered.op.after
+                    waits = [previous_done] if after is None else [entry, *(done_by_name[name] for name in after)]
+                    record = OpTimes(b, i, copy, start=0)
+                    signals = _Signals(issued, released.get(lowered.engine, begun), env.event(), env.event(), env.event())
+                    env.process(self._op(lowered, record, len(self.records), waits, signals))
+                    self.records.append(record)
+                    issued, previous_done = signals.issued, signals.done
+                    released[lowered.engine] = signals.released
+                    done_by_name[lowered.op.name] = signals.done
+
+    def _reserve(self, server: str, ticks: int) -> int:
+        """Reserve a server from now; returns the end."""
+        return int(self.servers.setdefault(server, ReservationServer()).reserve(self.env.now, ticks) + ticks)
+
+    def _prefetch(self, lowered: Lowered, turn: simpy.Event) -> Generator[simpy.Event, Any, tuple[int, int]]:
+        """Ask for an op's prefetch when its turn comes; returns when its head and all of it is there."""
+        if lowered.prefetch:
+            yield turn
+        head = there = 0
+        for server, (ticks, head_ticks) in lowered.prefetch.items():
+            end = self._reserve(server, ticks)
+            head, there = max(head, end - ticks + head_ticks), max(there, end)
+        return head, there
+
+    def _op(self, lowered: Lowered, record: OpTimes, number: int, after: list[simpy.Event],
+            signals: _Signals) -> Generator[simpy.Event, Any, None]:
+        env = self.env
+        prefetched = env.process(self._prefetch(lowered, signals.turn))
+        yield env.all_of(after)
+        yield signals.engine_free
+        head, there = yield prefetched
+        engine = self.servers.setdefault(lowered.engine, ReservationServer())
+        while engine.free > env.now:            # another engine's op may hold this one too
+            yield env.timeout(engine.free - int(env.now))
+        record.start = int(env.now)
+        begin = max([record.start, head, *(self._reserve(s, t) for s, t in lowered.fill.items())])
+        yield env.timeout(begin - record.start)
+        if isinstance(lowered.op, Collective):
+            group = (number, self.number // lowered.op.ranks)
+            meeting = self.meetings.setdefault(group, _Meeting(env, min(lowered.op.ranks, self.of)))
+            yield meeting.arrive()
+            begin = int(env.now)
+        computed = begin
+        for server, ticks in lowered.body.items():
+            end = self._reserve(server, ticks)
+            if server == lowered.engine:
+                computed = end
+            else:
+                there = max(there, end)
+        signals.issued.succeed()
+        body_end = max(computed, there + lowered.tail)
+        engine.free = max(int(engine.free), body_end)
+        yield env.timeout(body_end - begin)
+        end = max([body_end, *(self._reserve(s, t) for s, t in lowered.drain.items())])
+        signals.released.succeed()
+        yield env.timeout(end - body_end)
+        record.end = end
+        signals.done.succeed()
+
+
+class _Signals:
+    """Events that tie one op to its neighbours."""
+
+    __slots__ = ("done", "engine_free", "issued", "released", "turn")
+
+    def __init__(self, turn: simpy.Event, engine_free: simpy.Event, issued: simpy.Event, released: simpy.Event,
+                 done: simpy.Event) -> None:
+        self.turn, self.engine_free = turn, engine_free
+        self.issued, self.released, self.done = issued, released, done

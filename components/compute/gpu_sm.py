@@ -68,15 +68,33 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         for rows, columns in spec.tiles:
             tiles_m, tiles_n = -(-m // rows), -(-n // columns)
             waves = -(-groups * tiles_m * tiles_n // spec.count)
-            compute = -(-rows * columns * k // spec.macs_per_cycle[dtype])
-            feed = -((-(rows + columns) * k * dtype.bits) // (8 * spec.l2_bytes_per_cycle))
-            cycles = waves * (maximum(compute, feed) + spec.tile_overhead_cycles)
+            cycles = waves * self._tile_cycles(rows, columns, k, dtype)
             work = MatrixWork(cycles, groups * tiles_n * m * k, groups * tiles_m * k * n, groups * m * n, 0 * m,
                               f"tile {rows}x{columns}")
             best = work if best is None else best.better(work)
         if best is None:
             raise ValueError("a GPU has at least one tile shape")
         return best
+
+    def grouped_work(self, rows: tuple[int, ...], k: int, n: int, dtype: DType) -> MatrixWork:
+        # A grouped kernel pools the tiles of all experts in common waves.
+        spec = self.spec
+        best: MatrixWork | None = None
+        for tile_rows, columns in spec.tiles:
+            tiles_m = sum(-(-r // tile_rows) for r in rows)
+            tiles_n = -(-n // columns)
+            cycles = -(-tiles_m * tiles_n // spec.count) * self._tile_cycles(tile_rows, columns, k, dtype)
+            work = MatrixWork(cycles, tiles_n * sum(rows) * k, tiles_m * k * n, sum(rows) * n, 0,
+                              f"tile {tile_rows}x{columns}")
+            best = work if best is None else best.better(work)
+        if best is None:
+            raise ValueError("a GPU has at least one tile shape")
+        return best
+
+    def _tile_cycles(self, rows: int, columns: int, k: Dim, dtype: DType) -> Dim:
+        compute = -(-rows * columns * k // self.spec.macs_per_cycle[dtype])
+        feed = -(-(rows + columns) * k * dtype.bits // (8 * self.spec.l2_bytes_per_cycle))
+        return maximum(compute, feed) + self.spec.tile_overhead_cycles
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         return {f"mac_{dtype}": macs}

@@ -205,8 +205,9 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
         spec = self.spec
         if spec.area is not None:
             return {"arrays": spec.area * spec.count}
-        widest = max(spec.dtypes, key=lambda d: (d.bits, technology.area_mm2(f"pe_{d}")))
-        return {"pes": technology.area_mm2(f"pe_{widest}") * spec.rows * spec.columns * spec.count}
+        widest = max(spec.dtypes, key=lambda d: technology.area_mm2(f"pe_{d}"))
+        pes = technology.area_mm2(f"pe_{widest}") * spec.rows * spec.columns * spec.count
+        return {"pes": pes, "wires and control": pes * (technology.value("array_overhead") - 1.0)}
 
 
 def _operand_elements(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, R: int, C: int, chunk: Dim | None,

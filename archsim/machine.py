@@ -1,0 +1,217 @@
+"""Specs to an assembled machine: a chip is a tree of parts, a system is chips joined by a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from archsim import registry
+from archsim.config import Named
+from archsim.errors import InputError, nearest
+from archsim.model.component import Component, Engine, MatrixEngine
+from archsim.model.memory import Memory
+from archsim.model.technology import Technology, TechnologySpec
+from archsim.sim.timebase import Timebase
+from archsim.spec import ComponentSpec, Count, PartSpec, Spec
+from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
+from archsim.workloads.op import DType, Role
+from archsim.workloads.program import Program
+
+
+class ChipSpec(Spec):
+    """A chip: engines, memory tiers from near to far, and what else it has."""
+
+    name: str
+    """what it is called"""
+    technology: Annotated[TechnologySpec, Named("technology")]
+    """energy and area tables of its process"""
+    clock: Hertz
+    """clock of every part that names none of its own"""
+    engines: dict[str, PartSpec]
+    """parts that compute, by name"""
+    memories: dict[str, PartSpec]
+    """memory tiers by name, nearest to the engines first"""
+    placement: dict[Role, str] = Field(default_factory=dict)
+    """memory that weights, kv and activations live in; weights and kv default to the last one, activations
+    to the nearest in which they fit"""
+    dma: PartSpec | None = None
+    """engine for copies between tiers"""
+    t3: PartSpec | None = None
+    """track-and-trigger unit beside the memory controller"""
+    launch: Picoseconds = 0
+    """host time to launch one kernel; launches run ahead of the kernels"""
+    static_power: Watts | None = None
+    """published idle power of the chip; replaces the leakage of its parts"""
+    other_area: dict[str, SquareMillimetres] = Field(default_factory=dict)
+    """published blocks that no part models, such as control and I/O"""
+    die_area: SquareMillimetres | None = None
+    """published area of the die, for comparison"""
+    tdp: Watts | None = None
+    """published thermal design power, for comparison"""
+    source: str = ""
+    """where the figures come from"""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ChipSpec:
+        if not self.engines or not self.memories:
+            raise ValueError("a chip has at least one engine and one memory")
+        for role, memory in self.placement.items():
+            if memory not in self.memories:
+                raise ValueError(f"placement.{role.value} names the memory '{memory}': {nearest(memory, self.memories)}")
+        return self
+
+
+class SystemSpec(Spec):
+    """Equal chips joined by a network."""
+
+    name: str
+    """what it is called"""
+    chip: Annotated[ChipSpec, Named("chips")]
+    """the chip, by name, by path, or in full"""
+    chips: Count = 1
+    """equal chips"""
+    network: PartSpec | None = None
+    """links between the chips"""
+    source: str = ""
+    """where the figures come from"""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the tensors of a program live on one chip.
+
+    Attributes
+    ----------
+    home: role to path of a memory. peak_bytes: path to bytes occupied at most.
+    """
+
+    home: dict[Role, str]
+    peak_bytes: dict[str, int]
+
+
+class Machine:
+    """An assembled system: one chip's parts (all chips are equal), the network, and the timebase.
+
+    Parameters
+    ----------
+    spec: the system; a lone chip is a system of one.
+    """
+
+    def __init__(self, spec: SystemSpec) -> None:
+        self.spec = spec
+        chip = spec.chip
+        self.technology = Technology(chip.technology)
+        parts = self._parts()
+        clocks = {chip.clock, *(part.clock for _, part in parts if part.clock is not None)}
+        self.time = Timebase(clocks)
+        self.components: dict[str, Component[ComponentSpec]] = {
+            path: self._build(path, part) for path, part in parts}
+        self.engines: dict[str, Engine[ComponentSpec]] = {
+            f"chip.{name}": self._expect(f"chip.{name}", Engine, "an engine") for name in chip.engines}
+        self.memories: dict[str, Memory[ComponentSpec]] = {
+            f"chip.{name}": self._expect(f"chip.{name}", Memory, "a memory") for name in chip.memories}
+        self.scratchpad = next(iter(self.memories.values()))
+        self.network = self.components.get("network")
+
+    def _parts(self) -> list[tuple[str, ComponentSpec]]:
+        chip = self.spec.chip
+        double = set(chip.engines) & set(chip.memories)
+        if double:
+            raise InputError(f"'{min(double)}' names both an engine and a memory of chip '{chip.name}'")
+        parts = [(f"chip.{name}", part) for name, part in (chip.engines | chip.memories).items()]
+        parts += [(f"chip.{name}", part) for name, part in (("dma", chip.dma), ("t3", chip.t3)) if part is not None]
+        if self.spec.network is not None:
+            parts.append(("network", self.spec.network))
+        return parts
+
+    def _build(self, path: str, part: ComponentSpec) -> Component[ComponentSpec]:
+        cls = registry.find("archsim.components", part.kind)
+        component: Component[ComponentSpec] = cls(part, path, self.time, part.clock or self.spec.chip.clock)
+        return component
+
+    def _expect(self, path: str, base: type, what: str) -> object:
+        component = self.components[path]
+        if not isinstance(component, base):
+            raise InputError(f"{path}: a part of kind '{component.kind}' is not {what}")
+        return component
+
+    def memory(self, name: str) -> Memory[ComponentSpec]:
+        """The memory tier of that name (``hbm``) or path (``chip.hbm``)."""
+        path = name if name in self.memories else f"chip.{name}"
+        if path not in self.memories:
+            raise InputError(f"chip '{self.spec.chip.name}' has no memory '{name}': "
+                             f"{nearest(name, self.spec.chip.memories)}")
+        return self.memories[path]
+
+    def main_memory(self, role: Role = Role.WEIGHT) -> Memory[ComponentSpec]:
+        """The memory that weights (or the KV cache) live in."""
+        return self.memory(self.spec.chip.placement.get(role, list(self.spec.chip.memories)[-1]))
+
+    def place(self, program: Program) -> Placement:
+        """Give every tensor role a home and check that it fits.
+
+        Raises
+        ------
+        InputError: a tier would hold more than its capacity; says by how much.
+        """
+        held: dict[str, dict[str, int]] = {path: {} for path in self.memories}
+        home: dict[Role, str] = {}
+        for role in (Role.WEIGHT, Role.KV):
+            memory = self.main_memory(role)
+            home[role] = memory.path
+            held[memory.path][role.value] = program.resident_bytes.get(role, 0)
+        for name, n_bytes in program.tier_bytes.items():
+            held[self.memory(name).path][f"{name} contents"] = n_bytes
+        need = program.activation_bytes
+        wanted = self.spec.chip.placement.get(Role.ACTIVATION)
+        if wanted is not None:
+            home[Role.ACTIVATION] = self.memory(wanted).path
+        else:
+            # Half of the scratchpad is kept for tiles; further out all that is not taken will do.
+            room = {path: m.capacity_bytes // (2 if m is self.scratchpad and len(self.memories) > 1 else 1)
+                    - sum(held[path].values()) for path, m in self.memories.items()}
+            home[Role.ACTIVATION] = next((path for path in self.memories if room[path] >= need), list(self.memories)[-1])
+        held[home[Role.ACTIVATION]]["activations"] = need
+        for path, contents in held.items():
+            total, capacity = sum(contents.values()), self.memories[path].capacity_bytes
+            if total > capacity:
+                parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
+                raise InputError(f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
+                                 f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}")
+        return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
+
+    def matrix_engine_formats(self) -> tuple[DType, ...]:
+        """Operand formats that some matrix engine multiplies."""
+        formats = [d for e in self.engines.values() if isinstance(e, MatrixEngine) for d in e.dtypes()]
+        return tuple(dict.fromkeys(formats))
+
+    def areas(self) -> Iterator[tuple[str, str, float]]:
+        """(component path, block, mm²) of one chip, its published other blocks included."""
+        for path, component in self.components.items():
+            if path != "network":
+                for block, area in component.area_mm2(self.technology).items():
+                    yield path, block, area
+        for block, area in self.spec.chip.other_area.items():
+            yield "chip", block, area
+
+    def static_power_w(self) -> dict[str, float]:
+        """Static power of one chip by component, W."""
+        if self.spec.chip.static_power is not None:
+            return {"chip": self.spec.chip.static_power}
+        return {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+
+
+AreaTree = tuple[str, float, list["AreaTree"]]  # type: ignore[misc]
+
+
+def area_tree(spec: SystemSpec | ChipSpec) -> AreaTree:
+    """(name, mm², children) of a chip: parts, and the blocks of each part."""
+    system = spec if isinstance(spec, SystemSpec) else SystemSpec(name=spec.name, chip=spec)
+    blocks: dict[str, list[AreaTree]] = {}
+    for path, block, area in Machine(system).areas():
+        blocks.setdefault(path, []).append((block, area, []))
+    children = [(path, sum(b[1] for b in parts), parts) for path, parts in blocks.items()]
+    return system.chip.name, sum(child[1] for child in children), children

@@ -1,0 +1,443 @@
+"""Lays ops onto a machine: picks engine, dataflow and tiling by cost, and says why.
+
+A product [M, K] x [K, N] is worked on in tiles that fit the scratchpad, half of it when it is double-buffered.
+Three loop orders are tried with all tile sizes at once:
+
+==============  ============================================  ===============  ===============
+kept            in the scratchpad at a time                   left operand     right operand
+==============  ============================================  ===============  ===============
+right panel     K x Tn of right, Tm x K of left, Tm x Tn out   ceil(N/Tn) times  once
+left panel      the same                                      once             ceil(M/Tm) times
+output tile     Tm x Tn sums, Tk slices of both               ceil(N/Tn) times  ceil(M/Tm) times
+==============  ============================================  ===============  ===============
+
+The cost is the time of the slowest of engine and memory tiers plus filling and draining; ties go to less
+traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.machine import Machine, Placement
+from archsim.model.component import Component, Engine, MatrixEngine, MatrixWork
+from archsim.model.lowered import Lowered
+from archsim.spec import ComponentSpec
+from archsim.units import si
+from archsim.workloads.op import (
+    Attention,
+    Collective,
+    Delay,
+    Dim,
+    DType,
+    Embedding,
+    GroupedMatMul,
+    MatMul,
+    Op,
+    Role,
+    Transfer,
+    Vector,
+    maximum,
+    minimum,
+)
+
+HOST = "host"
+"""Server that launches kernels."""
+
+_SUM_BYTES = 4      # partial sums are kept in 32 bits
+_PREFETCHED = (Role.WEIGHT, Role.KV)
+
+
+def _total(value: Dim) -> int:
+    return int(np.sum(value))
+
+
+class Mapper:
+    """Lowers the ops of one program; equal ops are mapped once.
+
+    Parameters
+    ----------
+    machine: the machine. placement: where tensors live. groups: (ranks of the program), for collectives.
+    """
+
+    def __init__(self, machine: Machine, placement: Placement, ranks: int = 1) -> None:
+        self.machine = machine
+        self.placement = placement
+        self.ranks = ranks
+        self._known: dict[object, Lowered] = {}
+        scratch = machine.scratchpad
+        held = placement.peak_bytes[scratch.path]
+        double = getattr(scratch.spec, "double_buffered", False)
+        self._tile_bytes = max(0, scratch.capacity_bytes - held) // (2 if double else 1)
+
+    def lower(self, op: Op) -> Lowered:
+        """The op on its cheapest engine.
+
+        Raises
+        ------
+        InputError: no part of the machine can do it, or its smallest tile does not fit the scratchpad.
+        """
+        key = _key(op)
+        if key not in self._known:
+            self._known[key] = self._launched(self._lower(op))
+        return replace(self._known[key], op=op)
+
+    def _lower(self, op: Op) -> Lowered:
+        match op:
+            case Collective():
+                return self._collective(op)
+            case Transfer():
+                return self._transfer(op)
+            case Delay():
+                return Lowered(op, HOST, {HOST: self.machine.time.ps(op.ps)}, why=op.reason)
+            case Embedding():
+                return self._embedding(op)
+        able = [engine for engine in self.machine.engines.values() if engine.supports(op)]
+        if not able:
+            have = ", ".join(f"{path} ({e.kind})" for path, e in self.machine.engines.items())
+            raise InputError(f"no engine of '{self.machine.spec.chip.name}' can do '{op.name}' ({op.kind}): it has {have}")
+        # With one engine for the job there is nothing to choose.
+        options = [self._on(engine, op) for engine in able]
+        return min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
+
+    def _on(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
+        if isinstance(engine, MatrixEngine):
+            if isinstance(op, MatMul):
+                return self._matmul(engine, op)
+            if isinstance(op, GroupedMatMul):
+                return self._grouped(engine, op)
+            if isinstance(op, Attention):
+                return self._attention(engine, op)
+        return self._plain(engine, op)
+
+    def _launched(self, lowered: Lowered) -> Lowered:
+        """Add the host's launch, which runs ahead like a prefetch."""
+        launch = self.machine.spec.chip.launch
+        if not launch or isinstance(lowered.op, Delay):
+            return lowered
+        ticks = self.machine.time.ps(launch)
+        return replace(lowered, prefetch={HOST: (ticks, ticks), **lowered.prefetch})
+
+    # -- engines other than matrix engines: the engine's own answer, traffic to and from the tensors' homes
+
+    def _plain(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
+        work = engine.work(op)
+        flow = _Flow(self)
+        resident = engine.resident_roles()
+        for role, n_bytes in op.reads().items():
+            if role not in resident:
+                flow.read(role, n_bytes)
+        for role, n_bytes in op.writes().items():
+            flow.write(role, n_bytes)
+        body = {engine.path: self.machine.time.cycles(work.cycles, engine.clock_hz), **flow.body()}
+        actions = {(engine.path, name): count for name, count in work.actions.items()}
+        drain: dict[str, Dim] = {}
+        softmax = work.detail.get("softmax_elements")
+        if softmax is not None:
+            vector, ticks, vector_actions = self._softmax(softmax)
+            drain[vector] = ticks                 # between the two products of one token nothing overlaps
+            actions |= vector_actions
+        return Lowered(op, engine.path, _some(body), drain=drain, actions=_merged(actions, flow.actions),
+                       traffic=flow.traffic, clock_hz=engine.clock_hz, cycles=work.cycles, useful=work.useful,
+                       peak=work.detail.get("peak", 0), why=str(work.detail.get("why", "")))
+
+    def _softmax(self, elements: Dim) -> tuple[str, Dim, dict[tuple[str, str], Dim]]:
+        for engine in self.machine.engines.values():
+            if engine.supports(Vector(name="softmax", function="softmax", rows=1, width=1)):
+                work = engine.work(Vector(name="softmax", function="softmax", rows=elements, width=1))
+                return (engine.path, self.machine.time.cycles(work.cycles, engine.clock_hz),
+                        {(engine.path, name): count for name, count in work.actions.items()})
+        raise InputError(f"attention needs a softmax, and no engine of '{self.machine.spec.chip.name}' computes one")
+
+    # -- matrix engines
+
+    def _matmul(self, engine: MatrixEngine[ComponentSpec], op: MatMul) -> Lowered:
+        dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)
+        if any(isinstance(d, np.ndarray) for d in (op.m, op.k, op.n)):
+            return self._streamed(engine, op, dtype)
+        m, k, n = int(op.m), int(op.k), int(op.n)
+        inside = self.machine.scratchpad.path
+        left_moves = self.placement.home[Role.ACTIVATION] != inside
+        right_moves = self.placement.home[op.right] != inside
+        Tm, Tn, Tk, order = _tilings(m, k, n, engine.granularity())
+        bits = (op.left_dtype.bits, op.right_dtype.bits, op.out_dtype.bits)
+        panel = (left_moves * Tm * k * bits[0] + right_moves * k * Tn * bits[1] + left_moves * Tm * Tn * bits[2]) // 8
+        slices = Tm * Tn * _SUM_BYTES + (left_moves * Tm * Tk * bits[0] + right_moves * Tk * Tn * bits[1]) // 8
+        space = np.where(order == 2, slices, panel)
+        fits = space <= self._tile_bytes
+        if not fits.any():
+            raise InputError(f"'{op.name}' does not fit {inside}: its smallest tile needs {si(int(space.min()), 'B')}, "
+                             f"{si(int(space.min()) - self._tile_bytes, 'B')} more than the {si(self._tile_bytes, 'B')} "
+                             "that a buffer holds")
+        Tm, Tn, Tk, order = Tm[fits], Tn[fits], Tk[fits], order[fits]
+        left_passes = np.where(order == 1, 1, -(-n // Tn))
+        right_passes = np.where(order == 0, 1, -(-m // Tm))
+        left, right, out = int(op.left_bytes()), int(op.right_bytes()), int(op.out_bytes())
+
+        # The engine's answer depends on the tile through the rows at hand only.
+        rows, which = np.unique(Tm, return_inverse=True)
+        work = engine.matrix_work(op.groups, m, k, n, dtype, tile_m=rows)
+        cycles = np.broadcast_to(work.cycles, rows.shape)[which]
+        compute = self.machine.time.cycles(cycles, engine.clock_hz)
+        tiers: dict[str, Dim] = {}
+        for role, n_bytes in ((Role.ACTIVATION, left * left_passes + out), (op.right, right * right_passes)):
+            home = self.placement.home[role]
+            if home != inside:
+                tiers[home] = tiers.get(home, 0) + n_bytes
+        slowest: Dim = compute
+        for home, n_bytes in tiers.items():
+            slowest = maximum(slowest, self.machine.memories[home].busy_ticks(n_bytes))
+        traffic = left * left_passes + right * right_passes
+        best = np.lexsort((-Tm * Tn, traffic, slowest))[0]
+        at = int(which[best])
+        mine = MatrixWork(*(_pick(part, at, rows.shape) for part in
+                            (work.cycles, work.left, work.right, work.out_writes, work.out_reads)), _pick_text(work.how, at))
+        kept = ("right panel", "left panel", "output tile")[int(order[best])]
+        why = (f"{kept} of {Tm[best]}x{Tk[best] if order[best] == 2 else k}x{Tn[best]}, left read {left_passes[best]}x, "
+               f"right {right_passes[best]}x; {mine.how}")
+        return self._product(engine, op, dtype, mine, left * int(left_passes[best]), op.right,
+                             right * int(right_passes[best]), out, op.macs(), (m, k, n), why)
+
+    def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
+        """A product whose sizes change from step to step: operands stream once, tile by tile."""
+        work = engine.matrix_work(op.groups, op.m, op.k, op.n, dtype)
+        return self._product(engine, op, dtype, replace(work, how=""), op.left_bytes(), op.right, op.right_bytes(),
+                             op.out_bytes(), op.macs(), (op.m, op.k, op.n), "streamed once")
+
+    def _grouped(self, engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Lowered:
+        dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)
+        work = engine.grouped_work(op.rows, op.k, op.n, dtype)
+        reads = op.reads()
+        busiest = max(op.rows, default=0)
+        return self._product(engine, op, dtype, work, reads[Role.ACTIVATION], Role.WEIGHT, reads[Role.WEIGHT],
+                             op.writes()[Role.ACTIVATION], op.macs(), (max(busiest, 1), op.k, op.n),
+                             f"{op.active()} of {len(op.rows)} experts, {busiest} tokens at most; {work.how}")
+
+    def _product(self, engine: MatrixEngine[ComponentSpec], op: MatMul | GroupedMatMul, dtype: DType, work: MatrixWork,
+                 left: Dim, right_role: Role, right: Dim, out: Dim, macs: Dim, shape: tuple[Dim, Dim, Dim],
+                 why: str) -> Lowered:
+        m, k, n = shape
+        gm, gk, gn = engine.granularity()
+        flow = _Flow(self)
+        first_left = op.left_dtype.bytes(minimum(m, gm) * k)
+        flow.read(Role.ACTIVATION, left, first=first_left)
+        flow.read(right_role, right, first=op.right_dtype.bytes(minimum(k, gk) * minimum(n, gn)))
+        flow.write(Role.ACTIVATION, out, last=op.out_dtype.bytes(minimum(m, gm) * minimum(n, gn)))
+        flow.inside(reads=op.left_dtype.bytes(work.left) + op.right_dtype.bytes(work.right), writes=out)
+        compute = self.machine.time.cycles(work.cycles, engine.clock_hz)
+        blocks = -(-m // gm) * -(-k // gk) * -(-n // gn)
+        actions: dict[tuple[str, str], Dim] = {
+            (engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()}
+        actions[engine.path, "accumulator_access"] = work.out_writes + work.out_reads
+        return Lowered(op, engine.path, _some({engine.path: compute, **flow.body()}), flow.prefetches, flow.fills,
+                       flow.drains, -(-compute // blocks), _merged(actions, flow.actions), flow.traffic,
+                       engine.clock_hz, work.cycles, macs, engine.peak_macs_per_cycle(dtype), why)
+
+    def _attention(self, engine: MatrixEngine[ComponentSpec], op: Attention) -> Lowered:
+        """Both products on the array, block by block of queries, the online softmax beside them."""
+        dtype = engine.compute_dtype(op.dtype, op.kv_dtype)
+        share = max(1, op.heads // op.kv_heads)       # query heads that use the same keys are stacked
+        gm, gk, gn = engine.granularity()
+        block = op.q_len if not op.causal else min(op.q_len, max(1, gm // share))
+        blocks = -(-op.q_len // block)
+        if blocks > 1 and isinstance(op.kv_len, np.ndarray):
+            raise InputError(f"'{op.name}': several queries over a growing number of keys are not mapped yet")
+        if blocks == 1:
+            rows: Dim = share * op.q_len
+            keys: Dim = op.kv_span()
+        else:
+            last = np.minimum(np.arange(1, blocks + 1) * block, op.q_len)
+            rows = share * np.diff(last, prepend=0)
+            keys = op.kv_len - op.q_len + last
+            if op.window is not None:
+                keys = np.minimum(keys, op.window + block - 1)
+        pairs = op.batch * op.kv_heads
+        scores = engine.matrix_work(pairs, rows, op.head_dim, keys, dtype)
+        values = engine.matrix_work(pairs, rows, keys, op.v_head_dim, dtype)
+
+        def total(a: Dim, b: Dim) -> Dim:
+            return a + b if blocks == 1 else int(np.sum(a + b))
+
+        cycles = total(scores.cycles, values.cycles)
+        vector, softmax_ticks, actions = self._softmax(op.softmax_elements())
+        flow = _Flow(self)
+        reads = op.reads()
+        query = op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        kv = op.kv_bytes()
+        kv_role = Role.KV if Role.KV in reads else Role.ACTIVATION
+        # Keys and values are read again for every block of queries unless they stay in the scratchpad.
+        per_head = op.kv_dtype.bytes(maximum(1, op.kv_span()) * (op.head_dim + op.v_head_dim))
+        stays = bool(np.all(np.asarray(per_head) <= self._tile_bytes))
+        passes = 1 if stays else blocks
+        flow.read(Role.ACTIVATION, query, first=op.dtype.bytes(int(np.max(rows)) * op.head_dim))
+        flow.read(kv_role, kv * passes, first=op.kv_dtype.bytes(op.head_dim * minimum(op.kv_span(), gn)))
+        out = op.writes()[Role.ACTIVATION]
+        flow.write(Role.ACTIVATION, out, last=op.dtype.bytes(int(np.max(rows)) * op.v_head_dim))
+        flow.inside(reads=op.dtype.bytes(total(scores.left, values.left)) + op.kv_dtype.bytes(
+            total(scores.right, values.right)), writes=out)
+        compute = self.machine.time.cycles(cycles, engine.clock_hz)
+        macs = op.macs()
+        actions |= {(engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()}
+        actions[engine.path, "accumulator_access"] = total(scores.out_writes + scores.out_reads,
+                                                           values.out_writes + values.out_reads)
+        body = {engine.path: compute, vector: softmax_ticks, **flow.body()}
+        steps = blocks * pairs
+        why = (f"{blocks} blocks of {block} queries, {share} heads stacked, keys and values read {passes}x; "
+               f"softmax on {vector}")
+        return Lowered(op, engine.path, _some(body), flow.prefetches, flow.fills, flow.drains, -(-compute // steps),
+                       _merged(actions, flow.actions), flow.traffic, engine.clock_hz, cycles, macs,
+                       engine.peak_macs_per_cycle(dtype), why)
+
+    # -- data movement
+
+    def _embedding(self, op: Embedding) -> Lowered:
+        flow = _Flow(self)
+        home = self.placement.home[Role.WEIGHT]
+        flow.read(Role.WEIGHT, op.reads()[Role.WEIGHT], ahead=False)
+        flow.write(Role.ACTIVATION, op.writes()[Role.ACTIVATION])
+        body = flow.body()
+        memory = self.machine.memories[home]
+        body[home] = body.get(home, 0) + memory.latency_ticks
+        return Lowered(op, home, _some(body) or {home: memory.latency_ticks}, actions=flow.actions,
+                       traffic=flow.traffic, why=f"rows gathered from {home}")
+
+    def _transfer(self, op: Transfer) -> Lowered:
+        source, target = self.machine.memory(op.source), self.machine.memory(op.destination)
+        body = {source.path: source.busy_ticks(op.bytes) + source.latency_ticks, target.path: target.busy_ticks(op.bytes)}
+        actions = {(source.path, name): n for name, n in source.actions(op.bytes, 0).items() if name == "read_byte"}
+        actions |= {(target.path, name): n for name, n in target.actions(0, op.bytes).items() if name == "write_byte"}
+        dma = self.machine.components.get("chip.dma")
+        engine = source.path
+        if dma is not None:
+            engine = dma.path
+            body[dma.path] = dma.copy_ticks(op.bytes)  # type: ignore[attr-defined]
+            actions[dma.path, "copy_byte"] = op.bytes
+        traffic = {source.path: op.bytes, target.path: op.bytes}
+        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{op.source} to {op.destination}")
+
+    def _collective(self, op: Collective) -> Lowered:
+        network = self.machine.network
+        if network is None:
+            raise InputError(f"'{op.name}' needs a network between {op.ranks} chips, and system "
+                             f"'{self.machine.spec.name}' has none")
+        timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        # These are the actions of the whole group, not of one rank; the ledger knows.
+        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
+        traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link"))}
+        return Lowered(op, "network", {"network": timing.ticks}, actions=actions, traffic=traffic,
+                       why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}")
+
+
+class _Flow:
+    """Traffic of one op between the homes of its tensors and the scratchpad, phase by phase."""
+
+    def __init__(self, mapper: Mapper) -> None:
+        self.machine, self.placement = mapper.machine, mapper.placement
+        self.budget = mapper._tile_bytes
+        self.prefetches: dict[str, tuple[Dim, Dim]] = {}
+        self.fills: dict[str, Dim] = {}
+        self.drains: dict[str, Dim] = {}
+        self.actions: dict[tuple[str, str], Dim] = {}
+        self.traffic: dict[str, Dim] = {}
+        self._body_bytes: dict[str, Dim] = {}
+
+    def _book(self, path: str, read: Dim, written: Dim) -> None:
+        memory: Component[ComponentSpec] = self.machine.memories[path]
+        for name, count in memory.actions(read, written).items():  # type: ignore[attr-defined]
+            self.actions[path, name] = self.actions.get((path, name), 0) + count
+        self.traffic[path] = self.traffic.get(path, 0) + read + written
+
+    def read(self, role: Role, n_bytes: Dim, first: Dim = 0, ahead: bool = True) -> None:
+        """Bytes that come in; ``first`` of them before computing starts; weights and KV come ahead."""
+        home = self.placement.home[role]
+        scratch = self.machine.scratchpad.path
+        if home == scratch:
+            return
+        memory = self.machine.memories[home]
+        self._book(home, n_bytes, 0)
+        self._book(scratch, 0, n_bytes)
+        first = minimum(first, n_bytes)
+        rest = n_bytes
+        if ahead and role in _PREFETCHED:
+            early = maximum(minimum(n_bytes, self.budget), first)
+            self.prefetches[home] = (memory.busy_ticks(early), memory.busy_ticks(first) + memory.latency_ticks)
+            rest = n_bytes - early
+        elif _any(first):
+            self.fills[home] = self.fills.get(home, 0) + memory.busy_ticks(first) + memory.latency_ticks
+            rest = n_bytes - first
+        self._body_bytes[home] = self._body_bytes.get(home, 0) + rest
+
+    def write(self, role: Role, n_bytes: Dim, last: Dim = 0) -> None:
+        """Bytes that go out; ``last`` of them after computing has ended."""
+        home = self.placement.home[role]
+        scratch = self.machine.scratchpad.path
+        if home == scratch:
+            return
+        memory = self.machine.memories[home]
+        self._book(home, 0, n_bytes)
+        self._book(scratch, n_bytes, 0)
+        last = minimum(last, n_bytes)
+        if _any(last):
+            self.drains[home] = self.drains.get(home, 0) + memory.busy_ticks(last)
+        self._body_bytes[home] = self._body_bytes.get(home, 0) + n_bytes - last
+
+    def inside(self, reads: Dim, writes: Dim) -> None:
+        """Bytes between the scratchpad and the engine."""
+        path = self.machine.scratchpad.path
+        self._book(path, reads, writes)
+        self._body_bytes[path] = self._body_bytes.get(path, 0) + reads + writes
+
+    def body(self) -> dict[str, Dim]:
+        """Ticks each memory is busy beside the computing."""
+        return {path: self.machine.memories[path].busy_ticks(n) for path, n in self._body_bytes.items()}
+
+
+def _tilings(m: int, k: int, n: int, granularity: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
+    """Candidate (Tm, Tn, Tk, order) as flat arrays; order 0 keeps the right panel, 1 the left, 2 the output."""
+    def sizes(size: int, unit: int) -> list[int]:
+        steps = [unit << i for i in range(64) if unit << i < size]
+        return [*steps, size]
+
+    gm, gk, gn = granularity
+    panels = np.array([(a, b, k, order) for a in sizes(m, gm) for b in sizes(n, gn) for order in (0, 1)], dtype=np.int64)
+    slices = np.array([(a, b, c, 2) for a in sizes(m, gm) for b in sizes(n, gn) for c in sizes(k, gk)[:1]], dtype=np.int64)
+    return tuple(np.concatenate([panels, slices]).T)
+
+
+def _pick(part: Dim, at: int, shape: tuple[int, ...]) -> int:
+    return int(np.broadcast_to(part, shape)[at])
+
+
+def _pick_text(how: object, at: int) -> str:
+    return str(how[at]) if isinstance(how, np.ndarray) and how.ndim else str(how)
+
+
+def _any(value: Dim) -> bool:
+    return bool(np.any(value))
+
+
+def _some(phase: dict[str, Dim]) -> dict[str, Dim]:
+    """Without the servers that do nothing."""
+    return {server: ticks for server, ticks in phase.items() if _any(ticks)}
+
+
+def _sum(values: Iterable[Dim]) -> Dim:
+    total: Dim = 0
+    for value in values:
+        total = total + value
+    return total
+
+
+def _merged(a: dict[tuple[str, str], Dim], b: dict[tuple[str, str], Dim]) -> dict[tuple[str, str], Dim]:
+    return {key: a.get(key, 0) + b.get(key, 0) for key in (*a, *(k for k in b if k not in a))}
+
+
+def _key(op: Op) -> object:
+    """Equal for ops that differ in name and dependencies only."""
+    return type(op), tuple(
+        (name, value.tobytes() if isinstance(value, np.ndarray) else value)
+        for name, value in vars(op).items() if name not in ("name", "after", "producer"))
