@@ -156,6 +156,23 @@ def _bert(c: _Config) -> Fields:
     }
 
 
+def _roberta(c: _Config) -> Fields:
+    # Two rows of the position table, for padding, are never reached by a sequence.
+    fields = _bert(c)
+    return fields | {"max_positions": max(fields["max_positions"] - 2, 1), "position_offset": 2}
+
+
+def _gpt_neox(c: _Config) -> Fields:
+    common, parallel = _common(c), c.flag("use_parallel_residual", True)
+    bias = c.flag("attention_bias", True)
+    return common | {
+        "intermediate": c.whole("intermediate_size"), "norm": "layernorm", "mlp": "plain",
+        "activation": c.activation("gelu", "hidden_act"),
+        "qkv_bias": bias, "out_bias": bias, "mlp_bias": True,
+        "parallel_attention": parallel, "parallel_norms": parallel,
+    }
+
+
 def _mixtral(c: _Config) -> Fields:
     fields = _mistral(c)
     return fields | {"moe": {
@@ -207,6 +224,7 @@ _FAMILIES: dict[str, tuple[str, Callable[[_Config], Fields]]] = {
     "gemma": ("GemmaForCausalLM", _gemma),
     "gemma2": ("Gemma2ForCausalLM", _gemma2),
     "gpt2": ("GPT2LMHeadModel", _gpt2),
+    "gpt_neox": ("GPTNeoXForCausalLM", _gpt_neox),
     "llama": ("LlamaForCausalLM", _llama),
     "mistral": ("MistralForCausalLM", _mistral),
     "mixtral": ("MixtralForCausalLM", _mixtral),
@@ -215,6 +233,8 @@ _FAMILIES: dict[str, tuple[str, Callable[[_Config], Fields]]] = {
     "qwen2": ("Qwen2ForCausalLM", _qwen2),
     "qwen2_moe": ("Qwen2MoeForCausalLM", _qwen2_moe),
     "qwen3": ("Qwen3ForCausalLM", _qwen3),
+    "roberta": ("RobertaModel", _roberta),
+    "xlm-roberta": ("XLMRobertaModel", _roberta),
 }
 
 SUPPORTED = tuple(_FAMILIES)

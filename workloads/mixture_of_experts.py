@@ -214,29 +214,36 @@ class Router:
         return tuple(counts.tolist())
 
 
-def place(counts: Sequence[int], ranks: int, redundant: int = 0) -> list[tuple[int, ...]]:
+def place(counts: Sequence[int], ranks: int, redundant: int = 0,
+          shared: Sequence[int] = ()) -> list[tuple[int, ...]]:
     """Tokens of each expert (or copy) of each rank.
 
     Experts stand in order, equally many on a rank. With copies, each further copy goes to the expert whose
-    copies have the most tokens, and the copies are dealt out heaviest first to the lightest rank with room.
+    copies have the most tokens, and all are dealt out heaviest first to the lightest rank with room.
+
+    Parameters
+    ----------
+    counts: tokens of each expert. ranks: of the group.
+    redundant: further copies. shared: tokens of each copy of a shared expert.
 
     Raises
     ------
     InputError: the experts and copies do not divide among the ranks.
     """
-    slots, rest = divmod(len(counts) + redundant, ranks)
+    held = len(counts) + redundant + len(shared)
+    slots, rest = divmod(held, ranks)
     if rest:
-        copies = f" and {redundant} copies" if redundant else ""
+        copies = f" and {redundant + len(shared)} copies" if held > len(counts) else ""
         raise InputError(f"{len(counts)} experts{copies} do not divide among {ranks} ranks: "
-                         f"expert_parallel must divide {len(counts) + redundant}")
-    if not redundant:
+                         f"expert_parallel must divide {held}")
+    if held == len(counts):
         return [tuple(counts[rank * slots:(rank + 1) * slots]) for rank in range(ranks)]
     copies_of = [1] * len(counts)
     for _ in range(redundant):
         heaviest = max(range(len(counts)), key=lambda e: (-(-counts[e] // copies_of[e]), -e))
         copies_of[heaviest] += 1
     pieces = [(count + part) // copies for count, copies in zip(counts, copies_of, strict=True)
-              for part in range(copies)]
+              for part in range(copies)] + list(shared)
     loads: list[list[int]] = [[] for _ in range(ranks)]
     for piece in sorted(pieces, reverse=True):
         min((load for load in loads if len(load) < slots), key=sum).append(piece)

@@ -140,7 +140,9 @@ class ModelSpec(Spec):
     window_layers: Literal["all", "alternate"] = "all"
     """layers that have the window: all, or every other one, the first included (Gemma 2)"""
     parallel_attention: bool = False
-    """attention and MLP read the same norm and their outputs are summed (PaLM, GPT-J)"""
+    """attention and MLP both read the input of the layer and their outputs are summed (PaLM, GPT-NeoX)"""
+    parallel_norms: bool = False
+    """with parallel_attention: attention and MLP have a norm each (GPT-NeoX), not one together (PaLM)"""
     embedding_width: Count | None = None
     """width of the embedding table when it differs from hidden and is projected in and out (OPT-350m)"""
     encoder: EncoderSpec | None = None
@@ -160,10 +162,13 @@ class ModelSpec(Spec):
         if not isinstance(data, dict):
             return data
         if is_config_json(data):
+            # Keys of ours beside theirs win, so that an override such as model.layers=4 holds.
+            ours = {key: data[key] for key in cls.model_fields
+                    if key != "head_dim" and data.get(key) is not None}
             try:
-                data = from_config_json(data)
+                data = from_config_json(data) | ours
             except InputError as error:
-                raise ValueError(str(error)) from None
+                raise ValueError("; ".join(str(problem) for problem in error.problems)) from None
         filled = dict(data)
         if isinstance(heads := data.get("heads"), int) and heads > 0:
             filled.setdefault("kv_heads", heads)
@@ -190,6 +195,8 @@ class ModelSpec(Spec):
             raise ValueError("latent attention has no biases, no qk_norm and no window")
         if self.parallel_attention and self.norm_position != "pre":
             raise ValueError("parallel_attention needs norm_position: pre")
+        if self.parallel_norms and not self.parallel_attention:
+            raise ValueError("parallel_norms goes with parallel_attention")
         if self.mtp_layers and (self.moe is None or self.mla is None):
             raise ValueError("mtp_layers are those of DeepSeek-V3: they need moe and mla")
         if self.encoder is not None and self.positions == "rotary":
@@ -241,7 +248,8 @@ def _mlp(model: ModelSpec, inner: int) -> int:
 
 
 def _layer_norms(model: ModelSpec) -> int:
-    count = 4 if model.norm_position == "sandwich" else 1 if model.parallel_attention else 2
+    together = model.parallel_attention and not model.parallel_norms
+    count = 4 if model.norm_position == "sandwich" else 1 if together else 2
     return count * _norm(model)
 
 

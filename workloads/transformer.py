@@ -109,6 +109,9 @@ class TransformerSpec(WorkloadSpec):
     tensor_parallel is 1"""
     redundant_experts: Annotated[int, Field(ge=0, le=2**20)] = 0
     """further copies of the most visited experts of each layer, to even the load of expert-parallel ranks"""
+    shared_expert_copies: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """with expert parallelism: copies of the shared expert that stand among the routed ones, tokens dealt
+    evenly over them; 0 puts it on every rank"""
     routing: RoutingSpec = RoutingSpec()
     """how tokens are spread over experts"""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
@@ -134,8 +137,13 @@ class TransformerSpec(WorkloadSpec):
             raise ValueError(f"'{model.name}' has no multi-token prediction: leave mtp_acceptance out")
         if model.moe is None and (self.expert_parallel > 1 or self.redundant_experts):
             raise ValueError(f"'{model.name}' has no experts: expert_parallel is 1, redundant_experts 0")
-        if self.redundant_experts and self.expert_parallel == 1:
-            raise ValueError("redundant_experts even the load of several ranks: expert_parallel is 1 here")
+        if (self.redundant_experts or self.shared_expert_copies) and self.expert_parallel == 1:
+            raise ValueError("redundant_experts and shared_expert_copies are for several ranks: "
+                             "expert_parallel is 1 here")
+        if self.shared_expert_copies and (self.tensor_parallel > 1 or model.moe is None
+                                          or model.moe.shared_intermediate != model.moe.expert_intermediate):
+            raise ValueError("shared_expert_copies needs tensor_parallel 1 and one shared expert as wide as "
+                             "a routed one")
         return self
 
     @property
@@ -331,14 +339,17 @@ class _Rank:
         """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group."""
         model, f, ep, tp = self.model, self.formats, self.spec.expert_parallel, self.tp
         travelling = tp == 1 and ep > 1
-        rows = busiest(place(counts, ep, self.spec.redundant_experts))
+        copies = self.spec.shared_expert_copies
+        shared = [(tokens * ep + part) // copies for part in range(copies)]
+        rows = busiest(place(counts, ep, self.spec.redundant_experts, shared))
         here = sum(rows)
+        visits = moe.experts_per_token + (1 if copies else 0)
         inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
         bias = moe.experts if moe.router_bias else 0
         ops: list[Op] = [self.linear("router", tokens, model.hidden, moe.experts),
                          self.vector("top_k", "router", tokens, moe.experts, weights=bias)]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
-        sent = max(tokens * moe.experts_per_token, here) * model.hidden
+        sent = max(tokens * visits, here) * model.hidden
         if travelling:
             ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent),
                                   ranks=ep))
@@ -351,14 +362,14 @@ class _Rank:
         if travelling:
             ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent),
                                   ranks=ep))
-        if moe.shared_intermediate:
+        local = moe.shared_intermediate > 0 and not copies
+        if local:
             ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
-            if moe.shared_gate:
-                ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
+        if moe.shared_gate:
+            ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
         # weights of the experts times their outputs, summed with the shared experts'
-        visits = moe.experts_per_token if travelling else -(-here // tokens)
-        ops.append(self.vector("experts_sum", "multiply", tokens, model.hidden,
-                               inputs=visits + (1 if moe.shared_intermediate else 0)))
+        outputs = (visits if travelling else -(-here // tokens)) + (1 if local else 0)
+        ops.append(self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs))
         return ops
 
     # --- layers and ends
@@ -366,10 +377,12 @@ class _Rank:
     def dense_layer(self, step: _Pass, window: int | None) -> tuple[Op, ...]:
         model, tokens = self.model, step.tokens
         if model.parallel_attention:
-            ops = [self.norm("attention_norm", tokens), *self.attention(step, window),
-                   *self.mlp(tokens, self.inner, bias=model.mlp_bias)]
-            up = next(i for i, op in enumerate(ops) if op.name in ("gate_up", "up"))
-            ops[up] = replace(ops[up], after=("attention_norm",))
+            up, *rest = self.mlp(tokens, self.inner, bias=model.mlp_bias)
+            ops: list[Op] = [self.norm("attention_norm", tokens), *self.attention(step, window)]
+            if model.parallel_norms:
+                ops += [replace(self.norm("mlp_norm", tokens), after=()), up, *rest]
+            else:
+                ops += [replace(up, after=("attention_norm",)), *rest]
             if self.tp > 1:
                 ops += [self.residual("partial_sum", tokens), *self.all_reduce(tokens, "partial_sum"),
                         self.residual("residual", tokens)]

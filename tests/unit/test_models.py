@@ -35,12 +35,14 @@ PUBLISHED = {
     "opt-2.7b": 2_651_596_800, "opt-30b": 29_974_540_288, "opt-350m": 331_196_416, "opt-6.7b": 6_658_473_984,
     "qwen1.5-moe-a2.7b": 14_315_784_192, "qwen2-0.5b": 494_032_768, "qwen2-7b": 7_615_616_512,
     "qwen2.5-14b": 14_770_033_664, "qwen2.5-32b": 32_763_876_352, "qwen2.5-72b": 72_706_203_648,
-    "qwen2.5-7b": 7_615_616_512, "qwen3-32b": 32_762_123_264, "qwen3-8b": 8_190_735_360,
+    "gpt-neox-20b": 20_554_567_680, "roberta-base": 124_645_632, "roberta-large": 355_359_744,
+    "xlm-roberta-base": 278_043_648, "qwen2.5-7b": 7_615_616_512, "qwen3-32b": 32_762_123_264,
+    "qwen3-8b": 8_190_735_360,
 }
 ROUNDED = {   # published in words only, to the digits given
     "gpt3-175b": 175e9, "opt-175b": 175e9, "opt-66b": 66e9, "palm-540b": 540.35e9, "mt-nlg-530b": 530e9,
     "t-nlg": 17e9, "gpt3-small": 125e6, "gpt3-medium": 350e6, "gpt3-large": 760e6, "gpt3-xl": 1.3e9,
-    "gpt3-13b": 13e9, "mega-gpt-2": 8.3e9,
+    "falcon-40b": 41e9, "gpt3-13b": 13e9, "mega-gpt-2": 8.3e9,
 }
 
 
@@ -113,6 +115,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
                   "num_attention_heads": 12,
                   "intermediate_size": 3072, "vocab_size": 30522, "max_position_embeddings": 512,
                   "type_vocab_size": 2, "hidden_act": "gelu"},
+    "roberta-base": {"model_type": "roberta", "hidden_size": 768, "num_hidden_layers": 12,
+                     "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 50265,
+                     "max_position_embeddings": 514, "type_vocab_size": 1, "hidden_act": "gelu"},
+    "xlm-roberta-base": {"model_type": "xlm-roberta", "hidden_size": 768, "num_hidden_layers": 12,
+                         "num_attention_heads": 12, "intermediate_size": 3072, "vocab_size": 250002,
+                         "max_position_embeddings": 514, "type_vocab_size": 1, "hidden_act": "gelu"},
+    "gpt-neox-20b": {"model_type": "gpt_neox", "hidden_size": 6144, "num_hidden_layers": 44,
+                     "num_attention_heads": 64, "intermediate_size": 24576, "vocab_size": 50432,
+                     "max_position_embeddings": 2048, "hidden_act": "gelu_fast",
+                     "tie_word_embeddings": False},
     "mixtral-8x7b": {"model_type": "mixtral", "hidden_size": 4096, "num_hidden_layers": 32,
                      "num_attention_heads": 32, "num_key_value_heads": 8, "intermediate_size": 14336,
                      "vocab_size": 32000, "max_position_embeddings": 32768, "sliding_window": None,
@@ -183,6 +195,11 @@ def test_an_unknown_family_names_the_nearest() -> None:
 def test_a_wrong_value_is_named(change: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         from_config_json(CONFIGS["llama-3-8b"] | change)
+
+
+def test_keys_of_ours_beside_those_of_a_config_json_win() -> None:
+    model = ModelSpec.model_validate(CONFIGS["llama-3-8b"] | {"name": "cut", "layers": 2})
+    assert (model.name, model.layers, model.hidden) == ("cut", 2, 4096)
 
 
 def test_shapes_that_do_not_fit_together_are_refused() -> None:

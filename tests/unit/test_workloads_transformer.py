@@ -327,6 +327,31 @@ def test_redundant_experts_even_the_load() -> None:
     assert even <= work[1] < work[0]
 
 
+def test_a_shared_expert_may_have_ranks_of_its_own() -> None:
+    # 256 routed experts, 32 copies of them and 32 of the shared one, each on a rank of its own
+    program = build("deepseek-r1", batch=320 * 96, input=4096, output=1, phases=["decode"],
+                    expert_parallel=320,
+                    redundant_experts=32, shared_expert_copies=32, routing={"kind": "balanced"}, dtype="int8")
+    (decode,) = program.segments
+    gate_up = next(op for _, op in ops(decode, GroupedMatMul))
+    assert gate_up.rows == (96 * 320 // 32,)
+    assert not any(op.name.startswith("shared") for _, op in ops(decode))
+    dispatch = next(op for _, op in ops(decode, Collective))
+    assert (dispatch.ranks, dispatch.bytes) == (320, 960 * 7168)
+    expert = 3 * 7168 * 2048
+    everywhere = build("deepseek-r1", batch=256, input=4096, output=1, phases=["decode"], expert_parallel=256,
+                       routing={"kind": "balanced"}, dtype="int8")
+    assert everywhere.resident_bytes[Role.WEIGHT] - program.resident_bytes[Role.WEIGHT] == 58 * expert
+
+
+def test_parallel_attention_with_norms_of_their_own_starts_twice() -> None:
+    prefill = build("gpt-neox-20b", input=8, output=1).segments[0]
+    layer = {op.name: op for op in next(b for b in prefill.blocks if b.name == "layer").ops}
+    assert layer["mlp_norm"].after == ()
+    assert layer["residual"].after == ("out", "down")
+    assert list(layer)[-5:] == ["mlp_norm", "up", "activation", "down", "residual"]
+
+
 @pytest.mark.parametrize(("name", "fields", "said"), [
     ("llama-3-8b", {"tensor_parallel": 3},
      "heads 32 of 'llama-3-8b' does not divide among tensor_parallel 3"),
@@ -354,6 +379,8 @@ def test_a_split_with_a_remainder_is_refused(name: str, fields: dict[str, Any], 
     ("llama-3-8b", {"input": 8, "lengths": {"path": "x.csv"}}, "lengths take the place"),
     ("llama-3-8b", {"input": 8, "output": 1, "dtype": "bf17"}, "dtype"),
     ("mixtral-8x7b", {"input": 8, "output": 1, "redundant_experts": 2}, "expert_parallel is 1 here"),
+    ("mixtral-8x7b", {"input": 8, "output": 1, "expert_parallel": 2, "shared_expert_copies": 2},
+     "one shared expert as wide as a routed one"),
     ("mixtral-8x7b", {"input": 8, "output": 1, "routing": {"kind": "table"}}, "table and path go together"),
 ])
 def test_a_workload_that_makes_no_sense_is_refused(name: str, fields: dict[str, Any], said: str) -> None:
