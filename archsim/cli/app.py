@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -118,8 +119,8 @@ def run(
     folders = _folders(out, [spec.name for spec in loaded])
     results = []
     with output_folder(out, overwrite), progress("run") as told:
-        for source, folder in zip(sources, folders, strict=True):
-            result = simulate(source, overrides, brute_force=brute_force, progress=told)
+        for i, (spec, folder) in enumerate(zip(loaded, folders, strict=True)):
+            result = simulate(spec, brute_force=brute_force, progress=partial(told, i, len(loaded)))
             if folder is not None:
                 result.write(folder)
             results.append(result)
@@ -202,16 +203,18 @@ def sweep(
 
     A point that cannot run is a row with its error; the exit code is 1 only if no point could.
     """
-    from archsim.cli.output import console, print_json, progress
-    from archsim.sweep import print_table, records
+    from archsim.cli.output import print_json, progress
     from archsim.sweep import sweep as simulate
+    from archsim.sweep.table import records
 
     with progress("sweep") as told:
         table = simulate(sweep, out, workers, resume, overrides=_overrides(set_), progress=told)
     if json:
         print_json(records(table))
     else:
-        print_table(table, console())
+        from archsim.cli.tables import print_sweep
+
+        print_sweep(table)
         if out is not None:
             print(f"results are in {out}", file=sys.stderr)
     if table["error"].ne("").all():

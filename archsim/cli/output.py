@@ -28,7 +28,7 @@ def console() -> Console:
     """Where tables for people go."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)   # a pipe has no width
 
 
 @contextlib.contextmanager

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from archsim.cli.output import console
+from archsim.units import si
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_SHOWN = 50
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> Table:
@@ -34,3 +41,43 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
     shown = [[row[c] if c != "passed" else ("yes" if row[c] else "NO") for c in columns] for row in rows]
     console().print(table(columns, shown, ("published", "simulated", "error", "tolerance")))
     print(f"{sum(bool(row['passed']) for row in rows)} of {len(rows)} passed")
+
+
+def print_sweep(points: pd.DataFrame) -> None:
+    """The table on the terminal; of a long one only the Pareto front."""
+    shown = points if len(points) <= _MOST_SHOWN else points[points["pareto"]]
+    columns = [name for name in shown.columns if name != "key"]
+    if (shown["error"] == "").all():
+        columns.remove("error")
+    out = console()
+    titles = _short(columns)
+    numbers = [title for name, title in titles.items() if shown[name].dtype.kind in "if"]
+    rows = [[_cell(name, row[name]) for name in columns] for row in shown.to_dict(orient="records")]
+    out.print(table(list(titles.values()), rows, numbers))
+    failed = int((points["error"] != "").sum())
+    out.print(f"{len(points)} points, {int(points['pareto'].sum())} on the Pareto front, {failed} failed"
+              + ("" if shown is points else "; the front is shown"))
+
+
+def _short(names: Sequence[str]) -> dict[str, str]:
+    """Each path by as many of its last words as tell it from the others."""
+    short = {}
+    for name in names:
+        words = name.split(".")
+        tails = (".".join(words[-n:]) for n in range(1, len(words) + 1))
+        short[name] = next((t for t in tails if sum(f".{n}".endswith(f".{t}") for n in names) == 1), name)
+    return short
+
+
+def _cell(name: str, value: Any) -> str:
+    """A cell for people: times and energies with their units, of an error the gist."""
+    if value is None or value != value:
+        return ""
+    if name == "pareto":
+        return "*" if value else ""
+    if name == "error":
+        return textwrap.shorten(str(value), 70)
+    for ending, unit in (("_s", "s"), ("energy_j", "J")):
+        if isinstance(value, float) and name.removesuffix(".total").endswith(ending):
+            return si(value, unit, 4)
+    return cell(value)

@@ -1,0 +1,69 @@
+"""The folder of a sweep: one file a point, each written as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from archsim import __version__
+from archsim.errors import InputError, Problem
+from archsim.sweep.work import Record
+
+
+class Store:
+    """Where records are kept; with no folder, nowhere."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        if folder is None:
+            return
+        try:
+            if folder.is_dir() and any(folder.iterdir()) and not (folder / "points").is_dir():
+                raise InputError([Problem(f"'{folder}' holds files and no sweep: name another", "--out")])
+            (folder / "points").mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder / "points"):
+                pass
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError([Problem(f"cannot write to '{folder}': {reason}", "--out")]) from None
+
+    def read(self, key: str) -> Record | None:
+        """The record of a point, None if there is none or another version made it."""
+        if self.folder is None:
+            return None
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            data = json.loads((self.folder / "points" / f"{key}.json").read_text(encoding="utf-8"))
+            if data["version"] == __version__:
+                return Record(key, data["result"], data["error"])
+        return None
+
+    def write(self, record: Record) -> None:
+        """Keep the record of a point."""
+        self.write_json(f"points/{record.key}.json",
+                        {"version": __version__, "error": record.error, "result": record.result})
+
+    def write_json(self, name: str, data: Any) -> None:
+        """Write a file of the folder."""
+        self.write_text(name, json.dumps(data, indent=1, allow_nan=False) + "\n")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file of the folder: readers see the old one or the new one, never a part."""
+        if self.folder is None:
+            return
+        path = self.folder / name
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+                stream.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
