@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
-from archsim.model.component import Component, Engine, MatrixEngine
+from archsim.model.component import Component, Engine
 from archsim.model.memory import Memory
 from archsim.model.technology import Technology, TechnologySpec
 from archsim.sim.timebase import Timebase
@@ -183,10 +183,9 @@ class Machine:
                                  f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}")
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
 
-    def matrix_engine_formats(self) -> tuple[DType, ...]:
-        """Operand formats that some matrix engine multiplies."""
-        formats = [d for e in self.engines.values() if isinstance(e, MatrixEngine) for d in e.dtypes()]
-        return tuple(dict.fromkeys(formats))
+    def formats(self) -> tuple[DType, ...]:
+        """Operand formats that some engine multiplies."""
+        return tuple(dict.fromkeys(d for engine in self.engines.values() for d in engine.dtypes()))
 
     def areas(self) -> Iterator[tuple[str, str, float]]:
         """(component path, block, mm²) of one chip, its published other blocks included."""

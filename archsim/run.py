@@ -87,7 +87,7 @@ def run(source: Source | RunSpec, overrides: Mapping[str, Any] | None = None, br
     machine = Machine(spec.machine_spec())
     workload = registry.find("archsim.workloads", spec.workload.kind)(spec.workload)
     tell("building the program")
-    program: Program = workload.program(machine.main_memory().capacity_bytes)
+    program: Program = workload.program(machine.main_memory().capacity_bytes, machine.formats())
     if program.ranks > machine.spec.chips:
         raise InputError(f"'{program.name}' runs on {program.ranks} ranks, and system '{machine.spec.name}' has "
                          f"{machine.spec.chips} {'chip' if machine.spec.chips == 1 else 'chips'}")

@@ -87,6 +87,10 @@ class Engine(Component[S]):
         """True when this engine can compute the op."""
         return False
 
+    def dtypes(self) -> tuple[DType, ...]:
+        """Operand formats it multiplies; none for an engine without multipliers of its own."""
+        return ()
+
     def resident_roles(self) -> frozenset[Role]:
         """Tensors that this engine computes on where they are, as in-memory engines do."""
         return frozenset()
@@ -130,10 +134,6 @@ class MatrixWork:
 
 class MatrixEngine(Engine[S]):
     """An engine for matrix products; the mapper tiles ops for it."""
-
-    def dtypes(self) -> tuple[DType, ...]:
-        """Operand formats it multiplies."""
-        raise NotImplementedError(f"{self.kind} names no formats")
 
     def peak_macs_per_cycle(self, dtype: DType) -> int:
         """Multiply-accumulates per cycle at best, all units together."""

@@ -181,7 +181,7 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
                 mine_chunk = None if chunk is None else minimum(chunk, mine_m if dataflow == "ws" else mine_n)
                 cycles = array_cycles(dataflow, mine_m, k, mine_n, spec.rows, spec.columns, groups=mine_g,
                                       pipelined=spec.double_buffered_weights, stream=mine_chunk)
-                left, right, out_writes, out_reads = _operand_elements(
+                left, right, out_writes, out_reads = operand_elements(
                     dataflow, m, k, n, spec.rows, spec.columns, chunk, parts_m, parts_n)
                 work = MatrixWork(cycles, groups * left, groups * right, groups * out_writes, groups * out_reads,
                                   f"{dataflow}, shared {parts_g}x{parts_m}x{parts_n} over groups, M, N")
@@ -210,8 +210,8 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
         return {"pes": pes, "wires and control": pes * (technology.value("array_overhead") - 1.0)}
 
 
-def _operand_elements(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, R: int, C: int, chunk: Dim | None,
-                      parts_m: int, parts_n: int) -> tuple[Dim, Dim, Dim, Dim]:
+def operand_elements(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, R: Dim, C: Dim, chunk: Dim | None = None,
+                     parts_m: int = 1, parts_n: int = 1) -> tuple[Dim, Dim, Dim, Dim]:
     """Elements read of the left and right operand, partial sums written and read back, for one product.
 
     A part of a shared product is folded by itself: fold counts are those of the parts, summed.
