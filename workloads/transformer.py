@@ -353,23 +353,28 @@ class _Rank:
         if travelling:
             ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent),
                                   ranks=ep))
+        # Nothing of the shared experts waits for the tokens that travel, so they stand before those that do.
+        shared_ops: list[Op] = []
+        if moe.shared_intermediate and not copies:
+            shared_ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
+        if moe.shared_gate:
+            shared_ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
+        if shared_ops:
+            ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
         ops += [GroupedMatMul(name="experts_gate_up", rows=rows, k=model.hidden, n=2 * inner,
                               left_dtype=f.dispatch if travelling else f.activation, right_dtype=f.weight,
-                              out_dtype=f.activation),
+                              out_dtype=f.activation, after=("dispatch" if travelling else "top_k",)),
                 self.vector("experts_activation", model.activation, here, inner, inputs=2),
                 GroupedMatMul(name="experts_down", rows=rows, k=inner, n=model.hidden,
                               left_dtype=f.activation, right_dtype=f.weight, out_dtype=f.activation)]
         if travelling:
             ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent),
                                   ranks=ep))
-        local = moe.shared_intermediate > 0 and not copies
-        if local:
-            ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
-        if moe.shared_gate:
-            ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
         # weights of the experts times their outputs, summed with the shared experts'
-        outputs = (visits if travelling else -(-here // tokens)) + (1 if local else 0)
-        ops.append(self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs))
+        outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
+        parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
+        ops.append(replace(self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs),
+                           after=parts))
         return ops
 
     # --- layers and ends

@@ -307,6 +307,18 @@ def test_expert_parallel_ranks_send_tokens_and_the_busiest_one_is_taken(kind: st
     assert decode.tokens == 512
 
 
+def test_shared_experts_do_not_wait_for_tokens_that_travel() -> None:
+    program = build("deepseek-v3", batch=8, input=8, output=1, phases=["decode"], expert_parallel=8)
+    decode = program.segments[0]
+    layer = {op.name: op.after for op in decode.blocks[-2].ops}
+    assert list(layer)[-13:] == [
+        "mlp_norm", "router", "top_k", "dispatch", "shared_gate_up", "shared_activation", "shared_down",
+        "experts_gate_up", "experts_activation", "experts_down", "combine", "experts_sum", "mlp_residual"]
+    assert layer["shared_gate_up"] == ("top_k",)
+    assert layer["experts_gate_up"] == ("dispatch",)
+    assert layer["experts_sum"] == ("combine", "shared_down")
+
+
 def test_experts_on_tensor_parallel_ranks_reduce_their_outputs() -> None:
     program = build("mixtral-8x7b", batch=4, input=16, output=2, tensor_parallel=4, expert_parallel=4,
                     routing={"kind": "balanced"})
