@@ -242,10 +242,10 @@ class Mapper:
         dtype = engine.compute_dtype(op.dtype, op.kv_dtype)
         share = max(1, op.heads // op.kv_heads)       # query heads that use the same keys are stacked
         gm, gk, gn = engine.granularity()
-        block = op.q_len if not op.causal else min(op.q_len, max(1, gm // share))
+        # A causal mask spares the keys after a block of queries; the few queries of a decode step are one block.
+        growing = isinstance(op.kv_len, np.ndarray)
+        block = min(op.q_len, max(1, gm // share)) if op.causal and not growing else op.q_len
         blocks = -(-op.q_len // block)
-        if blocks > 1 and isinstance(op.kv_len, np.ndarray):
-            raise InputError(f"'{op.name}': several queries over a growing number of keys are not mapped yet")
         if blocks == 1:
             rows: Dim = share * op.q_len
             keys: Dim = op.kv_span()

@@ -169,7 +169,7 @@ class MatrixEngine(Engine[S]):
         ------
         InputError: this engine has none.
         """
-        rank = {DType.INT4: (0, 4), DType.INT8: (0, 8), DType.INT16: (0, 16), DType.FP8: (1, 8), DType.FP16: (1, 16),
+        rank = {DType.INT4: (0, 4), DType.INT8: (0, 8), DType.INT16: (0, 16), DType.INT32: (0, 32), DType.FP8: (1, 8), DType.FP16: (1, 16),
                 DType.BF16: (1, 16), DType.TF32: (1, 19), DType.FP32: (1, 32)}
         floating = max(rank[left][0], rank[right][0])
         bits = max(rank[left][1], rank[right][1])

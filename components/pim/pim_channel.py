@@ -113,6 +113,12 @@ class PimChannel(Engine[PimChannelSpec]):
         """Multiply-accumulates per cycle with all rows open."""
         return self.spec.channels * self.spec.banks * self.spec.mac_width / self.spec.timing.mac_to_mac
 
+    def dtypes(self) -> tuple[DType, ...]:
+        return (self.spec.dtype,)
+
+    def resident_roles(self) -> frozenset[Role]:
+        return frozenset({Role.WEIGHT, Role.KV})      # they are multiplied in the banks that hold them
+
     def supports(self, op: Op) -> bool:
         """Matrix-vector products of weights or KV cache, and attention of one query position."""
         bits = self.spec.dtype.bits
