@@ -100,11 +100,15 @@ def _origin(tree: Tree, data: Any, path: _Path) -> str:
 
 
 def _lines(data: Any, path: _Path, origin: Callable[[_Path], str]) -> Iterator[tuple[str, str]]:
-    """YAML, line by line, with the origin of the value on it."""
+    """YAML, line by line, with the origin of the value on it; what is left open is left out."""
     indent = "  " * len(path)
     for key, value in data.items():
         at = (*path, key)
-        if isinstance(value, dict) and value:
+        if value is None and origin(at) == "default":
+            continue
+        if key == "technology":   # a table of its own, longer than all the rest
+            yield f"{indent}{key}: {value['name']}", origin((*at, "name"))
+        elif isinstance(value, dict) and value:
             yield f"{indent}{key}:", ""
             yield from _lines(value, at, origin)
         elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):

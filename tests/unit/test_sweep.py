@@ -51,9 +51,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_grid_and_list_multiply_in_order() -> None:
-    sweep = {"base": {}, "grid": {"a": [1, 2], "b": [3, 4]}, "list": [{"c": 5}, {"d": 6}]}
-    assert list(SweepSpec.model_validate(sweep).points()) == [
-        {entry: value, "a": a, "b": b} for entry, value in (("c", 5), ("d", 6)) for a in (1, 2) for b in (3, 4)]
+    data = {"base": {}, "grid": {"a": [1, 2], "b": [3, 4]}, "list": [{"c": 5}, {"d": 6}]}
+    assert list(SweepSpec.model_validate(data).points()) == [
+        {key: value, "a": a, "b": b} for key, value in (("c", 5), ("d", 6)) for a in (1, 2) for b in (3, 4)]
 
 
 @pytest.mark.parametrize(("more", "fragment"), [
