@@ -4,6 +4,10 @@ Time counts *ticks*. A tick is 1/k picosecond, k the smallest int for which one 
 machine is a whole number of ticks: for 1 GHz or 1.25 GHz k is 1 and a tick is a picosecond; for 1.05 GHz k
 is 21. So n cycles are exactly ``n * ticks_per_cycle``, sums of cycles never round, nothing drifts, and two
 equal pieces of work take equal time wherever they start, which is what lets equal layers be simulated once.
+
+For a clock that shares few factors with the picosecond (1,818,181,818 Hz) such a k is too large to count
+with; then a tick is a whole fraction of the clock periods alone, still no longer than a picosecond, and only
+durations given in picoseconds are rounded, up to the next tick.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from archsim.workloads.op import Dim
 
 _PS_PER_S = 10**12
 _INT64_SAFE = 2**62
+_FINEST = 10**17        # ticks per second: an int64 then counts to a minute and a half
 
 
 def _ceil_scaled(count: Dim, ratio: Fraction) -> Dim:
@@ -43,11 +48,22 @@ class Timebase:
 
     Attributes
     ----------
-    ticks_per_s: int, a multiple of 10**12 and of every clock.
+    ticks_per_s: int, a multiple of every clock, at least 10**12, a multiple of it where that fits.
+
+    Raises
+    ------
+    InputError: the clocks have no common period that can be counted with.
     """
 
     def __init__(self, clocks_hz: Iterable[int] = ()) -> None:
-        self.ticks_per_s = math.lcm(_PS_PER_S, *(int(f) for f in clocks_hz))
+        clocks = sorted({int(f) for f in clocks_hz})
+        common = math.lcm(*clocks)
+        self.ticks_per_s = math.lcm(_PS_PER_S, common)
+        if self.ticks_per_s > _FINEST:
+            self.ticks_per_s = common * -(-_PS_PER_S // common)
+        if self.ticks_per_s > _FINEST:
+            listed = ", ".join(f"{f} Hz" for f in clocks)
+            raise InputError(f"the clocks {listed} have no common timebase: write them to the kHz or MHz")
         self._per_byte: dict[int, Fraction] = {}
 
     def cycles(self, n: Dim, clock_hz: int) -> Dim:
@@ -58,8 +74,8 @@ class Timebase:
         return n * period
 
     def ps(self, n: Dim) -> Dim:
-        """Ticks of ``n`` picoseconds; exact."""
-        return n * (self.ticks_per_s // _PS_PER_S)
+        """Ticks of ``n`` picoseconds; exact where a picosecond is whole ticks, else rounded up."""
+        return _ceil_scaled(n, Fraction(self.ticks_per_s, _PS_PER_S))
 
     def transfer(self, n_bytes: Dim, bytes_per_s: int) -> Dim:
         """Ticks to move ``n_bytes`` at ``bytes_per_s``, rounded up once."""
