@@ -1,0 +1,280 @@
+"""The track-and-trigger unit: overlaps a GEMM with the reduce-scatter of its output, in hardware.
+
+T3 (Pati et al., ASPLOS 2024): a tracker beside the memory controller sees when a block of the output is
+whole, a table of DMA commands sends it on, and near-memory updates do the sums. The answer compares
+
+- *sequential*: the GEMM, then a ring reduce-scatter by the compute units;
+- *T3*: overlapped, memory takes turns between the two streams;
+- *T3-MCA*: overlapped, memory serves the GEMM first;
+- *ideal*: the longer of the GEMM and the reduce-scatter, as if nothing were shared.
+
+Exact for the model of :mod:`archsim.components.track_trigger.overlap_simulation`. What is left out: the
+change of the GEMM's cache hits when its output bypasses the cache (give other read bytes), the threshold
+on DRAM queue occupancy that MCA learns per kernel (here no communication goes while a GEMM request waits,
+but for the starvation limit), and DRAM banks. The all-gather that makes an all-reduce follows unchanged; a
+network times it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from archsim.components.network.timing import Timing
+from archsim.components.track_trigger.dma_table import DmaTable
+from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter
+from archsim.components.track_trigger.overlap_simulation import (
+    OverlapSimulation,
+    Played,
+    Policy,
+    Stage,
+    pieces,
+)
+from archsim.errors import InputError
+from archsim.model.component import Component
+from archsim.model.technology import Technology
+from archsim.spec import ComponentSpec, Count
+from archsim.units import Bytes, Joules, JoulesPerBit, SquareMillimetres
+
+_ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
+
+
+class T3UnitSpec(ComponentSpec):
+    """Tracker, DMA command table and near-memory adders of one device."""
+
+    kind: Literal["t3_unit"] = "t3_unit"
+    tracker_entries: Count = 256
+    """blocks that can be tracked at once"""
+    block: Bytes = 65536
+    """bytes of output that are tracked and sent as one: the tile of a workgroup"""
+    granule: Bytes = 65536
+    """most bytes that memory serves of one stream before it looks at the other"""
+    policy: Literal["round_robin", "compute_first"] = "compute_first"
+    """which stream memory prefers: compute_first is T3-MCA, round_robin plain T3"""
+    starvation_limit: Count = 64
+    """GEMM requests after which waiting communication is served all the same, under compute_first"""
+    energy_tracker_update: Joules | None = None
+    """look-up and count of one update; the technology entry t3_tracker_update when absent"""
+    energy_dma_command: Joules | None = None
+    """one triggered command; the technology entry t3_dma_command when absent"""
+    energy_update: JoulesPerBit | None = None
+    """adding one bit in the banks, beyond the write; the technology entry t3_update when absent"""
+    area: SquareMillimetres | None = None
+    """tracker and table; the technology entry t3_unit when absent"""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """A GEMM and the reduce-scatter of its output, four ways, and their parts alone.
+
+    ``actions`` of each way are those of one rank's unit; its ``detail`` holds the rank's traffic:
+    dram_read_bytes, dram_write_bytes, link_bytes, and tracker_peak (entries live at once).
+    """
+
+    gemm_ticks: int
+    reduce_scatter_ticks: int
+    near_memory_reduce_scatter_ticks: int
+    sequential: Timing
+    t3: Timing
+    t3_mca: Timing
+    ideal: Timing
+
+    def chosen(self, policy: Policy) -> Timing:
+        """The overlapped answer under a memory policy."""
+        return self.t3_mca if policy == "compute_first" else self.t3
+
+
+def even_stages(
+    stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, k_steps: int = 1
+) -> list[Stage]:
+    """A GEMM of equal stages with these totals; remainders go to the first ones.
+
+    A workgroup goes along the inner dimension in ``k_steps`` steps and loads one step ahead, so a stage is as
+    many steps that each wait for their reads; the last one stores. One step hides any delay of memory that is
+    shorter than the stage; more make the GEMM feel it, as a real one does.
+    """
+    if stages < 1 or k_steps < 1:
+        raise InputError(f"a GEMM has at least one stage of one step, not {stages} of {k_steps}")
+
+    def part(total: int, i: int, of: int) -> int:
+        return total // of + (i < total % of)
+
+    steps = stages * k_steps
+    return [
+        Stage(
+            part(compute_ticks, i, steps),
+            part(read_bytes, i, steps),
+            part(write_bytes, i // k_steps, stages) if (i + 1) % k_steps == 0 else 0,
+        )
+        for i in range(steps)
+    ]
+
+
+class T3Unit(Component[T3UnitSpec]):
+    """Tracker, DMA commands and near-memory update of one of several equal devices on a ring."""
+
+    kind: ClassVar[str] = "t3_unit"
+    Spec: ClassVar[type[ComponentSpec]] = T3UnitSpec
+
+    def overlap(
+        self,
+        stages: Sequence[Stage],
+        ranks: int,
+        link_bytes_per_s: int,
+        latency_ticks: int,
+        memory_bytes_per_s: int | None,
+        tracked_stages: Sequence[Stage] | None = None,
+    ) -> Overlap:
+        """Time a GEMM and the ring reduce-scatter of its output.
+
+        Parameters
+        ----------
+        stages: compute ticks, bytes read from and stored to memory of each set of workgroups.
+        link_bytes_per_s: bandwidth of the ring's link in one direction. memory_bytes_per_s: bandwidth that
+        both streams share; None when memory never limits. tracked_stages: the stages under track-and-
+        trigger, where fewer reads miss the cache because the output
+            bypasses it; the same when absent.
+
+        Raises
+        ------
+        InputError: fewer than two ranks, no output, or stages that differ in their output.
+        """
+        chunk = self._chunk(stages, ranks)
+        tracked = tuple(stages if tracked_stages is None else tracked_stages)
+        if self._chunk(tracked, ranks) != chunk:
+            raise InputError("the stages under track-and-trigger store another number of bytes")
+
+        def memory(n: int) -> int:
+            return 0 if memory_bytes_per_s is None else int(self.time.transfer(n, memory_bytes_per_s))
+
+        def link(n: int) -> int:
+            return int(self.time.transfer(n, link_bytes_per_s))
+
+        def play(work: Sequence[Stage], table: DmaTable | None, policy: Policy) -> Played:
+            return OverlapSimulation(
+                _padded(work, ranks * chunk),
+                table,
+                memory,
+                link,
+                latency_ticks,
+                policy,
+                self.spec.starvation_limit,
+                self.spec.granule,
+            ).run()
+
+        gemm = play(stages, None, "compute_first")
+        reads, writes = ring_reduce_scatter(ranks, chunk)
+        serial, final = self._reduce_scatter(ranks, chunk, memory, link, latency_ticks)
+        near = (ranks - 1) * (link(chunk) + latency_ticks)
+        sequential = self._timing(
+            gemm.ticks + serial + final,
+            "sequential",
+            gemm.reads + int(reads),
+            gemm.writes + int(writes),
+            (ranks - 1) * chunk,
+        )
+        ideal = self._timing(
+            max(gemm.ticks, serial + final),
+            "gemm" if gemm.ticks >= serial + final else "link",
+            gemm.reads + int(reads),
+            gemm.writes + int(writes),
+            (ranks - 1) * chunk,
+        )
+        ways = {
+            policy: self._tracked(
+                play(tracked, DmaTable(ranks, tuple(pieces(chunk, self.spec.block))), policy), gemm.ticks
+            )
+            for policy in ("round_robin", "compute_first")
+        }
+        return Overlap(
+            gemm.ticks, serial + final, near, sequential, ways["round_robin"], ways["compute_first"], ideal
+        )
+
+    def _chunk(self, stages: Sequence[Stage], ranks: int) -> int:
+        if ranks < 2:
+            raise InputError(f"a reduce-scatter needs at least two ranks, not {ranks}")
+        if any(min(stage) < 0 for stage in stages):
+            raise InputError("a stage has negative ticks or bytes")
+        output = sum(stage.writes for stage in stages)
+        if output < 1:
+            raise InputError("a GEMM that stores nothing leaves nothing to reduce")
+        return -(-output // ranks)
+
+    @staticmethod
+    def _reduce_scatter(
+        ranks: int, chunk: int, memory: Callable[[int], int], link: Callable[[int], int], latency: int
+    ) -> tuple[int, int]:
+        """Ticks of a ring reduce-scatter by the compute units: its steps, and its final sum.
+
+        A step is limited by the link or by memory, which reads the own chunk (and, after the first step,
+        the received one) and takes the arriving one. The final sum reads two chunks and writes one, exposed:
+        it is what near-memory update saves.
+        """
+        first = max(link(chunk), memory(2 * chunk)) + latency
+        later = max(link(chunk), memory(3 * chunk)) + latency
+        return first + (ranks - 2) * later, memory(3 * chunk)
+
+    def _tracked(self, played: Played, gemm_ticks: int) -> Timing:
+        timing = self._timing(
+            played.ticks,
+            "gemm" if played.ticks <= gemm_ticks else "link",
+            played.reads,
+            played.writes,
+            played.sent,
+        )
+        timing.actions.update(
+            {
+                "tracker_update": played.tracker_updates,
+                "dma_command": played.dma_commands,
+                "update_byte": played.writes,
+            }
+        )
+        timing.detail.update(
+            {
+                "tracker_peak": played.tracker_peak,
+                "tracker_fits": played.tracker_peak <= self.spec.tracker_entries,
+                "gemm_ticks": played.gemm_ticks,
+            }
+        )
+        return timing
+
+    @staticmethod
+    def _timing(ticks: int, bound_by: str, reads: int, writes: int, sent: int) -> Timing:
+        return Timing(
+            ticks, {}, bound_by, {"dram_read_bytes": reads, "dram_write_bytes": writes, "link_bytes": sent}
+        )
+
+    def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
+        spec = self.spec
+        per_bit = (
+            technology.energy_per_bit_j("t3_update") if spec.energy_update is None else spec.energy_update
+        )
+        return {
+            "tracker_update": technology.energy_j("t3_tracker_update")
+            if spec.energy_tracker_update is None
+            else spec.energy_tracker_update,
+            "dma_command": technology.energy_j("t3_dma_command")
+            if spec.energy_dma_command is None
+            else spec.energy_dma_command,
+            "update_byte": 8.0 * per_bit,
+        }
+
+    def area_mm2(self, technology: Technology) -> Mapping[str, float]:
+        own = self.spec.area
+        return {"tracker": technology.area_mm2("t3_unit") if own is None else own}
+
+    @property
+    def tracker_bytes(self) -> int:
+        """SRAM of the tracker."""
+        return self.spec.tracker_entries * _ENTRY_BYTES
+
+
+def _padded(stages: Sequence[Stage], output: int) -> list[Stage]:
+    """The stages with the last store enlarged so that chunks are equal, by less than one byte a rank."""
+    stored = sum(stage.writes for stage in stages)
+    last = max(i for i, stage in enumerate(stages) if stage.writes)
+    return [
+        s._replace(writes=s.writes + output - stored) if i == last else Stage(*s)
+        for i, s in enumerate(stages)
+    ]
