@@ -117,7 +117,10 @@ class PimChannel(Engine[PimChannelSpec]):
         return (self.spec.dtype,)
 
     def resident_roles(self) -> frozenset[Role]:
-        return frozenset({Role.WEIGHT, Role.KV})      # they are multiplied in the banks that hold them
+        return frozenset({Role.WEIGHT, Role.KV})  # they are multiplied in the banks that hold them
+
+    def resident_roles(self) -> frozenset[Role]:
+        return frozenset((Role.WEIGHT, Role.KV))
 
     def supports(self, op: Op) -> bool:
         """Matrix-vector products of weights or KV cache, and attention of one query position."""
@@ -136,7 +139,9 @@ class PimChannel(Engine[PimChannelSpec]):
         if not self.supports(op):
             raise InputError(f"{self.path}: a pim_channel does not compute the {op.kind} '{op.name}'")
         if isinstance(op, MatMul):
-            return _collect(lambda m, k, n: self._products(op.groups, m, k, n), op.macs(), op.m, op.k, op.n)
+            work = _collect(lambda m, k, n: self._products(op.groups, m, k, n), op.macs(), op.m, op.k, op.n)
+            work.detail["peak"] = self.peak_macs_per_cycle()
+            return work
         if isinstance(op, Attention):
             queries = op.heads // op.kv_heads
             work = _collect(
@@ -146,6 +151,7 @@ class PimChannel(Engine[PimChannelSpec]):
                 op.macs(),
                 op.kv_span(),
             )
+            work.detail["peak"] = self.peak_macs_per_cycle()
             work.detail["softmax_elements"] = op.softmax_elements()
             return work
         raise InputError(f"{self.path}: a pim_channel does not compute the {op.kind} '{op.name}'")

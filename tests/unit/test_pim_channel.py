@@ -76,6 +76,7 @@ def test_it_takes_what_lies_in_the_banks() -> None:
     assert pim.supports(matmul())
     assert pim.supports(matmul(right=Role.KV, m=16))
     assert pim.supports(attention())
+    assert pim.resident_roles() == {Role.WEIGHT, Role.KV}
     for op in (
         matmul(m=17),
         matmul(right=Role.ACTIVATION),
