@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
 from archsim.components.network.link import LinkSpec
+from archsim.config import Named
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
 from archsim.units import JoulesPerBit, Picoseconds
@@ -29,8 +30,8 @@ class DimensionSpec(Spec):
     """ring: links to both neighbours; switch: a link to it and back; fully_connected: one to each other"""
     ranks: Count
     """devices along this dimension"""
-    link: LinkSpec
-    """each link of this dimension"""
+    link: Annotated[LinkSpec, Named("links")]
+    """each link of this dimension, or the name of a shipped one"""
     algorithm: Literal["ring", "direct"] | None = None
     """how collectives go; ring on a ring and direct elsewhere when absent"""
     directions: Literal[1, 2] = 1

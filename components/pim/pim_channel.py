@@ -119,9 +119,6 @@ class PimChannel(Engine[PimChannelSpec]):
     def resident_roles(self) -> frozenset[Role]:
         return frozenset({Role.WEIGHT, Role.KV})  # they are multiplied in the banks that hold them
 
-    def resident_roles(self) -> frozenset[Role]:
-        return frozenset((Role.WEIGHT, Role.KV))
-
     def supports(self, op: Op) -> bool:
         """Matrix-vector products of weights or KV cache, and attention of one query position."""
         bits = self.spec.dtype.bits
