@@ -18,8 +18,10 @@ one bit weight, as many cycles as there are nonzero ones and at least one.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
 from fractions import Fraction
+from statistics import NormalDist
 from typing import Annotated, Literal
 
 import numpy as np
@@ -59,7 +61,7 @@ class TensorEngineSpec(ComponentSpec):
     count: Count = 1
     """equal engines that share an op"""
     operand_sigma: Annotated[float, Field(gt=0, le=200)] = 30.0
-    """standard deviation of the INT8 operands (normal, clipped to [-128, 127]); serial columns only"""
+    """standard deviation of the INT8 operands (normal, within [-128, 127]); serial columns only"""
     mac_energy: Joules | None = None
     """energy per MAC slot and cycle from the synthesis report"""
     area: SquareMillimetres | None = None
@@ -91,18 +93,19 @@ def ent_digits(value: int) -> tuple[int, int, int, int]:
 
 @functools.cache
 def mean_cycles_per_operand(sigma: float) -> Fraction:
-    """Expected cycles of a serial PE per INT8 operand drawn from N(0, sigma), rounded and clipped.
+    """Expected cycles of a serial PE per INT8 operand drawn from N(0, sigma), rounded, those out of range drawn again.
 
     Four digits of a bit weight take max(1, nonzero ones) cycles, so with p the share of nonzero digits of a
-    plane the mean per operand is the sum over planes of (4 p + (1 - p)^4) / 4.
+    plane the mean per operand is the sum over planes of (4 p + (1 - p)^4) / 4. An infinite sigma stands for
+    operands that are uniform over all 256 values.
     """
-    values = np.arange(-128, 128)
-    edges = np.concatenate(([-np.inf], values[:-1] + 0.5, [np.inf])) / sigma
-    from statistics import NormalDist
-
-    cdf = np.array([0.0 if e == -np.inf else 1.0 if e == np.inf else NormalDist().cdf(e) for e in edges])
-    weight = np.diff(cdf)
-    nonzero = np.array([[d != 0 for d in ent_digits(int(v))] for v in values])
+    if math.isinf(sigma):
+        weight = np.full(256, 1 / 256)
+    else:
+        normal = NormalDist(0.0, sigma)
+        weight = np.diff([normal.cdf(v + 0.5) for v in range(-129, 128)])
+        weight /= weight.sum()
+    nonzero = np.array([[d != 0 for d in ent_digits(v)] for v in range(-128, 128)])
     p = weight @ nonzero
     mean = float(np.sum(_DIGITS_PER_SCAN * p + (1 - p) ** _DIGITS_PER_SCAN) / _DIGITS_PER_SCAN)
     return Fraction(mean).limit_denominator(10**6)
@@ -153,7 +156,7 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         mean = mean_cycles_per_operand(spec.operand_sigma)
         columns = -(-n // C)
         scan = -(-groups * m * k * columns * mean.numerator // mean.denominator)
-        return scan + groups * m * columns * (k + _COLUMN_LOAD + _COLUMN_DRAIN)
+        return scan + groups * m * columns * (k + _COLUMN_LOAD + _COLUMN_DRAIN) + 1
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec

@@ -1,0 +1,121 @@
+"""Claims held against runs.
+
+A suite is a folder of ``archsim.validation`` with a ``suite.py`` whose ``rows()`` answers every claim, and the
+claims beside it: ``claims.yaml`` (published figures) or ``cases.csv`` (another simulator's or RTL's answers).
+
+Roles: ``exact`` (another simulator's, RTL's or a formula's answer: tolerance 0), ``calibration`` (a parameter
+was set by it), ``validation`` (predicted). A claim that is missed keeps its row and says why in ``cause``.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from archsim.errors import InputError, nearest
+from archsim.spec import Spec
+
+Role = Literal["exact", "calibration", "validation"]
+Row = dict[str, Any]
+FOLDER = Path(__file__).resolve().parent
+
+
+class Claim(Spec):
+    """One published figure and how near a run must come."""
+
+    case: str
+    """which set-up"""
+    metric: str
+    """which figure of it"""
+    unit: str
+    """unit of the figure"""
+    published: float
+    """the figure"""
+    tolerance: float
+    """largest relative error that passes"""
+    role: Role
+    """exact, calibration or validation"""
+    source: str
+    """figure or table"""
+    confidence: Literal["high", "medium", "low"] = "high"
+    """how far to trust the transcription"""
+    cause: str = ""
+    """why the model misses it, when it is known to"""
+
+
+class Claims(Spec):
+    """A ``claims.yaml``."""
+
+    about: str
+    """what the suite holds against what"""
+    claims: tuple[Claim, ...]
+
+
+def row(suite: str, claim: Claim, simulated: float) -> Row:
+    """The answer to a claim; the error is relative to the published figure."""
+    error = (simulated - claim.published) / abs(claim.published) if claim.published else float(simulated)
+    return {
+        "suite": suite, "case": claim.case, "metric": claim.metric, "unit": claim.unit, "published": claim.published,
+        "simulated": simulated, "error": error, "tolerance": claim.tolerance, "role": claim.role,
+        "passed": abs(error) <= claim.tolerance, "source": claim.source, "cause": claim.cause,
+    }
+
+
+def answered(suite: str, simulated: Mapping[tuple[str, str], float]) -> list[Row]:
+    """Rows of a suite's ``claims.yaml``, given (case, metric) to value.
+
+    Raises
+    ------
+    InputError: a claim has no answer.
+    """
+    from archsim.config import load_spec
+
+    claims = load_spec(FOLDER / suite / "claims.yaml", Claims).claims
+    missing = [f"{c.case}, {c.metric}" for c in claims if (c.case, c.metric) not in simulated]
+    if missing:
+        raise InputError(f"suite '{suite}' has no answer to: {'; '.join(missing)}")
+    return [row(suite, claim, float(simulated[claim.case, claim.metric])) for claim in claims]
+
+
+def cases(suite: str) -> list[dict[str, str]]:
+    """The rows of a suite's ``cases.csv``."""
+    with (FOLDER / suite / "cases.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def names() -> list[str]:
+    """All suites."""
+    return sorted(path.parent.name for path in FOLDER.glob("*/suite.py"))
+
+
+def run_suites(wanted: Sequence[str] = (), progress: Callable[[int, int, str], None] | None = None) -> list[Row]:
+    """Rows of the named suites, or of all.
+
+    Parameters
+    ----------
+    progress: called with suites done, suites in all, and the name of the next.
+
+    Raises
+    ------
+    InputError: no suite has this name.
+    """
+    known = names()
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"no suite is called '{name}': {nearest(name, known)}")
+    rows: list[Row] = []
+    chosen = list(wanted) or known
+    for i, name in enumerate(chosen):
+        if progress is not None:
+            progress(i, len(chosen), name)
+        rows += importlib.import_module(f"archsim.validation.{name}.suite").rows()
+    return rows
+
+
+def compared(suite: str, case: str, source: str, figures: Iterable[tuple[str, str, float, float]]) -> list[Row]:
+    """Exact rows of one case from (metric, unit, published, simulated)."""
+    return [row(suite, Claim(case=case, metric=metric, unit=unit, published=published, tolerance=0.0, role="exact",
+                             source=source), simulated) for metric, unit, published, simulated in figures]
