@@ -645,31 +645,39 @@ def _problems(error: ValidationError, tree: Tree, spec: type[BaseModel]) -> list
     """What pydantic found, in our words and at its place; the arms of a union are told together."""
     messages: dict[tuple[str, Origin], list[str]] = {}
     for detail in error.errors(include_url=False):
-        node, expected, path = tree, _Expected(spec), list[str]()
-        holder = expected, tree
-        for key in detail["loc"]:
-            child = node.child(key)
-            if child is not None:   # other parts of a location name arms of a union
-                holder = expected, node
-                node, expected = child, expected.child(node, key)
-                path.append(str(key))
-        name = str(detail["loc"][-1]) if detail["loc"] else ""
-        kind = node.child("kind")
-        if detail["type"] == "missing":
-            path.append(name)
-            told = expected.description(node, name)
-            message = f"'{name}' is missing" + (f": {told}" if told else "")
-        elif detail["type"] == "extra_forbidden":
-            message = f"unknown key: {nearest(name, holder[0].keys(holder[1]) or ())}"
-        else:
-            message = _worded(detail["type"], detail)
-            if kind is not None and expected.unknown_kind(node):
-                node = kind
-                path.append("kind")
-        texts = messages.setdefault((".".join(path), node.place), [])
-        if message not in texts:
-            texts.append(message)
+        for path, place, message in _findings(detail, tree, _Expected(spec)):
+            texts = messages.setdefault((".".join(path), place), [])
+            if message not in texts:
+                texts.append(message)
     return [place.problem("; or ".join(texts), path) for (path, place), texts in messages.items()]
+
+
+def _findings(detail: Any, node: Tree, expected: _Expected) -> Iterator[tuple[list[str], Origin, str]]:
+    """Path, place and message of one of pydantic's errors."""
+    path: list[str] = []
+    holder = expected, node
+    for key in detail["loc"]:
+        child = node.child(key)
+        if child is not None:   # other parts of a location name arms of a union
+            holder = expected, node
+            node, expected = child, expected.child(node, key)
+            path.append(str(key))
+    name = str(detail["loc"][-1]) if detail["loc"] else ""
+    kind = node.child("kind")
+    cause = detail.get("ctx", {}).get("error")
+    if detail["type"] == "missing":
+        told = expected.description(node, name)
+        yield [*path, name], node.place, f"'{name}' is missing" + (f": {told}" if told else "")
+    elif detail["type"] == "extra_forbidden":
+        yield path, node.place, f"unknown key: {nearest(name, holder[0].keys(holder[1]) or ())}"
+    elif kind is not None and expected.unknown_kind(node):
+        yield [*path, "kind"], kind.place, _worded(detail)
+    elif isinstance(cause, InputError):   # a validator that looks at several keys may say which one is wrong
+        for problem in cause.problems:
+            below = problem.path.split(".") if problem.path else []
+            yield [*path, *below], node.origin(problem.path), problem.message
+    else:
+        yield path, node.place, _worded(detail)
 
 
 def _shown(value: object) -> str:
@@ -701,9 +709,9 @@ _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _worded(kind: str, detail: Any) -> str:
+def _worded(detail: Any) -> str:
     """pydantic's message in our words."""
-    context, value = detail.get("ctx", {}), detail["input"]
+    kind, context, value = detail["type"], detail.get("ctx", {}), detail["input"]
     if kind in ("value_error", "assertion_error"):
         return str(context["error"])
     expected = _EXPECTED.get(kind)

@@ -25,8 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
+        code = BROKEN_PIPE
+    if code == BROKEN_PIPE:
         # Nobody reads on. What is left in the buffer must not be tried again when Python ends.
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = BROKEN_PIPE
     return code if isinstance(code, int) else int(code is not None)

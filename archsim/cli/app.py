@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from archsim.errors import ArchsimError, InputError, Problem
 
-from . import INTERRUPTED
+from . import BROKEN_PIPE, INTERRUPTED
 
 
 class _Commands(TyperGroup):
@@ -29,7 +29,7 @@ class _Commands(TyperGroup):
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            raise typer.Exit from None   # main finds it again when it flushes
+            raise typer.Exit(BROKEN_PIPE) from None
 
 
 app = typer.Typer(cls=_Commands, add_completion=False, rich_markup_mode=None, no_args_is_help=True,
@@ -75,7 +75,7 @@ def archsim(version: Annotated[bool, typer.Option("--version", help="Print the v
 
 @app.command()
 def run(
-    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help="Files or names.")] = None,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN", help="Files or names.")] = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for all results.")] = None,
     overwrite: Overwrite = False,
@@ -243,7 +243,7 @@ def show(
 
 @app.command(name="list")
 def list_(
-    category: Annotated[str | None, typer.Argument(metavar="[CATEGORY]", help="Only this one.")] = None,
+    category: Annotated[str | None, typer.Argument(metavar="CATEGORY", help="Only this one.")] = None,
     json: Json = False,
 ) -> None:
     """List what is shipped.
@@ -279,7 +279,7 @@ def schema(
 
 @app.command()
 def validate(
-    suites: Annotated[list[str] | None, typer.Argument(metavar="[SUITE]...", help="Only these.")] = None,
+    suites: Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="Only these.")] = None,
     json: Json = False,
 ) -> None:
     """Compare with published and measured figures.

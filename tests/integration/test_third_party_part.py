@@ -40,7 +40,7 @@ def archsim(tmp_path_factory: pytest.TempPathFactory) -> Archsim:
         for group, entries in project["entry-points"].items()))
 
     def run(*arguments: str) -> Done:
-        code = f"import sys; sys.path.insert(0, {str(site)!r}); import archsim.cli; sys.exit(archsim.cli.main())"
+        code = f"import sys; sys.path.insert(0, {str(site)!r}); from archsim.cli import main; exit(main())"
         command = [sys.executable, "-c", code, *arguments]
         return subprocess.run(command, capture_output=True, text=True, timeout=100)
 
