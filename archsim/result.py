@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from archsim.run import RunSpec
+    from archsim.runs import RunSpec
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class Result:
     @functools.cached_property
     def what_if_s(self) -> dict[str, float]:
         """Server to seconds the run would take were that one twice as fast, the mapping unchanged."""
-        from archsim.run import simulate
+        from archsim.runs import simulate
 
         answers = {}
         for server in self.time_by_bound:
@@ -213,7 +213,11 @@ class Result:
 
     @functools.cached_property
     def op_rows(self) -> list[dict[str, Any]]:
-        """A row per op and layer, steps of a segment summed: times in s, energy in J."""
+        """A row per op and layer, steps of a segment summed: times in s, energy in J.
+
+        ``time_s`` is the op's share of the run's length, ``duration_s`` runs from its start to its end;
+        ``traffic`` is bytes by memory or link, ``busy_s`` the seconds each server is held.
+        """
         rows: list[dict[str, Any]] = []
         time = self.machine.time
         by_op = self.ledger.by_op()
@@ -227,26 +231,27 @@ class Result:
                     counts = by_op.get(f"{segment.name}/{block.name}.{low.op.name}", {})
                     energy = sum(count * self.prices[key] for key, count in counts.items()) / block.repeat
                     limits = {name: _sum(t, n) for name, t in low.busy().items()}
+                    traffic = {path: _sum(b, n) for path, b in low.traffic.items()}
                     fixed = {
                         "kind": low.op.kind, "engine": low.engine, "steps": n,
                         "cycles": _sum(low.cycles, n), "flops": _sum(low.op.flops(), n),
-                        "bytes": sum(_sum(b, n) for path, b in low.traffic.items()
-                                     if path != self.machine.scratchpad.path),
+                        "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
                         "energy_j": energy, "bound_by": max(limits, key=lambda k: limits[k], default=""),
                         "utilisation": (_sum(low.useful, n) / (low.peak * _sum(low.cycles, n))
                                         if low.peak and _sum(low.cycles, n) else None),
-                        "why": low.why,
+                        "why": low.why, "traffic": traffic,
+                        "busy_s": {name: time.seconds(t) for name, t in limits.items()},
                     }
                     for record in op.times:
                         start, end = _steps(record.start, n), _steps(record.end, n)
                         period = _steps(record.period, n)
-                        exposed = _sum(record.exposed, n)
+                        exposed, duration = _sum(record.exposed, n), int((end - start).sum())
                         for j in range(record.copies):
                             first, final = int(start[0]) + j * int(period[0]), int(end[-1]) + j * int(period[-1])
                             rows.append({
                                 "name": f"{segment.name}/{block.label(record.first + j)}.{low.op.name}",
                                 "start_s": time.seconds(offset + first), "end_s": time.seconds(offset + last_step + final),
-                                "time_s": time.seconds(exposed), **fixed,
+                                "time_s": time.seconds(exposed), "duration_s": time.seconds(duration), **fixed,
                             })
             offset += segment.ticks
         rows.sort(key=lambda row: (row["start_s"], row["end_s"]))
@@ -256,7 +261,7 @@ class Result:
         """The rows of :attr:`op_rows` as a frame."""
         import pandas as pd
 
-        return pd.DataFrame(self.op_rows)
+        return pd.DataFrame([_flat(row) for row in self.op_rows])
 
     def components(self) -> pd.DataFrame:
         """A row per component: busy share, utilisation, energy (J), area (mm²)."""
@@ -316,16 +321,21 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data, for ``--json`` and ``result.json``."""
+        from archsim.report.facts import area_blocks, machine_facts
+
         by_action: dict[str, float] = _grouped(
             (f"{path}.{action}", joules) for (path, action), joules in self.energy_by_action.items())
-        columns = ("name", "kind", "start_s", "end_s", "time_s", "steps", "cycles", "engine", "flops", "bytes",
-                   "energy_j", "bound_by", "utilisation", "why")
+        columns = ("name", "kind", "start_s", "end_s", "time_s", "duration_s", "steps", "cycles", "engine",
+                   "flops", "bytes", "energy_j", "bound_by", "utilisation", "why", "traffic", "busy_s")
         return {
             "name": self.name, "digest": self.digest, "version": __version__,
+            "machine": machine_facts(self.machine),
+            "workload": {"name": self.program.name, "kind": self.spec.workload.kind, "ranks": self.program.ranks},
             "time_s": self.time_s, "cycles": self.cycles,
             "segments": self.segment_rows(),
             "energy_j": {"total": self.energy_j, "by_component": self.energy_by_component, "by_action": by_action},
-            "area_mm2": {"total": self.area_mm2, "by_component": self.area_by_component},
+            "area_mm2": {"total": self.area_mm2, "by_component": self.area_by_component,
+                         "by_block": area_blocks(self.machine)},
             "memory": {row["memory"]: {"peak_bytes": row["peak_bytes"], "capacity_bytes": row["capacity_bytes"]}
                        for row in self.memory_rows()},
             "bound_by": self.bound_by,
@@ -349,7 +359,8 @@ class Result:
         document = self.to_json()
         (folder / "result.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
         (folder / "config.yaml").write_text(yaml.safe_dump(dump(self.spec), sort_keys=False, allow_unicode=True))
-        for name, rows in (("ops", self.op_rows), ("components", self.component_rows()), ("kinds", self.kind_rows()),
+        ops = [_flat(row) for row in self.op_rows]
+        for name, rows in (("ops", ops), ("components", self.component_rows()), ("kinds", self.kind_rows()),
                            ("memory", self.memory_rows()), ("segments", self.segment_rows())):
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
         (folder / "timeline.json").write_text(timeline.to_perfetto(self))
@@ -371,6 +382,17 @@ class Result:
 
         return (f"{self.name}: {si(self.time_s, 's', 4)}, {si(self.energy_j, 'J')}, {self.area_mm2:.1f} mm2, "
                 f"bound by {self.bound_by}")
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row without nested columns: ``traffic`` becomes ``traffic.chip.hbm`` and so on."""
+    flat: dict[str, Any] = {}
+    for column, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{column}.{key}": entry for key, entry in value.items()}
+        else:
+            flat[column] = value
+    return flat
 
 
 def _grouped(items: Any) -> dict[str, float]:
