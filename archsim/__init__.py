@@ -1,7 +1,9 @@
 """archsim: describe a machine, pick a workload, get cycles, energy and area that can be traced.
 
 >>> import archsim
->>> result = archsim.run("configs/runs/llama_3_8b_on_tpu_v4i.yaml")     # doctest: +SKIP
+>>> result = archsim.run("llama_3_8b_on_tpu_v4i", {"workload.output": 4})
+>>> print(f"{result.time_s:.3f} s, bound by {result.bound_by}")
+0.286 s, bound by chip.mxu
 """
 
 from __future__ import annotations
@@ -12,16 +14,18 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load", "run", "sweep"]
 
 if TYPE_CHECKING:
-    from archsim.run import load, run
-    from archsim.sweep import sweep
+    from archsim.runs import load, run
+    from archsim.sweeps import sweep
 
 
 def __getattr__(name: str) -> Any:
     # Lazy, so that `archsim --help` pays for none of it.
     if name in ("run", "load"):
-        import archsim.run as module
-    elif name == "sweep":
-        import archsim.sweep as module  # type: ignore[no-redef]
-    else:
-        raise AttributeError(f"module 'archsim' has no attribute {name!r}")
-    return getattr(module, name)
+        from archsim import runs
+
+        return getattr(runs, name)
+    if name == "sweep":
+        from archsim import sweeps
+
+        return sweeps.sweep
+    raise AttributeError(f"module 'archsim' has no attribute {name!r}")

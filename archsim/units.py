@@ -17,6 +17,8 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 from archsim.errors import InputError, nearest
 
+MILLI, MICRO, NANO, PICO = 1e-3, 1e-6, 1e-9, 1e-12
+
 _SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18,
        "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
 _BIG = ("", "k", "M", "G", "T", "P", "E")

@@ -112,8 +112,8 @@ def run(
         raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
     sources: list[Any] = [*runs] if runs else [_run_of(given)]
 
-    from archsim.run import load
-    from archsim.run import run as simulate
+    from archsim.runs import load
+    from archsim.runs import run as simulate
 
     loaded = [load(source, overrides) for source in sources]   # all problems before any work
     folders = _folders(out, [spec.name for spec in loaded])
@@ -204,8 +204,8 @@ def sweep(
     A point that cannot run is a row with its error; the exit code is 1 only if no point could.
     """
     from archsim.cli.output import print_json, progress
-    from archsim.sweep import sweep as simulate
-    from archsim.sweep.table import records
+    from archsim.sweeps import sweep as simulate
+    from archsim.sweeps.table import records
 
     with progress("sweep") as told:
         table = simulate(sweep, out, workers, resume, overrides=_overrides(set_), progress=told)

@@ -22,8 +22,8 @@ _SPECS = {
     "systems": "archsim.machine:SystemSpec",
     "models": "archsim.workloads.model:ModelSpec",
     "technology": "archsim.model.technology:TechnologySpec",
-    "runs": "archsim.run:RunSpec",
-    "sweeps": "archsim.sweep:SweepSpec",
+    "runs": "archsim.runs:RunSpec",
+    "sweeps": "archsim.sweeps:SweepSpec",
     "links": "archsim.components.network.link:LinkSpec",
 }
 _Path = tuple[str, ...]

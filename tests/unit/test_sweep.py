@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import archsim.run
+import archsim.runs
 from archsim.errors import InputError, RunFailed
-from archsim.sweep import SweepSpec, sweep
-from archsim.sweep.store import Store
-from archsim.sweep.table import pareto_front
-from archsim.sweep.work import Record
+from archsim.sweeps import SweepSpec, sweep
+from archsim.sweeps.store import Store
+from archsim.sweeps.table import pareto_front
+from archsim.sweeps.work import Record
 
 TOY = Path(__file__).parents[1] / "errors" / "toy"
 MODEL = "workload.gemms.0.m"
@@ -37,13 +37,13 @@ def toy(**more: Any) -> dict[str, Any]:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the runs that were simulated in this process."""
     seen: list[str] = []
-    real = archsim.run.run
+    real = archsim.runs.run
 
     def counted(spec: Any, *args: Any, **options: Any) -> Any:
         seen.append(spec.name)
         return real(spec, *args, **options)
 
-    monkeypatch.setattr(sys.modules["archsim.run"], "run", counted)
+    monkeypatch.setattr(sys.modules["archsim.runs"], "run", counted)
     return seen
 
 
@@ -106,7 +106,7 @@ def test_a_defect_is_told_and_not_kept(tmp_path: Path, monkeypatch: pytest.Monke
         raise ZeroDivisionError("by nothing")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["archsim.run"], "run", broken)
+        patch.setattr(sys.modules["archsim.runs"], "run", broken)
         table = sweep(toy(), tmp_path / "out")
     assert (table["error"] == "defect: ZeroDivisionError: by nothing").all()
     assert (sweep(toy(), tmp_path / "out")["error"] == "").all()
@@ -212,12 +212,12 @@ def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys\n"
-        "import archsim.run\n"
+        "import archsim.runs\n"
         "if __name__ == '__mp_main__':\n"
-        "    sys.modules['archsim.run'].run = lambda spec: os._exit(1)\n"
+        "    sys.modules['archsim.runs'].run = lambda spec: os._exit(1)\n"
         "if __name__ == '__main__':\n"
         "    from archsim.errors import RunFailed\n"
-        "    from archsim.sweep import sweep\n"
+        "    from archsim.sweeps import sweep\n"
         "    try:\n"
         f"        sweep({toy()!r}, workers=2)\n"
         "    except RunFailed as error:\n"

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from archsim.sweep.points import Point, SweepSpec
-from archsim.sweep.work import Record
+from archsim.sweeps.points import Point, SweepSpec
+from archsim.sweeps.work import Record
 
 _FIGURES = ("time_s", "energy_j.total", "area_mm2.total", "bound_by")
 

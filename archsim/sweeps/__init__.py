@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from archsim.config import Source
 from archsim.errors import InputError
-from archsim.sweep.points import Point, SweepSpec, points_of
-from archsim.sweep.store import Store
-from archsim.sweep.work import Record, simulate
+from archsim.sweeps.points import Point, SweepSpec, points_of
+from archsim.sweeps.store import Store
+from archsim.sweeps.work import Record, simulate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ def sweep(source: Source, out: Path | str | None = None, workers: int = 1, resum
         records[record.key] = record
         told(done, len(wanted), spec.name)
 
-    from archsim.sweep.table import make_table, plot
+    from archsim.sweeps.table import make_table, plot
 
     for record in records.values():
         spec.check(record)

@@ -13,10 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from archsim.config import Named, Source, build, digest, load_tree, override
 from archsim.errors import InputError, nearest
 from archsim.spec import Spec
-from archsim.sweep.work import Record
+from archsim.sweeps.work import Record
 
 if TYPE_CHECKING:
-    from archsim.run import RunSpec
+    from archsim.runs import RunSpec
 
 _MOST_POINTS = 1_000_000
 _OBJECTIVES: dict[str, Literal["min", "max"]] = {
@@ -86,7 +86,7 @@ def points_of(source: Source, overrides: Mapping[str, Any]) -> tuple[SweepSpec, 
 
     Overrides that begin with ``base.`` are overrides of the run, so they reach through its names.
     """
-    from archsim.run import RunSpec
+    from archsim.runs import RunSpec
 
     of_run = {path.removeprefix("base."): value for path, value in overrides.items() if path[:5] == "base."}
     of_sweep = {path: value for path, value in overrides.items() if path[:5] != "base."}

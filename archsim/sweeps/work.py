@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from archsim.errors import ArchsimError, RunFailed
 
 if TYPE_CHECKING:
-    from archsim.run import RunSpec
-    from archsim.sweep.store import Store
+    from archsim.runs import RunSpec
+    from archsim.sweeps.store import Store
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _leaves(data: Mapping[str, Any] | list[Any], path: str) -> Iterator[tuple[st
 
 def _run_point(key: str, spec: RunSpec, store: Store) -> Record:
     """Run one point and store its record."""
-    from archsim.run import run
+    from archsim.runs import run
 
     try:
         result = run(spec).to_json()

@@ -11,7 +11,7 @@ from typing import Any
 
 from archsim import __version__
 from archsim.errors import InputError, Problem
-from archsim.sweep.work import Record
+from archsim.sweeps.work import Record
 
 
 class Store:
