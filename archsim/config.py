@@ -33,6 +33,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from archsim import registry
 from archsim.errors import InputError, Problem, nearest
@@ -730,7 +731,12 @@ def _worded(detail: Any) -> str:
 
 def dump(spec: BaseModel) -> dict[str, Any]:
     """The resolved config as plain data, defaults and all; building it again gives an equal spec."""
-    return spec.model_dump(mode="json", by_alias=True, round_trip=True)
+    try:
+        return spec.model_dump(mode="json", by_alias=True, round_trip=True)
+    except PydanticSerializationError as error:
+        if "KeyboardInterrupt" in str(error):   # pydantic takes a Ctrl-C for a fault of the serialiser
+            raise KeyboardInterrupt from None
+        raise
 
 
 def digest(spec: BaseModel) -> str:

@@ -70,8 +70,8 @@ def test_json_of_several_runs_is_one_list(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_run_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
-    options = "--model llama-3.2-1b --chip tpu_v4i --phase decode --batch 2 --input 64 --output 4 --dtype bf16"
-    result = json.loads(printed(capsys, "run", *options.split(), "--json"))
+    asked = "--model llama-3.2-1b --chip tpu_v4i --phase decode --batch 2 --input 64 --output 4 --dtype bf16"
+    result = json.loads(printed(capsys, "run", *asked.split(), "--json"))
     assert result["name"] == "llama-3.2-1b_on_tpu_v4i"
     assert [segment["segment"] for segment in result["segments"]] == ["decode"]
 
