@@ -186,21 +186,21 @@ def list_all(category: str | None, as_json: bool) -> None:
 
 
 def _names(category: str) -> dict[str, str]:
-    """Names of a category, each with what its file says of itself in its first comment."""
+    """Names of a category, each with what the first line of its file says of it."""
     from archsim.config import CONFIGS, shipped
 
     if category in _PARTS:
         return dict.fromkeys(registry.names(_PARTS[category]), "")
     if category == "suites":
-        folders = sorted(CONFIGS.with_name("validation").glob("*/"))
-        return {folder.name: "" for folder in folders if folder.name[0] not in "._"}
+        suites = sorted(CONFIGS.with_name("validation").glob("*/suite.py"))
+        return {path.parent.name: _remark(path) for path in suites}
     return {name: _remark(path) for name, path in shipped(category).items()}
 
 
 def _remark(path: Path) -> str:
     with path.open(encoding="utf-8") as stream:
         first = stream.readline()
-    return first[1:].strip() if first.startswith("#") else ""
+    return first.strip('#" \n') if first.startswith(("#", '"""')) else ""
 
 
 # --- schema --------------------------------------------------------------------------------------------

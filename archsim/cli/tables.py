@@ -35,12 +35,26 @@ def cell(value: Any) -> str:
 
 
 def print_claims(rows: Sequence[dict[str, Any]]) -> None:
-    """Each claim, published and simulated, and how many hold."""
-    columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role",
-               "passed"]
-    shown = [[row[c] if c != "passed" else ("yes" if row[c] else "NO") for c in columns] for row in rows]
-    console().print(table(columns, shown, ("published", "simulated", "error", "tolerance")))
-    print(f"{sum(bool(row['passed']) for row in rows)} of {len(rows)} passed")
+    """Each claim, published and simulated; of a large group of one suite and role those that are missed."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["suite"], row["role"]), []).append(row)
+    large = {key for key, group in groups.items() if len(group) > _MOST_SHOWN}
+    columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role", "passed"]
+    shown = [[*(row[c] for c in columns[:6]), f"{row['error']:+.2%}", f"{row['tolerance']:.2%}", row["role"],
+              "yes" if row["passed"] else "NO"]
+             for row in rows if (row["suite"], row["role"]) not in large or not row["passed"]]
+    if shown:
+        console().print(table(columns, shown, ("published", "simulated", "error", "tolerance")))
+    for suite, role in sorted(large):
+        group = groups[suite, role]
+        worst = max(abs(row["error"]) for row in group)
+        print(f"{suite}: {_passed(group)} of role '{role}' passed, largest error {worst:.3g}")
+    print(f"{_passed(rows)} passed")
+
+
+def _passed(rows: Sequence[dict[str, Any]]) -> str:
+    return f"{sum(bool(row['passed']) for row in rows)} of {len(rows)}"
 
 
 def print_sweep(points: pd.DataFrame) -> None:
