@@ -15,7 +15,9 @@ of every rank (an all-gather message is the full chunk).
 from __future__ import annotations
 
 import functools
+import heapq
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from archsim.components.network.collective import Message
@@ -25,6 +27,7 @@ from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 from archsim.units import BytesPerSecond
 
+_IMPLEMENTATIONS = ("ring", "direct", "halvingDoubling")
 _COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "reduce_scatter")
 
 
@@ -39,53 +42,124 @@ class AstraSimSpec(Spec):
     """time at an endpoint per message"""
     local_memory_bandwidth: BytesPerSecond = 1_600_000_000_000
     """bandwidth of the memory that reductions pass through"""
+    queues: Count = 1
+    """num-queues-per-dim: lanes of a dimension in which chunks go side by side"""
+    optimization: Literal["localBWAware", "baseline"] = "localBWAware"
+    """collective-optimization: baseline all-reduces the whole chunk in every dimension"""
     congestion: Literal["aware", "unaware"] = "aware"
     """whether the network backend queues messages on links"""
 
 
 class AstraSim:
-    """Collectives of one dimension in ASTRA-sim's accounting.
+    """Collectives in ASTRA-sim's accounting.
 
     Parameters
     ----------
-    dimension: topology, ranks and link; its own algorithm, pieces and overheads are not used.
-    implementation: ring or direct, which ASTRA-sim lets one choose on any topology.
+    dimensions: topology, ranks and link of each, innermost first; their own algorithms and overheads are not
+        used.
+    implementations: of each dimension ring, direct or halvingDoubling, which ASTRA-sim lets one choose on any
+        topology.
     """
 
-    def __init__(self, spec: AstraSimSpec, dimension: DimensionSpec, implementation: str) -> None:
-        if implementation not in ("ring", "direct"):
-            raise InputError(
-                f"'{implementation}' is no implementation of a collective here: "
-                f"{nearest(implementation, ('ring', 'direct'))}"
-            )
-        if dimension.ranks < 2:
-            raise InputError("a collective needs at least two ranks")
+    def __init__(self, spec: AstraSimSpec, dimensions: Sequence[DimensionSpec], implementations: Sequence[str]) -> None:
+        if len(dimensions) != len(implementations) or not dimensions:
+            raise InputError(f"{len(implementations)} implementations for {len(dimensions)} dimensions")
+        if len(dimensions) > 1 and spec.congestion == "aware":
+            raise InputError("several dimensions are counted without congestion only")
         self.spec = spec
-        self.dimension = dimension
-        self.implementation = implementation
-        self.bytes_per_ns = dimension.link.bandwidth * dimension.link.count / 1e9
-        self.latency_ns = dimension.link.latency / 1e3
+        self.dimensions = [_Dimension(spec, d, i) for d, i in zip(dimensions, implementations, strict=True)]
 
     def cycles(self, name: str, n_bytes: int) -> int:
         """Cycles (ns) of a collective of ``n_bytes`` per rank, all ranks starting together."""
         if name not in _COLLECTIVES:
             raise InputError(f"no collective is called '{name}': {nearest(name, _COLLECTIVES)}")
-        chunk = n_bytes // self.spec.splits
-        message = chunk if name == "all_gather" else chunk // self.dimension.ranks
-        queues = self.spec.congestion == "aware"
-        direct_on_ring = self.implementation == "direct" and self.dimension.topology == "ring"
-        if queues and (direct_on_ring or min(self.spec.active_chunks, self.spec.splits) > 1):
-            return self._simulated(name, message)
-        one = self._ring(name, message) if self.implementation == "ring" else self._direct(name, message)
-        # Without queues the active chunks do not see each other.
-        return -(-self.spec.splits // self.spec.active_chunks) * one
+        spec, chunk = self.spec, n_bytes // self.spec.splits
+        first = self.dimensions[0]
+        if len(self.dimensions) == 1 and first.needs_simulation:
+            return first.simulated(name, chunk)
+        # A flow shop: chunks go in turn through the phases, each of which has a lane of some dimension, and a
+        # lane takes ``active_chunks`` at once. Without queues on links the lanes do not see each other.
+        free: dict[tuple[int, int], list[int]] = {}
+        end = 0
+        for number in range(spec.splits):
+            ready = 0
+            for index, phase, size, lane in self._phases(name, chunk):
+                key = index, number % spec.queues if lane is None else lane
+                slots = free.setdefault(key, [0] * spec.active_chunks)
+                start = max(ready, heapq.heappop(slots))
+                ready = start + self.dimensions[index].cycles(phase, size)
+                heapq.heappush(slots, ready)
+            end = max(end, ready)
+        return end
+
+    def _phases(self, name: str, size: int) -> list[tuple[int, str, int, int | None]]:
+        """(dimension, collective, bytes, lane) in order; lane None takes the dimension's lanes in turn."""
+        last = len(self.dimensions) - 1
+        if name == "all_to_all":
+            return [(i, name, size, None) for i in range(last + 1)]
+        if name == "all_reduce" and self.spec.optimization == "baseline":
+            return [(i, name, size, None) for i in range(last + 1)]
+        if name == "all_gather":
+            gathering = []
+            for i in range(last, -1, -1):
+                gathering.append((i, name, size, None))
+                size *= self.dimensions[i].ranks
+            return list(gathering)
+        shards = [size]
+        for dimension in self.dimensions:
+            shards.append(shards[-1] // dimension.ranks)
+        if name == "reduce_scatter":
+            return [(i, name, shards[i], None) for i in range(last + 1)]
+        # The way out has the first half of a dimension's lanes, the way back the other one.
+        back = self.spec.queues // 2
+        out = [(i, "reduce_scatter", shards[i], 0) for i in range(last)]
+        home = [(i, "all_gather", shards[i + 1], back) for i in range(last - 1, -1, -1)]
+        return [*out, (last, "all_reduce", shards[last], 0), *home]
+
+
+class _Dimension:
+    """One dimension: cycles of a chunk's collective in it."""
+
+    def __init__(self, spec: AstraSimSpec, dimension: DimensionSpec, implementation: str) -> None:
+        if implementation not in _IMPLEMENTATIONS:
+            raise InputError(
+                f"'{implementation}' is no implementation of a collective here: "
+                f"{nearest(implementation, _IMPLEMENTATIONS)}"
+            )
+        if dimension.ranks < 2:
+            raise InputError("a collective needs at least two ranks")
+        if implementation == "halvingDoubling" and dimension.ranks & (dimension.ranks - 1):
+            raise InputError(f"halvingDoubling needs a power of two of ranks, not {dimension.ranks}")
+        self.spec = spec
+        self.dimension = dimension
+        self.implementation = implementation
+        self.ranks = dimension.ranks
+        self.bytes_per_ns = dimension.link.bandwidth * dimension.link.count / 1e9
+        self.latency_ns = dimension.link.latency / 1e3
+
+    @property
+    def needs_simulation(self) -> bool:
+        """Whether messages meet on links in a way no formula here tells."""
+        if self.spec.congestion == "unaware":
+            return False
+        several_hops = self.implementation == "direct" and self.dimension.topology == "ring"
+        return several_hops or min(self.spec.active_chunks, self.spec.splits) > 1
+
+    def cycles(self, name: str, chunk: int) -> int:
+        """Cycles of one chunk alone."""
+        if self.implementation == "halvingDoubling":
+            return self._halving_doubling(name, chunk)
+        message = chunk if name == "all_gather" else chunk // self.ranks
+        return self._ring(name, message) if self.implementation == "ring" else self._direct(name, message)
 
     def _busy(self, message: int) -> int:
         return math.floor(message / self.bytes_per_ns)
 
-    def _arrival(self, message: int) -> int:
-        """From sending a message until it is at the other rank, idle links."""
+    def _arrival(self, message: int, distance: int = 1) -> int:
+        """From sending a message until it is at the rank so far away, idle links."""
         hops = 2 if self.dimension.topology == "switch" else 1
+        if self.dimension.topology == "ring":
+            hops = min(distance, self.ranks - distance)
         if self.spec.congestion == "unaware":
             return math.floor(hops * self.latency_ns + message / self.bytes_per_ns)
         return hops * math.floor(self.latency_ns + message / self.bytes_per_ns)
@@ -96,7 +170,7 @@ class AstraSim:
         return self.spec.endpoint_delay_ns + 3 * math.floor(message / memory)
 
     def _ring(self, name: str, message: int) -> int:
-        n, delay, com = self.dimension.ranks, self.spec.endpoint_delay_ns, self._arrival(message)
+        n, delay, com = self.ranks, self.spec.endpoint_delay_ns, self._arrival(message)
         reducing, copying = n - 1, n - 1
         if name == "reduce_scatter":
             copying = 0
@@ -111,7 +185,7 @@ class AstraSim:
         queued, gap = 0, 0
         if self.spec.congestion == "aware" and self.dimension.topology == "switch":
             gap = self._busy(message)
-            queued = (self.dimension.ranks - 2) * gap
+            queued = (self.ranks - 2) * gap
         com = queued + self._arrival(message)
         if name == "reduce_scatter":
             return delay + com + reduce
@@ -122,8 +196,30 @@ class AstraSim:
             return delay + com - ahead + reduce + com + delay
         return delay + com + delay
 
-    def _simulated(self, name: str, message: int) -> int:
-        """Message by message: multi-hop messages, or several chunks on the same links."""
+    def _halving_doubling(self, name: str, chunk: int) -> int:
+        """Half of the data to the next rank, a quarter to the one two away, and so on, and back.
+
+        A reduction is charged at the size of the message after it, the last one not at all.
+        """
+        if name == "all_to_all":
+            raise InputError("there is no all_to_all by halvingDoubling")
+        delay, steps = self.spec.endpoint_delay_ns, self.ranks.bit_length() - 1
+        total = delay
+        if name != "all_gather":
+            for step in range(steps):
+                after = chunk >> (step + 2) if step + 1 < steps else 0
+                total += self._arrival(chunk >> (step + 1), 1 << step) + self._reduce(after)
+        if name != "reduce_scatter":
+            own = chunk if name == "all_gather" else chunk // self.ranks
+            for step in range(steps):
+                total += self._arrival(own << step, self.ranks >> (step + 1)) + delay
+        return total
+
+    def simulated(self, name: str, size: int) -> int:
+        """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
+        if self.implementation == "halvingDoubling":
+            raise InputError("halvingDoubling with several active chunks is counted without congestion only")
+        message = size if name == "all_gather" else size // self.ranks
         delay, reduce = self.spec.endpoint_delay_ns, self._reduce(message)
         messages: list[Message] = []
         uses: dict[tuple[int, ...], int] = {}

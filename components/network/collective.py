@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.network.topology import DimensionSpec, Span
+from archsim.components.network.topology import SWITCH, DimensionSpec, Span
 from archsim.errors import InputError, nearest
 from archsim.workloads.op import Dim
 
@@ -32,7 +32,7 @@ class Message(NamedTuple):
     Attributes
     ----------
     dimension: number of the dimension it travels.
-    source, target: ranks of the group.
+    source, target: ranks of the group, or SWITCH for the switch of the dimension.
     ring: members of that dimension around the source, in ring order.
     waits: gates that must be open before it is sent.
     feeds: gates that open when it (and all others that feed them) can be used at the target.
@@ -108,9 +108,7 @@ def groups(spanned: Sequence[Span]) -> Iterator[tuple[int, list[tuple[int, ...]]
         stride *= span.ranks
 
 
-def schedule(
-    name: str, dimensions: Sequence[DimensionSpec], spanned: Sequence[Span], n_bytes: int
-) -> list[Message]:
+def schedule(name: str, dimensions: Sequence[DimensionSpec], spanned: Sequence[Span], n_bytes: int) -> list[Message]:
     """All messages of a collective over a group of equal ranks, in the order in which ties are sent.
 
     A rank begins a phase when all it receives in the phase before can be used; no barrier joins the ranks.
@@ -119,7 +117,7 @@ def schedule(
     messages: list[Message] = []
     for number, phase in enumerate(phases(name, spanned, n_bytes)):
         dimension = dimensions[phase.span.index]
-        build = _ring if dimension.scheme == "ring" and name != "send_recv" else _direct
+        build = {"ring": _ring, "direct": _direct, "in_switch": _in_switch}[dimension.algorithm_of(phase.name)]
         # Broadcast and send concern the rank 0 only where its data has come: the other lines idle or repeat.
         for line in members[phase.span.index]:
             if name == "send_recv" and line[0] != 0:
@@ -186,6 +184,29 @@ def _direct(phase: Phase, dimension: DimensionSpec, number: int, line: tuple[int
     return messages
 
 
+def _in_switch(phase: Phase, dimension: DimensionSpec, number: int, line: tuple[int, ...]) -> list[Message]:
+    """All ranks send each piece to the switch; once all have, it sends the sum to all."""
+    pieces = dimension.pieces
+    size = int(in_switch_piece(len(line), phase.n_bytes, pieces))
+    messages: list[Message] = []
+    for piece in range(pieces):
+        summed: Gate = (number, SWITCH, line[0], piece, 0)
+        for rank in line:
+            messages.append(Message(phase.span.index, rank, SWITCH, line, size, ((number, rank),), (summed,)))
+        for rank in line:
+            messages.append(Message(phase.span.index, SWITCH, rank, line, size, (summed,), ((number + 1, rank),)))
+    return messages
+
+
+def in_switch_piece(ranks: int, n_bytes: Dim, pieces: int) -> Dim:
+    """Bytes of a piece when the switch reduces.
+
+    Each rank asks for the sum of its share and multicasts it, as NVLS does, so each way of a link carries the
+    whole buffer and one share.
+    """
+    return ceil_div(n_bytes + ceil_div(n_bytes, ranks), pieces)
+
+
 def uneven_all_to_all(line: Sequence[int], index: int, matrix: Sequence[Sequence[int]]) -> list[Message]:
     """Messages of an all-to-all of ``matrix[i][j]`` bytes from rank i to rank j; empty ones are not sent."""
     n, ring = len(line), tuple(line)
@@ -200,9 +221,7 @@ def uneven_all_to_all(line: Sequence[int], index: int, matrix: Sequence[Sequence
 Sizes = Callable[[Dim], Dim]
 
 
-def ring_ticks(
-    name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes
-) -> Dim:
+def ring_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes) -> Dim:
     """Ticks of the ring algorithm over equal ranks that start together, exact.
 
     Parameters
@@ -225,15 +244,22 @@ def ring_ticks(
     return (steps - 1) * again + (pieces - 1) * busy(piece) + arrival(piece)
 
 
-def direct_ticks(
-    name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes
-) -> Dim:
+def direct_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes) -> Dim:
     """Ticks of the direct algorithm over equal ranks that start together, exact."""
     if name == "send_recv":
         return arrival(n_bytes)
     size = n_bytes if name == "broadcast" else ceil_div(n_bytes, ranks)
     queued = (ranks - 2) * busy(size) if dimension.topology == "switch" else 0
     return (2 if name == "all_reduce" else 1) * (queued + arrival(size))
+
+
+def in_switch_ticks(dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes) -> Dim:
+    """Ticks of an all-reduce in the switch, exact: the last piece goes down when all have come up.
+
+    ``arrival`` is that of a piece which the switch stores and forwards.
+    """
+    piece = in_switch_piece(ranks, n_bytes, dimension.pieces)
+    return (dimension.pieces - 1) * busy(piece) + arrival(piece)
 
 
 def larger(a: Dim, b: Dim) -> Dim:
@@ -243,15 +269,16 @@ def larger(a: Dim, b: Dim) -> Dim:
     return max(a, b)
 
 
-def bytes_moved(
-    name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, wire: Sizes
-) -> tuple[Dim, Dim]:
+def bytes_moved(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, wire: Sizes) -> tuple[Dim, Dim]:
     """Wire bytes of one line of ``ranks``: summed over the links they cross, and through the switch.
 
     What is sent over a link is received at its other end, so each byte counts once per link.
     """
     if name == "send_recv":
         sent = wire(n_bytes)
+    elif dimension.algorithm_of(name) == "in_switch":
+        piece = in_switch_piece(ranks, n_bytes, dimension.pieces)
+        sent = ranks * dimension.pieces * wire(piece)
     elif dimension.scheme == "direct":
         many = (ranks - 1) * (1 if name == "broadcast" else ranks) * (2 if name == "all_reduce" else 1)
         sent = many * wire(n_bytes if name == "broadcast" else ceil_div(n_bytes, ranks))
@@ -263,8 +290,6 @@ def bytes_moved(
             for hops in range(1, ranks):
                 sent = sent + ways * ranks * wire(hops * chunk)
         else:
-            messages = (
-                ways * ring_steps(name, ranks) * dimension.pieces * (1 if name == "broadcast" else ranks)
-            )
+            messages = ways * ring_steps(name, ranks) * dimension.pieces * (1 if name == "broadcast" else ranks)
             sent = messages * wire(ceil_div(chunk, dimension.pieces))
     return (2 * sent, sent) if dimension.topology == "switch" else (sent, 0 * sent)

@@ -13,8 +13,8 @@ from pydantic import model_validator
 
 from archsim.model.component import Component
 from archsim.model.technology import Technology
-from archsim.sim.timebase import Timebase
-from archsim.spec import ComponentSpec, Count
+from archsim.spec import ComponentSpec, Count, Share
+from archsim.timebase import Timebase
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres
 from archsim.workloads.op import Dim
 
@@ -29,6 +29,8 @@ class LinkSpec(ComponentSpec):
     """from the last bit sent to the last bit received: propagation, SerDes, link layer"""
     count: Count = 1
     """parallel links over which every message is striped evenly"""
+    efficiency: Share = 1.0
+    """share of the bandwidth that transfers reach beside framing (flow control, protocol), as measured"""
     payload: Bytes | None = None
     """largest payload of a packet; no framing is counted when absent"""
     overhead: Bytes | None = None
@@ -57,7 +59,7 @@ class Link(Component[LinkSpec]):
 
     def __init__(self, spec: LinkSpec, path: str, time: Timebase, clock_hz: int = 10**9) -> None:
         super().__init__(spec, path, time, clock_hz)
-        self.bytes_per_s = spec.bandwidth * spec.count
+        self.bytes_per_s = max(1, round(spec.bandwidth * spec.count * spec.efficiency))
         self.latency = int(time.ps(spec.latency))
 
     def wire_bytes(self, n_bytes: Dim) -> Dim:

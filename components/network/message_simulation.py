@@ -110,7 +110,8 @@ def play(
             paths[number] = route(message)
         path = paths[number]
         if hop == len(path):
-            ended[message.target] = max(ended[message.target], now)
+            if message.target >= 0:  # a switch has no end
+                ended[message.target] = max(ended[message.target], now)
             for gate in message.feeds:
                 feed(gate, now)
             continue
@@ -121,7 +122,7 @@ def play(
         free[wire.name] = done
         link_bytes[wire.name] += message.n_bytes
         link_ticks[wire.name] += done - start
-        if hop == 0:
+        if hop == 0 and message.source >= 0:
             ended[message.source] = max(ended[message.source], done)
         tail = done + arrival - busy
         ready = tail + use(message) if hop == len(path) - 1 else min(start + wire.head(message.n_bytes), tail)

@@ -24,6 +24,7 @@ from archsim.components.network.collective import (
     bytes_moved,
     check,
     direct_ticks,
+    in_switch_ticks,
     phases,
     ring_ticks,
     schedule,
@@ -36,8 +37,8 @@ from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName,
 from archsim.errors import InputError
 from archsim.model.component import Component
 from archsim.model.technology import Technology
-from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec
+from archsim.timebase import Timebase
 from archsim.units import Picoseconds
 from archsim.workloads.op import Dim
 
@@ -112,30 +113,30 @@ class Network(Component[NetworkSpec]):
     def _phase_ticks(self, phase: Phase, *, fixed: bool) -> Dim:
         """Ticks of one phase; without ``fixed`` those of serialisation alone."""
         dimension, link = self.spec.dimensions[phase.span.index], self.links[phase.span.index]
-        at_once = dimension.topology != "switch" or dimension.forwarding == "cut_through"
         extra = self._fixed_ticks(phase.span.index) if fixed else 0
+        algorithm = dimension.algorithm_of(phase.name)
+        stored = algorithm == "in_switch" or dimension.forwarding == "store_and_forward"
+        times = 2 if dimension.topology == "switch" and stored else 1
 
         def arrival(n: Dim) -> Dim:
-            return (1 if at_once else 2) * link.serialization(n) + extra
+            return times * link.serialization(n) + extra
 
-        ticks = ring_ticks if dimension.scheme == "ring" and phase.name != "send_recv" else direct_ticks
+        if algorithm == "in_switch":
+            return in_switch_ticks(dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
+        ticks = ring_ticks if algorithm == "ring" else direct_ticks
         return ticks(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
 
     def _fixed_ticks(self, index: int) -> int:
         """Ticks of a message in a dimension that do not depend on its size."""
         dimension, link = self.spec.dimensions[index], self.links[index]
         hops = 2 if dimension.topology == "switch" else 1
-        return hops * link.latency + int(
-            self.time.ps(dimension.overhead + (hops - 1) * dimension.switch_latency)
-        )
+        return hops * link.latency + int(self.time.ps(dimension.overhead + (hops - 1) * dimension.switch_latency))
 
     def _phase_bytes(self, phase: Phase, spanned: Sequence[Span]) -> dict[str, Dim]:
         """Wire bytes of a phase over all lines of the group that take part."""
         index = phase.span.index
         dimension, link = self.spec.dimensions[index], self.links[index]
-        on_links, through = bytes_moved(
-            phase.name, dimension, phase.span.ranks, phase.n_bytes, link.wire_bytes
-        )
+        on_links, through = bytes_moved(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.wire_bytes)
         outside = math.prod(s.ranks for s in spanned if s.index > index)
         inside = math.prod(s.ranks for s in spanned if s.index < index)
         # A broadcast goes outermost first, from the ranks it has reached; all else uses every line at once.
@@ -238,17 +239,16 @@ class Network(Component[NetworkSpec]):
             return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
 
         def path(message: Message) -> list[Wire]:
-            ring = message.ring
-            names = route(
-                dimensions[message.dimension],
-                message.dimension,
-                ring,
-                ring.index(message.source),
-                ring.index(message.target),
+            source, target = (
+                SWITCH if rank == SWITCH else message.ring.index(rank) for rank in (message.source, message.target)
             )
-            return [wire(name) for name in names]
+            dimension = dimensions[message.dimension]
+            return [wire(name) for name in route(dimension, message.dimension, message.ring, source, target)]
 
-        return play(messages, begins, path, lambda message: overheads[message.dimension])
+        def use(message: Message) -> int:
+            return 0 if message.target == SWITCH else overheads[message.dimension]
+
+        return play(messages, begins, path, use)
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         prices: dict[str, float] = {}

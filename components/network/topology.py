@@ -37,13 +37,15 @@ class DimensionSpec(Spec):
     directions: Literal[1, 2] = 1
     """ways around in which the ring algorithm sends at once, half of the data in each"""
     pieces: Count = 1
-    """parts of a chunk that the ring algorithm forwards one by one, so that hops overlap"""
+    """parts of a message that the ring algorithm or a reducing switch forwards one by one: hops overlap"""
     overhead: Picoseconds = 0
     """time at the receiver from a message's arrival until it can be used or forwarded"""
     switch_latency: Picoseconds = 0
     """time through the switch, without the links"""
     switch_energy: JoulesPerBit | None = None
     """energy per bit through the switch; the technology entry ``switch`` when absent"""
+    switch_reduces: bool = False
+    """whether an all-reduce is summed and multicast in the switch (NVLS)"""
     forwarding: Literal["cut_through", "store_and_forward"] = "cut_through"
     """whether the switch sends a message on while it still arrives"""
     source: str = ""
@@ -54,6 +56,12 @@ class DimensionSpec(Spec):
         """The algorithm that collectives use in this dimension."""
         return self.algorithm or ("ring" if self.topology == "ring" else "direct")
 
+    def algorithm_of(self, name: str) -> Literal["ring", "direct", "in_switch"]:
+        """How one collective goes in this dimension."""
+        if name == "all_reduce" and self.switch_reduces:
+            return "in_switch"
+        return "direct" if name == "send_recv" else self.scheme
+
     def ways(self, ranks: int) -> int:
         """Directions around ``ranks`` members; two members have one link each way and so one direction."""
         return self.directions if ranks > 2 else 1
@@ -62,8 +70,10 @@ class DimensionSpec(Spec):
     def _consistent(self) -> DimensionSpec:
         if self.topology == "ring" and self.algorithm == "direct":
             raise ValueError("a ring has no direct links between all ranks: its algorithm is 'ring'")
-        if self.scheme == "direct" and (self.pieces > 1 or self.directions > 1):
+        if self.scheme == "direct" and (self.directions > 1 or (self.pieces > 1 and not self.switch_reduces)):
             raise ValueError("'pieces' and 'directions' belong to the ring algorithm")
+        if self.switch_reduces and self.topology != "switch":
+            raise ValueError("'switch_reduces' is said of a switch")
         if self.topology == "switch" and self.directions > 1:
             raise ValueError("both directions around a switch share one link: 'directions' is 1 there")
         return self
@@ -83,9 +93,7 @@ class Span:
     ranks: int
 
 
-def spans(
-    dimensions: Sequence[DimensionSpec], ranks: int, inner: int = 1, *, closed: bool = True
-) -> tuple[Span, ...]:
+def spans(dimensions: Sequence[DimensionSpec], ranks: int, inner: int = 1, *, closed: bool = True) -> tuple[Span, ...]:
     """Where a group of ``ranks`` lies whose neighbours are ``inner`` ranks apart, innermost dimension first.
 
     ``closed`` asks that a group on a ring fills it, without which its last rank has no way to its first.
@@ -124,19 +132,19 @@ LinkName = tuple[int, int, int]
 """(dimension, from, to): ranks of the group, or SWITCH."""
 
 
-def route(
-    dimension: DimensionSpec, index: int, members: Sequence[int], source: int, target: int
-) -> Iterator[LinkName]:
+def route(dimension: DimensionSpec, index: int, members: Sequence[int], source: int, target: int) -> Iterator[LinkName]:
     """The links from one member of a dimension to another.
 
     Parameters
     ----------
     members: ranks along the dimension, in ring order.
-    source, target: positions in ``members``. On a ring the shorter way, upwards when equal.
+    source, target: positions in ``members``, or SWITCH. On a ring the shorter way, upwards when equal.
     """
     if dimension.topology == "switch":
-        yield index, members[source], SWITCH
-        yield index, SWITCH, members[target]
+        if source != SWITCH:
+            yield index, members[source], SWITCH
+        if target != SWITCH:
+            yield index, SWITCH, members[target]
     elif dimension.topology == "fully_connected":
         yield index, members[source], members[target]
     else:
