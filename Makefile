@@ -15,7 +15,8 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	rm -rf build/flat && mkdir -p build/flat && cp -RL archsim build/flat/   # grimp does not follow links
+	cd build/flat && ../../$(BIN)/lint-imports --config ../../pyproject.toml
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
@@ -29,4 +30,4 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) out dist
+	rm -rf $(VENV) build out dist

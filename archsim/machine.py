@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,8 @@ from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine
 from archsim.model.memory import Memory
 from archsim.model.technology import Technology, TechnologySpec
-from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec, Count, PartSpec, Spec
+from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.op import DType, Role
 from archsim.workloads.program import Program
@@ -79,6 +79,9 @@ class SystemSpec(Spec):
     """where the figures come from"""
 
 
+P = TypeVar("P")
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where the tensors of a program live on one chip.
@@ -132,7 +135,7 @@ class Machine:
         component: Component[ComponentSpec] = cls(part, path, self.time, part.clock or self.spec.chip.clock)
         return component
 
-    def _expect(self, path: str, base: type, what: str) -> object:
+    def _expect(self, path: str, base: type[P], what: str) -> P:
         component = self.components[path]
         if not isinstance(component, base):
             raise InputError(f"{path}: a part of kind '{component.kind}' is not {what}")
@@ -203,7 +206,7 @@ class Machine:
         return {path: component.leakage_w(self.technology) for path, component in self.components.items()}
 
 
-AreaTree = tuple[str, float, list["AreaTree"]]  # type: ignore[misc]
+AreaTree = tuple[str, float, list["AreaTree"]]
 
 
 def area_tree(spec: SystemSpec | ChipSpec) -> AreaTree:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,7 @@ from archsim.workloads.op import (
     Role,
     Transfer,
     Vector,
+    ceil_div,
     maximum,
     minimum,
 )
@@ -174,8 +176,8 @@ class Mapper:
                              f"{si(int(space.min()) - self._tile_bytes, 'B')} more than the {si(self._tile_bytes, 'B')} "
                              "that a buffer holds")
         Tm, Tn, Tk, order = Tm[fits], Tn[fits], Tk[fits], order[fits]
-        left_passes = np.where(order == 1, 1, -(-n // Tn))
-        right_passes = np.where(order == 0, 1, -(-m // Tm))
+        left_passes = np.where(order == 1, 1, ceil_div(n, Tn))
+        right_passes = np.where(order == 0, 1, ceil_div(m, Tm))
         left, right, out = int(op.left_bytes()), int(op.right_bytes()), int(op.out_bytes())
 
         # The engine's answer depends on the tile through the rows at hand only.
@@ -188,14 +190,13 @@ class Mapper:
             home = self.placement.home[role]
             if home != inside:
                 tiers[home] = tiers.get(home, 0) + n_bytes
-        slowest: Dim = compute
+        slowest: Any = compute
         for home, n_bytes in tiers.items():
             slowest = maximum(slowest, self.machine.memories[home].busy_ticks(n_bytes))
         traffic = left * left_passes + right * right_passes
-        best = np.lexsort((-Tm * Tn, traffic, slowest))[0]
+        best = np.lexsort((-Tm * Tn, traffic, np.asarray(slowest)))[0]
         at = int(which[best])
-        mine = MatrixWork(*(_pick(part, at, rows.shape) for part in
-                            (work.cycles, work.left, work.right, work.out_writes, work.out_reads)), _pick_text(work.how, at))
+        mine = work.at(at, rows.shape)
         kept = ("right panel", "left panel", "output tile")[int(order[best])]
         why = (f"{kept} of {Tm[best]}x{Tk[best] if order[best] == 2 else k}x{Tn[best]}, left read {left_passes[best]}x, "
                f"right {right_passes[best]}x; {mine.how}")
@@ -241,7 +242,7 @@ class Mapper:
         """Both products on the array, block by block of queries, the online softmax beside them."""
         dtype = engine.compute_dtype(op.dtype, op.kv_dtype)
         share = max(1, op.heads // op.kv_heads)       # query heads that use the same keys are stacked
-        gm, gk, gn = engine.granularity()
+        gm, _, gn = engine.granularity()
         # A causal mask spares the keys after a block of queries; the few queries of a decode step are one block.
         growing = isinstance(op.kv_len, np.ndarray)
         block = min(op.q_len, max(1, gm // share)) if op.causal and not growing else op.q_len
@@ -406,14 +407,6 @@ def _tilings(m: int, k: int, n: int, granularity: tuple[int, int, int]) -> tuple
     panels = np.array([(a, b, k, order) for a in sizes(m, gm) for b in sizes(n, gn) for order in (0, 1)], dtype=np.int64)
     slices = np.array([(a, b, c, 2) for a in sizes(m, gm) for b in sizes(n, gn) for c in sizes(k, gk)[:1]], dtype=np.int64)
     return tuple(np.concatenate([panels, slices]).T)
-
-
-def _pick(part: Dim, at: int, shape: tuple[int, ...]) -> int:
-    return int(np.broadcast_to(part, shape)[at])
-
-
-def _pick_text(how: object, at: int) -> str:
-    return str(how[at]) if isinstance(how, np.ndarray) and how.ndim else str(how)
 
 
 def _any(value: Dim) -> bool:

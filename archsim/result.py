@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from archsim import __version__
 from archsim.config import digest, dump
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices
 from archsim.model.lowered import Lowered
 from archsim.sim.schedule import OpTimes
+from archsim.sim.segment import simulate
+from archsim.version import __version__
 from archsim.workloads.op import Dim
 from archsim.workloads.program import Program
 
@@ -197,8 +198,6 @@ class Result:
     @functools.cached_property
     def what_if_s(self) -> dict[str, float]:
         """Server to seconds the run would take were that one twice as fast, the mapping unchanged."""
-        from archsim.runs import simulate
-
         answers = {}
         for server in self.time_by_bound:
             total = 0

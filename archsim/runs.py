@@ -17,7 +17,8 @@ from archsim.mapper import Mapper
 from archsim.model.ledger import Ledger, price_list
 from archsim.model.lowered import Lowered
 from archsim.result import BlockResult, OpResult, Result, SegmentResult
-from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
+from archsim.sim.schedule import OpTimes
+from archsim.sim.segment import simulate
 from archsim.spec import Spec, WorkloadPart
 from archsim.workloads.op import Collective, Dim
 from archsim.workloads.program import Program
@@ -128,25 +129,3 @@ def _shares(path: str, lowered: Lowered, ranks: int) -> int:
 def over_steps(value: Dim, steps: int) -> int:
     """Sum over the steps of a segment of a value that is the same in all, or given for each."""
     return int(value.sum()) if isinstance(value, np.ndarray) and value.ndim else int(value) * steps
-
-
-def simulate(blocks: list[tuple[tuple[Lowered, ...], int]], steps: int, ranks: int = 1,
-             brute_force: bool = False) -> SegmentTimes:
-    """Times of a segment: all steps at once where that is exact, else step by step, event by event."""
-    if not brute_force:
-        try:
-            return schedule(blocks)
-        except OutOfOrder:
-            pass
-    from archsim.sim.events import simulate_step
-
-    each = [simulate_step([(tuple(op.at(step) for op in ops), repeat) for ops, repeat in blocks], ranks)
-            for step in range(steps)]
-    columns = zip(*(times.ops for times in each), strict=True)
-
-    def lanes(values: list[Dim]) -> Dim:
-        return np.array(values, dtype=np.int64) if steps > 1 else values[0]
-
-    ops = [OpTimes(rows[0].block, rows[0].op, rows[0].first, lanes([r.start for r in rows]),
-                   end=lanes([r.end for r in rows]), exposed=lanes([r.exposed for r in rows])) for rows in columns]
-    return SegmentTimes(ops, lanes([t.step_ticks for t in each]), sum(t.copies_simulated for t in each))

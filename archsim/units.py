@@ -111,7 +111,7 @@ def parse(text: object, dimension: Dimension) -> int | float:
     if unit not in dimension.units:
         raise InputError(f"'{unit}' is no unit of {dimension.name} (like '{dimension.example}'): "
                          f"{nearest(unit, dimension.units)}")
-    if len(number) > 40 or abs(int((re.search(r"[eE]([+-]?\d+)", number) or [0, "0"])[1])) > 40:
+    if len(number) > 40 or abs(int(number.lower().partition("e")[2] or 0)) > 40:
         raise InputError(f"'{text}' is out of range")
     value = Fraction(number) * dimension.units[unit]
     if value < 0:

@@ -1,0 +1,1 @@
+"""Published claims, and the runs that answer them."""

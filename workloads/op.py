@@ -19,6 +19,11 @@ import numpy.typing as npt
 Dim: TypeAlias = int | npt.NDArray[np.int64]
 
 
+def ceil_div(a: Dim, b: Dim) -> Dim:
+    """``a / b`` rounded up; exact, elementwise."""
+    return -(-a // b)
+
+
 def maximum(a: Dim, b: Dim) -> Dim:
     """Elementwise maximum; of two ints an int."""
     return np.maximum(a, b) if isinstance(a, np.ndarray) or isinstance(b, np.ndarray) else max(a, b)

@@ -17,8 +17,8 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.model.technology import Technology
-from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec
+from archsim.timebase import Timebase
 from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Role
 
 S = TypeVar("S", bound=ComponentSpec)
@@ -122,14 +122,21 @@ class MatrixWork:
     def better(self, other: MatrixWork) -> MatrixWork:
         """The one with fewer cycles, then with less operand traffic, element by element."""
         traffic = self.left + self.right + self.out_writes + self.out_reads
-        theirs = other.left + other.right + other.out_writes + other.out_reads
-        wins = (other.cycles < self.cycles) | ((other.cycles == self.cycles) & (theirs < traffic))
+        other_traffic = other.left + other.right + other.out_writes + other.out_reads
+        wins = (other.cycles < self.cycles) | ((other.cycles == self.cycles) & (other_traffic < traffic))
         if isinstance(wins, np.ndarray):
-            return MatrixWork(*(np.where(wins, b, a) for a, b in zip(self._fields(), other._fields(), strict=True)))
+            return MatrixWork(**{name: np.where(wins, theirs, mine) for (name, mine), theirs in
+                                 zip(vars(self).items(), vars(other).values(), strict=True)})
         return other if wins else self
 
-    def _fields(self) -> tuple[Any, ...]:
-        return self.cycles, self.left, self.right, self.out_writes, self.out_reads, self.how
+    def at(self, index: int, shape: tuple[int, ...]) -> MatrixWork:
+        """One element, of arrays that broadcast to ``shape``."""
+        def pick(part: Dim) -> int:
+            return int(np.broadcast_to(part, shape)[index])
+
+        how = str(self.how[index]) if isinstance(self.how, np.ndarray) and self.how.ndim else str(self.how)
+        return MatrixWork(pick(self.cycles), pick(self.left), pick(self.right), pick(self.out_writes),
+                          pick(self.out_reads), how)
 
 
 class MatrixEngine(Engine[S]):
@@ -155,8 +162,12 @@ class MatrixEngine(Engine[S]):
         sizes, counts = np.unique(np.array([r for r in rows if r], dtype=np.int64), return_counts=True)
         work = self.matrix_work(1, sizes, k, n, dtype)
         how = work.how if isinstance(work.how, str) else ", ".join(sorted(set(work.how.tolist())))
-        return MatrixWork(*(int((np.broadcast_to(part, sizes.shape) * counts).sum()) for part in
-                            (work.cycles, work.left, work.right, work.out_writes, work.out_reads)), how)
+
+        def total(part: Dim) -> int:
+            return int((np.broadcast_to(part, sizes.shape) * counts).sum())
+
+        return MatrixWork(total(work.cycles), total(work.left), total(work.right), total(work.out_writes),
+                          total(work.out_reads), how)
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         """Actions of ``macs`` useful multiply-accumulates."""

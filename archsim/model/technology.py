@@ -116,7 +116,7 @@ class Technology:
         above = next((i for i, (at, _) in enumerate(points) if at >= size and i), len(points) - 1)
         (x0, y0), (x1, y1) = points[above - 1], points[above]
         slope = math.log(y1 / y0) / math.log(x1 / x0)
-        return y0 * (size / x0) ** slope
+        return float(y0 * (size / x0) ** slope)
 
 
 @functools.cache

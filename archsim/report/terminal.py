@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
-from archsim.result import Result
 from archsim.units import si
+
+if TYPE_CHECKING:
+    from archsim.result import Result
 
 
 def _percent(share: float | None) -> str:

@@ -14,7 +14,7 @@ import simpy
 from archsim.model.lowered import Lowered
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.server import ReservationServer
-from archsim.workloads.op import Collective
+from archsim.workloads.op import Collective, Dim
 
 Blocks = Sequence[tuple[Sequence[Lowered], int]]
 
@@ -87,9 +87,9 @@ class _Rank:
                     released[lowered.engine] = signals.released
                     done_by_name[lowered.op.name] = signals.done
 
-    def _reserve(self, server: str, ticks: int) -> int:
+    def _reserve(self, server: str, ticks: Dim) -> int:
         """Reserve a server from now; returns the end."""
-        return int(self.servers.setdefault(server, ReservationServer()).reserve(self.env.now, ticks) + ticks)
+        return int(self.servers.setdefault(server, ReservationServer()).reserve(int(self.env.now), ticks) + ticks)
 
     def _prefetch(self, lowered: Lowered, turn: simpy.Event) -> Generator[simpy.Event, Any, tuple[int, int]]:
         """Ask for an op's prefetch when its turn comes; returns when its head and all of it is there."""
@@ -98,7 +98,7 @@ class _Rank:
         head = there = 0
         for server, (ticks, head_ticks) in lowered.prefetch.items():
             end = self._reserve(server, ticks)
-            head, there = max(head, end - ticks + head_ticks), max(there, end)
+            head, there = max(head, int(end - ticks + head_ticks)), max(there, end)
         return head, there
 
     def _op(self, lowered: Lowered, record: OpTimes, number: int, after: list[simpy.Event],
@@ -110,7 +110,7 @@ class _Rank:
         head, there = yield prefetched
         engine = self.servers.setdefault(lowered.engine, ReservationServer())
         while engine.free > env.now:            # another engine's op may hold this one too
-            yield env.timeout(engine.free - int(env.now))
+            yield env.timeout(int(engine.free - int(env.now)))
         record.start = int(env.now)
         begin = max([record.start, head, *(self._reserve(s, t) for s, t in lowered.fill.items())])
         yield env.timeout(begin - record.start)
@@ -127,7 +127,7 @@ class _Rank:
             else:
                 there = max(there, end)
         signals.issued.succeed()
-        body_end = max(computed, there + lowered.tail)
+        body_end = max(computed, int(there + lowered.tail))
         engine.free = max(int(engine.free), body_end)
         yield env.timeout(body_end - begin)
         end = max([body_end, *(self._reserve(s, t) for s, t in lowered.drain.items())])

@@ -9,6 +9,7 @@ Source: Samajdar et al., ISPASS 2020, and the answers of v2 (22f88b1) and v3 (1d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from archsim.components.compute.systolic_array import Dataflow
 from archsim.workloads.op import Dim
@@ -19,9 +20,9 @@ class ScaleSimAnswer:
     """The columns SCALE-Sim prints for a compute-only run; ints or arrays, utilisations in percent."""
 
     total_cycles: Dim
-    overall_util: float
-    mapping_eff: float
-    compute_util: float
+    overall_util: Any
+    mapping_eff: Any
+    compute_util: Any
     sram_ifmap_reads: Dim
     sram_filter_reads: Dim
     sram_ofmap_writes: Dim

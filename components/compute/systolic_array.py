@@ -26,13 +26,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, maximum, minimum, where
+from archsim.workloads.op import Dim, DType, ceil_div, maximum, minimum, where
 
 Dataflow = Literal["os", "ws", "is"]
 DATAFLOWS: tuple[Dataflow, ...] = ("os", "ws", "is")
@@ -68,7 +68,7 @@ class SystolicArraySpec(ComponentSpec):
 
 def _folds(size: Dim, unit: Dim) -> tuple[Dim, Dim]:
     """Number of folds and the size of the last one."""
-    count = -(-size // unit)
+    count = ceil_div(size, unit)
     return count, size - (count - 1) * unit
 
 
@@ -103,9 +103,9 @@ def _os_cycles(M: Dim, K: Dim, N: Dim, rows: Dim, columns: Dim, groups: Dim, pip
         return groups * (skew + fm * fn * (K - 2))
     long, short = maximum(K, full_r), maximum(K, last_r)
     column = (fm - 1) * long + short
-    issue = groups * fn * column - short
+    issue: Any = groups * fn * column - short       # numpy's types widen over several operations
     # The corner fold issues last, but one with more rows or columns issued before it may end later.
-    end = issue + last_r + last_c
+    end: Dim = issue + last_r + last_c
     end = maximum(end, where(fm > 1, issue - long + full_r + last_c, 0))
     end = maximum(end, where(fn > 1, issue - column + last_r + full_c, 0))
     end = maximum(end, where((fn > 1) & (fm > 1), issue - column - long + full_r + full_c, 0))
@@ -132,7 +132,7 @@ def _stationary_cycles(streamed: Dim, K: Dim, across: Dim, rows: Dim, columns: D
     strip_full = (fk - 1) * first_in_full + maximum(full_t, last_r)
     strip_last = (fk - 1) * first_in_last + maximum(last_t, last_r)
     mend = where(ft > 1, first_in_full - first_in_last, 0)      # once to the last chunk, once back per group
-    issue = groups * fc * ((ft - 1) * strip_full + strip_last) + mend
+    issue: Any = groups * fc * ((ft - 1) * strip_full + strip_last) + mend
     issue = issue - first_in_full + full_r                      # the very first fold only waits for its load
     # The last fold issues last, but the last of full width, a strip earlier, may end later.
     end = maximum(issue + last_c, where(fc > 1, issue - strip_last + full_c, 0))
@@ -177,7 +177,7 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
             if spec.accumulator_rows is not None and dataflow != "os":
                 chunk = spec.accumulator_rows if chunk is None else minimum(chunk, spec.accumulator_rows)
             for parts_g, parts_m, parts_n in _splits(spec.count):
-                mine_g, mine_m, mine_n = -(-groups // parts_g), -(-m // parts_m), -(-n // parts_n)
+                mine_g, mine_m, mine_n = ceil_div(groups, parts_g), ceil_div(m, parts_m), ceil_div(n, parts_n)
                 mine_chunk = None if chunk is None else minimum(chunk, mine_m if dataflow == "ws" else mine_n)
                 cycles = array_cycles(dataflow, mine_m, k, mine_n, spec.rows, spec.columns, groups=mine_g,
                                       pipelined=spec.double_buffered_weights, stream=mine_chunk)
@@ -216,13 +216,14 @@ def operand_elements(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, R: Dim, C: Dim,
 
     A part of a shared product is folded by itself: fold counts are those of the parts, summed.
     """
-    m_tiles = parts_m * -(-(-(-M // parts_m)) // (R if dataflow == "os" else C))
-    n_tiles = parts_n * -(-(-(-N // parts_n)) // C)
-    k_tiles = -(-K // R)
+    m_part, n_part = ceil_div(M, parts_m), ceil_div(N, parts_n)
+    m_tiles = parts_m * ceil_div(m_part, R if dataflow == "os" else C)
+    n_tiles = parts_n * ceil_div(n_part, C)
+    k_tiles = ceil_div(K, R)
     if dataflow == "os":
         return n_tiles * M * K, m_tiles * K * N, M * N, 0 * M
     if dataflow == "ws":
-        loads = parts_m * (1 if chunk is None else -(-(-(-M // parts_m)) // chunk))
+        loads = parts_m * (1 if chunk is None else ceil_div(m_part, chunk))
         return n_tiles * M * K, loads * K * N, k_tiles * M * N, (k_tiles - 1) * M * N
-    loads = parts_n * (1 if chunk is None else -(-(-(-N // parts_n)) // chunk))
+    loads = parts_n * (1 if chunk is None else ceil_div(n_part, chunk))
     return loads * M * K, m_tiles * K * N, k_tiles * M * N, (k_tiles - 1) * M * N

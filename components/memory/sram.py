@@ -17,8 +17,8 @@ from pydantic import model_validator
 
 from archsim.model.memory import Memory
 from archsim.model.technology import Technology
-from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec, Count
+from archsim.timebase import Timebase
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres
 
 

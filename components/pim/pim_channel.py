@@ -25,8 +25,8 @@ from archsim.components.pim.pim_timing import Counts, PimTiming
 from archsim.errors import InputError
 from archsim.model.component import Engine, Work
 from archsim.model.technology import Technology
-from archsim.sim.timebase import Timebase
 from archsim.spec import ComponentSpec, Count
+from archsim.timebase import Timebase
 from archsim.units import Bytes, Joules, SquareMillimetres, Watts
 from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role
 

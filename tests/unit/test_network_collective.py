@@ -16,7 +16,7 @@ from archsim.components.network.network import Network, NetworkSpec
 from archsim.components.network.topology import SWITCH
 from archsim.errors import InputError
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
-from archsim.sim.timebase import Timebase
+from archsim.timebase import Timebase
 
 LINK = {"kind": "link", "bandwidth": "1 GB/s", "latency": "100 ns", "energy": "1 pJ/bit", "area": "2 mm2"}
 NO_TECHNOLOGY = Technology(TechnologySpec(name="none", node_nm=7, entries={}))
@@ -34,6 +34,7 @@ def dimensions(draw: st.DrawFn) -> dict[str, Any]:
     topology = draw(st.sampled_from(["ring", "switch", "fully_connected"]))
     algorithm = "ring" if topology == "ring" else draw(st.sampled_from(["ring", "direct"]))
     ring = algorithm == "ring"
+    reduces = topology == "switch" and draw(st.booleans())
     link: dict[str, Any] = {
         "kind": "link",
         "bandwidth": f"{draw(st.integers(1, 60))} GB/s",
@@ -46,7 +47,8 @@ def dimensions(draw: st.DrawFn) -> dict[str, Any]:
         "ranks": draw(st.integers(1, 5)),
         "algorithm": algorithm,
         "link": link,
-        "pieces": draw(st.integers(1, 4)) if ring else 1,
+        "pieces": draw(st.integers(1, 4)) if ring or reduces else 1,
+        "switch_reduces": reduces,
         "directions": draw(st.integers(1, 2)) if ring and topology != "switch" else 1,
         "overhead": f"{draw(st.integers(0, 50))} ns",
         "switch_latency": f"{draw(st.integers(0, 300))} ns",
@@ -133,6 +135,19 @@ def test_textbook_values() -> None:
     assert network({"topology": "ring", "ranks": 1}).collective("all_reduce", 1000, 1).ticks == 0
 
 
+def test_a_switch_that_reduces_halves_the_traffic() -> None:
+    nvls = {"topology": "switch", "ranks": 8, "switch_reduces": True, "pieces": 64}
+    plain, inside = network({"topology": "switch", "ranks": 8}), network(nvls)
+    # The buffer and one share each way, in pieces, where a ring sends 2 x 7/8 of it.
+    assert inside.collective("all_reduce", 8_000_000, 8).actions["switch0_byte"] == 8 * 9_000_000
+    assert inside.collective("all_reduce", 8_000_000, 8).ticks == 9_000_000_000 // 64 * 65 + 200_000
+    assert plain.collective("all_reduce", 8_000_000, 8).ticks > 14_000_000_000
+    same = [net.collective("all_gather", 8_000_000, 8).ticks for net in (plain, inside)]
+    assert same[0] == same[1]
+    with pytest.raises(ValidationError, match="switch"):
+        network({"topology": "ring", "ranks": 8, "switch_reduces": True})
+
+
 def test_two_directions_halve_the_bandwidth_part() -> None:
     one = network({"topology": "ring", "ranks": 8, "link": {**LINK, "latency": "0 s"}})
     two = network({"topology": "ring", "ranks": 8, "link": {**LINK, "latency": "0 s"}, "directions": 2})
@@ -142,9 +157,7 @@ def test_two_directions_halve_the_bandwidth_part() -> None:
 def test_pieces_hide_the_latency_of_hops() -> None:
     base = {"topology": "ring", "ranks": 8, "link": {**LINK, "latency": "1 us"}}
     whole, cut = network(base), network({**base, "pieces": 8})
-    assert (
-        cut.collective("all_reduce", 8_000_000, 8).ticks < whole.collective("all_reduce", 8_000_000, 8).ticks
-    )
+    assert cut.collective("all_reduce", 8_000_000, 8).ticks < whole.collective("all_reduce", 8_000_000, 8).ticks
 
 
 def test_a_slow_link_sets_the_pace() -> None:
@@ -225,9 +238,7 @@ def test_even_matrix_is_the_even_all_to_all(topology: str) -> None:
 
 
 def test_energy_and_area() -> None:
-    net = network(
-        {"topology": "ring", "ranks": 4}, {"topology": "switch", "ranks": 2, "switch_energy": "2 pJ/bit"}
-    )
+    net = network({"topology": "ring", "ranks": 4}, {"topology": "switch", "ranks": 2, "switch_energy": "2 pJ/bit"})
     assert net.energy_per_action(NO_TECHNOLOGY) == pytest.approx(
         {"link0_byte": 8e-12, "link1_byte": 8e-12, "switch1_byte": 16e-12}
     )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from archsim.components.network.link import Link, LinkSpec
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
-from archsim.sim.timebase import Timebase
+from archsim.timebase import Timebase
 
 PRESETS = sorted((Path(__file__).parents[2] / "configs" / "links").glob("*.yaml"))
 
@@ -26,6 +26,7 @@ def test_time_is_serialisation_and_latency() -> None:
     assert link().transfer(3) == 8_000
     assert link(bandwidth="3 GB/s").serialization(1) == 334  # rounded up once
     assert link(count=4).serialization(4) == 1_000
+    assert link(count=4, efficiency=0.25).serialization(4) == 4_000
 
 
 def test_every_started_packet_pays_its_overhead() -> None:

@@ -15,7 +15,7 @@ from archsim.components.pim.pim_channel import PimChannel, PimChannelSpec
 from archsim.components.pim.stream_kernel import stream
 from archsim.errors import InputError
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
-from archsim.sim.timebase import Timebase
+from archsim.timebase import Timebase
 from archsim.workloads.op import Attention, DType, MatMul, Role, Vector
 
 # A GDDR6 channel at 1 GHz in the manner of PIM-GPT (npj Unconventional Computing 2024).

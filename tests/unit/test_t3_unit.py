@@ -15,7 +15,7 @@ from archsim.components.track_trigger.t3_unit import Overlap, T3Unit, T3UnitSpec
 from archsim.components.track_trigger.tracker import Tracker
 from archsim.errors import InputError
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
-from archsim.sim.timebase import Timebase
+from archsim.timebase import Timebase
 
 NO_TECHNOLOGY = Technology(TechnologySpec(name="none", node_nm=7, entries={}))
 US, MB = 10**6, 10**6

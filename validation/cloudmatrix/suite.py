@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import archsim
+from archsim.runs import run
 from archsim.units import MICRO, MILLI
 from archsim.validation.framework import Row, answered
 
@@ -15,7 +15,7 @@ def rows() -> list[Row]:
     """Predicted; nothing was set by these figures."""
     simulated: dict[tuple[str, str], float] = {}
     for per_package in (96, 24, 8):
-        result = archsim.run("deepseek_r1_decode_on_cloudmatrix384", {"workload.batch": per_package * _PACKAGES})
+        result = run("deepseek_r1_decode_on_cloudmatrix384", {"workload.batch": per_package * _PACKAGES})
         decode = result.segment_rows()[0]
         case = f"batch {per_package}"
         simulated[case, "throughput"] = decode["tokens_per_s"] / _PACKAGES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import archsim
+from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 
@@ -11,7 +11,7 @@ def rows() -> list[Row]:
     """Times of switching, routing and answering; see claims.yaml for how the published ones were recovered."""
     simulated: dict[tuple[str, str], float] = {}
     for output in (20, 200):
-        result = archsim.run("samba_coe_on_sn40l_node", {"workload.output": output})
+        result = run("samba_coe_on_sn40l_node", {"workload.output": output})
         times = {row["segment"]: row["time_s"] / MILLI for row in result.segment_rows()}
         simulated["BS 8", "router"] = times["0.router.prefill"] + times["0.router.decode"]
         simulated["BS 8", f"expert, {output} tokens"] = times["0.0.prefill"] + times["0.0.decode"]

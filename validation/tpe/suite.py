@@ -11,7 +11,7 @@ import math
 import re
 
 from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec, mean_cycles_per_operand
-from archsim.sim.timebase import Timebase
+from archsim.timebase import Timebase
 from archsim.validation.framework import Claim, Row, answered, cases, compared, row
 
 _RESET = 9              # cycles of reset before the first product (testbenches of the arrays)
@@ -20,7 +20,7 @@ _SOURCE = "github wqzustc/High-Performance-Tensor-Processing-Engines ebe4db7, Ve
 
 
 def _engine(style: str, technique: str, rows: int, columns: int) -> TensorEngine:
-    spec = TensorEngineSpec(style=style, technique=technique, rows=rows, columns=columns)  # type: ignore[arg-type]
+    spec = TensorEngineSpec(style=style, technique=technique, rows=rows, columns=columns)
     return TensorEngine(spec, "tpe", Timebase([10**9]), 10**9)
 
 
@@ -81,7 +81,7 @@ def _ratios() -> dict[tuple[str, str], float]:
         machine = Machine(SystemSpec(name=chip, chip=spec))
         engine = machine.components["chip.tpe"]
         area = sum(engine.area_mm2(machine.technology).values())
-        return engine.slots() * engine.spec.count * spec.clock / area  # type: ignore[attr-defined]
+        return float(engine.slots() * engine.spec.count * spec.clock / area)  # type: ignore[attr-defined]
 
     def energy(chip: str) -> float:
         spec = load_spec(chip, ChipSpec, category="chips")

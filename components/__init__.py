@@ -1,0 +1,1 @@
+"""The hardware: one noun a file, spec and model together."""

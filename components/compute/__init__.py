@@ -1,0 +1,1 @@
+"""What computes: systolic arrays, tensor engines, vector units, GPU SMs."""

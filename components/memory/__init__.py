@@ -1,0 +1,1 @@
+"""What holds bytes and moves them: SRAM, DRAM, DMA."""

@@ -1,0 +1,1 @@
+"""Track and trigger: communication that starts when its data is stored (T3)."""

@@ -1,0 +1,1 @@
+"""What is computed: ops, programs, models, and the workloads that make them."""
