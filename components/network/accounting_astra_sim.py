@@ -7,6 +7,9 @@ forwards, a switch is two hops. Every message costs an endpoint delay before it 
 passes through local memory. Congestion-unaware mode knows no queues: a message takes
 floor(hops * latency + m / B).
 
+With several dimensions a chunk passes one after another: a reduce-scatter outwards on shards, an all-gather
+inwards, an all-reduce both ways round the outermost dimension, an all-to-all whole in each.
+
 It differs from archsim's own model in the whole-nanosecond rounding, in chunks that wait for each other, in
 an all-to-all on a ring that hands single blocks on (n (n - 1) / 2 steps), and in gathering the whole buffer
 of every rank (an all-gather message is the full chunk).
