@@ -72,7 +72,8 @@ def busy_share(starts: npt.ArrayLike, ends: npt.ArrayLike, edges: npt.ArrayLike)
     knots = np.stack([begin, end], axis=1).ravel()
     values = np.stack([covered[:-1], covered[1:]], axis=1).ravel()
     width = np.maximum(np.diff(at), np.finfo(np.float64).tiny)
-    return np.clip(np.diff(np.interp(at, knots, values)) / width, 0.0, 1.0)
+    share: npt.NDArray[np.float64] = np.clip(np.diff(np.interp(at, knots, values)) / width, 0.0, 1.0)
+    return share
 
 
 def to_perfetto(result: Result) -> str:
