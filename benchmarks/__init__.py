@@ -1,0 +1,1 @@
+"""Speed, measured side by side with the peers; nothing here is a test."""
