@@ -138,22 +138,28 @@ class Mapper:
         body = {engine.path: self.machine.time.cycles(work.cycles, engine.clock_hz), **flow.body()}
         actions = {(engine.path, name): count for name, count in work.actions.items()}
         drain: dict[str, Dim] = {}
+        partial = work.detail.get("partial_sums", 0)
+        if _any(partial):
+            vector, ticks, vector_actions = self._elementwise("add", partial)
+            body[vector] = ticks                  # sums are added as they come
+            actions |= vector_actions
         softmax = work.detail.get("softmax_elements")
         if softmax is not None:
-            vector, ticks, vector_actions = self._softmax(softmax)
+            vector, ticks, vector_actions = self._elementwise("softmax", softmax)
             drain[vector] = ticks                 # between the two products of one token nothing overlaps
-            actions |= vector_actions
+            actions = _merged(actions, vector_actions)
         return Lowered(op, engine.path, _some(body), drain=drain, actions=_merged(actions, flow.actions),
                        traffic=flow.traffic, clock_hz=engine.clock_hz, cycles=work.cycles, useful=work.useful,
                        peak=work.detail.get("peak", 0), why=str(work.detail.get("why", "")))
 
-    def _softmax(self, elements: Dim) -> tuple[str, Dim, dict[tuple[str, str], Dim]]:
+    def _elementwise(self, function: str, elements: Dim) -> tuple[str, Dim, dict[tuple[str, str], Dim]]:
+        """Engine, ticks and actions of a function that goes with another engine's op."""
         for engine in self.machine.engines.values():
-            if engine.supports(Vector(name="softmax", function="softmax", rows=1, width=1)):
-                work = engine.work(Vector(name="softmax", function="softmax", rows=elements, width=1))
+            if engine.supports(Vector(name=function, function=function, rows=1, width=1)):
+                work = engine.work(Vector(name=function, function=function, rows=elements, width=1))
                 return (engine.path, self.machine.time.cycles(work.cycles, engine.clock_hz),
                         {(engine.path, name): count for name, count in work.actions.items()})
-        raise InputError(f"attention needs a softmax, and no engine of '{self.machine.spec.chip.name}' computes one")
+        raise InputError(f"'{function}' is needed, and no engine of '{self.machine.spec.chip.name}' computes it")
 
     # -- matrix engines
 
@@ -264,7 +270,7 @@ class Mapper:
             return a + b if blocks == 1 else int(np.sum(a + b))
 
         cycles = total(scores.cycles, values.cycles)
-        vector, softmax_ticks, actions = self._softmax(op.softmax_elements())
+        vector, softmax_ticks, actions = self._elementwise("softmax", op.softmax_elements())
         flow = _Flow(self)
         reads = op.reads()
         query = op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
