@@ -98,7 +98,7 @@ def run(source: Source | RunSpec, overrides: Mapping[str, Any] | None = None, br
     segments = []
     for segment in program.segments:
         tell(f"simulating {segment.name}")
-        blocks = [(tuple(mapper.lower(op) for op in block.ops), block.repeat) for block in segment.blocks]
+        blocks = [(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks]
         times = simulate(blocks, segment.steps, program.ranks if brute_force else 1, brute_force)
         results = []
         for b, (block, (ops, repeat)) in enumerate(zip(segment.blocks, blocks, strict=True)):

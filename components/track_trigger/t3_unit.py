@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from archsim.components.network.link import Link
 from archsim.components.network.timing import Timing
 from archsim.components.track_trigger.dma_table import DmaTable
 from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter
@@ -37,6 +38,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Bytes, Joules, JoulesPerBit, SquareMillimetres
 
+_K_STEPS = 8         # loads of a stage, one ahead of the computing: enough for memory's delays to be felt
 _ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
 
 
@@ -190,6 +192,12 @@ class T3Unit(Component[T3UnitSpec]):
         return Overlap(
             gemm.ticks, serial + final, near, sequential, ways["round_robin"], ways["compute_first"], ideal
         )
+
+    def overlap_of(self, stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, ranks: int, link: Link,
+                   memory_bytes_per_s: int | None) -> Overlap:
+        """As :meth:`overlap`, for a GEMM of equal stages with these totals over a link of the ring."""
+        return self.overlap(even_stages(stages, compute_ticks, read_bytes, write_bytes, _K_STEPS), ranks,
+                            link.bytes_per_s, link.latency, memory_bytes_per_s)
 
     def _chunk(self, stages: Sequence[Stage], ranks: int) -> int:
         if ranks < 2:
