@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -242,9 +243,7 @@ class Mapper:
             home = self.placement.home[role]
             if home != inside:
                 tiers[home] = tiers.get(home, 0) + n_bytes
-        slowest: Any = compute
-        for home, n_bytes in tiers.items():
-            slowest = maximum(slowest, self.machine.memories[home].busy_ticks(n_bytes))
+        slowest = reduce(maximum, (self.machine.memories[home].busy_ticks(n) for home, n in tiers.items()), compute)
         traffic = left * left_passes + right * right_passes
         best = np.lexsort((-Tm * Tn, traffic, np.asarray(slowest)))[0]
         at = int(which[best])

@@ -10,7 +10,6 @@ from math import prod
 from archsim.machine import Machine
 from archsim.mapper import Mapper
 from archsim.runs import load
-from archsim.sim.segment import simulate
 from archsim.validation.framework import Row, answered
 from archsim.workloads.op import Collective
 from archsim.workloads.sublayer import SublayerWorkload
@@ -43,8 +42,7 @@ def _sublayers(model: str, ranks: int) -> dict[str, list[float]]:
         if not isinstance(scatter.op, Collective):
             raise TypeError(f"the second op of {block.name} is its reduce-scatter")
         overlap = mapper.overlap(scatter.op, gemm)
-        alone = simulate([((gather,), 1)], 1).step_ticks
-        rest = int(alone)
+        rest = int(gather.body["network"])
         turn = overlap.sequential.ticks + rest
         for way, timing in (("T3", overlap.t3), ("T3-MCA", overlap.t3_mca), ("ideal", overlap.ideal)):
             answers[way].append(turn / (timing.ticks + rest))
