@@ -1,0 +1,97 @@
+"""PIM-GPT: row hits, what the ASIC costs, scaling with channels, and data that need not move.
+
+Data movement compares the bytes that a host would read and write were all weights and the KV cache outside of
+it, with the bytes that the ASIC and the channels exchange here: vectors to the global buffers, accumulators
+both ways, and plain reads and writes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, cast
+
+from archsim.components.pim.pim_channel import PimChannelSpec
+from archsim.result import Result
+from archsim.runs import over_steps, run
+from archsim.units import MILLI
+from archsim.validation.framework import Row, answered
+from archsim.validation.information import Figure
+from archsim.workloads.op import Role
+
+MODELS = {
+    "GPT-2 small": "gpt2_small", "GPT-2 medium": "gpt2_medium", "GPT-2 large": "gpt2_large", "GPT-2 XL": "gpt2_xl",
+    "GPT-3 small": "gpt3_small", "GPT-3 medium": "gpt3_medium", "GPT-3 large": "gpt3_large", "GPT-3 XL": "gpt3_xl"}
+_PIM = "chip.pim"
+_SLOW_ASIC = {"chip.engines.asic.clock": "100 MHz"}
+
+
+def rows() -> list[Row]:
+    """Predicted from recalled timing and assumed lanes; nothing was set by these figures."""
+    xl = _result("GPT-3 XL")
+    moved = [reduction_of_data_movement(_result(model)) for model in MODELS]
+    slower = {model: _result(model, slow_asic=True).time_s / _result(model).time_s for model in MODELS}
+    four, eight, sixteen = (_with_channels(channels).time_s for channels in (4, 8, 16))
+    slowdown = "slowdown beyond 20% with the ASIC at 100 MHz"
+    return answered("pim_gpt", {
+        ("GPT-3 XL", "row hit rate"): 100 * row_hit_rate(xl),
+        ("GPT-3 XL", "non-VMM share of the latency"): 100 * (1 - xl.busy_s[_PIM] / xl.time_s),
+        ("GPT-3 XL", slowdown): max(0.0, slower["GPT-3 XL"] - 1.2),
+        ("worst of eight models", slowdown): max(0.0, max(slower.values()) - 1.2),
+        ("GPT-3 XL", "speedup from 4 to 8 channels"): four / eight,
+        ("GPT-3 XL", "speedup from 8 to 16 channels"): eight / sixteen,
+        ("least of eight models", "reduction of data movement"): min(moved),
+        ("most of eight models", "reduction of data movement"): max(moved)})
+
+
+def information() -> list[Figure]:
+    """Time and energy per token, and the slowdown with a slow ASIC, of each model."""
+    figures = []
+    for model in MODELS:
+        result = _result(model)
+        tokens = result.segments[0].steps
+        figures += [
+            Figure(model, "time per token", "ms", result.time_s / tokens / MILLI, "mean over 1,023 tokens"),
+            Figure(model, "energy per token", "mJ", result.energy_j / tokens / MILLI,
+                   "channels and ASIC; energies of a GDDR6-AiM channel"),
+            Figure(model, "slowdown with the ASIC at 100 MHz", "%",
+                   100 * (_result(model, slow_asic=True).time_s / result.time_s - 1), "published: at most 20%"),
+            Figure(model, "reduction of data movement", "x", reduction_of_data_movement(result),
+                   "published: 110 to 259")]
+    return figures
+
+
+@functools.cache
+def _result(model: str, slow_asic: bool = False) -> Result:
+    return run(f"{MODELS[model]}_on_pim_gpt", _SLOW_ASIC if slow_asic else None)
+
+
+def _with_channels(channels: int) -> Result:
+    """GPT-3 XL on so many channels, all of them together of one capacity, so that it fits everywhere."""
+    overrides: dict[str, Any] = {"chip.engines.pim.channels": channels,
+                                 "chip.engines.pim.capacity": f"{4096 // channels} MiB",
+                                 "chip.memories.gddr6.bandwidth": f"{32 * channels} GB/s"}
+    return run("gpt3_xl_on_pim_gpt", overrides)
+
+
+def row_hit_rate(result: Result) -> float:
+    """Share of the column accesses of products that find their row open."""
+    counts = result.ledger.totals()
+    return 1 - counts[_PIM, "activate"] / counts[_PIM, "mac_column"]
+
+
+def reduction_of_data_movement(result: Result) -> float:
+    """Bytes a host would move over the bytes that pass between ASIC and channels."""
+    host = 0
+    for segment in result.segments:
+        for block in segment.blocks:
+            for op in block.ops:
+                reads, writes = op.lowered.op.reads(), op.lowered.op.writes()
+                for n_bytes in (reads.get(Role.WEIGHT, 0), reads.get(Role.KV, 0), writes.get(Role.KV, 0)):
+                    host += over_steps(n_bytes, segment.steps) * block.repeat
+    counts = result.ledger.totals()
+    pim = cast(PimChannelSpec, result.machine.components[_PIM].spec)
+    column, sums = pim.dtype.bytes(pim.mac_width), pim.dtype.bytes(pim.banks)   # of the buffer; of all banks
+    moved = column * counts[_PIM, "buffer_write"]
+    moved += sums * (counts[_PIM, "accumulator_write"] + counts[_PIM, "accumulator_read"])
+    moved += counts["chip.gddr6", "read_byte"] + counts["chip.gddr6", "write_byte"]
+    return float(host / moved)
