@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,21 +100,31 @@ class FoldedPhase:
         return self.tokens / self.time_s if self.time_s else 0.0
 
 
-def fold_ops(rows: Iterable[Mapping[str, Any]]) -> list[FoldedOp]:
+def fold_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name to the folded one it shares with others; a name without a second copy stays itself."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        alike[fold_name(name)].append(name)
+    return {name: folded if len(mine) > 1 else name for folded, mine in alike.items() for name in mine}
+
+
+def fold_ops(rows: Sequence[Mapping[str, Any]]) -> list[FoldedOp]:
     """Distinct ops in the order in which they first run."""
+    phases = fold_names(row["name"].partition("/")[0] for row in rows)
     ops: dict[tuple[str, ...], FoldedOp] = {}
     for row in rows:
         phase, _, name = row["name"].partition("/")
-        key = fold_name(phase), fold_name(name), row["kind"], row["engine"]
+        key = phases[phase], fold_name(name), row["kind"], row["engine"]
         ops.setdefault(key, FoldedOp(*key)).add(row)
     return list(ops.values())
 
 
-def fold_phases(rows: Iterable[Mapping[str, Any]]) -> list[FoldedPhase]:
+def fold_phases(rows: Sequence[Mapping[str, Any]]) -> list[FoldedPhase]:
     """Distinct phases in the order in which they first run."""
+    names = fold_names(row["segment"] for row in rows)
     phases: dict[str, FoldedPhase] = {}
     for row in rows:
-        name = fold_name(row["segment"])
+        name = names[row["segment"]]
         phase = phases.setdefault(name, FoldedPhase(name))
         phase.copies += 1
         phase.steps += row["steps"]

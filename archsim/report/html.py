@@ -202,8 +202,9 @@ def _critical_path(document: Mapping[str, Any], colours: Mapping[str, str]) -> s
 def _roofline(document: Mapping[str, Any], ops: Sequence[FoldedOp], phases: Sequence[FoldedPhase]) -> str:
     machine = document["machine"]
     limits = roofs(machine, document["energy_j"]["by_action"])
-    names = [phase.name for phase in phases]
-    if not any(op.flops and op.rate for op in ops):
+    counted = {op.phase for op in ops if op.flops and op.rate}
+    names = [phase.name for phase in phases if phase.name in counted]
+    if not names:
         return ""
     tiers = sorted((path for path in machine["memories"] if any(op.traffic.get(path) for op in ops)),
                    key=lambda path: path != machine["main_memory"])

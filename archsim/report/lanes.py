@@ -89,8 +89,9 @@ def lanes(where: str, events: Sequence[Event], order: Sequence[str], colours: Ma
     first, last = min(e.start for e in events), max(e.end for e in events)
     tracks = {e.track for e in events if e.end > e.start}
     paths = [p for p in order if p in tracks] + sorted(tracks - set(order))
+    whole = start <= first and end >= last
     return (f'<h3>{escape(where)} <small>{quantity(last - first, "s", 4)}</small></h3>'
-            + _overview(events, paths, colours, first, last, start, end)
+            + ("" if whole else _overview(events, paths, colours, first, last, start, end))
             + _close_up(where, name, events, paths, start, end))
 
 

@@ -308,9 +308,11 @@ def _roof_lines(limits: Roofs, tier: str, x: _Log, y: _Log, left: float, right: 
         below = n and y(peak) - y(limits.peaks[n - 1][1]) < 20
         ty = y(peak) + (15 if below else -6)
         wide = 6.6 * len(label)
-        boxes = [(end - wide, ty - 12, end, ty + 3) for end in (right - 4, begin + wide, (begin + right + wide) / 2)]
+        boxes = [(end - wide, at - 12, end, at + 3) for at in (ty, ty - 14)
+                 for end in (right - 4, begin + wide, (begin + right + wide) / 2)]
         box = next((b for b in boxes if b[2] < right and not _meets(b, taken)), boxes[0])
-        out.append(f'<text class="roof name" x="{box[2]:.1f}" y="{ty:.1f}" text-anchor="end">{escape(label)}</text>')
+        out.append(f'<text class="roof name" x="{box[2]:.1f}" y="{box[3] - 3:.1f}" '
+                   f'text-anchor="end">{escape(label)}</text>')
         taken += [box, (begin, y(peak) - 2, right, y(peak) + 2)]
     return out
 
