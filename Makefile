@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: demo test lint bench validate clean
 
 demo: $(STAMP)
-	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo
+	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

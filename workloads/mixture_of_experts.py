@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from archsim.errors import InputError, Problem, nearest
 from archsim.spec import Spec
 from archsim.workloads.model import MixtureSpec
+from archsim.workloads.recorded import recorded_file
 
 Shares: TypeAlias = npt.NDArray[np.float64]
 
@@ -35,7 +36,7 @@ class RoutingSpec(Spec):
     sample: bool = True
     """true: counts are a seeded draw by these weights; false: the expected counts, rounded"""
     path: str | None = None
-    """CSV of recorded counts with columns model, kind, domain, layer, expert, count"""
+    """CSV of recorded counts with columns model, kind, domain, layer, expert, count; a file, or a shipped trace"""
     model: str | None = None
     """rows of the table to take: value of its column model; may be left out where there is one"""
     counts: str = "expert_counts"
@@ -87,7 +88,7 @@ def recorded_shares(spec: RoutingSpec, experts: int) -> tuple[Shares, ...]:
     ------
     InputError: the rows that are asked for are not there or not unique, or are of another number of experts.
     """
-    path = spec.path or ""
+    path = str(recorded_file(spec.path or ""))
     try:
         table = _table(path, Path(path).stat().st_mtime_ns)
     except OSError as error:

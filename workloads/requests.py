@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from archsim.errors import InputError, Problem, nearest
 from archsim.spec import Count, Spec
+from archsim.workloads.recorded import recorded_file
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class RecordedLengths(Spec):
     """Prompt and answer lengths taken from a recorded file."""
 
     path: str
-    """the file; relative to the directory of the run"""
+    """the file, from the working directory, or the name of a shipped trace"""
     format: Literal["auto", "azure", "mooncake", "sharegpt"] = "auto"
     """how the file is written; auto looks at its columns"""
     requests: Count = 16
@@ -148,7 +149,7 @@ def read_requests(path: str | Path, format: str = "auto", limit: int | None = No
     InputError: the file cannot be read, a row lacks a column or holds no number, or there are fewer requests
         than were asked for; file and line are told.
     """
-    path = Path(path)
+    path = recorded_file(str(path))
     if format not in ("auto", *_FORMATS):
         raise InputError(f"no request format is called '{format}': {nearest(format, _FORMATS)}")
     stop = None if limit is None else first + limit

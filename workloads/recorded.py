@@ -1,0 +1,14 @@
+"""Where a recorded file is: the path as given, or a trace that ships under that name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archsim.config import CONFIGS
+
+
+def recorded_file(path: str) -> Path:
+    """The file at ``path``, from the working directory; else the shipped trace of that name, where there is one."""
+    given = Path(path)
+    shipped = CONFIGS / "traces" / path
+    return shipped if not given.exists() and given.name == path and shipped.is_file() else given
