@@ -37,8 +37,8 @@ class GpuSmSpec(ComponentSpec):
     """prologue and epilogue of a tile: fill the pipeline, write the results"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)
     """energy per MAC, operands from the register file included, where published"""
-    area: SquareMillimetres | None = None
-    """published area of one SM"""
+    sm_area: SquareMillimetres | None = None
+    """area of one SM, where published; else from the technology table"""
 
     @model_validator(mode="after")
     def _not_empty(self) -> GpuSmSpec:
@@ -105,5 +105,5 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         return prices
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
-        area = self.spec.area
+        area = self.spec.sm_area
         return {"SMs": self.spec.count * (technology.area_mm2("gpu_sm") if area is None else area)}

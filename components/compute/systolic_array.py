@@ -58,8 +58,8 @@ class SystolicArraySpec(ComponentSpec):
     """rows of partial sums a column can hold; bounds a streamed chunk in WS and IS (none: no bound)"""
     mac_energy: Joules | None = None
     """energy of one MAC with its registers, where published; else from the technology table"""
-    area: SquareMillimetres | None = None
-    """area of one array, where published; else from the technology table"""
+    pe_area: SquareMillimetres | None = None
+    """area of an array per PE, wires and control included, where published; else from the technology table"""
 
     def dataflows(self) -> tuple[Dataflow, ...]:
         """The dataflows as a tuple."""
@@ -203,8 +203,8 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
         spec = self.spec
-        if spec.area is not None:
-            return {"arrays": spec.area * spec.count}
+        if spec.pe_area is not None:
+            return {"arrays": spec.pe_area * spec.rows * spec.columns * spec.count}
         widest = max(spec.dtypes, key=lambda d: technology.area_mm2(f"pe_{d}"))
         pes = technology.area_mm2(f"pe_{widest}") * spec.rows * spec.columns * spec.count
         return {"pes": pes, "wires and control": pes * (technology.value("array_overhead") - 1.0)}

@@ -64,8 +64,8 @@ class TensorEngineSpec(ComponentSpec):
     """standard deviation of the INT8 operands (normal, within [-128, 127]); serial columns only"""
     mac_energy: Joules | None = None
     """energy per MAC slot and cycle from the synthesis report"""
-    area: SquareMillimetres | None = None
-    """area of one engine from the synthesis report"""
+    slot_area: SquareMillimetres | None = None
+    """area per MAC slot; from the synthesis reports in the technology table when absent"""
 
     @model_validator(mode="after")
     def _technique_fits(self) -> TensorEngineSpec:
@@ -185,5 +185,6 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
         name = f"tpe_{self.spec.style}_{self.spec.technique}_slot"
-        area = self.spec.area
-        return {"engines": self.spec.count * (self.slots() * technology.area_mm2(name) if area is None else area)}
+        area = self.spec.slot_area
+        slots = self.spec.count * self.slots()
+        return {"engines": slots * (technology.area_mm2(name) if area is None else area)}

@@ -42,8 +42,8 @@ class VectorUnitSpec(ComponentSpec):
     """lane operations per element of a function, where the unit differs from the usual kernels"""
     dtype: DType = DType.FP32
     """format the lanes compute in"""
-    area: SquareMillimetres | None = None
-    """published area"""
+    lane_area: SquareMillimetres | None = None
+    """area per lane, where published; else from the technology table"""
 
 
 class VectorUnit(Engine[VectorUnitSpec]):
@@ -78,6 +78,5 @@ class VectorUnit(Engine[VectorUnitSpec]):
         return {f"alu_{self.spec.dtype}": technology.energy_j(f"alu_{self.spec.dtype}")}
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
-        if self.spec.area is not None:
-            return {"lanes": self.spec.area}
-        return {"lanes": self.spec.lanes * technology.area_mm2(f"alu_{self.spec.dtype}")}
+        area = self.spec.lane_area
+        return {"lanes": self.spec.lanes * (technology.area_mm2(f"alu_{self.spec.dtype}") if area is None else area)}

@@ -44,8 +44,8 @@ class SramSpec(ComponentSpec):
     """published energy per bit read"""
     write_energy: JoulesPerBit | None = None
     """published energy per bit written"""
-    area: SquareMillimetres | None = None
-    """published area"""
+    area_per_mib: SquareMillimetres | None = None
+    """area per MiB, where published; else from the technology table"""
 
     @model_validator(mode="after")
     def _one_bandwidth(self) -> SramSpec:
@@ -90,8 +90,8 @@ class Sram(Memory[SramSpec]):
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
         spec = self.spec
-        if spec.area is not None:
-            return {"macro": spec.area}
+        if spec.area_per_mib is not None:
+            return {"macro": spec.area_per_mib * spec.capacity / 2**20}
         array = spec.banks * technology.at_size("sram_array", spec.capacity / spec.banks, "area")
         return {"array": array, "macro overhead": array * (technology.value("sram_macro_overhead") - 1.0)}
 

@@ -24,7 +24,7 @@ def from_parts(chip: str) -> dict[str, float]:
     published = dump(load_spec(chip, ChipSpec, category="chips"))
     for group in ("engines", "memories"):
         for part in published[group].values():
-            for key in ("area", "phy_area", "controller_area"):
+            for key in ("pe_area", "lane_area", "area_per_mib", "phy_area", "controller_area"):
                 part.pop(key, None)
     spec = load_spec(published, ChipSpec)
     areas: dict[str, float] = {}
