@@ -263,9 +263,10 @@ def roofline(ops: Sequence[FoldedOp], limits: Roofs, tier: str, phases: Sequence
 def _grid(x: _Log, y: _Log, left: float, right: float, top: float, bottom: float, narrow: bool) -> list[str]:
     out = []
     for value in x.decades():
-        out.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{top}" y2="{bottom}"/>'
-                   f'<text class="tick" x="{x(value):.1f}" y="{bottom + 17}" text-anchor="middle">'
-                   f'{si(value, "").replace("u", "µ").replace(" ", "")}</text>')
+        out.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{top}" y2="{bottom}"/>')
+        if x(value) < right - 10:
+            out.append(f'<text class="tick" x="{x(value):.1f}" y="{bottom + 17}" text-anchor="middle">'
+                       f'{si(value, "").replace("u", "µ").replace(" ", "")}</text>')
     for value in y.decades():
         out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
                    f'<text class="tick" x="{left - 7}" y="{y(value) + 4:.1f}" text-anchor="end">'
