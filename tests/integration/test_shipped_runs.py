@@ -167,5 +167,5 @@ def test_half_as_fast_takes_twice_as_long(case: str) -> None:
 
 def test_sums_of_chunks_are_added_on_the_vector_unit() -> None:
     """A dot product of 8,192 BF16 takes eight fillings of a 2 KiB buffer: seven additions for each of 2,048 sums."""
-    counts = result("gpt3_xl_on_pim_gpt").ledger.by_op()["decode/layers.down"]
+    counts = result("gpt3_xl_on_pim_gpt").ledger.by_op()["decode/layer.down"]
     assert counts["chip.asic", "alu_bf16"] == 7 * 2048 * 24 * 1023
