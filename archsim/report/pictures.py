@@ -299,6 +299,10 @@ def _roof_lines(limits: Roofs, tier: str, x: _Log, y: _Log, left: float, right: 
             tx, ty = x1 + (x2 - x1) * at, y1 + (y2 - y1) * at
             out.append(f'<text class="{mine} name" transform="translate({tx:.1f} {ty:.1f}) rotate({angle:.1f})" '
                        f'dy="-6">{escape(text)}</text>')
+            turn = math.radians(angle)
+            above = [(tx + d * math.cos(turn) + 10 * math.sin(turn), ty + d * math.sin(turn) - 10 * math.cos(turn))
+                     for d in range(0, 7 * len(text), 7)]
+            taken += [(px - 5, py - 5, px + 5, py + 5) for px, py in above]
         if path == tier:
             n = max(1, int((x2 - x1) / 8))
             along = [(x1 + (x2 - x1) * i / n, y1 + (y2 - y1) * i / n) for i in range(n + 1)]
