@@ -14,6 +14,7 @@ test: $(STAMP)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	rm -rf build/flat && mkdir -p build/flat && cp -RL archsim build/flat/   # grimp does not follow links
 	cd build/flat && ../../$(BIN)/lint-imports --config ../../pyproject.toml

@@ -38,8 +38,25 @@ from pydantic_core import PydanticSerializationError
 from archsim import registry
 from archsim.errors import InputError, Problem, nearest
 
-__all__ = ["CONFIGS", "Named", "Origin", "Source", "Tree", "build", "digest", "dump", "load_spec",
-           "load_tree", "locate", "merge", "override", "parse_value", "resolve_named", "shipped", "tree_of"]
+__all__ = [
+    "CONFIGS",
+    "Named",
+    "Origin",
+    "Source",
+    "Tree",
+    "build",
+    "digest",
+    "dump",
+    "load_spec",
+    "load_tree",
+    "locate",
+    "merge",
+    "override",
+    "parse_value",
+    "resolve_named",
+    "shipped",
+    "tree_of",
+]
 
 CONFIGS = Path(__file__).parent / "configs"
 """Where the shipped configs are, a folder for each category."""
@@ -130,7 +147,7 @@ Source: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Tree
 class Named:
     """Marks a field that may be given by the name of a shipped config, or by a file::
 
-        chip: Annotated[ChipSpec, Named("chips")]
+    chip: Annotated[ChipSpec, Named("chips")]
     """
 
     category: str
@@ -153,8 +170,11 @@ for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
     ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-     list("-+.0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first)
 
@@ -195,7 +215,7 @@ def _read(path: Path, near: Origin | None) -> str:
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = raw[:error.start]
+        before = raw[: error.start]
         place = Origin(str(path), before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
         raise place.error(f"no UTF-8 text: byte 0x{raw[error.start]:02x}") from None
 
@@ -205,11 +225,11 @@ def _load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] =
     path = path.expanduser()
     resolved = Path(os.path.abspath(path))
     if resolved in chain:
-        circle = " -> ".join(p.name for p in (*chain[chain.index(resolved):], resolved))
+        circle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
         raise (near or Origin(str(path))).error(f"files extend one another in a circle: {circle}")
     text = _read(path, near)
     if path.suffix == ".json":
-        text = text.replace("\t", " ")   # the one character that JSON may be laid out with and YAML may not
+        text = text.replace("\t", " ")  # the one character that JSON may be laid out with and YAML may not
     return _Reader(str(path), (*chain, resolved)).tree(_compose(text, str(path)))
 
 
@@ -379,8 +399,12 @@ def locate(text: str, near: Origin | None = None) -> Path:
     category, slash, _ = text.partition("/")
     if _is_file(text) or (slash and (CONFIGS / category).is_dir()):
         return resolve_named(category, text, near)
-    everything = {f"{folder.name}/{name}": path for folder in sorted(CONFIGS.iterdir()) if folder.is_dir()
-                  for name, path in shipped(folder.name).items()}
+    everything = {
+        f"{folder.name}/{name}": path
+        for folder in sorted(CONFIGS.iterdir())
+        if folder.is_dir()
+        for name, path in shipped(folder.name).items()
+    }
     found = [name for name in everything if _plain(name.partition("/")[2]) == _plain(text)]
     home = Path(near.file).parent.name
     found = [name for name in found if name.startswith(home + "/")] or found
@@ -429,7 +453,7 @@ class _Expected:
             if group and kind is not None and isinstance(kind.value, str):
                 try:
                     found.append(registry.find(group, kind.value).Spec)
-                except InputError:   # told when the part is built
+                except InputError:  # told when the part is built
                     found.append(arm)
             elif kind is None or not tags or kind.value in tags:
                 found.append(arm)
@@ -450,8 +474,12 @@ class _Expected:
 
     def description(self, tree: Tree, key: str) -> str:
         """What the spec says of a key."""
-        told = (field.description for spec in self.specs(tree) for name, field in spec.model_fields.items()
-                if key in (name, field.alias) and field.description)
+        told = (
+            field.description
+            for spec in self.specs(tree)
+            for name, field in spec.model_fields.items()
+            if key in (name, field.alias) and field.description
+        )
         return next(told, "")
 
     def child(self, tree: Tree, key: str | int) -> _Expected:
@@ -584,8 +612,9 @@ def _set(tree: Tree, expected: _Expected, keys: list[str], done: int, new: Tree)
 # --- trees to specs ------------------------------------------------------------------------------------
 
 
-def load_tree(source: Source, overrides: Mapping[str, Any] | None = None, spec: type[BaseModel] | None = None,
-              category: str = "") -> Tree:
+def load_tree(
+    source: Source, overrides: Mapping[str, Any] | None = None, spec: type[BaseModel] | None = None, category: str = ""
+) -> Tree:
     """Plain data of a config with the origin of every value; all that it extends and names is resolved.
 
     Parameters
@@ -611,8 +640,7 @@ def load_tree(source: Source, overrides: Mapping[str, Any] | None = None, spec: 
     return tree
 
 
-def load_spec(source: Source, spec: type[M], overrides: Mapping[str, Any] | None = None,
-              category: str = "") -> M:
+def load_spec(source: Source, spec: type[M], overrides: Mapping[str, Any] | None = None, category: str = "") -> M:
     """Read a config, apply overrides, and build the spec; see :func:`load_tree`."""
     return build(load_tree(source, overrides, spec, category), spec)
 
@@ -634,8 +662,11 @@ def _check(tree: Tree, spec: type[M], problems: list[Problem]) -> M:
         built = spec.model_validate(tree.data())
     except ValidationError as error:
         found = _problems(error, tree, spec)
-        problems = problems + [p for p in found if not any(
-            known.path == p.path or known.path.startswith(p.path + ".") for known in problems)]
+        problems = problems + [
+            p
+            for p in found
+            if not any(known.path == p.path or known.path.startswith(p.path + ".") for known in problems)
+        ]
     else:
         if not problems:
             return built
@@ -659,7 +690,7 @@ def _findings(detail: Any, node: Tree, expected: _Expected) -> Iterator[tuple[li
     holder = expected, node
     for key in detail["loc"]:
         child = node.child(key)
-        if child is not None:   # other parts of a location name arms of a union
+        if child is not None:  # other parts of a location name arms of a union
             holder = expected, node
             node, expected = child, expected.child(node, key)
             path.append(str(key))
@@ -673,7 +704,7 @@ def _findings(detail: Any, node: Tree, expected: _Expected) -> Iterator[tuple[li
         yield path, node.place, f"unknown key: {nearest(name, holder[0].keys(holder[1]) or ())}"
     elif kind is not None and expected.unknown_kind(node):
         yield [*path, "kind"], kind.place, _worded(detail)
-    elif isinstance(cause, InputError):   # a validator that looks at several keys may say which one is wrong
+    elif isinstance(cause, InputError):  # a validator that looks at several keys may say which one is wrong
         for problem in cause.problems:
             below = problem.path.split(".") if problem.path else []
             yield [*path, *below], node.origin(problem.path), problem.message
@@ -693,20 +724,36 @@ def _shown(value: object) -> str:
 
 
 _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
-    "int_type": "a whole number", "int_parsing": "a whole number", "int_from_float": "a whole number",
-    "float_type": "a number", "float_parsing": "a number", "finite_number": "a finite number",
-    "string_type": "text", "bool_type": "true or false", "bool_parsing": "true or false",
-    "list_type": "a list", "tuple_type": "a list", "set_type": "a list", "frozen_set_type": "a list",
-    "dict_type": "a mapping", "model_type": "a mapping", "model_attributes_type": "a mapping",
-    "mapping_type": "a mapping", "none_required": "nothing", "path_type": "the name of a file",
-    "greater_than_equal": lambda c: f"at least {c['ge']}", "greater_than": lambda c: f"more than {c['gt']}",
-    "less_than_equal": lambda c: f"at most {c['le']}", "less_than": lambda c: f"less than {c['lt']}",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "frozen_set_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "mapping_type": "a mapping",
+    "none_required": "nothing",
+    "path_type": "the name of a file",
+    "greater_than_equal": lambda c: f"at least {c['ge']}",
+    "greater_than": lambda c: f"more than {c['gt']}",
+    "less_than_equal": lambda c: f"at most {c['le']}",
+    "less_than": lambda c: f"less than {c['lt']}",
     "too_short": lambda c: f"at least {c['min_length']} items",
     "too_long": lambda c: f"at most {c['max_length']} items",
     "string_too_short": lambda c: f"text of at least {c['min_length']} characters",
     "string_pattern_mismatch": lambda c: f"text like {c['pattern']}",
     "multiple_of": lambda c: f"a multiple of {c['multiple_of']}",
-    "literal_error": lambda c: c["expected"], "enum": lambda c: c["expected"],
+    "literal_error": lambda c: c["expected"],
+    "enum": lambda c: c["expected"],
 }
 
 
@@ -734,7 +781,7 @@ def dump(spec: BaseModel) -> dict[str, Any]:
     try:
         return spec.model_dump(mode="json", by_alias=True, round_trip=True)
     except PydanticSerializationError as error:
-        if "KeyboardInterrupt" in str(error):   # pydantic takes a Ctrl-C for a fault of the serialiser
+        if "KeyboardInterrupt" in str(error):  # pydantic takes a Ctrl-C for a fault of the serialiser
             raise KeyboardInterrupt from None
         raise
 

@@ -17,7 +17,7 @@ class ArchsimError(Exception):
     exit_code = 2
 
 
-class RunFailed(ArchsimError):  # noqa: N818
+class RunFailed(ArchsimError):
     """A run or a validation was well posed and did not reach its end or its target."""
 
     exit_code = 1

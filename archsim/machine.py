@@ -60,7 +60,9 @@ class ChipSpec(Spec):
             raise ValueError("a chip has at least one engine and one memory")
         for role, memory in self.placement.items():
             if memory not in self.memories:
-                raise ValueError(f"placement.{role.value} names the memory '{memory}': {nearest(memory, self.memories)}")
+                raise ValueError(
+                    f"placement.{role.value} names the memory '{memory}': {nearest(memory, self.memories)}"
+                )
         return self
 
 
@@ -110,12 +112,13 @@ class Machine:
         parts = self._parts()
         clocks = {chip.clock, *(part.clock for _, part in parts if part.clock is not None)}
         self.time = Timebase(clocks)
-        self.components: dict[str, Component[ComponentSpec]] = {
-            path: self._build(path, part) for path, part in parts}
+        self.components: dict[str, Component[ComponentSpec]] = {path: self._build(path, part) for path, part in parts}
         self.engines: dict[str, Engine[ComponentSpec]] = {
-            f"chip.{name}": self._expect(f"chip.{name}", Engine, "an engine") for name in chip.engines}
+            f"chip.{name}": self._expect(f"chip.{name}", Engine, "an engine") for name in chip.engines
+        }
         self.memories: dict[str, Memory[ComponentSpec]] = {
-            f"chip.{name}": self._expect(f"chip.{name}", Memory, "a memory") for name in chip.memories}
+            f"chip.{name}": self._expect(f"chip.{name}", Memory, "a memory") for name in chip.memories
+        }
         self.scratchpad = next(iter(self.memories.values()))
         self.network = self.components.get("network")
 
@@ -145,8 +148,9 @@ class Machine:
         """The memory tier of that name (``hbm``) or path (``chip.hbm``)."""
         path = name if name in self.memories else f"chip.{name}"
         if path not in self.memories:
-            raise InputError(f"chip '{self.spec.chip.name}' has no memory '{name}': "
-                             f"{nearest(name, self.spec.chip.memories)}")
+            raise InputError(
+                f"chip '{self.spec.chip.name}' has no memory '{name}': {nearest(name, self.spec.chip.memories)}"
+            )
         return self.memories[path]
 
     def main_memory(self, role: Role = Role.WEIGHT) -> Memory[ComponentSpec]:
@@ -174,16 +178,23 @@ class Machine:
             home[Role.ACTIVATION] = self.memory(wanted).path
         else:
             # Half of the scratchpad is kept for tiles; further out all that is not taken will do.
-            room = {path: m.capacity_bytes // (2 if m is self.scratchpad and len(self.memories) > 1 else 1)
-                    - sum(held[path].values()) for path, m in self.memories.items()}
-            home[Role.ACTIVATION] = next((path for path in self.memories if room[path] >= need), list(self.memories)[-1])
+            room = {
+                path: m.capacity_bytes // (2 if m is self.scratchpad and len(self.memories) > 1 else 1)
+                - sum(held[path].values())
+                for path, m in self.memories.items()
+            }
+            home[Role.ACTIVATION] = next(
+                (path for path in self.memories if room[path] >= need), list(self.memories)[-1]
+            )
         held[home[Role.ACTIVATION]]["activations"] = need
         for path, contents in held.items():
             total, capacity = sum(contents.values()), self.memories[path].capacity_bytes
             if total > capacity:
                 parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
-                raise InputError(f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
-                                 f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}")
+                raise InputError(
+                    f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
+                    f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
+                )
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
 
     def formats(self) -> tuple[DType, ...]:

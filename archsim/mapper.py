@@ -51,7 +51,7 @@ from archsim.workloads.op import (
 HOST = "host"
 """Server that launches kernels."""
 
-_SUM_BYTES = 4      # partial sums are kept in 32 bits
+_SUM_BYTES = 4  # partial sums are kept in 32 bits
 _PREFETCHED = (Role.WEIGHT, Role.KV)
 
 
@@ -112,10 +112,14 @@ class Mapper:
         actions["network", "link0_byte"] = way.detail["link_bytes"] * op.ranks
         actions[memory.path, "read_byte"] = max(0, way.detail["dram_read_bytes"] - reads)
         actions[memory.path, "write_byte"] = max(0, way.detail["dram_write_bytes"] - writes)
-        return replace(plain, body={"network": max(1, way.ticks - overlap.gemm_ticks)}, actions=actions,
-                       why=f"triggered by the stores of {producer.op.name}, {unit.spec.policy}: "
-                           f"{way.ticks / overlap.sequential.ticks:.3f} of the time one after the other, "
-                           f"{way.ticks / overlap.ideal.ticks:.3f} of the ideal")
+        return replace(
+            plain,
+            body={"network": max(1, way.ticks - overlap.gemm_ticks)},
+            actions=actions,
+            why=f"triggered by the stores of {producer.op.name}, {unit.spec.policy}: "
+            f"{way.ticks / overlap.sequential.ticks:.3f} of the time one after the other, "
+            f"{way.ticks / overlap.ideal.ticks:.3f} of the ideal",
+        )
 
     def overlap(self, op: Collective, producer: Lowered) -> Any:
         """The unit's answer for a reduce-scatter and the product it sums: one after the other, and overlapped.
@@ -132,8 +136,12 @@ class Mapper:
         return unit.overlap_of(
             stages=max(1, ceil_div(tiles, getattr(engine.spec, "count", 1))),
             compute_ticks=int(producer.body[producer.engine]),
-            read_bytes=int(producer.actions.get((memory.path, "read_byte"), 0)), write_bytes=int(product.out_bytes()),
-            ranks=op.ranks, link=network.links[0], memory_bytes_per_s=memory.bytes_per_s)
+            read_bytes=int(producer.actions.get((memory.path, "read_byte"), 0)),
+            write_bytes=int(product.out_bytes()),
+            ranks=op.ranks,
+            link=network.links[0],
+            memory_bytes_per_s=memory.bytes_per_s,
+        )
 
     def _lower(self, op: Op) -> Lowered:
         match op:
@@ -148,7 +156,9 @@ class Mapper:
         able = [engine for engine in self.machine.engines.values() if engine.supports(op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.machine.engines.items())
-            raise InputError(f"no engine of '{self.machine.spec.chip.name}' can do '{op.name}' ({op.kind}): it has {have}")
+            raise InputError(
+                f"no engine of '{self.machine.spec.chip.name}' can do '{op.name}' ({op.kind}): it has {have}"
+            )
         # With one engine for the job there is nothing to choose.
         options = [self._on(engine, op) for engine in able]
         return min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
@@ -188,24 +198,38 @@ class Mapper:
         partial = work.detail.get("partial_sums", 0)
         if _any(partial):
             vector, ticks, vector_actions = self._elementwise("add", partial)
-            body[vector] = ticks                  # sums are added as they come
+            body[vector] = ticks  # sums are added as they come
             actions |= vector_actions
         softmax = work.detail.get("softmax_elements")
         if softmax is not None:
             vector, ticks, vector_actions = self._elementwise("softmax", softmax)
-            drain[vector] = ticks                 # between the two products of one token nothing overlaps
+            drain[vector] = ticks  # between the two products of one token nothing overlaps
             actions = _merged(actions, vector_actions)
-        return Lowered(op, engine.path, _some(body), drain=drain, actions=_merged(actions, flow.actions),
-                       traffic=flow.traffic, clock_hz=engine.clock_hz, cycles=work.cycles, useful=work.useful,
-                       peak=work.detail.get("peak", 0), why=str(work.detail.get("why", "")))
+        return Lowered(
+            op,
+            engine.path,
+            _some(body),
+            flow.prefetches,
+            drain=drain,
+            actions=_merged(actions, flow.actions),
+            traffic=flow.traffic,
+            clock_hz=engine.clock_hz,
+            cycles=work.cycles,
+            useful=work.useful,
+            peak=work.detail.get("peak", 0),
+            why=str(work.detail.get("why", "")),
+        )
 
     def _elementwise(self, function: str, elements: Dim) -> tuple[str, Dim, dict[tuple[str, str], Dim]]:
         """Engine, ticks and actions of a function that goes with another engine's op."""
         for engine in self.machine.engines.values():
             if engine.supports(Vector(name=function, function=function, rows=1, width=1)):
                 work = engine.work(Vector(name=function, function=function, rows=elements, width=1))
-                return (engine.path, self.machine.time.cycles(work.cycles, engine.clock_hz),
-                        {(engine.path, name): count for name, count in work.actions.items()})
+                return (
+                    engine.path,
+                    self.machine.time.cycles(work.cycles, engine.clock_hz),
+                    {(engine.path, name): count for name, count in work.actions.items()},
+                )
         raise InputError(f"'{function}' is needed, and no engine of '{self.machine.spec.chip.name}' computes it")
 
     # -- matrix engines
@@ -225,9 +249,11 @@ class Mapper:
         space = np.where(order == 2, slices, panel)
         fits = space <= self._tile_bytes
         if not fits.any():
-            raise InputError(f"'{op.name}' does not fit {inside}: its smallest tile needs {si(int(space.min()), 'B')}, "
-                             f"{si(int(space.min()) - self._tile_bytes, 'B')} more than the {si(self._tile_bytes, 'B')} "
-                             "that a buffer holds")
+            raise InputError(
+                f"'{op.name}' does not fit {inside}: its smallest tile needs {si(int(space.min()), 'B')}, "
+                f"{si(int(space.min()) - self._tile_bytes, 'B')} more than the {si(self._tile_bytes, 'B')} "
+                "that a buffer holds"
+            )
         Tm, Tn, Tk, order = Tm[fits], Tn[fits], Tk[fits], order[fits]
         left_passes = np.where(order == 1, 1, ceil_div(n, Tn))
         right_passes = np.where(order == 0, 1, ceil_div(m, Tm))
@@ -249,29 +275,74 @@ class Mapper:
         at = int(which[best])
         mine = work.at(at, rows.shape)
         kept = ("right panel", "left panel", "output tile")[int(order[best])]
-        why = (f"{kept} of {Tm[best]}x{Tk[best] if order[best] == 2 else k}x{Tn[best]}, left read {left_passes[best]}x, "
-               f"right {right_passes[best]}x; {mine.how}")
-        return self._product(engine, op, dtype, mine, left * int(left_passes[best]), op.right,
-                             right * int(right_passes[best]), out, op.macs(), (m, k, n), why)
+        why = (
+            f"{kept} of {Tm[best]}x{Tk[best] if order[best] == 2 else k}x{Tn[best]}, left read {left_passes[best]}x, "
+            f"right {right_passes[best]}x; {mine.how}"
+        )
+        return self._product(
+            engine,
+            op,
+            dtype,
+            mine,
+            left * int(left_passes[best]),
+            op.right,
+            right * int(right_passes[best]),
+            out,
+            op.macs(),
+            (m, k, n),
+            why,
+        )
 
     def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
         """A product whose sizes change from step to step: operands stream once, tile by tile."""
         work = engine.matrix_work(op.groups, op.m, op.k, op.n, dtype)
-        return self._product(engine, op, dtype, replace(work, how=""), op.left_bytes(), op.right, op.right_bytes(),
-                             op.out_bytes(), op.macs(), (op.m, op.k, op.n), "streamed once")
+        return self._product(
+            engine,
+            op,
+            dtype,
+            replace(work, how=""),
+            op.left_bytes(),
+            op.right,
+            op.right_bytes(),
+            op.out_bytes(),
+            op.macs(),
+            (op.m, op.k, op.n),
+            "streamed once",
+        )
 
     def _grouped(self, engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Lowered:
         dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)
         work = engine.grouped_work(op.rows, op.k, op.n, dtype)
         reads = op.reads()
         busiest = max(op.rows, default=0)
-        return self._product(engine, op, dtype, work, reads[Role.ACTIVATION], Role.WEIGHT, reads[Role.WEIGHT],
-                             op.writes()[Role.ACTIVATION], op.macs(), (max(busiest, 1), op.k, op.n),
-                             f"{op.active()} of {len(op.rows)} experts, {busiest} tokens at most; {work.how}")
+        return self._product(
+            engine,
+            op,
+            dtype,
+            work,
+            reads[Role.ACTIVATION],
+            Role.WEIGHT,
+            reads[Role.WEIGHT],
+            op.writes()[Role.ACTIVATION],
+            op.macs(),
+            (max(busiest, 1), op.k, op.n),
+            f"{op.active()} of {len(op.rows)} experts, {busiest} tokens at most; {work.how}",
+        )
 
-    def _product(self, engine: MatrixEngine[ComponentSpec], op: MatMul | GroupedMatMul, dtype: DType, work: MatrixWork,
-                 left: Dim, right_role: Role, right: Dim, out: Dim, macs: Dim, shape: tuple[Dim, Dim, Dim],
-                 why: str) -> Lowered:
+    def _product(
+        self,
+        engine: MatrixEngine[ComponentSpec],
+        op: MatMul | GroupedMatMul,
+        dtype: DType,
+        work: MatrixWork,
+        left: Dim,
+        right_role: Role,
+        right: Dim,
+        out: Dim,
+        macs: Dim,
+        shape: tuple[Dim, Dim, Dim],
+        why: str,
+    ) -> Lowered:
         m, k, n = shape
         gm, gk, gn = engine.granularity()
         flow = _Flow(self)
@@ -283,16 +354,30 @@ class Mapper:
         compute = self.machine.time.cycles(work.cycles, engine.clock_hz)
         blocks = -(-m // gm) * -(-k // gk) * -(-n // gn)
         actions: dict[tuple[str, str], Dim] = {
-            (engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()}
+            (engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()
+        }
         actions[engine.path, "accumulator_access"] = work.out_writes + work.out_reads
-        return Lowered(op, engine.path, _some({engine.path: compute, **flow.body()}), flow.prefetches, flow.fills,
-                       flow.drains, -(-compute // blocks), _merged(actions, flow.actions), flow.traffic,
-                       engine.clock_hz, work.cycles, macs, engine.peak_macs_per_cycle(dtype), why)
+        return Lowered(
+            op,
+            engine.path,
+            _some({engine.path: compute, **flow.body()}),
+            flow.prefetches,
+            flow.fills,
+            flow.drains,
+            -(-compute // blocks),
+            _merged(actions, flow.actions),
+            flow.traffic,
+            engine.clock_hz,
+            work.cycles,
+            macs,
+            engine.peak_macs_per_cycle(dtype),
+            why,
+        )
 
     def _attention(self, engine: MatrixEngine[ComponentSpec], op: Attention) -> Lowered:
         """Both products on the array, block by block of queries, the online softmax beside them."""
         dtype = engine.compute_dtype(op.dtype, op.kv_dtype)
-        share = max(1, op.heads // op.kv_heads)       # query heads that use the same keys are stacked
+        share = max(1, op.heads // op.kv_heads)  # query heads that use the same keys are stacked
         gm, _, gn = engine.granularity()
         # A causal mask spares the keys after a block of queries; the few queries of a decode step are one block.
         growing = isinstance(op.kv_len, np.ndarray)
@@ -329,20 +414,39 @@ class Mapper:
         flow.read(kv_role, kv * passes, first=op.kv_dtype.bytes(op.head_dim * minimum(op.kv_span(), gn)))
         out = op.writes()[Role.ACTIVATION]
         flow.write(Role.ACTIVATION, out, last=op.dtype.bytes(int(np.max(rows)) * op.v_head_dim))
-        flow.inside(reads=op.dtype.bytes(total(scores.left, values.left)) + op.kv_dtype.bytes(
-            total(scores.right, values.right)), writes=out)
+        flow.inside(
+            reads=op.dtype.bytes(total(scores.left, values.left))
+            + op.kv_dtype.bytes(total(scores.right, values.right)),
+            writes=out,
+        )
         compute = self.machine.time.cycles(cycles, engine.clock_hz)
         macs = op.macs()
         actions |= {(engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()}
-        actions[engine.path, "accumulator_access"] = total(scores.out_writes + scores.out_reads,
-                                                           values.out_writes + values.out_reads)
+        actions[engine.path, "accumulator_access"] = total(
+            scores.out_writes + scores.out_reads, values.out_writes + values.out_reads
+        )
         body = {engine.path: compute, vector: softmax_ticks, **flow.body()}
         steps = blocks * pairs
-        why = (f"{blocks} blocks of {block} queries, {share} heads stacked, keys and values read {passes}x; "
-               f"softmax on {vector}")
-        return Lowered(op, engine.path, _some(body), flow.prefetches, flow.fills, flow.drains, -(-compute // steps),
-                       _merged(actions, flow.actions), flow.traffic, engine.clock_hz, cycles, macs,
-                       engine.peak_macs_per_cycle(dtype), why)
+        why = (
+            f"{blocks} blocks of {block} queries, {share} heads stacked, keys and values read {passes}x; "
+            f"softmax on {vector}"
+        )
+        return Lowered(
+            op,
+            engine.path,
+            _some(body),
+            flow.prefetches,
+            flow.fills,
+            flow.drains,
+            -(-compute // steps),
+            _merged(actions, flow.actions),
+            flow.traffic,
+            engine.clock_hz,
+            cycles,
+            macs,
+            engine.peak_macs_per_cycle(dtype),
+            why,
+        )
 
     # -- data movement
 
@@ -354,12 +458,21 @@ class Mapper:
         body = flow.body()
         memory = self.machine.memories[home]
         body[home] = body.get(home, 0) + memory.latency_ticks
-        return Lowered(op, home, _some(body) or {home: memory.latency_ticks}, actions=flow.actions,
-                       traffic=flow.traffic, why=f"rows gathered from {home}")
+        return Lowered(
+            op,
+            home,
+            _some(body) or {home: memory.latency_ticks},
+            actions=flow.actions,
+            traffic=flow.traffic,
+            why=f"rows gathered from {home}",
+        )
 
     def _transfer(self, op: Transfer) -> Lowered:
         source, target = self.machine.memory(op.source), self.machine.memory(op.destination)
-        body = {source.path: source.busy_ticks(op.bytes) + source.latency_ticks, target.path: target.busy_ticks(op.bytes)}
+        body = {
+            source.path: source.busy_ticks(op.bytes) + source.latency_ticks,
+            target.path: target.busy_ticks(op.bytes),
+        }
         actions = {(source.path, name): n for name, n in source.actions(op.bytes, 0).items() if name == "read_byte"}
         actions |= {(target.path, name): n for name, n in target.actions(0, op.bytes).items() if name == "write_byte"}
         dma = self.machine.components.get("chip.dma")
@@ -374,14 +487,21 @@ class Mapper:
     def _collective(self, op: Collective) -> Lowered:
         network = self.machine.network
         if network is None:
-            raise InputError(f"'{op.name}' needs a network between {op.ranks} chips, and system "
-                             f"'{self.machine.spec.name}' has none")
+            raise InputError(
+                f"'{op.name}' needs a network between {op.ranks} chips, and system '{self.machine.spec.name}' has none"
+            )
         timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
         # These are the actions of the whole group, not of one rank; the ledger knows.
         actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
-        traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link"))}
-        return Lowered(op, "network", {"network": timing.ticks}, actions=actions, traffic=traffic,
-                       why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}")
+        traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link")) // op.ranks}
+        return Lowered(
+            op,
+            "network",
+            {"network": timing.ticks},
+            actions=actions,
+            traffic=traffic,
+            why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
+        )
 
 
 class _Flow:
@@ -450,13 +570,18 @@ class _Flow:
 
 def _tilings(m: int, k: int, n: int, granularity: tuple[int, int, int]) -> tuple[np.ndarray, ...]:
     """Candidate (Tm, Tn, Tk, order) as flat arrays; order 0 keeps the right panel, 1 the left, 2 the output."""
+
     def sizes(size: int, unit: int) -> list[int]:
         steps = [unit << i for i in range(64) if unit << i < size]
         return [*steps, size]
 
     gm, gk, gn = granularity
-    panels = np.array([(a, b, k, order) for a in sizes(m, gm) for b in sizes(n, gn) for order in (0, 1)], dtype=np.int64)
-    slices = np.array([(a, b, c, 2) for a in sizes(m, gm) for b in sizes(n, gn) for c in sizes(k, gk)[:1]], dtype=np.int64)
+    panels = np.array(
+        [(a, b, k, order) for a in sizes(m, gm) for b in sizes(n, gn) for order in (0, 1)], dtype=np.int64
+    )
+    slices = np.array(
+        [(a, b, c, 2) for a in sizes(m, gm) for b in sizes(n, gn) for c in sizes(k, gk)[:1]], dtype=np.int64
+    )
     return tuple(np.concatenate([panels, slices]).T)
 
 
@@ -484,4 +609,6 @@ def _key(op: Op) -> object:
     """Equal for ops that differ in name and dependencies only."""
     return type(op), tuple(
         (name, value.tobytes() if isinstance(value, np.ndarray) else value)
-        for name, value in vars(op).items() if name not in ("name", "after", "producer"))
+        for name, value in vars(op).items()
+        if name not in ("name", "after", "producer")
+    )

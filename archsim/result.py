@@ -202,8 +202,9 @@ class Result:
         for server in self.time_by_bound:
             total = 0
             for segment in self.segments:
-                blocks = [(tuple(op.lowered.faster(server, 2) for op in block.ops), block.repeat)
-                          for block in segment.blocks]
+                blocks = [
+                    (tuple(op.lowered.faster(server, 2) for op in block.ops), block.repeat) for block in segment.blocks
+                ]
                 total += _sum(simulate(blocks, segment.steps).step_ticks, segment.steps)
             answers[server] = self.machine.time.seconds(total)
         return answers
@@ -232,13 +233,21 @@ class Result:
                     limits = {name: _sum(t, n) for name, t in low.busy().items()}
                     traffic = {path: _sum(b, n) for path, b in low.traffic.items()}
                     fixed = {
-                        "kind": low.op.kind, "engine": low.engine, "steps": n,
-                        "cycles": _sum(low.cycles, n), "flops": _sum(low.op.flops(), n),
+                        "kind": low.op.kind,
+                        "engine": low.engine,
+                        "steps": n,
+                        "cycles": _sum(low.cycles, n),
+                        "flops": _sum(low.op.flops(), n),
                         "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
-                        "energy_j": energy, "bound_by": max(limits, key=lambda k: limits[k], default=""),
-                        "utilisation": (_sum(low.useful, n) / (low.peak * _sum(low.cycles, n))
-                                        if low.peak and _sum(low.cycles, n) else None),
-                        "why": low.why, "traffic": traffic,
+                        "energy_j": energy,
+                        "bound_by": max(limits, key=lambda k: limits[k], default=""),
+                        "utilisation": (
+                            _sum(low.useful, n) / (low.peak * _sum(low.cycles, n))
+                            if low.peak and _sum(low.cycles, n)
+                            else None
+                        ),
+                        "why": low.why,
+                        "traffic": traffic,
                         "busy_s": {name: time.seconds(t) for name, t in limits.items()},
                     }
                     for record in op.times:
@@ -247,11 +256,16 @@ class Result:
                         exposed, duration = _sum(record.exposed, n), int((end - start).sum())
                         for j in range(record.copies):
                             first, final = int(start[0]) + j * int(period[0]), int(end[-1]) + j * int(period[-1])
-                            rows.append({
-                                "name": f"{segment.name}/{block.label(record.first + j)}.{low.op.name}",
-                                "start_s": time.seconds(offset + first), "end_s": time.seconds(offset + last_step + final),
-                                "time_s": time.seconds(exposed), "duration_s": time.seconds(duration), **fixed,
-                            })
+                            rows.append(
+                                {
+                                    "name": f"{segment.name}/{block.label(record.first + j)}.{low.op.name}",
+                                    "start_s": time.seconds(offset + first),
+                                    "end_s": time.seconds(offset + last_step + final),
+                                    "time_s": time.seconds(exposed),
+                                    "duration_s": time.seconds(duration),
+                                    **fixed,
+                                }
+                            )
             offset += segment.ticks
         rows.sort(key=lambda row: (row["start_s"], row["end_s"]))
         return rows
@@ -270,40 +284,66 @@ class Result:
 
     def component_rows(self) -> list[dict[str, Any]]:
         """As :meth:`components`, as plain rows."""
-        names = [*self.machine.components, *(k for k in (*self.busy_s, *self.energy_by_component, *self.area_by_component)
-                                             if k not in self.machine.components)]
-        return [{
-            "component": name,
-            "kind": self.machine.components[name].kind if name in self.machine.components else "",
-            "busy_s": self.busy_s.get(name, 0.0),
-            "busy": self.busy_s.get(name, 0.0) / self.time_s if self.ticks else 0.0,
-            "critical_s": self.time_by_bound.get(name, 0.0),
-            "utilisation": self.utilisation.get(name),
-            "energy_j": self.energy_by_component.get(name, 0.0),
-            "area_mm2": self.area_by_component.get(name, 0.0),
-        } for name in dict.fromkeys(names)]
+        names = [
+            *self.machine.components,
+            *(
+                k
+                for k in (*self.busy_s, *self.energy_by_component, *self.area_by_component)
+                if k not in self.machine.components
+            ),
+        ]
+        return [
+            {
+                "component": name,
+                "kind": self.machine.components[name].kind if name in self.machine.components else "",
+                "busy_s": self.busy_s.get(name, 0.0),
+                "busy": self.busy_s.get(name, 0.0) / self.time_s if self.ticks else 0.0,
+                "critical_s": self.time_by_bound.get(name, 0.0),
+                "utilisation": self.utilisation.get(name),
+                "energy_j": self.energy_by_component.get(name, 0.0),
+                "area_mm2": self.area_by_component.get(name, 0.0),
+            }
+            for name in dict.fromkeys(names)
+        ]
 
     def kind_rows(self) -> list[dict[str, Any]]:
         """A row per segment and op kind: exposed time (s), share, FLOPs, bytes, energy."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for row in self.op_rows:
             key = (row["name"].partition("/")[0], row["kind"])
-            total = rows.setdefault(key, {"segment": key[0], "kind": key[1], "time_s": 0.0, "flops": 0, "bytes": 0,
-                                          "energy_j": 0.0, "bounds": defaultdict(float)})
+            total = rows.setdefault(
+                key,
+                {
+                    "segment": key[0],
+                    "kind": key[1],
+                    "time_s": 0.0,
+                    "flops": 0,
+                    "bytes": 0,
+                    "energy_j": 0.0,
+                    "bounds": defaultdict(float),
+                },
+            )
             for column in ("time_s", "flops", "bytes", "energy_j"):
                 total[column] += row[column]
             total["bounds"][row["bound_by"]] += row["time_s"]
         answer = []
         for total in sorted(rows.values(), key=lambda r: -r["time_s"]):
             bounds = total.pop("bounds")
-            answer.append({**total, "share": total["time_s"] / self.time_s if self.ticks else 0.0,
-                           "bound_by": max(bounds, key=lambda k: bounds[k])})
+            answer.append(
+                {
+                    **total,
+                    "share": total["time_s"] / self.time_s if self.ticks else 0.0,
+                    "bound_by": max(bounds, key=lambda k: bounds[k]),
+                }
+            )
         return answer
 
     def memory_rows(self) -> list[dict[str, Any]]:
         """A row per memory tier: bytes occupied at most, capacity."""
-        return [{"memory": path, "peak_bytes": self.placement.peak_bytes[path], "capacity_bytes": memory.capacity_bytes}
-                for path, memory in self.machine.memories.items()]
+        return [
+            {"memory": path, "peak_bytes": self.placement.peak_bytes[path], "capacity_bytes": memory.capacity_bytes}
+            for path, memory in self.machine.memories.items()
+        ]
 
     def segment_rows(self) -> list[dict[str, Any]]:
         """A row per phase: length (s), steps, tokens per second of the whole system."""
@@ -311,9 +351,16 @@ class Result:
         for segment in self.segments:
             seconds = self.machine.time.seconds(segment.ticks)
             tokens = segment.tokens * segment.steps
-            rows.append({"segment": segment.name, "time_s": seconds, "steps": segment.steps,
-                         "step_s": seconds / segment.steps if segment.steps else 0.0,
-                         "tokens": tokens, "tokens_per_s": tokens / seconds if seconds else 0.0})
+            rows.append(
+                {
+                    "segment": segment.name,
+                    "time_s": seconds,
+                    "steps": segment.steps,
+                    "step_s": seconds / segment.steps if segment.steps else 0.0,
+                    "tokens": tokens,
+                    "tokens_per_s": tokens / seconds if seconds else 0.0,
+                }
+            )
         return rows
 
     # -- out
@@ -323,25 +370,55 @@ class Result:
         from archsim.report.facts import area_blocks, machine_facts
 
         by_action: dict[str, float] = _grouped(
-            (f"{path}.{action}", joules) for (path, action), joules in self.energy_by_action.items())
-        columns = ("name", "kind", "start_s", "end_s", "time_s", "duration_s", "steps", "cycles", "engine",
-                   "flops", "bytes", "energy_j", "bound_by", "utilisation", "why", "traffic", "busy_s")
+            (f"{path}.{action}", joules) for (path, action), joules in self.energy_by_action.items()
+        )
+        columns = (
+            "name",
+            "kind",
+            "start_s",
+            "end_s",
+            "time_s",
+            "duration_s",
+            "steps",
+            "cycles",
+            "engine",
+            "flops",
+            "bytes",
+            "energy_j",
+            "bound_by",
+            "utilisation",
+            "why",
+            "traffic",
+            "busy_s",
+        )
         return {
-            "name": self.name, "digest": self.digest, "version": __version__,
+            "name": self.name,
+            "digest": self.digest,
+            "version": __version__,
             "machine": machine_facts(self.machine),
             "workload": {"name": self.program.name, "kind": self.spec.workload.kind, "ranks": self.program.ranks},
-            "time_s": self.time_s, "cycles": self.cycles,
+            "time_s": self.time_s,
+            "cycles": self.cycles,
             "segments": self.segment_rows(),
             "energy_j": {"total": self.energy_j, "by_component": self.energy_by_component, "by_action": by_action},
-            "area_mm2": {"total": self.area_mm2, "by_component": self.area_by_component,
-                         "by_block": area_blocks(self.machine)},
-            "memory": {row["memory"]: {"peak_bytes": row["peak_bytes"], "capacity_bytes": row["capacity_bytes"]}
-                       for row in self.memory_rows()},
+            "area_mm2": {
+                "total": self.area_mm2,
+                "by_component": self.area_by_component,
+                "by_block": area_blocks(self.machine),
+            },
+            "memory": {
+                row["memory"]: {"peak_bytes": row["peak_bytes"], "capacity_bytes": row["capacity_bytes"]}
+                for row in self.memory_rows()
+            },
             "bound_by": self.bound_by,
             "critical_path": {
-                name: {"time_s": seconds, "run_s_if_twice_as_fast": self.what_if_s[name],
-                       "speedup_if_twice_as_fast": self.time_s / self.what_if_s[name] if self.what_if_s[name] else 1.0}
-                for name, seconds in self.time_by_bound.items()},
+                name: {
+                    "time_s": seconds,
+                    "run_s_if_twice_as_fast": self.what_if_s[name],
+                    "speedup_if_twice_as_fast": self.time_s / self.what_if_s[name] if self.what_if_s[name] else 1.0,
+                }
+                for name, seconds in self.time_by_bound.items()
+            },
             "components": self.component_rows(),
             "notes": list(self.program.notes),
             "ops": [{column: row[column] for column in columns} for row in self.op_rows],
@@ -359,8 +436,13 @@ class Result:
         (folder / "result.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
         (folder / "config.yaml").write_text(yaml.safe_dump(dump(self.spec), sort_keys=False, allow_unicode=True))
         ops = [_flat(row) for row in self.op_rows]
-        for name, rows in (("ops", ops), ("components", self.component_rows()), ("kinds", self.kind_rows()),
-                           ("memory", self.memory_rows()), ("segments", self.segment_rows())):
+        for name, rows in (
+            ("ops", ops),
+            ("components", self.component_rows()),
+            ("kinds", self.kind_rows()),
+            ("memory", self.memory_rows()),
+            ("segments", self.segment_rows()),
+        ):
             pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
         (folder / "timeline.json").write_text(timeline.to_perfetto(self))
         html.write(folder)
@@ -379,8 +461,10 @@ class Result:
     def __str__(self) -> str:
         from archsim.units import si
 
-        return (f"{self.name}: {si(self.time_s, 's', 4)}, {si(self.energy_j, 'J')}, {self.area_mm2:.1f} mm2, "
-                f"bound by {self.bound_by}")
+        return (
+            f"{self.name}: {si(self.time_s, 's', 4)}, {si(self.energy_j, 'J')}, {self.area_mm2:.1f} mm2, "
+            f"bound by {self.bound_by}"
+        )
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -399,5 +483,3 @@ def _grouped(items: Any) -> dict[str, float]:
     for key, value in items:
         groups[key] += value
     return dict(groups)
-
-

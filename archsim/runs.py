@@ -68,8 +68,12 @@ def load(source: Source, overrides: Mapping[str, Any] | None = None) -> RunSpec:
     return load_spec(source, RunSpec, overrides or {}, category="runs")
 
 
-def run(source: Source | RunSpec, overrides: Mapping[str, Any] | None = None, brute_force: bool = False,
-        progress: Callable[[str], None] | None = None) -> Result:
+def run(
+    source: Source | RunSpec,
+    overrides: Mapping[str, Any] | None = None,
+    brute_force: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Result:
     """Simulate a run.
 
     Parameters
@@ -90,8 +94,10 @@ def run(source: Source | RunSpec, overrides: Mapping[str, Any] | None = None, br
     tell("building the program")
     program: Program = workload.program(machine.main_memory().capacity_bytes, machine.formats())
     if program.ranks > machine.spec.chips:
-        raise InputError(f"'{program.name}' runs on {program.ranks} ranks, and system '{machine.spec.name}' has "
-                         f"{machine.spec.chips} {'chip' if machine.spec.chips == 1 else 'chips'}")
+        raise InputError(
+            f"'{program.name}' runs on {program.ranks} ranks, and system '{machine.spec.name}' has "
+            f"{machine.spec.chips} {'chip' if machine.spec.chips == 1 else 'chips'}"
+        )
     placement = machine.place(program)
     mapper = Mapper(machine, placement, program.ranks)
     ledger = Ledger()
@@ -106,15 +112,32 @@ def run(source: Source | RunSpec, overrides: Mapping[str, Any] | None = None, br
             for record in times.ops:
                 if record.block == b:
                     mine[record.op].append(record)
-            results.append(BlockResult(block.name, repeat, block.first, tuple(
-                OpResult(lowered, tuple(records)) for lowered, records in zip(ops, mine, strict=True))))
+            results.append(
+                BlockResult(
+                    block.name,
+                    repeat,
+                    block.first,
+                    tuple(OpResult(lowered, tuple(records)) for lowered, records in zip(ops, mine, strict=True)),
+                )
+            )
             for lowered in ops:
                 op_name = f"{segment.name}/{block.name}.{lowered.op.name}"
                 for (path, action), count in lowered.actions.items():
-                    ledger.record(path, op_name, action,
-                                  over_steps(count, segment.steps) * repeat * _shares(path, lowered, program.ranks))
-        segments.append(SegmentResult(segment.name, segment.steps, segment.tokens, tuple(results),
-                                      np.broadcast_to(np.asarray(times.step_ticks, dtype=np.int64), (segment.steps,))))
+                    ledger.record(
+                        path,
+                        op_name,
+                        action,
+                        over_steps(count, segment.steps) * repeat * _shares(path, lowered, program.ranks),
+                    )
+        segments.append(
+            SegmentResult(
+                segment.name,
+                segment.steps,
+                segment.tokens,
+                tuple(results),
+                np.broadcast_to(np.asarray(times.step_ticks, dtype=np.int64), (segment.steps,)),
+            )
+        )
     prices = price_list(machine.components, machine.technology, set(ledger.totals()))
     return Result(spec, machine, program, placement, tuple(segments), ledger, prices)
 

@@ -20,8 +20,14 @@ __all__ = ["ComponentSpec", "Count", "Field", "PartSpec", "Share", "Spec", "Work
 class Spec(BaseModel):
     """Base of all specs: unknown keys are errors, values never change, NaN is no number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False,
-                              use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        strict=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
 
 
 class ComponentSpec(Spec):
@@ -64,13 +70,12 @@ def _resolve(base: type[ComponentSpec] | type[WorkloadSpec]) -> Any:
         kind = value.get("kind")
         if not isinstance(kind, str):
             raise ValueError("'kind' is missing: it says which part this is; " + registry.known(group))
-        return registry.find(group, kind).Spec.model_validate(value)   # its problems keep their own paths
+        return registry.find(group, kind).Spec.model_validate(value)  # its problems keep their own paths
 
     return BeforeValidator(validate)
 
 
-_ANY_KIND = WithJsonSchema(
-    {"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}})
+_ANY_KIND = WithJsonSchema({"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}})
 
 PartSpec = Annotated[SerializeAsAny[ComponentSpec], _resolve(ComponentSpec), _ANY_KIND]
 """A hardware part of any registered kind."""

@@ -23,7 +23,7 @@ from archsim.workloads.op import Dim
 
 _PS_PER_S = 10**12
 _INT64_SAFE = 2**62
-_FINEST = 10**17        # ticks per second: an int64 then counts to a minute and a half
+_FINEST = 10**17  # ticks per second: an int64 then counts to a minute and a half
 
 
 def _ceil_scaled(count: Dim, ratio: Fraction) -> Dim:

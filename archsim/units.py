@@ -19,8 +19,7 @@ from archsim.errors import InputError, nearest
 
 MILLI, MICRO, NANO, PICO = 1e-3, 1e-6, 1e-9, 1e-12
 
-_SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18,
-       "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
+_SI = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18, "m": -3, "u": -6, "µ": -6, "n": -9, "p": -12, "f": -15}
 _BIG = ("", "k", "M", "G", "T", "P", "E")
 _SMALL = ("", "m", "u", "µ", "n", "p", "f")
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
@@ -62,31 +61,49 @@ class Dimension:
 
 
 TIME = Dimension(
-    "time", {u: f * 10**12 for u, f in _scaled("s", _SMALL).items()} | {"min": Fraction(60 * 10**12)},
-    "ps", "500 ns", whole=True,
+    "time",
+    {u: f * 10**12 for u, f in _scaled("s", _SMALL).items()} | {"min": Fraction(60 * 10**12)},
+    "ps",
+    "500 ns",
+    whole=True,
 )
 FREQUENCY = Dimension("frequency", _scaled("Hz", _BIG), "Hz", "1.4 GHz", whole=True, positive=True)
 BYTES = Dimension("size", _BYTES, "B", "80 GiB", whole=True)
 BANDWIDTH = Dimension(
-    "bandwidth", _per_second(_BYTES) | _per_second(_BITS) | _scaled("bps", _BIG, Fraction(1, 8)),
-    "B/s", "1.6 TB/s", whole=True, positive=True,
+    "bandwidth",
+    _per_second(_BYTES) | _per_second(_BITS) | _scaled("bps", _BIG, Fraction(1, 8)),
+    "B/s",
+    "1.6 TB/s",
+    whole=True,
+    positive=True,
 )
 ENERGY = Dimension("energy", _scaled("J", _SMALL), "J", "0.2 pJ")
 ENERGY_PER_BIT = Dimension(
     "energy per bit",
     {f"{u}/bit": f for u, f in _scaled("J", _SMALL).items()}
     | {f"{u}/B": f / 8 for u, f in _scaled("J", _SMALL).items()},
-    "J/bit", "7 pJ/bit",
+    "J/bit",
+    "7 pJ/bit",
 )
 POWER = Dimension("power", _scaled("W", (*_SMALL, "k", "M")), "W", "175 W")
 AREA = Dimension(
-    "area", {"mm2": Fraction(1), "mm^2": Fraction(1), "um2": Fraction(1, 10**6), "um^2": Fraction(1, 10**6),
-             "cm2": Fraction(100)},
-    "mm2", "112 mm2",
+    "area",
+    {
+        "mm2": Fraction(1),
+        "mm^2": Fraction(1),
+        "um2": Fraction(1, 10**6),
+        "um^2": Fraction(1, 10**6),
+        "cm2": Fraction(100),
+    },
+    "mm2",
+    "112 mm2",
 )
 FLOPS = Dimension(
-    "compute rate", _scaled("FLOPS", _BIG) | _scaled("FLOP/s", _BIG) | _scaled("OPS", _BIG),
-    "FLOPS", "312 TFLOPS", positive=True,
+    "compute rate",
+    _scaled("FLOPS", _BIG) | _scaled("FLOP/s", _BIG) | _scaled("OPS", _BIG),
+    "FLOPS",
+    "312 TFLOPS",
+    positive=True,
 )
 
 _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d].*?)?\s*")
@@ -109,8 +126,9 @@ def parse(text: object, dimension: Dimension) -> int | float:
     if unit is None:
         raise InputError(f"'{text}' has no unit: a {dimension.name} is written like '{dimension.example}'")
     if unit not in dimension.units:
-        raise InputError(f"'{unit}' is no unit of {dimension.name} (like '{dimension.example}'): "
-                         f"{nearest(unit, dimension.units)}")
+        raise InputError(
+            f"'{unit}' is no unit of {dimension.name} (like '{dimension.example}'): {nearest(unit, dimension.units)}"
+        )
     if len(number) > 40 or abs(int(number.lower().partition("e")[2] or 0)) > 40:
         raise InputError(f"'{text}' is out of range")
     value = Fraction(number) * dimension.units[unit]
@@ -141,8 +159,13 @@ def _quantity(dimension: Dimension) -> Any:
     return (
         BeforeValidator(lambda value: parse(value, dimension)),
         PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
-        WithJsonSchema({"type": "string", "examples": [dimension.example],
-                        "description": f"{dimension.name}, for example '{dimension.example}'"}),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "examples": [dimension.example],
+                "description": f"{dimension.name}, for example '{dimension.example}'",
+            }
+        ),
     )
 
 
@@ -164,7 +187,7 @@ def si(value: float, unit: str, digits: int = 3) -> str:
     """``value`` with the SI prefix that reads best: ``si(1.23e-5, "s")`` is ``'12.3 us'``."""
     if value == 0 or not math.isfinite(value):
         return f"{value:g} {unit}"
-    value = float(f"{value:.{digits}g}")   # so that 999.99 is 1 k, not 1e+03
+    value = float(f"{value:.{digits}g}")  # so that 999.99 is 1 k, not 1e+03
     power = min(max(3 * math.floor(math.log10(abs(value)) / 3), -15), 18)
     prefix = next(p for p, exponent in _SI.items() if exponent == power)
     return f"{value / 10.0**power:.{digits}g} {prefix}{unit}"

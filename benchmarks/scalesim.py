@@ -16,10 +16,17 @@ _ROWS = _COLUMNS = 128
 
 # ResNet-50 (He et al. 2016), one layer of each stage, as products; GPT-2 small (1,024 tokens).
 _LAYERS = {
-    "resnet50_conv1": (12544, 147, 64), "resnet50_conv2_3x3": (3136, 576, 64), "resnet50_conv3_3x3": (784, 1152, 128),
-    "resnet50_conv4_3x3": (196, 2304, 256), "resnet50_conv5_3x3": (49, 4608, 512), "resnet50_conv5_1x1": (49, 512, 2048),
-    "resnet50_fc": (1, 2048, 1000), "gpt2_qkv": (1024, 768, 2304), "gpt2_proj": (1024, 768, 768),
-    "gpt2_fc": (1024, 768, 3072), "gpt2_fc2": (1024, 3072, 768),
+    "resnet50_conv1": (12544, 147, 64),
+    "resnet50_conv2_3x3": (3136, 576, 64),
+    "resnet50_conv3_3x3": (784, 1152, 128),
+    "resnet50_conv4_3x3": (196, 2304, 256),
+    "resnet50_conv5_3x3": (49, 4608, 512),
+    "resnet50_conv5_1x1": (49, 512, 2048),
+    "resnet50_fc": (1, 2048, 1000),
+    "gpt2_qkv": (1024, 768, 2304),
+    "gpt2_proj": (1024, 768, 768),
+    "gpt2_fc": (1024, 768, 3072),
+    "gpt2_fc2": (1024, 3072, 768),
 }
 _CONFIG = """[general]
 run_name = bench
@@ -64,8 +71,9 @@ def _python() -> Path | None:
         _HOME.mkdir(parents=True, exist_ok=True)
         try:
             subprocess.run([sys.executable, "-m", "venv", str(_HOME / "venv")], check=True)
-            subprocess.run([str(python), "-m", "pip", "install", "--quiet", "scalesim==3.0.0", "numpy<2", "pandas<3"],
-                           check=True)
+            subprocess.run(
+                [str(python), "-m", "pip", "install", "--quiet", "scalesim==3.0.0", "numpy<2", "pandas<3"], check=True
+            )
         except subprocess.CalledProcessError:
             return None
     return python.absolute()
@@ -77,17 +85,36 @@ def _peer(python: Path) -> tuple[float, dict[str, int]]:
     layers = "".join(f"{name},{m},{n},{k},\n" for name, (m, k, n) in _LAYERS.items())
     (_HOME / "layers.csv").write_text("Layer, M, N, K,\n" + layers)
     factors = ",".join(["1"] * 20)
-    (_HOME / "layout.csv").write_text("Layer," + "factor," * 20 + "\n"
-                                      + "".join(f"{name},{factors},\n" for name in _LAYERS))
+    (_HOME / "layout.csv").write_text(
+        "Layer," + "factor," * 20 + "\n" + "".join(f"{name},{factors},\n" for name in _LAYERS)
+    )
     process = subprocess.Popen(
-        [str(python), "-m", "scalesim.scale", "-c", "bench.cfg", "-t", "layers.csv", "-l", "layout.csv", "-i", "gemm",
-         "-p", "out"], cwd=_HOME, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        [
+            str(python),
+            "-m",
+            "scalesim.scale",
+            "-c",
+            "bench.cfg",
+            "-t",
+            "layers.csv",
+            "-l",
+            "layout.csv",
+            "-i",
+            "gemm",
+            "-p",
+            "out",
+        ],
+        cwd=_HOME,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     with (_HOME / "out/bench/COMPUTE_REPORT.csv").open() as report:
         rows = list(csv.DictReader(report, skipinitialspace=True))
-    return usage.ru_utime + usage.ru_stime, {name: int(float(row["Total Cycles"]))
-                                             for name, row in zip(_LAYERS, rows, strict=True)}
+    return usage.ru_utime + usage.ru_stime, {
+        name: int(float(row["Total Cycles"])) for name, row in zip(_LAYERS, rows, strict=True)
+    }
 
 
 def measure() -> list[dict[str, str]]:
@@ -96,8 +123,9 @@ def measure() -> list[dict[str, str]]:
     if python is None:
         return [{"what": "SCALE-Sim 3.0.0", "measured": "could not be installed", "aim": ">= 1,000x", "how": ""}]
     peer_s, peer_cycles = _peer(python)
-    cases = [{"M": m, "K": k, "N": n, "rows": _ROWS, "cols": _COLUMNS, "dataflow": "ws"}
-             for m, k, n in _LAYERS.values()]
+    cases = [
+        {"M": m, "K": k, "N": n, "rows": _ROWS, "cols": _COLUMNS, "dataflow": "ws"} for m, k, n in _LAYERS.values()
+    ]
     answer(cases, accounting="scalesim")
     start = time.process_time()
     repeats = 100
@@ -105,6 +133,11 @@ def measure() -> list[dict[str, str]]:
         ours = answer(cases, accounting="scalesim")
     our_s = (time.process_time() - start) / repeats
     equal = sum(row["total_cycles"] == peer_cycles[name] for name, row in zip(_LAYERS, ours, strict=True))
-    return [{"what": f"{len(_LAYERS)} layers of ResNet-50 and GPT-2, 128x128 WS, SCALE-Sim over archsim",
-             "measured": f"{peer_s / our_s:,.0f}x ({peer_s:.1f} s, {our_s * 1e3:.2f} ms)", "aim": ">= 1,000x",
-             "how": f"CPU, same run; cycles equal on {equal} of {len(_LAYERS)} layers; archsim warm, the peer a process"}]
+    return [
+        {
+            "what": f"{len(_LAYERS)} layers of ResNet-50 and GPT-2, 128x128 WS, SCALE-Sim over archsim",
+            "measured": f"{peer_s / our_s:,.0f}x ({peer_s:.1f} s, {our_s * 1e3:.2f} ms)",
+            "aim": ">= 1,000x",
+            "how": f"CPU, same run; cycles equal on {equal} of {len(_LAYERS)} layers; archsim warm, the peer a process",
+        }
+    ]

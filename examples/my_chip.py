@@ -3,7 +3,9 @@
 import archsim
 
 chip = {
-    "name": "my NPU", "technology": "n7", "clock": "1 GHz",
+    "name": "my NPU",
+    "technology": "n7",
+    "clock": "1 GHz",
     "engines": {
         "array": {"kind": "systolic_array", "rows": 64, "columns": 64, "dataflow": ["ws", "os", "is"]},
         "vector": {"kind": "vector_unit", "lanes": 256},
@@ -16,6 +18,7 @@ chip = {
 workload = {"kind": "transformer", "model": "gpt2", "input": 256, "output": 32, "batch": 4, "dtype": "int8"}
 
 for rows in (64, 128, 256):
-    result = archsim.run({"name": f"{rows} rows", "chip": chip, "workload": workload},
-                         {"chip.engines.array.rows": rows})
+    result = archsim.run(
+        {"name": f"{rows} rows", "chip": chip, "workload": workload}, {"chip.engines.array.rows": rows}
+    )
     print(f"{rows:>4} rows: {1e3 * result.time_s:7.2f} ms  {1e3 * result.energy_j:7.1f} mJ  {result.area_mm2:6.1f} mm2")

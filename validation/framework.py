@@ -58,9 +58,18 @@ def row(suite: str, claim: Claim, simulated: float) -> Row:
     """The answer to a claim; the error is relative to the published figure."""
     error = (simulated - claim.published) / abs(claim.published) if claim.published else float(simulated)
     return {
-        "suite": suite, "case": claim.case, "metric": claim.metric, "unit": claim.unit, "published": claim.published,
-        "simulated": simulated, "error": error, "tolerance": claim.tolerance, "role": claim.role,
-        "passed": abs(error) <= claim.tolerance, "source": claim.source, "cause": claim.cause,
+        "suite": suite,
+        "case": claim.case,
+        "metric": claim.metric,
+        "unit": claim.unit,
+        "published": claim.published,
+        "simulated": simulated,
+        "error": error,
+        "tolerance": claim.tolerance,
+        "role": claim.role,
+        "passed": abs(error) <= claim.tolerance,
+        "source": claim.source,
+        "cause": claim.cause,
     }
 
 
@@ -117,5 +126,11 @@ def run_suites(wanted: Sequence[str] = (), progress: Callable[[int, int, str], N
 
 def compared(suite: str, case: str, source: str, figures: Iterable[tuple[str, str, float, float]]) -> list[Row]:
     """Exact rows of one case from (metric, unit, published, simulated)."""
-    return [row(suite, Claim(case=case, metric=metric, unit=unit, published=published, tolerance=0.0, role="exact",
-                             source=source), simulated) for metric, unit, published, simulated in figures]
+    return [
+        row(
+            suite,
+            Claim(case=case, metric=metric, unit=unit, published=published, tolerance=0.0, role="exact", source=source),
+            simulated,
+        )
+        for metric, unit, published, simulated in figures
+    ]

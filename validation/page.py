@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from archsim.validation.framework import FOLDER, Claims, Row, names, run_suites
 from archsim.validation.information import Figure
 
-_MOST_SHOWN = 60    # rows of one role in a suite; of more only those that are missed
+_MOST_SHOWN = 60  # rows of one role in a suite; of more only those that are missed
 _INTRODUCTION = """\
 # Claims
 
@@ -60,9 +60,16 @@ def _overview(suites: Mapping[str, Sequence[Row]]) -> str:
         cells.append(str(sum(not row["passed"] for row in suites[suite])))
         lines.append(cells)
     everything = [row for rows in suites.values() for row in rows]
-    lines.append(["all", *(_passed([row for row in everything if row["role"] == role])
-                           for role in ("exact", "calibration", "validation")),
-                  str(sum(not row["passed"] for row in everything))])
+    lines.append(
+        [
+            "all",
+            *(
+                _passed([row for row in everything if row["role"] == role])
+                for role in ("exact", "calibration", "validation")
+            ),
+            str(sum(not row["passed"] for row in everything)),
+        ]
+    )
     return _table(["suite", "exact passed", "calibration passed", "validation passed", "missed"], lines, "lrrrr")
 
 
@@ -77,15 +84,33 @@ def _roles(rows: Sequence[Row]) -> list[str]:
         elif of_role:
             worst = max(abs(row["error"]) for row in of_role)
             sources = ", ".join(sorted({row["source"] for row in of_role}))
-            parts.append(f"{role.capitalize()}: {_passed(of_role)} passed, largest error {_percent(worst)}"
-                         f"{'' if len(sources) > 200 else f' ({_escaped(sources)})'}.\n")
+            parts.append(
+                f"{role.capitalize()}: {_passed(of_role)} passed, largest error {_percent(worst)}"
+                f"{'' if len(sources) > 200 else f' ({_escaped(sources)})'}.\n"
+            )
             shown += [row for row in of_role if not row["passed"]]
     if shown:
-        parts.append(_table(
-            ["case", "figure", "unit", "published", "archsim", "error", "tolerance", "role", "", "source"],
-            [[row["case"], row["metric"], row["unit"], _number(row["published"]), _number(row["simulated"]),
-              _percent(row["error"], "+"), _percent(row["tolerance"]), row["role"],
-              "passed" if row["passed"] else "**missed**", row["source"]] for row in shown], "lllrrrrlll"))
+        parts.append(
+            _table(
+                ["case", "figure", "unit", "published", "archsim", "error", "tolerance", "role", "", "source"],
+                [
+                    [
+                        row["case"],
+                        row["metric"],
+                        row["unit"],
+                        _number(row["published"]),
+                        _number(row["simulated"]),
+                        _percent(row["error"], "+"),
+                        _percent(row["tolerance"]),
+                        row["role"],
+                        "passed" if row["passed"] else "**missed**",
+                        row["source"],
+                    ]
+                    for row in shown
+                ],
+                "lllrrrrlll",
+            )
+        )
     causes = [f"- {row['case']}, {row['metric']}: {row['cause'] or 'not known'}" for row in rows if not row["passed"]]
     if causes:
         parts.append("Causes of the misses:\n\n" + "\n".join(map(_escaped, causes)) + "\n")
@@ -95,9 +120,14 @@ def _roles(rows: Sequence[Row]) -> list[str]:
 def _information(figures: Sequence[Figure]) -> list[str]:
     if not figures:
         return []
-    return ["For information, held against nothing:\n", _table(
-        ["case", "figure", "unit", "archsim", "remark"],
-        [[f.case, f.metric, f.unit, _number(f.value), f.remark] for f in figures], "lllrl")]
+    return [
+        "For information, held against nothing:\n",
+        _table(
+            ["case", "figure", "unit", "archsim", "remark"],
+            [[f.case, f.metric, f.unit, _number(f.value), f.remark] for f in figures],
+            "lllrl",
+        ),
+    ]
 
 
 def _about(suite: str) -> str:
@@ -114,8 +144,13 @@ def _about(suite: str) -> str:
 
 def _table(columns: Sequence[str], lines: Iterable[Sequence[str]], sides: str) -> str:
     rules = ["---:" if side == "r" else "---" for side in sides]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (
-        columns, rules, *([_escaped(cell) for cell in line] for line in lines))) + "\n"
+    return (
+        "\n".join(
+            "| " + " | ".join(cells) + " |"
+            for cells in (columns, rules, *([_escaped(cell) for cell in line] for line in lines))
+        )
+        + "\n"
+    )
 
 
 def _passed(rows: Sequence[Row]) -> str:

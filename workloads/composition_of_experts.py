@@ -70,9 +70,16 @@ class CompositionOfExpertsWorkload:
 
     def _answer(self, model: ModelSpec, batch: int, output: int) -> Program:
         spec = self.spec
-        return TransformerWorkload(TransformerSpec(
-            model=model, batch=batch, input=spec.input, output=output, dtype=spec.dtype,
-            tensor_parallel=spec.tensor_parallel)).program()
+        return TransformerWorkload(
+            TransformerSpec(
+                model=model,
+                batch=batch,
+                input=spec.input,
+                output=output,
+                dtype=spec.dtype,
+                tensor_parallel=spec.tensor_parallel,
+            )
+        ).program()
 
     def choices(self) -> tuple[int, ...]:
         """The expert of each prompt, in order."""
@@ -120,10 +127,13 @@ class CompositionOfExpertsWorkload:
         elif capacity_bytes is not None:
             resident = min((capacity_bytes - router_size - kv - live) // size, spec.experts)
             if resident < 1:
-                raise InputError(f"no expert of {si(size, 'B')} a rank fits beside the router "
-                                 f"({si(router_size, 'B')}) in {si(capacity_bytes, 'B')}")
-        copy = Block("switch", (Transfer(name="copy", bytes=size, source=spec.source_tier,
-                                         destination=spec.destination_tier),))
+                raise InputError(
+                    f"no expert of {si(size, 'B')} a rank fits beside the router "
+                    f"({si(router_size, 'B')}) in {si(capacity_bytes, 'B')}"
+                )
+        copy = Block(
+            "switch", (Transfer(name="copy", bytes=size, source=spec.source_tier, destination=spec.destination_tier),)
+        )
         segments: list[Segment] = []
         missed = self.misses(resident)
         for prompt, miss in enumerate(missed):
@@ -134,10 +144,18 @@ class CompositionOfExpertsWorkload:
                 segments.append(Segment(f"{batch}.{turn}.switch", (copy,)))
             segments += [replace(s, name=f"{batch}.{turn}.{s.name}") for s in expert.segments]
         stored = si(spec.experts * size, "B", 4)
-        notes = (f"{spec.experts} experts of {si(size, 'B', 4)} a rank ({stored} together) are kept in "
-                 f"{spec.source_tier}; {spec.destination_tier} holds {resident}, and {sum(missed)} of "
-                 f"{len(missed)} prompts (seed {spec.seed}) wait for a copy", *router.notes)
+        notes = (
+            f"{spec.experts} experts of {si(size, 'B', 4)} a rank ({stored} together) are kept in "
+            f"{spec.source_tier}; {spec.destination_tier} holds {resident}, and {sum(missed)} of "
+            f"{len(missed)} prompts (seed {spec.seed}) wait for a copy",
+            *router.notes,
+        )
         return Program(
-            name=f"{spec.experts} x {spec.expert.name}", segments=tuple(segments), ranks=spec.tensor_parallel,
-            resident_bytes={Role.WEIGHT: router_size + resident * size, Role.KV: kv}, activation_bytes=live,
-            tier_bytes={spec.source_tier: spec.experts * size}, notes=notes)
+            name=f"{spec.experts} x {spec.expert.name}",
+            segments=tuple(segments),
+            ranks=spec.tensor_parallel,
+            resident_bytes={Role.WEIGHT: router_size + resident * size, Role.KV: kv},
+            activation_bytes=live,
+            tier_bytes={spec.source_tier: spec.experts * size},
+            notes=notes,
+        )

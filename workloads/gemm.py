@@ -62,10 +62,22 @@ class GemmWorkload:
         blocks, weights, live = [], 0, 0
         for gemm in self.spec.gemms:
             dtype = gemm.dtype or self.spec.dtype
-            op = MatMul(name="gemm", m=gemm.m, k=gemm.k, n=gemm.n, groups=gemm.groups, left_dtype=dtype,
-                        right_dtype=dtype, out_dtype=self.spec.out_dtype or dtype)
+            op = MatMul(
+                name="gemm",
+                m=gemm.m,
+                k=gemm.k,
+                n=gemm.n,
+                groups=gemm.groups,
+                left_dtype=dtype,
+                right_dtype=dtype,
+                out_dtype=self.spec.out_dtype or dtype,
+            )
             blocks.append(Block(gemm.name, (op,), gemm.count))
             weights += gemm.count * int(op.right_bytes())
             live = max(live, int(op.left_bytes() + op.out_bytes()))
-        return Program(name="gemm", segments=(Segment("gemm", tuple(blocks)),),
-                       resident_bytes={Role.WEIGHT: weights, Role.KV: 0}, activation_bytes=live)
+        return Program(
+            name="gemm",
+            segments=(Segment("gemm", tuple(blocks)),),
+            resident_bytes={Role.WEIGHT: weights, Role.KV: 0},
+            activation_bytes=live,
+        )

@@ -14,8 +14,12 @@ from archsim.errors import InputError, Problem, nearest
 Fields = dict[str, Any]
 
 _ACTIVATIONS = {
-    "silu": "silu", "swish": "silu",
-    "gelu": "gelu", "gelu_new": "gelu", "gelu_fast": "gelu", "gelu_pytorch_tanh": "gelu",
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu",
+    "gelu_fast": "gelu",
+    "gelu_pytorch_tanh": "gelu",
     "relu": "relu",
 }
 
@@ -73,10 +77,13 @@ def _common(c: _Config) -> Fields:
     """What most families write alike."""
     hidden, heads = c.whole("hidden_size"), c.whole("num_attention_heads")
     return {
-        "hidden": hidden, "layers": c.whole("num_hidden_layers"), "heads": heads,
+        "hidden": hidden,
+        "layers": c.whole("num_hidden_layers"),
+        "heads": heads,
         "kv_heads": c.maybe("num_key_value_heads", heads),
         "head_dim": c.maybe("head_dim", max(hidden // max(heads, 1), 1)),
-        "vocab": c.whole("vocab_size"), "max_positions": c.whole("max_position_embeddings"),
+        "vocab": c.whole("vocab_size"),
+        "max_positions": c.whole("max_position_embeddings"),
         "tied_embeddings": c.flag("tie_word_embeddings", False),
     }
 
@@ -84,8 +91,11 @@ def _common(c: _Config) -> Fields:
 def _llama(c: _Config) -> Fields:
     bias = c.flag("attention_bias", False)
     return _common(c) | {
-        "intermediate": c.whole("intermediate_size"), "activation": c.activation("silu", "hidden_act"),
-        "qkv_bias": bias, "out_bias": bias, "mlp_bias": c.flag("mlp_bias", False),
+        "intermediate": c.whole("intermediate_size"),
+        "activation": c.activation("silu", "hidden_act"),
+        "qkv_bias": bias,
+        "out_bias": bias,
+        "mlp_bias": c.flag("mlp_bias", False),
     }
 
 
@@ -115,19 +125,30 @@ def _gemma(c: _Config) -> Fields:
 
 
 def _gemma2(c: _Config) -> Fields:
-    return _gemma(c) | {"norm_position": "sandwich", "window": c.maybe("sliding_window", 4096),
-                        "window_layers": "alternate"}
+    return _gemma(c) | {
+        "norm_position": "sandwich",
+        "window": c.maybe("sliding_window", 4096),
+        "window_layers": "alternate",
+    }
 
 
 def _gpt2(c: _Config) -> Fields:
     hidden = c.whole("n_embd")
     return {
-        "hidden": hidden, "layers": c.whole("n_layer"), "heads": c.whole("n_head"),
-        "intermediate": c.maybe("n_inner", 4 * hidden), "vocab": c.whole("vocab_size"),
-        "max_positions": c.whole("n_positions", "n_ctx"), "norm": "layernorm", "mlp": "plain",
-        "activation": c.activation("gelu", "activation_function"), "positions": "learned",
+        "hidden": hidden,
+        "layers": c.whole("n_layer"),
+        "heads": c.whole("n_head"),
+        "intermediate": c.maybe("n_inner", 4 * hidden),
+        "vocab": c.whole("vocab_size"),
+        "max_positions": c.whole("n_positions", "n_ctx"),
+        "norm": "layernorm",
+        "mlp": "plain",
+        "activation": c.activation("gelu", "activation_function"),
+        "positions": "learned",
         "tied_embeddings": c.flag("tie_word_embeddings", True),
-        "qkv_bias": True, "out_bias": True, "mlp_bias": True,
+        "qkv_bias": True,
+        "out_bias": True,
+        "mlp_bias": True,
     }
 
 
@@ -136,22 +157,36 @@ def _opt(c: _Config) -> Fields:
     width, bias = c.maybe("word_embed_proj_dim", common["hidden"]), c.flag("enable_bias", True)
     before = c.flag("do_layer_norm_before", True)
     return common | {
-        "intermediate": c.whole("ffn_dim"), "norm": "layernorm", "norm_position": "pre" if before else "post",
-        "final_norm": before and not c.flag("_remove_final_layer_norm", False), "mlp": "plain",
+        "intermediate": c.whole("ffn_dim"),
+        "norm": "layernorm",
+        "norm_position": "pre" if before else "post",
+        "final_norm": before and not c.flag("_remove_final_layer_norm", False),
+        "mlp": "plain",
         "activation": c.activation("relu", "activation_function"),
-        "positions": "learned", "position_offset": 2,
+        "positions": "learned",
+        "position_offset": 2,
         "tied_embeddings": c.flag("tie_word_embeddings", True),
-        "qkv_bias": bias, "out_bias": bias, "mlp_bias": bias,
+        "qkv_bias": bias,
+        "out_bias": bias,
+        "mlp_bias": bias,
         "embedding_width": None if width == common["hidden"] else width,
     }
 
 
 def _bert(c: _Config) -> Fields:
     return _common(c) | {
-        "intermediate": c.whole("intermediate_size"), "norm": "layernorm", "norm_position": "post",
-        "final_norm": False, "embedding_norm": True, "mlp": "plain",
-        "activation": c.activation("gelu", "hidden_act"), "positions": "learned", "tied_embeddings": True,
-        "qkv_bias": True, "out_bias": True, "mlp_bias": True,
+        "intermediate": c.whole("intermediate_size"),
+        "norm": "layernorm",
+        "norm_position": "post",
+        "final_norm": False,
+        "embedding_norm": True,
+        "mlp": "plain",
+        "activation": c.activation("gelu", "hidden_act"),
+        "positions": "learned",
+        "tied_embeddings": True,
+        "qkv_bias": True,
+        "out_bias": True,
+        "mlp_bias": True,
         "encoder": {"token_types": c.maybe("type_vocab_size", 2), "pooler": True},
     }
 
@@ -166,38 +201,56 @@ def _gpt_neox(c: _Config) -> Fields:
     common, parallel = _common(c), c.flag("use_parallel_residual", True)
     bias = c.flag("attention_bias", True)
     return common | {
-        "intermediate": c.whole("intermediate_size"), "norm": "layernorm", "mlp": "plain",
+        "intermediate": c.whole("intermediate_size"),
+        "norm": "layernorm",
+        "mlp": "plain",
         "activation": c.activation("gelu", "hidden_act"),
-        "qkv_bias": bias, "out_bias": bias, "mlp_bias": True,
-        "parallel_attention": parallel, "parallel_norms": parallel,
+        "qkv_bias": bias,
+        "out_bias": bias,
+        "mlp_bias": True,
+        "parallel_attention": parallel,
+        "parallel_norms": parallel,
     }
 
 
 def _mixtral(c: _Config) -> Fields:
     fields = _mistral(c)
-    return fields | {"moe": {
-        "experts": c.whole("num_local_experts"), "experts_per_token": c.whole("num_experts_per_tok"),
-        "expert_intermediate": fields["intermediate"],
-    }}
+    return fields | {
+        "moe": {
+            "experts": c.whole("num_local_experts"),
+            "experts_per_token": c.whole("num_experts_per_tok"),
+            "expert_intermediate": fields["intermediate"],
+        }
+    }
 
 
 def _olmoe(c: _Config) -> Fields:
     fields = _llama(c)
-    return fields | {"qk_norm": "full", "moe": {
-        "experts": c.whole("num_experts"), "experts_per_token": c.whole("num_experts_per_tok"),
-        "expert_intermediate": fields["intermediate"], "normalise_weights": c.flag("norm_topk_prob", False),
-    }}
+    return fields | {
+        "qk_norm": "full",
+        "moe": {
+            "experts": c.whole("num_experts"),
+            "experts_per_token": c.whole("num_experts_per_tok"),
+            "expert_intermediate": fields["intermediate"],
+            "normalise_weights": c.flag("norm_topk_prob", False),
+        },
+    }
 
 
 def _qwen2_moe(c: _Config) -> Fields:
     if c.maybe("decoder_sparse_step", 1) != 1 or c.data.get("mlp_only_layers"):
         c.problem("decoder_sparse_step", "dense layers between layers of experts are not supported")
-    return _qwen2(c) | {"moe": {
-        "experts": c.whole("num_experts"), "experts_per_token": c.whole("num_experts_per_tok"),
-        "expert_intermediate": c.whole("moe_intermediate_size"), "shared_experts": 1,
-        "shared_intermediate": c.whole("shared_expert_intermediate_size"), "shared_gate": True,
-        "normalise_weights": c.flag("norm_topk_prob", False),
-    }}
+    return _qwen2(c) | {
+        "moe": {
+            "experts": c.whole("num_experts"),
+            "experts_per_token": c.whole("num_experts_per_tok"),
+            "expert_intermediate": c.whole("moe_intermediate_size"),
+            "shared_experts": 1,
+            "shared_intermediate": c.whole("shared_expert_intermediate_size"),
+            "shared_gate": True,
+            "normalise_weights": c.flag("norm_topk_prob", False),
+        }
+    }
 
 
 def _deepseek(c: _Config) -> Fields:
@@ -207,13 +260,25 @@ def _deepseek(c: _Config) -> Fields:
     v3 = c.data.get("model_type") == "deepseek_v3"
     shared, width = c.maybe("n_shared_experts", 0), c.whole("moe_intermediate_size")
     return _llama(c) | {
-        "head_dim": nope + rope, "mtp_layers": c.maybe("num_nextn_predict_layers", 0),
-        "mla": {"q_lora_rank": c.maybe("q_lora_rank", 0) or None, "kv_lora_rank": c.whole("kv_lora_rank"),
-                "qk_nope_head_dim": nope, "qk_rope_head_dim": rope, "v_head_dim": c.whole("v_head_dim")},
-        "moe": {"experts": c.whole("n_routed_experts"), "experts_per_token": c.whole("num_experts_per_tok"),
-                "expert_intermediate": width, "shared_experts": shared, "shared_intermediate": shared * width,
-                "first_dense_layers": c.maybe("first_k_dense_replace", 0), "router_bias": v3,
-                "normalise_weights": c.flag("norm_topk_prob", v3)},
+        "head_dim": nope + rope,
+        "mtp_layers": c.maybe("num_nextn_predict_layers", 0),
+        "mla": {
+            "q_lora_rank": c.maybe("q_lora_rank", 0) or None,
+            "kv_lora_rank": c.whole("kv_lora_rank"),
+            "qk_nope_head_dim": nope,
+            "qk_rope_head_dim": rope,
+            "v_head_dim": c.whole("v_head_dim"),
+        },
+        "moe": {
+            "experts": c.whole("n_routed_experts"),
+            "experts_per_token": c.whole("num_experts_per_tok"),
+            "expert_intermediate": width,
+            "shared_experts": shared,
+            "shared_intermediate": shared * width,
+            "first_dense_layers": c.maybe("first_k_dense_replace", 0),
+            "router_bias": v3,
+            "normalise_weights": c.flag("norm_topk_prob", v3),
+        },
     }
 
 
@@ -258,8 +323,9 @@ def _family(data: Mapping[str, Any], where: str) -> str:
         if architecture in names:
             return names[architecture]
     told = listed[0] if isinstance(listed, list) and listed else listed
-    raise InputError([Problem(f"'{told}' is not supported: {nearest(str(told), names)}",
-                              file=where, path="architectures")])
+    raise InputError(
+        [Problem(f"'{told}' is not supported: {nearest(str(told), names)}", file=where, path="architectures")]
+    )
 
 
 def from_config_json(data: Mapping[str, Any], where: str = "") -> Fields:

@@ -65,14 +65,15 @@ def _table(path: str, changed_ns: int) -> dict[tuple[str, str, str], dict[int, d
                     key = row["model"], row["kind"], row["domain"]
                     layer, expert, count = int(row["layer"]), int(row["expert"]), int(row["count"])
                 except KeyError as error:
-                    raise InputError([Problem(f"has no column {error}: it needs model, kind, domain, layer, "
-                                              "expert, count", path)]) from None
+                    raise InputError(
+                        [Problem(f"has no column {error}: it needs model, kind, domain, layer, expert, count", path)]
+                    ) from None
                 except (TypeError, ValueError):
-                    raise InputError([Problem("layer, expert and count are whole numbers", path,
-                                              reader.line_num, 1)]) from None
+                    raise InputError(
+                        [Problem("layer, expert and count are whole numbers", path, reader.line_num, 1)]
+                    ) from None
                 if min(layer, expert, count) < 0:
-                    raise InputError([Problem("layer, expert and count are not negative", path,
-                                              reader.line_num, 1)])
+                    raise InputError([Problem("layer, expert and count are not negative", path, reader.line_num, 1)])
                 table.setdefault(key, {}).setdefault(layer, {})[expert] = count
     except UnicodeDecodeError as error:
         raise InputError([Problem(f"cannot be read: {error}", path)]) from None
@@ -97,8 +98,9 @@ def recorded_shares(spec: RoutingSpec, experts: int) -> tuple[Shares, ...]:
     def choose(wanted: str | None, present: set[str], column: str) -> str:
         if wanted is None:
             if len(present) > 1:
-                raise InputError([Problem(f"holds several of '{column}': say which; known: "
-                                          + ", ".join(sorted(present)), path)])
+                raise InputError(
+                    [Problem(f"holds several of '{column}': say which; known: " + ", ".join(sorted(present)), path)]
+                )
             return next(iter(present))
         if wanted not in present:
             raise InputError([Problem(f"no {column} is called '{wanted}': {nearest(wanted, present)}", path)])
@@ -128,7 +130,7 @@ def expected_counts(shares: Shares, tokens: int, top_k: int) -> npt.NDArray[np.i
     exact = np.zeros(len(shares))
     open_ = np.ones(len(shares), dtype=bool)
     left = float(tokens * top_k)
-    while True:     # what an expert cannot take goes to the others, in proportion
+    while True:  # what an expert cannot take goes to the others, in proportion
         weights = np.where(open_, shares, 0.0)
         if weights.sum() <= 0:
             weights = open_.astype(np.float64)
@@ -146,7 +148,7 @@ def expected_counts(shares: Shares, tokens: int, top_k: int) -> npt.NDArray[np.i
     counts = np.floor(exact).astype(np.int64)
     order = np.argsort(-(exact - counts), kind="stable")
     missing = tokens * top_k - int(counts.sum())
-    while missing > 0:      # a second round only where rounding errors ate a whole token
+    while missing > 0:  # a second round only where rounding errors ate a whole token
         for expert in order:
             if missing and counts[expert] < tokens:
                 counts[expert] += 1
@@ -160,7 +162,7 @@ def drawn_counts(shares: Shares, tokens: int, top_k: int, rng: np.random.Generat
     left = tokens * top_k
     while left:
         weights = np.where(counts < tokens, shares, 0.0)
-        if weights.sum() <= 0:      # fewer experts with a weight than a token visits
+        if weights.sum() <= 0:  # fewer experts with a weight than a token visits
             weights = (counts < tokens).astype(np.float64)
         counts += rng.multinomial(left, weights / weights.sum())
         np.minimum(counts, tokens, out=counts)
@@ -195,7 +197,7 @@ class Router:
             weights = rng.permutation(np.arange(1, experts + 1, dtype=np.float64) ** -self.spec.skew)
             return np.asarray(weights / weights.sum(), dtype=np.float64)
         weights = rng.dirichlet(np.full(experts, self.spec.skew))
-        if not np.isfinite(weights).all() or weights.sum() <= 0:    # a concentration that underflows
+        if not np.isfinite(weights).all() or weights.sum() <= 0:  # a concentration that underflows
             weights = np.eye(experts)[rng.integers(experts)]
         return np.asarray(weights / weights.sum(), dtype=np.float64)
 
@@ -215,8 +217,7 @@ class Router:
         return tuple(counts.tolist())
 
 
-def place(counts: Sequence[int], ranks: int, redundant: int = 0,
-          shared: Sequence[int] = ()) -> list[tuple[int, ...]]:
+def place(counts: Sequence[int], ranks: int, redundant: int = 0, shared: Sequence[int] = ()) -> list[tuple[int, ...]]:
     """Tokens of each expert (or copy) of each rank.
 
     Experts stand in order, equally many on a rank. With copies, each further copy goes to the expert whose
@@ -235,16 +236,18 @@ def place(counts: Sequence[int], ranks: int, redundant: int = 0,
     slots, rest = divmod(held, ranks)
     if rest:
         copies = f" and {redundant + len(shared)} copies" if held > len(counts) else ""
-        raise InputError(f"{len(counts)} experts{copies} do not divide among {ranks} ranks: "
-                         f"expert_parallel must divide {held}")
+        raise InputError(
+            f"{len(counts)} experts{copies} do not divide among {ranks} ranks: expert_parallel must divide {held}"
+        )
     if held == len(counts):
-        return [tuple(counts[rank * slots:(rank + 1) * slots]) for rank in range(ranks)]
+        return [tuple(counts[rank * slots : (rank + 1) * slots]) for rank in range(ranks)]
     copies_of = [1] * len(counts)
     for _ in range(redundant):
         heaviest = max(range(len(counts)), key=lambda e: (-(-counts[e] // copies_of[e]), -e))
         copies_of[heaviest] += 1
-    pieces = [(count + part) // copies for count, copies in zip(counts, copies_of, strict=True)
-              for part in range(copies)] + list(shared)
+    pieces = [
+        (count + part) // copies for count, copies in zip(counts, copies_of, strict=True) for part in range(copies)
+    ] + list(shared)
     loads: list[list[int]] = [[] for _ in range(ranks)]
     for piece in sorted(pieces, reverse=True):
         min((load for load in loads if len(load) < slots), key=sum).append(piece)

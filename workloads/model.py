@@ -163,8 +163,7 @@ class ModelSpec(Spec):
             return data
         if is_config_json(data):
             # Keys of ours beside theirs win, so that an override such as model.layers=4 holds.
-            ours = {key: data[key] for key in cls.model_fields
-                    if key != "head_dim" and data.get(key) is not None}
+            ours = {key: data[key] for key in cls.model_fields if key != "head_dim" and data.get(key) is not None}
             try:
                 data = from_config_json(data) | ours
             except InputError as error:
@@ -185,8 +184,7 @@ class ModelSpec(Spec):
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.moe is not None:
             if self.moe.first_dense_layers > self.layers:
-                raise ValueError(f"first_dense_layers ({self.moe.first_dense_layers}) exceeds layers "
-                                 f"({self.layers})")
+                raise ValueError(f"first_dense_layers ({self.moe.first_dense_layers}) exceeds layers ({self.layers})")
             if self.mlp != "gated" or self.mlp_bias:
                 raise ValueError("a mixture of experts is made of gated MLPs without bias")
             if self.parallel_attention or self.norm_position != "pre":
@@ -227,9 +225,12 @@ def _attention(model: ModelSpec) -> int:
     hidden, heads = model.hidden, model.heads
     if (mla := model.mla) is not None:
         q_width = heads * mla.qk_head_dim
-        query = hidden * q_width if mla.q_lora_rank is None else (
-            hidden * mla.q_lora_rank + mla.q_lora_rank + mla.q_lora_rank * q_width)     # down, norm, up
-        latent = hidden * mla.cached + mla.kv_lora_rank                                # down, norm
+        query = (
+            hidden * q_width
+            if mla.q_lora_rank is None
+            else (hidden * mla.q_lora_rank + mla.q_lora_rank + mla.q_lora_rank * q_width)
+        )  # down, norm, up
+        latent = hidden * mla.cached + mla.kv_lora_rank  # down, norm
         expand = mla.kv_lora_rank * heads * (mla.qk_nope_head_dim + mla.v_head_dim)
         return query + latent + expand + heads * mla.v_head_dim * hidden
     q_width, kv_width = heads * model.head_dim, model.kv_heads * model.head_dim
@@ -275,10 +276,10 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         "token_types": 0 if model.encoder is None else model.encoder.token_types * hidden,
         "attention": model.layers * _attention(model),
         "mlp": model.dense_layers * _mlp(model, model.intermediate),
-        "norms": model.layers * _layer_norms(model)
-        + (model.final_norm + model.embedding_norm) * _norm(model),
-        "lm_head": 0 if model.encoder is not None else (
-            model.vocab * width * (not model.tied_embeddings) + model.vocab * model.lm_head_bias),
+        "norms": model.layers * _layer_norms(model) + (model.final_norm + model.embedding_norm) * _norm(model),
+        "lm_head": 0
+        if model.encoder is not None
+        else (model.vocab * width * (not model.tied_embeddings) + model.vocab * model.lm_head_bias),
         "pooler": hidden * hidden + hidden if model.encoder is not None and model.encoder.pooler else 0,
     }
     if model.moe is not None:

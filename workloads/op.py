@@ -70,9 +70,9 @@ _BITS = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "int32": 32, "int16": 1
 class Role(enum.StrEnum):
     """What a tensor is to the memory system: it decides where the tensor lives."""
 
-    WEIGHT = "weight"           # read-only, known long before it is used: may be prefetched
-    KV = "kv"                   # the key-value cache: grows by a token a step
-    ACTIVATION = "activation"   # produced by an op, consumed by the next ones
+    WEIGHT = "weight"  # read-only, known long before it is used: may be prefetched
+    KV = "kv"  # the key-value cache: grows by a token a step
+    ACTIVATION = "activation"  # produced by an op, consumed by the next ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,8 @@ class MatMul(Op):
     def right_bytes(self) -> Dim:
         """Bytes of the right-hand sides and the bias."""
         return self.right_dtype.bytes(self.groups * self.k * self.n) + (
-            self.out_dtype.bytes(self.groups * self.n) if self.bias else 0)
+            self.out_dtype.bytes(self.groups * self.n) if self.bias else 0
+        )
 
     def out_bytes(self) -> Dim:
         """Bytes of the products."""
@@ -189,8 +190,7 @@ class GroupedMatMul(Op):
         return self.right_dtype.bytes(self.active() * self.k * self.n)
 
     def reads(self) -> dict[Role, Dim]:
-        return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k),
-                Role.WEIGHT: self.right_bytes()}
+        return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}
 
     def writes(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.out_dtype.bytes(sum(self.rows) * self.n)}
@@ -236,10 +236,10 @@ class Attention(Op):
         q, kv = self.q_len, self.kv_len
         if not self.causal:
             return q * kv
-        first = kv - q + 1                      # keys seen by the first query
+        first = kv - q + 1  # keys seen by the first query
         if self.window is None:
             return q * first + q * (q - 1) // 2
-        short = minimum(maximum(self.window - first + 1, 0), q)     # queries that see less than a window
+        short = minimum(maximum(self.window - first + 1, 0), q)  # queries that see less than a window
         missing: Dim = short * (2 * (self.window - first) - short + 1)
         return q * self.window - missing // 2
 

@@ -20,7 +20,7 @@ class Block:
     name: str
     ops: tuple[Op, ...]
     repeat: int = 1
-    first: int = 0    # number of the first copy: dense layers 0-2, then experts 3-60
+    first: int = 0  # number of the first copy: dense layers 0-2, then experts 3-60
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -32,8 +32,9 @@ class Block:
                 waits = (*waits, op.producer)
             for name in waits:
                 if name not in seen:
-                    raise InputError(f"op '{op.name}' of block '{self.name}' waits for '{name}', "
-                                     "which is not before it")
+                    raise InputError(
+                        f"op '{op.name}' of block '{self.name}' waits for '{name}', which is not before it"
+                    )
             seen.add(op.name)
 
 

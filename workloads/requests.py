@@ -89,8 +89,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
                 try:
                     data = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise InputError([Problem(f"is no JSON: {error.msg}", str(path), number,
-                                              error.colno)]) from None
+                    raise InputError([Problem(f"is no JSON: {error.msg}", str(path), number, error.colno)]) from None
                 if not isinstance(data, dict):
                     raise InputError([Problem("a request is a JSON object", str(path), number, 1)])
                 yield number, data
@@ -130,12 +129,10 @@ def _arrival(row: Mapping[str, Any], form: _Format, path: Path, line: int) -> in
         moment = datetime.datetime.fromisoformat(stamp).replace(tzinfo=datetime.UTC)
         return int(moment.timestamp()) * 10**12 + int(f"{fraction:0<12.12}")
     except ValueError:
-        raise InputError([Problem(f"'{form.arrival}' is {value!r}, which is no time", str(path), line,
-                                  1)]) from None
+        raise InputError([Problem(f"'{form.arrival}' is {value!r}, which is no time", str(path), line, 1)]) from None
 
 
-def read_requests(path: str | Path, format: str = "auto", limit: int | None = None,
-                  first: int = 0) -> list[Request]:
+def read_requests(path: str | Path, format: str = "auto", limit: int | None = None, first: int = 0) -> list[Request]:
     """The requests of a file, arrivals counted from the first one that is returned.
 
     Parameters
@@ -159,8 +156,7 @@ def read_requests(path: str | Path, format: str = "auto", limit: int | None = No
             format = _detect(path, row)
         form = _FORMATS[format]
         arrival = _arrival(row, form, path, line)
-        requests.append(Request(arrival, _tokens(row, form.input, path, line), _tokens(row, form.output,
-                                                                                       path, line)))
+        requests.append(Request(arrival, _tokens(row, form.input, path, line), _tokens(row, form.output, path, line)))
     if not requests or (limit is not None and len(requests) < limit):
         wanted = "one" if limit is None else f"{limit} after the first {first}" if first else str(limit)
         raise InputError([Problem(f"holds {len(requests)} requests where {wanted} are asked for", str(path))])

@@ -69,20 +69,49 @@ class SublayerWorkload:
         for sublayer in spec.sublayers:
             k, rest = divmod(self.inner(sublayer), spec.tensor_parallel)
             if rest:
-                raise InputError(f"the inner dimension {self.inner(sublayer)} of {sublayer} of "
-                                 f"'{spec.model.name}' does not divide among tensor_parallel "
-                                 f"{spec.tensor_parallel} ranks")
-            gemm = MatMul(name="gemm", m=spec.tokens, k=k, n=hidden, left_dtype=spec.dtype,
-                          right_dtype=spec.dtype, out_dtype=spec.dtype)
-            blocks.append(Block(sublayer, (
-                gemm,
-                Collective(name="reduce_scatter", collective="reduce_scatter", bytes=size, after=("gemm",),
-                           ranks=spec.tensor_parallel, producer="gemm"),
-                Collective(name="all_gather", collective="all_gather", bytes=size, after=("reduce_scatter",),
-                           ranks=spec.tensor_parallel),
-            )))
+                raise InputError(
+                    f"the inner dimension {self.inner(sublayer)} of {sublayer} of "
+                    f"'{spec.model.name}' does not divide among tensor_parallel "
+                    f"{spec.tensor_parallel} ranks"
+                )
+            gemm = MatMul(
+                name="gemm",
+                m=spec.tokens,
+                k=k,
+                n=hidden,
+                left_dtype=spec.dtype,
+                right_dtype=spec.dtype,
+                out_dtype=spec.dtype,
+            )
+            blocks.append(
+                Block(
+                    sublayer,
+                    (
+                        gemm,
+                        Collective(
+                            name="reduce_scatter",
+                            collective="reduce_scatter",
+                            bytes=size,
+                            after=("gemm",),
+                            ranks=spec.tensor_parallel,
+                            producer="gemm",
+                        ),
+                        Collective(
+                            name="all_gather",
+                            collective="all_gather",
+                            bytes=size,
+                            after=("reduce_scatter",),
+                            ranks=spec.tensor_parallel,
+                        ),
+                    ),
+                )
+            )
             weights += int(gemm.right_bytes())
             live = max(live, int(gemm.left_bytes() + gemm.out_bytes()))
-        return Program(name=f"{spec.model.name} sublayers", segments=(Segment("sublayer", tuple(blocks)),),
-                       ranks=spec.tensor_parallel, resident_bytes={Role.WEIGHT: weights, Role.KV: 0},
-                       activation_bytes=live)
+        return Program(
+            name=f"{spec.model.name} sublayers",
+            segments=(Segment("sublayer", tuple(blocks)),),
+            ranks=spec.tensor_parallel,
+            resident_bytes={Role.WEIGHT: weights, Role.KV: 0},
+            activation_bytes=live,
+        )

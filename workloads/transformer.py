@@ -62,7 +62,7 @@ def _widest_first(formats: Collection[DType] | None) -> list[tuple[DType, DType]
     """
     wide = next((d for d in _WIDE if formats is None or d in formats), None)
     narrow = next((d for d in _NARROW if formats is None or d in formats), wide)
-    if narrow is None:      # an engine of other formats only: it will say so itself
+    if narrow is None:  # an engine of other formats only: it will say so itself
         return _widest_first(None)
     choices = [(DType.INT8, narrow), (DType.INT4, narrow)]
     return choices if wide is None else [(wide, wide), *choices]
@@ -123,27 +123,37 @@ class TransformerSpec(WorkloadSpec):
         if not phases or len(set(phases)) != len(phases):
             raise ValueError("phases lists each phase once")
         if ("encode" in phases) != (model.encoder is not None) or ("encode" in phases and len(phases) > 1):
-            raise ValueError(f"'{model.name}' is an encoder: its phase is encode" if model.encoder is not None
-                             else f"'{model.name}' is a decoder: its phases are prefill and decode")
+            raise ValueError(
+                f"'{model.name}' is an encoder: its phase is encode"
+                if model.encoder is not None
+                else f"'{model.name}' is a decoder: its phases are prefill and decode"
+            )
         if self.lengths is None:
             if self.input is None:
                 raise ValueError("'input' is missing: the tokens of a prompt")
             if self.output is None and "decode" in phases:
                 raise ValueError("'output' is missing: the number of decode steps")
         elif {"batch", "input", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
-            raise ValueError("lengths take the place of batch, prefill_batch, input and output, and know no "
-                             "mtp_acceptance: give one or the other")
+            raise ValueError(
+                "lengths take the place of batch, prefill_batch, input and output, and know no "
+                "mtp_acceptance: give one or the other"
+            )
         if self.mtp_acceptance is not None and not model.mtp_layers:
             raise ValueError(f"'{model.name}' has no multi-token prediction: leave mtp_acceptance out")
         if model.moe is None and (self.expert_parallel > 1 or self.redundant_experts):
             raise ValueError(f"'{model.name}' has no experts: expert_parallel is 1, redundant_experts 0")
         if (self.redundant_experts or self.shared_expert_copies) and self.expert_parallel == 1:
-            raise ValueError("redundant_experts and shared_expert_copies are for several ranks: "
-                             "expert_parallel is 1 here")
-        if self.shared_expert_copies and (self.tensor_parallel > 1 or model.moe is None
-                                          or model.moe.shared_intermediate != model.moe.expert_intermediate):
-            raise ValueError("shared_expert_copies needs tensor_parallel 1 and one shared expert as wide as "
-                             "a routed one")
+            raise ValueError(
+                "redundant_experts and shared_expert_copies are for several ranks: expert_parallel is 1 here"
+            )
+        if self.shared_expert_copies and (
+            self.tensor_parallel > 1
+            or model.moe is None
+            or model.moe.shared_intermediate != model.moe.expert_intermediate
+        ):
+            raise ValueError(
+                "shared_expert_copies needs tensor_parallel 1 and one shared expert as wide as a routed one"
+            )
         return self
 
     @property
@@ -223,13 +233,40 @@ class _Rank:
 
     def linear(self, name: str, m: int, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
         f = self.formats
-        return MatMul(name=name, m=m, k=k, n=n, groups=groups, bias=bias, left_dtype=f.activation,
-                      right_dtype=f.weight, out_dtype=f.activation)
+        return MatMul(
+            name=name,
+            m=m,
+            k=k,
+            n=n,
+            groups=groups,
+            bias=bias,
+            left_dtype=f.activation,
+            right_dtype=f.weight,
+            out_dtype=f.activation,
+        )
 
-    def vector(self, name: str, function: str, rows: int, width: int, inputs: int = 1, outputs: int = 1,
-               weights: int = 0, kv_write: Dim = 0) -> Vector:
-        return Vector(name=name, function=function, rows=rows, width=width, inputs=inputs, outputs=outputs,
-                      weights=weights, kv_write=kv_write, dtype=self.formats.activation)
+    def vector(
+        self,
+        name: str,
+        function: str,
+        rows: int,
+        width: int,
+        inputs: int = 1,
+        outputs: int = 1,
+        weights: int = 0,
+        kv_write: Dim = 0,
+    ) -> Vector:
+        return Vector(
+            name=name,
+            function=function,
+            rows=rows,
+            width=width,
+            inputs=inputs,
+            outputs=outputs,
+            weights=weights,
+            kv_write=kv_write,
+            dtype=self.formats.activation,
+        )
 
     def norm(self, name: str, rows: int) -> Vector:
         return self.vector(name, self.model.norm, rows, self.model.hidden, weights=self.norm_weights)
@@ -241,8 +278,11 @@ class _Rank:
         if self.tp == 1:
             return []
         size = self.formats.activation.bytes(tokens * self.model.hidden)
-        return [Collective(name=f"{producer}_all_reduce", collective="all_reduce", bytes=size, ranks=self.tp,
-                           producer=producer)]
+        return [
+            Collective(
+                name=f"{producer}_all_reduce", collective="all_reduce", bytes=size, ranks=self.tp, producer=producer
+            )
+        ]
 
     def joined(self, ops: list[Op], tokens: int, which: str, producer: str) -> list[Op]:
         """Attention or MLP between its norms and with its residual sum."""
@@ -265,8 +305,7 @@ class _Rank:
         model, f, tokens = self.model, self.formats, step.tokens
         dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
         encoder = model.encoder is not None
-        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim,
-                                     model.qkv_bias)]
+        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim, model.qkv_bias)]
         if model.qk_norm == "head":
             ops.append(self.vector("qk_norm", "rmsnorm", tokens, (heads + kv_heads) * dim, weights=2 * dim))
         elif model.qk_norm == "full":
@@ -276,12 +315,22 @@ class _Rank:
         if model.positions == "rotary":
             ops.append(self.vector("rotary", "rotary", tokens, (heads + kv_heads) * dim, kv_write=written))
         elif not encoder:
-            ops.append(self.vector("kv_append", "convert", tokens, 2 * kv_heads * dim, outputs=0,
-                                   kv_write=written))
-        base = Attention(name="attention", batch=1, heads=heads, kv_heads=kv_heads, q_len=1, kv_len=1,
-                         head_dim=dim, v_head_dim=dim, causal=not encoder, window=window, dtype=f.activation,
-                         kv_dtype=f.activation if encoder else f.kv,
-                         kv_role=Role.ACTIVATION if encoder else Role.KV)
+            ops.append(self.vector("kv_append", "convert", tokens, 2 * kv_heads * dim, outputs=0, kv_write=written))
+        base = Attention(
+            name="attention",
+            batch=1,
+            heads=heads,
+            kv_heads=kv_heads,
+            q_len=1,
+            kv_len=1,
+            head_dim=dim,
+            v_head_dim=dim,
+            causal=not encoder,
+            window=window,
+            dtype=f.activation,
+            kv_dtype=f.activation if encoder else f.kv,
+            kv_role=Role.ACTIVATION if encoder else Role.KV,
+        )
         ops += self.by_length(base, step)
         ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
         return ops
@@ -291,8 +340,10 @@ class _Rank:
         if len(step.groups) == 1:
             group = step.groups[0]
             return [replace(base, batch=group.count, q_len=group.q_len, kv_len=group.kv_len)]
-        return [replace(base, name=f"attention.{number}", batch=group.count, q_len=group.q_len,
-                        kv_len=group.kv_len) for number, group in enumerate(step.groups)]
+        return [
+            replace(base, name=f"attention.{number}", batch=group.count, q_len=group.q_len, kv_len=group.kv_len)
+            for number, group in enumerate(step.groups)
+        ]
 
     def latent_attention(self, step: _Pass) -> list[Op]:
         model, f, tokens, heads = self.model, self.formats, step.tokens, self.heads
@@ -304,23 +355,50 @@ class _Rank:
         if mla.q_lora_rank is None:
             ops.append(self.linear("q_kv_down", tokens, model.hidden, q_width + mla.cached))
         else:
-            ops += [self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
-                    self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
-                    self.linear("q_up", tokens, mla.q_lora_rank, q_width)]
-        ops += [self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank),
-                self.vector("rotary", "rotary", tokens, (heads + 1) * mla.qk_rope_head_dim,
-                            kv_write=f.kv.bytes(tokens * mla.cached))]
+            ops += [
+                self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
+                self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
+                self.linear("q_up", tokens, mla.q_lora_rank, q_width),
+            ]
+        ops += [
+            self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank),
+            self.vector(
+                "rotary", "rotary", tokens, (heads + 1) * mla.qk_rope_head_dim, kv_write=f.kv.bytes(tokens * mla.cached)
+            ),
+        ]
         if step.absorbed:
-            base = Attention(name="attention", batch=1, heads=heads, kv_heads=1, q_len=1, kv_len=1,
-                             head_dim=mla.cached, v_head_dim=mla.kv_lora_rank, kv_shared=True,
-                             dtype=f.activation, kv_dtype=f.kv)
-            ops += [self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
-                    *self.by_length(base, step),
-                    self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads)]
+            base = Attention(
+                name="attention",
+                batch=1,
+                heads=heads,
+                kv_heads=1,
+                q_len=1,
+                kv_len=1,
+                head_dim=mla.cached,
+                v_head_dim=mla.kv_lora_rank,
+                kv_shared=True,
+                dtype=f.activation,
+                kv_dtype=f.kv,
+            )
+            ops += [
+                self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
+                *self.by_length(base, step),
+                self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
+            ]
         else:
-            base = Attention(name="attention", batch=1, heads=heads, kv_heads=heads, q_len=1, kv_len=1,
-                             head_dim=mla.qk_head_dim, v_head_dim=mla.v_head_dim, dtype=f.activation,
-                             kv_dtype=f.activation, kv_role=Role.ACTIVATION)
+            base = Attention(
+                name="attention",
+                batch=1,
+                heads=heads,
+                kv_heads=heads,
+                q_len=1,
+                kv_len=1,
+                head_dim=mla.qk_head_dim,
+                v_head_dim=mla.v_head_dim,
+                dtype=f.activation,
+                kv_dtype=f.activation,
+                kv_role=Role.ACTIVATION,
+            )
             expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
             ops += [self.linear("kv_up", tokens, mla.kv_lora_rank, expanded), *self.by_length(base, step)]
         ops.append(self.linear("out", tokens, heads * mla.v_head_dim, model.hidden))
@@ -331,9 +409,11 @@ class _Rank:
     def mlp(self, tokens: int, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
         model, gated = self.model, self.model.mlp == "gated"
         up = f"{prefix}gate_up" if gated else f"{prefix}up"
-        return [self.linear(up, tokens, model.hidden, (2 if gated else 1) * inner, bias),
-                self.vector(f"{prefix}activation", model.activation, tokens, inner, inputs=2 if gated else 1),
-                self.linear(f"{prefix}down", tokens, inner, model.hidden, bias)]
+        return [
+            self.linear(up, tokens, model.hidden, (2 if gated else 1) * inner, bias),
+            self.vector(f"{prefix}activation", model.activation, tokens, inner, inputs=2 if gated else 1),
+            self.linear(f"{prefix}down", tokens, inner, model.hidden, bias),
+        ]
 
     def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
         """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group."""
@@ -346,13 +426,14 @@ class _Rank:
         visits = moe.experts_per_token + (1 if copies else 0)
         inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
         bias = moe.experts if moe.router_bias else 0
-        ops: list[Op] = [self.linear("router", tokens, model.hidden, moe.experts),
-                         self.vector("top_k", "router", tokens, moe.experts, weights=bias)]
+        ops: list[Op] = [
+            self.linear("router", tokens, model.hidden, moe.experts),
+            self.vector("top_k", "router", tokens, moe.experts, weights=bias),
+        ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
         sent = max(tokens * visits, here) * model.hidden
         if travelling:
-            ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent),
-                                  ranks=ep))
+            ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent), ranks=ep))
         # Nothing of the shared experts waits for the tokens that travel, so they stand before those that do.
         shared_ops: list[Op] = []
         if moe.shared_intermediate and not copies:
@@ -361,20 +442,34 @@ class _Rank:
             shared_ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
         if shared_ops:
             ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
-        ops += [GroupedMatMul(name="experts_gate_up", rows=rows, k=model.hidden, n=2 * inner,
-                              left_dtype=f.dispatch if travelling else f.activation, right_dtype=f.weight,
-                              out_dtype=f.activation, after=("dispatch" if travelling else "top_k",)),
-                self.vector("experts_activation", model.activation, here, inner, inputs=2),
-                GroupedMatMul(name="experts_down", rows=rows, k=inner, n=model.hidden,
-                              left_dtype=f.activation, right_dtype=f.weight, out_dtype=f.activation)]
+        ops += [
+            GroupedMatMul(
+                name="experts_gate_up",
+                rows=rows,
+                k=model.hidden,
+                n=2 * inner,
+                left_dtype=f.dispatch if travelling else f.activation,
+                right_dtype=f.weight,
+                out_dtype=f.activation,
+                after=("dispatch" if travelling else "top_k",),
+            ),
+            self.vector("experts_activation", model.activation, here, inner, inputs=2),
+            GroupedMatMul(
+                name="experts_down",
+                rows=rows,
+                k=inner,
+                n=model.hidden,
+                left_dtype=f.activation,
+                right_dtype=f.weight,
+                out_dtype=f.activation,
+            ),
+        ]
         if travelling:
-            ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent),
-                                  ranks=ep))
+            ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent), ranks=ep))
         # weights of the experts times their outputs, summed with the shared experts'
         outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
         parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
-        ops.append(replace(self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs),
-                           after=parts))
+        ops.append(replace(self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs), after=parts))
         return ops
 
     # --- layers and ends
@@ -389,15 +484,20 @@ class _Rank:
             else:
                 ops += [replace(up, after=("attention_norm",)), *rest]
             if self.tp > 1:
-                ops += [self.residual("partial_sum", tokens), *self.all_reduce(tokens, "partial_sum"),
-                        self.residual("residual", tokens)]
+                ops += [
+                    self.residual("partial_sum", tokens),
+                    *self.all_reduce(tokens, "partial_sum"),
+                    self.residual("residual", tokens),
+                ]
                 partial = next(i for i, op in enumerate(ops) if op.name == "partial_sum")
                 ops[partial] = replace(ops[partial], after=("out", "down"))
             else:
                 ops.append(replace(self.residual("residual", tokens, inputs=3), after=("out", "down")))
             return tuple(ops)
-        return (*self.joined(self.attention(step, window), tokens, "attention", "out"),
-                *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"))
+        return (
+            *self.joined(self.attention(step, window), tokens, "attention", "out"),
+            *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
+        )
 
     def layers(self, step: _Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
@@ -433,8 +533,15 @@ class _Rank:
 
         ops: list[Op] = [rows("tokens", width)]
         if self.tp > 1:
-            ops.append(Collective(name="tokens_all_reduce", collective="all_reduce", ranks=self.tp,
-                                  bytes=f.activation.bytes(tokens * width), producer="tokens"))
+            ops.append(
+                Collective(
+                    name="tokens_all_reduce",
+                    collective="all_reduce",
+                    ranks=self.tp,
+                    bytes=f.activation.bytes(tokens * width),
+                    producer="tokens",
+                )
+            )
         if model.embedding_width is not None:
             ops.append(self.linear("project_in", tokens, width, hidden))
         summed = 1
@@ -458,8 +565,10 @@ class _Rank:
             ops.append(self.norm("final_norm", rows if model.encoder is None else step.tokens))
         if model.encoder is not None:
             if model.encoder.pooler:
-                ops += [self.linear("pooler", rows, model.hidden, model.hidden, bias=True),
-                        self.vector("tanh", "tanh", rows, model.hidden)]
+                ops += [
+                    self.linear("pooler", rows, model.hidden, model.hidden, bias=True),
+                    self.vector("tanh", "tanh", rows, model.hidden),
+                ]
             return Block("head", tuple(ops)) if ops else None
         if model.embedding_width is not None:
             ops.append(self.linear("project_out", rows, model.hidden, width))
@@ -468,12 +577,16 @@ class _Rank:
     def logits(self, rows: int) -> list[Op]:
         """The LM head, each rank's part of the vocabulary gathered."""
         model = self.model
-        ops: list[Op] = [self.linear("lm_head", rows, model.embedding_width or model.hidden, self.vocab,
-                                     model.lm_head_bias)]
+        ops: list[Op] = [
+            self.linear("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
+        ]
         if self.tp > 1:
             gathered = self.formats.activation.bytes(rows * self.vocab * self.tp)
-            ops.append(Collective(name="logits_all_gather", collective="all_gather", bytes=gathered,
-                                  ranks=self.tp, producer="lm_head"))
+            ops.append(
+                Collective(
+                    name="logits_all_gather", collective="all_gather", bytes=gathered, ranks=self.tp, producer="lm_head"
+                )
+            )
         return ops
 
     def segment(self, step: _Pass) -> Segment:
@@ -492,13 +605,20 @@ class _Rank:
             raise ValueError("the model has no layer of multi-token prediction")
         counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
         ops: list[Op] = [
-            Embedding(name="tokens", tokens=tokens, width=model.hidden, dtype=self.formats.weight,
-                      out_dtype=self.formats.activation),
-            self.norm("token_norm", tokens), self.norm("hidden_norm", tokens),
+            Embedding(
+                name="tokens",
+                tokens=tokens,
+                width=model.hidden,
+                dtype=self.formats.weight,
+                out_dtype=self.formats.activation,
+            ),
+            self.norm("token_norm", tokens),
+            self.norm("hidden_norm", tokens),
             self.linear("join", tokens, 2 * model.hidden, model.hidden),
             *self.joined(self.attention(step, None), tokens, "attention", "out"),
             *self.joined(self.experts(tokens, model.moe, counts), tokens, "mlp", "experts_sum"),
-            self.norm("final_norm", step.sequences), *self.logits(step.sequences),
+            self.norm("final_norm", step.sequences),
+            *self.logits(step.sequences),
         ]
         return Block("prediction", tuple(ops), model.mtp_layers)
 
@@ -518,9 +638,8 @@ class _Rank:
         if model.encoder is not None:
             total += int(weight.bytes(model.encoder.token_types * model.hidden))
         for block in segment.blocks:
-            shared = block.name == "prediction"     # its LM head is the model's
-            total += block.repeat * sum(_stored(op) for op in block.ops
-                                        if not (shared and op.name == "lm_head"))
+            shared = block.name == "prediction"  # its LM head is the model's
+            total += block.repeat * sum(_stored(op) for op in block.ops if not (shared and op.name == "lm_head"))
         tied = model.tied_embeddings and model.encoder is None
         total -= table if tied else 0
         return total
@@ -588,17 +707,22 @@ def _check_parallel(spec: TransformerSpec) -> None:
             splits["shared_intermediate"] = model.moe.shared_intermediate
     for what, size in splits.items():
         if size % tp:
-            raise InputError(f"{what} {size} of '{model.name}' does not divide among tensor_parallel {tp} "
-                             "ranks")
+            raise InputError(f"{what} {size} of '{model.name}' does not divide among tensor_parallel {tp} ranks")
     if model.mla is None and model.kv_heads % tp and tp % model.kv_heads:
-        raise InputError(f"kv_heads {model.kv_heads} of '{model.name}' neither divide among tensor_parallel "
-                         f"{tp} ranks nor repeat evenly on them")
+        raise InputError(
+            f"kv_heads {model.kv_heads} of '{model.name}' neither divide among tensor_parallel "
+            f"{tp} ranks nor repeat evenly on them"
+        )
     if ep > 1 and tp > 1 and ep != tp:
-        raise InputError(f"expert_parallel {ep} with tensor_parallel {tp} is not supported: with "
-                         "tensor_parallel above 1 it is 1 or equal to it")
+        raise InputError(
+            f"expert_parallel {ep} with tensor_parallel {tp} is not supported: with "
+            "tensor_parallel above 1 it is 1 or equal to it"
+        )
     if ep > 1 and tp == 1 and dp % ep:
-        raise InputError(f"data_parallel {dp} must be a multiple of expert_parallel {ep}: with "
-                         "tensor_parallel 1 every rank of an expert-parallel group has sequences of its own")
+        raise InputError(
+            f"data_parallel {dp} must be a multiple of expert_parallel {ep}: with "
+            "tensor_parallel 1 every rank of an expert-parallel group has sequences of its own"
+        )
     if spec.lengths is not None and dp > 1:
         raise InputError(f"recorded lengths are those of one replica: data_parallel is {dp}, must be 1")
     if spec.lengths is None and spec.batch % dp:
@@ -615,8 +739,7 @@ def _uniform_passes(spec: TransformerSpec) -> tuple[list[_Pass], list[tuple[int,
         else:
             together = min(spec.prefill_batch or count, count)
             if count % together:
-                raise InputError(f"{count} sequences of a rank do not divide into groups of prefill_batch "
-                                 f"{together}")
+                raise InputError(f"{count} sequences of a rank do not divide into groups of prefill_batch {together}")
             passes.append(_Pass(phase, 0, (_Group(together, length, length),), count // together))
     final = length + (spec.output or 0 if "decode" in phases else 0)
     return passes, [(count, final)]
@@ -625,18 +748,23 @@ def _uniform_passes(spec: TransformerSpec) -> tuple[list[_Pass], list[tuple[int,
 def _decode_pass(spec: TransformerSpec, count: int, length: int, output: int) -> _Pass:
     if spec.mtp_acceptance is None:
         kv_len = length + 1 + np.arange(output, dtype=np.int64)
-        return _Pass("decode", 1, (_Group(count, 1, kv_len if output > 1 else length + 1),), output,
-                     absorbed=True)
+        return _Pass("decode", 1, (_Group(count, 1, kv_len if output > 1 else length + 1),), output, absorbed=True)
     # A step computes the last sure token and the draft, and keeps 1 + acceptance of them on average.
     rate = Fraction(str(1 + spec.mtp_acceptance))
     steps = math.ceil(output / rate)
     grown = np.array([int(t * rate) for t in range(steps)], dtype=np.int64)
-    return _Pass("decode", 1, (_Group(count, 2, length + 2 + grown if steps > 1 else length + 2),), steps,
-                 absorbed=True, drafting=True, produced=round(Fraction(spec.batch * output, steps)))
+    return _Pass(
+        "decode",
+        1,
+        (_Group(count, 2, length + 2 + grown if steps > 1 else length + 2),),
+        steps,
+        absorbed=True,
+        drafting=True,
+        produced=round(Fraction(spec.batch * output, steps)),
+    )
 
 
-def _recorded_passes(spec: TransformerSpec, recorded: RecordedLengths) -> tuple[list[_Pass], list[tuple[int,
-                                                                                                        int]]]:
+def _recorded_passes(spec: TransformerSpec, recorded: RecordedLengths) -> tuple[list[_Pass], list[tuple[int, int]]]:
     """Passes of recorded sequences, which leave the batch as they finish, and the fullest cache.
 
     All requests start together and none joins later.
@@ -660,8 +788,9 @@ def _recorded_passes(spec: TransformerSpec, recorded: RecordedLengths) -> tuple[
     for number, end in enumerate(ends):
         alive = sorted(Counter(length for length, output in pairs if output >= end).items())
         steps = np.arange(begin, end, dtype=np.int64)
-        groups = tuple(_Group(count, 1, length + 1 + steps if len(steps) > 1 else length + 1 + begin)
-                       for length, count in alive)
+        groups = tuple(
+            _Group(count, 1, length + 1 + steps if len(steps) > 1 else length + 1 + begin) for length, count in alive
+        )
         name = "decode" if len(ends) == 1 else f"decode.{number}"
         passes.append(_Pass(name, 1 + number, groups, len(steps), absorbed=True))
         cached = [(count, length + end) for length, count in alive]
@@ -694,8 +823,7 @@ class TransformerWorkload:
         """
         spec, model = self.spec, self.spec.model
         _check_parallel(spec)
-        passes, final = (_uniform_passes(spec) if spec.lengths is None
-                         else _recorded_passes(spec, spec.lengths))
+        passes, final = _uniform_passes(spec) if spec.lengths is None else _recorded_passes(spec, spec.lengths)
         router = None
         if model.moe is not None:
             router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
@@ -718,8 +846,9 @@ class TransformerWorkload:
         choices = []
         for stored, activation in candidates if self._chooses else candidates[:1]:
             act = spec.activation_dtype or activation
-            choices.append(_Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored,
-                                    spec.dispatch_dtype or act))
+            choices.append(
+                _Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored, spec.dispatch_dtype or act)
+            )
         return choices
 
     @property
@@ -728,19 +857,20 @@ class TransformerWorkload:
         spec = self.spec
         return spec.dtype == "auto" and not (spec.weight_dtype and spec.kv_dtype and spec.activation_dtype)
 
-    def _build(self, formats: _Formats, router: Router | None, passes: Sequence[_Pass],
-               final: Sequence[tuple[int, int]]) -> Program:
+    def _build(
+        self, formats: _Formats, router: Router | None, passes: Sequence[_Pass], final: Sequence[tuple[int, int]]
+    ) -> Program:
         rank = _Rank(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
         return Program(
-            name=self.spec.model.name, segments=segments,
+            name=self.spec.model.name,
+            segments=segments,
             ranks=self.spec.tensor_parallel * _replicas(self.spec),
             resident_bytes={Role.WEIGHT: rank.weight_bytes(segments[-1]), Role.KV: rank.kv_bytes(final)},
             activation_bytes=rank.activation_bytes(segments, max(step.tokens for step in passes)),
         )
 
-    def _notes(self, tried: Sequence[tuple[_Formats, int]], capacity: int | None,
-               passes: Sequence[_Pass]) -> list[str]:
+    def _notes(self, tried: Sequence[tuple[_Formats, int]], capacity: int | None, passes: Sequence[_Pass]) -> list[str]:
         spec, model = self.spec, self.spec.model
         formats, need = tried[-1]
         notes = []
@@ -751,40 +881,51 @@ class TransformerWorkload:
             else:
                 larger = "".join(f"; {f.weight} needs {si(size, 'B', 4)}" for f, size in tried[:-1])
                 fit = "fit in" if need <= capacity else "is the narrowest choice and still exceeds"
-                notes.append(f"dtype auto: {chosen}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}"
-                             f"{larger}")
+                notes.append(f"dtype auto: {chosen}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}{larger}")
         if model.vocab % spec.tensor_parallel:
             padded = -(-model.vocab // spec.tensor_parallel) * spec.tensor_parallel
             notes.append(f"vocabulary of {model.vocab} padded to {padded} for {spec.tensor_parallel} ranks")
         if model.mla is None and model.kv_heads < spec.tensor_parallel:
-            notes.append(f"each of {model.kv_heads} key-value heads is held by "
-                         f"{spec.tensor_parallel // model.kv_heads} ranks")
+            notes.append(
+                f"each of {model.kv_heads} key-value heads is held by {spec.tensor_parallel // model.kv_heads} ranks"
+            )
         longest = max(int(np.max(group.kv_len)) for step in passes for group in step.groups)
         if longest > model.max_positions:
-            notes.append(f"sequences of {longest} tokens are longer than the {model.max_positions} positions "
-                         f"that '{model.name}' was made for")
+            notes.append(
+                f"sequences of {longest} tokens are longer than the {model.max_positions} positions "
+                f"that '{model.name}' was made for"
+            )
         if model.moe is not None:
             notes.append(self._routing_note(model.moe))
         if spec.mtp_acceptance is not None:
-            notes.append(f"each decode step checks one drafted token, of which {spec.mtp_acceptance:g} is "
-                         "accepted on average; the cache grows by that average")
+            notes.append(
+                f"each decode step checks one drafted token, of which {spec.mtp_acceptance:g} is "
+                "accepted on average; the cache grows by that average"
+            )
         if spec.lengths is not None:
-            rounding = "" if spec.lengths.bucket == 1 else (
-                f"; lengths are rounded up to multiples of {spec.lengths.bucket}")
-            notes.append("all requests start together, each leaves the batch when it has its tokens, none "
-                         f"joins later{rounding}")
+            rounding = (
+                "" if spec.lengths.bucket == 1 else (f"; lengths are rounded up to multiples of {spec.lengths.bucket}")
+            )
+            notes.append(
+                f"all requests start together, each leaves the batch when it has its tokens, none joins later{rounding}"
+            )
         return notes
 
     def _routing_note(self, moe: MixtureSpec) -> str:
         spec = self.spec
-        how = {"balanced": "evenly", "uniform": "uniformly",
-               "zipf": f"by a Zipf law of exponent {spec.routing.skew:g}",
-               "dirichlet": f"by a Dirichlet law of concentration {spec.routing.skew:g}",
-               "table": f"as recorded in {spec.routing.path}"}[spec.routing.kind]
+        how = {
+            "balanced": "evenly",
+            "uniform": "uniformly",
+            "zipf": f"by a Zipf law of exponent {spec.routing.skew:g}",
+            "dirichlet": f"by a Dirichlet law of concentration {spec.routing.skew:g}",
+            "table": f"as recorded in {spec.routing.path}",
+        }[spec.routing.kind]
         sampled = spec.routing.sample and spec.routing.kind != "balanced"
         drawn = f", drawn with seed {spec.seed}" if sampled else ""
-        note = (f"tokens visit {moe.experts_per_token} of {moe.experts} experts {how}{drawn}; "
-                "a layer's loads are the same in every step of a phase")
+        note = (
+            f"tokens visit {moe.experts_per_token} of {moe.experts} experts {how}{drawn}; "
+            "a layer's loads are the same in every step of a phase"
+        )
         if spec.expert_parallel > 1:
             note += f"; {spec.expert_parallel} ranks are folded onto the busiest one of each layer"
         return note

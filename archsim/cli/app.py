@@ -32,11 +32,19 @@ class _Commands(TyperGroup):
             raise typer.Exit(BROKEN_PIPE) from None
 
 
-app = typer.Typer(cls=_Commands, add_completion=False, rich_markup_mode=None, no_args_is_help=True,
-                  pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
-Set = Annotated[list[str] | None, typer.Option(
-    "--set", metavar="PATH=VALUE", help="Override a value of the config; may be given again.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a value of the config; may be given again."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over the results that DIR holds.")]
 
@@ -80,8 +88,9 @@ def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="New folder for all results.")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
-    brute_force: Annotated[bool, typer.Option(
-        "--brute-force", help="Simulate every repetition, not just one; the answer is equal.")] = False,
+    brute_force: Annotated[
+        bool, typer.Option("--brute-force", help="Simulate every repetition, not just one; the answer is equal.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="Model: shipped name, our YAML or a config.json.")] = None,
     chip: Annotated[str | None, typer.Option(help="Chip: shipped name or file.")] = None,
     system: Annotated[str | None, typer.Option(help="System of chips: shipped name or file.")] = None,
@@ -105,8 +114,17 @@ def run(
     from archsim.cli.output import console, output_folder, print_json, progress
 
     overrides = _overrides(set_)
-    options = {"model": model, "chip": chip, "system": system, "phase": phase, "batch": batch, "input": input,
-               "output": output, "dtype": dtype, "tp": tp}
+    options = {
+        "model": model,
+        "chip": chip,
+        "system": system,
+        "phase": phase,
+        "batch": batch,
+        "input": input,
+        "output": output,
+        "dtype": dtype,
+        "tp": tp,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     if runs and given:
         raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
@@ -115,7 +133,7 @@ def run(
     from archsim.runs import load
     from archsim.runs import run as simulate
 
-    loaded = [load(source, overrides) for source in sources]   # all problems before any work
+    loaded = [load(source, overrides) for source in sources]  # all problems before any work
     folders = _folders(out, [spec.name for spec in loaded])
     results = []
     with output_folder(out, overwrite), progress("run") as told:
@@ -149,8 +167,13 @@ def _run_of(options: dict[str, Any]) -> dict[str, Any]:
     workload = {"kind": "transformer", "model": options["model"]}
     if phase != "both":
         workload["phases"] = [phase]
-    for option, key in (("batch", "batch"), ("input", "input"), ("output", "output"), ("dtype", "dtype"),
-                        ("tp", "tensor_parallel")):
+    for option, key in (
+        ("batch", "batch"),
+        ("input", "input"),
+        ("output", "output"),
+        ("dtype", "dtype"),
+        ("tp", "tensor_parallel"),
+    ):
         if option in options:
             workload[key] = options[option]
     name = f"{_stem(options['model'])}_on_{_stem(options[machine])}"
@@ -173,8 +196,7 @@ def _folders(out: Path | None, names: list[str]) -> list[Path | None]:
         return [out]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise InputError([Problem(f"two runs are called '{twice}': their results need folders of their own",
-                                  "--out")])
+        raise InputError([Problem(f"two runs are called '{twice}': their results need folders of their own", "--out")])
     return [out / name for name in names]
 
 

@@ -18,12 +18,10 @@ _NEEDED = ("M", "K", "N", "rows", "cols", "dataflow")
 _MOST = 2**40
 
 
-def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Path | None,
-         as_json: bool) -> None:
+def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Path | None, as_json: bool) -> None:
     """Answer the case of the options, or each row of the file."""
     if accounting not in _ACCOUNTINGS:
-        raise InputError([Problem(f"'{accounting}' is not known: {nearest(accounting, _ACCOUNTINGS)}",
-                                  "--accounting")])
+        raise InputError([Problem(f"'{accounting}' is not known: {nearest(accounting, _ACCOUNTINGS)}", "--accounting")])
     filled = dict(options)
     if "array" in filled:
         match = re.fullmatch(r"(\d{1,6})x(\d{1,6})", str(filled.pop("array")))
@@ -61,8 +59,9 @@ def _read(file: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
     missing = [name for name in _NEEDED if name not in header and name not in options]
     if missing:
-        raise InputError([Problem(f"column '{name}' is missing: {nearest(name, header)}", str(file), 1, 1)
-                          for name in missing])
+        raise InputError(
+            [Problem(f"column '{name}' is missing: {nearest(name, header)}", str(file), 1, 1) for name in missing]
+        )
     if not rows:
         raise InputError([Problem("it holds no cases", str(file))])
     cases, problems = [], list[Problem]()
@@ -81,7 +80,7 @@ def _read(file: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _checked(options: Mapping[str, Any], row: Mapping[str, str], file: str, line: int = 0) -> dict[str, Any]:
     """One case with its sizes as ints; the row goes before the options."""
     case: dict[str, Any] = dict(row)
-    problems: dict[Problem, None] = {}   # rows and cols may share one
+    problems: dict[Problem, None] = {}  # rows and cols may share one
     for name in _NEEDED:
         value = str(row.get(name) or options.get(name, ""))
         number = int(value) if value.isdecimal() and len(value) < 15 else 0

@@ -28,7 +28,7 @@ def console() -> Console:
     """Where tables for people go."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)   # a pipe has no width
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width
 
 
 @contextlib.contextmanager
@@ -45,7 +45,8 @@ def progress(what: str) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total, label: bar.update(
-            task, completed=done, total=total or None, description=label or what)
+            task, completed=done, total=total or None, description=label or what
+        )
 
 
 @contextlib.contextmanager
@@ -69,8 +70,7 @@ def output_folder(folder: Path | None, overwrite: bool = False) -> Iterator[None
         reason = getattr(error, "strerror", None) or error
         raise InputError([Problem(f"cannot write to '{folder}': {reason}", "--out")]) from None
     if taken and not overwrite:
-        raise InputError([Problem(f"'{folder}' holds files already: name a new folder, or add --overwrite",
-                                  "--out")])
+        raise InputError([Problem(f"'{folder}' holds files already: name a new folder, or add --overwrite", "--out")])
     try:
         yield
     except BaseException:
@@ -88,7 +88,8 @@ def output_file(path: Path | None) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except (OSError, ValueError) as error:
-        raise InputError([Problem(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}",
-                                  "--out")]) from None
+        raise InputError(
+            [Problem(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}", "--out")]
+        ) from None
     if path.is_dir():
         raise InputError([Problem(f"cannot write '{path}': it is a folder", "--out")])

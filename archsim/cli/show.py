@@ -68,8 +68,10 @@ def _category(name: str) -> str:
     if path.parent.name in _SPECS:
         return path.parent.name
     keys = set(load_tree(path).data())
-    fit = {category: len(keys & set(_spec(category).model_fields)) / len(keys)
-           for category in ("runs", "chips", "systems", "technology", "sweeps", "links")}
+    fit = {
+        category: len(keys & set(_spec(category).model_fields)) / len(keys)
+        for category in ("runs", "chips", "systems", "technology", "sweeps", "links")
+    }
     best = max(fit, key=lambda category: fit[category])
     return best if fit[best] > 0.5 else "models"
 
@@ -106,7 +108,7 @@ def _lines(data: Any, path: _Path, origin: Callable[[_Path], str]) -> Iterator[t
         at = (*path, key)
         if value is None and origin(at) == "default":
             continue
-        if key == "technology":   # a table of its own, longer than all the rest
+        if key == "technology":  # a table of its own, longer than all the rest
             yield f"{indent}{key}: {value['name']}", origin((*at, "name"))
         elif isinstance(value, dict) and value:
             yield f"{indent}{key}:", ""

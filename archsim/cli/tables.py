@@ -41,9 +41,17 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
         groups.setdefault((row["suite"], row["role"]), []).append(row)
     large = {key for key, group in groups.items() if len(group) > _MOST_SHOWN}
     columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role", "passed"]
-    shown = [[*(row[c] for c in columns[:6]), f"{row['error']:+.2%}", f"{row['tolerance']:.2%}", row["role"],
-              "yes" if row["passed"] else "NO"]
-             for row in rows if (row["suite"], row["role"]) not in large or not row["passed"]]
+    shown = [
+        [
+            *(row[c] for c in columns[:6]),
+            f"{row['error']:+.2%}",
+            f"{row['tolerance']:.2%}",
+            row["role"],
+            "yes" if row["passed"] else "NO",
+        ]
+        for row in rows
+        if (row["suite"], row["role"]) not in large or not row["passed"]
+    ]
     if shown:
         console().print(table(columns, shown, ("published", "simulated", "error", "tolerance")))
     for suite, role in sorted(large):
@@ -69,8 +77,10 @@ def print_sweep(points: pd.DataFrame) -> None:
     rows = [[_cell(name, row[name]) for name in columns] for row in shown.to_dict(orient="records")]
     out.print(table(list(titles.values()), rows, numbers))
     failed = int((points["error"] != "").sum())
-    out.print(f"{len(points)} points, {int(points['pareto'].sum())} on the Pareto front, {failed} failed"
-              + ("" if shown is points else "; the front is shown"))
+    out.print(
+        f"{len(points)} points, {int(points['pareto'].sum())} on the Pareto front, {failed} failed"
+        + ("" if shown is points else "; the front is shown")
+    )
 
 
 def _short(names: Sequence[str]) -> dict[str, str]:

@@ -125,18 +125,24 @@ class MatrixWork:
         other_traffic = other.left + other.right + other.out_writes + other.out_reads
         wins = (other.cycles < self.cycles) | ((other.cycles == self.cycles) & (other_traffic < traffic))
         if isinstance(wins, np.ndarray):
-            return MatrixWork(**{name: np.where(wins, theirs, mine) for (name, mine), theirs in
-                                 zip(vars(self).items(), vars(other).values(), strict=True)})
+            return MatrixWork(
+                **{
+                    name: np.where(wins, theirs, mine)
+                    for (name, mine), theirs in zip(vars(self).items(), vars(other).values(), strict=True)
+                }
+            )
         return other if wins else self
 
     def at(self, index: int, shape: tuple[int, ...]) -> MatrixWork:
         """One element, of arrays that broadcast to ``shape``."""
+
         def pick(part: Dim) -> int:
             return int(np.broadcast_to(part, shape)[index])
 
         how = str(self.how[index]) if isinstance(self.how, np.ndarray) and self.how.ndim else str(self.how)
-        return MatrixWork(pick(self.cycles), pick(self.left), pick(self.right), pick(self.out_writes),
-                          pick(self.out_reads), how)
+        return MatrixWork(
+            pick(self.cycles), pick(self.left), pick(self.right), pick(self.out_writes), pick(self.out_reads), how
+        )
 
 
 class MatrixEngine(Engine[S]):
@@ -166,8 +172,9 @@ class MatrixEngine(Engine[S]):
         def total(part: Dim) -> int:
             return int((np.broadcast_to(part, sizes.shape) * counts).sum())
 
-        return MatrixWork(total(work.cycles), total(work.left), total(work.right), total(work.out_writes),
-                          total(work.out_reads), how)
+        return MatrixWork(
+            total(work.cycles), total(work.left), total(work.right), total(work.out_writes), total(work.out_reads), how
+        )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         """Actions of ``macs`` useful multiply-accumulates."""
@@ -180,8 +187,17 @@ class MatrixEngine(Engine[S]):
         ------
         InputError: this engine has none.
         """
-        rank = {DType.INT4: (0, 4), DType.INT8: (0, 8), DType.INT16: (0, 16), DType.INT32: (0, 32), DType.FP8: (1, 8), DType.FP16: (1, 16),
-                DType.BF16: (1, 16), DType.TF32: (1, 19), DType.FP32: (1, 32)}
+        rank = {
+            DType.INT4: (0, 4),
+            DType.INT8: (0, 8),
+            DType.INT16: (0, 16),
+            DType.INT32: (0, 32),
+            DType.FP8: (1, 8),
+            DType.FP16: (1, 16),
+            DType.BF16: (1, 16),
+            DType.TF32: (1, 19),
+            DType.FP32: (1, 32),
+        }
         floating = max(rank[left][0], rank[right][0])
         bits = max(rank[left][1], rank[right][1])
         fits = [d for d in self.dtypes() if rank[d][0] >= floating and rank[d][1] >= bits]

@@ -42,8 +42,9 @@ class Ledger:
         return ops
 
 
-def price_list(components: Mapping[str, Component[ComponentSpec]], technology: Technology,
-               actions: set[tuple[str, str]]) -> Prices:
+def price_list(
+    components: Mapping[str, Component[ComponentSpec]], technology: Technology, actions: set[tuple[str, str]]
+) -> Prices:
     """Joules of every action that occurred.
 
     Raises

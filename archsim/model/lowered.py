@@ -88,8 +88,12 @@ class Lowered:
             return {s: -(-t // factor) if s == server else t for s, t in phase.items()}
 
         return replace(
-            self, body=scale(self.body), fill=scale(self.fill), drain=scale(self.drain),
-            prefetch={s: (-(-t // factor), -(-h // factor)) if s == server else (t, h)
-                      for s, (t, h) in self.prefetch.items()},
+            self,
+            body=scale(self.body),
+            fill=scale(self.fill),
+            drain=scale(self.drain),
+            prefetch={
+                s: (-(-t // factor), -(-h // factor)) if s == server else (t, h) for s, (t, h) in self.prefetch.items()
+            },
             tail=-(-self.tail // factor) if server == self.engine else self.tail,
         )

@@ -74,8 +74,9 @@ class Technology:
         try:
             return self.spec.entries[name]
         except KeyError:
-            raise MissingEntry(f"technology '{self.name}' has no entry '{name}': "
-                               f"{nearest(name, self.spec.entries)}") from None
+            raise MissingEntry(
+                f"technology '{self.name}' has no entry '{name}': {nearest(name, self.spec.entries)}"
+            ) from None
 
     def _figure(self, name: str, quantity: str) -> float:
         figure = getattr(self.entry(name), quantity)
@@ -109,8 +110,11 @@ class Technology:
         Beyond the ends the last two points are continued, which for area and leakage keeps them in
         proportion and for energy follows the trend of the table.
         """
-        points = sorted((float(name.rpartition("/")[2]), self._figure(name, quantity))
-                        for name in self.spec.entries if name.startswith(family + "/"))
+        points = sorted(
+            (float(name.rpartition("/")[2]), self._figure(name, quantity))
+            for name in self.spec.entries
+            if name.startswith(family + "/")
+        )
         if len(points) < 2:
             raise MissingEntry(f"technology '{self.name}' has no entries '{family}/SIZE'")
         above = next((i for i, (at, _) in enumerate(points) if at >= size and i), len(points) - 1)

@@ -12,12 +12,19 @@ def machine_facts(machine: Machine) -> dict[str, Any]:
     """Names, and of one chip the clocks (Hz), peaks (FLOP/s) and sustained bandwidths (B/s)."""
     system, chip = machine.spec, machine.spec.chip
     return {
-        "name": system.name, "chip": chip.name, "chips": system.chips, "technology": chip.technology.name,
-        "clock_hz": chip.clock, "tdp_w": chip.tdp,
-        "engines": {path: {"kind": engine.kind, "clock_hz": engine.clock_hz, "peak_flops": _peaks(engine)}
-                    for path, engine in machine.engines.items()},
-        "memories": {path: {"kind": memory.kind, "bytes_per_s": memory.bytes_per_s}
-                     for path, memory in machine.memories.items()},
+        "name": system.name,
+        "chip": chip.name,
+        "chips": system.chips,
+        "technology": chip.technology.name,
+        "clock_hz": chip.clock,
+        "tdp_w": chip.tdp,
+        "engines": {
+            path: {"kind": engine.kind, "clock_hz": engine.clock_hz, "peak_flops": _peaks(engine)}
+            for path, engine in machine.engines.items()
+        },
+        "memories": {
+            path: {"kind": memory.kind, "bytes_per_s": memory.bytes_per_s} for path, memory in machine.memories.items()
+        },
         "main_memory": machine.main_memory().path,
         "network": machine.network.kind if machine.network is not None else None,
     }

@@ -19,9 +19,18 @@ from archsim.units import si
 KINDS = ("matmul", "grouped_matmul", "attention", "vector", "collective", "embedding", "transfer", "delay")
 SHAPES = ("circle", "diamond", "square", "triangle")
 
-_ACTIONS = {"mac": "arithmetic", "alu": "arithmetic", "accumulator": "accumulator", "read": "read",
-            "write": "write", "link": "transport", "switch": "transport", "copy": "transport", "static": "static"}
-_Rectangle = tuple[float, float, float, float]     # left, top, right, bottom
+_ACTIONS = {
+    "mac": "arithmetic",
+    "alu": "arithmetic",
+    "accumulator": "accumulator",
+    "read": "read",
+    "write": "write",
+    "link": "transport",
+    "switch": "transport",
+    "copy": "transport",
+    "static": "static",
+}
+_Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 ACTION_KINDS = ("arithmetic", "accumulator", "read", "write", "transport", "static", "other")
 
 
@@ -69,8 +78,11 @@ def resource_classes(machine: Mapping[str, Any], others: Iterable[str]) -> dict[
 
 def legend(entries: Iterable[tuple[str, str]]) -> str:
     """Colour class and text of each entry."""
-    return '<ul class="legend">' + "".join(
-        f'<li><i class="{css}"></i>{escape(text)}</li>' for css, text in entries) + "</ul>"
+    return (
+        '<ul class="legend">'
+        + "".join(f'<li><i class="{css}"></i>{escape(text)}</li>' for css, text in entries)
+        + "</ul>"
+    )
 
 
 # -- bars
@@ -93,16 +105,21 @@ def stacked(parts: Sequence[Part], full: float) -> str:
         share = part.size / full if full else 0.0
         if share > 0:
             text = f"<b>{escape(part.text)}</b>" if part.text and share > 0.02 else ""
-            pieces.append(f'<i class="{part.css}" style="width:{100 * share:.3f}%" data-tip="{escape(part.tip)}">'
-                          f'{text}</i>')
+            pieces.append(
+                f'<i class="{part.css}" style="width:{100 * share:.3f}%" data-tip="{escape(part.tip)}">{text}</i>'
+            )
     return f'<div class="bar">{"".join(pieces)}</div>'
 
 
 def bar_rows(rows: Iterable[tuple[str, str, str]]) -> str:
     """Rows of label, bar and value; all three are HTML already."""
-    return '<div class="bars">' + "".join(
-        f'<div class="label">{label}</div>{bar}<div class="value">{value}</div>' for label, bar, value in rows
-    ) + "</div>"
+    return (
+        '<div class="bars">'
+        + "".join(
+            f'<div class="label">{label}</div>{bar}<div class="value">{value}</div>' for label, bar, value in rows
+        )
+        + "</div>"
+    )
 
 
 # -- treemap
@@ -166,14 +183,18 @@ def treemap(blocks: Mapping[str, Mapping[str, float]], colours: Mapping[str, str
             tip = f"{path}: {name}\n{plain(part, 4)} mm², {percent(part / total)} of all"
             text = escape(name) if len(inner) > 1 else ""
             tiles.append(f'<i style="{_place(tile, box.w, box.h)}" data-tip="{escape(tip)}"><span>{text}</span></i>')
-        html.append(f'<div class="{colours.get(path, "r9")}" style="{_place(box, 2.4, 1.0)}">{"".join(tiles)}'
-                    f'<b>{escape(short(path))}<small>{plain(area, 4)} mm² · {percent(area / total)}</small></b></div>')
+        html.append(
+            f'<div class="{colours.get(path, "r9")}" style="{_place(box, 2.4, 1.0)}">{"".join(tiles)}'
+            f"<b>{escape(short(path))}<small>{plain(area, 4)} mm² · {percent(area / total)}</small></b></div>"
+        )
     return f'<div class="treemap" role="img" aria-label="Area by component">{"".join(html)}</div>'
 
 
 def _place(box: Box, width: float, height: float) -> str:
-    return (f"left:{100 * box.x / width:.3f}%;top:{100 * box.y / height:.3f}%;"
-            f"width:{100 * box.w / width:.3f}%;height:{100 * box.h / height:.3f}%")
+    return (
+        f"left:{100 * box.x / width:.3f}%;top:{100 * box.y / height:.3f}%;"
+        f"width:{100 * box.w / width:.3f}%;height:{100 * box.h / height:.3f}%"
+    )
 
 
 # -- roofline
@@ -218,13 +239,16 @@ def roofs(machine: Mapping[str, Any], actions: Iterable[str]) -> Roofs:
         mine = {d: p for d, p in formats.items() if f"{path}.mac_{d}" in used} if used else formats
         for dtype, peak in mine.items():
             peaks.setdefault((short(path), peak), []).append(dtype)
-    labelled = [(f"{name} {', '.join(dtypes)}  {quantity(peak, 'FLOP/s')}", peak)
-                for (name, peak), dtypes in sorted(peaks.items(), key=lambda p: -p[0][1])]
+    labelled = [
+        (f"{name} {', '.join(dtypes)}  {quantity(peak, 'FLOP/s')}", peak)
+        for (name, peak), dtypes in sorted(peaks.items(), key=lambda p: -p[0][1])
+    ]
     return Roofs(labelled, {path: m["bytes_per_s"] for path, m in machine["memories"].items()})
 
 
-def roofline(ops: Sequence[FoldedOp], limits: Roofs, tier: str, phases: Sequence[str], run_s: float,
-             width: int, height: int) -> str:
+def roofline(
+    ops: Sequence[FoldedOp], limits: Roofs, tier: str, phases: Sequence[str], run_s: float, width: int, height: int
+) -> str:
     """Attained FLOP/s of every op against its FLOPs per byte of traffic with ``tier``, log-log, and the roofs.
 
     Ops without traffic with the tier stand in a column of their own at the right.
@@ -241,22 +265,32 @@ def roofline(ops: Sequence[FoldedOp], limits: Roofs, tier: str, phases: Sequence
     y = _Log(10 ** (math.log10(min(ys)) - 0.3), 10 ** (math.log10(max(ys)) + 0.35), bottom, top)
     out = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Roofline over traffic with {escape(tier)}">']
     out += _grid(x, y, left, right, top, bottom, width < 600)
-    placed = [(i, op, x(intensity[i]) if i in intensity else right + 34.0, y(op.rate),
-               4 + 15 * math.sqrt(op.time_s / run_s if run_s else 0.0))
-              for i, op in sorted(dots, key=lambda d: -d[1].time_s)]
+    placed = [
+        (
+            i,
+            op,
+            x(intensity[i]) if i in intensity else right + 34.0,
+            y(op.rate),
+            4 + 15 * math.sqrt(op.time_s / run_s if run_s else 0.0),
+        )
+        for i, op in sorted(dots, key=lambda d: -d[1].time_s)
+    ]
     taken = [(px - 0.8 * r, py - 0.8 * r, px + 0.8 * r, py + 0.8 * r) for _, _, px, py, r in placed]
     out += _roof_lines(limits, tier, x, y, left, right, taken)
     if apart:
-        out.append(f'<line class="axis" x1="{right + 8}" x2="{right + 8}" y1="{top}" y2="{bottom}"/>'
-                   f'<text class="tick" x="{right + 34}" y="{bottom + 17}" text-anchor="middle">no traffic</text>')
+        out.append(
+            f'<line class="axis" x1="{right + 8}" x2="{right + 8}" y1="{top}" y2="{bottom}"/>'
+            f'<text class="tick" x="{right + 34}" y="{bottom + 17}" text-anchor="middle">no traffic</text>'
+        )
     names: list[str] = []
     for i, op, px, py, radius in placed:
         shape = SHAPES[phases.index(op.phase) % len(SHAPES)]
-        out.append(f'<path class="dot {kind_class(op.kind)}" d="{_shape(shape, px, py, radius)}" data-op="{i}" '
-                   f'tabindex="0" role="img" aria-label="{escape(f"{op.phase} {op.name}")}"/>')
+        out.append(
+            f'<path class="dot {kind_class(op.kind)}" d="{_shape(shape, px, py, radius)}" data-op="{i}" '
+            f'tabindex="0" role="img" aria-label="{escape(f"{op.phase} {op.name}")}"/>'
+        )
         if len(names) < (7 if width > 600 else 4) and op.time_s > 0.01 * run_s:
-            names += _dot_label(op.name.rpartition(".")[2], px, py, radius, right if i in intensity else width,
-                                taken)
+            names += _dot_label(op.name.rpartition(".")[2], px, py, radius, right if i in intensity else width, taken)
     return "".join([*out, *names, "</svg>"])
 
 
@@ -265,22 +299,29 @@ def _grid(x: _Log, y: _Log, left: float, right: float, top: float, bottom: float
     for value in x.decades():
         out.append(f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{top}" y2="{bottom}"/>')
         if x(value) < right - 10:
-            out.append(f'<text class="tick" x="{x(value):.1f}" y="{bottom + 17}" text-anchor="middle">'
-                       f'{si(value, "").replace("u", "µ").replace(" ", "")}</text>')
+            out.append(
+                f'<text class="tick" x="{x(value):.1f}" y="{bottom + 17}" text-anchor="middle">'
+                f"{si(value, '').replace('u', 'µ').replace(' ', '')}</text>"
+            )
     for value in y.decades():
-        out.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-                   f'<text class="tick" x="{left - 7}" y="{y(value) + 4:.1f}" text-anchor="end">'
-                   f'{si(value, "").replace(" ", "")}</text>')
+        out.append(
+            f'<line class="grid" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
+            f'<text class="tick" x="{left - 7}" y="{y(value) + 4:.1f}" text-anchor="end">'
+            f"{si(value, '').replace(' ', '')}</text>"
+        )
     middle = (top + bottom) / 2
-    out.append(f'<text class="title" x="{(left + right) / 2:.1f}" y="{bottom + 37}" text-anchor="middle">'
-               f'{"FLOP per byte" if narrow else "operational intensity, FLOP per byte"}</text>'
-               f'<text class="title" transform="translate(13 {middle:.1f}) rotate(-90)" text-anchor="middle">'
-               'FLOP/s</text>')
+    out.append(
+        f'<text class="title" x="{(left + right) / 2:.1f}" y="{bottom + 37}" text-anchor="middle">'
+        f"{'FLOP per byte' if narrow else 'operational intensity, FLOP per byte'}</text>"
+        f'<text class="title" transform="translate(13 {middle:.1f}) rotate(-90)" text-anchor="middle">'
+        "FLOP/s</text>"
+    )
     return out
 
 
-def _roof_lines(limits: Roofs, tier: str, x: _Log, y: _Log, left: float, right: float,
-                taken: list[_Rectangle]) -> list[str]:
+def _roof_lines(
+    limits: Roofs, tier: str, x: _Log, y: _Log, left: float, right: float, taken: list[_Rectangle]
+) -> list[str]:
     """The roofs and their names; what they cover is added to ``taken``."""
     out = []
     highest = limits.peak or y.high
@@ -297,11 +338,15 @@ def _roof_lines(limits: Roofs, tier: str, x: _Log, y: _Log, left: float, right: 
         if length > 7 * len(text):
             at = min(0.62 if path == tier else 0.3, 1 - 7 * len(text) / length)
             tx, ty = x1 + (x2 - x1) * at, y1 + (y2 - y1) * at
-            out.append(f'<text class="{mine} name" transform="translate({tx:.1f} {ty:.1f}) rotate({angle:.1f})" '
-                       f'dy="-6">{escape(text)}</text>')
+            out.append(
+                f'<text class="{mine} name" transform="translate({tx:.1f} {ty:.1f}) rotate({angle:.1f})" '
+                f'dy="-6">{escape(text)}</text>'
+            )
             turn = math.radians(angle)
-            above = [(tx + d * math.cos(turn) + 10 * math.sin(turn), ty + d * math.sin(turn) - 10 * math.cos(turn))
-                     for d in range(0, 7 * len(text), 7)]
+            above = [
+                (tx + d * math.cos(turn) + 10 * math.sin(turn), ty + d * math.sin(turn) - 10 * math.cos(turn))
+                for d in range(0, 7 * len(text), 7)
+            ]
             taken += [(px - 5, py - 5, px + 5, py + 5) for px, py in above]
         if path == tier:
             n = max(1, int((x2 - x1) / 8))
@@ -313,11 +358,15 @@ def _roof_lines(limits: Roofs, tier: str, x: _Log, y: _Log, left: float, right: 
         below = n and y(peak) - y(limits.peaks[n - 1][1]) < 20
         ty = y(peak) + (15 if below else -6)
         wide = 6.6 * len(label)
-        boxes = [(end - wide, at - 12, end, at + 3) for at in (ty, ty - 14)
-                 for end in (right - 4, begin + wide, (begin + right + wide) / 2)]
+        boxes = [
+            (end - wide, at - 12, end, at + 3)
+            for at in (ty, ty - 14)
+            for end in (right - 4, begin + wide, (begin + right + wide) / 2)
+        ]
         box = next((b for b in boxes if b[2] < right and not _meets(b, taken)), boxes[0])
-        out.append(f'<text class="roof name" x="{box[2]:.1f}" y="{box[3] - 3:.1f}" '
-                   f'text-anchor="end">{escape(label)}</text>')
+        out.append(
+            f'<text class="roof name" x="{box[2]:.1f}" y="{box[3] - 3:.1f}" text-anchor="end">{escape(label)}</text>'
+        )
         taken += [box, (begin, y(peak) - 2, right, y(peak) + 2)]
     return out
 
@@ -326,15 +375,20 @@ def _meets(box: _Rectangle, taken: Iterable[_Rectangle]) -> bool:
     return any(box[2] > t[0] and box[0] < t[2] and box[3] > t[1] and box[1] < t[3] for t in taken)
 
 
-def _dot_label(text: str, px: float, py: float, radius: float, right: float,
-               taken: list[_Rectangle]) -> list[str]:
+def _dot_label(text: str, px: float, py: float, radius: float, right: float, taken: list[_Rectangle]) -> list[str]:
     """A label beside a dot, on the first side where there is room."""
     w = 6.6 * len(text)
     near, slant = 1.25 * radius + 4, 0.9 * radius + 3
-    for tx, ty, anchor in ((px + near, py + 4, "start"), (px - near, py + 4, "end"),
-                           (px + slant, py + slant + 9, "start"), (px - slant, py - slant, "end"),
-                           (px, py + near + 10, "middle"), (px, py - near - 1, "middle"),
-                           (px - slant, py + slant + 9, "end"), (px + slant, py - slant, "start")):
+    for tx, ty, anchor in (
+        (px + near, py + 4, "start"),
+        (px - near, py + 4, "end"),
+        (px + slant, py + slant + 9, "start"),
+        (px - slant, py - slant, "end"),
+        (px, py + near + 10, "middle"),
+        (px, py - near - 1, "middle"),
+        (px - slant, py + slant + 9, "end"),
+        (px + slant, py - slant, "start"),
+    ):
         x1 = tx - (w if anchor == "end" else w / 2 if anchor == "middle" else 0)
         box = (x1, ty - 11, x1 + w, ty + 3)
         if x1 > 62 and x1 + w < right and not _meets(box, taken):
@@ -366,8 +420,10 @@ def shape_mark(shape: str) -> str:
 def spark(shares: Sequence[float]) -> str:
     """Shares of full as an area that fills its container."""
     points = " ".join(f"{i} {20 - 20 * s:.1f} {i + 1} {20 - 20 * s:.1f}" for i, s in enumerate(shares))
-    return (f'<svg class="spark" viewBox="0 0 {len(shares)} 20" preserveAspectRatio="none" aria-hidden="true">'
-            f'<polygon points="0 20 {points} {len(shares)} 20"/></svg>')
+    return (
+        f'<svg class="spark" viewBox="0 0 {len(shares)} 20" preserveAspectRatio="none" aria-hidden="true">'
+        f'<polygon points="0 20 {points} {len(shares)} 20"/></svg>'
+    )
 
 
 def ticks(span_s: float, wanted: int = 6) -> str:
@@ -379,6 +435,9 @@ def ticks(span_s: float, wanted: int = 6) -> str:
     step = unit * next(n for n in (1, 2, 5, 10) if n * unit >= rough)
     values = [i * step for i in range(int(span_s / step * (1 + 1e-9)) + 1)]
     late = ' class="late"'
-    marks = "".join(f'<i{late if share > 94 else ""} style="left:{share:.3f}%">{quantity(value, "s")}</i>'
-                    for value in values for share in [100 * value / span_s])
+    marks = "".join(
+        f'<i{late if share > 94 else ""} style="left:{share:.3f}%">{quantity(value, "s")}</i>'
+        for value in values
+        for share in [100 * value / span_s]
+    )
     return f'<div class="ticks">{marks}</div>'

@@ -12,20 +12,22 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from archsim.result import OpResult, Result, SegmentResult
 from archsim.sim.schedule import OpTimes
 from archsim.sim.server import ReservationServer
 from archsim.workloads.op import Dim
 
+if TYPE_CHECKING:
+    from archsim.result import OpResult, Result, SegmentResult
+
 OPS, RESOURCES = "ops", "resources"
 
-_MAX_COPIES = 256     # of a repeated block; the report says how many there are
-_BINS = 200           # of a counter, per drawn step
+_MAX_COPIES = 256  # of a repeated block; the report says how many there are
+_BINS = 200  # of a counter, per drawn step
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,19 @@ class _Hold:
 def slices(result: Result) -> list[dict[str, Any]]:
     """One row per drawn slice: group, track, name, start and duration in s, and facts about the op."""
     seconds = result.machine.time.seconds
-    return [{"group": s.group, "track": s.track, "name": s.name, "label": s.label, "phase": s.phase,
-             "start_s": seconds(s.start), "duration_s": seconds(s.end - s.start), **_facts(s)}
-            for s in _slices(result)]
+    return [
+        {
+            "group": s.group,
+            "track": s.track,
+            "name": s.name,
+            "label": s.label,
+            "phase": s.phase,
+            "start_s": seconds(s.start),
+            "duration_s": seconds(s.end - s.start),
+            **_facts(s),
+        }
+        for s in _slices(result)
+    ]
 
 
 def busy_share(starts: npt.ArrayLike, ends: npt.ArrayLike, edges: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -87,9 +99,18 @@ def to_perfetto(result: Result) -> str:
         pid = pids[s.group]
         tid = tracks.setdefault((pid, s.track if lane == 0 else f"{s.track} ({lane + 1})"), len(tracks) + 1)
         start, end = round(s.start * nanoseconds), round(s.end * nanoseconds)
-        events.append({"name": s.name, "cat": s.op.lowered.op.kind, "ph": "X", "pid": pid, "tid": tid,
-                       "ts": start / 1e3, "dur": (end - start) / 1e3,
-                       "args": {"op": s.label, **(_facts(s) if s.group == OPS else {"phase": s.phase})}})
+        events.append(
+            {
+                "name": s.name,
+                "cat": s.op.lowered.op.kind,
+                "ph": "X",
+                "pid": pid,
+                "tid": tid,
+                "ts": start / 1e3,
+                "dur": (end - start) / 1e3,
+                "args": {"op": s.label, **(_facts(s) if s.group == OPS else {"phase": s.phase})},
+            }
+        )
     events += _counters(result, drawn, pids[RESOURCES], nanoseconds)
     events.sort(key=lambda e: (e["ts"], e["pid"], e.get("tid", 0), e.get("dur", 0.0)))
     metadata: list[dict[str, Any]] = []
@@ -99,8 +120,11 @@ def to_perfetto(result: Result) -> str:
     for order, ((pid, track), tid) in enumerate(sorted(tracks.items())):
         metadata.append(_metadata("thread_name", pid, tid, name=track))
         metadata.append(_metadata("thread_sort_index", pid, tid, sort_index=order))
-    document = {"traceEvents": metadata + events, "displayTimeUnit": "ns",
-                "otherData": {"name": result.name, "digest": result.digest}}
+    document = {
+        "traceEvents": metadata + events,
+        "displayTimeUnit": "ns",
+        "otherData": {"name": result.name, "digest": result.digest},
+    }
     return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
@@ -110,8 +134,12 @@ def _metadata(what: str, pid: int, tid: int, **args: Any) -> dict[str, Any]:
 
 def _facts(s: Slice) -> dict[str, Any]:
     low = s.op.lowered
-    return {"kind": low.op.kind, "why": low.why, "flops": _at(low.op.flops(), s.step),
-            "bytes": {path: _at(n, s.step) for path, n in low.traffic.items()}}
+    return {
+        "kind": low.op.kind,
+        "why": low.why,
+        "flops": _at(low.op.flops(), s.step),
+        "bytes": {path: _at(n, s.step) for path, n in low.traffic.items()},
+    }
 
 
 def _at(value: Dim, step: int) -> int:
@@ -142,8 +170,17 @@ def _step(segment: SegmentResult, step: int, begin: int) -> Iterator[Slice]:
                     label = f"{where}/{block.label(record.first + j)}.{name}"
                     yield Slice(OPS, op.lowered.engine, name, label, "run", at + start, at + end, op, step)
                     for hold in holds:
-                        yield Slice(RESOURCES, hold.server, name, label, hold.phase, at + hold.start,
-                                    at + hold.start + hold.ticks, op, step)
+                        yield Slice(
+                            RESOURCES,
+                            hold.server,
+                            name,
+                            label,
+                            hold.phase,
+                            at + hold.start,
+                            at + hold.start + hold.ticks,
+                            op,
+                            step,
+                        )
 
 
 def _holds(segment: SegmentResult, step: int) -> dict[tuple[int, int, int], list[_Hold]]:
@@ -154,13 +191,19 @@ def _holds(segment: SegmentResult, step: int) -> dict[tuple[int, int, int], list
     recorded, requests met in another order, and nothing is said.
     """
     order: list[tuple[int, int, int, OpResult, OpTimes]] = sorted(
-        ((b, record.first, i, op, record) for b, block in enumerate(segment.blocks)
-         for i, op in enumerate(block.ops) for record in op.times), key=lambda entry: entry[:3])
+        (
+            (b, record.first, i, op, record)
+            for b, block in enumerate(segment.blocks)
+            for i, op in enumerate(block.ops)
+            for record in op.times
+        ),
+        key=lambda entry: entry[:3],
+    )
     servers: defaultdict[str, ReservationServer] = defaultdict(ReservationServer)
     held: dict[tuple[int, int, int], list[_Hold]] = {}
     issue = 0
     last: tuple[OpResult, OpTimes, int, list[_Hold]] | None = None
-    skipped = 0            # ticks of folded copies since the last op was issued
+    skipped = 0  # ticks of folded copies since the last op was issued
 
     def hold(holds: list[_Hold], server: str, phase: str, arrival: int, ticks: int) -> int:
         start = int(servers[server].reserve(arrival, ticks))
@@ -173,8 +216,7 @@ def _holds(segment: SegmentResult, step: int) -> dict[tuple[int, int, int], list
             return True
         op, record, body_end, holds = last
         there: list[_Hold] = []
-        end = max([body_end, *(hold(there, s, "drain", body_end, _at(t, step))
-                               for s, t in op.lowered.drain.items())])
+        end = max([body_end, *(hold(there, s, "drain", body_end, _at(t, step)) for s, t in op.lowered.drain.items())])
         holds += [_Hold(h.server, h.phase, h.start - skipped, h.ticks) for h in there]
         return end - skipped == _at(record.end, step)
 
@@ -214,7 +256,7 @@ def _lanes(drawn: Iterable[Slice]) -> Iterator[tuple[Slice, int]]:
     for s in sorted(drawn, key=lambda s: (s.group, s.track, s.start, -s.end)):
         lanes = ends[s.group, s.track]
         lane = next((k for k, end in enumerate(lanes) if end <= s.start), len(lanes))
-        lanes[lane:lane + 1] = [s.end]
+        lanes[lane : lane + 1] = [s.end]
         yield s, lane
 
 
@@ -235,6 +277,13 @@ def _counters(result: Result, drawn: Sequence[Slice], pid: int, nanoseconds: flo
         gigabytes = np.append(share * result.machine.memories[path].bytes_per_s / 1e9, 0.0).round(3)
         for at, value, before in zip(edges, gigabytes, [-1.0, *gigabytes[:-1]], strict=True):
             if value != before:
-                events.append({"name": f"{path} bandwidth", "ph": "C", "pid": pid,
-                               "ts": round(float(at) * nanoseconds) / 1e3, "args": {"GB/s": float(value)}})
+                events.append(
+                    {
+                        "name": f"{path} bandwidth",
+                        "ph": "C",
+                        "pid": pid,
+                        "ts": round(float(at) * nanoseconds) / 1e3,
+                        "args": {"GB/s": float(value)},
+                    }
+                )
     return events

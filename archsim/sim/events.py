@@ -56,8 +56,7 @@ class _Meeting:
 class _Rank:
     """One rank: its servers and the processes of its ops."""
 
-    def __init__(self, env: simpy.Environment, number: int, of: int,
-                 meetings: dict[tuple[int, int], _Meeting]) -> None:
+    def __init__(self, env: simpy.Environment, number: int, of: int, meetings: dict[tuple[int, int], _Meeting]) -> None:
         self.env = env
         self.number, self.of = number, of
         self.meetings = meetings
@@ -80,7 +79,9 @@ class _Rank:
                     after = lowered.op.after
                     waits = [previous_done] if after is None else [entry, *(done_by_name[name] for name in after)]
                     record = OpTimes(b, i, copy, start=0)
-                    signals = _Signals(issued, released.get(lowered.engine, begun), env.event(), env.event(), env.event())
+                    signals = _Signals(
+                        issued, released.get(lowered.engine, begun), env.event(), env.event(), env.event()
+                    )
                     env.process(self._op(lowered, record, len(self.records), waits, signals))
                     self.records.append(record)
                     issued, previous_done = signals.issued, signals.done
@@ -101,15 +102,16 @@ class _Rank:
             head, there = max(head, int(end - ticks + head_ticks)), max(there, end)
         return head, there
 
-    def _op(self, lowered: Lowered, record: OpTimes, number: int, after: list[simpy.Event],
-            signals: _Signals) -> Generator[simpy.Event, Any, None]:
+    def _op(
+        self, lowered: Lowered, record: OpTimes, number: int, after: list[simpy.Event], signals: _Signals
+    ) -> Generator[simpy.Event, Any, None]:
         env = self.env
         prefetched = env.process(self._prefetch(lowered, signals.turn))
         yield env.all_of(after)
         yield signals.engine_free
         head, there = yield prefetched
         engine = self.servers.setdefault(lowered.engine, ReservationServer())
-        while engine.free > env.now:            # another engine's op may hold this one too
+        while engine.free > env.now:  # another engine's op may hold this one too
             yield env.timeout(int(engine.free - int(env.now)))
         record.start = int(env.now)
         begin = max([record.start, head, *(self._reserve(s, t) for s, t in lowered.fill.items())])
@@ -142,7 +144,8 @@ class _Signals:
 
     __slots__ = ("done", "engine_free", "issued", "released", "turn")
 
-    def __init__(self, turn: simpy.Event, engine_free: simpy.Event, issued: simpy.Event, released: simpy.Event,
-                 done: simpy.Event) -> None:
+    def __init__(
+        self, turn: simpy.Event, engine_free: simpy.Event, issued: simpy.Event, released: simpy.Event, done: simpy.Event
+    ) -> None:
         self.turn, self.engine_free = turn, engine_free
         self.issued, self.released, self.done = issued, released, done

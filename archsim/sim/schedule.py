@@ -65,11 +65,11 @@ class _Recursion:
 
     def __init__(self, servers: Sequence[str]) -> None:
         self.servers = {name: OrderedServer() for name in servers}
-        self.number = 0                      # of the op that asks, in program order
-        self.issue: Dim = 0                  # start of the last body
-        self.end: Dim = 0                    # end of the last op, once settled
-        self.frontier: Dim = 0               # latest end so far
-        self.pending: tuple[Lowered, OpTimes, Dim] | None = None    # the last op, its drain not yet reserved
+        self.number = 0  # of the op that asks, in program order
+        self.issue: Dim = 0  # start of the last body
+        self.end: Dim = 0  # end of the last op, once settled
+        self.frontier: Dim = 0  # latest end so far
+        self.pending: tuple[Lowered, OpTimes, Dim] | None = None  # the last op, its drain not yet reserved
 
     def prefetch(self, lowered: Lowered) -> tuple[Dim, Dim]:
         """Reserve an op's prefetch; returns when its head and when all of it is there."""
@@ -99,7 +99,7 @@ class _Recursion:
         engine.beside(ready)
         record.start = maximum(ready, engine.free)
         if lowered.prefetch:
-            record.start = maximum(record.start, self.issue)      # loads are asked for in program order
+            record.start = maximum(record.start, self.issue)  # loads are asked for in program order
         begin = maximum(record.start, head)
         for server, ticks in lowered.fill.items():
             begin = maximum(begin, self.servers[server].ask(record.start, ticks, self.number, self.number) + ticks)
@@ -120,8 +120,11 @@ class _Recursion:
         """What decides the future, relative to the last issue: nothing asks a server earlier than that."""
         t0 = self.issue
         body_end = self.pending[2] if self.pending else self.end
-        return [*(maximum(server.free, t0) - t0 for server in self.servers.values()),
-                body_end - t0, maximum(self.frontier, t0) - t0]
+        return [
+            *(maximum(server.free, t0) - t0 for server in self.servers.values()),
+            body_end - t0,
+            maximum(self.frontier, t0) - t0,
+        ]
 
     def shift(self, ticks: Dim) -> None:
         """Let ``ticks`` pass with nothing changed relative to the clock."""

@@ -33,9 +33,15 @@ if TYPE_CHECKING:
 __all__ = ["Point", "Record", "SweepSpec", "sweep"]
 
 
-def sweep(source: Source, out: Path | str | None = None, workers: int = 1, resume: bool = True, *,
-          overrides: Mapping[str, Any] | None = None,
-          progress: Callable[[int, int, str], None] | None = None) -> pd.DataFrame:
+def sweep(
+    source: Source,
+    out: Path | str | None = None,
+    workers: int = 1,
+    resume: bool = True,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> pd.DataFrame:
     """Run all points of a sweep.
 
     Parameters

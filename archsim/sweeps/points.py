@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from archsim.runs import RunSpec
 
 _MOST_POINTS = 1_000_000
-_OBJECTIVES: dict[str, Literal["min", "max"]] = {
-    "time_s": "min", "energy_j.total": "min", "area_mm2.total": "min"}
+_OBJECTIVES: dict[str, Literal["min", "max"]] = {"time_s": "min", "energy_j.total": "min", "area_mm2.total": "min"}
 
 
 class SweepSpec(Spec):
@@ -67,8 +66,9 @@ class SweepSpec(Spec):
         """Raise an error if a result lacks an objective."""
         for objective in self.objectives:
             if not record.error and not isinstance(record.figure(objective), int | float):
-                raise InputError(f"objectives: a result has no figure '{objective}': "
-                                 f"{nearest(objective, record.figures())}")
+                raise InputError(
+                    f"objectives: a result has no figure '{objective}': {nearest(objective, record.figures())}"
+                )
 
 
 @dataclass(frozen=True)

@@ -45,8 +45,9 @@ class Store:
 
     def write(self, record: Record) -> None:
         """Keep the record of a point."""
-        self.write_json(f"points/{record.key}.json",
-                        {"version": __version__, "error": record.error, "result": record.result})
+        self.write_json(
+            f"points/{record.key}.json", {"version": __version__, "error": record.error, "result": record.result}
+        )
 
     def write_json(self, name: str, data: Any) -> None:
         """Write a file of the folder."""

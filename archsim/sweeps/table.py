@@ -33,9 +33,15 @@ def make_table(spec: SweepSpec, points: Sequence[Point], records: Mapping[str, R
     for point in points:
         record = records[point.key]
         found = record.figures()
-        rows.append({**{path: _plain(point.values.get(path)) for path in paths},
-                     **{name: found.get(name) for name in figures},
-                     "pareto": False, "key": "" if point.problem else point.key, "error": record.error})
+        rows.append(
+            {
+                **{path: _plain(point.values.get(path)) for path in paths},
+                **{name: found.get(name) for name in figures},
+                "pareto": False,
+                "key": "" if point.problem else point.key,
+                "error": record.error,
+            }
+        )
     table = pd.DataFrame(rows)
     good = table.index[table["error"] == ""]
     if len(good):

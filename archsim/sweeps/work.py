@@ -90,7 +90,9 @@ def simulate(todo: Mapping[str, RunSpec], store: Store, workers: int) -> Iterato
             for future in done:
                 yield future.result()
     except BrokenProcessPool:
-        raise RunFailed("a worker process died, perhaps for want of memory; the points that had ended are "
-                        "kept: run the sweep again, with fewer workers") from None
+        raise RunFailed(
+            "a worker process died, perhaps for want of memory; the points that had ended are "
+            "kept: run the sweep again, with fewer workers"
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)

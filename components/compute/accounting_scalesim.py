@@ -49,12 +49,15 @@ def answer(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, R: Dim, C: Dim) -> ScaleS
         overall_util=100.0 * (M * N * K) / (R * C * total),
         mapping_eff=100.0 * mapping,
         compute_util=100.0 * mapping * T / demand_rows,
-        sram_ifmap_reads=reads[0], sram_filter_reads=reads[1], sram_ofmap_writes=reads[2],
+        sram_ifmap_reads=reads[0],
+        sram_filter_reads=reads[1],
+        sram_ofmap_writes=reads[2],
     )
 
 
-def conv_as_gemm(height: Dim, width: Dim, filter_height: Dim, filter_width: Dim, channels: Dim, filters: Dim,
-                 stride: Dim) -> tuple[Dim, Dim, Dim]:
+def conv_as_gemm(
+    height: Dim, width: Dim, filter_height: Dim, filter_width: Dim, channels: Dim, filters: Dim, stride: Dim
+) -> tuple[Dim, Dim, Dim]:
     """(M, K, N) of a convolution as SCALE-Sim lowers it: no padding."""
     out_h = -(-(height - filter_height + stride) // stride)
     out_w = -(-(width - filter_width + stride) // stride)

@@ -27,15 +27,22 @@ def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> 
         mine = [i for i, case in enumerate(cases) if case["dataflow"] == dataflow]
         if not mine:
             continue
-        M, K, N, R, C = (np.array([int(cases[i][key]) for i in mine], dtype=np.int64)
-                         for key in ("M", "K", "N", "rows", "cols"))
+        M, K, N, R, C = (
+            np.array([int(cases[i][key]) for i in mine], dtype=np.int64) for key in ("M", "K", "N", "rows", "cols")
+        )
         if accounting == "scalesim":
             columns = asdict(accounting_scalesim.answer(dataflow, M, K, N, R, C))
         else:
             cycles = array_cycles(dataflow, M, K, N, R, C)
             left, right, writes, reads = operand_elements(dataflow, M, K, N, R, C)
-            columns = {"total_cycles": cycles, "utilisation": 100.0 * M * K * N / (R * C * cycles), "left_reads": left,
-                       "right_reads": right, "out_writes": writes, "out_reads": reads}
+            columns = {
+                "total_cycles": cycles,
+                "utilisation": 100.0 * M * K * N / (R * C * cycles),
+                "left_reads": left,
+                "right_reads": right,
+                "out_writes": writes,
+                "out_reads": reads,
+            }
         for name, values in columns.items():
             for i, value in zip(mine, np.broadcast_to(values, M.shape).tolist(), strict=True):
                 answers[i][name] = value

@@ -31,7 +31,16 @@ class GpuSmSpec(ComponentSpec):
     """dense tensor-core multiply-accumulates per cycle of one SM, by operand format"""
     l2_bytes_per_cycle: Count
     """bytes an SM receives from the L2 per cycle"""
-    tiles: tuple[tuple[Count, Count], ...] = ((256, 128), (128, 256), (128, 128), (128, 64), (64, 128), (64, 64), (32, 64), (16, 64))
+    tiles: tuple[tuple[Count, Count], ...] = (
+        (256, 128),
+        (128, 256),
+        (128, 128),
+        (128, 64),
+        (64, 128),
+        (64, 64),
+        (32, 64),
+        (16, 64),
+    )
     """output tiles (m, n) that the kernels come in"""
     tile_overhead_cycles: int = Field(default=1000, ge=0)
     """prologue and epilogue of a tile: fill the pipeline, write the results"""
@@ -69,8 +78,14 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             tiles_m, tiles_n = -(-m // rows), -(-n // columns)
             waves = -(-groups * tiles_m * tiles_n // spec.count)
             cycles = waves * self._tile_cycles(rows, columns, k, dtype)
-            work = MatrixWork(cycles, groups * tiles_n * m * k, groups * tiles_m * k * n, groups * m * n, 0 * m,
-                              f"tile {rows}x{columns}")
+            work = MatrixWork(
+                cycles,
+                groups * tiles_n * m * k,
+                groups * tiles_m * k * n,
+                groups * m * n,
+                0 * m,
+                f"tile {rows}x{columns}",
+            )
             best = work if best is None else best.better(work)
         if best is None:
             raise ValueError("a GPU has at least one tile shape")
@@ -84,8 +99,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             tiles_m = sum(-(-r // tile_rows) for r in rows)
             tiles_n = -(-n // columns)
             cycles = -(-tiles_m * tiles_n // spec.count) * self._tile_cycles(tile_rows, columns, k, dtype)
-            work = MatrixWork(cycles, tiles_n * sum(rows) * k, tiles_m * k * n, sum(rows) * n, 0,
-                              f"tile {tile_rows}x{columns}")
+            work = MatrixWork(
+                cycles, tiles_n * sum(rows) * k, tiles_m * k * n, sum(rows) * n, 0, f"tile {tile_rows}x{columns}"
+            )
             best = work if best is None else best.better(work)
         if best is None:
             raise ValueError("a GPU has at least one tile shape")

@@ -72,8 +72,18 @@ def _folds(size: Dim, unit: Dim) -> tuple[Dim, Dim]:
     return count, size - (count - 1) * unit
 
 
-def array_cycles(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, rows: Dim, columns: Dim, *, groups: Dim = 1,
-                 pipelined: bool = True, stream: Dim | None = None) -> Dim:
+def array_cycles(
+    dataflow: Dataflow,
+    M: Dim,
+    K: Dim,
+    N: Dim,
+    rows: Dim,
+    columns: Dim,
+    *,
+    groups: Dim = 1,
+    pipelined: bool = True,
+    stream: Dim | None = None,
+) -> Dim:
     """Cycles from the first operand into an empty array to the last result out of it.
 
     Parameters
@@ -103,7 +113,7 @@ def _os_cycles(M: Dim, K: Dim, N: Dim, rows: Dim, columns: Dim, groups: Dim, pip
         return groups * (skew + fm * fn * (K - 2))
     long, short = maximum(K, full_r), maximum(K, last_r)
     column = (fm - 1) * long + short
-    issue: Any = groups * fn * column - short       # numpy's types widen over several operations
+    issue: Any = groups * fn * column - short  # numpy's types widen over several operations
     # The corner fold issues last, but one with more rows or columns issued before it may end later.
     end: Dim = issue + last_r + last_c
     end = maximum(end, where(fm > 1, issue - long + full_r + last_c, 0))
@@ -112,8 +122,9 @@ def _os_cycles(M: Dim, K: Dim, N: Dim, rows: Dim, columns: Dim, groups: Dim, pip
     return end + K - 2
 
 
-def _stationary_cycles(streamed: Dim, K: Dim, across: Dim, rows: Dim, columns: Dim, groups: Dim,
-                       pipelined: bool, stream: Dim | None) -> Dim:
+def _stationary_cycles(
+    streamed: Dim, K: Dim, across: Dim, rows: Dim, columns: Dim, groups: Dim, pipelined: bool, stream: Dim | None
+) -> Dim:
     # Order of folds: chunks of the stream outside, then column tiles, row tiles (the reduction) inside.
     fk, last_r = _folds(K, rows)
     fc, last_c = _folds(across, columns)
@@ -131,9 +142,9 @@ def _stationary_cycles(streamed: Dim, K: Dim, across: Dim, rows: Dim, columns: D
     first_in_full, first_in_last = maximum(full_t, full_r), maximum(last_t, full_r)
     strip_full = (fk - 1) * first_in_full + maximum(full_t, last_r)
     strip_last = (fk - 1) * first_in_last + maximum(last_t, last_r)
-    mend = where(ft > 1, first_in_full - first_in_last, 0)      # once to the last chunk, once back per group
+    mend = where(ft > 1, first_in_full - first_in_last, 0)  # once to the last chunk, once back per group
     issue: Any = groups * fc * ((ft - 1) * strip_full + strip_last) + mend
-    issue = issue - first_in_full + full_r                      # the very first fold only waits for its load
+    issue = issue - first_in_full + full_r  # the very first fold only waits for its load
     # The last fold issues last, but the last of full width, a strip earlier, may end later.
     end = maximum(issue + last_c, where(fc > 1, issue - strip_last + full_c, 0))
     return end + last_t + rows - 2
@@ -143,8 +154,7 @@ def _stationary_cycles(streamed: Dim, K: Dim, across: Dim, rows: Dim, columns: D
 def _splits(count: int) -> tuple[tuple[int, int, int], ...]:
     """Ways to share a product over at most ``count`` arrays: parts of (groups, M, N)."""
     sizes = sorted({1, count, *(d for d in range(1, count + 1) if count % d == 0)})
-    return tuple((g, m, n) for g in sizes for m in sizes for n in sizes
-                 if g * m * n == count or (g * m * n == 1))
+    return tuple((g, m, n) for g in sizes for m in sizes for n in sizes if g * m * n == count or (g * m * n == 1))
 
 
 class SystolicArray(MatrixEngine[SystolicArraySpec]):
@@ -179,12 +189,28 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
             for parts_g, parts_m, parts_n in _splits(spec.count):
                 mine_g, mine_m, mine_n = ceil_div(groups, parts_g), ceil_div(m, parts_m), ceil_div(n, parts_n)
                 mine_chunk = None if chunk is None else minimum(chunk, mine_m if dataflow == "ws" else mine_n)
-                cycles = array_cycles(dataflow, mine_m, k, mine_n, spec.rows, spec.columns, groups=mine_g,
-                                      pipelined=spec.double_buffered_weights, stream=mine_chunk)
+                cycles = array_cycles(
+                    dataflow,
+                    mine_m,
+                    k,
+                    mine_n,
+                    spec.rows,
+                    spec.columns,
+                    groups=mine_g,
+                    pipelined=spec.double_buffered_weights,
+                    stream=mine_chunk,
+                )
                 left, right, out_writes, out_reads = operand_elements(
-                    dataflow, m, k, n, spec.rows, spec.columns, chunk, parts_m, parts_n)
-                work = MatrixWork(cycles, groups * left, groups * right, groups * out_writes, groups * out_reads,
-                                  f"{dataflow}, shared {parts_g}x{parts_m}x{parts_n} over groups, M, N")
+                    dataflow, m, k, n, spec.rows, spec.columns, chunk, parts_m, parts_n
+                )
+                work = MatrixWork(
+                    cycles,
+                    groups * left,
+                    groups * right,
+                    groups * out_writes,
+                    groups * out_reads,
+                    f"{dataflow}, shared {parts_g}x{parts_m}x{parts_n} over groups, M, N",
+                )
                 best = work if best is None else best.better(work)
         if best is None:
             raise ValueError("a systolic array has at least one dataflow")
@@ -210,8 +236,17 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
         return {"pes": pes, "wires and control": pes * (technology.value("array_overhead") - 1.0)}
 
 
-def operand_elements(dataflow: Dataflow, M: Dim, K: Dim, N: Dim, R: Dim, C: Dim, chunk: Dim | None = None,
-                     parts_m: int = 1, parts_n: int = 1) -> tuple[Dim, Dim, Dim, Dim]:
+def operand_elements(
+    dataflow: Dataflow,
+    M: Dim,
+    K: Dim,
+    N: Dim,
+    R: Dim,
+    C: Dim,
+    chunk: Dim | None = None,
+    parts_m: int = 1,
+    parts_n: int = 1,
+) -> tuple[Dim, Dim, Dim, Dim]:
     """Elements read of the left and right operand, partial sums written and read back, for one product.
 
     A part of a shared product is folded by itself: fold counts are those of the parts, summed.

@@ -37,13 +37,16 @@ from archsim.workloads.op import Dim, DType
 Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "serial_column"]
 Technique = Literal["baseline", "opt1", "opt2", "opt4c"]
 _ALLOWED: dict[Style, tuple[Technique, ...]] = {
-    "systolic_os": ("baseline", "opt1"), "systolic_ws": ("baseline", "opt1"), "cube": ("baseline", "opt1"),
-    "tree": ("baseline", "opt2"), "serial_column": ("opt4c",),
+    "systolic_os": ("baseline", "opt1"),
+    "systolic_ws": ("baseline", "opt1"),
+    "cube": ("baseline", "opt1"),
+    "tree": ("baseline", "opt2"),
+    "serial_column": ("opt4c",),
 }
-_TREE_DEPTH = 6          # pipeline stages of the tree after the last operand (RTL)
-_COLUMN_LOAD = 3         # cycles beyond K to load the serial operand (RTL)
-_COLUMN_DRAIN = 4        # cycles after the last digit (RTL, OPT4C)
-_DIGITS_PER_SCAN = 4     # consecutive k digits of one bit weight scanned together (RTL)
+_TREE_DEPTH = 6  # pipeline stages of the tree after the last operand (RTL)
+_COLUMN_LOAD = 3  # cycles beyond K to load the serial operand (RTL)
+_COLUMN_DRAIN = 4  # cycles after the last digit (RTL, OPT4C)
+_DIGITS_PER_SCAN = 4  # consecutive k digits of one bit weight scanned together (RTL)
 
 
 class TensorEngineSpec(ComponentSpec):
@@ -70,8 +73,10 @@ class TensorEngineSpec(ComponentSpec):
     @model_validator(mode="after")
     def _technique_fits(self) -> TensorEngineSpec:
         if self.technique not in _ALLOWED[self.style]:
-            raise ValueError(f"technique '{self.technique}' does not apply to a {self.style}: "
-                             f"it takes {' or '.join(_ALLOWED[self.style])}")
+            raise ValueError(
+                f"technique '{self.technique}' does not apply to a {self.style}: "
+                f"it takes {' or '.join(_ALLOWED[self.style])}"
+            )
         if self.style == "cube" and self.rows != self.columns:
             raise ValueError("a cube has as many rows as columns")
         return self
@@ -166,9 +171,14 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         cycles = self.product_cycles(mine_g, m, k, mine_n)
         columns, row_tiles = -(-n // spec.columns), 1 if spec.style in ("tree", "serial_column") else -(-m // spec.rows)
         k_tiles = 1 if spec.style in ("systolic_os", "serial_column") else -(-k // spec.rows)
-        return MatrixWork(cycles, groups * columns * m * k, groups * (1 if spec.style != "systolic_os" else row_tiles) * k * n,
-                          groups * k_tiles * m * n, groups * (k_tiles - 1) * m * n,
-                          f"{spec.style} {spec.technique}, {spec.count} engines")
+        return MatrixWork(
+            cycles,
+            groups * columns * m * k,
+            groups * (1 if spec.style != "systolic_os" else row_tiles) * k * n,
+            groups * k_tiles * m * n,
+            groups * (k_tiles - 1) * m * n,
+            f"{spec.style} {spec.technique}, {spec.count} engines",
+        )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         if self.spec.style == "serial_column":
@@ -180,8 +190,10 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         action = "digit" if self.spec.style == "serial_column" else "mac_int8"
         name = f"tpe_{self.spec.style}_{self.spec.technique}_mac"
         energy = self.spec.mac_energy
-        return {action: technology.energy_j(name) if energy is None else energy,
-                "accumulator_access": technology.energy_j("accumulator_32b")}
+        return {
+            action: technology.energy_j(name) if energy is None else energy,
+            "accumulator_access": technology.energy_j("accumulator_32b"),
+        }
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
         name = f"tpe_{self.spec.style}_{self.spec.technique}_slot"

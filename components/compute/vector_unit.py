@@ -21,14 +21,31 @@ from archsim.spec import ComponentSpec, Count
 from archsim.units import SquareMillimetres
 from archsim.workloads.op import Dim, DType, Op, Vector
 
-OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType({
-    # Lane operations counted from the usual kernels: exp as a range reduction and a 5-term polynomial (8),
-    # max, subtract, sum and scale around it; rsqrt and division amortised over the row.
-    "softmax": 12.0, "layernorm": 7.0, "rmsnorm": 4.0,
-    "gelu": 14.0, "silu": 12.0, "relu": 1.0, "tanh": 12.0, "sigmoid": 10.0, "exp": 8.0,
-    "rotary": 3.0, "residual": 1.0, "add": 1.0, "multiply": 1.0, "bias": 1.0,
-    "router": 14.0, "quantize": 3.0, "convert": 1.0, "scale": 1.0, "reduce": 1.0,
-})
+OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
+    {
+        # Lane operations counted from the usual kernels: exp as a range reduction and a 5-term polynomial (8),
+        # max, subtract, sum and scale around it; rsqrt and division amortised over the row.
+        "softmax": 12.0,
+        "layernorm": 7.0,
+        "rmsnorm": 4.0,
+        "gelu": 14.0,
+        "silu": 12.0,
+        "relu": 1.0,
+        "tanh": 12.0,
+        "sigmoid": 10.0,
+        "exp": 8.0,
+        "rotary": 3.0,
+        "residual": 1.0,
+        "add": 1.0,
+        "multiply": 1.0,
+        "bias": 1.0,
+        "router": 14.0,
+        "quantize": 3.0,
+        "convert": 1.0,
+        "scale": 1.0,
+        "reduce": 1.0,
+    }
+)
 """Lane operations per element of each function; assumed from an operation count of the textbook kernels."""
 
 
@@ -56,8 +73,10 @@ class VectorUnit(Engine[VectorUnitSpec]):
         """Lane operations per element of ``function``."""
         ops = self.spec.ops_per_element.get(function, OPS_PER_ELEMENT.get(function))
         if ops is None:
-            raise InputError(f"{self.path}: no rate is known for the function '{function}': "
-                             f"{nearest(function, OPS_PER_ELEMENT)}; set ops_per_element.{function}")
+            raise InputError(
+                f"{self.path}: no rate is known for the function '{function}': "
+                f"{nearest(function, OPS_PER_ELEMENT)}; set ops_per_element.{function}"
+            )
         return Fraction(str(ops))
 
     def supports(self, op: Op) -> bool:
@@ -67,7 +86,9 @@ class VectorUnit(Engine[VectorUnitSpec]):
         """Cycles and actions of ``elements`` elements."""
         ops = self.ops(function)
         lane_ops = -(-elements * ops.numerator // ops.denominator)
-        return Work(cycles=-(-lane_ops // self.spec.lanes), actions={f"alu_{self.spec.dtype}": lane_ops}, useful=elements)
+        return Work(
+            cycles=-(-lane_ops // self.spec.lanes), actions={f"alu_{self.spec.dtype}": lane_ops}, useful=elements
+        )
 
     def work(self, op: Op) -> Work:
         if not isinstance(op, Vector):

@@ -72,7 +72,9 @@ class Dram(Memory[DramSpec]):
         kind = self.spec.standard.lower()
         return {
             "PHY": gbps * technology.area_mm2(f"phy_{kind}_per_gbps") if phy is None else phy,
-            "controller": gbps * technology.area_mm2(f"controller_{kind}_per_gbps") if controller is None else controller,
+            "controller": gbps * technology.area_mm2(f"controller_{kind}_per_gbps")
+            if controller is None
+            else controller,
         }
 
     def leakage_w(self, technology: Technology) -> float:

@@ -53,9 +53,7 @@ class Banks:
             yield rest
 
 
-def products(
-    banks: Banks, groups: int, rows: int, k: int, n: int, layout: Layout, *, split: bool
-) -> list[Share]:
+def products(banks: Banks, groups: int, rows: int, k: int, n: int, layout: Layout, *, split: bool) -> list[Share]:
     """``groups`` matrices [k, n], each multiplied with ``rows`` vectors in turn.
 
     Parameters
@@ -102,9 +100,7 @@ def _passes(banks: Banks, groups: int, rows: int, k: int, tiles: int, layout: La
     return segments
 
 
-def concatenated_heads(
-    banks: Banks, batch: int, heads: int, queries: int, head_dim: int, keys: int
-) -> list[Share]:
+def concatenated_heads(banks: Banks, batch: int, heads: int, queries: int, head_dim: int, keys: int) -> list[Share]:
     """Scores of ``queries`` query heads per key head: a token's keys of several heads share a DRAM row.
 
     A tile takes one key of one head from each bank. Keys do not straddle rows. As many heads go together as

@@ -142,9 +142,7 @@ class PimChannel(Engine[PimChannelSpec]):
         if isinstance(op, Attention):
             queries = op.heads // op.kv_heads
             work = _collect(
-                lambda keys: self._attention(
-                    op.batch, op.kv_heads, queries, op.head_dim, op.v_head_dim, keys
-                ),
+                lambda keys: self._attention(op.batch, op.kv_heads, queries, op.head_dim, op.v_head_dim, keys),
                 op.macs(),
                 op.kv_span(),
             )
@@ -155,10 +153,7 @@ class PimChannel(Engine[PimChannelSpec]):
 
     def _products_work(self, groups: int, m: int, k: int, n: int) -> dict[str, int]:
         layout = self.spec.layout
-        shapes = [
-            products(self.banks, groups, m, k, n, layout, split=split)
-            for split in sorted({False, groups > 1})
-        ]
+        shapes = [products(self.banks, groups, m, k, n, layout, split=split) for split in sorted({False, groups > 1})]
         added = groups * m * n * (sum(1 for _ in self.banks.chunks(k)) - 1)
         return {
             **min((self._play(shape) for shape in shapes), key=lambda a: a["cycles"]),
@@ -171,15 +166,11 @@ class PimChannel(Engine[PimChannelSpec]):
         """Scores from keys stored token by token, then values stored dimension by dimension."""
         groups = batch * heads
         scores = [
-            products(self.banks, groups, queries, head_dim, keys, "aligned", split=split)
-            for split in (False, True)
+            products(self.banks, groups, queries, head_dim, keys, "aligned", split=split) for split in (False, True)
         ]
         if fits_concatenated(self.banks, queries, head_dim):
             scores.append(concatenated_heads(self.banks, batch, heads, queries, head_dim, keys))
-        values = [
-            products(self.banks, groups, queries, keys, v_dim, "aligned", split=split)
-            for split in (False, True)
-        ]
+        values = [products(self.banks, groups, queries, keys, v_dim, "aligned", split=split) for split in (False, True)]
         first = min((self._play(shape) for shape in scores), key=lambda a: a["cycles"])
         second = min((self._play(shape) for shape in values), key=lambda a: a["cycles"])
         added = groups * queries * v_dim * (sum(1 for _ in self.banks.chunks(keys)) - 1)

@@ -18,9 +18,7 @@ _NOW, _ACT, _PRE, _MAC, _RD, _WR, _TMOD, _REF, _ROW, _REGISTERS, _DUE, _ACTS, _T
 _LONG_AGO = -(2**40)
 
 # Places in the timing vector.
-(_ACT_MAC, _MAC_MAC, _MAC_PRE, _ACT_PRE, _PRE_ACT, _ACT_ACT, _WR_WR, _RD_WR, _MAC_RD, _MODE, _REFI, _RFC) = (
-    range(12)
-)
+(_ACT_MAC, _MAC_MAC, _MAC_PRE, _ACT_PRE, _PRE_ACT, _ACT_ACT, _WR_WR, _RD_WR, _MAC_RD, _MODE, _REFI, _RFC) = range(12)
 
 Ints = npt.NDArray[np.int64]
 

@@ -38,7 +38,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Bytes, Joules, JoulesPerBit, SquareMillimetres
 
-_K_STEPS = 8         # loads of a stage, one ahead of the computing: enough for memory's delays to be felt
+_K_STEPS = 8  # loads of a stage, one ahead of the computing: enough for memory's delays to be felt
 _ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
 
 
@@ -87,9 +87,7 @@ class Overlap:
         return self.t3_mca if policy == "compute_first" else self.t3
 
 
-def even_stages(
-    stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, k_steps: int = 1
-) -> list[Stage]:
+def even_stages(stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, k_steps: int = 1) -> list[Stage]:
     """A GEMM of equal stages with these totals; remainders go to the first ones.
 
     A workgroup goes along the inner dimension in ``k_steps`` steps and loads one step ahead, so a stage is as
@@ -189,15 +187,26 @@ class T3Unit(Component[T3UnitSpec]):
             )
             for policy in ("round_robin", "compute_first")
         }
-        return Overlap(
-            gemm.ticks, serial + final, near, sequential, ways["round_robin"], ways["compute_first"], ideal
-        )
+        return Overlap(gemm.ticks, serial + final, near, sequential, ways["round_robin"], ways["compute_first"], ideal)
 
-    def overlap_of(self, stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, ranks: int, link: Link,
-                   memory_bytes_per_s: int | None) -> Overlap:
+    def overlap_of(
+        self,
+        stages: int,
+        compute_ticks: int,
+        read_bytes: int,
+        write_bytes: int,
+        ranks: int,
+        link: Link,
+        memory_bytes_per_s: int | None,
+    ) -> Overlap:
         """As :meth:`overlap`, for a GEMM of equal stages with these totals over a link of the ring."""
-        return self.overlap(even_stages(stages, compute_ticks, read_bytes, write_bytes, _K_STEPS), ranks,
-                            link.bytes_per_s, link.latency, memory_bytes_per_s)
+        return self.overlap(
+            even_stages(stages, compute_ticks, read_bytes, write_bytes, _K_STEPS),
+            ranks,
+            link.bytes_per_s,
+            link.latency,
+            memory_bytes_per_s,
+        )
 
     def _chunk(self, stages: Sequence[Stage], ranks: int) -> int:
         if ranks < 2:
@@ -249,15 +258,11 @@ class T3Unit(Component[T3UnitSpec]):
 
     @staticmethod
     def _timing(ticks: int, bound_by: str, reads: int, writes: int, sent: int) -> Timing:
-        return Timing(
-            ticks, {}, bound_by, {"dram_read_bytes": reads, "dram_write_bytes": writes, "link_bytes": sent}
-        )
+        return Timing(ticks, {}, bound_by, {"dram_read_bytes": reads, "dram_write_bytes": writes, "link_bytes": sent})
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         spec = self.spec
-        per_bit = (
-            technology.energy_per_bit_j("t3_update") if spec.energy_update is None else spec.energy_update
-        )
+        per_bit = technology.energy_per_bit_j("t3_update") if spec.energy_update is None else spec.energy_update
         return {
             "tracker_update": technology.energy_j("t3_tracker_update")
             if spec.energy_tracker_update is None
@@ -282,7 +287,4 @@ def _padded(stages: Sequence[Stage], output: int) -> list[Stage]:
     """The stages with the last store enlarged so that chunks are equal, by less than one byte a rank."""
     stored = sum(stage.writes for stage in stages)
     last = max(i for i, stage in enumerate(stages) if stage.writes)
-    return [
-        s._replace(writes=s.writes + output - stored) if i == last else Stage(*s)
-        for i, s in enumerate(stages)
-    ]
+    return [s._replace(writes=s.writes + output - stored) if i == last else Stage(*s) for i, s in enumerate(stages)]

@@ -43,16 +43,22 @@ class LookupTableUnit(Engine[LookupTableSpec]):
 
     def work(self, op: Op) -> Work:
         elements = op.elements() if isinstance(op, Vector) else 0
-        return Work(cycles=-(-elements // self.spec.lanes), actions={"lookup": elements}, useful=elements,
-                    detail={"peak": self.spec.lanes, "why": f"one lookup each on {self.spec.lanes} lanes"})
+        return Work(
+            cycles=-(-elements // self.spec.lanes),
+            actions={"lookup": elements},
+            useful=elements,
+            detail={"peak": self.spec.lanes, "why": f"one lookup each on {self.spec.lanes} lanes"},
+        )
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         read = 2 * WORD_BITS * technology.at_size("sram_read", self.table_bytes, "energy_per_bit")
         return {"lookup": read + technology.energy_j("mac_int16")}
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
-        return {"tables": self.spec.lanes * technology.at_size("sram_array", self.table_bytes, "area"),
-                "interpolators": self.spec.lanes * technology.area_mm2("mac_int16")}
+        return {
+            "tables": self.spec.lanes * technology.at_size("sram_array", self.table_bytes, "area"),
+            "interpolators": self.spec.lanes * technology.area_mm2("mac_int16"),
+        }
 
     def leakage_w(self, technology: Technology) -> float:
         return self.spec.lanes * technology.at_size("sram_array", self.table_bytes, "leakage")

@@ -46,9 +46,7 @@ def override(name: str, pair: str, *says: str) -> Case:
 
 def model(name: str, text: str, *says: str) -> Case:
     """``archsim run`` of a model from a config.json of this text."""
-    return Case(
-        name, "run --model ./config.json --chip chip.yaml --input 8 --output 2", says, {"config.json": text}
-    )
+    return Case(name, "run --model ./config.json --chip chip.yaml --input 8 --output 2", says, {"config.json": text})
 
 
 def sweep(name: str, text: str, *says: str, options: str = "") -> Case:
@@ -101,9 +99,7 @@ CASES = [
         "'rows' is missing",
     ),
     edited("no unit", "1 GHz", "1", "chip.yaml:4:1: chip.clock: 1 has no unit", "like '1.4 GHz'"),
-    edited(
-        "unit of another quantity", "1 GHz", "1 GB", "chip.clock: 'GB' is no unit of frequency", "1.4 GHz"
-    ),
+    edited("unit of another quantity", "1 GHz", "1 GB", "chip.clock: 'GB' is no unit of frequency", "1.4 GHz"),
     edited(
         "misspelt unit",
         "1 MiB",
@@ -115,9 +111,7 @@ CASES = [
     edited("zero bandwidth", "256 GB/s", "0 GB/s", "'0 GB/s' is zero"),
     edited("zero rows", "rows: 16", "rows: 0", "chip.engines.mxu.rows: expected at least 1, not 0"),
     edited("half a row", "rows: 16", "rows: 16.5", "expected a whole number, not 16.5"),
-    edited(
-        "text for a number", "m: 64", "m: many", "run.yaml:7:17: workload.gemms.0.m: expected a whole number"
-    ),
+    edited("text for a number", "m: 64", "m: many", "run.yaml:7:17: workload.gemms.0.m: expected a whole number"),
     edited(
         "a list for a name",
         "name: toy\nchip",
@@ -141,9 +135,7 @@ CASES = [
         "chip.yaml:7:9: chip.engines.vpu.kind",
         "did you mean 'vector_unit'?",
     ),
-    edited(
-        "part without a kind", "kind: vector_unit, ", "", "chip.yaml:7:3: chip.engines.vpu: 'kind' is missing"
-    ),
+    edited("part without a kind", "kind: vector_unit, ", "", "chip.yaml:7:3: chip.engines.vpu: 'kind' is missing"),
     edited(
         "unknown workload",
         "kind: gemm",
@@ -151,9 +143,7 @@ CASES = [
         "workload.kind: no workload is called 'gem'",
         "did you mean 'gemm'?",
     ),
-    edited(
-        "no workload", "workload:", "notes:", "run.yaml", "workload: 'workload' is missing: what runs on it"
-    ),
+    edited("no workload", "workload:", "notes:", "run.yaml", "workload: 'workload' is missing: what runs on it"),
     edited(
         "unknown technology",
         "technology.yaml",
@@ -236,9 +226,7 @@ CASES = [
         "models of type 'lama' are not supported",
         "did you mean 'llama'?",
     ),
-    model(
-        "unsupported class", '{"architectures": ["LamaForCausalLM"]}', "'LamaForCausalLM' is not supported"
-    ),
+    model("unsupported class", '{"architectures": ["LamaForCausalLM"]}', "'LamaForCausalLM' is not supported"),
     model("truncated JSON", '{"model_type": "llama", "hidden_size":', "config.json:", "no valid YAML"),
     model("negative width", LLAMA.replace("256", "-256"), "hidden_size", "-256"),
     model("a list for a model", "[1, 2]", "workload.model", "config.json:1:1"),
@@ -266,9 +254,7 @@ CASES = [
     Case("no such command", "rum run.yaml", ("No such command 'rum'",)),
     Case("no such option", "run run.yaml --sett a=b", ("No such option: --sett",)),
     Case("nothing to run", "run", ("name a run file",)),
-    Case(
-        "a file and a model", "run run.yaml --model llama-3-8b", ("--model describes a run without a file",)
-    ),
+    Case("a file and a model", "run run.yaml --model llama-3-8b", ("--model describes a run without a file",)),
     Case("no machine", "run --model llama-3-8b --input 8", ("give either --chip or --system",)),
     Case("no model", "run --chip tpu_v4i", ("--model: is missing",)),
     Case("no prompt", "run --model llama-3-8b --chip tpu_v4i", ("workload: 'input' is missing",)),
@@ -300,9 +286,7 @@ CASES = [
     # --- sweeps
     sweep("sweep without a base", "grid: {chip.clock: [1 GHz]}", "bad.yaml:1:1: base: 'base' is missing"),
     sweep("sweep of nothing known", "base: run.yaml\ngrid: {chip.clok: [1 GHz]}", "chip has no 'clok'"),
-    sweep(
-        "grid without values", "base: run.yaml\ngrid: {chip.clock: []}", "grid: 'chip.clock' has no values"
-    ),
+    sweep("grid without values", "base: run.yaml\ngrid: {chip.clock: []}", "grid: 'chip.clock' has no values"),
     sweep(
         "grid of one value",
         "base: run.yaml\ngrid: {chip.clock: 1 GHz}",
@@ -370,9 +354,7 @@ CASES = [
         "it holds no cases",
         rows="M,K,N\n",
     ),
-    gemm(
-        "answers nowhere", "--array 8x8 --dataflow ws -M 1 -K 1 -N 1 --out none/x.csv", "--out: cannot write"
-    ),
+    gemm("answers nowhere", "--array 8x8 --dataflow ws -M 1 -K 1 -N 1 --out none/x.csv", "--out: cannot write"),
     # --- looking around
     Case("show nothing", "show tpu_v4ii", ("no config is called 'tpu_v4ii': did you mean 'tpu_v4i'?",)),
     Case("show no file", "show none.yaml", ("cannot read 'none.yaml'",)),

@@ -30,8 +30,10 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 @pytest.mark.parametrize("command", [["--help"], ["list"], ["show", "tpu_v4i"], ["run", "--help"]])
 def test_what_needs_no_simulation_loads_none(command: list[str]) -> None:
-    code = ("import sys; from archsim.cli import main; main(); "
-            "print([m for m in ('numba', 'pandas', 'matplotlib') if m in sys.modules], file=sys.stderr)")
+    code = (
+        "import sys; from archsim.cli import main; main(); "
+        "print([m for m in ('numba', 'pandas', 'matplotlib') if m in sys.modules], file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
     assert done.stdout
@@ -138,8 +140,7 @@ def test_cases_pass_through_with_their_answers(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_sweep_prints_its_table_or_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = tmp_path / "sweep.yaml"
-    sweep.write_text(f"base: {TOY}/run.yaml\n"
-                     "grid: {chip.clock: [1 GHz, 2 GHz]}\nlist: [{name: a}, {name: b}]\n")
+    sweep.write_text(f"base: {TOY}/run.yaml\ngrid: {{chip.clock: [1 GHz, 2 GHz]}}\nlist: [{{name: a}}, {{name: b}}]\n")
     assert "4 points, 2 on the Pareto front, 0 failed" in printed(capsys, "sweep", str(sweep))
     rows = json.loads(printed(capsys, "sweep", str(sweep), "--json"))
     assert [row["chip.clock"] for row in rows] == ["1 GHz", "2 GHz"] * 2
@@ -164,8 +165,12 @@ def test_nobody_reading_is_no_error_to_speak_of() -> None:
 def test_an_interrupt_ends_quietly(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(f"base: {TOY}/run.yaml\ngrid: {{workload.gemms.0.m: {list(range(1, 800))}}}\n")
-    process = subprocess.Popen([*PROGRAM, "sweep", str(sweep), "--out", str(tmp_path / "out")],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*PROGRAM, "sweep", str(sweep), "--out", str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     points = tmp_path / "out" / "points"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not points.is_dir() or not any(points.iterdir())):

@@ -90,17 +90,23 @@ def test_it_says_what_it_shows(name: str) -> None:
     assert document["bound_by"] in document["critical_path"]
 
 
-@pytest.mark.parametrize("name", ["bert_base_on_tpe_tree_opt2", "llama_3_8b_on_tpu_v4i", "mixtral_8x7b_on_dgx_h100",
-                                  "gpt2_small_on_pim_gpt"])
+@pytest.mark.parametrize(
+    "name", ["bert_base_on_tpe_tree_opt2", "llama_3_8b_on_tpu_v4i", "mixtral_8x7b_on_dgx_h100", "gpt2_small_on_pim_gpt"]
+)
 def test_twice_the_same(name: str) -> None:
     assert text(run(name)) == text(result(name))
 
 
 def test_the_same_whatever_the_hash_seed() -> None:
     def printed(seed: str) -> str:
-        return subprocess.run([sys.executable, "-m", "archsim.cli", "run", "mixtral_8x7b_on_dgx_h100", "--json"],
-                              env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
-                              timeout=120).stdout
+        return subprocess.run(
+            [sys.executable, "-m", "archsim.cli", "run", "mixtral_8x7b_on_dgx_h100", "--json"],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
 
     first = printed("1")
     assert first == printed("2")
@@ -108,17 +114,30 @@ def test_the_same_whatever_the_hash_seed() -> None:
 
 
 SMALL: dict[str, tuple[str, Overrides]] = {
-    "prefill and decode on a systolic array": ("llama_3_8b_on_tpu_v4i", {
-        "workload.model.layers": 3, "workload.input": 64, "workload.output": 4}),
+    "prefill and decode on a systolic array": (
+        "llama_3_8b_on_tpu_v4i",
+        {"workload.model.layers": 3, "workload.input": 64, "workload.output": 4},
+    ),
     "an encoder on a tensor engine": ("bert_base_on_tpe_cube_opt1", {"workload.model.layers": 3}),
-    "decode in memory": ("gpt3_xl_on_pim_gpt", {
-        "workload.model.layers": 3, "workload.input": 500, "workload.output": 4}),
-    "8 ranks, experts and collectives on a switch": ("mixtral_8x7b_on_dgx_h100", {
-        "workload.model.layers": 2, "workload.input": 64, "workload.output": 3}),
+    "decode in memory": (
+        "gpt3_xl_on_pim_gpt",
+        {"workload.model.layers": 3, "workload.input": 500, "workload.output": 4},
+    ),
+    "8 ranks, experts and collectives on a switch": (
+        "mixtral_8x7b_on_dgx_h100",
+        {"workload.model.layers": 2, "workload.input": 64, "workload.output": 3},
+    ),
     "8 ranks on a ring": ("t3_t_nlg_sublayers_tp8", {"workload.tokens": 256}),
-    "8 sockets, all to all": ("samba_coe_on_sn40l_node", {
-        "workload.expert.layers": 2, "workload.experts": 4, "workload.batch": 2, "workload.input": 32,
-        "workload.output": 3}),
+    "8 sockets, all to all": (
+        "samba_coe_on_sn40l_node",
+        {
+            "workload.expert.layers": 2,
+            "workload.experts": 4,
+            "workload.batch": 2,
+            "workload.input": 32,
+            "workload.output": 3,
+        },
+    ),
 }
 
 
@@ -131,6 +150,7 @@ def test_brute_force_says_the_same(case: str) -> None:
 
 def slowed(overrides: Overrides, factor: int) -> Overrides:
     """Clocks (MHz), bandwidths (GB/s) and latencies (ns) ``factor`` times as slow."""
+
     def slower(path: str, value: Any) -> Any:
         if path.endswith("clock"):
             return f"{value // factor} MHz"
@@ -143,14 +163,32 @@ def slowed(overrides: Overrides, factor: int) -> Overrides:
 
 # Bandwidths of which a byte takes whole ticks, so that no rounding hides what should be exact.
 ROUND: dict[str, tuple[str, Overrides]] = {
-    "systolic array": ("llama_3_8b_on_tpu_v4i", {
-        "chip.clock": 1000, "chip.memories.vmem.bandwidth": 1000, "chip.memories.cmem.bandwidth": 1000,
-        "chip.memories.hbm.bandwidth": 500, "chip.memories.hbm.efficiency": 1.0, "chip.memories.hbm.latency": 350,
-        "workload.model.layers": 2, "workload.input": 256, "workload.output": 8}),
-    "in memory": ("gpt3_xl_on_pim_gpt", {
-        "chip.clock": 1000, "chip.memories.sram.bandwidth": 1000, "chip.memories.gddr6.bandwidth": 250,
-        "chip.memories.gddr6.efficiency": 1.0, "chip.memories.gddr6.latency": 26,
-        "workload.model.layers": 2, "workload.output": 16}),
+    "systolic array": (
+        "llama_3_8b_on_tpu_v4i",
+        {
+            "chip.clock": 1000,
+            "chip.memories.vmem.bandwidth": 1000,
+            "chip.memories.cmem.bandwidth": 1000,
+            "chip.memories.hbm.bandwidth": 500,
+            "chip.memories.hbm.efficiency": 1.0,
+            "chip.memories.hbm.latency": 350,
+            "workload.model.layers": 2,
+            "workload.input": 256,
+            "workload.output": 8,
+        },
+    ),
+    "in memory": (
+        "gpt3_xl_on_pim_gpt",
+        {
+            "chip.clock": 1000,
+            "chip.memories.sram.bandwidth": 1000,
+            "chip.memories.gddr6.bandwidth": 250,
+            "chip.memories.gddr6.efficiency": 1.0,
+            "chip.memories.gddr6.latency": 26,
+            "workload.model.layers": 2,
+            "workload.output": 16,
+        },
+    ),
 }
 
 

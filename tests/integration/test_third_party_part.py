@@ -35,9 +35,12 @@ def archsim(tmp_path_factory: pytest.TempPathFactory) -> Archsim:
     info.mkdir()
     metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     (info / "METADATA").write_text(metadata)
-    (info / "entry_points.txt").write_text("".join(
-        f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items())
-        for group, entries in project["entry-points"].items()))
+    (info / "entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {target}\n" for name, target in entries.items())
+            for group, entries in project["entry-points"].items()
+        )
+    )
 
     def run(*arguments: str) -> Done:
         code = f"import sys; sys.path.insert(0, {str(site)!r}); from archsim.cli import main; exit(main())"

@@ -13,7 +13,9 @@ def os_folds(M: int, K: int, N: int, R: int, C: int) -> list[tuple[slice, slice]
     return [(slice(i, min(i + R, M)), slice(j, min(j + C, N))) for j in range(0, N, C) for i in range(0, M, R)]
 
 
-def run_os(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True, early: int = 0) -> tuple[int, np.ndarray]:
+def run_os(
+    A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True, early: int = 0
+) -> tuple[int, np.ndarray]:
     """Cycles and product of an output-stationary array; ``early`` starts each next fold that much too soon."""
     M, K = A.shape
     N = B.shape[1]
@@ -24,8 +26,8 @@ def run_os(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True,
         r, c = rows.stop - rows.start, cols.stop - cols.start
         start += (max(K, r) if pipelined else r + c + K - 2) - early
     out = np.zeros((M, N), dtype=np.int64)
-    a = np.full((R, C), None, dtype=object)     # (fold, k, value) moving right
-    b = np.full((R, C), None, dtype=object)     # (fold, k, value) moving down
+    a = np.full((R, C), None, dtype=object)  # (fold, k, value) moving right
+    b = np.full((R, C), None, dtype=object)  # (fold, k, value) moving down
     acc = np.zeros((R, C), dtype=np.int64)
     done, cycle = 0, 0
     while done < M * N:
@@ -48,7 +50,7 @@ def run_os(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True,
         for i in range(R):
             for j in range(C):
                 if a[i, j] is None or b[i, j] is None:
-                    continue                     # an idle PE: a row or column of a partial fold
+                    continue  # an idle PE: a row or column of a partial fold
                 (f, k, x), (g, kk, y) = a[i, j], b[i, j]
                 if (f, k) != (g, kk):
                     raise Hazard("operands of two folds meet")
@@ -64,20 +66,25 @@ def run_os(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True,
     return cycle, out
 
 
-def run_ws(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True, chunk: int | None = None,
-           early: int = 0) -> tuple[int, np.ndarray]:
+def run_ws(
+    A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True, chunk: int | None = None, early: int = 0
+) -> tuple[int, np.ndarray]:
     """Cycles and product of a weight-stationary array: B is held, A streams, sums fall to the bottom edge."""
     M, K = A.shape
     N = B.shape[1]
     chunk = chunk or M
-    folds = [(slice(t, min(t + chunk, M)), slice(j, min(j + C, N)), slice(i, min(i + R, K)))
-             for t in range(0, M, chunk) for j in range(0, N, C) for i in range(0, K, R)]
-    size = [tuple(s.stop - s.start for s in fold) for fold in folds]          # (T, c, r)
+    folds = [
+        (slice(t, min(t + chunk, M)), slice(j, min(j + C, N)), slice(i, min(i + R, K)))
+        for t in range(0, M, chunk)
+        for j in range(0, N, C)
+        for i in range(0, K, R)
+    ]
+    size = [tuple(s.stop - s.start for s in fold) for fold in folds]  # (T, c, r)
     loads, starts = [0], [size[0][2]]
     for f in range(1, len(folds)):
         T, c, r = size[f - 1]
         if pipelined:
-            loads.append(starts[-1])                      # the shadow registers are free row by row
+            loads.append(starts[-1])  # the shadow registers are free row by row
             starts.append(starts[-1] + max(T, size[f][2]) - early)
         else:
             loads.append(starts[-1] + R + c + T - 2)
@@ -85,7 +92,7 @@ def run_ws(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True,
     out = np.zeros((M, N), dtype=np.int64)
     active = np.zeros((R, C), dtype=np.int64)
     shadow = np.zeros((R, C), dtype=np.int64)
-    owner = np.full((R, C), -1)                            # fold whose weight a shadow register holds, settled
+    owner = np.full((R, C), -1)  # fold whose weight a shadow register holds, settled
     a = np.full((R, C), None, dtype=object)
     p = np.full((R, C), None, dtype=object)
     last, results, cycle = 0, 0, 0
@@ -98,7 +105,7 @@ def run_ws(A: np.ndarray, B: np.ndarray, R: int, C: int, pipelined: bool = True,
         for j in range(C):
             if bottom[j] is not None:
                 raise Hazard("a sum was not taken at the bottom edge")
-        for f, (rows, cols, ks) in enumerate(folds):
+        for f, (rows, _, ks) in enumerate(folds):
             T, c, r = size[f]
             for i in range(R):
                 t = cycle - starts[f] - i

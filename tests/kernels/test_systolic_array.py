@@ -47,7 +47,9 @@ def test_input_stationary_is_the_transposed_product(M, K, N, R, C, pipelined):
     assert cycles == array_cycles("is", M, K, N, R, C, pipelined=pipelined)
 
 
-@pytest.mark.parametrize(("run", "shape"), [(run_os, (8, 5, 8)), (run_os, (8, 3, 8)), (run_ws, (5, 8, 4)), (run_ws, (3, 8, 4))])
+@pytest.mark.parametrize(
+    ("run", "shape"), [(run_os, (8, 5, 8)), (run_os, (8, 3, 8)), (run_ws, (5, 8, 4)), (run_ws, (3, 8, 4))]
+)
 def test_a_fold_issued_one_cycle_sooner_collides(run, shape):
     A, B = operands(*shape)
     run(A, B, 4, 4)
@@ -60,8 +62,9 @@ def test_sizes_as_arrays_answer_element_by_element():
     M, K, N = rng.integers(1, 300, (3, 50))
     for dataflow in ("os", "ws", "is"):
         together = array_cycles(dataflow, M, K, N, 16, 8)
-        assert together.tolist() == [array_cycles(dataflow, int(m), int(k), int(n), 16, 8)
-                                     for m, k, n in zip(M, K, N, strict=True)]
+        assert together.tolist() == [
+            array_cycles(dataflow, int(m), int(k), int(n), 16, 8) for m, k, n in zip(M, K, N, strict=True)
+        ]
 
 
 @settings(max_examples=60, deadline=None)

@@ -92,9 +92,7 @@ def naive(
             serving = (what, position, n, now + n * memory, name)
         if sending is None and to_send:
             sending = (now + chunk * link, to_send.pop(0))
-        if stage == len(stages) and not (
-            serving or sending or compute or communication or to_send or arriving
-        ):
+        if stage == len(stages) and not (serving or sending or compute or communication or to_send or arriving):
             return end
         now += 1
 
@@ -134,10 +132,7 @@ def gemms(draw: st.DrawFn) -> tuple[list[Stage], int, int]:
     ranks, chunk = draw(st.integers(2, 5)), draw(st.integers(1, 12))
     cuts = sorted(draw(st.lists(st.integers(0, ranks * chunk), max_size=5)))
     bounds = [0, *cuts, ranks * chunk]
-    stages = [
-        Stage(draw(st.integers(1, 40)), draw(st.integers(0, 30)), b - a)
-        for a, b in itertools.pairwise(bounds)
-    ]
+    stages = [Stage(draw(st.integers(1, 40)), draw(st.integers(0, 30)), b - a) for a, b in itertools.pairwise(bounds)]
     return stages, ranks, chunk
 
 
@@ -167,9 +162,7 @@ def test_events_equal_ticks(
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 12), st.integers(1, 30), st.integers(1, 50), st.integers(1, 9), st.integers(0, 40))
-def test_closed_form_when_memory_never_limits(
-    ranks: int, chunk: int, compute: int, link: int, latency: int
-) -> None:
+def test_closed_form_when_memory_never_limits(ranks: int, chunk: int, compute: int, link: int, latency: int) -> None:
     """A stage per chunk: either the GEMM is the longer, or the ring that begins after the first chunk."""
     stages = [Stage(compute, 3, chunk)] * ranks
     ring = (ranks - 1) * (chunk * link + latency)

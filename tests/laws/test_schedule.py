@@ -26,7 +26,7 @@ def lowered_op(draw, index):
         after = tuple(draw(st.sets(st.sampled_from([f"op{i}" for i in range(index)]), max_size=2)))
     body = {engine: draw(st.integers(1, 40))}
     if draw(st.integers(0, 3)) == 0:
-        body[ENGINES[1 - ENGINES.index(engine)]] = draw(ticks)     # attention: array and vector unit together
+        body[ENGINES[1 - ENGINES.index(engine)]] = draw(ticks)  # attention: array and vector unit together
     prefetch, fill, drain = {}, {}, {}
     for memory in MEMORIES:
         if draw(st.booleans()):
@@ -52,8 +52,11 @@ def program(draw):
 
 def copies(times):
     """(block, op, copy) to (start, end, exposed), folded records spread out."""
-    return {(r.block, r.op, r.first + j): (r.start + j * r.period, r.end + j * r.period, r.exposed)
-            for r in times.ops for j in range(r.copies)}
+    return {
+        (r.block, r.op, r.first + j): (r.start + j * r.period, r.end + j * r.period, r.exposed)
+        for r in times.ops
+        for j in range(r.copies)
+    }
 
 
 @settings(max_examples=300, deadline=None)
@@ -63,7 +66,7 @@ def test_the_recursion_equals_the_events(blocks):
     try:
         folded, plain = schedule(blocks), schedule(blocks, fold=False)
     except OutOfOrder:
-        return                          # the event-driven simulation is the answer
+        return  # the event-driven simulation is the answer
     assert copies(plain) == copies(truth)
     assert copies(folded) == copies(truth)
     assert folded.step_ticks == plain.step_ticks == truth.step_ticks
@@ -88,8 +91,9 @@ def test_a_long_repetition_is_simulated_a_few_times_only():
 @given(program(), st.integers(2, 5))
 def test_lanes_are_the_steps_one_by_one(blocks, lanes):
     scale = np.arange(1, lanes + 1)
-    wide = [([replace(op, body={s: t * scale for s, t in op.body.items()}) for op in ops], repeat)
-            for ops, repeat in blocks]
+    wide = [
+        ([replace(op, body={s: t * scale for s, t in op.body.items()}) for op in ops], repeat) for ops, repeat in blocks
+    ]
     try:
         together = schedule(wide)
     except OutOfOrder:

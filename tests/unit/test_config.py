@@ -52,7 +52,8 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs/chips").mkdir(parents=True)
     (tmp_path / "configs/models").mkdir()
     (tmp_path / "configs/chips/base_1.yaml").write_text(
-        "name: base\nclock: 1 GHz\nmemories:\n  hbm: {capacity: 16 GiB, bandwidth: 1 TB/s}\n")
+        "name: base\nclock: 1 GHz\nmemories:\n  hbm: {capacity: 16 GiB, bandwidth: 1 TB/s}\n"
+    )
     (tmp_path / "configs/chips/faster.yaml").write_text("extends: base_1\nname: faster\nclock: 2 GHz\n")
     monkeypatch.setattr(config, "CONFIGS", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
@@ -74,28 +75,57 @@ def complaint(source: Any, spec: type[Spec] = Run, overrides: dict[str, Any] | N
 # --- reading -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("1e9", 1e9), ("1.5e+9", 1.5e9), (".5", 0.5), ("5.", 5.0), ("010", 10), ("0x10", 16), ("0o17", 15),
-    ("-3", -3), ("+3", 3), ("12:30:00", "12:30:00"), ("on", "on"), ("off", "off"), ("yes", "yes"),
-    ("no", "no"), ("y", "y"), ("true", True), ("False", False), ("null", None), ("~", None), ("", None),
-    ("2024-01-01", "2024-01-01"),
-    ("1_000", "1_000"),
-    ("'5'", "5"), ('"true"', "true"), ("1.2.3", "1.2.3"), ("n7", "n7"), ("1e9 B", "1e9 B"),
-    ("=", "="), ("0b11", "0b11"), ("|\n  5\n", "5\n"),
-])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e9", 1e9),
+        ("1.5e+9", 1.5e9),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("010", 10),
+        ("0x10", 16),
+        ("0o17", 15),
+        ("-3", -3),
+        ("+3", 3),
+        ("12:30:00", "12:30:00"),
+        ("on", "on"),
+        ("off", "off"),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("y", "y"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("2024-01-01", "2024-01-01"),
+        ("1_000", "1_000"),
+        ("'5'", "5"),
+        ('"true"', "true"),
+        ("1.2.3", "1.2.3"),
+        ("n7", "n7"),
+        ("1e9 B", "1e9 B"),
+        ("=", "="),
+        ("0b11", "0b11"),
+        ("|\n  5\n", "5\n"),
+    ],
+)
 def test_scalars_are_of_yaml_1_2(tmp_path: Path, text: str, value: Any) -> None:
     data = load_tree(write(tmp_path, f"x: {text}\n")).data()
     assert data == {"x": value}
     assert type(data["x"]) is type(value)
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(-1e300, 1e300) | st.text("ab:- #1.e\"'é"),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text("abc", min_size=1), inner, max_size=4),
-    max_leaves=20))
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(-1e300, 1e300) | st.text("ab:- #1.e\"'é"),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=4),
+        max_leaves=20,
+    )
+)
 def test_json_reads_as_json(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     import json
+
     path = tmp_path_factory.mktemp("json") / "x.json"
     path.write_text(json.dumps({"x": data}, indent="\t"))
     assert load_tree(path).data() == {"x": data}
@@ -115,7 +145,7 @@ def test_every_value_knows_its_place(shop: Path) -> None:
         "seed": "override",
     }
     assert str(tree.origin("chip.memories.hbm")) == f"{path}:5:5"
-    assert str(tree.origin("chip.speed")) == f"{path}:2:1"   # not written: the place of what holds it
+    assert str(tree.origin("chip.speed")) == f"{path}:2:1"  # not written: the place of what holds it
 
 
 def test_include_gives_the_whole_value(shop: Path) -> None:
@@ -140,8 +170,7 @@ def test_a_part_of_another_kind_starts_afresh() -> None:
     assert merge(base, tree_of({"part": {"kind": "a"}})).data() == {"part": {"kind": "a", "rows": 1}}
 
 
-@pytest.mark.parametrize("name", [
-    "base_1", "base-1", "BASE.1", "chips/base_1", "./configs/chips/base_1.yaml"])
+@pytest.mark.parametrize("name", ["base_1", "base-1", "BASE.1", "chips/base_1", "./configs/chips/base_1.yaml"])
 def test_a_name_loads_what_it_names(shop: Path, name: str) -> None:
     run = load_spec(write(shop, f"chip: {name}\nspare: [{name}]\nby_name: {{a: {name}}}\n"), Run)
     assert run.chip is not None
@@ -169,9 +198,18 @@ def test_paths_are_relative_to_their_file(shop: Path) -> None:
 
 def test_overrides_reach_through_names_lists_and_defaults(shop: Path) -> None:
     path = write(shop, "spare: [base_1, base_1]\n")
-    run = load_spec(path, Run, {
-        "chip.memories.hbm.capacity": "1 TiB", "chip": "faster", "spare.1.clock": "3 GHz", "seed": 5,
-        "buffer.bandwidth": "7 GB/s", "chip.memories": "{extra: {capacity: 5 B}}"})
+    run = load_spec(
+        path,
+        Run,
+        {
+            "chip.memories.hbm.capacity": "1 TiB",
+            "chip": "faster",
+            "spare.1.clock": "3 GHz",
+            "seed": 5,
+            "buffer.bandwidth": "7 GB/s",
+            "chip.memories": "{extra: {capacity: 5 B}}",
+        },
+    )
     assert run.chip is not None
     assert run.chip.name == "faster"
     assert run.chip.memories["hbm"].capacity == 2**40
@@ -193,22 +231,25 @@ def test_overriding_leaves_the_tree_as_it_was(shop: Path) -> None:
     assert tree.data() == before
 
 
-@pytest.mark.parametrize(("path", "value", "fragment"), [
-    ("sed", "1", "the config has no 'sed': did you mean 'seed'?"),
-    ("chip.clok", "1 GHz", "chip has no 'clok': did you mean 'clock'?"),
-    ("chip.memories.hbn.capacity", "1 B", "chip.memories has no 'hbn': did you mean 'hbm'?"),
-    ("chip.memories.hbm.size", "1 B", "chip.memories.hbm has no 'size'"),
-    ("chip.clock.x", "1", "chip.clock is '1 GHz', which has no 'x' in it"),
-    ("spare.1.clock", "1 GHz", "spare is a list of 1, counted from 0: no '1'"),
-    ("spare.x.clock", "1 GHz", "no 'x'"),
-    ("chip", "fastr", "no chip is called 'fastr': did you mean 'faster'?"),
-    ("chip", "none.yaml", "cannot read 'none.yaml'"),
-    ("chip.clock", "5", "override: chip.clock: 5 has no unit"),
-    ("seed", "[1", "override: seed: no valid YAML"),
-    ("seed", "1.5", "override: seed: expected a whole number, not 1.5"),
-    ("seed", ".nan", "override: seed: '.nan' is no finite number"),
-    ("", "5", "has no ''"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "fragment"),
+    [
+        ("sed", "1", "the config has no 'sed': did you mean 'seed'?"),
+        ("chip.clok", "1 GHz", "chip has no 'clok': did you mean 'clock'?"),
+        ("chip.memories.hbn.capacity", "1 B", "chip.memories has no 'hbn': did you mean 'hbm'?"),
+        ("chip.memories.hbm.size", "1 B", "chip.memories.hbm has no 'size'"),
+        ("chip.clock.x", "1", "chip.clock is '1 GHz', which has no 'x' in it"),
+        ("spare.1.clock", "1 GHz", "spare is a list of 1, counted from 0: no '1'"),
+        ("spare.x.clock", "1 GHz", "no 'x'"),
+        ("chip", "fastr", "no chip is called 'fastr': did you mean 'faster'?"),
+        ("chip", "none.yaml", "cannot read 'none.yaml'"),
+        ("chip.clock", "5", "override: chip.clock: 5 has no unit"),
+        ("seed", "[1", "override: seed: no valid YAML"),
+        ("seed", "1.5", "override: seed: expected a whole number, not 1.5"),
+        ("seed", ".nan", "override: seed: '.nan' is no finite number"),
+        ("", "5", "has no ''"),
+    ],
+)
 def test_a_wrong_override_says_what_is_there(shop: Path, path: str, value: str, fragment: str) -> None:
     assert fragment in complaint(write(shop, "chip: base_1\nspare: [base_1]\n"), overrides={path: value})
 
@@ -217,9 +258,12 @@ def test_a_wrong_override_says_what_is_there(shop: Path, path: str, value: str, 
 
 
 def test_all_problems_are_told_in_one_pass_each_at_its_place(shop: Path) -> None:
-    bad = write(shop, "name: 5\nextends: base_1\nclock: 3 GBz\nmemoriez: 1\n"
-                      "memories:\n  hbm: {capacity: null}\n"
-                      "speed: fas\nstack: [{capacity: 5 B, bandwidth: -1 B/s}, 7]\n")
+    bad = write(
+        shop,
+        "name: 5\nextends: base_1\nclock: 3 GBz\nmemoriez: 1\n"
+        "memories:\n  hbm: {capacity: null}\n"
+        "speed: fas\nstack: [{capacity: 5 B, bandwidth: -1 B/s}, 7]\n",
+    )
     told = complaint(bad, Chip).splitlines()
     assert told == [
         f"{bad}:1:1: name: expected text, not 5",
@@ -249,42 +293,45 @@ def test_wrong_names_are_told_with_the_rest(shop: Path) -> None:
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
 
 
-@pytest.mark.parametrize(("text", "fragment"), [
-    ("a: [1, 2\n", "run.yaml:2:1: no valid YAML"),
-    ("a: 1\n b: 2\n", "run.yaml:2:3: no valid YAML"),
-    ("a:\n\t- 1\n", "run.yaml:2:1: no valid YAML"),
-    ("a: 'open\n", "no valid YAML"),
-    ("a: *nobody\n", "no valid YAML"),
-    ("a: 1\n---\nb: 2\n", "no valid YAML"),
-    ("a: \x07\n", "no valid YAML"),
-    ("seed: 1\nname: b\nseed: 2\n", "run.yaml:3:1: 'seed' is written twice, first at line 1"),
-    (LAUGHS, "more than 100000 values with all aliases expanded"),
-    ("a: &a [*a]\n", "nested more than 64 levels deep"),
-    ("a: " + "[" * 100 + "]" * 100 + "\n", "nested more than 64 levels deep"),
-    ("- a\n- b\n", "run.yaml:1:1: a config is a mapping of keys to values, not a list"),
-    ("just words\n", "not 'just words'"),
-    ("", "this is empty"),
-    ("# only a remark\n", "this is empty"),
-    ("share: .nan\n", "run.yaml:1:8: '.nan' is no finite number"),
-    ("share: -.inf\n", "'-.inf' is no finite number"),
-    ("share: 1e999\n", "'1e999' is no finite number"),
-    ("share: nan\n", "share: expected a finite number"),
-    ("seed: " + "9" * 5000 + "\n", "is no finite number"),
-    ("? [1, 2]\n: 3\n", "a key is a plain word"),
-    ("<<: {a: 1}\n", "write 'extends:' instead"),
-    ("a: !!python/object:os.system {}\n", "the tag"),
-    ("a: !thing 5\n", "the tag '!thing' is not known here"),
-    ("a: !include [1]\n", "!include is followed by the name of a file"),
-    ("a: !include none.yaml\n", "run.yaml:1:4: cannot read"),
-    ("a: {extends: none.yaml}\n", "run.yaml:1:5: cannot read"),
-    ("extends: nobody\n", "run.yaml:1:1: no config is called 'nobody'"),
-    ("extends: chips/bas\n", "did you mean 'base_1'?"),
-    ("extends: [5]\n", "'extends' takes the name of a config"),
-    ("extends: list.yaml\n", "'list.yaml' holds no mapping to extend"),
-    ("extends: run.yaml\n", "files extend one another in a circle: run.yaml -> run.yaml"),
-    ("a: !include circle.yaml\n", "circle: run.yaml -> circle.yaml -> run.yaml"),
-    ("chip: {extends: both}\n", "'both' may be chips/both or models/both: write which"),
-])
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("a: [1, 2\n", "run.yaml:2:1: no valid YAML"),
+        ("a: 1\n b: 2\n", "run.yaml:2:3: no valid YAML"),
+        ("a:\n\t- 1\n", "run.yaml:2:1: no valid YAML"),
+        ("a: 'open\n", "no valid YAML"),
+        ("a: *nobody\n", "no valid YAML"),
+        ("a: 1\n---\nb: 2\n", "no valid YAML"),
+        ("a: \x07\n", "no valid YAML"),
+        ("seed: 1\nname: b\nseed: 2\n", "run.yaml:3:1: 'seed' is written twice, first at line 1"),
+        (LAUGHS, "more than 100000 values with all aliases expanded"),
+        ("a: &a [*a]\n", "nested more than 64 levels deep"),
+        ("a: " + "[" * 100 + "]" * 100 + "\n", "nested more than 64 levels deep"),
+        ("- a\n- b\n", "run.yaml:1:1: a config is a mapping of keys to values, not a list"),
+        ("just words\n", "not 'just words'"),
+        ("", "this is empty"),
+        ("# only a remark\n", "this is empty"),
+        ("share: .nan\n", "run.yaml:1:8: '.nan' is no finite number"),
+        ("share: -.inf\n", "'-.inf' is no finite number"),
+        ("share: 1e999\n", "'1e999' is no finite number"),
+        ("share: nan\n", "share: expected a finite number"),
+        ("seed: " + "9" * 5000 + "\n", "is no finite number"),
+        ("? [1, 2]\n: 3\n", "a key is a plain word"),
+        ("<<: {a: 1}\n", "write 'extends:' instead"),
+        ("a: !!python/object:os.system {}\n", "the tag"),
+        ("a: !thing 5\n", "the tag '!thing' is not known here"),
+        ("a: !include [1]\n", "!include is followed by the name of a file"),
+        ("a: !include none.yaml\n", "run.yaml:1:4: cannot read"),
+        ("a: {extends: none.yaml}\n", "run.yaml:1:5: cannot read"),
+        ("extends: nobody\n", "run.yaml:1:1: no config is called 'nobody'"),
+        ("extends: chips/bas\n", "did you mean 'base_1'?"),
+        ("extends: [5]\n", "'extends' takes the name of a config"),
+        ("extends: list.yaml\n", "'list.yaml' holds no mapping to extend"),
+        ("extends: run.yaml\n", "files extend one another in a circle: run.yaml -> run.yaml"),
+        ("a: !include circle.yaml\n", "circle: run.yaml -> circle.yaml -> run.yaml"),
+        ("chip: {extends: both}\n", "'both' may be chips/both or models/both: write which"),
+    ],
+)
 def test_what_cannot_be_read_is_one_clear_problem(shop: Path, text: str, fragment: str) -> None:
     write(shop, "- 1\n", "list.yaml")
     write(shop, "b: {extends: run.yaml}\n", "circle.yaml")
@@ -296,8 +343,10 @@ def test_what_cannot_be_read_is_one_clear_problem(shop: Path, text: str, fragmen
 
 
 def test_files_that_cannot_be_read(shop: Path) -> None:
-    assert "cannot read 'rum.yaml': No such file or directory: did you mean 'run.yaml'?" in (
-        write(shop, "a: 1\n"), complaint("rum.yaml"))[1]
+    assert (
+        "cannot read 'rum.yaml': No such file or directory: did you mean 'run.yaml'?"
+        in (write(shop, "a: 1\n"), complaint("rum.yaml"))[1]
+    )
     assert "Is a directory" in complaint(str(shop))
     assert "cannot read" in complaint("a\0b.yaml")
     (shop / "latin.yaml").write_bytes("name: a\nchip: é\n".encode("latin-1"))

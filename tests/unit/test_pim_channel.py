@@ -114,11 +114,7 @@ def test_every_weight_is_multiplied(m: int, groups: int, k: int, n: int, layout:
     work = pim.work(matmul(m=m, k=k, n=n, groups=groups))
     tiles = -(-n // 16)
     assert work.actions["mac_column"] == m * groups * tiles * 16 * -(-k // 16)
-    assert (
-        work.actions["accumulator_read"]
-        == work.actions["accumulator_write"]
-        == m * groups * tiles * -(-k // 1024)
-    )
+    assert work.actions["accumulator_read"] == work.actions["accumulator_write"] == m * groups * tiles * -(-k // 1024)
     assert work.detail["partial_sums"] == m * groups * n * (-(-k // 1024) - 1)
     assert work.cycles * pim.peak_macs_per_cycle() >= work.useful
     assert 0 <= work.detail["row_hit_rate"] < 1
@@ -151,13 +147,9 @@ def test_arrays_answer_as_their_entries() -> None:
     st.sampled_from([64, 80, 128]),
     st.integers(1, 700),
 )
-def test_attention_multiplies_every_key_and_value(
-    batch: int, heads: int, queries: int, dim: int, keys: int
-) -> None:
+def test_attention_multiplies_every_key_and_value(batch: int, heads: int, queries: int, dim: int, keys: int) -> None:
     work = channel(refresh=False).work(
-        attention(
-            batch=batch, heads=heads * queries, kv_heads=heads, head_dim=dim, v_head_dim=dim, kv_len=keys
-        )
+        attention(batch=batch, heads=heads * queries, kv_heads=heads, head_dim=dim, v_head_dim=dim, kv_len=keys)
     )
     pairs = batch * heads * queries
     scores = -(-keys // 16) * 16 * (dim // 16)

@@ -35,16 +35,20 @@ def test_names_are_known_without_loading() -> None:
 @pytest.mark.usefixtures("entries")
 def test_a_name_gives_its_class() -> None:
     from fractions import Fraction
+
     assert registry.find("archsim.test", "good") is Fraction
 
 
 @pytest.mark.usefixtures("entries")
-@pytest.mark.parametrize(("name", "fragment"), [
-    ("goood", "did you mean 'good'"),
-    ("zzz", "known: absent_class, absent_module, good"),
-    ("absent_module", "does not load: No module named"),
-    ("absent_class", "does not load"),
-])
+@pytest.mark.parametrize(
+    ("name", "fragment"),
+    [
+        ("goood", "did you mean 'good'"),
+        ("zzz", "known: absent_class, absent_module, good"),
+        ("absent_module", "does not load: No module named"),
+        ("absent_class", "does not load"),
+    ],
+)
 def test_a_name_that_gives_none_says_why(name: str, fragment: str) -> None:
     with pytest.raises(InputError, match=fragment):
         registry.find("archsim.test", name)

@@ -13,8 +13,12 @@ from archsim.report import html
 from archsim.report.folding import fold_name, fold_names, fold_ops, fold_phases
 from archsim.report.pictures import Roofs, action_kind, percent, plain, quantity, roofline, roofs, squarify, treemap
 
-RUNS = ("llama_3_8b_on_tpu_v4i", "mixtral_8x7b_on_dgx_h100", "bert_base_on_tpe_systolic_os_opt1",
-        "t3_t_nlg_sublayers_tp8")
+RUNS = (
+    "llama_3_8b_on_tpu_v4i",
+    "mixtral_8x7b_on_dgx_h100",
+    "bert_base_on_tpe_systolic_os_opt1",
+    "t3_t_nlg_sublayers_tp8",
+)
 VOID = {"meta", "input", "br", "path", "line", "polygon"}
 
 
@@ -74,8 +78,17 @@ def test_a_page_is_well_formed_small_and_asks_nothing_of_the_network(folder):
 def test_a_page_has_all_its_parts(folder):
     text = (folder / "report.html").read_text()
     document = json.loads((folder / "result.json").read_text())
-    for title in ("Where the time goes", "Critical path", "Roofline of a chip", "Timeline", "Energy", "Area",
-                  "Memory of a chip", "Ops", "Components"):
+    for title in (
+        "Where the time goes",
+        "Critical path",
+        "Roofline of a chip",
+        "Timeline",
+        "Energy",
+        "Area",
+        "Memory of a chip",
+        "Ops",
+        "Components",
+    ):
         assert f"<h2>{title}</h2>" in text
     assert document["digest"] in text
     assert document["version"] in text
@@ -115,7 +128,7 @@ def test_a_page_of_many_layers_is_made_fast(tmp_path):
     archsim.run("deepseek_r1_decode_on_cloudmatrix384").write(tmp_path)
     start = time.process_time()
     size = html.write(tmp_path).stat().st_size
-    assert time.process_time() - start < 1.0      # 0.1 s on an idle machine
+    assert time.process_time() - start < 1.0  # 0.1 s on an idle machine
     assert size < 1_500_000
 
 
@@ -128,7 +141,10 @@ def test_names_fold():
     assert fold_name("0.1.prefill") == "*.*.prefill"
     assert fold_name("fc2.gemm") == "fc2.gemm"
     assert fold_names(["0.router.prefill", "0.0.prefill", "0.1.prefill"]) == {
-        "0.router.prefill": "0.router.prefill", "0.0.prefill": "*.*.prefill", "0.1.prefill": "*.*.prefill"}
+        "0.router.prefill": "0.router.prefill",
+        "0.0.prefill": "*.*.prefill",
+        "0.1.prefill": "*.*.prefill",
+    }
 
 
 def test_folding_loses_nothing(folder):
@@ -151,7 +167,7 @@ def test_no_op_is_above_its_roofs(folder):
     limits = roofs(document["machine"], document["energy_j"]["by_action"])
     peaks = [p for e in document["machine"]["engines"].values() for p in e["peak_flops"].values()]
     for op in fold_ops(document["ops"]):
-        slack = 1 + (1e-3 if op.kind == "vector" else 1e-9)     # a norm's gains are moved in no time
+        slack = 1 + (1e-3 if op.kind == "vector" else 1e-9)  # a norm's gains are moved in no time
         if op.kind in ("matmul", "grouped_matmul", "attention"):
             assert op.rate <= max(peaks) * (1 + 1e-9)
         for tier, n_bytes in op.traffic.items():
@@ -160,8 +176,10 @@ def test_no_op_is_above_its_roofs(folder):
 
 
 def test_roofs_are_of_the_formats_used():
-    machine = {"engines": {"chip.sm": {"peak_flops": {"bf16": 10, "fp16": 10, "int8": 20}}},
-               "memories": {"chip.hbm": {"bytes_per_s": 5}}}
+    machine = {
+        "engines": {"chip.sm": {"peak_flops": {"bf16": 10, "fp16": 10, "int8": 20}}},
+        "memories": {"chip.hbm": {"bytes_per_s": 5}},
+    }
     assert [p for _, p in roofs(machine, ["chip.sm.mac_bf16", "chip.hbm.read_byte"]).peaks] == [10]
     both = roofs(machine, [])
     assert [p for _, p in both.peaks] == [20, 10]
@@ -183,7 +201,7 @@ def test_a_treemap_tiles_its_rectangle(sizes):
     for i, a in enumerate(boxes):
         assert -1e-9 <= a.x <= a.x + a.w <= 6 + 1e-9
         assert -1e-9 <= a.y <= a.y + a.h <= 4 + 1e-9
-        for b in boxes[i + 1:]:
+        for b in boxes[i + 1 :]:
             across = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
             down = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
             assert min(across, down) < 1e-9
@@ -196,9 +214,26 @@ def test_a_treemap_leaves_out_what_has_no_area():
 
 
 def test_a_roofline_without_matrix_engines():
-    ops = fold_ops([{"name": "run/op.add", "kind": "vector", "engine": "chip.v", "steps": 1, "cycles": 1, "flops": 8,
-                     "bytes": 4, "time_s": 1.0, "duration_s": 1.0, "energy_j": 0.0, "utilisation": None, "why": "",
-                     "traffic": {"chip.m": 4}, "busy_s": {"chip.v": 1.0}}])
+    ops = fold_ops(
+        [
+            {
+                "name": "run/op.add",
+                "kind": "vector",
+                "engine": "chip.v",
+                "steps": 1,
+                "cycles": 1,
+                "flops": 8,
+                "bytes": 4,
+                "time_s": 1.0,
+                "duration_s": 1.0,
+                "energy_j": 0.0,
+                "utilisation": None,
+                "why": "",
+                "traffic": {"chip.m": 4},
+                "busy_s": {"chip.v": 1.0},
+            }
+        ]
+    )
     text = roofline(ops, Roofs([], {"chip.m": 100.0}), "chip.m", ["run"], 1.0, 400, 300)
     parse(text)
     numbers = [float(n) for n in re.findall(r"-?\d+\.\d+", text)]

@@ -10,8 +10,12 @@ import pytest
 import archsim
 from archsim.report import lanes, timeline
 
-RUNS = ("llama_3_8b_on_tpu_v4i", "mixtral_8x7b_on_dgx_h100", "deepseek_r1_decode_on_cloudmatrix384",
-        "t3_t_nlg_sublayers_tp8")
+RUNS = (
+    "llama_3_8b_on_tpu_v4i",
+    "mixtral_8x7b_on_dgx_h100",
+    "deepseek_r1_decode_on_cloudmatrix384",
+    "t3_t_nlg_sublayers_tp8",
+)
 
 
 @pytest.fixture(scope="module", params=RUNS)

@@ -53,22 +53,26 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_grid_and_list_multiply_in_order() -> None:
     data = {"base": {}, "grid": {"a": [1, 2], "b": [3, 4]}, "list": [{"c": 5}, {"d": 6}]}
     assert list(SweepSpec.model_validate(data).points()) == [
-        {key: value, "a": a, "b": b} for key, value in (("c", 5), ("d", 6)) for a in (1, 2) for b in (3, 4)]
+        {key: value, "a": a, "b": b} for key, value in (("c", 5), ("d", 6)) for a in (1, 2) for b in (3, 4)
+    ]
 
 
-@pytest.mark.parametrize(("more", "fragment"), [
-    ({"grid": {ROWS: []}}, "has no values"),
-    ({"list": [{ROWS: 8}]}, "is varied by the grid and by the list"),
-    ({"objectives": []}, "at least one is needed"),
-    ({"objectives": {"time_s": "low"}}, "expected 'min' or 'max'"),
-    ({"objectives": ["energy_j.totl"]}, "did you mean 'energy_j.total'"),
-    ({"objectives": ["name"]}, "a result has no figure 'name'"),
-    ({"grid": {"a": list(range(2000)), "b": list(range(2000))}}, "4,000,000 points are more than"),
-    ({"grid": {"chip.engines.mxu.rowz": [1]}}, "chip.engines.mxu has no 'rowz': did you mean 'rows'?"),
-    ({"base": "none.yaml"}, "cannot read 'none.yaml'"),
-    ({"base": "nothing_like_it"}, "no run is called 'nothing_like_it'"),
-    ({"basis": 5}, "unknown key: did you mean 'base'?"),
-])
+@pytest.mark.parametrize(
+    ("more", "fragment"),
+    [
+        ({"grid": {ROWS: []}}, "has no values"),
+        ({"list": [{ROWS: 8}]}, "is varied by the grid and by the list"),
+        ({"objectives": []}, "at least one is needed"),
+        ({"objectives": {"time_s": "low"}}, "expected 'min' or 'max'"),
+        ({"objectives": ["energy_j.totl"]}, "did you mean 'energy_j.total'"),
+        ({"objectives": ["name"]}, "a result has no figure 'name'"),
+        ({"grid": {"a": list(range(2000)), "b": list(range(2000))}}, "4,000,000 points are more than"),
+        ({"grid": {"chip.engines.mxu.rowz": [1]}}, "chip.engines.mxu has no 'rowz': did you mean 'rows'?"),
+        ({"base": "none.yaml"}, "cannot read 'none.yaml'"),
+        ({"base": "nothing_like_it"}, "no run is called 'nothing_like_it'"),
+        ({"basis": 5}, "unknown key: did you mean 'base'?"),
+    ],
+)
 def test_what_no_sweep_can_be_made_of(more: dict[str, Any], fragment: str) -> None:
     with pytest.raises(InputError) as caught:
         sweep(toy(**more))
@@ -80,10 +84,19 @@ def test_what_no_sweep_can_be_made_of(more: dict[str, Any], fragment: str) -> No
 
 def test_a_table_has_a_row_a_point_and_marks_the_front() -> None:
     table = sweep(toy(objectives={"time_s": "min", "area_mm2.total": "min"}))
-    assert list(table.columns) == [ROWS, "chip.clock", "time_s", "area_mm2.total", "energy_j.total",
-                                   "bound_by", "pareto", "key", "error"]
+    assert list(table.columns) == [
+        ROWS,
+        "chip.clock",
+        "time_s",
+        "area_mm2.total",
+        "energy_j.total",
+        "bound_by",
+        "pareto",
+        "key",
+        "error",
+    ]
     assert table[ROWS].tolist() == [8, 8, 16, 16]
-    assert table["pareto"].tolist() == [False, True, False, True]   # 1 GHz is slower and no smaller
+    assert table["pareto"].tolist() == [False, True, False, True]  # 1 GHz is slower and no smaller
     assert (table["error"] == "").all()
 
 
@@ -128,7 +141,7 @@ def test_workers_change_nothing_and_a_second_sweep_does_nothing(tmp_path: Path, 
     one = sweep(toy(), tmp_path / "one")
     assert len(runs) == 4
     two = sweep(toy(), tmp_path / "two", workers=2)
-    assert len(runs) == 4   # the workers have their own
+    assert len(runs) == 4  # the workers have their own
     pd.testing.assert_frame_equal(one, two)
     for name in ("points.csv", "sweep.json", "pareto.svg"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
@@ -194,7 +207,10 @@ def test_a_killed_sweep_goes_on(tmp_path: Path, runs: list[str]) -> None:
     source.write_text(json.dumps(toy(grid={MODEL: list(range(1, 61))})))
     process = subprocess.Popen(
         [sys.executable, "-m", "archsim.cli", "sweep", source, "--out", tmp_path / "out", "--workers", "2"],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     points = tmp_path / "out" / "points"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and (not points.is_dir() or len(list(points.glob("*.json"))) < 5):
@@ -221,7 +237,8 @@ def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
         "    try:\n"
         f"        sweep({toy()!r}, workers=2)\n"
         "    except RunFailed as error:\n"
-        "        print('told:', error)\n")
+        "        print('told:', error)\n"
+    )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
     assert "told: a worker process died" in done.stdout
     assert RunFailed.exit_code == 1

@@ -152,9 +152,7 @@ def test_a_tracker_that_is_too_small_is_told() -> None:
 
 
 def test_prices() -> None:
-    priced = unit(
-        energy_tracker_update="1 pJ", energy_dma_command="2 pJ", energy_update="0.1 pJ/bit", area="0.1 mm2"
-    )
+    priced = unit(energy_tracker_update="1 pJ", energy_dma_command="2 pJ", energy_update="0.1 pJ/bit", area="0.1 mm2")
     prices = priced.energy_per_action(NO_TECHNOLOGY)
     assert prices == pytest.approx({"tracker_update": 1e-12, "dma_command": 2e-12, "update_byte": 0.8e-12})
     assert set(overlap(even_stages(2, US, 1, 8)).t3.actions) == set(prices)

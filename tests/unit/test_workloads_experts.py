@@ -25,17 +25,18 @@ from archsim.workloads.mixture_of_experts import (
 from archsim.workloads.model import MixtureSpec
 
 TABLE = Path(archsim.__file__).resolve().parents[2] / "shared" / "traces" / "moe_expert_counts.csv"
-needs_table = pytest.mark.skipif(not TABLE.is_file(),
-                                 reason="the published counts are not beside the repository")
+needs_table = pytest.mark.skipif(not TABLE.is_file(), reason="the published counts are not beside the repository")
 
-shares = st.lists(st.floats(0, 1), min_size=1, max_size=20).filter(lambda s: sum(s) > 1e-6).map(
-    lambda s: np.array(s) / sum(s))
+shares = (
+    st.lists(st.floats(0, 1), min_size=1, max_size=20)
+    .filter(lambda s: sum(s) > 1e-6)
+    .map(lambda s: np.array(s) / sum(s))
+)
 
 
 @settings(deadline=None)
 @given(shares=shares, tokens=st.integers(0, 3000), data=st.data())
-def test_counts_sum_exactly_and_no_expert_sees_a_token_twice(shares: Any, tokens: int,
-                                                             data: st.DataObject) -> None:
+def test_counts_sum_exactly_and_no_expert_sees_a_token_twice(shares: Any, tokens: int, data: st.DataObject) -> None:
     top_k = data.draw(st.integers(1, len(shares)))
     drawn = drawn_counts(shares, tokens, top_k, np.random.default_rng(tokens))
     for counts in (expected_counts(shares, tokens, top_k), drawn):
@@ -45,14 +46,13 @@ def test_counts_sum_exactly_and_no_expert_sees_a_token_twice(shares: Any, tokens
 
 
 def test_rounding_is_by_largest_remainder() -> None:
-    assert expected_counts(np.array([0.5, 0.3, 0.2]), 7, 1).tolist() == [4, 2, 1]     # 3.5, 2.1, 1.4
+    assert expected_counts(np.array([0.5, 0.3, 0.2]), 7, 1).tolist() == [4, 2, 1]  # 3.5, 2.1, 1.4
     assert expected_counts(np.full(4, 0.25), 3, 2).tolist() == [2, 2, 1, 1]
     # an expert that is wanted by every token leaves the rest to the others
     assert expected_counts(np.array([0.9, 0.05, 0.05]), 10, 2).tolist() == [10, 5, 5]
 
 
-def router(kind: str, tokens: int = 4096, seed: int = 0, layer: int = 0, phase: int = 0,
-           **fields: Any) -> list[int]:
+def router(kind: str, tokens: int = 4096, seed: int = 0, layer: int = 0, phase: int = 0, **fields: Any) -> list[int]:
     moe = MixtureSpec(experts=64, experts_per_token=8, expert_intermediate=8)
     spec = RoutingSpec.model_validate({"kind": kind, **fields})
     return list(Router(spec, moe, 16, seed).counts(layer, tokens, phase))
@@ -64,7 +64,7 @@ def test_kinds_of_routing_are_as_uneven_as_they_say() -> None:
     assert set(router("uniform", sample=False)) == {512}
     most = [max(router("zipf", skew=skew)) for skew in (0.25, 0.5, 1.0, 2.0)]
     assert most == sorted(most)
-    assert most[-2:] == [4096, 4096]    # wanted by every token
+    assert most[-2:] == [4096, 4096]  # wanted by every token
     assert max(router("dirichlet", skew=100.0)) < max(router("dirichlet", skew=0.3))
     assert sum(router("dirichlet", skew=1e-3)) == 4096 * 8
 
@@ -85,15 +85,12 @@ def test_a_lone_token_visits_distinct_experts() -> None:
 def test_experts_are_placed_in_order_and_the_busiest_rank_is_found() -> None:
     assert place((1, 2, 3, 4), 2) == [(1, 2), (3, 4)]
     assert busiest([(4, 0), (1, 3), (1, 2)]) == (1, 3)
-    with pytest.raises(InputError,
-                       match="4 experts do not divide among 3 ranks: expert_parallel must divide 4"):
+    with pytest.raises(InputError, match="4 experts do not divide among 3 ranks: expert_parallel must divide 4"):
         place((1, 2, 3, 4), 3)
 
 
-@given(counts=st.lists(st.integers(0, 1000), min_size=1, max_size=12), ranks=st.integers(1, 8),
-       spare=st.integers(0, 3))
-def test_copies_keep_all_tokens_and_never_worsen_the_busiest(counts: list[int], ranks: int,
-                                                             spare: int) -> None:
+@given(counts=st.lists(st.integers(0, 1000), min_size=1, max_size=12), ranks=st.integers(1, 8), spare=st.integers(0, 3))
+def test_copies_keep_all_tokens_and_never_worsen_the_busiest(counts: list[int], ranks: int, spare: int) -> None:
     redundant = (-len(counts)) % ranks + spare * ranks
     loads = place(counts, ranks, redundant)
     assert len(loads) == ranks
@@ -119,18 +116,21 @@ def test_recorded_counts_are_shares(tmp_path: Path) -> None:
     assert loads == [(75, 25, 0), (75, 25, 0), (0, 0, 100), (0, 0, 100)]
 
 
-@pytest.mark.parametrize(("text", "fields", "said"), [
-    ("a,b\n1,2\n", {}, "has no column 'model'"),
-    (ROWS.replace(",30", ",x"), {}, r":2:1: layer, expert and count are whole numbers"),
-    (ROWS.replace(",30", ",-1"), {}, r":2:1: layer, expert and count are not negative"),
-    (ROWS, {"model": "n"}, "no model is called 'n': known: m"),
-    (ROWS, {"domain": "boo"}, "did you mean 'book'"),
-    (ROWS, {"counts": "expert_count"}, "did you mean 'expert_counts'"),
-    (ROWS + "m,expert_counts,code,0,0,1\n", {}, "several of 'domain': say which; known: book, code"),
-    (ROWS + "m,expert_counts,book,0,9,1\n", {}, "has 10 experts of 'm', the model has 3"),
-    (ROWS.replace("30", "0").replace("10\n", "0\n"), {}, "layer 0 of 'm' has no tokens"),
-    ("model,kind,domain,layer,expert,count\n", {}, "holds no counts"),
-])
+@pytest.mark.parametrize(
+    ("text", "fields", "said"),
+    [
+        ("a,b\n1,2\n", {}, "has no column 'model'"),
+        (ROWS.replace(",30", ",x"), {}, r":2:1: layer, expert and count are whole numbers"),
+        (ROWS.replace(",30", ",-1"), {}, r":2:1: layer, expert and count are not negative"),
+        (ROWS, {"model": "n"}, "no model is called 'n': known: m"),
+        (ROWS, {"domain": "boo"}, "did you mean 'book'"),
+        (ROWS, {"counts": "expert_count"}, "did you mean 'expert_counts'"),
+        (ROWS + "m,expert_counts,code,0,0,1\n", {}, "several of 'domain': say which; known: book, code"),
+        (ROWS + "m,expert_counts,book,0,9,1\n", {}, "has 10 experts of 'm', the model has 3"),
+        (ROWS.replace("30", "0").replace("10\n", "0\n"), {}, "layer 0 of 'm' has no tokens"),
+        ("model,kind,domain,layer,expert,count\n", {}, "holds no counts"),
+    ],
+)
 def test_a_wrong_table_is_told(tmp_path: Path, text: str, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         recorded_shares(table(tmp_path, text, **fields), 3)
@@ -151,6 +151,6 @@ def test_the_published_counts_are_read() -> None:
     # 160762 of 1671168 visits in the recorded middle layer are one expert's
     assert recorded[1].max() == pytest.approx(160762 / 1671168)
     moe = MixtureSpec(experts=64, experts_per_token=8, expert_intermediate=1024)
-    counts = Router(spec, moe, 16, 0).counts(8, 208_896, 0)     # the recorded number of tokens
+    counts = Router(spec, moe, 16, 0).counts(8, 208_896, 0)  # the recorded number of tokens
     assert max(counts) == 160762
     assert sum(counts) == 1671168

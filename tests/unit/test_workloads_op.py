@@ -13,8 +13,18 @@ from archsim.workloads.program import Block
 
 
 def attention(q: int, kv: int | np.ndarray, causal: bool = True, window: int | None = None) -> Attention:
-    return Attention(name="a", batch=1, heads=1, kv_heads=1, q_len=q, kv_len=kv, head_dim=1, v_head_dim=1,
-                     causal=causal, window=window)
+    return Attention(
+        name="a",
+        batch=1,
+        heads=1,
+        kv_heads=1,
+        q_len=q,
+        kv_len=kv,
+        head_dim=1,
+        v_head_dim=1,
+        causal=causal,
+        window=window,
+    )
 
 
 def naive_pairs(q: int, kv: int, causal: bool, window: int | None) -> tuple[int, int]:
@@ -29,8 +39,7 @@ def naive_pairs(q: int, kv: int, causal: bool, window: int | None) -> tuple[int,
     return pairs, len(keys)
 
 
-@given(q=st.integers(1, 12), past=st.integers(0, 12), causal=st.booleans(),
-       window=st.none() | st.integers(1, 15))
+@given(q=st.integers(1, 12), past=st.integers(0, 12), causal=st.booleans(), window=st.none() | st.integers(1, 15))
 def test_pairs_are_those_of_the_mask(q: int, past: int, causal: bool, window: int | None) -> None:
     kv = past + q
     window = window if causal else None
@@ -43,15 +52,26 @@ def test_pairs_are_those_of_the_mask(q: int, past: int, causal: bool, window: in
 
 
 def test_shared_keys_are_read_once() -> None:
-    op = Attention(name="a", batch=2, heads=16, kv_heads=1, q_len=1, kv_len=100, head_dim=576, v_head_dim=512,
-                   kv_shared=True, kv_dtype=DType.INT8)
+    op = Attention(
+        name="a",
+        batch=2,
+        heads=16,
+        kv_heads=1,
+        q_len=1,
+        kv_len=100,
+        head_dim=576,
+        v_head_dim=512,
+        kv_shared=True,
+        kv_dtype=DType.INT8,
+    )
     assert op.reads()[Role.KV] == 2 * 100 * 576
     assert op.flops() == 2 * 2 * 16 * 100 * (576 + 512)
 
 
 def test_fresh_keys_are_activations() -> None:
-    op = Attention(name="a", batch=1, heads=2, kv_heads=2, q_len=4, kv_len=4, head_dim=8, v_head_dim=8,
-                   kv_role=Role.ACTIVATION)
+    op = Attention(
+        name="a", batch=1, heads=2, kv_heads=2, q_len=4, kv_len=4, head_dim=8, v_head_dim=8, kv_role=Role.ACTIVATION
+    )
     assert op.reads() == {Role.ACTIVATION: 2 * 2 * 4 * 8 + 2 * 2 * 4 * 16}
 
 

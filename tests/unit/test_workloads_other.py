@@ -30,9 +30,17 @@ def load(name: str) -> ModelSpec:
 
 
 def test_gemms_are_computed_in_order_and_counted() -> None:
-    program = GemmWorkload(GemmSpec.model_validate({"dtype": "int8", "gemms": [
-        {"name": "a", "m": 4, "k": 8, "n": 16, "count": 3},
-        {"name": "b", "m": 2, "k": 2, "n": 2, "groups": 5, "dtype": "fp16"}]})).program()
+    program = GemmWorkload(
+        GemmSpec.model_validate(
+            {
+                "dtype": "int8",
+                "gemms": [
+                    {"name": "a", "m": 4, "k": 8, "n": 16, "count": 3},
+                    {"name": "b", "m": 2, "k": 2, "n": 2, "groups": 5, "dtype": "fp16"},
+                ],
+            }
+        )
+    ).program()
     (segment,) = program.segments
     first, second = segment.blocks
     assert [(block.name, block.repeat) for block in segment.blocks] == [("a", 3), ("b", 1)]
@@ -44,11 +52,14 @@ def test_gemms_are_computed_in_order_and_counted() -> None:
     assert program.activation_bytes == 4 * 8 + 4 * 16
 
 
-@pytest.mark.parametrize(("gemms", "said"), [
-    ([], "at least 1 item"),
-    ([{"name": "a", "m": 0, "k": 1, "n": 1}], "greater than or equal to 1"),
-    ([{"name": "a", "m": 1, "k": 1, "n": 1}] * 2, "two gemms are called 'a'"),
-])
+@pytest.mark.parametrize(
+    ("gemms", "said"),
+    [
+        ([], "at least 1 item"),
+        ([{"name": "a", "m": 0, "k": 1, "n": 1}], "greater than or equal to 1"),
+        ([{"name": "a", "m": 1, "k": 1, "n": 1}] * 2, "two gemms are called 'a'"),
+    ],
+)
 def test_a_list_of_gemms_that_makes_no_sense_is_refused(gemms: list[dict[str, Any]], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         GemmSpec.model_validate({"gemms": gemms})
@@ -57,10 +68,18 @@ def test_a_list_of_gemms_that_makes_no_sense_is_refused(gemms: list[dict[str, An
 # --- sublayers
 
 
-@pytest.mark.parametrize(("name", "tp", "tokens"), [
-    ("mega-gpt-2", 8, 16384), ("mega-gpt-2", 16, 16384), ("t-nlg", 8, 8192), ("t-nlg", 16, 8192),
-    ("gpt3-175b", 32, 2048), ("palm-540b", 32, 2048), ("mt-nlg-530b", 32, 2048),
-])
+@pytest.mark.parametrize(
+    ("name", "tp", "tokens"),
+    [
+        ("mega-gpt-2", 8, 16384),
+        ("mega-gpt-2", 16, 16384),
+        ("t-nlg", 8, 8192),
+        ("t-nlg", 16, 8192),
+        ("gpt3-175b", 32, 2048),
+        ("palm-540b", 32, 2048),
+        ("mt-nlg-530b", 32, 2048),
+    ],
+)
 def test_sublayers_are_sliced_along_the_inner_dimension(name: str, tp: int, tokens: int) -> None:
     model = load(name)
     program = SublayerWorkload(SublayerSpec(model=model, tensor_parallel=tp, tokens=tokens)).program()
@@ -91,9 +110,12 @@ def test_a_sublayer_that_does_not_divide_is_refused() -> None:
 
 
 def composition(**fields: Any) -> CompositionOfExpertsWorkload:
-    return CompositionOfExpertsWorkload(CompositionOfExpertsSpec.model_validate(
-        {"expert": load("llama-2-7b"), "experts": 150, "batch": 8, "input": 128, "output": 20,
-         "tensor_parallel": 8} | fields))
+    return CompositionOfExpertsWorkload(
+        CompositionOfExpertsSpec.model_validate(
+            {"expert": load("llama-2-7b"), "experts": 150, "batch": 8, "input": 128, "output": 20, "tensor_parallel": 8}
+            | fields
+        )
+    )
 
 
 def test_prompts_pass_the_router_then_each_waits_for_its_expert() -> None:
@@ -114,7 +136,7 @@ def test_prompts_pass_the_router_then_each_waits_for_its_expert() -> None:
 
 def test_the_fast_memory_holds_what_fits_and_the_note_says_so() -> None:
     program = composition(experts=850).program(64 * 2**30)
-    held = 64 * 2**30 // (program.segments[2].blocks[0].ops[0].bytes)    # type: ignore[attr-defined]
+    held = 64 * 2**30 // (program.segments[2].blocks[0].ops[0].bytes)  # type: ignore[attr-defined]
     assert program.resident_bytes[Role.WEIGHT] <= 64 * 2**30
     assert f"hbm holds {held - 2}" in program.notes[0] or f"hbm holds {held - 1}" in program.notes[0]
     assert "850 experts of 1.685 GB a rank (1.432 TB together) are kept in ddr" in program.notes[0]
@@ -122,10 +144,16 @@ def test_the_fast_memory_holds_what_fits_and_the_note_says_so() -> None:
         composition().program(2 * 10**9)
 
 
-@given(experts=st.integers(1, 12), resident=st.integers(1, 12), batches=st.integers(1, 12),
-       warm=st.booleans(), seed=st.integers(0, 50))
-def test_the_least_recently_used_expert_leaves(experts: int, resident: int, batches: int, warm: bool,
-                                               seed: int) -> None:
+@given(
+    experts=st.integers(1, 12),
+    resident=st.integers(1, 12),
+    batches=st.integers(1, 12),
+    warm=st.booleans(),
+    seed=st.integers(0, 50),
+)
+def test_the_least_recently_used_expert_leaves(
+    experts: int, resident: int, batches: int, warm: bool, seed: int
+) -> None:
     workload = composition(experts=experts, batches=batches, batch=3, warm=False, seed=seed)
     choices, missed = workload.choices(), workload.misses(resident)
     for turn, (expert, miss) in enumerate(zip(choices, missed, strict=True)):
@@ -134,7 +162,7 @@ def test_the_least_recently_used_expert_leaves(experts: int, resident: int, batc
             assert miss
         else:
             last = turn - 1 - before[::-1].index(expert)
-            assert miss == (len(set(before[last + 1:])) >= resident)
+            assert miss == (len(set(before[last + 1 :])) >= resident)
     if warm and resident >= experts:
         assert not any(composition(experts=experts, batches=batches, seed=seed).misses(experts))
     assert workload.misses(resident) == missed

@@ -82,8 +82,20 @@ def matrices(model: ModelSpec) -> int:
 # --- work
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt3-175b", "llama-3-8b", "gemma-2b", "palm-540b", "mixtral-8x7b",
-                                  "olmoe-1b-7b", "qwen1.5-moe-a2.7b", "opt-6.7b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        "gpt3-175b",
+        "llama-3-8b",
+        "gemma-2b",
+        "palm-540b",
+        "mixtral-8x7b",
+        "olmoe-1b-7b",
+        "qwen1.5-moe-a2.7b",
+        "opt-6.7b",
+    ],
+)
 def test_flops_are_twice_the_weights_and_the_pairs_of_the_mask(name: str) -> None:
     model, batch, length, steps = load(name), 3, 50, 7
     prefill, decode = build(model, batch=batch, input=length, output=steps).segments
@@ -104,7 +116,8 @@ def test_latent_attention_is_expanded_in_prefill_and_absorbed_in_decoding() -> N
     heads, layers = model.heads, model.layers
     assert attention_flops(prefill) == 2 * layers * batch * heads * (192 + 128) * length * (length + 1) // 2
     assert attention_flops(decode) == 2 * layers * batch * heads * (576 + 512) * sum(
-        length + t + 1 for t in range(steps))
+        length + t + 1 for t in range(steps)
+    )
     # both forms multiply the same matrices, so a token meets the same weights
     per_token = matrix_flops(decode) // (steps * batch)
     head = 2 * model.vocab * model.hidden
@@ -167,8 +180,7 @@ def test_a_decode_step_reads_every_weight_once_and_writes_one_token_of_cache() -
     assert read == 5 * 2 * (parameters(model)["total"] - table + 4 * model.hidden)
     token = 2 * model.layers * 2 * model.kv_heads * model.head_dim
     assert total(decode, lambda op: op.writes().get(Role.KV, 0), Op) == 5 * 4 * token
-    assert total(decode, lambda op: op.reads().get(Role.KV, 0),
-                 Op) == 4 * token * sum(31 + t for t in range(5))
+    assert total(decode, lambda op: op.reads().get(Role.KV, 0), Op) == 4 * token * sum(31 + t for t in range(5))
     assert total(program.segments[0], lambda op: op.writes().get(Role.KV, 0), Op) == 4 * 30 * token
     assert program.resident_bytes[Role.KV] == 4 * 35 * token
 
@@ -177,8 +189,7 @@ def test_a_decode_step_reads_every_weight_once_and_writes_one_token_of_cache() -
 def test_models_without_rotation_append_to_the_cache_too(name: str) -> None:
     model = load(name)
     prefill = build(model, input=10, output=1).segments[0]
-    assert total(prefill, lambda op: op.writes().get(Role.KV, 0),
-                 Op) == 10 * 2 * model.layers * model.kv_elements
+    assert total(prefill, lambda op: op.writes().get(Role.KV, 0), Op) == 10 * 2 * model.layers * model.kv_elements
 
 
 # --- number formats
@@ -195,23 +206,28 @@ def test_auto_takes_the_widest_format_that_fits_and_says_so() -> None:
         assert matmul.left_dtype.bits == max(bits, 8)
         assert (need <= capacity) == (capacity > 10**9)
         sizes[capacity] = program.notes[0]
-    assert sizes[24 * 10**9] == ("dtype auto: weights bf16, KV cache bf16, activations bf16, 16.3 GB a rank, "
-                                 "fit in 24 GB")
+    assert sizes[24 * 10**9] == (
+        "dtype auto: weights bf16, KV cache bf16, activations bf16, 16.3 GB a rank, fit in 24 GB"
+    )
     assert "weights int8" in sizes[12 * 10**9]
     assert "; bf16 needs 16.3 GB" in sizes[12 * 10**9]
     assert "is the narrowest choice and still exceeds 1 GB" in sizes[10**9]
     assert build("llama-3-8b", **fields).notes[0].endswith("for no memory size is known")
 
 
-@pytest.mark.parametrize(("formats", "capacity", "chosen"), [
-    ({DType.FP16, DType.INT8}, 24, (DType.FP16, DType.FP16)),
-    ({DType.FP16}, 12, (DType.INT8, DType.FP16)),
-    ({DType.INT8, DType.INT4}, 24, (DType.INT8, DType.INT8)),
-    ({DType.BF16, DType.FP8}, 6, (DType.INT4, DType.FP8)),
-    ({DType.INT16}, 24, (DType.BF16, DType.BF16)),
-])
-def test_auto_keeps_to_what_the_machine_multiplies(formats: set[DType], capacity: int,
-                                                   chosen: tuple[DType, DType]) -> None:
+@pytest.mark.parametrize(
+    ("formats", "capacity", "chosen"),
+    [
+        ({DType.FP16, DType.INT8}, 24, (DType.FP16, DType.FP16)),
+        ({DType.FP16}, 12, (DType.INT8, DType.FP16)),
+        ({DType.INT8, DType.INT4}, 24, (DType.INT8, DType.INT8)),
+        ({DType.BF16, DType.FP8}, 6, (DType.INT4, DType.FP8)),
+        ({DType.INT16}, 24, (DType.BF16, DType.BF16)),
+    ],
+)
+def test_auto_keeps_to_what_the_machine_multiplies(
+    formats: set[DType], capacity: int, chosen: tuple[DType, DType]
+) -> None:
     spec = TransformerSpec(model=load("llama-3-8b"), input=64, output=1)
     program = TransformerWorkload(spec).program(capacity * 10**9, formats)
     matmul = next(op for _, op in ops(program.segments[0], MatMul))
@@ -247,7 +263,7 @@ def test_tensor_parallel_ranks_share_the_work_without_loss(name: str, tp: int) -
     whole, part = build(model, **fields), build(model, **fields, tensor_parallel=tp)
     assert part.ranks == tp
     columns = 0 if model.moe is None else model.moe.experts + model.moe.shared_gate
-    replicated = 2 * model.layers * model.hidden * columns      # routers are on every rank
+    replicated = 2 * model.layers * model.hidden * columns  # routers are on every rank
     for one, shard, tokens in zip(whole.segments, part.segments, [40, 2 * 3], strict=True):
         assert attention_flops(shard) * tp == attention_flops(one)
         assert (matrix_flops(shard) - tokens * replicated) * tp == matrix_flops(one) - tokens * replicated
@@ -262,8 +278,20 @@ def test_tensor_parallel_ranks_share_the_work_without_loss(name: str, tp: int) -
 def test_the_collectives_of_a_layer_name_their_producers() -> None:
     decode = build("llama-3-8b", input=8, output=1, tensor_parallel=4).segments[1]
     assert names(decode) == [
-        "attention_norm", "qkv", "rotary", "attention", "out", "out_all_reduce", "attention_residual",
-        "mlp_norm", "gate_up", "activation", "down", "down_all_reduce", "mlp_residual"]
+        "attention_norm",
+        "qkv",
+        "rotary",
+        "attention",
+        "out",
+        "out_all_reduce",
+        "attention_residual",
+        "mlp_norm",
+        "gate_up",
+        "activation",
+        "down",
+        "down_all_reduce",
+        "mlp_residual",
+    ]
     assert names(decode, "embedding") == ["tokens", "tokens_all_reduce"]
     assert names(decode, "head") == ["final_norm", "lm_head", "logits_all_gather"]
     assert [op.producer for _, op in ops(decode, Collective)] == ["tokens", "out", "down", "lm_head"]
@@ -271,9 +299,19 @@ def test_the_collectives_of_a_layer_name_their_producers() -> None:
 
 def test_parallel_attention_reduces_once_a_layer() -> None:
     prefill = build("palm-540b", input=8, output=1, tensor_parallel=16).segments[0]
-    assert names(prefill) == ["attention_norm", "qkv", "rotary", "attention", "out", "gate_up", "activation",
-                              "down",
-                              "partial_sum", "partial_sum_all_reduce", "residual"]
+    assert names(prefill) == [
+        "attention_norm",
+        "qkv",
+        "rotary",
+        "attention",
+        "out",
+        "gate_up",
+        "activation",
+        "down",
+        "partial_sum",
+        "partial_sum_all_reduce",
+        "residual",
+    ]
     assert names(build("palm-540b", input=8, output=1).segments[0])[-1] == "residual"
 
 
@@ -287,9 +325,18 @@ def test_fewer_key_value_heads_than_ranks_are_held_by_several() -> None:
 @pytest.mark.parametrize("kind", ["balanced", "uniform", "zipf", "dirichlet"])
 def test_expert_parallel_ranks_send_tokens_and_the_busiest_one_is_taken(kind: str) -> None:
     model = load("deepseek-v3")
-    program = build(model, batch=64 * 8, input=16, output=2, phases=["decode"], expert_parallel=64,
-                    dtype="int8",
-                    activation_dtype="bf16", dispatch_dtype="int8", routing={"kind": kind})
+    program = build(
+        model,
+        batch=64 * 8,
+        input=16,
+        output=2,
+        phases=["decode"],
+        expert_parallel=64,
+        dtype="int8",
+        activation_dtype="bf16",
+        dispatch_dtype="int8",
+        routing={"kind": kind},
+    )
     assert program.ranks == 64
     (decode,) = program.segments
     tokens, visits = 8, 8 * 8 * 64
@@ -312,16 +359,29 @@ def test_shared_experts_do_not_wait_for_tokens_that_travel() -> None:
     decode = program.segments[0]
     layer = {op.name: op.after for op in decode.blocks[-2].ops}
     assert list(layer)[-13:] == [
-        "mlp_norm", "router", "top_k", "dispatch", "shared_gate_up", "shared_activation", "shared_down",
-        "experts_gate_up", "experts_activation", "experts_down", "combine", "experts_sum", "mlp_residual"]
+        "mlp_norm",
+        "router",
+        "top_k",
+        "dispatch",
+        "shared_gate_up",
+        "shared_activation",
+        "shared_down",
+        "experts_gate_up",
+        "experts_activation",
+        "experts_down",
+        "combine",
+        "experts_sum",
+        "mlp_residual",
+    ]
     assert layer["shared_gate_up"] == ("top_k",)
     assert layer["experts_gate_up"] == ("dispatch",)
     assert layer["experts_sum"] == ("combine", "shared_down")
 
 
 def test_experts_on_tensor_parallel_ranks_reduce_their_outputs() -> None:
-    program = build("mixtral-8x7b", batch=4, input=16, output=2, tensor_parallel=4, expert_parallel=4,
-                    routing={"kind": "balanced"})
+    program = build(
+        "mixtral-8x7b", batch=4, input=16, output=2, tensor_parallel=4, expert_parallel=4, routing={"kind": "balanced"}
+    )
     assert program.ranks == 4
     gate_up = next(op for _, op in ops(program.segments[0], GroupedMatMul))
     assert gate_up.rows == (16, 16)
@@ -330,8 +390,14 @@ def test_experts_on_tensor_parallel_ranks_reduce_their_outputs() -> None:
 
 
 def test_redundant_experts_even_the_load() -> None:
-    fields = {"batch": 64, "input": 64, "output": 1, "phases": ["prefill"], "expert_parallel": 16,
-              "routing": {"kind": "zipf"}}
+    fields = {
+        "batch": 64,
+        "input": 64,
+        "output": 1,
+        "phases": ["prefill"],
+        "expert_parallel": 16,
+        "routing": {"kind": "zipf"},
+    }
     plain = build("olmoe-1b-7b", **fields).segments[0]
     spread = build("olmoe-1b-7b", **fields, redundant_experts=16).segments[0]
     work = [total(s, lambda op: op.flops(), GroupedMatMul) for s in (plain, spread)]
@@ -341,9 +407,18 @@ def test_redundant_experts_even_the_load() -> None:
 
 def test_a_shared_expert_may_have_ranks_of_its_own() -> None:
     # 256 routed experts, 32 copies of them and 32 of the shared one, each on a rank of its own
-    program = build("deepseek-r1", batch=320 * 96, input=4096, output=1, phases=["decode"],
-                    expert_parallel=320,
-                    redundant_experts=32, shared_expert_copies=32, routing={"kind": "balanced"}, dtype="int8")
+    program = build(
+        "deepseek-r1",
+        batch=320 * 96,
+        input=4096,
+        output=1,
+        phases=["decode"],
+        expert_parallel=320,
+        redundant_experts=32,
+        shared_expert_copies=32,
+        routing={"kind": "balanced"},
+        dtype="int8",
+    )
     (decode,) = program.segments
     gate_up = next(op for _, op in ops(decode, GroupedMatMul))
     assert gate_up.rows == (96 * 320 // 32,)
@@ -351,8 +426,16 @@ def test_a_shared_expert_may_have_ranks_of_its_own() -> None:
     dispatch = next(op for _, op in ops(decode, Collective))
     assert (dispatch.ranks, dispatch.bytes) == (320, 960 * 7168)
     expert = 3 * 7168 * 2048
-    everywhere = build("deepseek-r1", batch=256, input=4096, output=1, phases=["decode"], expert_parallel=256,
-                       routing={"kind": "balanced"}, dtype="int8")
+    everywhere = build(
+        "deepseek-r1",
+        batch=256,
+        input=4096,
+        output=1,
+        phases=["decode"],
+        expert_parallel=256,
+        routing={"kind": "balanced"},
+        dtype="int8",
+    )
     assert everywhere.resident_bytes[Role.WEIGHT] - program.resident_bytes[Role.WEIGHT] == 58 * expert
 
 
@@ -364,37 +447,45 @@ def test_parallel_attention_with_norms_of_their_own_starts_twice() -> None:
     assert list(layer)[-5:] == ["mlp_norm", "up", "activation", "down", "residual"]
 
 
-@pytest.mark.parametrize(("name", "fields", "said"), [
-    ("llama-3-8b", {"tensor_parallel": 3},
-     "heads 32 of 'llama-3-8b' does not divide among tensor_parallel 3"),
-    ("gpt2-xl", {"tensor_parallel": 2}, "heads 25 of 'gpt2-xl'"),
-    ("qwen2-7b", {"tensor_parallel": 7}, "intermediate 18944|kv_heads 4 of 'qwen2-7b' neither"),
-    ("mixtral-8x7b", {"expert_parallel": 3, "batch": 3}, "8 experts do not divide among 3 ranks"),
-    ("mixtral-8x7b", {"expert_parallel": 4, "tensor_parallel": 2}, "is 1 or equal to it"),
-    ("mixtral-8x7b", {"expert_parallel": 4, "data_parallel": 2}, "must be a multiple of expert_parallel 4"),
-    ("mixtral-8x7b", {"expert_parallel": 4, "batch": 6}, "batch 6 does not divide among data_parallel 4"),
-    ("llama-3-8b", {"batch": 6, "prefill_batch": 4}, "do not divide into groups of prefill_batch 4"),
-])
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("llama-3-8b", {"tensor_parallel": 3}, "heads 32 of 'llama-3-8b' does not divide among tensor_parallel 3"),
+        ("gpt2-xl", {"tensor_parallel": 2}, "heads 25 of 'gpt2-xl'"),
+        ("qwen2-7b", {"tensor_parallel": 7}, "intermediate 18944|kv_heads 4 of 'qwen2-7b' neither"),
+        ("mixtral-8x7b", {"expert_parallel": 3, "batch": 3}, "8 experts do not divide among 3 ranks"),
+        ("mixtral-8x7b", {"expert_parallel": 4, "tensor_parallel": 2}, "is 1 or equal to it"),
+        ("mixtral-8x7b", {"expert_parallel": 4, "data_parallel": 2}, "must be a multiple of expert_parallel 4"),
+        ("mixtral-8x7b", {"expert_parallel": 4, "batch": 6}, "batch 6 does not divide among data_parallel 4"),
+        ("llama-3-8b", {"batch": 6, "prefill_batch": 4}, "do not divide into groups of prefill_batch 4"),
+    ],
+)
 def test_a_split_with_a_remainder_is_refused(name: str, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         build(name, input=8, output=1, **fields)
 
 
-@pytest.mark.parametrize(("name", "fields", "said"), [
-    ("llama-3-8b", {}, "'input' is missing"),
-    ("llama-3-8b", {"input": 8}, "'output' is missing"),
-    ("llama-3-8b", {"input": 8, "phases": ["encode"]}, "its phases are prefill and decode"),
-    ("bert-base", {"input": 8, "phases": ["prefill"]}, "its phase is encode"),
-    ("llama-3-8b", {"input": 8, "output": 1, "phases": []}, "each phase once"),
-    ("llama-3-8b", {"input": 8, "output": 1, "expert_parallel": 2}, "has no experts"),
-    ("llama-3-8b", {"input": 8, "output": 1, "mtp_acceptance": 0.7}, "leave mtp_acceptance out"),
-    ("llama-3-8b", {"input": 8, "lengths": {"path": "x.csv"}}, "lengths take the place"),
-    ("llama-3-8b", {"input": 8, "output": 1, "dtype": "bf17"}, "dtype"),
-    ("mixtral-8x7b", {"input": 8, "output": 1, "redundant_experts": 2}, "expert_parallel is 1 here"),
-    ("mixtral-8x7b", {"input": 8, "output": 1, "expert_parallel": 2, "shared_expert_copies": 2},
-     "one shared expert as wide as a routed one"),
-    ("mixtral-8x7b", {"input": 8, "output": 1, "routing": {"kind": "table"}}, "table and path go together"),
-])
+@pytest.mark.parametrize(
+    ("name", "fields", "said"),
+    [
+        ("llama-3-8b", {}, "'input' is missing"),
+        ("llama-3-8b", {"input": 8}, "'output' is missing"),
+        ("llama-3-8b", {"input": 8, "phases": ["encode"]}, "its phases are prefill and decode"),
+        ("bert-base", {"input": 8, "phases": ["prefill"]}, "its phase is encode"),
+        ("llama-3-8b", {"input": 8, "output": 1, "phases": []}, "each phase once"),
+        ("llama-3-8b", {"input": 8, "output": 1, "expert_parallel": 2}, "has no experts"),
+        ("llama-3-8b", {"input": 8, "output": 1, "mtp_acceptance": 0.7}, "leave mtp_acceptance out"),
+        ("llama-3-8b", {"input": 8, "lengths": {"path": "x.csv"}}, "lengths take the place"),
+        ("llama-3-8b", {"input": 8, "output": 1, "dtype": "bf17"}, "dtype"),
+        ("mixtral-8x7b", {"input": 8, "output": 1, "redundant_experts": 2}, "expert_parallel is 1 here"),
+        (
+            "mixtral-8x7b",
+            {"input": 8, "output": 1, "expert_parallel": 2, "shared_expert_copies": 2},
+            "one shared expert as wide as a routed one",
+        ),
+        ("mixtral-8x7b", {"input": 8, "output": 1, "routing": {"kind": "table"}}, "table and path go together"),
+    ],
+)
 def test_a_workload_that_makes_no_sense_is_refused(name: str, fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         build(name, **fields)
@@ -428,8 +519,9 @@ def test_multi_token_prediction_checks_two_tokens_a_step() -> None:
 
 def write_requests(folder: Path, pairs: list[tuple[int, int]]) -> str:
     path = folder / "requests.jsonl"
-    path.write_text("".join(json.dumps({"input_toks": a, "output_toks": b, "arrival_time_ns": 0}) + "\n"
-                            for a, b in pairs))
+    path.write_text(
+        "".join(json.dumps({"input_toks": a, "output_toks": b, "arrival_time_ns": 0}) + "\n" for a, b in pairs)
+    )
     return str(path)
 
 
@@ -442,9 +534,11 @@ def test_recorded_requests_are_computed_one_by_one_exactly(tmp_path: Path) -> No
     assert attention_flops(prefill) == pair * sum(a * (a + 1) // 2 for a, _ in pairs)
     assert matrix_flops(prefill) == 2 * matrices(model) * 40 + 2 * 5 * model.vocab * model.hidden
     assert [(s.name, s.steps, s.tokens) for s in decodes] == [
-        ("decode.0", 1, 4), ("decode.1", 2, 3), ("decode.2", 2, 2)]
-    assert sum(attention_flops(s) for s in decodes) == pair * sum(a + t + 1 for a,
-                                                                  b in pairs for t in range(b))
+        ("decode.0", 1, 4),
+        ("decode.1", 2, 3),
+        ("decode.2", 2, 2),
+    ]
+    assert sum(attention_flops(s) for s in decodes) == pair * sum(a + t + 1 for a, b in pairs for t in range(b))
     decoded = sum(b for _, b in pairs)
     assert sum(s.steps * s.tokens for s in decodes) == decoded
     assert sum(map(matrix_flops, decodes)) == decoded * 2 * (matrices(model) + model.vocab * model.hidden)
@@ -462,19 +556,33 @@ def test_buckets_round_lengths_up_and_say_so(tmp_path: Path) -> None:
 
 
 def test_sequences_longer_than_the_model_was_made_for_are_noted() -> None:
-    assert any("sequences of 2024 tokens are longer than the 1024 positions" in note
-               for note in build("gpt2", input=1000, output=1024).notes)
+    assert any(
+        "sequences of 2024 tokens are longer than the 1024 positions" in note
+        for note in build("gpt2", input=1000, output=1024).notes
+    )
 
 
 def test_a_model_is_given_by_name_by_file_or_by_config_json(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({
-        "model_type": "llama", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
-        "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256,
-        "max_position_embeddings": 8192}))
+    config.write_text(
+        json.dumps(
+            {
+                "model_type": "llama",
+                "hidden_size": 4096,
+                "num_hidden_layers": 32,
+                "num_attention_heads": 32,
+                "num_key_value_heads": 8,
+                "intermediate_size": 14336,
+                "vocab_size": 128256,
+                "max_position_embeddings": 8192,
+            }
+        )
+    )
     base = {"kind": "transformer", "input": 8, "output": 1, "dtype": "bf16"}
-    told = [TransformerWorkload(load_spec({**base, "model": model}, TransformerSpec)).program()
-            for model in ("llama-3-8b", str(FOLDER / "llama-3-8b.yaml"), str(config))]
+    told = [
+        TransformerWorkload(load_spec({**base, "model": model}, TransformerSpec)).program()
+        for model in ("llama-3-8b", str(FOLDER / "llama-3-8b.yaml"), str(config))
+    ]
     assert told[0].segments == told[1].segments == told[2].segments
     with pytest.raises(InputError, match="did you mean"):
         load_spec({**base, "model": "llama-3-8bb"}, TransformerSpec)
@@ -499,14 +607,17 @@ def test_the_program_depends_on_the_seed_and_on_nothing_hidden() -> None:
         "model = yaml.safe_load(open(sys.argv[1]))\n"
         "spec = TransformerSpec.model_validate({'model': model, 'batch': 8, 'input': 9, 'output': 5,\n"
         "    'expert_parallel': 4, 'seed': int(sys.argv[2]), 'routing': {'kind': 'dirichlet'}})\n"
-        "print(hashlib.sha256(repr(TransformerWorkload(spec).program()).encode()).hexdigest())\n")
+        "print(hashlib.sha256(repr(TransformerWorkload(spec).program()).encode()).hexdigest())\n"
+    )
 
     def digest(hash_seed: str, seed: str) -> str:
-        return subprocess.run([sys.executable, "-c", code, str(FOLDER / "olmoe-1b-7b.yaml"), seed],
-                              check=True,
-                              capture_output=True, text=True,
-                              env={**os.environ, "PYTHONHASHSEED": hash_seed,
-                                   "PYTHONPATH": str(Path(archsim.__file__).parents[1])}).stdout
+        return subprocess.run(
+            [sys.executable, "-c", code, str(FOLDER / "olmoe-1b-7b.yaml"), seed],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(archsim.__file__).parents[1])},
+        ).stdout
 
     assert digest("0", "3") == digest("12345", "3")
     assert digest("0", "3") != digest("0", "4")
@@ -521,28 +632,49 @@ def test_laws_of_any_small_model(data: st.DataObject) -> None:
     heads = kv_heads * draw(st.integers(1, 3))
     gated, biased = draw(st.booleans()), draw(st.booleans())
     shape: dict[str, Any] = {
-        "name": "any", "hidden": draw(st.integers(1, 40)), "layers": draw(st.integers(1, 4)), "heads": heads,
-        "kv_heads": kv_heads, "head_dim": draw(st.integers(1, 8)), "intermediate": tp * draw(st.integers(1,
-                                                                                                         20)),
-        "vocab": tp * draw(st.integers(1, 50)), "max_positions": 64,
+        "name": "any",
+        "hidden": draw(st.integers(1, 40)),
+        "layers": draw(st.integers(1, 4)),
+        "heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": draw(st.integers(1, 8)),
+        "intermediate": tp * draw(st.integers(1, 20)),
+        "vocab": tp * draw(st.integers(1, 50)),
+        "max_positions": 64,
         "norm": draw(st.sampled_from(["rmsnorm", "layernorm"])),
         "norm_position": draw(st.sampled_from(["pre", "post", "sandwich"])),
         "positions": draw(st.sampled_from(["rotary", "learned", "none"])),
-        "qk_norm": draw(st.sampled_from(["none", "head"])), "mlp": "gated" if gated else "plain",
-        "tied_embeddings": draw(st.booleans()), "qkv_bias": biased, "out_bias": biased, "mlp_bias": biased,
-        "parallel_attention": False, "window": draw(st.none() | st.integers(1, 30)),
+        "qk_norm": draw(st.sampled_from(["none", "head"])),
+        "mlp": "gated" if gated else "plain",
+        "tied_embeddings": draw(st.booleans()),
+        "qkv_bias": biased,
+        "out_bias": biased,
+        "mlp_bias": biased,
+        "parallel_attention": False,
+        "window": draw(st.none() | st.integers(1, 30)),
     }
     if draw(st.booleans(), "moe"):
-        shape |= {"mlp": "gated", "mlp_bias": False, "norm_position": "pre", "moe": {
-            "experts": (experts := draw(st.integers(1, 8))), "experts_per_token": draw(st.integers(1,
-                                                                                                   experts)),
-            "expert_intermediate": tp * draw(st.integers(1, 9)),
-            "first_dense_layers": draw(st.integers(0, shape["layers"]))}}
+        shape |= {
+            "mlp": "gated",
+            "mlp_bias": False,
+            "norm_position": "pre",
+            "moe": {
+                "experts": (experts := draw(st.integers(1, 8))),
+                "experts_per_token": draw(st.integers(1, experts)),
+                "expert_intermediate": tp * draw(st.integers(1, 9)),
+                "first_dense_layers": draw(st.integers(0, shape["layers"])),
+            },
+        }
     model = ModelSpec.model_validate(shape)
     batch, length, steps = draw(st.integers(1, 4)), draw(st.integers(1, 20)), draw(st.integers(1, 6))
-    fields = {"batch": batch, "input": length, "output": steps, "dtype": "bf16",
-              "routing": {"kind": draw(st.sampled_from(["balanced", "uniform", "zipf", "dirichlet"]))},
-              "seed": draw(st.integers(0, 99))}
+    fields = {
+        "batch": batch,
+        "input": length,
+        "output": steps,
+        "dtype": "bf16",
+        "routing": {"kind": draw(st.sampled_from(["balanced", "uniform", "zipf", "dirichlet"]))},
+        "seed": draw(st.integers(0, 99)),
+    }
     program = build(model, **fields)
     assert program.resident_bytes[Role.WEIGHT] == 2 * parameters(model)["total"]
     prefill, decode = program.segments
@@ -553,11 +685,9 @@ def test_laws_of_any_small_model(data: st.DataObject) -> None:
     assert written == 2 * model.layers * model.kv_elements * batch * (length + steps)
     assert program.resident_bytes[Role.KV] <= written
     for _, op in ops(prefill, GroupedMatMul):
-        assert sum(op.rows) == batch * length * model.moe.experts_per_token     # type: ignore[union-attr]
+        assert sum(op.rows) == batch * length * model.moe.experts_per_token  # type: ignore[union-attr]
     part = build(model, **fields, tensor_parallel=tp)
-    routers = 0 if model.moe is None else 2 * model.hidden * model.moe.experts * (
-        model.layers - model.dense_layers)
-    for one, shard, tokens in zip(program.segments, part.segments, [batch * length, batch * steps],
-                                  strict=True):
+    routers = 0 if model.moe is None else 2 * model.hidden * model.moe.experts * (model.layers - model.dense_layers)
+    for one, shard, tokens in zip(program.segments, part.segments, [batch * length, batch * steps], strict=True):
         assert attention_flops(shard) * tp == attention_flops(one)
         assert (matrix_flops(shard) - tokens * routers) * tp == matrix_flops(one) - tokens * routers

@@ -15,14 +15,31 @@ from archsim.validation.framework import Row, cases, compared
 from archsim.validation.information import Figure
 
 _SOURCE = "aim_simulator 0f28a07b, GDDR6_AiM_timing"
-_COLUMNS = 64           # of 16 BF16 in a row of 2 KiB, and in the global buffer
+_COLUMNS = 64  # of 16 BF16 in a row of 2 KiB, and in the global buffer
 _BANKS = 16
-_COMMANDS = {"ACT16": "activates", "MAC16": "macs", "WRGB": "buffer_writes", "RDMAC16": "accumulator_reads",
-             "TMOD": "mode_changes"}
+_COMMANDS = {
+    "ACT16": "activates",
+    "MAC16": "macs",
+    "WRGB": "buffer_writes",
+    "RDMAC16": "accumulator_reads",
+    "TMOD": "mode_changes",
+}
 
-TIMING = PimTiming(act_to_mac=56, mac_to_mac=2, mac_to_pre=12, act_to_pre=54, pre_to_act=32, act_to_act=89,
-                   write_to_write=2, read_to_write=5, mac_to_read=2, read_latency=2, mode_change=32,
-                   refresh_interval=3333, refresh_cycle=210)
+TIMING = PimTiming(
+    act_to_mac=56,
+    mac_to_mac=2,
+    mac_to_pre=12,
+    act_to_pre=54,
+    pre_to_act=32,
+    act_to_act=89,
+    write_to_write=2,
+    read_to_write=5,
+    mac_to_read=2,
+    read_latency=2,
+    mode_change=32,
+    refresh_interval=3333,
+    refresh_cycle=210,
+)
 """Gaps of the simulator's timing preset, in cycles; it holds the two of refresh but never issues one."""
 
 
@@ -31,10 +48,18 @@ def rows() -> list[Row]:
     answers: list[Row] = []
     for case in cases("aim"):
         did = _played(case, refresh=False)
-        answers += compared("aim", case["kernel"], _SOURCE, [
-            ("cycles", "cycle", float(case["cycles"]), cycles(did)),
-            *((command, "command", float(case[command]), float(getattr(did, name)))
-              for command, name in _COMMANDS.items())])
+        answers += compared(
+            "aim",
+            case["kernel"],
+            _SOURCE,
+            [
+                ("cycles", "cycle", float(case["cycles"]), cycles(did)),
+                *(
+                    (command, "command", float(case[command]), float(getattr(did, name)))
+                    for command, name in _COMMANDS.items()
+                ),
+            ],
+        )
     return answers
 
 
@@ -44,8 +69,15 @@ def information() -> list[Figure]:
     for case in cases("aim"):
         if case["kernel"] in ("gemv_M1024_K1024_C1", "gemv_M8192_K8192_C32"):
             without, with_refresh = (_played(case, refresh).cycles for refresh in (False, True))
-            figures.append(Figure(case["kernel"], "cycles added by refresh", "%", 100 * (with_refresh / without - 1),
-                                  "all-bank refresh, 210 cycles due every 3,333; the simulator never refreshes"))
+            figures.append(
+                Figure(
+                    case["kernel"],
+                    "cycles added by refresh",
+                    "%",
+                    100 * (with_refresh / without - 1),
+                    "all-bank refresh, 210 cycles due every 3,333; the simulator never refreshes",
+                )
+            )
     return figures
 
 

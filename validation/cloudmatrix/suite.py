@@ -6,7 +6,7 @@ from archsim.runs import run
 from archsim.units import MICRO, MILLI
 from archsim.validation.framework import Row, answered
 
-_PACKAGES = 160         # of two dies each
+_PACKAGES = 160  # of two dies each
 _LAYERS = 61
 _TOKENS_PER_STEP = 1.7  # with multi-token prediction at 70% acceptance
 

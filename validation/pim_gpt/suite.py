@@ -19,8 +19,15 @@ from archsim.validation.information import Figure
 from archsim.workloads.op import Role
 
 MODELS = {
-    "GPT-2 small": "gpt2_small", "GPT-2 medium": "gpt2_medium", "GPT-2 large": "gpt2_large", "GPT-2 XL": "gpt2_xl",
-    "GPT-3 small": "gpt3_small", "GPT-3 medium": "gpt3_medium", "GPT-3 large": "gpt3_large", "GPT-3 XL": "gpt3_xl"}
+    "GPT-2 small": "gpt2_small",
+    "GPT-2 medium": "gpt2_medium",
+    "GPT-2 large": "gpt2_large",
+    "GPT-2 XL": "gpt2_xl",
+    "GPT-3 small": "gpt3_small",
+    "GPT-3 medium": "gpt3_medium",
+    "GPT-3 large": "gpt3_large",
+    "GPT-3 XL": "gpt3_xl",
+}
 _PIM = "chip.pim"
 _SLOW_ASIC = {"chip.engines.asic.clock": "100 MHz"}
 
@@ -32,15 +39,19 @@ def rows() -> list[Row]:
     slower = {model: _result(model, slow_asic=True).time_s / _result(model).time_s for model in MODELS}
     four, eight, sixteen = (_with_channels(channels).time_s for channels in (4, 8, 16))
     slowdown = "slowdown beyond 20% with the ASIC at 100 MHz"
-    return answered("pim_gpt", {
-        ("GPT-3 XL", "row hit rate"): 100 * row_hit_rate(xl),
-        ("GPT-3 XL", "non-VMM share of the latency"): 100 * (1 - xl.busy_s[_PIM] / xl.time_s),
-        ("GPT-3 XL", slowdown): max(0.0, slower["GPT-3 XL"] - 1.2),
-        ("worst of eight models", slowdown): max(0.0, max(slower.values()) - 1.2),
-        ("GPT-3 XL", "speedup from 4 to 8 channels"): four / eight,
-        ("GPT-3 XL", "speedup from 8 to 16 channels"): eight / sixteen,
-        ("least of eight models", "reduction of data movement"): min(moved),
-        ("most of eight models", "reduction of data movement"): max(moved)})
+    return answered(
+        "pim_gpt",
+        {
+            ("GPT-3 XL", "row hit rate"): 100 * row_hit_rate(xl),
+            ("GPT-3 XL", "non-VMM share of the latency"): 100 * (1 - xl.busy_s[_PIM] / xl.time_s),
+            ("GPT-3 XL", slowdown): max(0.0, slower["GPT-3 XL"] - 1.2),
+            ("worst of eight models", slowdown): max(0.0, max(slower.values()) - 1.2),
+            ("GPT-3 XL", "speedup from 4 to 8 channels"): four / eight,
+            ("GPT-3 XL", "speedup from 8 to 16 channels"): eight / sixteen,
+            ("least of eight models", "reduction of data movement"): min(moved),
+            ("most of eight models", "reduction of data movement"): max(moved),
+        },
+    )
 
 
 def information() -> list[Figure]:
@@ -51,12 +62,24 @@ def information() -> list[Figure]:
         tokens = result.segments[0].steps
         figures += [
             Figure(model, "time per token", "ms", result.time_s / tokens / MILLI, "mean over 1,023 tokens"),
-            Figure(model, "energy per token", "mJ", result.energy_j / tokens / MILLI,
-                   "channels and ASIC; energies of a GDDR6-AiM channel"),
-            Figure(model, "slowdown with the ASIC at 100 MHz", "%",
-                   100 * (_result(model, slow_asic=True).time_s / result.time_s - 1), "published: at most 20%"),
-            Figure(model, "reduction of data movement", "x", reduction_of_data_movement(result),
-                   "published: 110 to 259")]
+            Figure(
+                model,
+                "energy per token",
+                "mJ",
+                result.energy_j / tokens / MILLI,
+                "channels and ASIC; energies of a GDDR6-AiM channel",
+            ),
+            Figure(
+                model,
+                "slowdown with the ASIC at 100 MHz",
+                "%",
+                100 * (_result(model, slow_asic=True).time_s / result.time_s - 1),
+                "published: at most 20%",
+            ),
+            Figure(
+                model, "reduction of data movement", "x", reduction_of_data_movement(result), "published: 110 to 259"
+            ),
+        ]
     return figures
 
 
@@ -67,9 +90,11 @@ def _result(model: str, slow_asic: bool = False) -> Result:
 
 def _with_channels(channels: int) -> Result:
     """GPT-3 XL on so many channels, all of them together of one capacity, so that it fits everywhere."""
-    overrides: dict[str, Any] = {"chip.engines.pim.channels": channels,
-                                 "chip.engines.pim.capacity": f"{4096 // channels} MiB",
-                                 "chip.memories.gddr6.bandwidth": f"{32 * channels} GB/s"}
+    overrides: dict[str, Any] = {
+        "chip.engines.pim.channels": channels,
+        "chip.engines.pim.capacity": f"{4096 // channels} MiB",
+        "chip.memories.gddr6.bandwidth": f"{32 * channels} GB/s",
+    }
     return run("gpt3_xl_on_pim_gpt", overrides)
 
 
@@ -90,7 +115,7 @@ def reduction_of_data_movement(result: Result) -> float:
                     host += over_steps(n_bytes, segment.steps) * block.repeat
     counts = result.ledger.totals()
     pim = cast(PimChannelSpec, result.machine.components[_PIM].spec)
-    column, sums = pim.dtype.bytes(pim.mac_width), pim.dtype.bytes(pim.banks)   # of the buffer; of all banks
+    column, sums = pim.dtype.bytes(pim.mac_width), pim.dtype.bytes(pim.banks)  # of the buffer; of all banks
     moved = column * counts[_PIM, "buffer_write"]
     moved += sums * (counts[_PIM, "accumulator_write"] + counts[_PIM, "accumulator_read"])
     moved += counts["chip.gddr6", "read_byte"] + counts["chip.gddr6", "write_byte"]

@@ -6,8 +6,15 @@ from archsim.components.compute.accounting_scalesim import answer, conv_as_gemm
 from archsim.components.compute.systolic_array import DATAFLOWS
 from archsim.validation.framework import Row, cases, compared
 
-_FIGURES = {"total_cycles": "cycle", "overall_util": "%", "mapping_eff": "%", "compute_util": "%",
-            "sram_ifmap_reads": "word", "sram_filter_reads": "word", "sram_ofmap_writes": "word"}
+_FIGURES = {
+    "total_cycles": "cycle",
+    "overall_util": "%",
+    "mapping_eff": "%",
+    "compute_util": "%",
+    "sram_ifmap_reads": "word",
+    "sram_filter_reads": "word",
+    "sram_ofmap_writes": "word",
+}
 _CONV = ("ifmap_h", "ifmap_w", "filt_h", "filt_w", "channels", "num_filt", "stride")
 
 
@@ -21,12 +28,20 @@ def rows() -> list[Row]:
             M, K, N = int(case["M"]), int(case["K"]), int(case["N"])
         dataflow = next(d for d in DATAFLOWS if d == case["dataflow"])
         ours = answer(dataflow, M, K, N, int(case["rows"]), int(case["cols"]))
-        name = (f"{case['peer']} {case['suite']} {case['layer']} {case['dataflow']} {case['rows']}x{case['cols']} "
-                f"{case['mode']}")
+        name = (
+            f"{case['peer']} {case['suite']} {case['layer']} {case['dataflow']} {case['rows']}x{case['cols']} "
+            f"{case['mode']}"
+        )
         # The peer's percentages pass through single additions per cycle; 12 digits are what they carry.
-        answers += compared("scalesim", name, f"{case['peer']} {case['commit']}", (
-            (figure, unit, _digits(float(case[figure])), _digits(float(getattr(ours, figure))))
-            for figure, unit in _FIGURES.items()))
+        answers += compared(
+            "scalesim",
+            name,
+            f"{case['peer']} {case['commit']}",
+            (
+                (figure, unit, _digits(float(case[figure])), _digits(float(getattr(ours, figure))))
+                for figure, unit in _FIGURES.items()
+            ),
+        )
     return answers
 
 

@@ -17,5 +17,6 @@ def rows() -> list[Row]:
         simulated["BS 8", f"expert, {output} tokens"] = times["0.0.prefill"] + times["0.0.decode"]
         simulated["BS 8", "switch of one expert"] = next(t for name, t in times.items() if name.endswith("switch"))
     simulated["BS 8", "one decode token"] = (
-        simulated["BS 8", "expert, 200 tokens"] - simulated["BS 8", "expert, 20 tokens"]) / 180
+        simulated["BS 8", "expert, 200 tokens"] - simulated["BS 8", "expert, 20 tokens"]
+    ) / 180
     return answered("sn40l", simulated)

@@ -30,8 +30,10 @@ def rows() -> list[Row]:
 
 
 def _sublayers(model: str, ranks: int) -> dict[str, list[float]]:
-    spec = load("t3_t_nlg_sublayers_tp8", {
-        "system": f"t3_ring_{ranks}", "workload.model": model, "workload.tensor_parallel": ranks})
+    spec = load(
+        "t3_t_nlg_sublayers_tp8",
+        {"system": f"t3_ring_{ranks}", "workload.model": model, "workload.tensor_parallel": ranks},
+    )
     machine = Machine(spec.machine_spec())
     workload = SublayerWorkload(spec.workload)  # type: ignore[arg-type]
     program = workload.program()

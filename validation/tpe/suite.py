@@ -14,8 +14,8 @@ from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineS
 from archsim.timebase import Timebase
 from archsim.validation.framework import Claim, Row, answered, cases, compared, row
 
-_RESET = 9              # cycles of reset before the first product (testbenches of the arrays)
-_SERIAL_RESET = 2       # the same of the serial engines' testbenches
+_RESET = 9  # cycles of reset before the first product (testbenches of the arrays)
+_SERIAL_RESET = 2  # the same of the serial engines' testbenches
 _SOURCE = "github wqzustc/High-Performance-Tensor-Processing-Engines ebe4db7, Verilator"
 
 
@@ -52,10 +52,16 @@ def _dense(case: dict[str, str]) -> list[Row]:
         loads = 10
         first, total = 8, _RESET + loads * 2 * K + gemms * (M + 8 + N)
     name = f"{key} M={M} K={K} N={N} {case['operand_distribution']} seed {case['seed']}"
-    return compared("tpe", name, _SOURCE, (
-        ("first result", "cycle", float(case["first_result_cycle"]), first),
-        ("last result", "cycle", float(case["last_result_cycle"]), last),
-        ("testbench total", "cycle", float(case["total_cycles"]), total)))
+    return compared(
+        "tpe",
+        name,
+        _SOURCE,
+        (
+            ("first result", "cycle", float(case["first_result_cycle"]), first),
+            ("last result", "cycle", float(case["last_result_cycle"]), last),
+            ("testbench total", "cycle", float(case["total_cycles"]), total),
+        ),
+    )
 
 
 def _serial(case: dict[str, str]) -> list[Row]:
@@ -67,8 +73,21 @@ def _serial(case: dict[str, str]) -> list[Row]:
     extra = 0 if case["key"] == "opt3_pe" else 1
     total = _SERIAL_RESET + gemms * (M * (K + 3) + M * K * float(mean) + drain * M + extra)
     name = f"{case['key']} M={M} K={K} N={case['N']} {distribution} seed {case['seed']}"
-    return [row("tpe", Claim(case=name, metric="testbench total", unit="cycle", published=float(case["total_cycles"]),
-                             tolerance=0.002, role="validation", source=_SOURCE), total)]
+    return [
+        row(
+            "tpe",
+            Claim(
+                case=name,
+                metric="testbench total",
+                unit="cycle",
+                published=float(case["total_cycles"]),
+                tolerance=0.002,
+                role="validation",
+                source=_SOURCE,
+            ),
+            total,
+        )
+    ]
 
 
 def _ratios() -> dict[tuple[str, str], float]:
@@ -90,8 +109,10 @@ def _ratios() -> dict[tuple[str, str], float]:
 
     answers = {}
     for style in ("systolic_os", "systolic_ws", "cube"):
-        answers[style, "area efficiency, OPT1 over MAC"] = (
-            density(f"tpe_{style}_opt1") / density(f"tpe_{style}_baseline"))
-        answers[style, "energy efficiency, OPT1 over MAC"] = (
-            energy(f"tpe_{style}_baseline") / energy(f"tpe_{style}_opt1"))
+        answers[style, "area efficiency, OPT1 over MAC"] = density(f"tpe_{style}_opt1") / density(
+            f"tpe_{style}_baseline"
+        )
+        answers[style, "energy efficiency, OPT1 over MAC"] = energy(f"tpe_{style}_baseline") / energy(
+            f"tpe_{style}_opt1"
+        )
     return answers
