@@ -17,22 +17,20 @@ one bit weight, as many cycles as there are nonzero ones and at least one.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Mapping
-from fractions import Fraction
-from statistics import NormalDist
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
+from archsim.components.compute.encoders import DIGITS_PER_SCAN, digit_cycles, ent_digits, mean_cycles_per_operand
 from archsim.components.compute.systolic_array import array_cycles
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
 from archsim.workloads.op import Dim, DType
+
+__all__ = ["TensorEngine", "TensorEngineSpec", "digit_cycles", "ent_digits", "mean_cycles_per_operand"]
 
 Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "serial_column"]
 Technique = Literal["baseline", "opt1", "opt2", "opt4c"]
@@ -46,7 +44,6 @@ _ALLOWED: dict[Style, tuple[Technique, ...]] = {
 _TREE_DEPTH = 6  # pipeline stages of the tree after the last operand (RTL)
 _COLUMN_LOAD = 3  # cycles beyond K to load the serial operand (RTL)
 _COLUMN_DRAIN = 4  # cycles after the last digit (RTL, OPT4C)
-_DIGITS_PER_SCAN = 4  # consecutive k digits of one bit weight scanned together (RTL)
 
 
 class TensorEngineSpec(ComponentSpec):
@@ -82,47 +79,6 @@ class TensorEngineSpec(ComponentSpec):
         return self
 
 
-def ent_digits(value: int) -> tuple[int, int, int, int]:
-    """EN-T recoding of an INT8 value: radix-4 digits in -2..2, least significant first.
-
-    Sign-magnitude; per 2-bit group v = group + carry: 0, 1, 2 are kept, 3 becomes -1 and 4 becomes 0 with a
-    carry into the next group; all digits flip for a negative value.
-    """
-    magnitude, carry, digits = abs(value), 0, []
-    for group in range(4):
-        v = (magnitude >> 2 * group & 3) + carry
-        carry = int(v >= 3)
-        digits.append(v - 4 * carry)
-    return tuple(-d for d in digits) if value < 0 else tuple(digits)  # type: ignore[return-value]
-
-
-@functools.cache
-def mean_cycles_per_operand(sigma: float) -> Fraction:
-    """Expected cycles of a serial PE per INT8 operand drawn from N(0, sigma), rounded, those out of range drawn again.
-
-    Four digits of a bit weight take max(1, nonzero ones) cycles, so with p the share of nonzero digits of a
-    plane the mean per operand is the sum over planes of (4 p + (1 - p)^4) / 4. An infinite sigma stands for
-    operands that are uniform over all 256 values.
-    """
-    if math.isinf(sigma):
-        weight = np.full(256, 1 / 256)
-    else:
-        normal = NormalDist(0.0, sigma)
-        weight = np.diff([normal.cdf(v + 0.5) for v in range(-129, 128)])
-        weight /= weight.sum()
-    nonzero = np.array([[d != 0 for d in ent_digits(v)] for v in range(-128, 128)])
-    p = weight @ nonzero
-    mean = float(np.sum(_DIGITS_PER_SCAN * p + (1 - p) ** _DIGITS_PER_SCAN) / _DIGITS_PER_SCAN)
-    return Fraction(mean).limit_denominator(10**6)
-
-
-def digit_cycles(operands: np.ndarray) -> int:
-    """Cycles to scan a vector of K INT8 operands serially: exact for given values (K a multiple of 4)."""
-    digits = np.array([[d != 0 for d in ent_digits(int(v))] for v in operands])
-    groups = digits.reshape(-1, _DIGITS_PER_SCAN, 4).sum(axis=1)
-    return int(np.maximum(1, groups).sum())
-
-
 class TensorEngine(MatrixEngine[TensorEngineSpec]):
     """The model of :class:`TensorEngineSpec`."""
 
@@ -145,7 +101,7 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         if spec.style == "tree":
             return 1, spec.rows, spec.columns
         if spec.style == "serial_column":
-            return 1, _DIGITS_PER_SCAN, spec.columns
+            return 1, DIGITS_PER_SCAN, spec.columns
         return spec.rows, spec.rows, spec.columns
 
     def product_cycles(self, groups: Dim, m: Dim, k: Dim, n: Dim) -> Dim:
