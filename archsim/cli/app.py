@@ -352,12 +352,14 @@ def gemm(
     accounting: Annotated[str, typer.Option(help="Who counts: hardware or scalesim.")] = "hardware",
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Busy PEs over time, one case.")] = None,
     json: Json = False,
 ) -> None:
     """Ask a systolic array alone for a matrix product.
 
     \b
     archsim gemm --array 128x128 --dataflow ws -M 2048 -K 4096 -N 4096
+    archsim gemm --array 32x32 --dataflow os -M 200 -K 64 -N 96 --picture fill_and_drain.svg
     archsim gemm --cases layers.csv --out answers.csv        columns M, K, N, rows, cols, dataflow
     archsim gemm --cases layers.csv --array 32x32 --dataflow os --accounting scalesim --json
 
@@ -367,4 +369,4 @@ def gemm(
 
     options = {"M": m, "K": k, "N": n, "array": array, "dataflow": dataflow}
     given = {key: value for key, value in options.items() if value is not None}
-    one_part.gemm(given, accounting, cases, out, json)
+    one_part.gemm(given, accounting, cases, out, picture, json)

@@ -18,7 +18,14 @@ _NEEDED = ("M", "K", "N", "rows", "cols", "dataflow")
 _MOST = 2**40
 
 
-def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Path | None, as_json: bool) -> None:
+def gemm(
+    options: Mapping[str, Any],
+    accounting: str,
+    file: Path | None,
+    out: Path | None,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
     """Answer the case of the options, or each row of the file."""
     if accounting not in _ACCOUNTINGS:
         raise InputError([Problem(f"'{accounting}' is not known: {nearest(accounting, _ACCOUNTINGS)}", "--accounting")])
@@ -28,7 +35,10 @@ def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Pa
         if match is None:
             raise InputError([Problem(f"'{options['array']}' is not written like 128x128", "--array")])
         filled["rows"], filled["cols"] = match.groups()
+    if picture is not None and (file is not None or accounting != "hardware"):
+        raise InputError([Problem("draws one product, counted as the hardware does", "--picture")])
     output_file(out)
+    output_file(picture)
     cases = [_checked(filled, {}, "")] if file is None else _read(file, filled)
 
     from archsim.components.compute.gemm_cases import answer
@@ -37,6 +47,8 @@ def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Pa
     if out is not None:
         with out.open("w", newline="", encoding="utf-8") as stream:
             _write(answers, stream)
+    if picture is not None:
+        _draw(cases[0], picture)
     if as_json:
         print_json(answers if file is not None else answers[0])
     elif out is None and file is not None:
@@ -45,6 +57,18 @@ def gemm(options: Mapping[str, Any], accounting: str, file: Path | None, out: Pa
         from archsim.cli.tables import table
 
         console().print(table(("", "value"), list(answers[0].items()), ("value",)))
+
+
+def _draw(case: Mapping[str, Any], file: Path) -> None:
+    """The busy PEs of a product, cycle by cycle."""
+    from archsim.components.compute.systolic_array import active_pes
+    from archsim.report.utilisation import picture
+
+    sizes = [int(case[name]) for name in ("M", "K", "N", "rows", "cols")]
+    active = active_pes(case["dataflow"], *sizes)
+    m, k, n, rows, columns = sizes
+    title = f"{m} x {k} by {k} x {n} on {rows} x {columns} PEs, {case['dataflow']}"
+    file.write_text(picture(active, rows * columns, title), encoding="utf-8")
 
 
 def _read(file: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -90,7 +90,7 @@ class KernelProcess(Generic[State, Work]):
                 yield arrival
             else:
                 yield arrival | self.env.timeout(ahead.time - int(self.env.now))
-                if not arrival.triggered:       # else submit() has brought the part to the present
+                if not arrival.triggered:  # else submit() has brought the part to the present
                     self._commit(ahead)
             if arrival.triggered:
                 self._arrival = self.env.event()

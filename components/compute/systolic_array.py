@@ -25,8 +25,11 @@ A naive array in the tests, operands moving from PE to PE, has the same last cyc
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
@@ -262,3 +265,38 @@ def operand_elements(
         return n_tiles * M * K, loads * K * N, k_tiles * M * N, (k_tiles - 1) * M * N
     loads = parts_n * (1 if chunk is None else ceil_div(n_part, chunk))
     return loads * M * K, m_tiles * K * N, k_tiles * M * N, (k_tiles - 1) * M * N
+
+
+def active_pes(dataflow: Dataflow, M: int, K: int, N: int, rows: int, columns: int) -> npt.NDArray[np.int64]:
+    """PEs that multiply in each cycle of one product on an array with pipelined folds.
+
+    Returns
+    -------
+    active: int64 [array_cycles(...)], summing to M x K x N.
+    """
+    total = array_cycles(dataflow, M, K, N, rows, columns)
+    if not isinstance(total, int):
+        raise TypeError("active_pes takes one product, not arrays of sizes")
+    active = np.zeros(total + 1, dtype=np.int64)
+    for start, height, width, length in _fold_starts(dataflow, M, K, N, rows, columns):
+        # PE (r, c) multiplies in cycles start + r + c ... + length - 1: diagonals begin and end one after the other.
+        diagonals = np.convolve(np.ones(height, dtype=np.int64), np.ones(width, dtype=np.int64))
+        np.add.at(active, start + np.arange(len(diagonals)), diagonals)
+        np.add.at(active, np.minimum(start + length + np.arange(len(diagonals)), total), -diagonals)
+    return np.cumsum(active[:-1])
+
+
+def _fold_starts(
+    dataflow: Dataflow, M: int, K: int, N: int, rows: int, columns: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """(first cycle, rows, columns, cycles per PE) of each fold, in order of issue."""
+    across, down, length = {"os": (N, M, K), "ws": (N, K, M), "is": (M, K, N)}[dataflow]
+    start = 0 if dataflow == "os" else min(rows, down)
+    previous: int | None = None
+    for column in range(0, across, columns):
+        for row in range(0, down, rows):
+            height, width = min(rows, down - row), min(columns, across - column)
+            if previous is not None:
+                start += max(length, previous if dataflow == "os" else height)
+            yield start, height, width, length
+            previous = height

@@ -59,7 +59,7 @@ def test_a_row_passes_when_its_error_is_within_tolerance(rows: list[Row]) -> Non
     assert failing(rows, lambda row: row["passed"] != (abs(row["error"]) <= row["tolerance"])) == []
 
 
-@pytest.mark.parametrize("suite", ["aim", "astra_sim", "models", "pim_gpt"])
+@pytest.mark.parametrize("suite", ["pim", "astra_sim", "models", "pim_gpt"])
 def test_a_miss_has_a_cause(rows: list[Row], suite: str) -> None:
     assert failing(rows, lambda row: row["suite"] == suite and not row["passed"] and not row["cause"]) == []
 

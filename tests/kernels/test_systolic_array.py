@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_systolic import Hazard, run_os, run_ws
 
-from archsim.components.compute.systolic_array import array_cycles
+from archsim.components.compute.systolic_array import active_pes, array_cycles
 
 size = st.integers(1, 9)
 edge = st.integers(1, 4)
@@ -76,3 +76,21 @@ def test_groups_follow_each_other_like_more_folds(M, K, N, R, C, groups, chunk):
     again = array_cycles("ws", M, K, N, R, C, groups=groups + 1, stream=chunk)
     step = again - many
     assert many == once + (groups - 1) * step
+
+
+@settings(max_examples=80, deadline=None)
+@given(M=size, K=size, N=size, R=edge, C=edge, dataflow=st.sampled_from(["os", "ws", "is"]))
+def test_the_active_pes_do_all_the_work_and_end_with_the_array(M, K, N, R, C, dataflow):
+    active = active_pes(dataflow, M, K, N, R, C)
+    assert active.sum() == M * K * N
+    assert active.min() >= 0
+    assert active.max() <= R * C
+    assert len(active) == array_cycles(dataflow, M, K, N, R, C)
+
+
+def test_a_long_stream_fills_the_array_runs_full_and_drains():
+    active = active_pes("ws", 100, 8, 8, 8, 8)
+    assert active[:8].tolist() == [0] * 8  # loading the weights
+    assert active[8:16].tolist() == [1, 3, 6, 10, 15, 21, 28, 36]  # filling along the diagonals
+    assert (active[23:108] == 64).all()
+    assert active[-1] == 1

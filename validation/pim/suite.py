@@ -46,10 +46,10 @@ TIMING = PimTiming(
 def rows() -> list[Row]:
     """Cycles and command counts of every trace."""
     answers: list[Row] = []
-    for case in cases("aim"):
+    for case in cases("pim"):
         did = _played(case, refresh=False)
         answers += compared(
-            "aim",
+            "pim",
             case["kernel"],
             _SOURCE,
             [
@@ -66,7 +66,7 @@ def rows() -> list[Row]:
 def information() -> list[Figure]:
     """Cycles that refreshes add to the two longest products."""
     figures = []
-    for case in cases("aim"):
+    for case in cases("pim"):
         if case["kernel"] in ("gemv_M1024_K1024_C1", "gemv_M8192_K8192_C32"):
             without, with_refresh = (_played(case, refresh).cycles for refresh in (False, True))
             figures.append(
