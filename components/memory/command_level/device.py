@@ -1,0 +1,102 @@
+"""A preset as arrays: what the controllers' kernels look up instead of reading rules.
+
+The banks of a channel are numbered so that those of a node of any level are neighbours: a node of 2^bits banks that
+holds bank b starts at ``b >> bits << bits``, and a rule of a level is a range of banks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.standard import COMMANDS, evaluate
+
+Ints = npt.NDArray[np.int64]
+
+ISSUED = 9
+"""Commands that controllers issue: the first of :data:`COMMANDS`, as many."""
+AWAITED = 6
+"""Commands that rules make wait, of those."""
+
+# Places in Device.figures; from CYCLES and FIRST on, one for each command.
+(BANKS, SCOPE, REFRESH_INTERVAL, READ_LATENCY, WRITE_LATENCY, BUS, ACT_TO_ACT2, READ_CLOCK, WRITE_CLOCK, CYCLES) = (
+    range(10))
+FIRST = CYCLES + ISSUED
+SINGLE, DUAL, HALF, SPLIT = range(4)
+_WIDE = {COMMANDS.index("PREab"), COMMANDS.index("REFab")}
+_BUSES = {"single": SINGLE, "dual": DUAL, "half": HALF, "split": SPLIT}
+
+
+class Device(NamedTuple):
+    """A device for the kernels; times in ticks.
+
+    Attributes
+    ----------
+    rules: rows of (bits of the node, bits of the node above for a rule between siblings or else -1, following
+        command, ticks), those of one preceding command together.
+    windows: rows of (preceding command, bits of the node, following command, ticks, how many commands back).
+    figures: banks, banks of a refresh, refresh interval, latencies of read and write, kind of bus, latest ACT1 to
+        ACT2, ticks that a read and a write keep the data clock running (LPDDR5); ticks that each command occupies
+        its bus; where the rules of each preceding command start, and where the last ones end.
+    """
+
+    rules: Ints
+    windows: Ints
+    figures: Ints
+
+
+def device(preset: DramPreset) -> Device:
+    """The arrays of a preset."""
+    rules, timing, ticks = preset.rules, preset.timing, preset.rules.ticks
+    spans = {"channel": preset.banks}
+    above = {}
+    outer = "channel"
+    for level in rules.levels:
+        spans[level] = spans[outer] // preset.organisation[level]
+        above[level] = spans[outer]
+        outer = level
+    scope = spans[rules.scope]
+
+    gaps: list[dict[tuple[int, int, int], int]] = [{} for _ in range(ISSUED)]
+    windows = []
+    for gap in rules.gaps(timing):
+        if gap.preceding >= ISSUED or gap.following >= AWAITED or gap.ticks < 1:
+            continue
+        span = spans[gap.level]
+        if gap.sibling and above[gap.level] == span:
+            continue   # it has none
+        if gap.preceding in _WIDE or gap.following in _WIDE:
+            span = max(span, scope)
+        if gap.count > 1:
+            windows.append((gap.preceding, _bits(span), gap.following, gap.ticks, gap.count))
+            continue
+        key = (_bits(span), _bits(above[gap.level]) if gap.sibling else -1, gap.following)
+        gaps[gap.preceding][key] = max(gap.ticks, gaps[gap.preceding].get(key, 0))
+    rows, first = [], [0]
+    for table in gaps:
+        rows += [(*key, ticks_) for key, ticks_ in _needed(table)]
+        first.append(len(rows))
+
+    scaled = {name: int(cycles * ticks) for name, cycles in timing.items()}
+    burst = scaled.get("nBL_min", 0) + scaled.get("nWCKPST", 0)
+    figures = [preset.banks, scope, scaled["nREFI"], evaluate(rules.read_latency, scaled),
+               evaluate(rules.write_latency, scaled), _BUSES[rules.bus], scaled.get("nAAD", 0),
+               scaled["nCL"] + burst, scaled["nCWL"] + burst, *map(rules.command_ticks, range(ISSUED)), *first]
+    return Device(np.array(rows, np.int64).reshape(-1, 4), np.array(windows, np.int64).reshape(-1, 5),
+                  np.array(figures, np.int64))
+
+
+def _needed(table: dict[tuple[int, int, int], int]) -> Iterable[tuple[tuple[int, int, int], int]]:
+    """The gaps of one command without those that one of a wider node includes."""
+    for (bits, above, following), ticks in table.items():
+        wider = (t for (b, a, f), t in table.items() if f == following and a < 0 and above < 0 and b > bits)
+        if ticks > max(wider, default=0):
+            yield (bits, above, following), ticks
+
+
+def _bits(span: int) -> int:
+    return span.bit_length() - 1

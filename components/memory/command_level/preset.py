@@ -1,0 +1,96 @@
+"""A DRAM device of a certain organisation and speed grade, read from ``configs/drams``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from archsim.components.memory.command_level.standard import Standard, standard
+from archsim.config import Source, load_spec
+from archsim.errors import InputError, nearest
+from archsim.spec import Count, Spec
+from archsim.units import Picoseconds
+
+Cycles = Annotated[int, Field(ge=0, le=10**6, strict=True)]
+
+
+class DramPreset(Spec):
+    """One channel of a device."""
+
+    standard: str
+    """whose rules hold: DDR4, DDR5, LPDDR5, GDDR6, HBM2, HBM3, or that of a simulator"""
+    tCK: Picoseconds  # noqa: N815
+    """clock cycle of the command bus"""
+    organisation: dict[str, Count]
+    """how many of each level lie in one of the level above, down to row, and column: the bursts of a row"""
+    address: tuple[str, ...]
+    """levels that the bits of an address select, lowest bits first, above the bytes of a burst"""
+    burst: Count
+    """bytes of a burst"""
+    timing: dict[str, Cycles]
+    """timing parameters in clock cycles, under JEDEC's names with n for t"""
+    source: str
+    """where the figures come from"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> DramPreset:
+        rules = self.rules
+        levels = (*rules.levels, "row", "column")
+        for name in self.organisation:
+            if name not in levels:
+                raise InputError(f"{rules.name} has no level '{name}': {nearest(name, levels)}")
+        for name in levels:
+            if name not in self.organisation:
+                raise InputError(f"organisation lacks '{name}'")
+            size = self.organisation[name]
+            if size & (size - 1):
+                raise InputError(f"organisation.{name} is {size}: address bits need a power of two")
+        if self.burst & (self.burst - 1):
+            raise InputError(f"burst is {self.burst} B: address bits need a power of two")
+        if sorted(self.address) != sorted(levels):
+            raise InputError(f"address must name each of {', '.join(levels)} once")
+        missing = sorted(rules.parameters() - set(self.timing))
+        if missing:
+            raise InputError(f"timing lacks {', '.join(missing)}")
+        if self.timing["nREFI"] <= 2 * self.timing["nRFC"]:
+            raise InputError(f"nREFI ({self.timing['nREFI']}) must be more than twice nRFC ({self.timing['nRFC']}): "
+                             "refresh would leave no time for requests")
+        if self.banks > 1024:
+            raise InputError(f"a channel of {self.banks} banks is more than the 1,024 that are simulated")
+        return self
+
+    @property
+    def rules(self) -> Standard:
+        """The standard itself."""
+        return standard(self.standard)
+
+    @property
+    def banks(self) -> int:
+        """Banks of the channel."""
+        total = 1
+        for level in self.rules.levels:
+            total *= self.organisation[level]
+        return total
+
+    @property
+    def capacity_bytes(self) -> int:
+        """Bytes of the channel."""
+        return self.banks * self.organisation["row"] * self.organisation["column"] * self.burst
+
+    @property
+    def tick_ps(self) -> float:
+        """Length of a controller tick, ps."""
+        return self.tCK / self.rules.ticks
+
+    @property
+    def peak_bytes_per_s(self) -> float:
+        """Bytes a second when the data bus never rests."""
+        buses = self.organisation.get("pseudo_channel", 1)
+        cycles = self.timing["nBL" if "nBL" in self.timing else "nBL_min"]
+        return buses * self.burst / (cycles * self.tCK * 1e-12)
+
+
+def preset(source: Source) -> DramPreset:
+    """The preset of a shipped name or a file."""
+    return load_spec(source, DramPreset, category="drams")

@@ -1,0 +1,332 @@
+"""What a DRAM standard says: levels, commands, and how long a command must wait for those before it.
+
+A rule is one line, ``level: [count] preceding -> following = cycles``::
+
+    rank: ACT -> ACT = nRRDS             between two ACT of one rank, at least nRRDS
+    rank: 4 ACT -> ACT = nFAW            from the fourth ACT back (that one included) to the next ACT
+    other rank: read -> write = nBL + nCS    between commands of two ranks of one channel
+
+``read`` stands for RD and RDA, ``write`` for WR and WRA, ``pre`` for PREpb and PREab, ``column`` for all four of
+read and write. Cycles are sums of timing parameters under JEDEC's names, in clock cycles (nCK). They count
+between the last cycles of commands that take several, as in the standards; :meth:`Standard.gaps` turns them
+into distances between first cycles.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from archsim.errors import InputError, nearest
+
+COMMANDS = ("ACT", "PREpb", "RD", "WR", "PREab", "REFab", "ACT2", "CAS_RD", "CAS_WR", "RDA", "WRA", "REFpb")
+"""Every command by number. LPDDR5's ACT1 is an ACT that ACT2 must complete."""
+
+_GROUPS = {"read": ("RD", "RDA"), "write": ("WR", "WRA"), "pre": ("PREpb", "PREab"),
+           "column": ("RD", "RDA", "WR", "WRA"), "ACT1": ("ACT",)}
+
+Bus = Literal["single", "dual", "half", "split"]
+"""How commands travel: one bus; a row and a column bus; these with row commands at both clock edges (HBM3); one
+bus with ACT in two commands and a clock to synchronise (LPDDR5)."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a table of rules; commands by number."""
+
+    level: str
+    sibling: bool
+    count: int
+    preceding: tuple[int, ...]
+    following: tuple[int, ...]
+    cycles: str
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The least number of ticks from a command's first tick to that of a later one, within a node of a level.
+
+    ``count`` is how many commands back the first one is; ``sibling`` bounds commands to the other nodes of the
+    level that share a parent instead.
+    """
+
+    level: str
+    sibling: bool
+    count: int
+    preceding: int
+    following: int
+    ticks: int
+
+
+@dataclass(frozen=True)
+class Standard:
+    """A family of devices.
+
+    Attributes
+    ----------
+    levels: what a channel divides into, from the outside in; the last two are bank_group and bank.
+    scope: the level that PREab and REFab are for.
+    cycles: clock cycles that a command takes on its bus, where it is not one.
+    ticks: controller ticks in a clock cycle.
+    read_latency, write_latency: cycles from a command to the end of its data.
+    """
+
+    name: str
+    levels: tuple[str, ...]
+    scope: str
+    rules: str
+    bus: Bus = "single"
+    cycles: Mapping[str, float] = field(default_factory=dict)
+    ticks: int = 1
+    read_latency: str = "nCL + nBL"
+    write_latency: str = "nCWL + nBL"
+
+    def table(self) -> list[Rule]:
+        """The rules, read."""
+        return [_rule(line, self) for line in self.rules.splitlines() if line.strip()]
+
+    def command_ticks(self, command: int) -> int:
+        """Ticks that a command occupies its bus."""
+        return int(self.cycles.get(COMMANDS[command], 1) * self.ticks)
+
+    def gaps(self, timing: Mapping[str, int]) -> list[Gap]:
+        """Every rule with its cycles worked out, one gap for each pair of commands."""
+        scaled = {name: int(cycles * self.ticks) for name, cycles in timing.items()}
+        return [Gap(rule.level, rule.sibling, rule.count, before, after,
+                    evaluate(rule.cycles, scaled) + self.command_ticks(before) - self.command_ticks(after))
+                for rule in self.table() for before in rule.preceding for after in rule.following]
+
+    def parameters(self) -> set[str]:
+        """Names of the timing parameters that the rules use."""
+        texts = [rule.cycles for rule in self.table()] + [self.read_latency, self.write_latency]
+        return {name for text in texts for name in re.findall(r"n\w+", text)} | {"nREFI", "nRFC"}
+
+
+def _rule(line: str, standard: Standard) -> Rule:
+    match = re.fullmatch(r"\s*(other )?(\w+): (\d+ )?(.+?) -> (.+?) = (.+?)\s*", line)
+    if match is None:
+        raise InputError(f"{standard.name}: '{line.strip()}' is no rule: write 'level: ACT -> ACT = nRRDS'")
+    other, level, count, before, after, cycles = match.groups()
+    if level not in ("channel", *standard.levels):
+        raise InputError(f"{standard.name}: no level is called '{level}': {nearest(level, standard.levels)}")
+    return Rule(level, other is not None, int(count or 1), _numbers(before), _numbers(after), cycles)
+
+
+def _numbers(words: str) -> tuple[int, ...]:
+    names = [name for word in words.split() for name in _GROUPS.get(word, (word,))]
+    for name in names:
+        if name not in COMMANDS:
+            raise InputError(f"no command is called '{name}': {nearest(name, COMMANDS)}")
+    return tuple(COMMANDS.index(name) for name in names)
+
+
+_OPERATORS: dict[type, Callable[[int, int], int]] = {ast.Add: operator.add, ast.Sub: operator.sub,
+                                                     ast.Mult: operator.mul}
+
+
+def evaluate(text: str, timing: Mapping[str, int]) -> int:
+    """The number that a sum of timing parameters comes to; ``max(a, b)`` is known too."""
+    def value(node: Any) -> int:
+        if isinstance(node, ast.Expression):
+            return value(node.body)
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return node.value
+        if isinstance(node, ast.Name) and node.id in timing:
+            return timing[node.id]
+        if isinstance(node, ast.Name):
+            raise InputError(f"timing '{node.id}' is missing: {nearest(node.id, timing)}")
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            return _OPERATORS[type(node.op)](value(node.left), value(node.right))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "max":
+            return max(value(argument) for argument in node.args)
+        raise InputError(f"'{text}' is no sum of timing parameters")
+
+    return value(ast.parse(text, mode="eval"))
+
+
+def _rows(scope: str, act: str = "ACT", burst: str = "nBL", read_to_pre: str = "nRTP", pre_all: str = "nRP") -> str:
+    """Rules of rows and refresh that all standards share."""
+    recover = f"nCWL + {burst} + nWR"
+    return f"""
+        bank: {act} -> {act} = nRC
+        bank: {act} -> PREpb = nRAS
+        bank: PREpb -> {act} = nRP
+        bank: RD -> PREpb = {read_to_pre}
+        bank: WR -> PREpb = {recover}
+        bank: RDA -> {act} = {read_to_pre} + nRP
+        bank: WRA -> {act} = {recover} + nRP
+        bank_group: {act} -> {act} = nRRDL
+        {scope}: {act} -> {act} = nRRDS
+        {scope}: 4 {act} -> {act} = nFAW
+        {scope}: {act} -> PREab = nRAS
+        {scope}: PREab -> {act} = {pre_all}
+        {scope}: RD -> PREab = {read_to_pre}
+        {scope}: WR -> PREab = {recover}
+        {scope}: {act} -> REFab = nRC
+        {scope}: RDA -> REFab = {read_to_pre} + nRP
+        {scope}: WRA -> REFab = {recover} + nRP
+        """
+
+
+def _columns(scope: str, burst: str = "nBL", writes: str = "") -> str:
+    """Rules of reads and writes that all standards share; ``writes`` marks separate write gaps (nCCDL_WR)."""
+    return f"""
+        bank_group: read -> read = nCCDL
+        bank_group: write -> write = nCCDL{writes}
+        {scope}: read -> read = nCCDS
+        {scope}: write -> write = nCCDS{writes}
+        {scope}: write -> read = nCWL + {burst} + nWTRS
+        """
+
+
+_DDR4 = _rows("rank") + _columns("rank") + """
+    bank: ACT -> column = nRCD
+    bank_group: write -> read = nCWL + nBL + nWTRL
+    rank: pre -> REFab = nRP
+    rank: REFab -> ACT PREab = nRFC
+    rank: read -> write = nCL + nBL + 2 - nCWL
+    other rank: read -> column = nBL + nCS
+    other rank: write -> read = nCWL + nBL + nCS - nCL
+    channel: read -> read = nBL
+    channel: write -> write = nBL
+    """
+
+_DDR5 = _rows("rank") + _columns("rank", writes="_WR") + """
+    bank: ACT -> column = nRCD
+    bank_group: write -> read = nCWL + nBL + nWTRL
+    rank: pre -> pre = nPPD
+    rank: pre -> REFab = nRP
+    rank: REFab -> ACT PREab = nRFC
+    rank: read -> write = nCL + nBL + 4 - nCWL
+    other rank: read -> column = nBL + nCS
+    other rank: write -> read = nCWL + nBL + nCS - nCL
+    channel: read -> read = nBL
+    channel: write -> write = nBL
+    """
+
+_LPDDR5 = _rows("rank", act="ACT1", burst="nBL_min", pre_all="nRPab") + _columns("rank", "nBL_min", "_WR") + """
+    bank: ACT1 -> column = nRCD
+    bank: CAS_RD -> read = nCAS
+    bank: CAS_WR -> write = nCAS
+    bank_group: write -> read = nCWL + nBL_max + nWTRL
+    rank: pre -> pre = nPPD
+    rank: pre -> REFab = nRP
+    rank: REFab -> ACT1 PREab REFab REFpb = nRFC
+    rank: read -> write = nCL + nBL_min + 2 - nCWL
+    other rank: read -> column = nBL_min + nCS
+    other rank: write -> read = nCL + nBL_min + nCS - nCWL
+    channel: read -> read = nBL_min
+    channel: write -> write = nBL_min
+    """
+
+_GDDR6 = _rows("channel") + _columns("channel") + """
+    bank: ACT -> read = nRCDRD
+    bank: ACT -> write = nRCDWR
+    bank_group: write -> read = nCWL + nBL + nWTRL
+    channel: pre -> pre = nPPD
+    channel: pre -> REFab = nRP
+    channel: REFab -> ACT pre column REFab REFpb = nRFC
+    channel: read -> write = nCL + 1
+    channel: read -> read = nBL
+    channel: write -> write = nBL
+    """
+
+# Ramulator 2.1 lets REFab follow the last PREpb at once.
+_RAMULATOR_GDDR6 = _GDDR6.replace("channel: pre -> REFab", "channel: PREab -> REFab")
+
+_HBM2 = _rows("pseudo_channel") + _columns("pseudo_channel") + """
+    bank: ACT -> read = nRCDRD
+    bank: ACT -> write = nRCDWR
+    bank_group: write -> read = nCWL + nBL + nWTRL
+    pseudo_channel: pre -> REFab = nRP
+    pseudo_channel: REFab -> ACT PREab = nRFC
+    pseudo_channel: read -> write = nCL + nBL + 2 - nCWL
+    pseudo_channel: read -> read = nBL
+    pseudo_channel: write -> write = nBL
+    """
+
+_HBM3 = _rows("pseudo_channel") + """
+    bank: ACT -> read = nRCDRD
+    bank: ACT -> write = nRCDWR
+    bank_group: read -> read = nCCDL
+    bank_group: write -> write = nCCDL
+    bank_group: write -> read = nCWL + nBL + nWTRL
+    stack_id: read -> read = nCCDS
+    stack_id: write -> write = nCCDS
+    other stack_id: read -> read = nCCDR
+    pseudo_channel: pre -> pre = nPPD
+    pseudo_channel: pre -> REFab = nRP
+    pseudo_channel: REFab -> ACT PREab = nRFC
+    pseudo_channel: read -> write = nRTW
+    pseudo_channel: write -> read = nCWL + nBL + nWTRS
+    pseudo_channel: read -> read = nBL
+    pseudo_channel: write -> write = nBL
+    """
+
+# The rules of DRAMsim3, one table for all its protocols: turnaround of the bus is nRTRS everywhere.
+_DRAMSIM3 = """
+    bank: ACT -> ACT = nRC
+    bank: ACT -> PREpb PREab = nRAS
+    bank: ACT -> read = nRCDRD
+    bank: ACT -> write = nRCDWR
+    bank: RD -> PREpb PREab = nRTP
+    bank: WR -> PREpb PREab = nCWL + nBL + nWR
+    bank_group: ACT -> ACT = nRRDL
+    bank_group: read -> read = max(nBL, nCCDL)
+    bank_group: write -> write = max(nBL, nCCDL)
+    bank_group: write -> read = nCWL + nBL + nWTRL
+    bank: PREpb -> ACT = nRP
+    rank: PREab -> ACT = nRP
+    rank: pre -> REFab = nRP
+    rank: pre -> pre = nPPD
+    rank: ACT -> ACT = nRRDS
+    rank: 4 ACT -> ACT = nFAW
+    rank: 32 ACT -> ACT = n32AW
+    rank: read -> read = max(nBL, nCCDS)
+    rank: write -> write = max(nBL, nCCDS)
+    rank: write -> read = nCWL + nBL + nWTRS
+    rank: REFab -> ACT REFab = nRFC
+    other rank: read -> read = nBL + nRTRS
+    other rank: write -> write = nBL
+    other rank: write -> read = nCWL + nBL + nRTRS - nCL
+    channel: read -> write = nCL + nBL + nRTRS - nCWL
+    """
+
+_RANKED = ("rank", "bank_group", "bank")
+_TWO_CYCLES = dict.fromkeys(("ACT", "RD", "RDA", "WR", "WRA"), 2.0)
+_HALF_CYCLES = {"ACT": 1.5} | dict.fromkeys(("PREpb", "PREab", "REFab", "REFpb"), 0.5)
+
+
+def _standards() -> Iterable[Standard]:
+    yield Standard("DDR4", _RANKED, "rank", _DDR4)
+    yield Standard("DDR5", _RANKED, "rank", _DDR5, cycles=_TWO_CYCLES)
+    yield Standard("LPDDR5", _RANKED, "rank", _LPDDR5, bus="split", read_latency="nCL + nBL_min",
+                   write_latency="nCWL + nBL_min")
+    yield Standard("GDDR6", ("bank_group", "bank"), "channel", _GDDR6)
+    yield Standard("Ramulator GDDR6", ("bank_group", "bank"), "channel", _RAMULATOR_GDDR6)
+    yield Standard("HBM2", ("pseudo_channel", "bank_group", "bank"), "pseudo_channel", _HBM2, bus="dual",
+                   cycles={"ACT": 2.0})
+    yield Standard("HBM3", ("pseudo_channel", "stack_id", "bank_group", "bank"), "pseudo_channel", _HBM3, bus="half",
+                   cycles=_HALF_CYCLES, ticks=2)
+    yield Standard("DRAMsim3", _RANKED, "rank", _DRAMSIM3)
+    yield Standard("DRAMsim3 HBM", _RANKED, "rank", _DRAMSIM3, bus="dual")
+
+
+STANDARDS = {standard.name: standard for standard in _standards()}
+"""By name. Those named after a simulator are no standards but what it holds devices to."""
+
+
+def standard(name: str) -> Standard:
+    """The standard of this name.
+
+    Raises
+    ------
+    InputError: there is none.
+    """
+    if name not in STANDARDS:
+        raise InputError(f"no DRAM standard is called '{name}': {nearest(name, STANDARDS)}")
+    return STANDARDS[name]
