@@ -478,11 +478,12 @@ class _Rank:
         model, tokens = self.model, step.tokens
         if model.parallel_attention:
             up, *rest = self.mlp(tokens, self.inner, bias=model.mlp_bias)
-            ops: list[Op] = [self.norm("attention_norm", tokens), *self.attention(step, window)]
+            norms: list[Op] = [self.norm("attention_norm", tokens)]
             if model.parallel_norms:
-                ops += [replace(self.norm("mlp_norm", tokens), after=()), up, *rest]
-            else:
-                ops += [replace(up, after=("attention_norm",)), *rest]
+                norms.append(replace(self.norm("mlp_norm", tokens), after=()))
+            first, *others = self.attention(step, window)
+            ops = [*norms, replace(first, after=("attention_norm",)), *others]
+            ops += [replace(up, after=(norms[-1].name,)), *rest]
             if self.tp > 1:
                 ops += [
                     self.residual("partial_sum", tokens),

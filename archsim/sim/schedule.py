@@ -66,6 +66,7 @@ class _Recursion:
     def __init__(self, servers: Sequence[str]) -> None:
         self.servers = {name: OrderedServer() for name in servers}
         self.number = 0  # of the op that asks, in program order
+        self.last_on: dict[str, int] = {}  # engine to the last op on it
         self.issue: Dim = 0  # start of the last body
         self.end: Dim = 0  # end of the last op, once settled
         self.frontier: Dim = 0  # latest end so far
@@ -95,6 +96,8 @@ class _Recursion:
     def run(self, lowered: Lowered, record: OpTimes, ready: Dim, head: Dim, there: Dim) -> None:
         """Reserve fill and body of an op that may start at ``ready``."""
         self.number += 1
+        before = self.last_on.get(lowered.engine, -1)  # has drained, or asked to, before it gave up the engine
+        self.last_on[lowered.engine] = self.number
         engine = self.servers[lowered.engine]
         engine.beside(ready)
         record.start = maximum(ready, engine.free)
@@ -102,10 +105,10 @@ class _Recursion:
             record.start = maximum(record.start, self.issue)  # loads are asked for in program order
         begin = maximum(record.start, head)
         for server, ticks in lowered.fill.items():
-            begin = maximum(begin, self.servers[server].ask(record.start, ticks, self.number, self.number) + ticks)
+            begin = maximum(begin, self.servers[server].ask(record.start, ticks, self.number, before) + ticks)
         computed = begin
         for server, ticks in lowered.body.items():
-            end = self.servers[server].ask(begin, ticks, self.number, self.number) + ticks
+            end = self.servers[server].ask(begin, ticks, self.number, before) + ticks
             if server == lowered.engine:
                 computed = end
             else:
