@@ -176,16 +176,9 @@ def _cheapest(
         latency = _ceil(start, _BANDWIDTH) + _ceil(first["out"], _BANDWIDTH)
         middle = _ceil(dram_reads + dram_writes - start - first["out"], _BANDWIDTH)
         cycles = compute + np.maximum(0, middle - compute) + latency
-        buffers = sum(
-            (
-                (reads["wgt"]) * _READ["wgt"],
-                (reads["act"]) * _READ["act"],
-                (reads["out"] + moved["out"]) * _READ["out"],
-                moved["wgt"] * _WRITE["wgt"],
-                moved["act"] * _WRITE["act"],
-                out_writes * _WRITE["out"],
-            )
-        )
+        buffers = reads["wgt"] * _READ["wgt"] + reads["act"] * _READ["act"]
+        buffers = buffers + (reads["out"] + moved["out"]) * _READ["out"] + out_writes * _WRITE["out"]
+        buffers = buffers + moved["wgt"] * _WRITE["wgt"] + moved["act"] * _WRITE["act"]
         core = cycles * leak + compute * dynamic
         weighed = core + buffers + cycles * (_SRAM_LEAK + _SEARCH_DRAM[0])
         weighed = weighed + dram_reads * _SEARCH_DRAM[1] + dram_writes * _SEARCH_DRAM[2]
