@@ -1,0 +1,1 @@
+"""Cases of ONNXim, and the suite that answers them."""
