@@ -13,9 +13,10 @@ from archsim.cli.output import console, output_file, print_json
 from archsim.errors import InputError, Problem, nearest
 
 _DATAFLOWS = ("ws", "os", "is")
-_ACCOUNTINGS = ("hardware", "scalesim")
+_ACCOUNTINGS = ("hardware", "scalesim", "onnxim")
 _NEEDED = ("M", "K", "N", "rows", "cols", "dataflow")
 _MOST = 2**40
+_ONNXIM_NAMES = {"core_height": "rows", "core_width": "cols"}
 
 
 def gemm(
@@ -39,7 +40,9 @@ def gemm(
         raise InputError([Problem("draws one product, counted as the hardware does", "--picture")])
     output_file(out)
     output_file(picture)
-    cases = [_checked(filled, {}, "")] if file is None else _read(file, filled)
+    if accounting == "onnxim":
+        filled.setdefault("dataflow", "ws")
+    cases = [_checked(filled, {}, "")] if file is None else _read(file, filled, accounting)
 
     from archsim.components.compute.gemm_cases import answer
 
@@ -71,7 +74,7 @@ def _draw(case: Mapping[str, Any], file: Path) -> None:
     file.write_text(picture(active, rows * columns, title), encoding="utf-8")
 
 
-def _read(file: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _read(file: Path, options: Mapping[str, Any], accounting: str) -> list[dict[str, Any]]:
     """The rows of a CSV; options fill the columns that it lacks or leaves empty."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
@@ -81,6 +84,11 @@ def _read(file: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     except (OSError, ValueError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
+    if accounting == "onnxim":
+        for theirs, ours in _ONNXIM_NAMES.items():
+            if theirs in header and ours not in header:
+                header = [*header, ours]
+                rows = [(line, {**row, ours: row.get(theirs)}) for line, row in rows]
     missing = [name for name in _NEEDED if name not in header and name not in options]
     if missing:
         raise InputError(

@@ -10,6 +10,9 @@ import numpy as np
 
 from archsim.components.compute import accounting_scalesim
 from archsim.components.compute.systolic_array import DATAFLOWS, array_cycles, operand_elements
+from archsim.errors import InputError
+
+_MOST = 2**31
 
 
 def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> list[dict[str, Any]]:
@@ -19,10 +22,17 @@ def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> 
     ----------
     cases: mappings with M, K, N, rows, cols (ints) and dataflow; other keys pass through.
     accounting: ``hardware``, one array with double-buffered weights and pipelined folds: total_cycles,
-        utilisation in percent, operand elements read and results written; or ``scalesim``, the columns of
-        SCALE-Sim.
+        utilisation in percent, operand elements read and results written; ``scalesim``, the columns of
+        SCALE-Sim; or ``onnxim``, the cycles and requests of ONNXim, for weight-stationary square arrays, whose
+        further quantities are columns of the case under ONNXim's names (``dram_freq``, ``num_cores``, ...).
+
+    Raises
+    ------
+    InputError: ``onnxim`` cannot count the case.
     """
     answers: list[dict[str, Any]] = [dict(case) for case in cases]
+    if accounting == "onnxim":
+        return [given | _onnxim(given) for given in answers]
     for dataflow in DATAFLOWS:
         mine = [i for i, case in enumerate(cases) if case["dataflow"] == dataflow]
         if not mine:
@@ -47,3 +57,39 @@ def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> 
             for i, value in zip(mine, np.broadcast_to(values, M.shape).tolist(), strict=True):
                 answers[i][name] = value
     return answers
+
+
+_ONNXIM = {
+    "num_cores": "cores",
+    "core_spad_size": "scratchpad_kib",
+    "core_accum_spad_size": "accumulator_kib",
+    "precision": "element_bytes",
+    "core_freq": "core_mhz",
+    "dram_freq": "dram_mhz",
+    "dram_channels": "dram_channels",
+    "dram_req_size": "request_bytes",
+    "dram_latency": "dram_latency",
+    "icnt_freq": "network_mhz",
+    "icnt_latency": "network_latency",
+    "icnt_injection_ports_per_core": "ports",
+}
+"""ONNXim's names of the quantities of :class:`archsim.components.compute.onnxim.accounting.Npu`."""
+
+
+def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
+    from archsim.components.compute.onnxim.accounting import Npu
+    from archsim.components.compute.onnxim.accounting import answer as onnxim_answer
+
+    edge = int(case["rows"])
+    if case["dataflow"] != "ws" or edge != int(case["cols"]):
+        raise InputError(f"ONNXim counts square weight-stationary arrays, not {edge}x{case['cols']} {case['dataflow']}")
+    given: dict[str, int] = {}
+    for theirs, ours in _ONNXIM.items():
+        text = str(case.get(theirs) or "")
+        if text:
+            if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+                raise InputError(f"{theirs}: expected a whole number of at least 1, not '{text}'")
+            given[ours] = int(text)
+    npu = Npu(edge=edge, **given)
+    # Its Gemm reads biases, its MatMul does not.
+    return asdict(onnxim_answer(int(case["M"]), int(case["K"]), int(case["N"]), npu, case.get("op") == "Gemm"))

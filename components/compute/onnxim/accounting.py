@@ -19,10 +19,17 @@ import functools
 import math
 from dataclasses import dataclass
 
+from archsim.errors import InputError
+
 
 @dataclass(frozen=True)
 class Npu:
-    """The quantities of an NPU that its cycles depend on; sizes in KiB and bytes, clocks in MHz."""
+    """The quantities of an NPU that its cycles depend on; sizes in KiB and bytes, clocks in MHz.
+
+    Raises
+    ------
+    InputError: a tile would not hold a block, or the channels are none that addresses are spread over.
+    """
 
     edge: int = 128
     """rows and columns of an array, a power of two"""
@@ -42,6 +49,22 @@ class Npu:
     """network cycles"""
     ports: int = 16
     """network ports of a core; each sends and receives one request a cycle"""
+
+    def __post_init__(self) -> None:
+        if self.edge & (self.edge - 1):
+            raise InputError(f"ONNXim's arrays have a power of two of rows, not {self.edge}")
+        if self.dram_channels > 16 and self.dram_channels not in (32, 64):
+            raise InputError(f"ONNXim has 1 to 16, 32 or 64 memory channels, not {self.dram_channels}")
+        if self.request_bytes % self.element_bytes or 256 % self.request_bytes:
+            raise InputError(f"requests of {self.request_bytes} B are not whole elements, or do not divide 256 B")
+        if self.core_mhz > 10**6 or self.dram_mhz > 10**6 or self.network_mhz > 10**6:
+            raise InputError("clocks are at most 1,000,000 MHz: periods are whole picoseconds")
+        side, depth = _tile_blocks(self)
+        if not side or not depth:
+            raise InputError(
+                f"{self.scratchpad_kib} KiB of scratchpad and {self.accumulator_kib} KiB of accumulators hold no two "
+                f"tiles of {self.edge} x {self.edge}"
+            )
 
 
 @dataclass(frozen=True)
@@ -94,14 +117,19 @@ def _up(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def _tile_blocks(npu: Npu) -> tuple[int, int]:
+    """Blocks over rows or columns and over the depth that a tile has at most."""
+    # Half of each memory, because two tiles are in flight, and of the scratchpad half for each operand.
+    operand_blocks = npu.scratchpad_kib * 1024 // (npu.edge * npu.element_bytes * 2) // 2 // npu.edge
+    sum_blocks = npu.accumulator_kib * 1024 // (npu.edge * 4 * 2) // npu.edge
+    side = math.isqrt(sum_blocks)
+    return side, operand_blocks // max(1, side)
+
+
 def tiling(M: int, K: int, N: int, npu: Npu) -> tuple[int, int, int]:
     """Rows, depth and columns of a tile, multiples of the edge."""
     edge = npu.edge
-    # Half of each memory, because two tiles are in flight, and of the scratchpad half for each operand.
-    operand_blocks = npu.scratchpad_kib * 1024 // (edge * npu.element_bytes * 2) // 2 // edge
-    sum_blocks = npu.accumulator_kib * 1024 // (edge * 4 * 2) // edge
-    side = math.isqrt(sum_blocks)
-    depth = operand_blocks // side
+    side, depth = _tile_blocks(npu)
     m, n = _up(M, side * edge), _up(N, side * edge)
     k = _up(K, depth * edge)
     # Cut finer along the longer side until each core has a tile; a square product is not.
