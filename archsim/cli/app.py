@@ -370,3 +370,31 @@ def gemm(
     options = {"M": m, "K": k, "N": n, "array": array, "dataflow": dataflow}
     given = {key: value for key, value in options.items() if value is not None}
     one_part.gemm(given, accounting, cases, out, picture, json)
+
+
+@app.command()
+def dram(
+    preset: Annotated[str | None, typer.Option(help="Device: shipped name or file.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Controller: frfcfs, frfcfs_ramulator, per_bank_dramsim3.")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests, for Ramulator or DRAMsim3.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Requests of a pattern instead: seq_rd, rand_rw21, ...")] = None,
+    requests: Annotated[int | None, typer.Option(help="How many of the pattern.")] = None,
+    commands: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="For the DRAM commands.")] = None,
+    cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask a DRAM channel alone, command by command.
+
+    \b
+    archsim dram --preset hbm3_16gb_8hi_6400 --trace requests.txt
+    archsim dram --preset ddr4_8gb_x8_3200aa --pattern rand_rw21 --requests 100000 --commands commands.csv
+    archsim dram --cases cases.csv --out answers.csv         columns preset, policy, trace or pattern and n_req
+
+    Lines of a trace are 'LD 0x40' and 'ST 0x80', or '0x40 READ 0' with the first cycle to offer it in.
+    """
+    from archsim.cli import dram as one_part
+
+    options = {"preset": preset, "policy": policy, "trace": trace, "pattern": pattern, "n_req": requests}
+    given = {key: str(value) for key, value in options.items() if value is not None}
+    one_part.dram(given, commands, cases, out, json)

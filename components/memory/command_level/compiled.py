@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numba
 
-kernel = numba.njit(cache=True, error_model="numpy", _nrt=False)
-"""Compiles a function that allocates nothing: without reference counts, that cost more than the work between them."""
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """A function that allocates nothing, compiled without reference counts: these cost more than its work."""
+    options: dict[str, Any] = {"cache": True, "error_model": "numpy", "_nrt": False}
+    compiled: F = numba.njit(**options)(function)
+    return compiled

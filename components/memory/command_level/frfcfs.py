@@ -15,12 +15,9 @@ import numpy as np
 from archsim.components.memory.command_level.compiled import kernel
 from archsim.components.memory.command_level.device import (
     ACT_TO_ACT2,
-    AWAITED,
     BANKS,
     BUS,
-    CYCLES,
     DUAL,
-    FIRST,
     HALF,
     READ_CLOCK,
     READ_LATENCY,
@@ -32,37 +29,62 @@ from archsim.components.memory.command_level.device import (
     Device,
     Ints,
 )
+from archsim.components.memory.command_level.issue import (
+    ACT,
+    ACT2,
+    CAS_RD,
+    CAS_WR,
+    CLOCK,
+    CLOSED,
+    COLUMN_FREE,
+    CONFLICTS,
+    DUE,
+    HALF_OPEN,
+    HEAD,
+    HELD,
+    HITS,
+    MISSES,
+    NEVER,
+    OPEN,
+    OWN,
+    PRE,
+    PRE_ALL,
+    RD,
+    REF,
+    REFRESH_HEAD,
+    REFRESHES_DUE,
+    ROW_FREE,
+    SENT,
+    WR,
+    answer,
+    closed_banks,
+    issue,
+    window_rings,
+)
 from archsim.components.memory.command_level.work import (
     ADDRESS,
     ARRIVAL,
     BANK,
     BEGUN,
-    DONE,
     IS_WRITE,
     ROW,
     TAKEN,
     Work,
 )
 
-ACT, PRE, RD, WR, PRE_ALL, REF, ACT2, CAS_RD, CAS_WR = range(9)
-CLOSED, HALF_OPEN = -1, -2                              # what stands for a row where none is open
-_NEVER = 2**60
 _ROW_BUS, _COLUMN_BUS, _BOTH = range(3)
 
 # The queues, and the fields of an entry.
 _READS, _WRITES, _ACTIVE, _ACTIVATING = range(4)
 _AT, _FOR, _REQUEST, _BOUND = range(4)                  # bank, row, request, no command before this tick
 
-# Places in State.banks after the first tick of each awaited command: the row, requests that hold it, latest ACT2.
-OPEN, HELD, DEADLINE = AWAITED, AWAITED + 1, AWAITED + 2
+# After HELD, which counts the requests that a row was opened for: the latest tick of ACT2.
+_DEADLINE = HELD + 1
 
-# Places in State.now: PAIR_* say which PRE may share a clock cycle with the row command before it (HBM3), CLOCK_UNTIL
-# and CAS_* belong to LPDDR5. From SIZE on the lengths of the queues, from COUNT on the commands sent.
-(CLOCK, DUE, WRITING, HEAD, TRIED, REFRESH_HEAD, REFRESHES_DUE, HITS, MISSES, CONFLICTS, ROW_FREE, COLUMN_FREE,
- PAIR_TICK, PAIR_LOW, PAIR_HIGH, PAIR_BANK, CLOCK_UNTIL, CAS_QUEUE, CAS_SLOT, ANSWERED, LOGGED, LAST, SENT,
- SIZE) = range(24)
-COUNT = SIZE + 4
-_PLACES = COUNT + 9
+# Places in State.now: PAIR_* say which PRE may share a clock cycle with the row command before it (HBM3), _CLOCK_UNTIL
+# and CAS_* belong to LPDDR5. From _SIZE on the lengths of the queues.
+(_WRITING, _TRIED, _PAIR_TICK, _PAIR_LOW, _PAIR_HIGH, _PAIR_BANK, _CLOCK_UNTIL, _CAS_QUEUE, _CAS_SLOT, _SIZE) = range(
+    OWN, OWN + 10)
 
 # Places in a policy.
 READ_QUEUE, WRITE_QUEUE, HIGH, LOW, DRAIN, KEEP_ORDER, PATIENCE = range(7)
@@ -91,79 +113,19 @@ def start(device: Device, policy: Ints) -> State:
     """The state before the first tick: all rows closed, nothing queued."""
     banks = int(device.figures[BANKS])
     slots = max(banks, int(policy[READ_QUEUE]), int(policy[WRITE_QUEUE]))
-    depth = int(device.windows[:, 4].max(initial=1))
-    state = State(np.zeros(_PLACES, np.int64), np.zeros((DEADLINE + 1, banks), np.int64),
-                  np.zeros((4, 4, slots), np.int64),
-                  np.full((len(device.windows), banks, depth + 1), -_NEVER, np.int64),
-                  np.zeros(4 * banks + 64, np.int64))
-    state.now[DUE] = device.figures[REFRESH_INTERVAL]
-    state.now[[TRIED, PAIR_TICK, CAS_QUEUE]] = -1
-    state.banks[OPEN] = CLOSED
-    state.windows[:, :, -1] = 0
-    return state
-
-
-@kernel
-def _issue(now: Ints, banks: Ints, rings: Ints, rules: Ints, windows: Ints, figures: Ints, log: Ints, command: int,
-           bank: int, request: int, row: int) -> None:
-    """Send a command: what it makes wait, what it does to the bank, the log."""
-    clock = now[CLOCK]
-    for index in range(figures[FIRST + command], figures[FIRST + command + 1]):
-        bits, above, following = rules[index, 0], rules[index, 1], rules[index, 2]
-        at = clock + rules[index, 3]
-        low = bank >> bits << bits
-        high = low + (1 << bits)
-        if bits == 0 or (1 << bits == figures[SCOPE] and following >= PRE_ALL):
-            banks[following, low] = max(banks[following, low], at)
-        elif above < 0:
-            for b in range(low, high):
-                banks[following, b] = max(banks[following, b], at)
-        else:
-            first = bank >> above << above
-            for b in range(first, low):
-                banks[following, b] = max(banks[following, b], at)
-            for b in range(high, first + (1 << above)):
-                banks[following, b] = max(banks[following, b], at)
-    for index in range(windows.shape[0]):
-        if windows[index, 0] == command:
-            bits, following, count = windows[index, 1], windows[index, 2], windows[index, 4]
-            node = bank >> bits
-            turn = rings[index, node, -1]
-            rings[index, node, turn] = clock
-            turn = turn + 1 if turn + 1 < count else 0
-            rings[index, node, -1] = turn
-            at = rings[index, node, turn] + windows[index, 3]
-            for b in range(node << bits, (node + 1) << bits):
-                banks[following, b] = max(banks[following, b], at)
-    is_column = command == RD or command == WR
-    free = clock + figures[CYCLES + command]
-    two_buses = figures[BUS] == DUAL or figures[BUS] == HALF
-    if is_column or not two_buses:
-        now[COLUMN_FREE] = free
-    if not is_column or not two_buses:
-        now[ROW_FREE] = free
-    if command == ACT:
-        banks[OPEN, bank] = HALF_OPEN if figures[BUS] == SPLIT else row
-    elif command == ACT2:
-        banks[OPEN, bank] = row
-    elif command == PRE:
-        banks[OPEN, bank] = CLOSED
-    elif command == PRE_ALL:
-        for b in range(bank, bank + figures[SCOPE]):
-            banks[OPEN, b] = CLOSED
-    now[COUNT + command] += 1
-    if now[LOGGED] < log.shape[0]:
-        place = now[LOGGED]
-        log[place, 0], log[place, 1], log[place, 2], log[place, 3] = clock, command, bank, request
-        now[LOGGED] = place + 1
+    now = np.zeros(_SIZE + 4, np.int64)
+    now[DUE] = device.figures[REFRESH_INTERVAL]
+    now[[_TRIED, _PAIR_TICK, _CAS_QUEUE]] = -1
+    return State(now, closed_banks(device, 2), np.zeros((4, 4, slots), np.int64), window_rings(device),
+                 np.zeros(4 * banks + 64, np.int64))
 
 
 @kernel
 def _barred(now: Ints, bank: int, whole: bool) -> bool:
     """True when a PRE at this falling edge must not follow the row command before it (HBM3)."""
-    if now[CLOCK] % 2 == 1 or now[CLOCK] != now[PAIR_TICK] or not now[PAIR_LOW] <= bank < now[PAIR_HIGH]:
+    if now[CLOCK] % 2 == 1 or now[CLOCK] != now[_PAIR_TICK] or not now[_PAIR_LOW] <= bank < now[_PAIR_HIGH]:
         return False
-    return bool(now[PAIR_BANK] < 0 or whole or now[PAIR_BANK] == bank)
+    return bool(now[_PAIR_BANK] < 0 or whole or now[_PAIR_BANK] == bank)
 
 
 @kernel
@@ -173,13 +135,13 @@ def _pick(now: Ints, banks: Ints, queues: Ints, figures: Ints, queue: int, colum
     the first tick that could change this."""
     clock = now[CLOCK]
     half = figures[BUS] == HALF
-    soonest = _NEVER
-    for slot in range(now[SIZE + queue]):
+    soonest = NEVER
+    for slot in range(now[_SIZE + queue]):
         soonest = min(soonest, queues[queue, _BOUND, slot])
     if soonest > clock:
         return -1, 0, soonest
-    soonest = _NEVER
-    for slot in range(now[SIZE + queue]):
+    soonest = NEVER
+    for slot in range(now[_SIZE + queue]):
         at = queues[queue, _BOUND, slot]
         if at <= clock:
             bank = queues[queue, _AT, slot]
@@ -192,7 +154,7 @@ def _pick(now: Ints, banks: Ints, queues: Ints, figures: Ints, queue: int, colum
             elif row == CLOSED:
                 command = ACT
                 at = max(banks[ACT, bank], now[ROW_FREE])
-                barred = buses == _COLUMN_BUS or now[SIZE + _ACTIVATING] > 0
+                barred = buses == _COLUMN_BUS or now[_SIZE + _ACTIVATING] > 0
             elif row == HALF_OPEN:
                 continue
             else:
@@ -217,7 +179,7 @@ def _pick(now: Ints, banks: Ints, queues: Ints, figures: Ints, queue: int, colum
 def _forget(now: Ints, queues: Ints, low: int, high: int) -> None:
     """Drop the bounds of requests to banks whose rows were closed: what they wait for has changed."""
     for queue in (_READS, _WRITES):
-        for slot in range(now[SIZE + queue]):
+        for slot in range(now[_SIZE + queue]):
             if low <= queues[queue, _AT, slot] < high:
                 queues[queue, _BOUND, slot] = 0
 
@@ -226,8 +188,8 @@ def _forget(now: Ints, queues: Ints, low: int, high: int) -> None:
 def _pick_active(now: Ints, banks: Ints, queues: Ints, figures: Ints, requests: Ints) -> tuple[int, int, int]:
     """The oldest active request that is ready, as :func:`_pick`."""
     clock = now[CLOCK]
-    best, command, soonest = -1, 0, _NEVER
-    for slot in range(now[SIZE + _ACTIVE]):
+    best, command, soonest = -1, 0, NEVER
+    for slot in range(now[_SIZE + _ACTIVE]):
         request = queues[_ACTIVE, _REQUEST, slot]
         column = WR if requests[request, IS_WRITE] else RD
         at = max(banks[column, queues[_ACTIVE, _AT, slot]], now[COLUMN_FREE])
@@ -252,7 +214,7 @@ def _pick_refresh(now: Ints, banks: Ints, refreshes: Ints, figures: Ints) -> tup
             command = PRE_ALL
     for bank in range(low, high):
         if command == PRE_ALL and (banks[HELD, bank] > 0 or banks[OPEN, bank] == HALF_OPEN):
-            return -1, command, _NEVER     # until the request that holds the row is served
+            return -1, command, NEVER     # until the request that holds the row is served
     at = max(at, banks[command, low])
     if figures[BUS] == HALF:
         if command == REF:
@@ -265,41 +227,31 @@ def _pick_refresh(now: Ints, banks: Ints, refreshes: Ints, figures: Ints) -> tup
 @kernel
 def _take(now: Ints, queues: Ints, queue: int, slot: int) -> None:
     """Remove an entry; those behind it move up."""
-    last = now[SIZE + queue] - 1
+    last = now[_SIZE + queue] - 1
     for place in range(slot, last):
         queues[queue, _AT, place] = queues[queue, _AT, place + 1]
         queues[queue, _FOR, place] = queues[queue, _FOR, place + 1]
         queues[queue, _REQUEST, place] = queues[queue, _REQUEST, place + 1]
         queues[queue, _BOUND, place] = queues[queue, _BOUND, place + 1]
-    now[SIZE + queue] = last
+    now[_SIZE + queue] = last
 
 
 @kernel
 def _put(now: Ints, queues: Ints, queue: int, bank: int, row: int, request: int) -> None:
-    place = now[SIZE + queue]
+    place = now[_SIZE + queue]
     queues[queue, _AT, place] = bank
     queues[queue, _FOR, place] = row
     queues[queue, _REQUEST, place] = request
     queues[queue, _BOUND, place] = 0
-    now[SIZE + queue] = place + 1
-
-
-@kernel
-def _answer(now: Ints, requests: Ints, answered: Ints, request: int, at: int) -> None:
-    """Note when a request is done; reads are answered in the order in which their data was asked for."""
-    requests[request, DONE] = at
-    now[LAST] = max(now[LAST], at)
-    if requests[request, IS_WRITE] == 0:
-        answered[now[ANSWERED]] = request
-        now[ANSWERED] += 1
+    now[_SIZE + queue] = place + 1
 
 
 @kernel
 def _next_act2(now: Ints, banks: Ints, queues: Ints) -> int:
     """Slot of the ACT2 that has the nearest deadline."""
     best = 0
-    for slot in range(1, now[SIZE + _ACTIVATING]):
-        later = banks[DEADLINE, queues[_ACTIVATING, _AT, slot]] - banks[DEADLINE, queues[_ACTIVATING, _AT, best]]
+    for slot in range(1, now[_SIZE + _ACTIVATING]):
+        later = banks[_DEADLINE, queues[_ACTIVATING, _AT, slot]] - banks[_DEADLINE, queues[_ACTIVATING, _AT, best]]
         if later < 0 or (later == 0 and queues[_ACTIVATING, _REQUEST, slot] < queues[_ACTIVATING, _REQUEST, best]):
             best = slot
     return best
@@ -309,8 +261,8 @@ def _next_act2(now: Ints, banks: Ints, queues: Ints) -> int:
 def _choose(now: Ints, banks: Ints, queues: Ints, refreshes: Ints, figures: Ints, requests: Ints, policy: Ints,
             buses: int) -> tuple[int, int, int, int]:
     """What to send on these buses: queue (-1 for a refresh), slot (or bank), command, and when it may go."""
-    soonest = _NEVER
-    if buses != _ROW_BUS and now[SIZE + _ACTIVE] > 0:
+    soonest = NEVER
+    if buses != _ROW_BUS and now[_SIZE + _ACTIVE] > 0:
         slot, command, at = _pick_active(now, banks, queues, figures, requests)
         if slot >= 0:
             return _ACTIVE, slot, command, 0
@@ -322,16 +274,16 @@ def _choose(now: Ints, banks: Ints, queues: Ints, refreshes: Ints, figures: Ints
                 return -1, bank, command, 0
             soonest = min(soonest, at)
         return -1, -1, 0, soonest
-    if now[WRITING]:
-        if now[SIZE + _WRITES] <= policy[LOW] and now[SIZE + _READS] > 0:
-            now[WRITING] = 0
-    elif now[SIZE + _WRITES] >= policy[HIGH] or now[SIZE + _READS] == 0:
-        now[WRITING] = 1
-    queue = _WRITES if now[WRITING] else _READS
-    if now[SIZE + queue] == 0:
+    if now[_WRITING]:
+        if now[_SIZE + _WRITES] <= policy[LOW] and now[_SIZE + _READS] > 0:
+            now[_WRITING] = 0
+    elif now[_SIZE + _WRITES] >= policy[HIGH] or now[_SIZE + _READS] == 0:
+        now[_WRITING] = 1
+    queue = _WRITES if now[_WRITING] else _READS
+    if now[_SIZE + queue] == 0:
         return -1, -1, 0, soonest
     waited = now[CLOCK] - requests[queues[queue, _REQUEST, 0], TAKEN]
-    slot, command, at = _pick(now, banks, queues, figures, queue, WR if now[WRITING] else RD, buses,
+    slot, command, at = _pick(now, banks, queues, figures, queue, WR if now[_WRITING] else RD, buses,
                               waited <= policy[PATIENCE])
     return queue, slot, command, 0 if slot >= 0 else min(soonest, at)
 
@@ -343,13 +295,13 @@ def _accept(now: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Int
     address, is_write = requests[request, ADDRESS], requests[request, IS_WRITE]
     keep_order = policy[KEEP_ORDER] != 0
     found = False
-    if now[TRIED] < request or keep_order:
-        now[TRIED] = request
-        for slot in range(now[SIZE + _WRITES]):
+    if now[_TRIED] < request or keep_order:
+        now[_TRIED] = request
+        for slot in range(now[_SIZE + _WRITES]):
             found = found or requests[queues[_WRITES, _REQUEST, slot], ADDRESS] == address
     if keep_order and not found:
         for queue in (_ACTIVE, _ACTIVATING, _READS):
-            for slot in range(now[SIZE + queue]):
+            for slot in range(now[_SIZE + queue]):
                 other = queues[queue, _REQUEST, slot]
                 if requests[other, ADDRESS] == address:
                     if is_write:
@@ -357,10 +309,10 @@ def _accept(now: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Int
                     found = found or requests[other, IS_WRITE] != 0
     if found:
         requests[request, TAKEN] = now[CLOCK]
-        _answer(now, requests, answered, request, now[CLOCK] + 1)      # from the queue, or into its entry
+        answer(now, requests, answered, request, now[CLOCK] + 1)      # from the queue, or into its entry
         return True
     queue = _WRITES if is_write else _READS
-    if now[SIZE + queue] >= policy[WRITE_QUEUE if is_write else READ_QUEUE]:
+    if now[_SIZE + queue] >= policy[WRITE_QUEUE if is_write else READ_QUEUE]:
         return False
     requests[request, TAKEN] = now[CLOCK]
     _put(now, queues, queue, requests[request, BANK], requests[request, ROW], request)
@@ -377,7 +329,7 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
     rules, windows, figures = device
     requests, answered, log = work
     many, bus = requests.shape[0], figures[BUS]
-    slots = 2 if bus == DUAL or bus == HALF else 1
+    slots = 2 if bus in (DUAL, HALF) else 1
     while now[CLOCK] < until:
         taken = False
         if now[HEAD] < many and requests[now[HEAD], ARRIVAL] <= now[CLOCK]:
@@ -386,7 +338,7 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
                 now[SENT] = now[CLOCK]
                 now[HEAD] += 1
         if now[HEAD] == many:
-            waiting = now[SIZE] + now[SIZE + 1] + now[SIZE + 2] + now[SIZE + 3]
+            waiting = now[_SIZE] + now[_SIZE + 1] + now[_SIZE + 2] + now[_SIZE + 3]
             if policy[DRAIN] == 0 or waiting == 0:
                 return True
         clock = now[CLOCK] + 1
@@ -396,19 +348,19 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
             for low in range(0, figures[BANKS], figures[SCOPE]):
                 refreshes[(now[REFRESH_HEAD] + now[REFRESHES_DUE]) % refreshes.shape[0]] = low
                 now[REFRESHES_DUE] += 1
-        soonest = _NEVER
+        soonest = NEVER
         for turn in range(slots):
             buses = _BOTH if slots == 1 else _ROW_BUS if turn == 1 else _COLUMN_BUS
-            queue, slot, command, at = _ACTIVATING, -1, ACT2, _NEVER
-            if now[CAS_QUEUE] >= 0:
-                queue, slot = now[CAS_QUEUE], now[CAS_SLOT]
+            queue, slot, command, at = _ACTIVATING, -1, ACT2, NEVER
+            if now[_CAS_QUEUE] >= 0:
+                queue, slot = now[_CAS_QUEUE], now[_CAS_SLOT]
                 command = WR if requests[queues[queue, _REQUEST, slot], IS_WRITE] else RD
-            elif now[SIZE + _ACTIVATING] > 0:
+            elif now[_SIZE + _ACTIVATING] > 0:
                 slot = _next_act2(now, banks, queues)
-                due = banks[DEADLINE, queues[_ACTIVATING, _AT, slot]]
+                due = banks[_DEADLINE, queues[_ACTIVATING, _AT, slot]]
                 if due > clock:
                     queue, other, command, at = _choose(now, banks, queues, refreshes, figures, requests, policy, buses)
-                    needs_clock = (command == RD or command == WR) and clock >= now[CLOCK_UNTIL]
+                    needs_clock = RD <= command <= WR and clock >= now[_CLOCK_UNTIL]
                     if other < 0 or (needs_clock and due <= clock + 1):
                         queue, command = _ACTIVATING, ACT2     # nothing else to send, or no time for CAS and RD
                     else:
@@ -420,41 +372,41 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
                 continue
             soonest = 0
             if queue < 0:
-                _issue(now, banks, rings, rules, windows, figures, log, command, slot, -1, -1)
+                issue(now, banks, rings, rules, windows, figures, log, command, slot, -1, -1)
                 _forget(now, queues, slot, slot + figures[SCOPE])
                 if command == REF:
                     now[REFRESHES_DUE] -= 1
                     now[REFRESH_HEAD] = (now[REFRESH_HEAD] + 1) % refreshes.shape[0]
                 if bus == HALF and clock % 2 == 1:
-                    now[PAIR_TICK], now[PAIR_BANK] = clock + 1, -1
-                    now[PAIR_LOW], now[PAIR_HIGH] = slot, slot + figures[SCOPE]
+                    now[_PAIR_TICK], now[_PAIR_BANK] = clock + 1, -1
+                    now[_PAIR_LOW], now[_PAIR_HIGH] = slot, slot + figures[SCOPE]
                 continue
             bank, row = queues[queue, _AT, slot], queues[queue, _FOR, slot]
             request = queues[queue, _REQUEST, slot]
-            is_column = command == RD or command == WR
-            if is_column and bus == SPLIT and now[CAS_QUEUE] < 0 and clock >= now[CLOCK_UNTIL]:
-                _issue(now, banks, rings, rules, windows, figures, log, CAS_RD if command == RD else CAS_WR, bank,
+            is_column = RD <= command <= WR
+            if is_column and bus == SPLIT and now[_CAS_QUEUE] < 0 and clock >= now[_CLOCK_UNTIL]:
+                issue(now, banks, rings, rules, windows, figures, log, CAS_RD if command == RD else CAS_WR, bank,
                        request, row)
-                now[CAS_QUEUE], now[CAS_SLOT] = queue, slot
+                now[_CAS_QUEUE], now[_CAS_SLOT] = queue, slot
                 continue
             if requests[request, BEGUN] == 0:
                 requests[request, BEGUN] = 1
                 opened = banks[OPEN, bank]
                 now[HITS if opened == row else MISSES if opened < 0 else CONFLICTS] += 1
-            _issue(now, banks, rings, rules, windows, figures, log, command, bank, request, row)
+            issue(now, banks, rings, rules, windows, figures, log, command, bank, request, row)
             if bus == HALF and buses == _ROW_BUS and clock % 2 == 1:
-                now[PAIR_TICK], now[PAIR_BANK] = clock + (3 if command == ACT else 1), bank
-                now[PAIR_LOW] = bank // figures[SCOPE] * figures[SCOPE]
-                now[PAIR_HIGH] = now[PAIR_LOW] + figures[SCOPE]
+                now[_PAIR_TICK], now[_PAIR_BANK] = clock + (3 if command == ACT else 1), bank
+                now[_PAIR_LOW] = bank // figures[SCOPE] * figures[SCOPE]
+                now[_PAIR_HIGH] = now[_PAIR_LOW] + figures[SCOPE]
             if is_column:
-                now[CAS_QUEUE] = -1
+                now[_CAS_QUEUE] = -1
                 if bus == SPLIT:
                     running = figures[READ_CLOCK if command == RD else WRITE_CLOCK]
-                    now[CLOCK_UNTIL] = max(now[CLOCK_UNTIL], clock + running)
+                    now[_CLOCK_UNTIL] = max(now[_CLOCK_UNTIL], clock + running)
                 if queue == _ACTIVE:
                     banks[HELD, bank] -= 1
                 latency = figures[READ_LATENCY if command == RD else WRITE_LATENCY]
-                _answer(now, requests, answered, request, clock + latency)
+                answer(now, requests, answered, request, clock + latency)
                 _take(now, queues, queue, slot)
             elif command == PRE:
                 _forget(now, queues, bank, bank + 1)
@@ -462,13 +414,13 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
                 _take(now, queues, queue, slot)
                 if command == ACT and bus == SPLIT:
                     _put(now, queues, _ACTIVATING, bank, row, request)
-                    banks[DEADLINE, bank] = clock + figures[ACT_TO_ACT2]
+                    banks[_DEADLINE, bank] = clock + figures[ACT_TO_ACT2]
                 else:
                     _put(now, queues, _ACTIVE, bank, row, request)
                     banks[HELD, bank] += 1
         if soonest > 0 and not taken and not every_tick:
             soonest = min(soonest, now[DUE], until + 1)
-            if now[HEAD] < many and now[TRIED] < now[HEAD]:
+            if now[HEAD] < many and now[_TRIED] < now[HEAD]:
                 soonest = min(soonest, requests[now[HEAD], ARRIVAL] + 1)
             now[CLOCK] = max(clock, soonest - 1)
     return False

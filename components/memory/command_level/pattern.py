@@ -23,9 +23,10 @@ _FACTOR, _INCREMENT = 6364136223846793005, 1442695040888963407
 def draws(seed: int, count: int) -> npt.NDArray[np.uint64]:
     """Numbers of 31 bits: the high bits of x = x * 6364136223846793005 + 1442695040888963407 modulo 2^64."""
     with np.errstate(over="ignore"):
-        power = np.cumprod(np.full(count, _FACTOR, np.uint64))
-        total = np.cumsum(np.concatenate([np.ones(1, np.uint64), power[:-1]]))
-        return (power * np.uint64(seed) + total * np.uint64(_INCREMENT)) >> np.uint64(33)
+        power = np.cumprod(np.full(count, _FACTOR, np.uint64), dtype=np.uint64)
+        total = np.cumsum(np.concatenate([np.ones(1, np.uint64), power[:-1]]), dtype=np.uint64)
+        drawn: npt.NDArray[np.uint64] = (power * np.uint64(seed) + total * np.uint64(_INCREMENT)) >> np.uint64(33)
+    return drawn
 
 
 def pattern(preset: DramPreset, name: str, count: int) -> Requests:

@@ -1,0 +1,87 @@
+"""``archsim dram``: one channel asked alone; cases from options and from CSV."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archsim.cli.output import console, output_file, print_json
+from archsim.errors import InputError, Problem
+
+_MOST_COMMANDS = 10**6
+
+
+def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, out: Path | None, as_json: bool) -> None:
+    """Answer the case of the options, or each row of the file."""
+    output_file(out)
+    output_file(commands)
+    if file is not None:
+        if commands is not None:
+            raise InputError([Problem("lists the commands of one trace, not of a file of cases", "--commands")])
+        rows = _read(file, options)
+    elif "preset" not in options or not {"trace", "pattern"} & set(options):
+        raise InputError("name a --preset and a --trace, or a file of --cases; 'archsim list' tells the presets")
+
+    from archsim.components.memory.command_level import cases
+
+    if file is None:
+        result = cases.answer(options, Path(), _MOST_COMMANDS if commands is not None else 0)
+        answers = [{**options, **result.summary()}]
+        if commands is not None:
+            _write_commands(result, commands)
+    else:
+        answers = []
+        for line, row in rows:
+            try:
+                answers += cases.answers([row], file.parent)
+            except InputError as error:
+                raise InputError([Problem(p.message, p.file or str(file), p.line or line, p.column or 1, p.path)
+                                  for p in error.problems]) from None
+    if out is not None:
+        with out.open("w", newline="", encoding="utf-8") as stream:
+            _write(answers, stream)
+    if as_json:
+        print_json(answers if file is not None else answers[0])
+    elif out is None and file is not None:
+        _write(answers, sys.stdout)
+    elif file is None:
+        from archsim.cli.tables import table
+
+        console().print(table(("", "value"), list(answers[0].items()), ("value",)))
+
+
+def _read(file: Path, options: Mapping[str, str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV with their lines; options fill the columns that it lacks or leaves empty."""
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
+    if not rows:
+        raise InputError([Problem("it holds no cases", str(file))])
+    cases = []
+    for line, row in rows:
+        if None in row or None in row.values():
+            raise InputError([Problem("the row has not as many cells as the header", str(file), line, 1)])
+        given = {name: cell for name, cell in row.items() if cell}
+        cases.append((line, {**row, **options, **given}))
+    return cases
+
+
+def _write(rows: list[dict[str, Any]], stream: Any) -> None:
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _write_commands(result: Any, file: Path) -> None:
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("clock", "command", *result.preset.rules.levels, "row", "column"))
+        writer.writerows((c.tick, c.name, *c.place, c.row, c.column) for c in result.commands)

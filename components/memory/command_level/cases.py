@@ -1,0 +1,115 @@
+"""Cases in rows: what to ask a channel, as cells of a table.
+
+A row names a ``preset``, a ``policy`` and a ``trace`` file, or a ``pattern`` with ``n_req`` requests, which stands in
+for a trace that is not there. Instead of preset and policy it may describe them as the tables of simulators do:
+``sim``, ``config``, ``timing`` (JSON) and the geometry (ranks, bankgroups, banks_per_bg, rows, cols_req, req_bytes, BL).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archsim.components.memory.command_level.channel import Answer, Channel
+from archsim.components.memory.command_level.pattern import pattern
+from archsim.components.memory.command_level.preset import DramPreset, preset
+from archsim.components.memory.command_level.trace import read
+from archsim.errors import InputError
+
+_SIMULATORS = {"Ramulator": "frfcfs_ramulator", "DRAMsim3": "per_bank_dramsim3"}
+
+
+def answer(case: Mapping[str, str], folder: Path = Path(), log: int = 0) -> Answer:
+    """What the channel of a row answers.
+
+    Raises
+    ------
+    InputError: a cell is missing or says nothing that can be played.
+    """
+    controller = case.get("policy") or next(
+        (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs")
+    channel = Channel(_preset(case), controller)
+    file = folder / case["trace"] if case.get("trace") else None
+    if case.get("pattern") and (file is None or not file.is_file()):
+        count = case.get("n_req", "")
+        if not count.isdecimal() or not 1 <= int(count) <= 10**7:
+            raise InputError(f"n_req: expected a whole number from 1 to 10,000,000, not '{count}'")
+        return channel.play(pattern(channel.preset, case["pattern"], int(count)), log)
+    if file is None:
+        raise InputError("name a trace file, or a pattern and n_req")
+    return channel.play(read(file), log)
+
+
+def answers(cases: list[dict[str, str]], folder: Path) -> list[dict[str, Any]]:
+    """The rows with their answers as further cells."""
+    return [{**case, **answer(case, folder).summary()} for case in cases]
+
+
+def _preset(case: Mapping[str, str]) -> DramPreset:
+    if case.get("preset"):
+        return preset(case["preset"])
+    if not case.get("timing") or not case.get("config"):
+        raise InputError("name a preset, or a config with its timing")
+    try:
+        timing = json.loads(case["timing"])
+        if case.get("sim", "").startswith("DRAMsim3"):
+            return _dramsim3(case, {key: float(value) for key, value in timing.items()})
+        return _ramulator(case, timing)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"the row describes no device: {error!r}") from None
+
+
+def _ramulator(case: Mapping[str, str], timing: dict[str, int]) -> DramPreset:
+    """A device as Ramulator 2.1 describes it."""
+    standard = case["config"].removeprefix("r2_").partition("_")[0]
+    clock = timing.pop("tCK_ps")
+    timing.pop("rate", None)
+    for theirs, ours in (("nRFCab", "nRFC"), ("nRTPL", "nRTP")):
+        if theirs in timing:
+            timing[ours] = timing.pop(theirs)
+    ranks = int(case["ranks"])
+    outer = {"GDDR6": {}, "HBM2": {"pseudo_channel": ranks},
+             "HBM3": {"pseudo_channel": 2, "stack_id": ranks // 2}}.get(standard, {"rank": ranks})
+    return _built("Ramulator GDDR6" if standard == "GDDR6" else standard, clock, outer, case,
+                  ("column", *outer, "bank_group", "bank", "row"), timing)
+
+
+_DRAMSIM3 = {"nCL": "CL", "nCWL": "CWL", "nRP": "tRP", "nRAS": "tRAS", "nWR": "tWR", "nCCDS": "tCCD_S",
+             "nCCDL": "tCCD_L", "nRRDS": "tRRD_S", "nRRDL": "tRRD_L", "nWTRS": "tWTR_S", "nWTRL": "tWTR_L",
+             "nFAW": "tFAW", "nRFC": "tRFC", "nREFI": "tREFI"}
+_ADDRESS = {"co": "column", "bg": "bank_group", "ba": "bank", "ra": "rank", "ro": "row"}
+
+
+def _dramsim3(case: Mapping[str, str], figures: dict[str, float]) -> DramPreset:
+    """A device as DRAMsim3 (29817593) reads it from its configuration, with its defaults."""
+    protocol = case["config"].removeprefix("ds3_").partition("_")[0]
+    timing = {ours: int(figures[theirs]) for ours, theirs in _DRAMSIM3.items()}
+    wide = protocol.startswith(("GDDR", "HBM"))    # two tRCD, and tRTP is never in the file
+    timing |= {
+        "nBL": int(case["BL"]) // (16 if protocol == "GDDR6" else 2),
+        "nRCDRD": int(figures["tRCDRD" if wide else "tRCD"]),
+        "nRCDWR": int(figures["tRCDWR" if wide else "tRCD"]),
+        "nRTP": int(figures.get("tRTP", 5)), "nRTRS": int(figures.get("tRTRS", 2)),
+        "nPPD": int(figures.get("tPPD", 0)) if protocol in ("GDDR6", "LPDDR4") else 0,
+        "n32AW": int(figures.get("t32AW", 330)) if protocol == "GDDR6" else 0,
+        "nRC": timing["nRAS"] + timing["nRP"],
+    }
+    if int(case["bankgroups"]) == 1:
+        timing |= {long: timing[short] for long, short in
+                   (("nCCDL", "nCCDS"), ("nRRDL", "nRRDS"), ("nWTRL", "nWTRS"))}
+    address = tuple(_ADDRESS[part] for part in case["addr_map_lsb_to_msb"].split("-") if part != "ch")
+    return _built("DRAMsim3 HBM" if protocol.startswith("HBM") else "DRAMsim3", round(figures["tCK"] * 1000),
+                  {"rank": int(case["ranks"])}, case, address, timing)
+
+
+def _built(standard: str, clock_ps: int, outer: dict[str, int], case: Mapping[str, str], address: tuple[str, ...],
+           timing: dict[str, int]) -> DramPreset:
+    organisation = {**outer, "bank_group": int(case["bankgroups"]), "bank": int(case["banks_per_bg"]),
+                    "row": int(case["rows"]), "column": int(case["cols_req"])}
+    return DramPreset.model_validate({
+        "standard": standard, "tCK": f"{clock_ps} ps", "organisation": organisation, "address": address,
+        "burst": int(case["req_bytes"]), "timing": timing, "source": f"the row of {case['config']}"})

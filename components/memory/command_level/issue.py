@@ -1,0 +1,118 @@
+"""What every controller does with a command: what it makes wait, what it opens and closes, the log."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.device import (
+    AWAITED,
+    BANKS,
+    BUS,
+    CYCLES,
+    DUAL,
+    FIRST,
+    HALF,
+    ISSUED,
+    SCOPE,
+    SPLIT,
+    Device,
+    Ints,
+)
+from archsim.components.memory.command_level.work import DONE, IS_WRITE
+
+ACT, PRE, RD, WR, PRE_ALL, REF, ACT2, CAS_RD, CAS_WR = range(9)
+CLOSED, HALF_OPEN = -1, -2
+"""What stands for a row where none is open."""
+NEVER = 2**60
+
+OPEN, HELD = AWAITED, AWAITED + 1
+"""Rows of an array of banks after the first tick of each awaited command: the open row; what holds it open, to each
+controller its own. More may follow."""
+
+(CLOCK, DUE, HEAD, REFRESH_HEAD, REFRESHES_DUE, HITS, MISSES, CONFLICTS, ROW_FREE, COLUMN_FREE, ANSWERED, LOGGED, LAST,
+ SENT, COUNT) = range(15)
+"""Places in the numbers of a controller's state: the tick, that of the next refresh, the next request to offer, the
+ring of refreshes, requests by what they found, first free ticks of the buses, lengths of the lists of answers and
+commands, last tick of data, tick in which the last request was taken, and from COUNT on the commands sent. Those of
+a controller's own come from OWN on."""
+OWN = COUNT + ISSUED
+
+
+def closed_banks(device: Device, rows: int) -> Ints:
+    """All banks with their rows closed and nothing to wait for, and ``rows`` rows for the controller."""
+    banks = np.zeros((HELD + rows, int(device.figures[BANKS])), np.int64)
+    banks[OPEN] = CLOSED
+    return banks
+
+
+def window_rings(device: Device) -> Ints:
+    """For each window and node a ring of the last ticks, all long ago, and where the ring goes on."""
+    rings = np.full((len(device.windows), device.figures[BANKS], device.windows[:, 4].max(initial=1) + 1), -NEVER)
+    rings[:, :, -1] = 0
+    return rings
+
+
+@kernel
+def issue(now: Ints, banks: Ints, rings: Ints, rules: Ints, windows: Ints, figures: Ints, log: Ints, command: int,
+           bank: int, request: int, row: int) -> None:
+    """Send a command: what it makes wait, what it does to the bank, the log."""
+    clock = now[CLOCK]
+    for index in range(figures[FIRST + command], figures[FIRST + command + 1]):
+        bits, above, following = rules[index, 0], rules[index, 1], rules[index, 2]
+        at = clock + rules[index, 3]
+        low = bank >> bits << bits
+        high = low + (1 << bits)
+        if bits == 0 or (1 << bits == figures[SCOPE] and following >= PRE_ALL):
+            banks[following, low] = max(banks[following, low], at)
+        elif above < 0:
+            for b in range(low, high):
+                banks[following, b] = max(banks[following, b], at)
+        else:
+            first = bank >> above << above
+            for b in range(first, low):
+                banks[following, b] = max(banks[following, b], at)
+            for b in range(high, first + (1 << above)):
+                banks[following, b] = max(banks[following, b], at)
+    for index in range(windows.shape[0]):
+        if windows[index, 0] == command:
+            bits, following, count = windows[index, 1], windows[index, 2], windows[index, 4]
+            node = bank >> bits
+            turn = rings[index, node, -1]
+            rings[index, node, turn] = clock
+            turn = turn + 1 if turn + 1 < count else 0
+            rings[index, node, -1] = turn
+            at = rings[index, node, turn] + windows[index, 3]
+            for b in range(node << bits, (node + 1) << bits):
+                banks[following, b] = max(banks[following, b], at)
+    is_column = RD <= command <= WR
+    free = clock + figures[CYCLES + command]
+    two_buses = figures[BUS] == DUAL or figures[BUS] == HALF
+    if is_column or not two_buses:
+        now[COLUMN_FREE] = free
+    if not is_column or not two_buses:
+        now[ROW_FREE] = free
+    if command == ACT:
+        banks[OPEN, bank] = HALF_OPEN if figures[BUS] == SPLIT else row
+    elif command == ACT2:
+        banks[OPEN, bank] = row
+    elif command == PRE:
+        banks[OPEN, bank] = CLOSED
+    elif command == PRE_ALL:
+        for b in range(bank, bank + figures[SCOPE]):
+            banks[OPEN, b] = CLOSED
+    now[COUNT + command] += 1
+    if now[LOGGED] < log.shape[0]:
+        place = now[LOGGED]
+        log[place, 0], log[place, 1], log[place, 2], log[place, 3] = clock, command, bank, request
+        now[LOGGED] = place + 1
+
+
+@kernel
+def answer(now: Ints, requests: Ints, answered: Ints, request: int, at: int) -> None:
+    """Note when a request is done; reads are answered in the order in which their data was asked for."""
+    requests[request, DONE] = at
+    now[LAST] = max(now[LAST], at)
+    if requests[request, IS_WRITE] == 0:
+        answered[now[ANSWERED]] = request
+        now[ANSWERED] += 1
