@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import re
 
-from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec, mean_cycles_per_operand
+from archsim.components.compute.encoders import mean_cycles_per_operand, mean_nonzero_digits
+from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec
 from archsim.timebase import Timebase
 from archsim.validation.framework import Claim, Row, answered, cases, compared, row
+from archsim.validation.tpe.areas import areas
 
 _RESET = 9  # cycles of reset before the first product (testbenches of the arrays)
 _SERIAL_RESET = 2  # the same of the serial engines' testbenches
@@ -25,11 +27,15 @@ def _engine(style: str, technique: str, rows: int, columns: int) -> TensorEngine
 
 
 def rows() -> list[Row]:
-    """Exact rows of the dense engines, mean rows of the serial ones, and the published ratios."""
+    """Exact rows of the dense engines, mean rows of the serial ones, areas from parts, and the published ratios."""
     answers: list[Row] = []
     for case in cases("tpe"):
         answers += _dense(case) if not case["key"].startswith("opt3") and case["key"] != "opt4c" else _serial(case)
-    return answers + answered("tpe", _ratios())
+    digits = {
+        (f"INT8 N(0,{sigma})", "nonzero digits per operand"): mean_nonzero_digits(float(sigma))
+        for sigma in (10, 20, 30, 40, 50)
+    }
+    return answers + answered("tpe", _ratios() | areas() | digits)
 
 
 def _dense(case: dict[str, str]) -> list[Row]:
@@ -115,4 +121,5 @@ def _ratios() -> dict[tuple[str, str], float]:
         answers[style, "energy efficiency, OPT1 over MAC"] = energy(f"tpe_{style}_baseline") / energy(
             f"tpe_{style}_opt1"
         )
+        answers[style, "area efficiency, abstract"] = answers[style, "area efficiency, OPT1 over MAC"]
     return answers
