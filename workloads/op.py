@@ -10,11 +10,14 @@ FLOPs count a multiply and an add as two. Bytes are of the stored data types; IN
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from archsim.errors import InputError
 
 Dim: TypeAlias = int | npt.NDArray[np.int64]
 
@@ -155,6 +158,98 @@ class MatMul(Op):
 
     def writes(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.out_bytes()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv(MatMul):
+    """A convolution over one to three dimensions, and the product that it is lowered to.
+
+    A group multiplies windows by its own filters: [batch x outputs, channels x taps] x [., filters]. Transposed, it
+    multiplies inputs by all taps, [batch x inputs, channels] x [., filters x taps], and adds the products where they
+    fall. Sizes of the product follow from the others. Multiplications by padding count.
+
+    Attributes
+    ----------
+    batch: images. in_channels, out_channels: of all groups together.
+    size, kernel, stride, dilation: one per dimension. padding: zeros before and after, per dimension.
+    transposed: the gradient of a convolution with these strides: sizes grow. output_padding: positions added at
+        the end then.
+    line_buffer: windows are cut out on the fly and an input is read once per pass over the filters; else the lowered
+        matrix lies in memory, zeros and repetitions included (transposed: the products before they are added).
+    """
+
+    m: Dim = field(init=False)
+    k: Dim = field(init=False)
+    n: Dim = field(init=False)
+    batch: int = 1
+    in_channels: int
+    out_channels: int
+    size: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    output_padding: tuple[int, ...]
+    transposed: bool = False
+    line_buffer: bool = True
+    kind: ClassVar[str] = "convolution"
+
+    def __post_init__(self) -> None:
+        dimensions = {
+            len(part)
+            for part in (self.size, self.kernel, self.stride, self.dilation, self.padding, self.output_padding)
+        }
+        if len(dimensions) != 1:
+            raise InputError(f"convolution '{self.name}' mixes {' and '.join(map(str, sorted(dimensions)))} dimensions")
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise InputError(
+                f"convolution '{self.name}': {self.in_channels} and {self.out_channels} channels are not divisible "
+                f"by {self.groups} groups"
+            )
+        if min(self.out_size()) < 1:
+            raise InputError(f"convolution '{self.name}': a kernel of {self.kernel} leaves nothing of {self.size}")
+        taps = math.prod(self.kernel)
+        rows = self.batch * math.prod(self.size if self.transposed else self.out_size())
+        channels, filters = self.in_channels // self.groups, self.out_channels // self.groups
+        object.__setattr__(self, "m", rows)
+        object.__setattr__(self, "k", channels if self.transposed else channels * taps)
+        object.__setattr__(self, "n", filters * taps if self.transposed else filters)
+
+    def out_size(self) -> tuple[int, ...]:
+        """Outputs per dimension."""
+        sizes = []
+        for d, size in enumerate(self.size):
+            reach, zeros = self.dilation[d] * (self.kernel[d] - 1) + 1, sum(self.padding[d])
+            if self.transposed:
+                sizes.append((size - 1) * self.stride[d] + reach - zeros + self.output_padding[d])
+            else:
+                sizes.append((size + zeros - reach) // self.stride[d] + 1)
+        return tuple(sizes)
+
+    def touched(self) -> int:
+        """Input positions that some window contains."""
+        if self.transposed:
+            return math.prod(self.size)
+        product = 1
+        for d, (size, outputs) in enumerate(zip(self.size, self.out_size(), strict=True)):
+            starts = range(-self.padding[d][0], outputs * self.stride[d] - self.padding[d][0], self.stride[d])
+            taps = range(0, self.dilation[d] * self.kernel[d], self.dilation[d])
+            product *= len({start + tap for start in starts for tap in taps if 0 <= start + tap < size})
+        return product
+
+    def left_bytes(self) -> Dim:
+        if self.line_buffer or self.transposed:
+            return self.left_dtype.bytes(self.batch * self.in_channels * self.touched())
+        return super().left_bytes()
+
+    def right_bytes(self) -> Dim:
+        weights = self.right_dtype.bytes(self.groups * self.k * self.n)
+        return weights + (self.out_dtype.bytes(self.out_channels) if self.bias else 0)
+
+    def out_bytes(self) -> Dim:
+        if self.line_buffer or not self.transposed:
+            return self.out_dtype.bytes(self.batch * self.out_channels * math.prod(self.out_size()))
+        return super().out_bytes()
 
 
 @dataclass(frozen=True, kw_only=True)
