@@ -26,7 +26,7 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
-from archsim.model.component import Component, Engine, MatrixEngine, MatrixWork
+from archsim.model.component import Component, Engine, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.lowered import Lowered
 from archsim.spec import ComponentSpec
 from archsim.units import si
@@ -239,6 +239,9 @@ class Mapper:
         if any(isinstance(d, np.ndarray) for d in (op.m, op.k, op.n)):
             return self._streamed(engine, op, dtype)
         m, k, n = int(op.m), int(op.k), int(op.n)
+        whole = self._kernel(engine, op, dtype)
+        if whole is not None:
+            return whole
         inside = self.machine.scratchpad.path
         left_moves = self.placement.home[Role.ACTIVATION] != inside
         right_moves = self.placement.home[op.right] != inside
@@ -291,6 +294,45 @@ class Mapper:
             op.macs(),
             (m, k, n),
             why,
+        )
+
+    def _kernel(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered | None:
+        """A product that an engine runs as one kernel with its own memory timing."""
+        machine, home = self.machine, self.placement.home
+        inside = machine.scratchpad.path
+        if home[op.right] == inside:
+            return None
+        memory = machine.memories[home[op.right]]
+        cached = home[Role.ACTIVATION] == inside
+        view = MemoryView(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, cached, cached)
+        m, k, n = int(op.m), int(op.k), int(op.n)
+        kernel = engine.kernel(op.groups, (m, k, n), dtype, op.out_dtype, view)
+        if kernel is None:
+            return None
+        written = 0 if cached else int(op.out_bytes())
+        flow = _Flow(self)
+        flow.inside(
+            reads=op.left_dtype.bytes(kernel.left) + op.right_dtype.bytes(kernel.right), writes=int(op.out_bytes())
+        )
+        flow.moved(memory.path, max(0, kernel.memory_bytes - written), written)
+        ticks = machine.time.cycles(kernel.cycles, engine.clock_hz)
+        # The kernel's time has the memory in it; the memory is held for its own share of that.
+        body = {server: minimum(busy, ticks) for server, busy in flow.body().items()}
+        actions: dict[tuple[str, str], Dim] = {
+            (engine.path, name): count for name, count in engine.mac_actions(op.macs(), dtype).items()
+        }
+        actions[engine.path, "accumulator_access"] = op.groups * m * n
+        return Lowered(
+            op,
+            engine.path,
+            _some({engine.path: ticks, **body}),
+            actions=_merged(actions, flow.actions),
+            traffic=flow.traffic,
+            clock_hz=engine.clock_hz,
+            cycles=kernel.cycles,
+            useful=op.macs(),
+            peak=engine.peak_macs_per_cycle(dtype),
+            why=kernel.how,
         )
 
     def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
@@ -556,6 +598,13 @@ class _Flow:
         if _any(last):
             self.drains[home] = self.drains.get(home, 0) + memory.busy_ticks(last)
         self._body_bytes[home] = self._body_bytes.get(home, 0) + n_bytes - last
+
+    def moved(self, home: str, read: Dim, written: Dim) -> None:
+        """Bytes that a kernel moves between a memory and the scratchpad while it computes."""
+        scratch = self.machine.scratchpad.path
+        self._book(home, read, written)
+        self._book(scratch, written, read)
+        self._body_bytes[home] = self._body_bytes.get(home, 0) + read + written
 
     def inside(self, reads: Dim, writes: Dim) -> None:
         """Bytes between the scratchpad and the engine."""

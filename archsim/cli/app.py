@@ -398,3 +398,32 @@ def dram(
     options = {"preset": preset, "policy": policy, "trace": trace, "pattern": pattern, "n_req": requests}
     given = {key: str(value) for key, value in options.items() if value is not None}
     one_part.dram(given, commands, cases, out, json)
+
+
+@app.command()
+def kernel(
+    chip: Annotated[str | None, typer.Option(help="GPU: shipped name or file.")] = None,
+    op: Annotated[str, typer.Option(help="Which kernel: gemm.")] = "gemm",
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, int8, fp8, ...")] = None,
+    m: Annotated[int | None, typer.Option("-m", metavar="M", help="Rows of the left-hand side.")] = None,
+    n: Annotated[int | None, typer.Option("-n", metavar="N", help="Columns of the right-hand side.")] = None,
+    k: Annotated[int | None, typer.Option("-k", metavar="K", help="Depth.")] = None,
+    eager: Annotated[bool, typer.Option(help="Launched by a framework, not from a captured graph.")] = False,
+    cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask a GPU alone for a kernel: latency, rate, bound and tile.
+
+    \b
+    archsim kernel --chip h100_sxm --op gemm --dtype bfloat16 -m 4096 -n 4096 -k 4096
+    archsim kernel --cases gemms.csv --out answers.csv       columns device, dtype, m, n, k
+    archsim kernel --cases gemms.csv --chip a100_sxm --json
+
+    An option fills its column where the file has none; other columns pass through.
+    """
+    from archsim.cli import kernel as one_part
+
+    options = {"m": m, "n": n, "k": k, "dtype": dtype}
+    given = {key: value for key, value in options.items() if value is not None}
+    one_part.kernel(chip, op, given, eager, cases, out, json)

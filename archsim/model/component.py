@@ -145,8 +145,41 @@ class MatrixWork:
         )
 
 
+@dataclass(frozen=True)
+class MemoryView:
+    """What a kernel sees of the memory system.
+
+    Attributes
+    ----------
+    bytes_per_s: peak bandwidth of the memory behind the cache. cache_bytes: capacity of the cache.
+    left_cached, out_cached: the left operand, the product, live in the cache.
+    """
+
+    bytes_per_s: int
+    cache_bytes: int
+    left_cached: bool
+    out_cached: bool
+
+
+@dataclass(frozen=True)
+class KernelWork:
+    """A whole kernel: cycles with its memory traffic, bytes to and from memory, operand elements from the cache."""
+
+    cycles: int
+    memory_bytes: int
+    left: int
+    right: int
+    how: str
+
+
 class MatrixEngine(Engine[S]):
     """An engine for matrix products; the mapper tiles ops for it."""
+
+    def kernel(
+        self, groups: int, shape: tuple[int, int, int], dtype: DType, out_dtype: DType, memory: MemoryView
+    ) -> KernelWork | None:
+        """The product [m, k] x [k, n] as one kernel that times its own memory traffic; None: the mapper tiles it."""
+        return None
 
     def peak_macs_per_cycle(self, dtype: DType) -> int:
         """Multiply-accumulates per cycle at best, all units together."""

@@ -20,6 +20,11 @@ class Memory(Component[S]):
         raise NotImplementedError(f"{self.kind} has no bandwidth")
 
     @property
+    def peak_bytes_per_s(self) -> int:
+        """Peak bandwidth; the sustained one unless the memory knows better."""
+        return self.bytes_per_s
+
+    @property
     def latency_ticks(self) -> int:
         """Time from a request to its first byte on an idle memory."""
         return 0

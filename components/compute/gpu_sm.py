@@ -3,22 +3,28 @@
 A product is cut into tiles of the output, one per SM at a time; ``ceil(tiles / SMs)`` waves follow each
 other, the last one paid in full. Within a tile the tensor cores and the feed from the L2 overlap, so a tile
 takes the longer of the two plus a prologue and epilogue. The tile shape is picked by cost from a stated list,
-as a library's heuristic would. Left out in this version: split-K, occupancy above one tile per SM, clock
-throttling.
+as a library's heuristic would.
+
+With ``kernels`` given, whole GEMMs are timed by :mod:`gpu_gemm` instead, memory and power cap included. Left out in
+this version: occupancy above one tile per SM, attention kernels of their own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Literal
+from fractions import Fraction
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from archsim.model.component import MatrixEngine, MatrixWork
+from archsim.components.compute.gpu_gemm import TILES, GpuChip, GpuKernelsSpec, gemm
+from archsim.config import Named
+from archsim.model.component import KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
-from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, maximum
+from archsim.units import Joules, SquareMillimetres, Watts
+from archsim.workloads.op import Dim, DType, ceil_div, maximum
 
 
 class GpuSmSpec(ComponentSpec):
@@ -44,6 +50,12 @@ class GpuSmSpec(ComponentSpec):
     """output tiles (m, n) that the kernels come in"""
     tile_overhead_cycles: int = Field(default=1000, ge=0)
     """prologue and epilogue of a tile: fill the pipeline, write the results"""
+    kernels: Annotated[GpuKernelsSpec | None, Named("kernels")] = None
+    """calibrated parameters of the library's GEMM kernels; without them a plain tile-and-wave roofline"""
+    architecture: str = ""
+    """which of the parameters apply: ampere, hopper, ..."""
+    power_cap: Watts | None = None
+    """power at which the clock drops; TDP of the board"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)
     """energy per MAC, operands from the register file included, where published"""
     sm_area: SquareMillimetres | None = None
@@ -108,9 +120,57 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         return best
 
     def _tile_cycles(self, rows: int, columns: int, k: Dim, dtype: DType) -> Dim:
-        compute = -(-rows * columns * k // self.spec.macs_per_cycle[dtype])
-        feed = -(-(rows + columns) * k * dtype.bits // (8 * self.spec.l2_bytes_per_cycle))
-        return maximum(compute, feed) + self.spec.tile_overhead_cycles
+        spec = self.spec
+        efficiency = Fraction(1)
+        if spec.kernels is not None:
+            efficiency = Fraction(str(spec.kernels.tensor_efficiency.get(spec.architecture, 1.0)))
+        rate = spec.macs_per_cycle[dtype] * efficiency.numerator
+        compute = ceil_div(rows * columns * k * efficiency.denominator, rate)
+        feed = ceil_div((rows + columns) * k * dtype.bits, 8 * spec.l2_bytes_per_cycle)
+        return maximum(compute, feed) + spec.tile_overhead_cycles
+
+    def kernel(
+        self,
+        groups: int,
+        shape: tuple[int, int, int],
+        dtype: DType,
+        out_dtype: DType,
+        memory: MemoryView,
+    ) -> KernelWork | None:
+        spec = self.spec
+        if spec.kernels is None:
+            return None
+        m, k, n = shape
+        chip = GpuChip(
+            spec.count,
+            self.clock_hz,
+            spec.macs_per_cycle[dtype],
+            memory.bytes_per_s,
+            memory.cache_bytes,
+            spec.architecture,
+            spec.power_cap,
+        )
+        best = gemm(
+            chip,
+            spec.kernels,
+            m,
+            k,
+            n,
+            in_bytes=dtype.bits / 8,
+            out_bytes=out_dtype.bits / 8,
+            groups=groups,
+            left_cached=memory.left_cached,
+            out_cached=memory.out_cached,
+        )
+        rows, columns = TILES[int(best.tile[0])]
+        split = int(best.split[0])
+        return KernelWork(
+            cycles=math.ceil(float(best.seconds[0]) * self.clock_hz),
+            memory_bytes=round(float(best.memory_bytes[0])),
+            left=groups * -(-n // columns) * m * k,
+            right=groups * -(-m // rows) * k * n,
+            how=f"tile {rows}x{columns}, K split {split}x",
+        )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         return {f"mac_{dtype}": macs}

@@ -57,6 +57,10 @@ class Dram(Memory[DramSpec]):
         return max(1, int(self.spec.bandwidth * Fraction(str(self.spec.efficiency))))
 
     @property
+    def peak_bytes_per_s(self) -> int:
+        return self.spec.bandwidth
+
+    @property
     def latency_ticks(self) -> int:
         return int(self.time.ps(self.spec.latency))
 

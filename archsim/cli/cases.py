@@ -1,0 +1,51 @@
+"""Cases in and out of CSV files."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from archsim.errors import InputError, Problem
+
+
+def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with a header, each with its line.
+
+    Raises
+    ------
+    InputError: it cannot be read, holds no rows, or a row has another number of cells than the header.
+    """
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, strict=True)
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
+    if not rows:
+        raise InputError([Problem("it holds no cases", str(file))])
+    ragged = [line for line, row in rows if None in row or None in row.values()]
+    if ragged:
+        raise InputError(
+            [Problem("the row has another number of cells than the header", str(file), n, 1) for n in ragged]
+        )
+    return rows
+
+
+def write_rows(rows: Sequence[dict[str, Any]], file: Path | None) -> None:
+    """Write rows as CSV, to the terminal when there is no file; columns in the order they first appear."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if file is None:
+        _write(rows, columns, sys.stdout)
+        return
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        _write(rows, columns, stream)
+
+
+def _write(rows: Sequence[dict[str, Any]], columns: list[str], stream: Any) -> None:
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
