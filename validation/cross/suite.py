@@ -7,11 +7,13 @@ after compiling follows (configs/chips/tpu_v6e.yaml). Everything else is predict
 from __future__ import annotations
 
 import functools
+from statistics import median
 from typing import Any
 
 from archsim.runs import run
 from archsim.units import MICRO
 from archsim.validation.framework import FOLDER, Claims, Row, answered
+from archsim.validation.information import Figure
 
 # NTT throughput: points R x C and limbs of each set, best of these batches (jaxite_word/ntt_mm_perf_test.py).
 _SETS = {"A": (128, 32, 4), "B": (128, 64, 8), "C": (128, 128, 16)}
@@ -55,3 +57,15 @@ def rows() -> list[Row]:
             reduction, batch = words[0], int(words[2])
             simulated[claim.case, claim.metric] = seconds("tpu_v6e", kind, reduction, batch) / MICRO
     return answered("cross", simulated)
+
+
+def information() -> list[Figure]:
+    """How the errors of the predicted figures are distributed."""
+    figures: list[Figure] = []
+    predicted = [row for row in rows() if row["role"] == "validation"]
+    for kind, what in (("modmul", "modular products"), ("ntt", "transforms"), ("set", "transforms a second")):
+        errors = sorted(100 * abs(row["error"]) for row in predicted if row["case"].startswith(kind))
+        near = sum(error <= 15 for error in errors)
+        remark = f"{near} of {len(errors)} within 15%, worst {errors[-1]:.0f}%"
+        figures.append(Figure(what, "median of the absolute errors", "%", median(errors), remark))
+    return figures

@@ -15,6 +15,8 @@ from statistics import fmean, geometric_mean
 from archsim.components.compute.quantised_array import QuantisedArray
 from archsim.config import load_spec
 from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.result import Result
+from archsim.runs import run
 from archsim.validation.framework import FOLDER, Row, answered, cases, compared
 from archsim.validation.olive.counting import Cost, Design, Layer, cost
 
@@ -102,6 +104,27 @@ def _ratios() -> dict[tuple[str, str], float]:
     return answers
 
 
+def _runs() -> dict[tuple[str, str], float]:
+    """The same ratios from our own engines: the weight products of BERT-base, fill, drain and tiling included."""
+    layers, hidden, intermediate = _MODELS["BERT-base"]
+    shapes = (("attention", hidden, hidden, 4), ("up", hidden, intermediate, 1), ("down", intermediate, hidden, 1))
+
+    def result(chip: str, dtype: str) -> Result:
+        gemms = [
+            {"name": name, "m": _TOKENS, "k": k, "n": n, "count": count * layers, "dtype": dtype}
+            for name, k, n, count in shapes
+        ]
+        return run({"name": chip, "chip": chip, "workload": {"kind": "gemm", "gemms": gemms}})
+
+    olive = result("olive", "int4")
+    answers = {}
+    for name, dtype in (("AdaFloat", "int8"), ("OLAccel", "int4"), ("ANT", "int8")):
+        other = result(name.lower(), dtype)
+        answers[name, "speedup of OliVe, engines"] = other.time_s / olive.time_s
+        answers[name, "energy of it over OliVe, engines"] = other.energy_j / olive.energy_j
+    return answers
+
+
 def _areas() -> dict[tuple[str, str], float]:
     spec = load_spec("olive", ChipSpec, category="chips")
     machine = Machine(SystemSpec(name="olive", chip=spec))
@@ -127,4 +150,4 @@ def rows() -> list[Row]:
         at = case["design"], case["network"], case["metric"]
         name = f"{at[0]} {at[1]}"
         answers += compared("olive", name, _SOURCE, [(at[2], "x", float(case["published"]), round(mine[at], 2))])
-    return answers + answered("olive", _ratios() | _areas())
+    return answers + answered("olive", _ratios() | _runs() | _areas())

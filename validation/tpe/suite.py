@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 import re
 
+from archsim.components.compute import bit_weight_notation as notation
 from archsim.components.compute.encoders import mean_cycles_per_operand, mean_nonzero_digits
+from archsim.components.compute.laconic import mean_step_cycles
 from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec
 from archsim.timebase import Timebase
 from archsim.validation.framework import Claim, Row, answered, cases, compared, row
+from archsim.validation.information import Figure
 from archsim.validation.tpe.areas import areas
 
 _RESET = 9  # cycles of reset before the first product (testbenches of the arrays)
@@ -123,3 +126,29 @@ def _ratios() -> dict[tuple[str, str], float]:
         )
         answers[style, "area efficiency, abstract"] = answers[style, "area efficiency, OPT1 over MAC"]
     return answers
+
+
+def information() -> list[Figure]:
+    """What the digit-serial engines take for INT8 operands drawn from N(0, 30), and of what they consist."""
+    sigma, lanes, columns = 30.0, 16, 32
+    alone, lockstep = (float(mean_step_cycles(sigma, lanes, edge, edge)) for edge in (1, 8))
+    serial = float(mean_cycles_per_operand(sigma))
+    figures = [
+        Figure(
+            "Laconic PE", "cycles of 16 products", "cycle", alone, "slowest of 16 lanes; rule of the paper, assumed"
+        ),
+        Figure("Laconic 8x8", "cycles of 16 products", "cycle", lockstep, "all 64 PEs wait for the slowest lane"),
+        Figure("OPT4C column", "cycles of a product", "cycle", serial, "four digits of a plane at a time"),
+    ]
+    for description in (notation.opt4c(columns), notation.opt4e(columns)):
+        parts = description.parts()
+        figures.append(
+            Figure(
+                description.name,
+                "flip-flops per partial product a cycle",
+                "bit",
+                parts.flip_flops() / parts.selectors,
+                "structure; OPT4E has no RTL, four lanes assumed",
+            )
+        )
+    return figures
