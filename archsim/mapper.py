@@ -260,11 +260,12 @@ class Mapper:
         Tm, Tn, Tk, order = Tm[fits], Tn[fits], Tk[fits], order[fits]
         left_passes = np.where(order == 1, 1, ceil_div(n, Tn))
         right_passes = np.where(order == 0, 1, ceil_div(m, Tm))
-        left, right, out = int(op.left_bytes()), int(op.right_bytes()), int(op.out_bytes())
+        left, right, out = int(op.left_bytes()), int(_right_bytes(engine, op)), int(op.out_bytes())
 
         # The engine's answer depends on the tile through the rows at hand only.
         rows, which = np.unique(Tm, return_inverse=True)
-        work = engine.matrix_work(op.groups, m, k, n, dtype, tile_m=rows)
+        work_of = engine.weight_work if op.right is Role.WEIGHT else engine.matrix_work
+        work = work_of(op.groups, m, k, n, dtype, tile_m=rows)
         cycles = np.broadcast_to(work.cycles, rows.shape)[which]
         compute = self.machine.time.cycles(cycles, engine.clock_hz)
         tiers: dict[str, Dim] = {}
@@ -337,7 +338,8 @@ class Mapper:
 
     def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
         """A product whose sizes change from step to step: operands stream once, tile by tile."""
-        work = engine.matrix_work(op.groups, op.m, op.k, op.n, dtype)
+        work_of = engine.weight_work if op.right is Role.WEIGHT else engine.matrix_work
+        work = work_of(op.groups, op.m, op.k, op.n, dtype)
         return self._product(
             engine,
             op,
@@ -345,7 +347,7 @@ class Mapper:
             replace(work, how=""),
             op.left_bytes(),
             op.right,
-            op.right_bytes(),
+            _right_bytes(engine, op),
             op.out_bytes(),
             op.macs(),
             (op.m, op.k, op.n),
@@ -364,7 +366,7 @@ class Mapper:
             work,
             reads[Role.ACTIVATION],
             Role.WEIGHT,
-            reads[Role.WEIGHT],
+            engine.weight_bytes(op.k, op.active() * op.n, op.right_dtype),
             op.writes()[Role.ACTIVATION],
             op.macs(),
             (max(busiest, 1), op.k, op.n),
@@ -387,6 +389,8 @@ class Mapper:
     ) -> Lowered:
         m, k, n = shape
         gm, gk, gn = engine.granularity()
+        if right_role is Role.WEIGHT:
+            macs = macs // k * engine.kept_weights(k)  # pruned weights are not multiplied
         flow = _Flow(self)
         first_left = op.left_dtype.bytes(minimum(m, gm) * k)
         flow.read(Role.ACTIVATION, left, first=first_left)
@@ -544,6 +548,14 @@ class Mapper:
             traffic=traffic,
             why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
         )
+
+
+def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:
+    """Bytes of the right-hand side as the engine reads it: weights may be pruned, a bias is not."""
+    if op.right is not Role.WEIGHT:
+        return op.right_bytes()
+    columns = op.groups * op.n
+    return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
 
 
 class _Flow:

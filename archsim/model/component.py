@@ -193,13 +193,25 @@ class MatrixEngine(Engine[S]):
         """Cycles and operand traffic of ``groups`` products; ``tile_m`` rows of the left are at hand at a time."""
         raise NotImplementedError(f"{self.kind} multiplies nothing")
 
+    def weight_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
+        """The same where the right operand is weights, which an engine may hold pruned."""
+        return self.matrix_work(groups, m, k, n, dtype, tile_m)
+
+    def kept_weights(self, k: Dim) -> Dim:
+        """How many of ``k`` weights of a column this engine holds and multiplies; all, unless it holds them pruned."""
+        return k
+
+    def weight_bytes(self, k: Dim, columns: Dim, dtype: DType) -> Dim:
+        """Bytes of ``columns`` columns of ``k`` weights as this engine reads them."""
+        return dtype.bytes(k * columns)
+
     def supports(self, op: Op) -> bool:
         return isinstance(op, MatMul | GroupedMatMul | Attention)
 
     def grouped_work(self, rows: tuple[int, ...], k: int, n: int, dtype: DType) -> MatrixWork:
         """Products of experts, ``rows[e]`` tokens each, one after the other; experts without tokens cost nothing."""
         sizes, counts = np.unique(np.array([r for r in rows if r], dtype=np.int64), return_counts=True)
-        work = self.matrix_work(1, sizes, k, n, dtype)
+        work = self.weight_work(1, sizes, k, n, dtype)
         how = work.how if isinstance(work.how, str) else ", ".join(sorted(set(work.how.tolist())))
 
         def total(part: Dim) -> int:

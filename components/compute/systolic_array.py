@@ -26,11 +26,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import model_validator
 
+from archsim.components.compute.sparsity import kept, stored_bytes
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
@@ -57,12 +60,23 @@ class SystolicArraySpec(ComponentSpec):
     """operand formats at full rate"""
     double_buffered_weights: bool = True
     """a second weight register per PE: the next fold is loaded behind the running one"""
+    sparsity: tuple[Count, Count] | None = None
+    """[n, m]: of m weights in a row along K at most n are there, WS only; other operands are not pruned"""
     accumulator_rows: Count | None = None
     """rows of partial sums a column can hold; bounds a streamed chunk in WS and IS (none: no bound)"""
     mac_energy: Joules | None = None
     """energy of one MAC with its registers, where published; else from the technology table"""
     pe_area: SquareMillimetres | None = None
     """area of an array per PE, wires and control included, where published; else from the technology table"""
+
+    @model_validator(mode="after")
+    def _check(self) -> SystolicArraySpec:
+        if self.sparsity is not None:
+            if self.dataflows() != ("ws",):
+                raise ValueError("sparsity: pruned weights stay in the array; the dataflow must be ws alone")
+            if self.sparsity[0] > self.sparsity[1]:
+                raise ValueError(f"sparsity: of {self.sparsity[1]} weights {self.sparsity[0]} cannot be there")
+        return self
 
     def dataflows(self) -> tuple[Dataflow, ...]:
         """The dataflows as a tuple."""
@@ -218,6 +232,24 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
         if best is None:
             raise ValueError("a systolic array has at least one dataflow")
         return best
+
+    def weight_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
+        """As :meth:`matrix_work`; of pruned weights those that are there fill the rows.
+
+        All inputs still enter, and are picked by the places of the weights.
+        """
+        work = self.matrix_work(groups, m, self.kept_weights(k), n, dtype, tile_m)
+        if self.spec.sparsity is None:
+            return work
+        return replace(work, left=work.left // self.kept_weights(k) * k)
+
+    def kept_weights(self, k: Dim) -> Dim:
+        return k if self.spec.sparsity is None else kept(k, *self.spec.sparsity)
+
+    def weight_bytes(self, k: Dim, columns: Dim, dtype: DType) -> Dim:
+        if self.spec.sparsity is None:
+            return dtype.bytes(k * columns)
+        return stored_bytes(k, columns, dtype, *self.spec.sparsity)
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         return {f"mac_{dtype}": macs}
