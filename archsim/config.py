@@ -786,7 +786,30 @@ def dump(spec: BaseModel) -> dict[str, Any]:
         raise
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML 1.2: text that would read as a number, a truth value or null stands in quotes."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    try:
+        plain = "\n" not in text and isinstance(parse_value(text), str)
+    except InputError:
+        plain = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
+
+
+_Dumper.add_representer(str, _text)
+
+
+def to_yaml(spec: BaseModel) -> str:
+    """The resolved config as YAML that builds an equal spec."""
+    return yaml.dump(dump(spec), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
 def digest(spec: BaseModel) -> str:
-    """16 hex digits that are equal for equal resolved configs, however they were written."""
-    canonical = json.dumps(dump(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """16 hex digits that are equal for equal resolved configs, however they were written.
+
+    The order of entries counts where users name them: memory tiers stand nearest first.
+    """
+    canonical = json.dumps(dump(spec), separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

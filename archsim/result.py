@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from archsim.config import digest, dump
+from archsim.config import digest, to_yaml
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices
 from archsim.model.lowered import Lowered
@@ -427,14 +427,13 @@ class Result:
     def write(self, folder: Path) -> None:
         """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``."""
         import pandas as pd
-        import yaml
 
         from archsim.report import html, timeline
 
         folder.mkdir(parents=True, exist_ok=True)
         document = self.to_json()
         (folder / "result.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        (folder / "config.yaml").write_text(yaml.safe_dump(dump(self.spec), sort_keys=False, allow_unicode=True))
+        (folder / "config.yaml").write_text(to_yaml(self.spec))
         ops = [_flat(row) for row in self.op_rows]
         for name, rows in (
             ("ops", ops),

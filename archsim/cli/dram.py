@@ -38,8 +38,12 @@ def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, o
             try:
                 answers += cases.answers([row], file.parent)
             except InputError as error:
-                raise InputError([Problem(p.message, p.file or str(file), p.line or line, p.column or 1, p.path)
-                                  for p in error.problems]) from None
+                raise InputError(
+                    [
+                        Problem(p.message, p.file or str(file), p.line or line, p.column or 1, p.path)
+                        for p in error.problems
+                    ]
+                ) from None
     if out is not None:
         with out.open("w", newline="", encoding="utf-8") as stream:
             _write(answers, stream)

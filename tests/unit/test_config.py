@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsim import config
-from archsim.config import Named, build, digest, dump, load_spec, load_tree, merge, override, tree_of
+from archsim.config import Named, build, digest, dump, load_spec, load_tree, merge, override, to_yaml, tree_of
 from archsim.errors import InputError
 from archsim.spec import Field, Spec
 from archsim.units import Bytes, BytesPerSecond, Hertz
@@ -378,3 +379,17 @@ def test_the_digest_is_of_what_is_meant_not_of_how_it_is_written(shop: Path) -> 
     assert digest(named) == digest(other)
     assert digest(named) != digest(load_spec({"chip": "base_1", "seed": 1}, Run))
     assert len(digest(named)) == 16
+
+
+@pytest.mark.parametrize(
+    "name", ["1e9", "true", "null", "0x10", "12:30", "a: b", "# no", "- x", "", "two\nlines", "plain text"]
+)
+def test_a_written_config_reads_back_equal(name, tmp_path):
+    from archsim.runs import load
+
+    spec = load("llama_3_8b_on_tpu_v4i", {"name": json.dumps(name)})
+    file = tmp_path / "config.yaml"
+    file.write_text(to_yaml(spec), encoding="utf-8")
+    again = load(file)
+    assert again.name == name
+    assert again == spec
