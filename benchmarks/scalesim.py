@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from archsim.components.compute.gemm_cases import answer
 
@@ -117,6 +118,20 @@ def _peer(python: Path) -> tuple[float, dict[str, int]]:
     }
 
 
+def _whole(cases: list[dict[str, Any]]) -> float:
+    """CPU seconds of archsim as a command on the same layers, start-up included."""
+    file = _HOME / "cases.csv"
+    with file.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(cases[0]))
+        writer.writeheader()
+        writer.writerows(cases)
+    command = [str(Path(sys.executable).with_name("archsim")), "gemm", "--cases", str(file), "--accounting", "scalesim"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime
+
+
 def measure() -> list[dict[str, str]]:
     """Rows of the table."""
     python = _python()
@@ -132,6 +147,7 @@ def measure() -> list[dict[str, str]]:
     for _ in range(repeats):
         ours = answer(cases, accounting="scalesim")
     our_s = (time.process_time() - start) / repeats
+    whole_s = _whole(cases)
     equal = sum(row["total_cycles"] == peer_cycles[name] for name, row in zip(_LAYERS, ours, strict=True))
     return [
         {
@@ -139,5 +155,11 @@ def measure() -> list[dict[str, str]]:
             "measured": f"{peer_s / our_s:,.0f}x ({peer_s:.1f} s, {our_s * 1e3:.2f} ms)",
             "aim": ">= 1,000x",
             "how": f"CPU, same run; cycles equal on {equal} of {len(_LAYERS)} layers; archsim warm, the peer a process",
-        }
+        },
+        {
+            "what": "the same, both as whole processes",
+            "measured": f"{peer_s / whole_s:,.0f}x ({whole_s:.2f} s)",
+            "aim": "",
+            "how": "CPU, start-up and CSV included",
+        },
     ]
