@@ -50,6 +50,6 @@ def measure() -> list[dict[str, str]]:
             "what": "2,048 cubed in ONNXim's accounting, 128x128",
             "measured": f"{bound:.3f} s",
             "aim": "none",
-            "how": "one process, warm; 655,360 requests",
+            "how": "one process, warm; 294,912 requests",
         },
     ]
