@@ -85,8 +85,9 @@ def picture() -> str:
     )
     parts.append(f'<text class="dim" x="16" y="{height - 12}">{remark}</text>')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="Throughput per '
-        f'area and energy per MAC of four tensor engines"><style>{_STYLE}</style>{"".join(parts)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
+        f'aria-label="Throughput per area and energy per MAC of four tensor engines">'
+        f"<style>{_STYLE}</style>{''.join(parts)}</svg>\n"
     )
 
 
