@@ -2,7 +2,8 @@
 
 A row names a ``preset``, a ``policy`` and a ``trace`` file, or a ``pattern`` with ``n_req`` requests, which stands in
 for a trace that is not there. Instead of preset and policy it may describe them as the tables of simulators do:
-``sim``, ``config``, ``timing`` (JSON) and the geometry (ranks, bankgroups, banks_per_bg, rows, cols_req, req_bytes, BL).
+``sim``, ``config``, ``timing`` (JSON) and the geometry (ranks, bankgroups, banks_per_bg, rows, cols_req, req_bytes,
+BL, addr_map_lsb_to_msb).
 """
 
 from __future__ import annotations

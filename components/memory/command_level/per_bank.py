@@ -213,7 +213,7 @@ def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests
         if banks[_QUEUED, bank] < policy[COMMANDS_PER_BANK]:
             if kind == _WRITES and _pending(now, banks, transactions, queues, requests, request, 0) >= 0:
                 now[_DRAINING] = 0       # not before the read of this address
-                if queued > 0 or now[_SIZE + _WRITES] <= policy[DRAIN_ABOVE]:
+                if queued > 0 or now[_SIZE + _WRITES] <= min(policy[DRAIN_ABOVE], policy[TRANSACTIONS] - 1):
                     return True
                 kind, slot = _READS, 0   # that read is not queued, and nothing else would bring it on
                 continue
