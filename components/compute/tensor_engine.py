@@ -20,9 +20,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
-from archsim.components.compute.encoders import DIGITS_PER_SCAN, digit_cycles, ent_digits, mean_cycles_per_operand
+from archsim.components.compute.encoders import (
+    DIGITS_PER_SCAN,
+    digit_cycles,
+    ent_digits,
+    mean_cycles_per_operand,
+    scan_cycles,
+)
 from archsim.components.compute.systolic_array import array_cycles
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
@@ -118,6 +126,20 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         columns = -(-n // C)
         scan = -(-groups * m * k * columns * mean.numerator // mean.denominator)
         return scan + groups * m * columns * (k + _COLUMN_LOAD + _COLUMN_DRAIN) + 1
+
+    def operand_cycles(self, left: ArrayLike, n: int) -> int:
+        """Cycles of one product on a serial column for the very values of its left operand, [M, K] of INT8.
+
+        Raises
+        ------
+        ValueError: this engine does not skip digits; its cycles do not depend on values.
+        """
+        if self.spec.style != "serial_column":
+            raise ValueError(f"the cycles of a {self.spec.style} do not depend on values")
+        rows = np.atleast_2d(np.asarray(left))
+        m, k = int(rows.shape[0]), int(rows.shape[1])
+        scans = int(scan_cycles(rows).sum())
+        return -(-n // self.spec.columns) * (scans + m * (k + _COLUMN_LOAD + _COLUMN_DRAIN)) + 1
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec

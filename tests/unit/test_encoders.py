@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ from archsim.components.compute.encoders import (
     scan_cycles,
     value,
 )
-from archsim.components.compute.laconic import mean_step_cycles, step_cycles
+from archsim.components.compute.laconic import Laconic, LaconicSpec, mean_step_cycles, step_cycles
+from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec
+from archsim.model.technology import MissingEntry, load_technology
+from archsim.timebase import Timebase
+from archsim.workloads.op import DType
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
@@ -100,3 +107,38 @@ def test_laconic_mean_is_that_of_drawn_operands(lanes: int, rows: int, columns: 
         for a, b in zip(left[:600], right[:600], strict=True)
     )
     assert total / 600 == pytest.approx(float(mean_step_cycles(20.0, lanes, rows, columns)), rel=0.04)
+
+
+def test_a_serial_column_takes_the_cycles_of_its_very_operands() -> None:
+    spec = TensorEngineSpec(style="serial_column", technique="opt4c", rows=1, columns=8, operand_sigma=25.0)
+    engine = TensorEngine(spec, "tpe", Timebase([10**9]), 10**9)
+    ones, zeros = np.ones((2, 8), int), np.zeros((2, 8), int)
+    assert engine.operand_cycles(zeros, 8) == 2 * (8 + 8 + 7) + 1
+    assert engine.operand_cycles(ones, 16) == 2 * 2 * (8 + 6 + 8 + 7) + 1
+    drawn = np.random.default_rng(5).choice(np.arange(-128, 128), (64, 512), p=probabilities(25.0))
+    assert engine.operand_cycles(drawn, 8) == pytest.approx(engine.product_cycles(1, 64, 512, 8), rel=3e-3)
+    cube = TensorEngineSpec(style="cube", technique="opt1", rows=4, columns=4)
+    dense = TensorEngine(cube, "tpe", Timebase([10**9]), 10**9)
+    with pytest.raises(ValueError, match="do not depend on values"):
+        dense.operand_cycles(ones, 8)
+
+
+def test_laconic_as_an_engine() -> None:
+    fields = {"rows": 4, "columns": 4, "term_energy": "0.05 pJ", "pe_area": "2000 um2"}
+    engine = Laconic(LaconicSpec.model_validate(fields), "array", Timebase([10**9]), 10**9)
+    work = engine.matrix_work(1, 8, 64, 8, DType.INT8)
+    steps = 2 * 2 * 4
+    assert steps + 2 <= work.cycles <= 16 * steps + 2
+    assert engine.mac_actions(100, DType.INT8)["term_pair"] > 100
+    technology = load_technology(CONFIGS / "technology" / "saed32.yaml")
+    assert engine.energy_per_action(technology)["term_pair"] == pytest.approx(5e-14)
+    assert engine.area_mm2(technology)["pes"] == pytest.approx(16 * 2000e-6)
+    assert engine.peak_macs_per_cycle(DType.INT8) == 256
+    free = LaconicSpec.model_validate(fields | {"synchronised": "pe"})
+    assert Laconic(free, "array", Timebase([10**9]), 10**9).matrix_work(1, 8, 64, 8, DType.INT8).cycles <= work.cycles
+
+
+def test_laconic_without_a_price_is_an_error() -> None:
+    engine = Laconic(LaconicSpec(rows=1, columns=1), "array", Timebase([10**9]), 10**9)
+    with pytest.raises(MissingEntry):
+        engine.energy_per_action(load_technology(CONFIGS / "technology" / "saed32.yaml"))
