@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -119,7 +121,7 @@ def test_own_policy_answers_everything_in_order_of_its_address() -> None:
     sent = {c: i for i, c in enumerate(answer._work.log[:, 3][np.isin(answer._work.log[:, 1], (2, 3))].tolist())}
     for address in np.unique(requests.address):
         mine = [i for i in np.flatnonzero(requests.address == address).tolist() if i in sent]
-        for before, after in zip(mine, mine[1:], strict=False):
+        for before, after in pairwise(mine):
             if requests.is_write[before] or requests.is_write[after]:
                 assert sent[before] < sent[after]
 
