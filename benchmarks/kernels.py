@@ -7,8 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from archsim.components.compute.gpu_cases import answer
 from archsim.config import load_spec
+from archsim.kernels import answer
 from archsim.machine import ChipSpec
 
 _SHAPES = 100_000

@@ -38,8 +38,8 @@ def kernel(
     if "" in chips:
         raise InputError([Problem("is missing: the chip to run on", "--chip")])
 
-    from archsim.components.compute.gpu_cases import answer
     from archsim.config import load_spec
+    from archsim.kernels import answer
     from archsim.machine import ChipSpec
 
     answers: list[dict[str, Any]] = [{} for _ in cases]

@@ -22,7 +22,7 @@ from archsim.components.compute.gpu_gemm import TILES, GpuChip, GpuKernelsSpec, 
 from archsim.config import Named
 from archsim.model.component import KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
-from archsim.spec import ComponentSpec, Count
+from archsim.spec import ComponentSpec, Count, Share
 from archsim.units import Joules, SquareMillimetres, Watts
 from archsim.workloads.op import Dim, DType, ceil_div, maximum
 
@@ -50,6 +50,8 @@ class GpuSmSpec(ComponentSpec):
     """output tiles (m, n) that the kernels come in"""
     tile_overhead_cycles: int = Field(default=1000, ge=0)
     """prologue and epilogue of a tile: fill the pipeline, write the results"""
+    tensor_efficiency: Share = 1.0
+    """share of the dense rate that the main loop of a tile sustains, where it was measured"""
     kernels: Annotated[GpuKernelsSpec | None, Named("kernels")] = None
     """calibrated parameters of the library's GEMM kernels; without them a plain tile-and-wave roofline"""
     architecture: str = ""
@@ -121,7 +123,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def _tile_cycles(self, rows: int, columns: int, k: Dim, dtype: DType) -> Dim:
         spec = self.spec
-        efficiency = Fraction(1)
+        efficiency = Fraction(str(spec.tensor_efficiency))
         if spec.kernels is not None:
             efficiency = Fraction(str(spec.kernels.tensor_efficiency.get(spec.architecture, 1.0)))
         rate = spec.macs_per_cycle[dtype] * efficiency.numerator

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from archsim.cli import main
-from archsim.components.compute.gpu_cases import answer
 from archsim.components.compute.gpu_gemm import GpuChip, GpuKernelsSpec, gemm
 from archsim.config import load_spec
 from archsim.errors import InputError
+from archsim.kernels import answer
 from archsim.machine import ChipSpec
 from archsim.runs import run
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.compute.gpu_cases import answer
 from archsim.config import load_spec
+from archsim.kernels import answer
 from archsim.machine import ChipSpec
 from archsim.validation.framework import Claim, Row, cases, row
 
