@@ -23,7 +23,10 @@ def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, o
             raise InputError([Problem("lists the commands of one trace, not of a file of cases", "--commands")])
         rows = _read(file, options)
     elif "preset" not in options or not {"trace", "pattern"} & set(options):
-        raise InputError("name a --preset and a --trace, or a file of --cases; 'archsim list' tells the presets")
+        from archsim.config import shipped
+
+        raise InputError("name a --preset and a --trace, or a file of --cases; presets: "
+                         + ", ".join(sorted(shipped("drams"))))
 
     from archsim.components.memory.command_level import cases
 

@@ -1,0 +1,125 @@
+"""Rules: each one at both sides of its edge, numbers worked out by hand, and JEDEC's own judgement of streams."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from naive_dram_jedec import violations
+
+from archsim.components.memory.command_level import issue
+from archsim.components.memory.command_level.channel import Channel, Command
+from archsim.components.memory.command_level.device import AWAITED, ISSUED, device
+from archsim.components.memory.command_level.pattern import pattern
+from archsim.components.memory.command_level.preset import DramPreset, preset
+from archsim.components.memory.command_level.standard import COMMANDS, STANDARDS
+from archsim.components.memory.command_level.work import Requests
+from archsim.config import shipped
+from archsim.errors import InputError
+
+PRESETS = {name: preset(name) for name in shipped("drams")}
+TWO_RANKS = {"DDR4", "DDR5", "LPDDR5"}
+
+
+def widened(chosen: DramPreset) -> DramPreset:
+    """With two ranks where the preset has one, so that rules between ranks can be met."""
+    if chosen.organisation.get("rank") == 1:
+        return chosen.model_copy(update={"organisation": chosen.organisation | {"rank": 2}})
+    return chosen
+
+
+def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -> np.ndarray:  # type: ignore[type-arg]
+    """First tick of each command at each bank after some commands under a table of rules."""
+    standard = replace(chosen.rules, rules=rules)
+    STANDARDS["probe"] = standard
+    try:
+        arrays = device(chosen.model_copy(update={"standard": "probe"}))
+    finally:
+        del STANDARDS["probe"]
+    banks, rings = issue.closed_banks(arrays, 2), issue.window_rings(arrays)
+    now, log = np.zeros(issue.OWN, np.int64), np.zeros((0, 4), np.int64)
+    for tick, name, bank in sent:
+        now[issue.CLOCK] = tick
+        issue.issue(now, banks, rings, arrays.rules, arrays.windows, arrays.figures, log, COMMANDS.index(name), bank, 0, 0)
+    return banks
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_each_rule_alone_at_both_sides_of_its_edge(name: str) -> None:
+    chosen = widened(PRESETS[name])
+    levels = ("channel", *chosen.rules.levels)
+    spans = {"channel": chosen.banks}
+    for outer, level in zip(levels, levels[1:], strict=False):
+        spans[level] = spans[outer] // chosen.organisation[level]
+    scope = spans[chosen.rules.scope]
+    probed = 0
+    for line in filter(str.strip, chosen.rules.rules.splitlines()):
+        standard = replace(chosen.rules, rules=line)
+        for gap in standard.gaps(chosen.timing):
+            if gap.preceding >= ISSUED or gap.following >= AWAITED or gap.ticks < 1:
+                continue
+            before, after = COMMANDS[gap.preceding], COMMANDS[gap.following]
+            ticks = [1000 + 3 * i for i in range(gap.count)]
+            banks = earliest(chosen, line, [(tick, before, 0) for tick in ticks])
+            edge = 1000 + gap.ticks
+            wide = "ab" in before or "ab" in after
+            span = max(spans[gap.level], scope) if wide else spans[gap.level]
+            above = spans[levels[levels.index(gap.level) - 1]] if gap.sibling else 0
+            bound = range(span, above) if gap.sibling else range(span)
+            asked = range(0, chosen.banks, scope) if "ab" in after else range(chosen.banks)
+            for bank in asked:
+                ready = banks[gap.following, bank]
+                assert ready == (edge if bank in bound else 0), (line, before, after, bank)
+            if gap.count > 1:     # one command fewer: nothing to wait for
+                assert not earliest(chosen, line, [(t, before, 0) for t in ticks[1:]])[gap.following].max() > 0
+            probed += 1
+    assert probed > 20
+
+
+@pytest.mark.parametrize(("name", "before", "after", "same_bank", "ticks"), [
+    ("ddr4_8gb_x8_3200aa", "ACT", "RD", True, 22),
+    ("ddr4_8gb_x8_3200aa", "ACT", "PREpb", True, 52),
+    ("ddr4_8gb_x8_3200aa", "RD", "WR", False, 12),        # 22 + 4 + 2 - 16
+    ("ddr4_8gb_x8_3200aa", "WR", "RD", False, 32),        # 16 + 4 + 12, one bank group
+    ("ddr4_8gb_x8_3200aa", "WR", "PREpb", True, 44),      # 16 + 4 + 24
+    ("hbm2_8gb_2000", "PREpb", "ACT", True, 13),          # nRP - 1: an ACT takes two cycles
+    ("hbm2_8gb_2000", "ACT", "RD", True, 15),             # nRCDRD + 1
+    ("ddr5_16gb_x8_4800bn", "ACT", "RD", True, 36),       # both take two cycles
+    ("ddr5_16gb_x8_4800bn", "RD", "PREpb", True, 19),     # nRTP + 1
+    ("hbm3_16gb_8hi_6400", "ACT", "RD", True, 63),        # 62 half cycles, from the third of ACT to the second of RD
+    ("lpddr5_8gb_x16_6400", "PREab", "ACT", True, 17),    # nRPab
+    ("gddr6_8gb_x16_14000", "RD", "WR", False, 25),       # nCL + 1
+])
+def test_gaps_worked_out_by_hand(name: str, before: str, after: str, same_bank: bool, ticks: int) -> None:
+    chosen = PRESETS[name]
+    banks = earliest(chosen, chosen.rules.rules, [(1000, before, 0)])
+    assert banks[COMMANDS.index(after), 0 if same_bank else 1] == 1000 + ticks
+
+
+@pytest.mark.parametrize("controller", ["frfcfs", "frfcfs_ramulator", "per_bank_dramsim3"])
+@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"ramulator_gddr6_8gb_x16_14000"}))
+def test_jedec_finds_nothing_in_random_streams(name: str, controller: str) -> None:
+    try:
+        channel = Channel(name, controller)
+    except InputError:
+        pytest.skip("this controller does not know this bus")
+    rng = np.random.default_rng(11)
+    local = pattern(channel.preset, "rowhit90_rw21", 1500)
+    mixed = np.where(rng.random(1500) < 0.5, local.address, pattern(channel.preset, "rand_rd", 1500).address)
+    requests = Requests.of(mixed, rng.random(1500) < 0.4, np.cumsum(rng.integers(0, 12, 1500)))
+    commands = channel.play(requests, log=30_000).commands
+    assert len(commands) > 2000
+    assert violations(channel.preset, commands) == []
+
+
+@pytest.mark.parametrize("parameter", ["nRCD", "nRP", "nRAS", "nRTP", "nWR", "nFAW", "nCCDL", "nWTRL", "nRFC", "nRRDL"])
+def test_jedec_notices_a_device_that_is_slower_by_one(parameter: str) -> None:
+    """The judge itself: a stream made for a device breaks the rules of one that needs a cycle more."""
+    channel = Channel("ddr4_8gb_x8_3200aa")
+    commands = channel.play(pattern(channel.preset, "rand_rw21", 3000), log=30_000).commands
+    commands += [Command(c.tick + 10**6, c.name, c.place, c.row, c.column) for c in
+                 channel.play(pattern(channel.preset, "seq_rw21", 3000), log=30_000).commands]
+    timing = channel.preset.timing | {parameter: channel.preset.timing[parameter] + 1}
+    slower = channel.preset.model_copy(update={"timing": timing})
+    assert any(text.startswith("t" + parameter[1:4]) for text in violations(slower, commands))

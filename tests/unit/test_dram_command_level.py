@@ -1,0 +1,168 @@
+"""DRAM presets, traces, patterns, cases, and the command that asks for them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsim.cli import main
+from archsim.components.memory.command_level import cases, trace
+from archsim.components.memory.command_level.channel import Channel
+from archsim.components.memory.command_level.pattern import draws, encode, pattern
+from archsim.components.memory.command_level.preset import preset
+from archsim.components.memory.command_level.standard import evaluate
+from archsim.components.memory.command_level.work import Requests, decode
+from archsim.config import shipped
+from archsim.errors import InputError
+
+
+@pytest.mark.parametrize("name", sorted(shipped("drams")))
+def test_shipped_presets_hold_what_their_standard_needs(name: str) -> None:
+    chosen = preset(name)
+    assert chosen.source
+    assert chosen.capacity_bytes >= 2**29
+    assert 10e9 < chosen.peak_bytes_per_s < 400e9
+
+
+@pytest.mark.parametrize(("path", "value", "message"), [
+    ("standard", "DDR9", "no DRAM standard is called 'DDR9': did you mean"),
+    ("organisation.bank", 3, "organisation.bank is 3: address bits need a power of two"),
+    ("organisation.sid", 2, "DDR4 has no level 'sid'"),
+    ("timing.nREFI", 600, "must be more than twice nRFC"),
+    ("address", ["column", "row"], "address must name each of"),
+    ("burst", 48, "burst is 48 B"),
+])
+def test_bad_presets_say_what_is_wrong(path: str, value: object, message: str) -> None:
+    from archsim.components.memory.command_level.preset import DramPreset
+    from archsim.config import load_spec
+
+    with pytest.raises(InputError) as caught:
+        load_spec("ddr4_8gb_x8_3200aa", DramPreset, {path: value}, "drams")
+    assert message in str(caught.value)
+
+
+def test_a_missing_timing_is_named() -> None:
+    data = preset("ddr4_8gb_x8_3200aa").model_dump()
+    data["timing"].pop("nFAW")
+    with pytest.raises(InputError, match="timing lacks nFAW"):
+        preset(data)
+
+
+def test_sums_of_timing_parameters() -> None:
+    assert evaluate("nCL + 2 * nBL - max(nA, 3)", {"nCL": 22, "nBL": 4, "nA": 1}) == 27
+    with pytest.raises(InputError, match="timing 'nCX' is missing: did you mean 'nCL'"):
+        evaluate("nCX + 1", {"nCL": 22})
+    with pytest.raises(InputError, match="is no sum"):
+        evaluate("nCL ** 2", {"nCL": 22})
+
+
+def test_the_generator_is_the_one_of_its_formula() -> None:
+    x, expected = 5, []
+    for _ in range(50):
+        x = (x * 6364136223846793005 + 1442695040888963407) % 2**64
+        expected.append(x >> 33)
+    assert draws(5, 50).tolist() == expected
+
+
+def test_addresses_decode_as_they_were_encoded() -> None:
+    chosen = preset("hbm3_16gb_8hi_6400")
+    rng = np.random.default_rng(1)
+    parts = {level: rng.integers(0, chosen.organisation[level], 100) for level in chosen.address}
+    for level, part in decode(chosen, encode(chosen, parts)).items():
+        assert (part == parts[level]).all()
+
+
+def test_traces_of_both_simulators_say_the_same(tmp_path: Path) -> None:
+    ramulator, dramsim3 = tmp_path / "a.trace", tmp_path / "b.trace"
+    ramulator.write_text("LD 0x40\nST 128\n\nLD 0x1000\n", encoding="utf-8")
+    dramsim3.write_text("0x40 READ 0\n0x80 WRITE 0\n0x1000 READ 7\n", encoding="utf-8")
+    first, second = trace.read(ramulator), trace.read(dramsim3)
+    assert first.address.tolist() == second.address.tolist() == [64, 128, 4096]
+    assert first.is_write.tolist() == second.is_write.tolist() == [False, True, False]
+    assert second.arrival.tolist() == [0, 0, 7]
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("", "it holds no requests"), ("LD\n", ":1:1: 'LD' is no request"), ("0x40 PEEK 0\n", "is no request"),
+    ("LD -5\n", "an address lies in 0 to 2^62"), ("0x40 READ 9\n0x40 READ 3\n", ":2:1: an address"),
+])
+def test_bad_traces_name_the_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "x.trace"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        trace.read(file)
+    assert message in str(caught.value)
+
+
+def test_requests_are_checked() -> None:
+    with pytest.raises(InputError, match="not negative"):
+        Requests.of([-1], False)
+    with pytest.raises(InputError, match="in the order"):
+        Requests.of([0, 64], False, [5, 3])
+
+
+def test_a_stream_of_hits_keeps_the_bus_busy() -> None:
+    """Reads that turn among bank groups at nCCDS use all of the bus but for refresh."""
+    chosen = preset("ddr4_8gb_x8_3200aa").model_copy(
+        update={"address": ("bank_group", "column", "bank", "rank", "row")})
+    answer = Channel(chosen).play(pattern(chosen, "seq_rd", 50_000))
+    assert 0.93 < answer.bytes_per_s / chosen.peak_bytes_per_s < 1 - 576 / 12480
+    assert answer.latency_percentile(50) <= answer.latency_percentile(99)
+
+
+def test_an_idle_read_takes_activate_and_latency() -> None:
+    answer = Channel("ddr4_8gb_x8_3200aa").play(Requests.of([0], False))
+    assert answer.done.tolist() == [1 + 22 + 22 + 4]
+    assert answer.read_latencies.tolist() == [49]
+
+
+def test_rows_that_describe_a_device_equal_the_shipped_preset() -> None:
+    shipped_preset = preset("lpddr5_8gb_x16_6400")
+    row = {"sim": "Ramulator2.1@c5b1c3a4", "config": "r2_LPDDR5_8Gb_x16_6400", "pattern": "rand_rw21", "n_req": "500",
+           "timing": json.dumps({**shipped_preset.timing, "tCK_ps": 1250, "rate": 6400}), "ranks": "1",
+           "bankgroups": "4", "banks_per_bg": "4", "rows": "32768", "cols_req": "64", "req_bytes": "32", "BL": "16"}
+    direct = Channel(shipped_preset, "frfcfs_ramulator").play(pattern(shipped_preset, "rand_rw21", 500))
+    assert cases.answer(row).summary() == direct.summary()
+
+
+def test_the_command_line_answers_a_trace_and_its_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    requests, commands = tmp_path / "requests.trace", tmp_path / "commands.csv"
+    requests.write_text("LD 0x0\nLD 0x40\n", encoding="utf-8")
+    code = main(["dram", "--preset", "ddr4_8gb_x8_3200aa", "--trace", str(requests), "--commands", str(commands),
+                 "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert (answer["ACT"], answer["RD"], answer["row_hits"], answer["cycles"]) == (1, 2, 1, 1 + 22 + 8 + 26)
+    with commands.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["clock"], row["command"]) for row in rows] == [("1", "ACT"), ("23", "RD"), ("31", "RD")]
+
+
+def test_cases_pass_columns_through_and_name_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "cases.csv"
+    file.write_text("preset,policy,pattern,n_req,note\nhbm2_8gb_2000,frfcfs,seq_rd,100,mine\n", encoding="utf-8")
+    assert main(["dram", "--cases", str(file), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert (answer["note"], answer["RD"]) == ("mine", 100)
+    file.write_text("preset,pattern,n_req\nhbm2_8gb_2000,seq_rd,none\n", encoding="utf-8")
+    assert main(["dram", "--cases", str(file)]) == 2
+    assert f"{file}:2:1: n_req: expected a whole number" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ([], "name a --preset and a --trace"),
+    (["--preset", "ddr4_8gb_x8_3200aa", "--pattern", "seq_rw", "--requests", "5"], "did you mean 'seq_rw21'"),
+    (["--preset", "ddr4_8gb_x8_3200aa", "--policy", "frfcf", "--pattern", "seq_rd", "--requests", "5"],
+     "no DRAM policy is called 'frfcf'"),
+    (["--preset", "lpddr5_8gb_x16_6400", "--policy", "per_bank_dramsim3", "--pattern", "seq_rd", "--requests", "5"],
+     "cannot send the commands of LPDDR5"),
+    (["--preset", "ddr4_8gb_x8_3200aa", "--trace", "no such file"], "cannot read it"),
+])
+def test_the_command_line_says_what_is_wrong(arguments: list[str], message: str,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dram", *arguments]) == 2
+    assert message in capsys.readouterr().err
