@@ -19,7 +19,7 @@ def main() -> None:
     """Run all benchmarks and print what was measured against what is aimed at."""
     console = Console()
     rows = []
-    for group in (cost, kernels, arrays, whole_process, scalesim):
+    for group in (whole_process, cost, kernels, arrays, scalesim):  # a child counts the memory it was forked from
         with console.status(f"{group.__name__}"):
             rows += group.measure()
     table = Table("what", "measured", "aim", "how", title="benchmarks (CPU seconds unless said otherwise)", box=None)
