@@ -5,6 +5,8 @@ Times are those at which a device has received a command whole: the last of its 
 
 from __future__ import annotations
 
+import itertools
+
 from archsim.components.memory.command_level.channel import Command
 from archsim.components.memory.command_level.preset import DramPreset
 
@@ -47,7 +49,7 @@ class _Checker:
         column = [c for c in self.commands if c.name in ("RD", "WR")]
         row = [c for c in self.commands if c.name not in ("RD", "WR")]
         for bus in (column, row) if self.two_buses else (self.commands,):
-            for before, after in zip(bus, bus[1:], strict=False):
+            for before, after in itertools.pairwise(bus):
                 if after.tick <= self.received(before):
                     self.found.append(f"bus: {before.name} at {before.tick} and {after.name} at {after.tick}")
 
@@ -153,6 +155,6 @@ class _Checker:
         for ticks in per_node.values():
             if len(ticks) < end // interval - 8:
                 self.found.append(f"{len(ticks)} refreshes in {end} ticks")
-            for before, after in zip(ticks, ticks[1:], strict=False):
+            for before, after in itertools.pairwise(ticks):
                 if after - before > 9 * interval:
                     self.found.append(f"no refresh from {before} to {after}")

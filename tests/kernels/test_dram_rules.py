@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -37,11 +38,12 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
         arrays = device(chosen.model_copy(update={"standard": "probe"}))
     finally:
         del STANDARDS["probe"]
-    banks, rings = issue.closed_banks(arrays, 2), issue.window_rings(arrays)
+    banks, rings = issue.closed_banks(arrays, 0), issue.window_rings(arrays)
     now, log = np.zeros(issue.OWN, np.int64), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
         now[issue.CLOCK] = tick
-        issue.issue(now, banks, rings, arrays.rules, arrays.windows, arrays.figures, log, COMMANDS.index(name), bank, 0, 0)
+        issue.issue(now, banks, rings, arrays.rules, arrays.windows, arrays.figures, log, COMMANDS.index(name), bank,
+                    0, 0)
     return banks
 
 
@@ -50,7 +52,7 @@ def test_each_rule_alone_at_both_sides_of_its_edge(name: str) -> None:
     chosen = widened(PRESETS[name])
     levels = ("channel", *chosen.rules.levels)
     spans = {"channel": chosen.banks}
-    for outer, level in zip(levels, levels[1:], strict=False):
+    for outer, level in itertools.pairwise(levels):
         spans[level] = spans[outer] // chosen.organisation[level]
     scope = spans[chosen.rules.scope]
     probed = 0

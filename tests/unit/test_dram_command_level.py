@@ -166,3 +166,14 @@ def test_the_command_line_says_what_is_wrong(arguments: list[str], message: str,
                                              capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dram", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_energy_of_an_activate_worked_out_by_hand() -> None:
+    """DDR4-3200 by its IDD set: 1.2 V (57 mA x 74 - 52 mA x 52 - 37 mA x 22) cycles of 625 ps, eight devices."""
+    chosen = preset("ddr4_8gb_x8_3200aa")
+    assert chosen.energy_j["ACT"] == pytest.approx(1.2 * (57 * 74 - 52 * 52 - 37 * 22) * 1e-3 * 625e-12 * 8)
+    answer = Channel(chosen).play(Requests.of([0, 64], [False, True]))
+    assert answer.energy_j["RD"] == pytest.approx(1.2 * (168 - 52) * 1e-3 * 4 * 625e-12 * 8)
+    assert answer.open_ticks == answer.cycles - 1       # from the ACT in tick 1 to the end
+    with pytest.raises(InputError, match="has no currents"):
+        _ = Channel("hbm3_16gb_8hi_6400").play(Requests.of([0], False)).energy_j

@@ -2,7 +2,8 @@
 
 ``cases.csv`` holds what the simulators reported for request patterns that anybody can generate. ``commands.csv`` holds,
 for every hundred commands of their traces, the first eight digits of the SHA-256 of the lines
-``tick,command,levels...,row,column``. Mean latencies are printed to six digits, and that is their tolerance.
+``tick,command,levels...,row,column``. Mean latencies and energies are printed to six digits, and that is their
+tolerance. DRAMsim3 reports V mA cycles as pJ; here they are multiplied by its clock cycle. Ramulator reports none.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from archsim.validation.framework import FOLDER, Claim, Row, cases, compared, ro
 
 _SOURCES = {"frfcfs_ramulator": "Ramulator 2.1 c5b1c3a", "per_bank_dramsim3": "DRAMsim3 29817593"}
 _COUNTS = ("row_hits", "row_misses_or_nonhits", "row_conflicts", "ACT", "PRE", "RD", "WR", "REF")
+_ENERGIES = ("ACT", "RD", "WR", "REF", "background")
 _CHUNK = 100
 
 
@@ -29,9 +31,12 @@ def rows() -> list[Row]:
         answers += compared("dram", name, source, [
             ("cycles", "cycle", float(case["cycles"]), did["cycles"]),
             *((metric, "", float(case[metric]), did[metric]) for metric in _COUNTS)])
-        latency = Claim(case=name, metric="mean read latency", unit="cycle", tolerance=2e-6, role="exact",
-                        published=float(case["avg_read_latency_cyc"]), source=source)
-        answers.append(row("dram", latency, did["avg_read_latency_cyc"]))
+        printed = [("mean read latency", "cycle", case["avg_read_latency_cyc"], did["avg_read_latency_cyc"])]
+        printed += [(f"energy of {what}", "pJ", case[f"energy_{what}_pJ"], did[f"energy_{what}_j"] * 1e12)
+                    for what in _ENERGIES if case[f"energy_{what}_pJ"]]
+        for metric, unit, published, simulated in printed:
+            answers.append(row("dram", Claim(case=name, metric=metric, unit=unit, published=float(published),
+                                             tolerance=2e-6, role="exact", source=source), simulated))
     return answers + _commands()
 
 

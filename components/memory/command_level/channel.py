@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,9 +43,12 @@ class Answer:
     counts: commands sent, by name.
     row_hits, row_misses, row_conflicts: requests that found their row open, none open, another open. DRAMsim3 counts
         column commands (no hit is the first after an ACT) and rows closed for a request.
+    last_taken: tick in which the last request was taken.
+    open_ticks: ticks in which any bank was open, summed over ranks (or pseudo-channels).
     """
 
-    def __init__(self, device_: DramPreset, chosen: Policy, requests: Requests, done: Work, now: Ints) -> None:
+    def __init__(self, device_: DramPreset, chosen: Policy, requests: Requests, done: Work, now: Ints,
+                 banks: Ints) -> None:
         self.preset = device_
         self.policy = chosen
         self.requests = requests
@@ -61,6 +65,8 @@ class Answer:
         self._answered = done.answered[:now[issue.ANSWERED]]
         self._logged = int(now[issue.LOGGED])
         self.last_taken = taken
+        still = (banks[issue.OPENED] > 0) * (self.cycles - banks[issue.SINCE])
+        self.open_ticks = int((banks[issue.OPEN_TICKS] + still).sum())
 
     @property
     def activates(self) -> int:
@@ -86,6 +92,22 @@ class Answer:
     def bytes_per_s(self) -> float:
         """Bytes asked for in the time."""
         return self.bytes / self.time_s if self.cycles else 0.0
+
+    @property
+    def energy_j(self) -> Mapping[str, float]:
+        """Joules of the devices by what took them: ACT (with PRE), RD, WR, REF, background; without interface.
+
+        Raises
+        ------
+        InputError: the preset has no currents.
+        """
+        ranks = self.preset.banks // self.preset.refreshed_together
+        idle = self.cycles * ranks - self.open_ticks
+        each = self.preset.energy_j
+        times = {"ACT": self.activates, "RD": self.counts["RD"], "WR": self.counts["WR"], "REF": self.counts["REFab"]}
+        ticks = self.preset.rules.ticks
+        background = (self.open_ticks * each["active cycle"] + idle * each["idle cycle"]) / ticks
+        return {name: count * each[name] for name, count in times.items()} | {"background": background}
 
     @property
     def done(self) -> Ints:
@@ -150,8 +172,16 @@ class Answer:
             "row_hits": self.row_hits, "row_misses_or_nonhits": self.row_misses, "row_conflicts": self.row_conflicts,
             "ACT": self.activates, "PRE": self.precharges, "RD": self.counts["RD"], "WR": self.counts["WR"],
             "REF": self.counts["REFab"], "avg_read_latency_cyc": self.mean_read_latency,
+            **self._energy(),
             **{f"read_latency_p{share}_ns": self.latency_percentile(share) * tick_ns for share in (50, 95, 99, 100)},
         }
+
+    def _energy(self) -> dict[str, float]:
+        if self.preset.power is None:
+            return {}
+        joules = self.energy_j
+        return {f"energy_{name}_j": value for name, value in joules.items()} | {
+            "energy_j": sum(joules.values()), "pJ_per_bit": sum(joules.values()) * 1e12 / (8 * self.bytes)}
 
 
 class Channel:
@@ -190,4 +220,4 @@ class Channel:
         """
         todo, state = work(self.preset, requests, log), self.start()
         self._kernel.advance(state, self._device, todo, self._figures, NEVER, every_tick)
-        return Answer(self.preset, self.policy, requests, todo, state.now)
+        return Answer(self.preset, self.policy, requests, todo, state.now, state.banks)

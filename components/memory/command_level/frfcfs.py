@@ -39,6 +39,7 @@ from archsim.components.memory.command_level.issue import (
     COLUMN_FREE,
     CONFLICTS,
     DUE,
+    FURTHER,
     HALF_OPEN,
     HEAD,
     HELD,
@@ -78,8 +79,8 @@ _ROW_BUS, _COLUMN_BUS, _BOTH = range(3)
 _READS, _WRITES, _ACTIVE, _ACTIVATING = range(4)
 _AT, _FOR, _REQUEST, _BOUND = range(4)                  # bank, row, request, no command before this tick
 
-# After HELD, which counts the requests that a row was opened for: the latest tick of ACT2.
-_DEADLINE = HELD + 1
+# Of a bank, besides HELD, which counts the requests that a row was opened for: the latest tick of ACT2.
+_DEADLINE = FURTHER
 
 # Places in State.now: PAIR_* say which PRE may share a clock cycle with the row command before it (HBM3), _CLOCK_UNTIL
 # and CAS_* belong to LPDDR5. From _SIZE on the lengths of the queues.
@@ -116,7 +117,7 @@ def start(device: Device, policy: Ints) -> State:
     now = np.zeros(_SIZE + 4, np.int64)
     now[DUE] = device.figures[REFRESH_INTERVAL]
     now[[_TRIED, _PAIR_TICK, _CAS_QUEUE]] = -1
-    return State(now, closed_banks(device, 2), np.zeros((4, 4, slots), np.int64), window_rings(device),
+    return State(now, closed_banks(device, 1), np.zeros((4, 4, slots), np.int64), window_rings(device),
                  np.zeros(4 * banks + 64, np.int64))
 
 

@@ -26,9 +26,10 @@ CLOSED, HALF_OPEN = -1, -2
 """What stands for a row where none is open."""
 NEVER = 2**60
 
-OPEN, HELD = AWAITED, AWAITED + 1
+OPEN, HELD, OPENED, SINCE, OPEN_TICKS, FURTHER = range(AWAITED, AWAITED + 6)
 """Rows of an array of banks after the first tick of each awaited command: the open row; what holds it open, to each
-controller its own. More may follow."""
+controller its own; and at the first bank of what is refreshed together how many banks are open, since when any, and
+for how many ticks before. Rows of a controller's own come from FURTHER on."""
 
 (CLOCK, DUE, HEAD, REFRESH_HEAD, REFRESHES_DUE, HITS, MISSES, CONFLICTS, ROW_FREE, COLUMN_FREE, ANSWERED, LOGGED, LAST,
  SENT, COUNT) = range(15)
@@ -40,8 +41,8 @@ OWN = COUNT + ISSUED
 
 
 def closed_banks(device: Device, rows: int) -> Ints:
-    """All banks with their rows closed and nothing to wait for, and ``rows`` rows for the controller."""
-    banks = np.zeros((HELD + rows, int(device.figures[BANKS])), np.int64)
+    """All banks with their rows closed and nothing to wait for, with ``rows`` further rows for the controller."""
+    banks = np.zeros((FURTHER + rows, int(device.figures[BANKS])), np.int64)
     banks[OPEN] = CLOSED
     return banks
 
@@ -92,13 +93,24 @@ def issue(now: Ints, banks: Ints, rings: Ints, rules: Ints, windows: Ints, figur
         now[COLUMN_FREE] = free
     if not is_column or not two_buses:
         now[ROW_FREE] = free
+    node = bank & -figures[SCOPE]
+    opened = banks[OPENED, node]
     if command == ACT:
+        if opened == 0:
+            banks[SINCE, node] = clock
+        banks[OPENED, node] = opened + 1
         banks[OPEN, bank] = HALF_OPEN if figures[BUS] == SPLIT else row
     elif command == ACT2:
         banks[OPEN, bank] = row
     elif command == PRE:
+        if opened == 1:
+            banks[OPEN_TICKS, node] += clock - banks[SINCE, node]
+        banks[OPENED, node] = opened - 1
         banks[OPEN, bank] = CLOSED
     elif command == PRE_ALL:
+        if opened > 0:
+            banks[OPEN_TICKS, node] += clock - banks[SINCE, node]
+        banks[OPENED, node] = 0
         for b in range(bank, bank + figures[SCOPE]):
             banks[OPEN, b] = CLOSED
     now[COUNT + command] += 1

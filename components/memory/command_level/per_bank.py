@@ -30,6 +30,7 @@ from archsim.components.memory.command_level.issue import (
     COLUMN_FREE,
     CONFLICTS,
     DUE,
+    FURTHER,
     HEAD,
     HELD,
     HITS,
@@ -64,8 +65,9 @@ from archsim.components.memory.command_level.work import (
 
 _READS, _WRITES = range(2)
 
-# After HELD, which counts the column commands since the last ACT: requests queued, no command before this tick.
-_QUEUED, _BOUND = HELD + 1, HELD + 2
+# Of a bank, besides HELD, which counts the column commands since the last ACT: requests queued, no command before
+# this tick.
+_QUEUED, _BOUND = FURTHER, FURTHER + 1
 
 # Places in State.now; from _SIZE on the lengths of the queues of transactions.
 _TURN, _DRAINING, _NEXT_NODE, _IN_FLIGHT, _SIZE = range(OWN, OWN + 5)
@@ -100,7 +102,7 @@ def start(device: Device, policy: Ints) -> State:
     banks = int(device.figures[BANKS])
     now = np.zeros(_SIZE + 2, np.int64)
     now[DUE] = device.figures[REFRESH_INTERVAL] * device.figures[SCOPE] // banks
-    rows = closed_banks(device, 3)
+    rows = closed_banks(device, 2)
     rows[_BOUND] = NEVER
     return State(now, rows, np.zeros((2, int(policy[TRANSACTIONS])), np.int64),
                  np.zeros((banks, int(policy[COMMANDS_PER_BANK])), np.int64), window_rings(device),

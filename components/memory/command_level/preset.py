@@ -12,7 +12,31 @@ from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 from archsim.units import Picoseconds
 
+Milliamperes = Annotated[float, Field(ge=0, lt=10**4)]
 Cycles = Annotated[int, Field(ge=0, le=10**6, strict=True)]
+
+
+class DramCurrents(Spec):
+    """Data-sheet currents of one device, mA, and how many devices work as one."""
+
+    VDD: Annotated[float, Field(gt=0, lt=10)]
+    """supply, V"""
+    IDD0: Milliamperes
+    """one bank, ACT and PRE each tRC"""
+    IDD2N: Milliamperes
+    """standby, all banks closed"""
+    IDD3N: Milliamperes
+    """standby, a bank open"""
+    IDD4R: Milliamperes
+    """reads without a pause"""
+    IDD4W: Milliamperes
+    """writes without a pause"""
+    IDD5AB: Milliamperes
+    """all-bank refreshes each tRFC"""
+    devices: Count
+    """devices that answer a command together"""
+    source: str
+    """where the currents come from"""
 
 
 class DramPreset(Spec):
@@ -30,6 +54,8 @@ class DramPreset(Spec):
     """bytes of a burst"""
     timing: dict[str, Cycles]
     """timing parameters in clock cycles, under JEDEC's names with n for t"""
+    power: DramCurrents | None = None
+    """currents, when the energy is asked for"""
     source: str
     """where the figures come from"""
 
@@ -72,6 +98,38 @@ class DramPreset(Spec):
         for level in self.rules.levels:
             total *= self.organisation[level]
         return total
+
+    @property
+    def refreshed_together(self) -> int:
+        """Banks of a REFab: those of a rank or a pseudo-channel, or all."""
+        total = self.banks
+        for level in self.rules.levels if self.rules.scope != "channel" else ():
+            total //= self.organisation[level]
+            if level == self.rules.scope:
+                break
+        return total
+
+    @property
+    def energy_j(self) -> dict[str, float]:
+        """Joules of each command of all devices that answer it, and of a clock cycle of standby.
+
+        What a command takes above standby: ACT with its PRE over tRC, a burst, a refresh over tRFC (the method of
+        Micron's TN-46-03).
+
+        Raises
+        ------
+        InputError: the preset has no currents.
+        """
+        p, n = self.power, self.timing
+        if p is None:
+            raise InputError(f"this preset of {self.standard} has no currents: give it a 'power'")
+        burst = n["nBL" if "nBL" in n else "nBL_min"]
+        cycles = {
+            "ACT": p.IDD0 * n["nRC"] - p.IDD3N * n["nRAS"] - p.IDD2N * n["nRP"],
+            "RD": (p.IDD4R - p.IDD3N) * burst, "WR": (p.IDD4W - p.IDD3N) * burst,
+            "REF": (p.IDD5AB - p.IDD3N) * n["nRFC"], "active cycle": p.IDD3N, "idle cycle": p.IDD2N,
+        }
+        return {name: p.VDD * charge * 1e-3 * self.tCK * 1e-12 * p.devices for name, charge in cycles.items()}
 
     @property
     def capacity_bytes(self) -> int:
