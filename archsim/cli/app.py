@@ -349,7 +349,7 @@ def gemm(
     n: Annotated[int | None, typer.Option("-N", metavar="N", help="Columns of the right-hand side.")] = None,
     array: Annotated[str | None, typer.Option(metavar="RxC", help="Rows and columns.")] = None,
     dataflow: Annotated[str | None, typer.Option(help="ws, os or is.")] = None,
-    accounting: Annotated[str, typer.Option(help="Who counts: hardware or scalesim.")] = "hardware",
+    accounting: Annotated[str, typer.Option(help="Who counts: hardware, scalesim or onnxim.")] = "hardware",
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Busy PEs over time, one case.")] = None,
