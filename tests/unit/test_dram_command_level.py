@@ -177,3 +177,16 @@ def test_energy_of_an_activate_worked_out_by_hand() -> None:
     assert answer.open_ticks == answer.cycles - 1       # from the ACT in tick 1 to the end
     with pytest.raises(InputError, match="has no currents"):
         _ = Channel("hbm3_16gb_8hi_6400").play(Requests.of([0], False)).energy_j
+
+
+def test_affine_streams_are_nested_loops() -> None:
+    stream = Requests.affine(4096, (1024, 64), (3, 2), is_write=True)
+    assert stream.address.tolist() == [4096, 4160, 5120, 5184, 6144, 6208]
+    assert stream.is_write.all()
+    with pytest.raises(InputError, match="a count for each stride"):
+        Requests.affine(0, (64,), (1, 2))
+
+
+def test_no_requests_take_no_time() -> None:
+    answer = Channel("ddr4_8gb_x8_3200aa").play(Requests.of([], False))
+    assert (answer.cycles, answer.bytes_per_s, answer.commands) == (0, 0.0, [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,6 +58,21 @@ class Requests:
         if (np.diff(arrivals) < 0).any():
             raise InputError("requests arrive in the order in which they are listed")
         return cls(addresses, writes, arrivals)
+
+    @classmethod
+    def affine(cls, base: int, strides: Sequence[int], counts: Sequence[int], is_write: bool = False) -> Requests:
+        """Requests of nested loops, the last one innermost: base + i0 * stride0 + i1 * stride1 + ..., in bytes.
+
+        Raises
+        ------
+        InputError: strides and counts differ in number, or an address is negative.
+        """
+        if len(strides) != len(counts):
+            raise InputError(f"a stream has a count for each stride, not {len(counts)} for {len(strides)}")
+        address = np.full(1, base, np.int64)
+        for stride, count in zip(strides, counts, strict=True):
+            address = (address[:, None] + np.arange(count, dtype=np.int64) * stride).reshape(-1)
+        return cls.of(address, is_write)
 
     def __len__(self) -> int:
         return len(self.address)
