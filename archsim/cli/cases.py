@@ -29,9 +29,8 @@ def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
         raise InputError([Problem("it holds no cases", str(file))])
     ragged = [line for line, row in rows if None in row or None in row.values()]
     if ragged:
-        raise InputError(
-            [Problem("the row has another number of cells than the header", str(file), n, 1) for n in ragged]
-        )
+        cells = len(rows[0][1]) - (None in rows[0][1])
+        raise InputError([Problem(f"the row has not {cells} cells", str(file), line, 1) for line in ragged])
     return rows
 
 

@@ -25,8 +25,9 @@ def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, o
     elif "preset" not in options or not {"trace", "pattern"} & set(options):
         from archsim.config import shipped
 
-        raise InputError("name a --preset and a --trace, or a file of --cases; presets: "
-                         + ", ".join(sorted(shipped("drams"))))
+        raise InputError(
+            "name a --preset and a --trace, or a file of --cases; presets: " + ", ".join(sorted(shipped("drams")))
+        )
 
     from archsim.components.memory.command_level import cases
 

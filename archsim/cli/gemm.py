@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from archsim.cli.cases import read_rows, write_rows
 from archsim.cli.output import console, output_file, print_json
 from archsim.errors import InputError, Problem, nearest
 
@@ -48,14 +47,13 @@ def gemm(
 
     answers = answer(cases, accounting=accounting)
     if out is not None:
-        with out.open("w", newline="", encoding="utf-8") as stream:
-            _write(answers, stream)
+        write_rows(answers, out)
     if picture is not None:
         _draw(cases[0], picture)
     if as_json:
         print_json(answers if file is not None else answers[0])
     elif out is None and file is not None:
-        _write(answers, sys.stdout)
+        write_rows(answers, None)
     elif file is None:
         from archsim.cli.tables import table
 
@@ -76,31 +74,21 @@ def _draw(case: Mapping[str, Any], file: Path) -> None:
 
 def _read(file: Path, options: Mapping[str, Any], accounting: str) -> list[dict[str, Any]]:
     """The rows of a CSV; options fill the columns that it lacks or leaves empty."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            rows = [(reader.line_num, row) for row in reader]
-            header = reader.fieldnames or []
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
+    rows = read_rows(file)
     if accounting == "onnxim":
-        for theirs, ours in _ONNXIM_NAMES.items():
-            if theirs in header and ours not in header:
-                header = [*header, ours]
-                rows = [(line, {**row, ours: row.get(theirs)}) for line, row in rows]
+        named = {
+            theirs: ours for theirs, ours in _ONNXIM_NAMES.items() if theirs in rows[0][1] and ours not in rows[0][1]
+        }
+        rows = [(line, row | {ours: row[theirs] for theirs, ours in named.items()}) for line, row in rows]
+    header = list(rows[0][1])
     missing = [name for name in _NEEDED if name not in header and name not in options]
     if missing:
         raise InputError(
             [Problem(f"column '{name}' is missing: {nearest(name, header)}", str(file), 1, 1) for name in missing]
         )
-    if not rows:
-        raise InputError([Problem("it holds no cases", str(file))])
     cases, problems = [], list[Problem]()
     for line, row in rows:
         try:
-            if None in row or None in row.values():
-                raise InputError([Problem(f"the row has not {len(header)} cells", str(file), line, 1)])
             cases.append(_checked(options, row, str(file), line))
         except InputError as error:
             problems += error.problems
@@ -130,10 +118,3 @@ def _checked(options: Mapping[str, Any], row: Mapping[str, str], file: str, line
     if problems:
         raise InputError(list(problems))
     return case
-
-
-def _write(rows: list[dict[str, Any]], stream: Any) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
