@@ -379,7 +379,7 @@ def dram(
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests, for Ramulator or DRAMsim3.")] = None,
     pattern: Annotated[str | None, typer.Option(help="Requests of a pattern instead: seq_rd, rand_rw21, ...")] = None,
     requests: Annotated[int | None, typer.Option(help="How many of the pattern.")] = None,
-    commands: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="For the first million DRAM commands.")] = None,
+    commands: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="For the first million commands.")] = None,
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
     json: Json = False,
