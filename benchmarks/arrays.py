@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from statistics import median
-
 import numpy as np
 
 from archsim.components.compute.gemm_cases import answer
 from archsim.components.compute.onnxim.accounting import Npu
 from archsim.components.compute.onnxim.accounting import answer as onnxim
 from archsim.components.compute.systolic_array import DATAFLOWS
+from benchmarks.timing import cpu_s
 
 _PAIRS = 10_000
-
-
-def _cpu(call: Callable[[], object], runs: int = 5) -> float:
-    """Median CPU seconds of a call after one warm-up."""
-    call()
-    seconds = []
-    for _ in range(runs):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return median(seconds)
 
 
 def measure() -> list[dict[str, str]]:
@@ -36,9 +22,9 @@ def measure() -> list[dict[str, str]]:
         {"M": int(m), "K": int(k), "N": int(n), "rows": int(r), "cols": int(c), "dataflow": DATAFLOWS[i % 3]}
         for i, ((m, k, n), (r, c)) in enumerate(zip(sizes, edges, strict=True))
     ]
-    pairs = _cpu(lambda: answer(cases))
+    pairs = cpu_s(lambda: answer(cases))
     # Beneath the memory of answers, so that every run counts.
-    bound = _cpu(lambda: onnxim.__wrapped__(2048, 2048, 2048, Npu()))
+    bound = cpu_s(lambda: onnxim.__wrapped__(2048, 2048, 2048, Npu()))
     return [
         {
             "what": "10,000 pairs of product and array",

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import archsim
+from benchmarks.timing import cpu_s
 
 _ROOMY = {"chip.memories.hbm.capacity": "800 GiB"}
-
-
-def _cpu(call: Callable[[], Any], runs: int = 7) -> float:
-    """Median CPU seconds of a call after one warm-up."""
-    call()
-    seconds = []
-    for _ in range(runs):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return median(seconds)
 
 
 def _transformer(model: str, layers: int | None = None, steps: int = 128) -> Callable[[], Any]:
@@ -55,10 +43,10 @@ def _ranks(count: int) -> Callable[[], Any]:
 
 def measure() -> list[dict[str, str]]:
     """Rows of the table."""
-    llama, gpt3 = _cpu(_transformer("llama-3-8b")), _cpu(_transformer("gpt3-175b"))
-    layers = _cpu(_transformer("gpt3-175b", 1)), _cpu(_transformer("gpt3-175b", 96))
-    steps = _cpu(_transformer("llama-3-8b", steps=16)), _cpu(_transformer("llama-3-8b", steps=1024))
-    ranks = _cpu(_ranks(8)), _cpu(_ranks(1024))
+    llama, gpt3 = cpu_s(_transformer("llama-3-8b")), cpu_s(_transformer("gpt3-175b"))
+    layers = cpu_s(_transformer("gpt3-175b", 1)), cpu_s(_transformer("gpt3-175b", 96))
+    steps = cpu_s(_transformer("llama-3-8b", steps=16)), cpu_s(_transformer("llama-3-8b", steps=1024))
+    ranks = cpu_s(_ranks(8)), cpu_s(_ranks(1024))
     how = "one process, warm, tables included"
     return [
         {
