@@ -27,16 +27,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from archsim.components.compute.sparsity import kept, stored_bytes
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
-from archsim.spec import ComponentSpec, Count
+from archsim.spec import ComponentSpec, Count, Share
 from archsim.units import Joules, SquareMillimetres
 from archsim.workloads.op import Dim, DType, ceil_div, maximum, minimum, where
 
@@ -64,6 +64,10 @@ class SystolicArraySpec(ComponentSpec):
     """[n, m]: of m weights in a row along K at most n are there, WS only; other operands are not pruned"""
     accumulator_rows: Count | None = None
     """rows of partial sums a column can hold; bounds a streamed chunk in WS and IS (none: no bound)"""
+    activity: Share = 1.0
+    """switching of the operands against random data, which the energy tables stand for"""
+    clocked_share: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """share of a MAC's energy that does not depend on its operands: clock and registers; assumed"""
     mac_energy: Joules | None = None
     """energy of one MAC with its registers, where published; else from the technology table"""
     pe_area: SquareMillimetres | None = None
@@ -255,10 +259,12 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
         return {f"mac_{dtype}": macs}
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
+        spec = self.spec
+        switching = spec.clocked_share + (1.0 - spec.clocked_share) * spec.activity
         prices = {}
-        for dtype in self.spec.dtypes:
-            energy = self.spec.mac_energy
-            prices[f"mac_{dtype}"] = technology.energy_j(f"mac_{dtype}") if energy is None else energy
+        for dtype in spec.dtypes:
+            energy = technology.energy_j(f"mac_{dtype}") if spec.mac_energy is None else spec.mac_energy
+            prices[f"mac_{dtype}"] = energy * switching
         prices["accumulator_access"] = technology.energy_j("accumulator_32b")
         return prices
 

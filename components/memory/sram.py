@@ -34,6 +34,9 @@ class SramSpec(ComponentSpec):
     """accesses a bank serves per cycle"""
     width_bits: Count | None = None
     """bits of one access; gives the bandwidth"""
+    requesters: Count | None = None
+    """arrays, vector units and DMAs that address the banks on their own and collide there; none: addresses are
+    interleaved so that they never do"""
     bandwidth: BytesPerSecond | None = None
     """total bandwidth, where published instead of a width"""
     double_buffered: bool = True
@@ -51,7 +54,17 @@ class SramSpec(ComponentSpec):
     def _one_bandwidth(self) -> SramSpec:
         if (self.width_bits is None) == (self.bandwidth is None):
             raise ValueError("give either 'width_bits' or 'bandwidth', not both and not neither")
+        if self.requesters is not None and self.width_bits is None:
+            raise ValueError("'requesters' collide in banks of a given 'width_bits': a 'bandwidth' is a total")
         return self
+
+
+def banks_served(banks: int, requesters: int) -> float:
+    """Mean number of banks that serve an access in a cycle when each requester picks one at random.
+
+    A bank is idle when no requester picks it: banks x (1 - (1 - 1/banks)^requesters).
+    """
+    return banks * (1.0 - (1.0 - 1.0 / banks) ** requesters)
 
 
 class Sram(Memory[SramSpec]):
@@ -65,7 +78,8 @@ class Sram(Memory[SramSpec]):
         if spec.bandwidth is not None:
             self._bytes_per_s = spec.bandwidth
         else:
-            self._bytes_per_s = max(1, spec.banks * spec.ports * (spec.width_bits or 0) * clock_hz // 8)
+            served = spec.banks if spec.requesters is None else banks_served(spec.banks, spec.requesters)
+            self._bytes_per_s = max(1, int(served * spec.ports * (spec.width_bits or 0) * clock_hz / 8))
 
     @property
     def capacity_bytes(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archsim.components.memory.sram import banks_served
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.machine import Machine, SystemSpec
@@ -62,6 +63,30 @@ def test_an_sram_needs_one_bandwidth():
     bad = CHIP["memories"] | {"pad": {"kind": "sram", "capacity": "64 KiB"}}
     with pytest.raises(InputError, match="either 'width_bits' or 'bandwidth'"):
         machine(memories=bad)
+
+
+def test_requesters_collide_as_often_as_drawn_addresses_do():
+    rng = np.random.default_rng(1)
+    for banks, requesters in ((4, 2), (8, 8), (16, 40), (1, 3)):
+        drawn = rng.integers(0, banks, (20_000, requesters))
+        served = np.mean([len(set(row)) for row in drawn.tolist()])
+        assert banks_served(banks, requesters) == pytest.approx(served, rel=0.01)
+
+
+def test_conflicts_cost_bandwidth():
+    pad = {"kind": "sram", "capacity": "64 KiB", "banks": 4, "ports": 2, "width_bits": 128}
+    free, busy = (machine(memories=CHIP["memories"] | {"pad": pad | more}) for more in ({}, {"requesters": 4}))
+    assert busy.memory("pad").bytes_per_s == int(free.memory("pad").bytes_per_s * (1 - 0.75**4))
+
+
+def test_an_idle_operand_costs_the_clock_only():
+    def price(**more: Any) -> float:
+        array = CHIP["engines"]["array"] | more
+        m = machine(engines=CHIP["engines"] | {"array": array})
+        return m.components["chip.array"].energy_per_action(m.technology)["mac_int8"]
+
+    assert price(activity=0.5) == pytest.approx(price() * (0.4 + 0.6 * 0.5))
+    assert price(activity=0.5, clocked_share=1.0) == price()
 
 
 def test_energy_per_bit_grows_with_the_bank():
