@@ -270,7 +270,7 @@ def list_(
 ) -> None:
     """List what is shipped.
 
-    Categories: chips, systems, models, technology, links, runs, sweeps, components, workloads, suites.
+    Categories: chips, systems, models, technology, links, drams, kernels, runs, sweeps, components, workloads, suites.
 
     \b
     archsim list

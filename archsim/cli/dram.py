@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from archsim.cli.cases import read_rows, write_rows
 from archsim.cli.output import console, output_file, print_json
 from archsim.errors import InputError, Problem
 
@@ -49,12 +49,11 @@ def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, o
                     ]
                 ) from None
     if out is not None:
-        with out.open("w", newline="", encoding="utf-8") as stream:
-            _write(answers, stream)
+        write_rows(answers, out)
     if as_json:
         print_json(answers if file is not None else answers[0])
     elif out is None and file is not None:
-        _write(answers, sys.stdout)
+        write_rows(answers, None)
     elif file is None:
         from archsim.cli.tables import table
 
@@ -63,29 +62,7 @@ def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, o
 
 def _read(file: Path, options: Mapping[str, str]) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV with their lines; options fill the columns that it lacks or leaves empty."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, ValueError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
-    if not rows:
-        raise InputError([Problem("it holds no cases", str(file))])
-    cases = []
-    for line, row in rows:
-        if None in row or None in row.values():
-            raise InputError([Problem("the row has not as many cells as the header", str(file), line, 1)])
-        given = {name: cell for name, cell in row.items() if cell}
-        cases.append((line, {**row, **options, **given}))
-    return cases
-
-
-def _write(rows: list[dict[str, Any]], stream: Any) -> None:
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    return [(line, row | options | {name: cell for name, cell in row.items() if cell}) for line, row in read_rows(file)]
 
 
 def _write_commands(result: Any, file: Path) -> None:

@@ -172,7 +172,8 @@ def _show_area(built: Any, category: str, as_json: bool) -> None:
 
 def list_all(category: str | None, as_json: bool) -> None:
     """Print the names of all categories, or of one."""
-    categories = ["chips", "systems", "models", "technology", "links", "runs", "sweeps", *_PARTS, "suites"]
+    categories = ["chips", "systems", "models", "technology", "links", "drams", "kernels", "runs", "sweeps"]
+    categories += [*_PARTS, "suites"]
     if category is not None and category not in categories:
         raise InputError(f"no category is called '{category}': {nearest(category, categories)}")
     names = {c: _names(c) for c in (categories if category is None else [category])}

@@ -9,7 +9,7 @@ from archsim.components.memory.command_level.preset import DramPreset
 from archsim.components.memory.command_level.standard import COMMANDS, evaluate
 from archsim.components.memory.command_level.work import Requests, decode
 
-Place = tuple[int, ...]     # of a bank, or of what a command for many banks is for
+Place = tuple[int, ...]  # of a bank, or of what a command for many banks is for
 
 
 @dataclass
@@ -119,9 +119,17 @@ class Devices:
 def listed(preset: DramPreset, requests: Requests) -> list[Request]:
     parts = decode(preset, requests.address)
     shift = preset.burst.bit_length() - 1
-    return [Request(i, tuple(int(parts[level][i]) for level in preset.rules.levels), int(parts["row"][i]),
-                    int(requests.address[i]) >> shift, bool(requests.is_write[i]), int(requests.arrival[i]))
-            for i in range(len(requests))]
+    return [
+        Request(
+            i,
+            tuple(int(parts[level][i]) for level in preset.rules.levels),
+            int(parts["row"][i]),
+            int(requests.address[i]) >> shift,
+            bool(requests.is_write[i]),
+            int(requests.arrival[i]),
+        )
+        for i in range(len(requests))
+    ]
 
 
 class FirstReady:
@@ -231,8 +239,12 @@ class FirstReady:
             if name == "ACT2" or (name == "ACT" and self.activating):
                 continue
             oldest = queue[0]
-            if (self.tick - oldest.taken > self.patience and request.place == oldest.place
-                    and name == request.column and devices.needed(oldest) != oldest.column):
+            if (
+                self.tick - oldest.taken > self.patience
+                and request.place == oldest.place
+                and name == request.column
+                and devices.needed(oldest) != oldest.column
+            ):
                 continue
             if goes(name, request.place):
                 return name, request.place, request, queue
@@ -276,6 +288,7 @@ class FirstReady:
 
     def split(self) -> None:
         """LPDDR5: ACT2 in time, and CAS before the first burst after the data clock stopped."""
+
         def complete() -> None:
             nearest = min(self.activating, key=lambda r: (r.deadline, r.number))
             self.send("ACT2", nearest.place, nearest, self.activating)
@@ -452,8 +465,9 @@ class PerBank:
             devices.outcome.hits += self.hits[place] > 0
             self.hits[place] += 1
             self.queues[place].remove(request)
-            request.done = self.tick + (devices.read_latency if name == "RD" else
-                                        devices.timing["nCWL"] + devices.timing["nBL"])
+            request.done = self.tick + (
+                devices.read_latency if name == "RD" else devices.timing["nCWL"] + devices.timing["nBL"]
+            )
             if name == "RD":
                 for answered in [request, *self.together.pop(request.number, [])]:
                     answered.done = request.done

@@ -68,17 +68,27 @@ class _Checker:
         acts: list[Command] = []
         burst = self.n("nBL", "nBL_min")
         for c in self.commands:
-            closing = [b for b in banks if b[: c.place.index(-1) if -1 in c.place else None] == tuple(
-                p for p in c.place if p >= 0)] if c.name in ("PREab", "REFab") else [c.place]
+            closing = (
+                [
+                    b
+                    for b in banks
+                    if b[: c.place.index(-1) if -1 in c.place else None] == tuple(p for p in c.place if p >= 0)
+                ]
+                if c.name in ("PREab", "REFab")
+                else [c.place]
+            )
             for place in closing:
                 last = banks.setdefault(place, {})
                 if c.name in ("ACT", "ACT1"):
                     if place in open_rows:
                         self.found.append(f"ACT at {c.tick} of a bank that is open")
                     open_rows[place] = c.row
-                    for before, ticks, rule in (("ACT", self.n("nRC"), "tRC"), ("PREpb", self.n("nRP"), "tRP"),
-                                                ("PREab", self.n("nRPab", "nRP"), "tRPab"),
-                                                ("REFab", self.n("nRFC"), "tRFC")):
+                    for before, ticks, rule in (
+                        ("ACT", self.n("nRC"), "tRC"),
+                        ("PREpb", self.n("nRP"), "tRP"),
+                        ("PREab", self.n("nRPab", "nRP"), "tRPab"),
+                        ("REFab", self.n("nRFC"), "tRFC"),
+                    ):
                         if before in last:
                             self.need(c, last[before], ticks, rule)
                     last["ACT"] = c

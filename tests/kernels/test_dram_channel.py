@@ -32,15 +32,18 @@ def traces(draw: st.DrawFn, chosen: DramPreset) -> Requests:
     """Requests that meet again and again in few banks, rows and columns."""
     count = draw(st.integers(1, 40))
     few = {level: draw(st.integers(1, 2)) for level in chosen.rules.levels} | {"row": 3, "column": 3}
-    parts = {level: np.array(draw(st.lists(st.integers(0, most - 1), min_size=count, max_size=count)), np.int64)
-             for level, most in few.items()}
+    parts = {
+        level: np.array(draw(st.lists(st.integers(0, most - 1), min_size=count, max_size=count)), np.int64)
+        for level, most in few.items()
+    }
     writes = draw(st.lists(st.booleans(), min_size=count, max_size=count))
     gaps = draw(st.lists(st.sampled_from([0, 0, 0, 1, 7, 150]), min_size=count, max_size=count))
     return Requests.of(encode(chosen, parts), writes, np.cumsum(gaps))
 
 
-def compare(chosen: DramPreset, naive: FirstReady | PerBank, kernel: object, requests: Requests,
-            figures: tuple[int, ...]) -> None:
+def compare(
+    chosen: DramPreset, naive: FirstReady | PerBank, kernel: object, requests: Requests, figures: tuple[int, ...]
+) -> None:
     expected = naive.play()
     policy = np.array(figures, np.int64)
     arrays = device(chosen)
@@ -76,8 +79,15 @@ SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(H
 def test_first_ready_equals_its_twin(data: st.DataObject) -> None:
     chosen = hurried(PRESETS[data.draw(st.sampled_from(sorted(PRESETS)))], data.draw(st.integers(110, 400)))
     high = data.draw(st.integers(1, 5))
-    figures = (data.draw(st.integers(1, 6)), data.draw(st.integers(high, 6)), high, data.draw(st.integers(0, high - 1)),
-               data.draw(st.integers(0, 1)), data.draw(st.integers(0, 1)), data.draw(st.sampled_from([5, 100, NEVER])))
+    figures = (
+        data.draw(st.integers(1, 6)),
+        data.draw(st.integers(high, 6)),
+        high,
+        data.draw(st.integers(0, high - 1)),
+        data.draw(st.integers(0, 1)),
+        data.draw(st.integers(0, 1)),
+        data.draw(st.sampled_from([5, 100, NEVER])),
+    )
     requests = data.draw(traces(chosen))
     compare(chosen, FirstReady(chosen, requests, figures), frfcfs, requests, figures)
 
@@ -87,8 +97,12 @@ def test_first_ready_equals_its_twin(data: st.DataObject) -> None:
 def test_per_bank_equals_its_twin(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(n for n in PRESETS if PRESETS[n].rules.bus in ("single", "dual"))))
     chosen = hurried(PRESETS[name], data.draw(st.integers(220, 400)))
-    figures = (data.draw(st.integers(1, 6)), data.draw(st.integers(1, 3)), data.draw(st.integers(0, 4)),
-               data.draw(st.integers(1, 4)))
+    figures = (
+        data.draw(st.integers(1, 6)),
+        data.draw(st.integers(1, 3)),
+        data.draw(st.integers(0, 4)),
+        data.draw(st.integers(1, 4)),
+    )
     requests = data.draw(traces(chosen))
     compare(chosen, PerBank(chosen, requests, figures), per_bank, requests, figures)
 
@@ -129,7 +143,7 @@ def test_own_policy_answers_everything_in_order_of_its_address() -> None:
 def test_no_request_starves_behind_hits() -> None:
     """One request to another row of a bank that a stream of hits keeps busy."""
     address = np.arange(4000) % 128 * 64
-    address[40] = 2**20          # another row of the same bank
+    address[40] = 2**20  # another row of the same bank
     own = Channel("ddr4_8gb_x8_3200aa").play(Requests.of(address, False))
     peer = Channel("ddr4_8gb_x8_3200aa", "frfcfs_ramulator").play(Requests.of(address, False))
     assert own.done[40] < 4000 < peer.done[40]

@@ -42,8 +42,9 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
     now, log = np.zeros(issue.OWN, np.int64), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
         now[issue.CLOCK] = tick
-        issue.issue(now, banks, rings, arrays.rules, arrays.windows, arrays.figures, log, COMMANDS.index(name), bank,
-                    0, 0)
+        issue.issue(
+            now, banks, rings, arrays.rules, arrays.windows, arrays.figures, log, COMMANDS.index(name), bank, 0, 0
+        )
     return banks
 
 
@@ -73,26 +74,29 @@ def test_each_rule_alone_at_both_sides_of_its_edge(name: str) -> None:
             for bank in asked:
                 ready = banks[gap.following, bank]
                 assert ready == (edge if bank in bound else 0), (line, before, after, bank)
-            if gap.count > 1:     # one command fewer: nothing to wait for
+            if gap.count > 1:  # one command fewer: nothing to wait for
                 assert not earliest(chosen, line, [(t, before, 0) for t in ticks[1:]])[gap.following].max() > 0
             probed += 1
     assert probed > 20
 
 
-@pytest.mark.parametrize(("name", "before", "after", "same_bank", "ticks"), [
-    ("ddr4_8gb_x8_3200aa", "ACT", "RD", True, 22),
-    ("ddr4_8gb_x8_3200aa", "ACT", "PREpb", True, 52),
-    ("ddr4_8gb_x8_3200aa", "RD", "WR", False, 12),        # 22 + 4 + 2 - 16
-    ("ddr4_8gb_x8_3200aa", "WR", "RD", False, 32),        # 16 + 4 + 12, one bank group
-    ("ddr4_8gb_x8_3200aa", "WR", "PREpb", True, 44),      # 16 + 4 + 24
-    ("hbm2_8gb_2000", "PREpb", "ACT", True, 13),          # nRP - 1: an ACT takes two cycles
-    ("hbm2_8gb_2000", "ACT", "RD", True, 15),             # nRCDRD + 1
-    ("ddr5_16gb_x8_4800bn", "ACT", "RD", True, 36),       # both take two cycles
-    ("ddr5_16gb_x8_4800bn", "RD", "PREpb", True, 19),     # nRTP + 1
-    ("hbm3_16gb_8hi_6400", "ACT", "RD", True, 63),        # 62 half cycles, from the third of ACT to the second of RD
-    ("lpddr5_8gb_x16_6400", "PREab", "ACT", True, 17),    # nRPab
-    ("gddr6_8gb_x16_14000", "RD", "WR", False, 25),       # nCL + 1
-])
+@pytest.mark.parametrize(
+    ("name", "before", "after", "same_bank", "ticks"),
+    [
+        ("ddr4_8gb_x8_3200aa", "ACT", "RD", True, 22),
+        ("ddr4_8gb_x8_3200aa", "ACT", "PREpb", True, 52),
+        ("ddr4_8gb_x8_3200aa", "RD", "WR", False, 12),  # 22 + 4 + 2 - 16
+        ("ddr4_8gb_x8_3200aa", "WR", "RD", False, 32),  # 16 + 4 + 12, one bank group
+        ("ddr4_8gb_x8_3200aa", "WR", "PREpb", True, 44),  # 16 + 4 + 24
+        ("hbm2_8gb_2000", "PREpb", "ACT", True, 13),  # nRP - 1: an ACT takes two cycles
+        ("hbm2_8gb_2000", "ACT", "RD", True, 15),  # nRCDRD + 1
+        ("ddr5_16gb_x8_4800bn", "ACT", "RD", True, 36),  # both take two cycles
+        ("ddr5_16gb_x8_4800bn", "RD", "PREpb", True, 19),  # nRTP + 1
+        ("hbm3_16gb_8hi_6400", "ACT", "RD", True, 63),  # 62 half cycles, from the third of ACT to the second of RD
+        ("lpddr5_8gb_x16_6400", "PREab", "ACT", True, 17),  # nRPab
+        ("gddr6_8gb_x16_14000", "RD", "WR", False, 25),  # nCL + 1
+    ],
+)
 def test_gaps_worked_out_by_hand(name: str, before: str, after: str, same_bank: bool, ticks: int) -> None:
     chosen = PRESETS[name]
     banks = earliest(chosen, chosen.rules.rules, [(1000, before, 0)])
@@ -120,8 +124,10 @@ def test_jedec_notices_a_device_that_is_slower_by_one(parameter: str) -> None:
     """The judge itself: a stream made for a device breaks the rules of one that needs a cycle more."""
     channel = Channel("ddr4_8gb_x8_3200aa")
     commands = channel.play(pattern(channel.preset, "rand_rw21", 3000), log=30_000).commands
-    commands += [Command(c.tick + 10**6, c.name, c.place, c.row, c.column) for c in
-                 channel.play(pattern(channel.preset, "seq_rw21", 3000), log=30_000).commands]
+    commands += [
+        Command(c.tick + 10**6, c.name, c.place, c.row, c.column)
+        for c in channel.play(pattern(channel.preset, "seq_rw21", 3000), log=30_000).commands
+    ]
     timing = channel.preset.timing | {parameter: channel.preset.timing[parameter] + 1}
     slower = channel.preset.model_copy(update={"timing": timing})
     assert any(text.startswith("t" + parameter[1:4]) for text in violations(slower, commands))

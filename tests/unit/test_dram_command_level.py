@@ -28,14 +28,17 @@ def test_shipped_presets_hold_what_their_standard_needs(name: str) -> None:
     assert 10e9 < chosen.peak_bytes_per_s < 400e9
 
 
-@pytest.mark.parametrize(("path", "value", "message"), [
-    ("standard", "DDR9", "no DRAM standard is called 'DDR9': did you mean"),
-    ("organisation.bank", 3, "organisation.bank is 3: address bits need a power of two"),
-    ("organisation.sid", 2, "DDR4 has no level 'sid'"),
-    ("timing.nREFI", 600, "must be more than twice nRFC"),
-    ("address", ["column", "row"], "address must name each of"),
-    ("burst", 48, "burst is 48 B"),
-])
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("standard", "DDR9", "no DRAM standard is called 'DDR9': did you mean"),
+        ("organisation.bank", 3, "organisation.bank is 3: address bits need a power of two"),
+        ("organisation.sid", 2, "DDR4 has no level 'sid'"),
+        ("timing.nREFI", 600, "must be more than twice nRFC"),
+        ("address", ["column", "row"], "address must name each of"),
+        ("burst", 48, "burst is 48 B"),
+    ],
+)
 def test_bad_presets_say_what_is_wrong(path: str, value: object, message: str) -> None:
     from archsim.components.memory.command_level.preset import DramPreset
     from archsim.config import load_spec
@@ -86,10 +89,16 @@ def test_traces_of_both_simulators_say_the_same(tmp_path: Path) -> None:
     assert second.arrival.tolist() == [0, 0, 7]
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "it holds no requests"), ("LD\n", ":1:1: 'LD' is no request"), ("0x40 PEEK 0\n", "is no request"),
-    ("LD -5\n", "an address lies in 0 to 2^62"), ("0x40 READ 9\n0x40 READ 3\n", ":2:1: an address"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "it holds no requests"),
+        ("LD\n", ":1:1: 'LD' is no request"),
+        ("0x40 PEEK 0\n", "is no request"),
+        ("LD -5\n", "an address lies in 0 to 2^62"),
+        ("0x40 READ 9\n0x40 READ 3\n", ":2:1: an address"),
+    ],
+)
 def test_bad_traces_name_the_line(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "x.trace"
     file.write_text(text, encoding="utf-8")
@@ -108,7 +117,8 @@ def test_requests_are_checked() -> None:
 def test_a_stream_of_hits_keeps_the_bus_busy() -> None:
     """Reads that turn among bank groups at nCCDS use all of the bus but for refresh."""
     chosen = preset("ddr4_8gb_x8_3200aa").model_copy(
-        update={"address": ("bank_group", "column", "bank", "rank", "row")})
+        update={"address": ("bank_group", "column", "bank", "rank", "row")}
+    )
     answer = Channel(chosen).play(pattern(chosen, "seq_rd", 50_000))
     assert 0.93 < answer.bytes_per_s / chosen.peak_bytes_per_s < 1 - 576 / 12480
     assert answer.latency_percentile(50) <= answer.latency_percentile(99)
@@ -122,9 +132,20 @@ def test_an_idle_read_takes_activate_and_latency() -> None:
 
 def test_rows_that_describe_a_device_equal_the_shipped_preset() -> None:
     shipped_preset = preset("lpddr5_8gb_x16_6400")
-    row = {"sim": "Ramulator2.1@c5b1c3a4", "config": "r2_LPDDR5_8Gb_x16_6400", "pattern": "rand_rw21", "n_req": "500",
-           "timing": json.dumps({**shipped_preset.timing, "tCK_ps": 1250, "rate": 6400}), "ranks": "1",
-           "bankgroups": "4", "banks_per_bg": "4", "rows": "32768", "cols_req": "64", "req_bytes": "32", "BL": "16"}
+    row = {
+        "sim": "Ramulator2.1@c5b1c3a4",
+        "config": "r2_LPDDR5_8Gb_x16_6400",
+        "pattern": "rand_rw21",
+        "n_req": "500",
+        "timing": json.dumps({**shipped_preset.timing, "tCK_ps": 1250, "rate": 6400}),
+        "ranks": "1",
+        "bankgroups": "4",
+        "banks_per_bg": "4",
+        "rows": "32768",
+        "cols_req": "64",
+        "req_bytes": "32",
+        "BL": "16",
+    }
     direct = Channel(shipped_preset, "frfcfs_ramulator").play(pattern(shipped_preset, "rand_rw21", 500))
     assert cases.answer(row).summary() == direct.summary()
 
@@ -132,8 +153,9 @@ def test_rows_that_describe_a_device_equal_the_shipped_preset() -> None:
 def test_the_command_line_answers_a_trace_and_its_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     requests, commands = tmp_path / "requests.trace", tmp_path / "commands.csv"
     requests.write_text("LD 0x0\nLD 0x40\n", encoding="utf-8")
-    code = main(["dram", "--preset", "ddr4_8gb_x8_3200aa", "--trace", str(requests), "--commands", str(commands),
-                 "--json"])
+    code = main(
+        ["dram", "--preset", "ddr4_8gb_x8_3200aa", "--trace", str(requests), "--commands", str(commands), "--json"]
+    )
     answer = json.loads(capsys.readouterr().out)
     assert code == 0
     assert (answer["ACT"], answer["RD"], answer["row_hits"], answer["cycles"]) == (1, 2, 1, 1 + 22 + 8 + 26)
@@ -153,17 +175,34 @@ def test_cases_pass_columns_through_and_name_bad_rows(tmp_path: Path, capsys: py
     assert f"{file}:2:1: n_req: expected a whole number" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ([], "name a --preset and a --trace"),
-    (["--preset", "ddr4_8gb_x8_3200aa", "--pattern", "seq_rw", "--requests", "5"], "did you mean 'seq_rw21'"),
-    (["--preset", "ddr4_8gb_x8_3200aa", "--policy", "frfcf", "--pattern", "seq_rd", "--requests", "5"],
-     "no DRAM policy is called 'frfcf'"),
-    (["--preset", "lpddr5_8gb_x16_6400", "--policy", "per_bank_dramsim3", "--pattern", "seq_rd", "--requests", "5"],
-     "cannot send the commands of LPDDR5"),
-    (["--preset", "ddr4_8gb_x8_3200aa", "--trace", "no such file"], "cannot read it"),
-])
-def test_the_command_line_says_what_is_wrong(arguments: list[str], message: str,
-                                             capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name a --preset and a --trace"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--pattern", "seq_rw", "--requests", "5"], "did you mean 'seq_rw21'"),
+        (
+            ["--preset", "ddr4_8gb_x8_3200aa", "--policy", "frfcf", "--pattern", "seq_rd", "--requests", "5"],
+            "no DRAM policy is called 'frfcf'",
+        ),
+        (
+            [
+                "--preset",
+                "lpddr5_8gb_x16_6400",
+                "--policy",
+                "per_bank_dramsim3",
+                "--pattern",
+                "seq_rd",
+                "--requests",
+                "5",
+            ],
+            "cannot send the commands of LPDDR5",
+        ),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--trace", "no such file"], "cannot read it"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["dram", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -174,7 +213,7 @@ def test_energy_of_an_activate_worked_out_by_hand() -> None:
     assert chosen.energy_j["ACT"] == pytest.approx(1.2 * (57 * 74 - 52 * 52 - 37 * 22) * 1e-3 * 625e-12 * 8)
     answer = Channel(chosen).play(Requests.of([0, 64], [False, True]))
     assert answer.energy_j["RD"] == pytest.approx(1.2 * (168 - 52) * 1e-3 * 4 * 625e-12 * 8)
-    assert answer.open_ticks == answer.cycles - 1       # from the ACT in tick 1 to the end
+    assert answer.open_ticks == answer.cycles - 1  # from the ACT in tick 1 to the end
     with pytest.raises(InputError, match="has no currents"):
         _ = Channel("hbm3_16gb_8hi_6400").play(Requests.of([0], False)).energy_j
 

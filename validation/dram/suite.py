@@ -28,15 +28,37 @@ def rows() -> list[Row]:
         channel = Channel(case["preset"], case["policy"])
         did = channel.play(pattern(channel.preset, case["pattern"], int(case["n_req"]))).summary()
         name, source = f"{case['preset']} {case['pattern']} {case['n_req']}", _SOURCES[case["policy"]]
-        answers += compared("dram", name, source, [
-            ("cycles", "cycle", float(case["cycles"]), did["cycles"]),
-            *((metric, "", float(case[metric]), did[metric]) for metric in _COUNTS)])
+        answers += compared(
+            "dram",
+            name,
+            source,
+            [
+                ("cycles", "cycle", float(case["cycles"]), did["cycles"]),
+                *((metric, "", float(case[metric]), did[metric]) for metric in _COUNTS),
+            ],
+        )
         printed = [("mean read latency", "cycle", case["avg_read_latency_cyc"], did["avg_read_latency_cyc"])]
-        printed += [(f"energy of {what}", "pJ", case[f"energy_{what}_pJ"], did[f"energy_{what}_j"] * 1e12)
-                    for what in _ENERGIES if case[f"energy_{what}_pJ"]]
+        printed += [
+            (f"energy of {what}", "pJ", case[f"energy_{what}_pJ"], did[f"energy_{what}_j"] * 1e12)
+            for what in _ENERGIES
+            if case[f"energy_{what}_pJ"]
+        ]
         for metric, unit, published, simulated in printed:
-            answers.append(row("dram", Claim(case=name, metric=metric, unit=unit, published=float(published),
-                                             tolerance=2e-6, role="exact", source=source), simulated))
+            answers.append(
+                row(
+                    "dram",
+                    Claim(
+                        case=name,
+                        metric=metric,
+                        unit=unit,
+                        published=float(published),
+                        tolerance=2e-6,
+                        role="exact",
+                        source=source,
+                    ),
+                    simulated,
+                )
+            )
     return answers + _commands()
 
 
@@ -49,12 +71,16 @@ def _commands() -> list[Row]:
             sent = channel.play(pattern(channel.preset, case["pattern"], 2 * count), log=count).commands
             equal = 0
             for digest in case["digests"].split():
-                chunk = sent[equal:equal + _CHUNK]
+                chunk = sent[equal : equal + _CHUNK]
                 if _digest(chunk) != digest:
                     break
                 equal += len(chunk)
-            answers += compared("dram", f"{case['preset']} {case['pattern']}", _SOURCES[case["policy"]],
-                                [("commands equal", "", float(count), float(equal))])
+            answers += compared(
+                "dram",
+                f"{case['preset']} {case['pattern']}",
+                _SOURCES[case["policy"]],
+                [("commands equal", "", float(count), float(equal))],
+            )
     return answers
 
 

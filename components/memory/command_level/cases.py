@@ -30,7 +30,8 @@ def answer(case: Mapping[str, str], folder: Path = Path(), log: int = 0) -> Answ
     InputError: a cell is missing or says nothing that can be played.
     """
     controller = case.get("policy") or next(
-        (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs")
+        (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs"
+    )
     channel = Channel(_preset(case), controller)
     file = folder / case["trace"] if case.get("trace") else None
     if case.get("pattern") and (file is None or not file.is_file()):
@@ -73,15 +74,35 @@ def _ramulator(case: Mapping[str, str], timing: dict[str, int]) -> DramPreset:
         if theirs in timing:
             timing[ours] = timing.pop(theirs)
     ranks = int(case["ranks"])
-    outer = {"GDDR6": {}, "HBM2": {"pseudo_channel": ranks},
-             "HBM3": {"pseudo_channel": 2, "stack_id": ranks // 2}}.get(standard, {"rank": ranks})
-    return _built("Ramulator GDDR6" if standard == "GDDR6" else standard, clock, outer, case,
-                  ("column", *outer, "bank_group", "bank", "row"), timing)
+    outer = {"GDDR6": {}, "HBM2": {"pseudo_channel": ranks}, "HBM3": {"pseudo_channel": 2, "stack_id": ranks // 2}}.get(
+        standard, {"rank": ranks}
+    )
+    return _built(
+        "Ramulator GDDR6" if standard == "GDDR6" else standard,
+        clock,
+        outer,
+        case,
+        ("column", *outer, "bank_group", "bank", "row"),
+        timing,
+    )
 
 
-_DRAMSIM3 = {"nCL": "CL", "nCWL": "CWL", "nRP": "tRP", "nRAS": "tRAS", "nWR": "tWR", "nCCDS": "tCCD_S",
-             "nCCDL": "tCCD_L", "nRRDS": "tRRD_S", "nRRDL": "tRRD_L", "nWTRS": "tWTR_S", "nWTRL": "tWTR_L",
-             "nFAW": "tFAW", "nRFC": "tRFC", "nREFI": "tREFI"}
+_DRAMSIM3 = {
+    "nCL": "CL",
+    "nCWL": "CWL",
+    "nRP": "tRP",
+    "nRAS": "tRAS",
+    "nWR": "tWR",
+    "nCCDS": "tCCD_S",
+    "nCCDL": "tCCD_L",
+    "nRRDS": "tRRD_S",
+    "nRRDL": "tRRD_L",
+    "nWTRS": "tWTR_S",
+    "nWTRL": "tWTR_L",
+    "nFAW": "tFAW",
+    "nRFC": "tRFC",
+    "nREFI": "tREFI",
+}
 _ADDRESS = {"co": "column", "bg": "bank_group", "ba": "bank", "ra": "rank", "ro": "row"}
 
 
@@ -89,28 +110,53 @@ def _dramsim3(case: Mapping[str, str], figures: dict[str, float]) -> DramPreset:
     """A device as DRAMsim3 (29817593) reads it from its configuration, with its defaults."""
     protocol = case["config"].removeprefix("ds3_").partition("_")[0]
     timing = {ours: int(figures[theirs]) for ours, theirs in _DRAMSIM3.items()}
-    wide = protocol.startswith(("GDDR", "HBM"))    # two tRCD, and tRTP is never in the file
+    wide = protocol.startswith(("GDDR", "HBM"))  # two tRCD, and tRTP is never in the file
     timing |= {
         "nBL": int(case["BL"]) // (16 if protocol == "GDDR6" else 2),
         "nRCDRD": int(figures["tRCDRD" if wide else "tRCD"]),
         "nRCDWR": int(figures["tRCDWR" if wide else "tRCD"]),
-        "nRTP": int(figures.get("tRTP", 5)), "nRTRS": int(figures.get("tRTRS", 2)),
+        "nRTP": int(figures.get("tRTP", 5)),
+        "nRTRS": int(figures.get("tRTRS", 2)),
         "nPPD": int(figures.get("tPPD", 0)) if protocol in ("GDDR6", "LPDDR4") else 0,
         "n32AW": int(figures.get("t32AW", 330)) if protocol == "GDDR6" else 0,
         "nRC": timing["nRAS"] + timing["nRP"],
     }
     if int(case["bankgroups"]) == 1:
-        timing |= {long: timing[short] for long, short in
-                   (("nCCDL", "nCCDS"), ("nRRDL", "nRRDS"), ("nWTRL", "nWTRS"))}
+        timing |= {long: timing[short] for long, short in (("nCCDL", "nCCDS"), ("nRRDL", "nRRDS"), ("nWTRL", "nWTRS"))}
     address = tuple(_ADDRESS[part] for part in case["addr_map_lsb_to_msb"].split("-") if part != "ch")
-    return _built("DRAMsim3 HBM" if protocol.startswith("HBM") else "DRAMsim3", round(figures["tCK"] * 1000),
-                  {"rank": int(case["ranks"])}, case, address, timing)
+    return _built(
+        "DRAMsim3 HBM" if protocol.startswith("HBM") else "DRAMsim3",
+        round(figures["tCK"] * 1000),
+        {"rank": int(case["ranks"])},
+        case,
+        address,
+        timing,
+    )
 
 
-def _built(standard: str, clock_ps: int, outer: dict[str, int], case: Mapping[str, str], address: tuple[str, ...],
-           timing: dict[str, int]) -> DramPreset:
-    organisation = {**outer, "bank_group": int(case["bankgroups"]), "bank": int(case["banks_per_bg"]),
-                    "row": int(case["rows"]), "column": int(case["cols_req"])}
-    return DramPreset.model_validate({
-        "standard": standard, "tCK": f"{clock_ps} ps", "organisation": organisation, "address": address,
-        "burst": int(case["req_bytes"]), "timing": timing, "source": f"the row of {case['config']}"})
+def _built(
+    standard: str,
+    clock_ps: int,
+    outer: dict[str, int],
+    case: Mapping[str, str],
+    address: tuple[str, ...],
+    timing: dict[str, int],
+) -> DramPreset:
+    organisation = {
+        **outer,
+        "bank_group": int(case["bankgroups"]),
+        "bank": int(case["banks_per_bg"]),
+        "row": int(case["rows"]),
+        "column": int(case["cols_req"]),
+    }
+    return DramPreset.model_validate(
+        {
+            "standard": standard,
+            "tCK": f"{clock_ps} ps",
+            "organisation": organisation,
+            "address": address,
+            "burst": int(case["req_bytes"]),
+            "timing": timing,
+            "source": f"the row of {case['config']}",
+        }
+    )

@@ -47,22 +47,24 @@ class Answer:
     open_ticks: ticks in which any bank was open, summed over ranks (or pseudo-channels).
     """
 
-    def __init__(self, device_: DramPreset, chosen: Policy, requests: Requests, done: Work, now: Ints,
-                 banks: Ints) -> None:
+    def __init__(
+        self, device_: DramPreset, chosen: Policy, requests: Requests, done: Work, now: Ints, banks: Ints
+    ) -> None:
         self.preset = device_
         self.policy = chosen
         self.requests = requests
         self._work = done
-        sent = now[issue.COUNT:issue.OWN]
+        sent = now[issue.COUNT : issue.OWN]
         first = {"ACT": "ACT1"} if device_.rules.bus == "split" else {}
         self.counts = {first.get(name, name): int(n) for name, n in zip(COMMANDS, sent, strict=False)}
         taken, last = int(now[issue.SENT]), int(now[issue.LAST])
         self.cycles = {"taken": taken, "moved": max(taken, last), "read": max(taken, last) + 1}[chosen.until]
         self.row_hits, self.row_misses, self.row_conflicts = (
-            int(now[place]) for place in (issue.HITS, issue.MISSES, issue.CONFLICTS))
+            int(now[place]) for place in (issue.HITS, issue.MISSES, issue.CONFLICTS)
+        )
         if chosen.kernel == "per_bank":
             self.row_misses = self.counts["RD"] + self.counts["WR"] - self.row_hits
-        self._answered = done.answered[:now[issue.ANSWERED]]
+        self._answered = done.answered[: now[issue.ANSWERED]]
         self._logged = int(now[issue.LOGGED])
         self.last_taken = taken
         still = (banks[issue.OPENED] > 0) * (self.cycles - banks[issue.SINCE])
@@ -139,7 +141,7 @@ class Answer:
     @property
     def commands(self) -> list[Command]:
         """The commands that were logged, in order."""
-        log = self._work.log[:self._logged]
+        log = self._work.log[: self._logged]
         parts = decode(self.preset, self.requests.address)
         sizes = [self.preset.organisation[level] for level in self.preset.rules.levels]
         scoped = self._scoped()
@@ -167,11 +169,19 @@ class Answer:
         """The figures under the names of the columns of a table of cases."""
         tick_ns = self.preset.tick_ps / 1e3
         return {
-            "cycles": self.cycles, "time_s": self.time_s, "bw_GBps": self.bytes_per_s / 1e9,
+            "cycles": self.cycles,
+            "time_s": self.time_s,
+            "bw_GBps": self.bytes_per_s / 1e9,
             "bus_share": self.bytes_per_s / self.preset.peak_bytes_per_s,
-            "row_hits": self.row_hits, "row_misses_or_nonhits": self.row_misses, "row_conflicts": self.row_conflicts,
-            "ACT": self.activates, "PRE": self.precharges, "RD": self.counts["RD"], "WR": self.counts["WR"],
-            "REF": self.counts["REFab"], "avg_read_latency_cyc": self.mean_read_latency,
+            "row_hits": self.row_hits,
+            "row_misses_or_nonhits": self.row_misses,
+            "row_conflicts": self.row_conflicts,
+            "ACT": self.activates,
+            "PRE": self.precharges,
+            "RD": self.counts["RD"],
+            "WR": self.counts["WR"],
+            "REF": self.counts["REFab"],
+            "avg_read_latency_cyc": self.mean_read_latency,
             **self._energy(),
             **{f"read_latency_p{share}_ns": self.latency_percentile(share) * tick_ns for share in (50, 95, 99, 100)},
         }
@@ -181,7 +191,9 @@ class Answer:
             return {}
         joules = self.energy_j
         return {f"energy_{name}_j": value for name, value in joules.items()} | {
-            "energy_j": sum(joules.values()), "pJ_per_bit": sum(joules.values()) * 1e12 / (8 * self.bytes)}
+            "energy_j": sum(joules.values()),
+            "pJ_per_bit": sum(joules.values()) * 1e12 / (8 * self.bytes),
+        }
 
 
 class Channel:

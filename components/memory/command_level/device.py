@@ -24,7 +24,8 @@ AWAITED = 6
 
 # Places in Device.figures; from CYCLES and FIRST on, one for each command.
 (BANKS, SCOPE, REFRESH_INTERVAL, READ_LATENCY, WRITE_LATENCY, BUS, ACT_TO_ACT2, READ_CLOCK, WRITE_CLOCK, CYCLES) = (
-    range(10))
+    range(10)
+)
 FIRST = CYCLES + ISSUED
 SINGLE, DUAL, HALF, SPLIT = range(4)
 _WIDE = {COMMANDS.index("PREab"), COMMANDS.index("REFab")}
@@ -68,7 +69,7 @@ def device(preset: DramPreset) -> Device:
             continue
         span = spans[gap.level]
         if gap.sibling and above[gap.level] == span:
-            continue   # it has none
+            continue  # it has none
         if gap.preceding in _WIDE or gap.following in _WIDE:
             span = max(span, scope)
         if gap.count > 1:
@@ -83,11 +84,22 @@ def device(preset: DramPreset) -> Device:
 
     scaled = {name: int(cycles * ticks) for name, cycles in timing.items()}
     burst = scaled.get("nBL_min", 0) + scaled.get("nWCKPST", 0)
-    figures = [preset.banks, scope, scaled["nREFI"], evaluate(rules.read_latency, scaled),
-               evaluate(rules.write_latency, scaled), _BUSES[rules.bus], scaled.get("nAAD", 0),
-               scaled["nCL"] + burst, scaled["nCWL"] + burst, *map(rules.command_ticks, range(ISSUED)), *first]
-    return Device(np.array(rows, np.int64).reshape(-1, 4), np.array(windows, np.int64).reshape(-1, 5),
-                  np.array(figures, np.int64))
+    figures = [
+        preset.banks,
+        scope,
+        scaled["nREFI"],
+        evaluate(rules.read_latency, scaled),
+        evaluate(rules.write_latency, scaled),
+        _BUSES[rules.bus],
+        scaled.get("nAAD", 0),
+        scaled["nCL"] + burst,
+        scaled["nCWL"] + burst,
+        *map(rules.command_ticks, range(ISSUED)),
+        *first,
+    ]
+    return Device(
+        np.array(rows, np.int64).reshape(-1, 4), np.array(windows, np.int64).reshape(-1, 5), np.array(figures, np.int64)
+    )
 
 
 def _needed(table: dict[tuple[int, int, int], int]) -> Iterable[tuple[tuple[int, int, int], int]]:

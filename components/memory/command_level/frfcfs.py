@@ -77,7 +77,7 @@ _ROW_BUS, _COLUMN_BUS, _BOTH = range(3)
 
 # The queues, and the fields of an entry.
 _READS, _WRITES, _ACTIVE, _ACTIVATING = range(4)
-_AT, _FOR, _REQUEST, _BOUND = range(4)                  # bank, row, request, no command before this tick
+_AT, _FOR, _REQUEST, _BOUND = range(4)  # bank, row, request, no command before this tick
 
 # Of a bank, besides HELD, which counts the requests that a row was opened for: the latest tick of ACT2.
 _DEADLINE = FURTHER
@@ -85,7 +85,8 @@ _DEADLINE = FURTHER
 # Places in State.now: PAIR_* say which PRE may share a clock cycle with the row command before it (HBM3), _CLOCK_UNTIL
 # and CAS_* belong to LPDDR5. From _SIZE on the lengths of the queues.
 (_WRITING, _TRIED, _PAIR_TICK, _PAIR_LOW, _PAIR_HIGH, _PAIR_BANK, _CLOCK_UNTIL, _CAS_QUEUE, _CAS_SLOT, _SIZE) = range(
-    OWN, OWN + 10)
+    OWN, OWN + 10
+)
 
 # Places in a policy.
 READ_QUEUE, WRITE_QUEUE, HIGH, LOW, DRAIN, KEEP_ORDER, PATIENCE = range(7)
@@ -117,8 +118,13 @@ def start(device: Device, policy: Ints) -> State:
     now = np.zeros(_SIZE + 4, np.int64)
     now[DUE] = device.figures[REFRESH_INTERVAL]
     now[[_TRIED, _PAIR_TICK, _CAS_QUEUE]] = -1
-    return State(now, closed_banks(device, 1), np.zeros((4, 4, slots), np.int64), window_rings(device),
-                 np.zeros(4 * banks + 64, np.int64))
+    return State(
+        now,
+        closed_banks(device, 1),
+        np.zeros((4, 4, slots), np.int64),
+        window_rings(device),
+        np.zeros(4 * banks + 64, np.int64),
+    )
 
 
 @kernel
@@ -130,8 +136,9 @@ def _barred(now: Ints, bank: int, whole: bool) -> bool:
 
 
 @kernel
-def _pick(now: Ints, banks: Ints, queues: Ints, figures: Ints, queue: int, column: int, buses: int,
-          patient: bool) -> tuple[int, int, int]:
+def _pick(
+    now: Ints, banks: Ints, queues: Ints, figures: Ints, queue: int, column: int, buses: int, patient: bool
+) -> tuple[int, int, int]:
     """The oldest request of a queue whose next command is ready: its slot or -1, the command, and when none is,
     the first tick that could change this."""
     clock = now[CLOCK]
@@ -151,7 +158,8 @@ def _pick(now: Ints, banks: Ints, queues: Ints, figures: Ints, queue: int, colum
                 command = column
                 at = max(banks[column, bank], now[COLUMN_FREE])
                 barred = buses == _ROW_BUS or (
-                    not patient and bank == queues[queue, _AT, 0] and row != queues[queue, _FOR, 0])
+                    not patient and bank == queues[queue, _AT, 0] and row != queues[queue, _FOR, 0]
+                )
             elif row == CLOSED:
                 command = ACT
                 at = max(banks[ACT, bank], now[ROW_FREE])
@@ -215,7 +223,7 @@ def _pick_refresh(now: Ints, banks: Ints, refreshes: Ints, figures: Ints) -> tup
             command = PRE_ALL
     for bank in range(low, high):
         if command == PRE_ALL and (banks[HELD, bank] > 0 or banks[OPEN, bank] == HALF_OPEN):
-            return -1, command, NEVER     # until the request that holds the row is served
+            return -1, command, NEVER  # until the request that holds the row is served
     at = max(at, banks[command, low])
     if figures[BUS] == HALF:
         if command == REF:
@@ -259,8 +267,9 @@ def _next_act2(now: Ints, banks: Ints, queues: Ints) -> int:
 
 
 @kernel
-def _choose(now: Ints, banks: Ints, queues: Ints, refreshes: Ints, figures: Ints, requests: Ints, policy: Ints,
-            buses: int) -> tuple[int, int, int, int]:
+def _choose(
+    now: Ints, banks: Ints, queues: Ints, refreshes: Ints, figures: Ints, requests: Ints, policy: Ints, buses: int
+) -> tuple[int, int, int, int]:
     """What to send on these buses: queue (-1 for a refresh), slot (or bank), command, and when it may go."""
     soonest = NEVER
     if buses != _ROW_BUS and now[_SIZE + _ACTIVE] > 0:
@@ -284,8 +293,9 @@ def _choose(now: Ints, banks: Ints, queues: Ints, refreshes: Ints, figures: Ints
     if now[_SIZE + queue] == 0:
         return -1, -1, 0, soonest
     waited = now[CLOCK] - requests[queues[queue, _REQUEST, 0], TAKEN]
-    slot, command, at = _pick(now, banks, queues, figures, queue, WR if now[_WRITING] else RD, buses,
-                              waited <= policy[PATIENCE])
+    slot, command, at = _pick(
+        now, banks, queues, figures, queue, WR if now[_WRITING] else RD, buses, waited <= policy[PATIENCE]
+    )
     return queue, slot, command, 0 if slot >= 0 else min(soonest, at)
 
 
@@ -306,11 +316,11 @@ def _accept(now: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Int
                 other = queues[queue, _REQUEST, slot]
                 if requests[other, ADDRESS] == address:
                     if is_write:
-                        return False       # it must not overtake what came before it
+                        return False  # it must not overtake what came before it
                     found = found or requests[other, IS_WRITE] != 0
     if found:
         requests[request, TAKEN] = now[CLOCK]
-        answer(now, requests, answered, request, now[CLOCK] + 1)      # from the queue, or into its entry
+        answer(now, requests, answered, request, now[CLOCK] + 1)  # from the queue, or into its entry
         return True
     queue = _WRITES if is_write else _READS
     if now[_SIZE + queue] >= policy[WRITE_QUEUE if is_write else READ_QUEUE]:
@@ -363,7 +373,7 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
                     queue, other, command, at = _choose(now, banks, queues, refreshes, figures, requests, policy, buses)
                     needs_clock = RD <= command <= WR and clock >= now[_CLOCK_UNTIL]
                     if other < 0 or (needs_clock and due <= clock + 1):
-                        queue, command = _ACTIVATING, ACT2     # nothing else to send, or no time for CAS and RD
+                        queue, command = _ACTIVATING, ACT2  # nothing else to send, or no time for CAS and RD
                     else:
                         slot = other
             else:
@@ -386,8 +396,19 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
             request = queues[queue, _REQUEST, slot]
             is_column = RD <= command <= WR
             if is_column and bus == SPLIT and now[_CAS_QUEUE] < 0 and clock >= now[_CLOCK_UNTIL]:
-                issue(now, banks, rings, rules, windows, figures, log, CAS_RD if command == RD else CAS_WR, bank,
-                       request, row)
+                issue(
+                    now,
+                    banks,
+                    rings,
+                    rules,
+                    windows,
+                    figures,
+                    log,
+                    CAS_RD if command == RD else CAS_WR,
+                    bank,
+                    request,
+                    row,
+                )
                 now[_CAS_QUEUE], now[_CAS_SLOT] = queue, slot
                 continue
             if requests[request, BEGUN] == 0:

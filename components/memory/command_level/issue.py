@@ -31,8 +31,23 @@ OPEN, HELD, OPENED, SINCE, OPEN_TICKS, FURTHER = range(AWAITED, AWAITED + 6)
 controller its own; and at the first bank of what is refreshed together how many banks are open, since when any, and
 for how many ticks before. Rows of a controller's own come from FURTHER on."""
 
-(CLOCK, DUE, HEAD, REFRESH_HEAD, REFRESHES_DUE, HITS, MISSES, CONFLICTS, ROW_FREE, COLUMN_FREE, ANSWERED, LOGGED, LAST,
- SENT, COUNT) = range(15)
+(
+    CLOCK,
+    DUE,
+    HEAD,
+    REFRESH_HEAD,
+    REFRESHES_DUE,
+    HITS,
+    MISSES,
+    CONFLICTS,
+    ROW_FREE,
+    COLUMN_FREE,
+    ANSWERED,
+    LOGGED,
+    LAST,
+    SENT,
+    COUNT,
+) = range(15)
 """Places in the numbers of a controller's state: the tick, that of the next refresh, the next request to offer, the
 ring of refreshes, requests by what they found, first free ticks of the buses, lengths of the lists of answers and
 commands, last tick of data, tick in which the last request was taken, and from COUNT on the commands sent. Those of
@@ -55,8 +70,19 @@ def window_rings(device: Device) -> Ints:
 
 
 @kernel
-def issue(now: Ints, banks: Ints, rings: Ints, rules: Ints, windows: Ints, figures: Ints, log: Ints, command: int,
-           bank: int, request: int, row: int) -> None:
+def issue(
+    now: Ints,
+    banks: Ints,
+    rings: Ints,
+    rules: Ints,
+    windows: Ints,
+    figures: Ints,
+    log: Ints,
+    command: int,
+    bank: int,
+    request: int,
+    row: int,
+) -> None:
     """Send a command: what it makes wait, what it does to the bank, the log."""
     clock = now[CLOCK]
     for index in range(figures[FIRST + command], figures[FIRST + command + 1]):

@@ -69,7 +69,7 @@ def _staying(preset: DramPreset, seed: int, count: int) -> Mapping[str, npt.NDAr
 
     row, group, bank, outer = np.array(list(rows()), np.int64).reshape(-1, 4).T
     parts = {"column": np.arange(count, dtype=np.int64), "row": row, "bank_group": group, "bank": bank}
-    for level in (level for level in preset.address if level not in parts):   # lowest bits first
+    for level in (level for level in preset.address if level not in parts):  # lowest bits first
         parts[level] = outer
         outer = outer >> (preset.organisation[level].bit_length() - 1)
     return parts

@@ -104,14 +104,20 @@ def start(device: Device, policy: Ints) -> State:
     now[DUE] = device.figures[REFRESH_INTERVAL] * device.figures[SCOPE] // banks
     rows = closed_banks(device, 2)
     rows[_BOUND] = NEVER
-    return State(now, rows, np.zeros((2, int(policy[TRANSACTIONS])), np.int64),
-                 np.zeros((banks, int(policy[COMMANDS_PER_BANK])), np.int64), window_rings(device),
-                 np.zeros(4 * banks + 64, np.int64))
+    return State(
+        now,
+        rows,
+        np.zeros((2, int(policy[TRANSACTIONS])), np.int64),
+        np.zeros((banks, int(policy[COMMANDS_PER_BANK])), np.int64),
+        window_rings(device),
+        np.zeros(4 * banks + 64, np.int64),
+    )
 
 
 @kernel
-def _ready(now: Ints, banks: Ints, queues: Ints, requests: Ints, policy: Ints, bank: int, row_free: int,
-           column_free: int) -> tuple[int, int]:
+def _ready(
+    now: Ints, banks: Ints, queues: Ints, requests: Ints, policy: Ints, bank: int, row_free: int, column_free: int
+) -> tuple[int, int]:
     """The first request of a bank that may send its next command: its slot or -1, and the command."""
     clock, opened = now[CLOCK], banks[OPEN, bank]
     bound = NEVER
@@ -140,11 +146,12 @@ def _ready(now: Ints, banks: Ints, queues: Ints, requests: Ints, policy: Ints, b
                 continue
             now[CONFLICTS] += 1
         elif command == WR:
-            waits = False          # a write must not overtake a read of its address
+            waits = False  # a write must not overtake a read of its address
             for other in range(slot):
                 before = queues[bank, other]
-                waits = waits or (requests[before, IS_WRITE] == 0
-                                  and requests[before, ADDRESS] == requests[request, ADDRESS])
+                waits = waits or (
+                    requests[before, IS_WRITE] == 0 and requests[before, ADDRESS] == requests[request, ADDRESS]
+                )
             if waits:
                 continue
         return slot, command
@@ -153,8 +160,18 @@ def _ready(now: Ints, banks: Ints, queues: Ints, requests: Ints, policy: Ints, b
 
 
 @kernel
-def _next(now: Ints, banks: Ints, queues: Ints, requests: Ints, figures: Ints, policy: Ints, low: int, high: int,
-          row_free: int, column_free: int) -> tuple[int, int, int, int]:
+def _next(
+    now: Ints,
+    banks: Ints,
+    queues: Ints,
+    requests: Ints,
+    figures: Ints,
+    policy: Ints,
+    low: int,
+    high: int,
+    row_free: int,
+    column_free: int,
+) -> tuple[int, int, int, int]:
     """What the next queue in turn has ready, leaving out the banks from ``low`` to ``high``: bank or -1, slot and
     command; and when there is none, the first tick that could change this."""
     clock, many = now[CLOCK], figures[BANKS]
@@ -214,10 +231,10 @@ def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests
         bank = requests[request, BANK]
         if banks[_QUEUED, bank] < policy[COMMANDS_PER_BANK]:
             if kind == _WRITES and _pending(now, banks, transactions, queues, requests, request, 0) >= 0:
-                now[_DRAINING] = 0       # not before the read of this address
+                now[_DRAINING] = 0  # not before the read of this address
                 if queued > 0 or now[_SIZE + _WRITES] <= min(policy[DRAIN_ABOVE], policy[TRANSACTIONS] - 1):
                     return True
-                kind, slot = _READS, 0   # that read is not queued, and nothing else would bring it on
+                kind, slot = _READS, 0  # that read is not queued, and nothing else would bring it on
                 continue
             if kind == _WRITES:
                 now[_DRAINING] -= 1
@@ -233,8 +250,9 @@ def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests
 
 
 @kernel
-def _pending(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, request: int,
-             is_write: int) -> int:
+def _pending(
+    now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, request: int, is_write: int
+) -> int:
     """The request of this kind to the same address that no column command was sent for, or -1."""
     address, bank = requests[request, ADDRESS], requests[request, BANK]
     for slot in range(now[_SIZE + is_write]):
@@ -248,8 +266,9 @@ def _pending(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests:
 
 
 @kernel
-def _accept(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, answered: Ints,
-            policy: Ints) -> bool:
+def _accept(
+    now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Ints
+) -> bool:
     """Offer the next request; True when it was taken."""
     request = now[HEAD]
     kind = requests[request, IS_WRITE]
@@ -257,14 +276,14 @@ def _accept(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: 
         return False
     requests[request, TAKEN] = now[CLOCK]
     if _pending(now, banks, transactions, queues, requests, request, 1) >= 0:
-        requests[request, DONE] = now[CLOCK] + 1                     # from the write that waits, or into it
+        requests[request, DONE] = now[CLOCK] + 1  # from the write that waits, or into it
         if kind == _READS:
             answer(now, requests, answered, request, now[CLOCK] + 1)
         return True
     if kind == _READS:
         now[_IN_FLIGHT] += 1
         other = _pending(now, banks, transactions, queues, requests, request, 0)
-        if other >= 0:                                               # one command answers both
+        if other >= 0:  # one command answers both
             requests[request, NEXT] = requests[other, NEXT]
             requests[other, NEXT] = request
             return True
@@ -304,8 +323,9 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
                 high = low + scope
                 bank, command, soonest = _refresh(now, banks, refreshes, figures, row_free)
             if bank < 0:
-                bank, slot, command, at = _next(now, banks, queues, requests, figures, policy, low, high, row_free,
-                                                column_free)
+                bank, slot, command, at = _next(
+                    now, banks, queues, requests, figures, policy, low, high, row_free, column_free
+                )
                 if bank < 0:
                     soonest = min(soonest, at)
                     break

@@ -31,17 +31,35 @@ class Policy:
 
 _FOR_EVER = 2**60
 
-POLICIES: Mapping[str, Policy] = {policy.name: policy for policy in (
-    Policy("frfcfs", "frfcfs", (32, 32, 26, 6, 1, 1, 2000), "moved",
-           "first ready, first come; keeps the order of reads and writes of an address, answers reads from waiting "
-           "writes, lets no request wait for hits behind it for more than 2,000 ticks, and drains its writes"),
-    Policy("frfcfs_ramulator", "frfcfs", (32, 32, 26, 6, 0, 0, _FOR_EVER), "taken",
-           "Ramulator 2.1 (c5b1c3a): FRFCFS, open rows, all-bank refresh, queues of 32, write watermarks 0.2 and 0.8; "
-           "the run ends when the last request is taken"),
-    Policy("per_bank_dramsim3", "per_bank", (32, 8, 8, 4), "read",
-           "DRAMsim3 (29817593): queues of 8 for each bank, transaction queues of 32, rank-staggered refresh; the run "
-           "ends when all reads are answered and all writes taken"),
-)}
+POLICIES: Mapping[str, Policy] = {
+    policy.name: policy
+    for policy in (
+        Policy(
+            "frfcfs",
+            "frfcfs",
+            (32, 32, 26, 6, 1, 1, 2000),
+            "moved",
+            "first ready, first come; keeps the order of reads and writes of an address, answers reads from waiting "
+            "writes, lets no request wait for hits behind it for more than 2,000 ticks, and drains its writes",
+        ),
+        Policy(
+            "frfcfs_ramulator",
+            "frfcfs",
+            (32, 32, 26, 6, 0, 0, _FOR_EVER),
+            "taken",
+            "Ramulator 2.1 (c5b1c3a): FRFCFS, open rows, all-bank refresh, queues of 32, write watermarks 0.2 and 0.8; "
+            "the run ends when the last request is taken",
+        ),
+        Policy(
+            "per_bank_dramsim3",
+            "per_bank",
+            (32, 8, 8, 4),
+            "read",
+            "DRAMsim3 (29817593): queues of 8 for each bank, transaction queues of 32, rank-staggered refresh; the run "
+            "ends when all reads are answered and all writes taken",
+        ),
+    )
+}
 
 
 def policy(name: str, preset: DramPreset) -> Policy:

@@ -80,8 +80,10 @@ class DramPreset(Spec):
         if missing:
             raise InputError(f"timing lacks {', '.join(missing)}")
         if self.timing["nREFI"] <= 2 * self.timing["nRFC"]:
-            raise InputError(f"nREFI ({self.timing['nREFI']}) must be more than twice nRFC ({self.timing['nRFC']}): "
-                             "refresh would leave no time for requests")
+            raise InputError(
+                f"nREFI ({self.timing['nREFI']}) must be more than twice nRFC ({self.timing['nRFC']}): "
+                "refresh would leave no time for requests"
+            )
         if self.banks > 1024:
             raise InputError(f"a channel of {self.banks} banks is more than the 1,024 that are simulated")
         return self
@@ -126,8 +128,11 @@ class DramPreset(Spec):
         burst = n["nBL" if "nBL" in n else "nBL_min"]
         cycles = {
             "ACT": p.IDD0 * n["nRC"] - p.IDD3N * n["nRAS"] - p.IDD2N * n["nRP"],
-            "RD": (p.IDD4R - p.IDD3N) * burst, "WR": (p.IDD4W - p.IDD3N) * burst,
-            "REF": (p.IDD5AB - p.IDD3N) * n["nRFC"], "active cycle": p.IDD3N, "idle cycle": p.IDD2N,
+            "RD": (p.IDD4R - p.IDD3N) * burst,
+            "WR": (p.IDD4W - p.IDD3N) * burst,
+            "REF": (p.IDD5AB - p.IDD3N) * n["nRFC"],
+            "active cycle": p.IDD3N,
+            "idle cycle": p.IDD2N,
         }
         return {name: p.VDD * charge * 1e-3 * self.tCK * 1e-12 * p.devices for name, charge in cycles.items()}
 

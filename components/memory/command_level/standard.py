@@ -26,8 +26,13 @@ from archsim.errors import InputError, nearest
 COMMANDS = ("ACT", "PREpb", "RD", "WR", "PREab", "REFab", "ACT2", "CAS_RD", "CAS_WR", "RDA", "WRA", "REFpb")
 """Every command by number. LPDDR5's ACT1 is an ACT that ACT2 must complete."""
 
-_GROUPS = {"read": ("RD", "RDA"), "write": ("WR", "WRA"), "pre": ("PREpb", "PREab"),
-           "column": ("RD", "RDA", "WR", "WRA"), "ACT1": ("ACT",)}
+_GROUPS = {
+    "read": ("RD", "RDA"),
+    "write": ("WR", "WRA"),
+    "pre": ("PREpb", "PREab"),
+    "column": ("RD", "RDA", "WR", "WRA"),
+    "ACT1": ("ACT",),
+}
 
 Bus = Literal["single", "dual", "half", "split"]
 """How commands travel: one bus; a row and a column bus; these with row commands at both clock edges (HBM3); one
@@ -96,9 +101,19 @@ class Standard:
     def gaps(self, timing: Mapping[str, int]) -> list[Gap]:
         """Every rule with its cycles worked out, one gap for each pair of commands."""
         scaled = {name: int(cycles * self.ticks) for name, cycles in timing.items()}
-        return [Gap(rule.level, rule.sibling, rule.count, before, after,
-                    evaluate(rule.cycles, scaled) + self.command_ticks(before) - self.command_ticks(after))
-                for rule in self.table() for before in rule.preceding for after in rule.following]
+        return [
+            Gap(
+                rule.level,
+                rule.sibling,
+                rule.count,
+                before,
+                after,
+                evaluate(rule.cycles, scaled) + self.command_ticks(before) - self.command_ticks(after),
+            )
+            for rule in self.table()
+            for before in rule.preceding
+            for after in rule.following
+        ]
 
     def parameters(self) -> set[str]:
         """Names of the timing parameters that the rules use."""
@@ -124,12 +139,16 @@ def _numbers(words: str) -> tuple[int, ...]:
     return tuple(COMMANDS.index(name) for name in names)
 
 
-_OPERATORS: dict[type, Callable[[int, int], int]] = {ast.Add: operator.add, ast.Sub: operator.sub,
-                                                     ast.Mult: operator.mul}
+_OPERATORS: dict[type, Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+}
 
 
 def evaluate(text: str, timing: Mapping[str, int]) -> int:
     """The number that a sum of timing parameters comes to; ``max(a, b)`` is known too."""
+
     def value(node: Any) -> int:
         if isinstance(node, ast.Expression):
             return value(node.body)
@@ -183,7 +202,10 @@ def _columns(scope: str, burst: str = "nBL", writes: str = "") -> str:
         """
 
 
-_DDR4 = _rows("rank") + _columns("rank") + """
+_DDR4 = (
+    _rows("rank")
+    + _columns("rank")
+    + """
     bank: ACT -> column = nRCD
     bank_group: write -> read = nCWL + nBL + nWTRL
     rank: pre -> REFab = nRP
@@ -194,8 +216,12 @@ _DDR4 = _rows("rank") + _columns("rank") + """
     channel: read -> read = nBL
     channel: write -> write = nBL
     """
+)
 
-_DDR5 = _rows("rank") + _columns("rank", writes="_WR") + """
+_DDR5 = (
+    _rows("rank")
+    + _columns("rank", writes="_WR")
+    + """
     bank: ACT -> column = nRCD
     bank_group: write -> read = nCWL + nBL + nWTRL
     rank: pre -> pre = nPPD
@@ -207,8 +233,12 @@ _DDR5 = _rows("rank") + _columns("rank", writes="_WR") + """
     channel: read -> read = nBL
     channel: write -> write = nBL
     """
+)
 
-_LPDDR5 = _rows("rank", act="ACT1", burst="nBL_min", pre_all="nRPab") + _columns("rank", "nBL_min", "_WR") + """
+_LPDDR5 = (
+    _rows("rank", act="ACT1", burst="nBL_min", pre_all="nRPab")
+    + _columns("rank", "nBL_min", "_WR")
+    + """
     bank: ACT1 -> column = nRCD
     bank: CAS_RD -> read = nCAS
     bank: CAS_WR -> write = nCAS
@@ -222,8 +252,12 @@ _LPDDR5 = _rows("rank", act="ACT1", burst="nBL_min", pre_all="nRPab") + _columns
     channel: read -> read = nBL_min
     channel: write -> write = nBL_min
     """
+)
 
-_GDDR6 = _rows("channel") + _columns("channel") + """
+_GDDR6 = (
+    _rows("channel")
+    + _columns("channel")
+    + """
     bank: ACT -> read = nRCDRD
     bank: ACT -> write = nRCDWR
     bank_group: write -> read = nCWL + nBL + nWTRL
@@ -234,11 +268,15 @@ _GDDR6 = _rows("channel") + _columns("channel") + """
     channel: read -> read = nBL
     channel: write -> write = nBL
     """
+)
 
 # Ramulator 2.1 lets REFab follow the last PREpb at once.
 _RAMULATOR_GDDR6 = _GDDR6.replace("channel: pre -> REFab", "channel: PREab -> REFab")
 
-_HBM2 = _rows("pseudo_channel") + _columns("pseudo_channel") + """
+_HBM2 = (
+    _rows("pseudo_channel")
+    + _columns("pseudo_channel")
+    + """
     bank: ACT -> read = nRCDRD
     bank: ACT -> write = nRCDWR
     bank_group: write -> read = nCWL + nBL + nWTRL
@@ -248,8 +286,11 @@ _HBM2 = _rows("pseudo_channel") + _columns("pseudo_channel") + """
     pseudo_channel: read -> read = nBL
     pseudo_channel: write -> write = nBL
     """
+)
 
-_HBM3 = _rows("pseudo_channel") + """
+_HBM3 = (
+    _rows("pseudo_channel")
+    + """
     bank: ACT -> read = nRCDRD
     bank: ACT -> write = nRCDWR
     bank_group: read -> read = nCCDL
@@ -266,6 +307,7 @@ _HBM3 = _rows("pseudo_channel") + """
     pseudo_channel: read -> read = nBL
     pseudo_channel: write -> write = nBL
     """
+)
 
 # The rules of DRAMsim3, one table for all its protocols: turnaround of the bus is nRTRS everywhere.
 _DRAMSIM3 = """
@@ -304,14 +346,23 @@ _HALF_CYCLES = {"ACT": 1.5} | dict.fromkeys(("PREpb", "PREab", "REFab", "REFpb")
 def _standards() -> Iterable[Standard]:
     yield Standard("DDR4", _RANKED, "rank", _DDR4)
     yield Standard("DDR5", _RANKED, "rank", _DDR5, cycles=_TWO_CYCLES)
-    yield Standard("LPDDR5", _RANKED, "rank", _LPDDR5, bus="split", read_latency="nCL + nBL_min",
-                   write_latency="nCWL + nBL_min")
+    yield Standard(
+        "LPDDR5", _RANKED, "rank", _LPDDR5, bus="split", read_latency="nCL + nBL_min", write_latency="nCWL + nBL_min"
+    )
     yield Standard("GDDR6", ("bank_group", "bank"), "channel", _GDDR6)
     yield Standard("Ramulator GDDR6", ("bank_group", "bank"), "channel", _RAMULATOR_GDDR6)
-    yield Standard("HBM2", ("pseudo_channel", "bank_group", "bank"), "pseudo_channel", _HBM2, bus="dual",
-                   cycles={"ACT": 2.0})
-    yield Standard("HBM3", ("pseudo_channel", "stack_id", "bank_group", "bank"), "pseudo_channel", _HBM3, bus="half",
-                   cycles=_HALF_CYCLES, ticks=2)
+    yield Standard(
+        "HBM2", ("pseudo_channel", "bank_group", "bank"), "pseudo_channel", _HBM2, bus="dual", cycles={"ACT": 2.0}
+    )
+    yield Standard(
+        "HBM3",
+        ("pseudo_channel", "stack_id", "bank_group", "bank"),
+        "pseudo_channel",
+        _HBM3,
+        bus="half",
+        cycles=_HALF_CYCLES,
+        ticks=2,
+    )
     yield Standard("DRAMsim3", _RANKED, "rank", _DRAMSIM3)
     yield Standard("DRAMsim3 HBM", _RANKED, "rank", _DRAMSIM3, bus="dual")
 

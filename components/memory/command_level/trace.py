@@ -35,8 +35,13 @@ def read(file: Path) -> Requests:
         try:
             address, kind, arrival = _request(words)
         except ValueError:
-            raise InputError([Problem(f"'{line.strip()[:80]}' is no request: write 'LD 0x40' or '0x40 READ 0'",
-                                      str(file), number, 1)]) from None
+            raise InputError(
+                [
+                    Problem(
+                        f"'{line.strip()[:80]}' is no request: write 'LD 0x40' or '0x40 READ 0'", str(file), number, 1
+                    )
+                ]
+            ) from None
         if not 0 <= address < 2**62 or arrival < (arrivals[-1] if arrivals else 0):
             raise InputError([Problem("an address lies in 0 to 2^62, and cycles do not go back", str(file), number, 1)])
         addresses.append(address)
