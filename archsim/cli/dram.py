@@ -62,7 +62,10 @@ def dram(options: Mapping[str, str], commands: Path | None, file: Path | None, o
 
 def _read(file: Path, options: Mapping[str, str]) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV with their lines; options fill the columns that it lacks or leaves empty."""
-    return [(line, row | options | {name: cell for name, cell in row.items() if cell}) for line, row in read_rows(file)]
+    return [
+        (line, row | dict(options) | {name: cell for name, cell in row.items() if cell})
+        for line, row in read_rows(file)
+    ]
 
 
 def _write_commands(result: Any, file: Path) -> None:
