@@ -124,6 +124,11 @@ def run_suites(wanted: Sequence[str] = (), progress: Callable[[int, int, str], N
     return rows
 
 
+def to_digits(value: float, digits: int) -> float:
+    """``value`` to the significant digits that a peer prints."""
+    return float(f"{value:.{digits}g}")
+
+
 def compared(suite: str, case: str, source: str, figures: Iterable[tuple[str, str, float, float]]) -> list[Row]:
     """Exact rows of one case from (metric, unit, published, simulated)."""
     return [

@@ -2,8 +2,8 @@
 
 ``cases.csv`` holds what the simulators reported for request patterns that anybody can generate. ``commands.csv`` holds,
 for every hundred commands of their traces, the first eight digits of the SHA-256 of the lines
-``tick,command,levels...,row,column``. Mean latencies and energies are printed to six digits, and that is their
-tolerance. DRAMsim3 reports V mA cycles as pJ; here they are multiplied by its clock cycle. Ramulator reports none.
+``tick,command,levels...,row,column``. Mean latencies and energies are compared to the six digits that are printed.
+DRAMsim3 reports V mA cycles as pJ; here they are multiplied by its clock cycle. Ramulator reports none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 
 from archsim.components.memory.command_level.channel import Channel, Command
 from archsim.components.memory.command_level.pattern import pattern
-from archsim.validation.framework import FOLDER, Claim, Row, cases, compared, row
+from archsim.validation.framework import FOLDER, Row, cases, compared, to_digits
 
 _SOURCES = {"frfcfs_ramulator": "Ramulator 2.1 c5b1c3a", "per_bank_dramsim3": "DRAMsim3 29817593"}
 _COUNTS = ("row_hits", "row_misses_or_nonhits", "row_conflicts", "ACT", "PRE", "RD", "WR", "REF")
@@ -34,7 +34,7 @@ def rows() -> list[Row]:
             source,
             [
                 ("cycles", "cycle", float(case["cycles"]), did["cycles"]),
-                *((metric, "", float(case[metric]), did[metric]) for metric in _COUNTS),
+                *((metric, "count", float(case[metric]), did[metric]) for metric in _COUNTS),
             ],
         )
         printed = [("mean read latency", "cycle", case["avg_read_latency_cyc"], did["avg_read_latency_cyc"])]
@@ -43,22 +43,12 @@ def rows() -> list[Row]:
             for what in _ENERGIES
             if case[f"energy_{what}_pJ"]
         ]
-        for metric, unit, published, simulated in printed:
-            answers.append(
-                row(
-                    "dram",
-                    Claim(
-                        case=name,
-                        metric=metric,
-                        unit=unit,
-                        published=float(published),
-                        tolerance=2e-6,
-                        role="exact",
-                        source=source,
-                    ),
-                    simulated,
-                )
-            )
+        answers += compared(
+            "dram",
+            name,
+            source,
+            ((metric, unit, to_digits(float(theirs), 6), to_digits(ours, 6)) for metric, unit, theirs, ours in printed),
+        )
     return answers + _commands()
 
 
@@ -79,7 +69,7 @@ def _commands() -> list[Row]:
                 "dram",
                 f"{case['preset']} {case['pattern']}",
                 _SOURCES[case["policy"]],
-                [("commands equal", "", float(count), float(equal))],
+                [("commands equal", "count", float(count), float(equal))],
             )
     return answers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archsim.components.compute.accounting_scalesim import answer, conv_as_gemm
 from archsim.components.compute.systolic_array import DATAFLOWS
-from archsim.validation.framework import Row, cases, compared
+from archsim.validation.framework import Row, cases, compared, to_digits
 
 _FIGURES = {
     "total_cycles": "cycle",
@@ -38,12 +38,8 @@ def rows() -> list[Row]:
             name,
             f"{case['peer']} {case['commit']}",
             (
-                (figure, unit, _digits(float(case[figure])), _digits(float(getattr(ours, figure))))
+                (figure, unit, to_digits(float(case[figure]), 11), to_digits(float(getattr(ours, figure)), 11))
                 for figure, unit in _FIGURES.items()
             ),
         )
     return answers
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.11g}")

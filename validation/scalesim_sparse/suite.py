@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archsim.components.compute.sparsity import scalesim_answer
-from archsim.validation.framework import Row, cases, compared
+from archsim.validation.framework import Row, cases, compared, to_digits
 
 _FIGURES = {
     "total_cycles": "cycle",
@@ -28,13 +28,8 @@ def rows() -> list[Row]:
             f"{n}:{m} {M}x{K}x{N} on {R}x{C}",
             f"{case['peer']} {case['commit']}",
             (
-                (figure, unit, _digits(float(case[figure])), _digits(float(getattr(ours, figure))))
+                (figure, unit, to_digits(float(case[figure]), 11), to_digits(float(getattr(ours, figure)), 11))
                 for figure, unit in _FIGURES.items()
             ),
         )
     return answers
-
-
-def _digits(value: float) -> float:
-    """The peer's percentages pass through single additions per cycle; 11 digits are what they carry."""
-    return float(f"{value:.11g}")
