@@ -391,7 +391,8 @@ class Mapper:
         gm, gk, gn = engine.granularity()
         if right_role is Role.WEIGHT:
             macs = macs // k * engine.kept_weights(k)  # pruned weights are not multiplied
-        flow = _Flow(self)
+        known = not (isinstance(op, GroupedMatMul) and op.just_routed)
+        flow = _Flow(self, ahead=engine.loads_ahead and known)
         first_left = op.left_dtype.bytes(minimum(m, gm) * k)
         flow.read(Role.ACTIVATION, left, first=first_left)
         flow.read(right_role, right, first=op.right_dtype.bytes(minimum(k, gk) * minimum(n, gn)))
@@ -447,7 +448,7 @@ class Mapper:
 
         cycles = total(scores.cycles, values.cycles)
         vector, softmax_ticks, actions = self._elementwise("softmax", op.softmax_elements())
-        flow = _Flow(self)
+        flow = _Flow(self, ahead=engine.loads_ahead)
         reads = op.reads()
         query = op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
         kv = op.kv_bytes()
@@ -497,9 +498,9 @@ class Mapper:
     # -- data movement
 
     def _embedding(self, op: Embedding) -> Lowered:
-        flow = _Flow(self)
+        flow = _Flow(self, ahead=False)
         home = self.placement.home[Role.WEIGHT]
-        flow.read(Role.WEIGHT, op.reads()[Role.WEIGHT], ahead=False)
+        flow.read(Role.WEIGHT, op.reads()[Role.WEIGHT])
         flow.write(Role.ACTIVATION, op.writes()[Role.ACTIVATION])
         body = flow.body()
         memory = self.machine.memories[home]
@@ -559,9 +560,13 @@ def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:
 
 
 class _Flow:
-    """Traffic of one op between the homes of its tensors and the scratchpad, phase by phase."""
+    """Traffic of one op between the homes of its tensors and the scratchpad, phase by phase.
 
-    def __init__(self, mapper: Mapper) -> None:
+    Weights and KV cache come ahead of the op where ``ahead`` says so.
+    """
+
+    def __init__(self, mapper: Mapper, ahead: bool = True) -> None:
+        self.ahead = ahead
         self.machine, self.placement = mapper.machine, mapper.placement
         self.budget = mapper._tile_bytes
         self.prefetches: dict[str, tuple[Dim, Dim]] = {}
@@ -577,8 +582,8 @@ class _Flow:
             self.actions[path, name] = self.actions.get((path, name), 0) + count
         self.traffic[path] = self.traffic.get(path, 0) + read + written
 
-    def read(self, role: Role, n_bytes: Dim, first: Dim = 0, ahead: bool = True) -> None:
-        """Bytes that come in; ``first`` of them before computing starts; weights and KV come ahead."""
+    def read(self, role: Role, n_bytes: Dim, first: Dim = 0) -> None:
+        """Bytes that come in, ``first`` of them before computing starts."""
         home = self.placement.home[role]
         scratch = self.machine.scratchpad.path
         if home == scratch:
@@ -588,7 +593,7 @@ class _Flow:
         self._book(scratch, 0, n_bytes)
         first = minimum(first, n_bytes)
         rest = n_bytes
-        if ahead and role in _PREFETCHED:
+        if self.ahead and role in _PREFETCHED:
             early = maximum(minimum(n_bytes, self.budget), first)
             self.prefetches[home] = (memory.busy_ticks(early), memory.busy_ticks(first) + memory.latency_ticks)
             rest = n_bytes - early

@@ -259,11 +259,13 @@ class GroupedMatMul(Op):
     Attributes
     ----------
     rows: tokens of each expert of this rank; an expert with none is not read.
+    just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
     """
 
     rows: tuple[int, ...]
     k: int
     n: int
+    just_routed: bool = True
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16

@@ -459,6 +459,7 @@ class _Rank:
                 rows=rows,
                 k=inner,
                 n=model.hidden,
+                just_routed=False,
                 left_dtype=f.activation,
                 right_dtype=f.weight,
                 out_dtype=f.activation,

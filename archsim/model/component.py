@@ -81,7 +81,14 @@ class Component(Generic[S]):
 
 
 class Engine(Component[S]):
-    """A part that computes ops."""
+    """A part that computes ops.
+
+    Attributes
+    ----------
+    loads_ahead: its buffer takes data of the next op while it works on this one; a GPU's kernels each begin afresh.
+    """
+
+    loads_ahead: ClassVar[bool] = True
 
     def supports(self, op: Op) -> bool:
         """True when this engine can compute the op."""

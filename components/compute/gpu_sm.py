@@ -75,6 +75,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     kind = "gpu_sm"
     Spec = GpuSmSpec
+    loads_ahead = False
 
     def dtypes(self) -> tuple[DType, ...]:
         return tuple(self.spec.macs_per_cycle)

@@ -238,3 +238,19 @@ def test_areas_of_parts_sum_to_the_chip():
     assert total == pytest.approx(sum(area for _, area, _ in children))
     for _, area, blocks in children:
         assert area == pytest.approx(sum(block for _, block, _ in blocks))
+
+
+def test_weights_of_experts_wait_for_the_router():
+    experts: dict[str, Any] = {
+        "rows": (4, 2),
+        "k": 64,
+        "n": 32,
+        "left_dtype": DType.INT8,
+        "right_dtype": DType.INT8,
+        "out_dtype": DType.INT8,
+    }
+    first = mapper(machine()).lower(GroupedMatMul(name="up", **experts))
+    second = mapper(machine()).lower(GroupedMatMul(name="down", just_routed=False, **experts))
+    assert "chip.hbm" not in first.prefetch
+    assert "chip.hbm" in second.prefetch
+    assert first.traffic == second.traffic
