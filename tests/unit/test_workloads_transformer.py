@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -590,16 +589,13 @@ def test_a_model_is_given_by_name_by_file_or_by_config_json(tmp_path: Path) -> N
         load_spec({**base, "model": "llama-3-8bb"}, TransformerSpec)
 
 
-def test_a_long_decode_of_a_deep_model_is_built_at_once() -> None:
-    workload = TransformerWorkload(TransformerSpec(model=load("gpt3-175b"), input=1024, output=1024))
-    best = min(_seconds(workload.program) for _ in range(5))
-    assert best < 5e-3
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def test_a_long_decode_of_a_deep_model_is_held_once() -> None:
+    """96 layers are one block, 1,024 steps are arrays: the program is no larger than that of a layer and a step."""
+    program = TransformerWorkload(TransformerSpec(model=load("gpt3-175b"), input=1024, output=1024)).program()
+    decode = program.segments[-1]
+    assert decode.steps == 1024
+    assert [block.repeat for block in decode.blocks if block.name == "layer"] == [96]
+    assert sum(len(block.ops) for block in decode.blocks) < 30
 
 
 def test_the_program_depends_on_the_seed_and_on_nothing_hidden() -> None:
