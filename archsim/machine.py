@@ -114,10 +114,12 @@ class Machine:
         self.time = Timebase(clocks)
         self.components: dict[str, Component[ComponentSpec]] = {path: self._build(path, part) for path, part in parts}
         self.engines: dict[str, Engine[ComponentSpec]] = {
-            f"chip.{name}": self._expect(f"chip.{name}", Engine, "an engine") for name in chip.engines
+            f"chip.{name}": self._expect(f"chip.{name}", Engine, "an engine")  # type: ignore[type-abstract]
+            for name in chip.engines
         }
         self.memories: dict[str, Memory[ComponentSpec]] = {
-            f"chip.{name}": self._expect(f"chip.{name}", Memory, "a memory") for name in chip.memories
+            f"chip.{name}": self._expect(f"chip.{name}", Memory, "a memory")  # type: ignore[type-abstract]
+            for name in chip.memories
         }
         self.scratchpad = next(iter(self.memories.values()))
         self.network = self.components.get("network")

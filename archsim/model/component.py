@@ -9,6 +9,7 @@ answer has the shape they broadcast to.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -42,7 +43,7 @@ class Work:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-class Component(Generic[S]):
+class Component(ABC, Generic[S]):
     """Base of all parts.
 
     Parameters
@@ -62,6 +63,7 @@ class Component(Generic[S]):
         self.time = time
         self.clock_hz = clock_hz
 
+    @abstractmethod
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         """Joules of each action this part can report.
 
@@ -69,11 +71,10 @@ class Component(Generic[S]):
         ------
         MissingEntry: the technology has no price for one of them; never a silent zero.
         """
-        raise NotImplementedError(f"{self.kind} prices no actions")
 
+    @abstractmethod
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
         """Area of each block of this part, mm²; the part's area is their sum."""
-        raise NotImplementedError(f"{self.kind} has no area")
 
     def leakage_w(self, technology: Technology) -> float:
         """Static power, W."""
@@ -102,9 +103,9 @@ class Engine(Component[S]):
         """Tensors that this engine computes on where they are, as in-memory engines do."""
         return frozenset()
 
+    @abstractmethod
     def work(self, op: Op) -> Work:
         """Cycles and actions of the op with its operands at hand, over all units of this engine."""
-        raise NotImplementedError(f"{self.kind} computes nothing")
 
 
 @dataclass(frozen=True)
@@ -188,17 +189,17 @@ class MatrixEngine(Engine[S]):
         """The product [m, k] x [k, n] as one kernel that times its own memory traffic; None: the mapper tiles it."""
         return None
 
+    @abstractmethod
     def peak_macs_per_cycle(self, dtype: DType) -> int:
         """Multiply-accumulates per cycle at best, all units together."""
-        raise NotImplementedError(f"{self.kind} names no peak")
 
     def granularity(self) -> tuple[int, int, int]:
         """Sizes (m, k, n) whose multiples waste nothing."""
         return 1, 1, 1
 
+    @abstractmethod
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         """Cycles and operand traffic of ``groups`` products; ``tile_m`` rows of the left are at hand at a time."""
-        raise NotImplementedError(f"{self.kind} multiplies nothing")
 
     def weight_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         """The same where the right operand is weights, which an engine may hold pruned."""
@@ -215,6 +216,20 @@ class MatrixEngine(Engine[S]):
     def supports(self, op: Op) -> bool:
         return isinstance(op, MatMul | GroupedMatMul | Attention)
 
+    def work(self, op: Op) -> Work:
+        """A product by itself; the mapper takes the other ops apart into products.
+
+        Raises
+        ------
+        InputError: the op is no single product, or of a format this engine does not multiply.
+        """
+        if not isinstance(op, MatMul):
+            raise InputError(f"{self.path}: a {self.kind} by itself computes products, not {op.kind} ops")
+        dtype = self.compute_dtype(op.left_dtype, op.right_dtype)
+        done = self.matrix_work(op.groups, op.m, op.k, op.n, dtype)
+        actions = self.mac_actions(op.macs(), dtype) | {"accumulator_access": done.out_writes + done.out_reads}
+        return Work(done.cycles, actions, op.macs(), {"why": done.how})
+
     def grouped_work(self, rows: tuple[int, ...], k: int, n: int, dtype: DType) -> MatrixWork:
         """Products of experts, ``rows[e]`` tokens each, one after the other; experts without tokens cost nothing."""
         sizes, counts = np.unique(np.array([r for r in rows if r], dtype=np.int64), return_counts=True)
@@ -228,9 +243,9 @@ class MatrixEngine(Engine[S]):
             total(work.cycles), total(work.left), total(work.right), total(work.out_writes), total(work.out_reads), how
         )
 
+    @abstractmethod
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         """Actions of ``macs`` useful multiply-accumulates."""
-        raise NotImplementedError(f"{self.kind} counts nothing")
 
     def compute_dtype(self, left: DType, right: DType) -> DType:
         """The format in which operands of two formats are multiplied: the narrowest that holds both.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from archsim.model.component import Component, S
 from archsim.workloads.op import Dim
 
@@ -10,14 +12,14 @@ class Memory(Component[S]):
     """A place for bytes with a capacity and a bandwidth that its users share, first come first served."""
 
     @property
+    @abstractmethod
     def capacity_bytes(self) -> int:
         """Bytes it holds."""
-        raise NotImplementedError(f"{self.kind} has no capacity")
 
     @property
+    @abstractmethod
     def bytes_per_s(self) -> int:
         """Sustained bandwidth, reads and writes together."""
-        raise NotImplementedError(f"{self.kind} has no bandwidth")
 
     @property
     def peak_bytes_per_s(self) -> int:

@@ -89,6 +89,15 @@ def test_an_idle_operand_costs_the_clock_only():
     assert price(activity=0.5, clocked_share=1.0) == price()
 
 
+def test_a_matrix_engine_by_itself_computes_a_product():
+    array = machine().engines["chip.array"]
+    work = array.work(gemm(16, 16, 16))
+    assert work.actions["mac_int8"] == work.useful == 16**3
+    assert work.cycles == 16 + 16 + 16 + 16 - 2
+    with pytest.raises(InputError, match="computes products, not vector ops"):
+        array.work(Vector(name="v", function="gelu", rows=1, width=1))
+
+
 def test_energy_per_bit_grows_with_the_bank():
     tech = machine().technology
     small, large = (tech.at_size("sram_read", size, "energy_per_bit") for size in (4096, 1 << 20))

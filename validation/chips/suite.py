@@ -1,7 +1,9 @@
 """16-bit GEMMs of NVIDIA GPUs against measured kernels, m, n, k >= 64: errors over a sample of the rows.
 
-The parameters of ``configs/kernels/nvidia_gemm.yaml`` were fitted on A100 and H200 rows; H100 and A40 are predicted.
-Each figure is an error, so the published value is 0 and the tolerance is the error that is aimed at.
+The parameters of ``configs/kernels/nvidia_gemm.yaml`` were fitted on a quarter of the A100 and H200 rows, drawn at
+random; the sample here is of rows that were not in it, and no row of H100 and A40 was. The structure of the model was
+chosen with residuals of all four chips in view. Each figure is an error, so the published value is 0 and the tolerance
+is the error that is aimed at.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from archsim.machine import ChipSpec
 from archsim.validation.framework import Claim, Row, cases, row
 
 _AIMS = {"mean absolute error": 0.09, "median absolute error": 0.06, "mean signed error": 0.05}
-_FITTED = ("a100_sxm", "h200_sxm")
 _CAUSE = (
     "two libraries of different age were measured on this chip; the tile list and the power cap are stated, not "
     "those of either"
@@ -41,7 +42,7 @@ def rows() -> list[Row]:
                     unit="share",
                     published=0.0,
                     tolerance=_AIMS[metric],
-                    role="calibration" if name in _FITTED else "validation",
+                    role="validation",
                     source="measured: aiconfigurator 095f58a and Vidur profiles (Apache-2.0, MIT)",
                     cause=_CAUSE,
                 ),
