@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from archsim.cli.output import console, print_json
 from archsim.errors import InputError, Problem
 
 
@@ -32,6 +33,20 @@ def read_rows(file: Path) -> list[tuple[int, dict[str, str]]]:
         cells = len(rows[0][1]) - (None in rows[0][1])
         raise InputError([Problem(f"the row has not {cells} cells", str(file), line, 1) for line in ragged])
     return rows
+
+
+def give(answers: Sequence[dict[str, Any]], many: bool, out: Path | None, as_json: bool) -> None:
+    """Answers to a file, as JSON, as CSV on the terminal when there are many, or as a table for one."""
+    if out is not None:
+        write_rows(answers, out)
+    if as_json:
+        print_json(list(answers) if many else answers[0])
+    elif many and out is None:
+        write_rows(answers, None)
+    elif not many:
+        from archsim.cli.tables import table
+
+        console().print(table(("", "value"), list(answers[0].items()), ("value",)))
 
 
 def write_rows(rows: Sequence[dict[str, Any]], file: Path | None) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archsim.cli.cases import read_rows, write_rows
-from archsim.cli.output import console, output_file, print_json
+from archsim.cli.cases import give, read_rows
+from archsim.cli.output import output_file
 from archsim.errors import InputError, Problem, nearest
 
 _DATAFLOWS = ("ws", "os", "is")
@@ -46,18 +46,9 @@ def gemm(
     from archsim.components.compute.gemm_cases import answer
 
     answers = answer(cases, accounting=accounting)
-    if out is not None:
-        write_rows(answers, out)
     if picture is not None:
         _draw(cases[0], picture)
-    if as_json:
-        print_json(answers if file is not None else answers[0])
-    elif out is None and file is not None:
-        write_rows(answers, None)
-    elif file is None:
-        from archsim.cli.tables import table
-
-        console().print(table(("", "value"), list(answers[0].items()), ("value",)))
+    give(answers, file is not None, out, as_json)
 
 
 def _draw(case: Mapping[str, Any], file: Path) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from archsim.cli.cases import read_rows, write_rows
-from archsim.cli.output import console, output_file, print_json
+from archsim.cli.cases import give, read_rows
+from archsim.cli.output import output_file
 from archsim.errors import InputError, Problem, nearest
 
 _SIZES = ("m", "n", "k")
@@ -48,16 +48,7 @@ def kernel(
         spec = load_spec(name, ChipSpec, category="chips")
         for i, row in zip(mine, answer(spec, [cases[i] for i in mine], eager), strict=True):
             answers[i] = row
-    if out is not None:
-        write_rows(answers, out)
-    if as_json:
-        print_json(answers if file is not None else answers[0])
-    elif file is not None and out is None:
-        write_rows(answers, None)
-    elif file is None:
-        from archsim.cli.tables import table
-
-        console().print(table(("", "value"), list(answers[0].items()), ("value",)))
+    give(answers, file is not None, out, as_json)
 
 
 def _checked(row: Mapping[str, str], options: Mapping[str, Any], file: str, line: int) -> dict[str, Any]:
