@@ -39,13 +39,8 @@ _OPERAND = 8  # bits
 _PLANES = 4  # radix-4 digits of an operand
 _PRODUCT = 2 * _OPERAND
 _PARTIAL = 10  # bits of a partial product with its sign
-_SCAN_LOAD = 3  # cycles beyond K to load a serial operand (RTL)
-
-
-FLIP_FLOP_UM2 = 6.6077
-"""DFFX1_RVT of the SAED 32 nm library: noncombinational area over cells of the OPT2 reports"""
-RESET_FLIP_FLOP_UM2 = 7.1160
-"""DFFARX1_RVT: the same of the baseline array reports"""
+SCAN_LOAD = 3
+"""cycles beyond K to load a serial operand (RTL)"""
 
 
 @dataclass(frozen=True)
@@ -91,10 +86,6 @@ class Parts:
     def flip_flops(self) -> int:
         """All flip-flops."""
         return self.registers + self.reset_registers
-
-    def register_area_um2(self) -> float:
-        """Area of the flip-flops in SAED 32 nm, um2."""
-        return self.registers * FLIP_FLOP_UM2 + self.reset_registers * RESET_FLIP_FLOP_UM2
 
 
 @dataclass(frozen=True)
@@ -148,15 +139,16 @@ class Description:
         if self.stationary == "weight":
             return array_cycles("ws", m, k, n, K.extent, N.extent, groups=groups) + self.depth
         if self.skips_zeros:
-            mean = self._digit_cycles(sigma)
+            mean = self.digit_cycles(sigma)
             vectors = groups * m * ceil_div(n, N.extent)
             scan = ceil_div(vectors * k * mean.numerator, mean.denominator * K.extent)
-            return scan + vectors * (k + _SCAN_LOAD + self.depth) + 1
+            return scan + vectors * (k + SCAN_LOAD + self.depth) + 1
         steps = groups * ceil_div(m, M.extent) * ceil_div(k, K.extent) * ceil_div(n, N.extent)
         skew = sum(loop.extent - 1 for loop in (M, N, K) if loop.transport == "skewed")
         return steps + skew + self.depth
 
-    def _digit_cycles(self, sigma: float) -> Fraction:
+    def digit_cycles(self, sigma: float) -> Fraction:
+        """Mean cycles of an operand on a lane of a serial engine."""
         lanes = self.loop("K").extent
         if lanes == 1:
             return mean_cycles_per_operand(sigma)
@@ -224,7 +216,7 @@ class Description:
 
     def operations_per_cycle(self, sigma: float = 30.0) -> float:
         """Multiply-accumulates a cycle at best."""
-        return self.units() / (float(self._digit_cycles(sigma)) if self.skips_zeros else 1.0)
+        return self.units() / (float(self.digit_cycles(sigma)) if self.skips_zeros else 1.0)
 
 
 def _systolic(technique: str, dataflow: str, rows: int, columns: int, width: int | None = None) -> Description:
@@ -321,9 +313,9 @@ def _serial(name: str, columns: int, encoder: Encoder, depth: int, lanes: int = 
     )
 
 
-def opt3() -> Description:
-    """OPT3: one PE with its own encoder, a nonzero digit a cycle."""
-    return _serial("OPT3 PE", 1, "pe", 7)
+def opt3(columns: int = 1) -> Description:
+    """OPT3: PEs with an encoder each, a nonzero digit a cycle."""
+    return _serial("OPT3 PE", columns, "pe", 7)
 
 
 def opt4c(columns: int) -> Description:

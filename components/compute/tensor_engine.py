@@ -2,17 +2,20 @@
 
 Radix-4 digits of an INT8 operand are a fourth loop, the bit weight, beside M, N and K. The techniques:
 
-======== ==========================================================================================
+========  =============================================================================================================
 baseline  a MAC per PE, its accumulator closed by a carry-propagate adder every cycle
 opt1      the accumulator stays in sum-and-carry form: shorter clock period, same cycles
 opt2      a multiplier-adder tree that compresses partial products of equal bit weight together
-opt4c     a column of PEs behind one encoder (EN-T), one nonzero digit per cycle, zeros skipped (OPT3 PEs)
-======== ==========================================================================================
+opt3      PEs that take one nonzero digit per cycle (EN-T) and skip zeros, each with its encoder
+opt4c     opt3 with one encoder before a column of PEs
+opt4e     opt4c whose compressors take the digits of several consecutive k (``rows``) together; no RTL, assumed
+========  =============================================================================================================
 
-Cycles, checked against the published RTL: systolic arrays as :mod:`systolic_array` plus one output register;
-an N x N x N cube starts an N x N x N product every cycle and ends ``K + 3N - 2`` after the first of K; the
-tree takes one row of A per cycle and ends ``M + N + 6``; a serial column needs, per 4 consecutive digits of
-one bit weight, as many cycles as there are nonzero ones and at least one.
+An engine is a :class:`~archsim.components.compute.bit_weight_notation.Description`; its cycles, checked against the
+published RTL, follow from there: systolic arrays as :mod:`systolic_array` plus one output register; an N x N x N cube
+starts an N x N x N product every cycle and ends ``K + 3N - 2`` after the first of K; the tree takes one row of A per
+cycle and ends ``M + N + 6``; a serial engine needs, per 4 consecutive digits of one bit weight, as many cycles as
+there are nonzero ones and at least one.
 """
 
 from __future__ import annotations
@@ -24,34 +27,30 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
-from archsim.components.compute.encoders import (
-    DIGITS_PER_SCAN,
-    digit_cycles,
-    ent_digits,
-    mean_cycles_per_operand,
-    scan_cycles,
-)
-from archsim.components.compute.systolic_array import array_cycles
+from archsim.components.compute import bit_weight_notation as notation
+from archsim.components.compute import synthesis
+from archsim.components.compute.encoders import DIGITS_PER_SCAN, scan_cycles
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
 from archsim.workloads.op import Dim, DType
 
-__all__ = ["TensorEngine", "TensorEngineSpec", "digit_cycles", "ent_digits", "mean_cycles_per_operand"]
-
-Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "serial_column"]
-Technique = Literal["baseline", "opt1", "opt2", "opt4c"]
+Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "matrix_2d", "serial_column"]
+Technique = Literal["baseline", "opt1", "opt2", "opt3", "opt4c", "opt4e"]
 _ALLOWED: dict[Style, tuple[Technique, ...]] = {
     "systolic_os": ("baseline", "opt1"),
     "systolic_ws": ("baseline", "opt1"),
     "cube": ("baseline", "opt1"),
     "tree": ("baseline", "opt2"),
-    "serial_column": ("opt4c",),
+    "matrix_2d": ("baseline", "opt1"),
+    "serial_column": ("opt3", "opt4c", "opt4e"),
 }
-_TREE_DEPTH = 6  # pipeline stages of the tree after the last operand (RTL)
-_COLUMN_LOAD = 3  # cycles beyond K to load the serial operand (RTL)
-_COLUMN_DRAIN = 4  # cycles after the last digit (RTL, OPT4C)
+_REPORTED = {
+    ("systolic_os", "baseline"), ("systolic_os", "opt1"), ("systolic_ws", "baseline"), ("systolic_ws", "opt1"),
+    ("cube", "baseline"), ("cube", "opt1"), ("tree", "baseline"), ("tree", "opt2"), ("serial_column", "opt4c"),
+}  # fmt: skip
+"""engines whose area per MAC slot stands in the technology table; that of others comes from their parts"""
 
 
 class TensorEngineSpec(ComponentSpec):
@@ -59,13 +58,13 @@ class TensorEngineSpec(ComponentSpec):
 
     kind: Literal["tensor_engine"] = "tensor_engine"
     style: Style
-    """systolic_os, systolic_ws, cube, tree or serial_column"""
+    """systolic_os, systolic_ws, cube, tree, matrix_2d or serial_column"""
     technique: Technique = "baseline"
-    """baseline, opt1, opt2 or opt4c"""
+    """baseline, opt1, opt2, opt3, opt4c or opt4e"""
     rows: Count
-    """M of a systolic array, N of a cube, K of a tree; 1 for a serial column"""
+    """M of a systolic array or 2D matrix, N of a cube, K of a tree; of a serial column 1, with opt4e its lanes of K"""
     columns: Count
-    """N of the array, the cube, the tree or the column"""
+    """N of the array, the cube, the tree, the matrix or the column"""
     count: Count = 1
     """equal engines that share an op"""
     operand_sigma: Annotated[float, Field(gt=0, le=200)] = 30.0
@@ -84,7 +83,29 @@ class TensorEngineSpec(ComponentSpec):
             )
         if self.style == "cube" and self.rows != self.columns:
             raise ValueError("a cube has as many rows as columns")
+        if self.style == "serial_column" and self.technique != "opt4e" and self.rows != 1:
+            raise ValueError(f"a serial column has one row, not {self.rows}; only opt4e has lanes along K")
         return self
+
+    def description(self) -> notation.Description:
+        """The engine in the bit-weight notation."""
+        R, C, saved = self.rows, self.columns, self.technique == "opt1"
+        match self.style, self.technique:
+            case "systolic_os", _:
+                return notation.systolic_os(R, C, saved)
+            case "systolic_ws", _:
+                return notation.systolic_ws(R, C, saved)
+            case "cube", _:
+                return notation.cube(C, saved)
+            case "matrix_2d", _:
+                return notation.matrix_2d(R, C, saved)
+            case "tree", _:
+                return notation.adder_tree(R, C)
+            case _, "opt3":
+                return notation.opt3(C)
+            case _, "opt4c":
+                return notation.opt4c(C)
+        return notation.opt4e(C, R)
 
 
 class TensorEngine(MatrixEngine[TensorEngineSpec]):
@@ -109,23 +130,12 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         if spec.style == "tree":
             return 1, spec.rows, spec.columns
         if spec.style == "serial_column":
-            return 1, DIGITS_PER_SCAN, spec.columns
+            return 1, max(spec.rows, DIGITS_PER_SCAN), spec.columns
         return spec.rows, spec.rows, spec.columns
 
     def product_cycles(self, groups: Dim, m: Dim, k: Dim, n: Dim) -> Dim:
         """Cycles of ``groups`` products on one engine, from the first operand to the last result."""
-        spec = self.spec
-        R, C = spec.rows, spec.columns
-        if spec.style in ("systolic_os", "systolic_ws"):
-            return array_cycles("os" if spec.style == "systolic_os" else "ws", m, k, n, R, C, groups=groups) + 1
-        if spec.style == "cube":
-            return groups * -(-m // R) * -(-k // R) * -(-n // C) + 3 * C - 2
-        if spec.style == "tree":
-            return groups * m * -(-k // R) * -(-n // C) + C + _TREE_DEPTH
-        mean = mean_cycles_per_operand(spec.operand_sigma)
-        columns = -(-n // C)
-        scan = -(-groups * m * k * columns * mean.numerator // mean.denominator)
-        return scan + groups * m * columns * (k + _COLUMN_LOAD + _COLUMN_DRAIN) + 1
+        return self.spec.description().cycles(m, k, n, groups, self.spec.operand_sigma)
 
     def operand_cycles(self, left: ArrayLike, n: int) -> int:
         """Cycles of one product on a serial column for the very values of its left operand, [M, K] of INT8.
@@ -134,12 +144,14 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         ------
         ValueError: this engine does not skip digits; its cycles do not depend on values.
         """
-        if self.spec.style != "serial_column":
-            raise ValueError(f"the cycles of a {self.spec.style} do not depend on values")
+        description = self.spec.description()
+        if not description.skips_zeros or self.spec.technique == "opt4e":
+            raise ValueError(f"the cycles of a {self.spec.style} with {self.spec.technique} do not depend on values")
         rows = np.atleast_2d(np.asarray(left))
         m, k = int(rows.shape[0]), int(rows.shape[1])
         scans = int(scan_cycles(rows).sum())
-        return -(-n // self.spec.columns) * (scans + m * (k + _COLUMN_LOAD + _COLUMN_DRAIN)) + 1
+        vectors = m * (k + notation.SCAN_LOAD + description.depth)
+        return -(-n // self.spec.columns) * (scans + vectors) + 1
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
@@ -148,11 +160,11 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         mine_n = n if share_groups else -(-n // spec.count)
         cycles = self.product_cycles(mine_g, m, k, mine_n)
         columns, row_tiles = -(-n // spec.columns), 1 if spec.style in ("tree", "serial_column") else -(-m // spec.rows)
-        k_tiles = 1 if spec.style in ("systolic_os", "serial_column") else -(-k // spec.rows)
+        k_tiles = -(-k // spec.rows) if spec.style in ("systolic_ws", "cube", "tree") else 1
         return MatrixWork(
             cycles,
             groups * columns * m * k,
-            groups * (1 if spec.style != "systolic_os" else row_tiles) * k * n,
+            groups * (row_tiles if spec.style in ("systolic_os", "matrix_2d") else 1) * k * n,
             groups * k_tiles * m * n,
             groups * (k_tiles - 1) * m * n,
             f"{spec.style} {spec.technique}, {spec.count} engines",
@@ -160,7 +172,7 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         if self.spec.style == "serial_column":
-            mean = mean_cycles_per_operand(self.spec.operand_sigma)
+            mean = self.spec.description().digit_cycles(self.spec.operand_sigma)
             return {"digit": -(-macs * mean.numerator // mean.denominator)}
         return {"mac_int8": macs}
 
@@ -174,7 +186,12 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
         }
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
-        name = f"tpe_{self.spec.style}_{self.spec.technique}_slot"
-        area = self.spec.slot_area
-        slots = self.spec.count * self.slots()
-        return {"engines": slots * (technology.area_mm2(name) if area is None else area)}
+        spec = self.spec
+        slots = spec.count * self.slots()
+        if spec.slot_area is not None:
+            return {"engines": slots * spec.slot_area}
+        if (spec.style, spec.technique) in _REPORTED:
+            name = f"tpe_{spec.style}_{spec.technique}"
+            return {part: slots * technology.area_mm2(f"{name}_{part}") for part in ("logic", "registers")}
+        parts = synthesis.area_mm2(spec.description(), technology)
+        return {part: spec.count * area for part, area in parts.items()}

@@ -9,15 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.components.compute.encoders import digit_cycles, ent_digits, mean_cycles_per_operand
 from archsim.components.compute.gpu_sm import GpuSm, GpuSmSpec
 from archsim.components.compute.systolic_array import SystolicArray, SystolicArraySpec, array_cycles
-from archsim.components.compute.tensor_engine import (
-    TensorEngine,
-    TensorEngineSpec,
-    digit_cycles,
-    ent_digits,
-    mean_cycles_per_operand,
-)
+from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec
 from archsim.components.compute.vector_unit import VectorUnit, VectorUnitSpec
 from archsim.errors import InputError
 from archsim.timebase import Timebase

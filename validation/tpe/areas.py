@@ -1,22 +1,20 @@
-"""Cell areas of the synthesised engines (SAED 32 nm) from parts: small designs calibrate, large ones are predicted.
+"""Cell areas and shortest clock periods of the synthesised engines (SAED 32 nm) from parts.
 
-Flip-flops follow from the structure and two cells of the library. Combinational area per PE is that of the smallest
-synthesised design of its kind: the single MAC and OPT1 PE at their most relaxed clock, trees of 4 and 8 columns,
-a serial column of 16 PEs at the clock in question. Areas in um2.
+Small designs calibrate (the single PEs, trees of 4 and 8 columns, a column of 16, and one weight-stationary array for
+the width of a MAC's adder and for the registers that synthesis moves into carry-save PEs), large ones are predicted.
+Areas in um2, periods in ns.
 """
 
 from __future__ import annotations
 
 from archsim.components.compute import bit_weight_notation as notation
+from archsim.components.compute import synthesis
+from archsim.config import load_spec
+from archsim.model.technology import Technology, TechnologySpec
 
-_MAC_PE = 954.31  # combinational, single PE closed at 1.91 ns
-_OPT1_PE = 673.23  # combinational, single PE at 1.5 ns
 _TREE = ((4, 67171.78), (8, 126542.87))  # columns, cell area, at 1.30 and 1.29 ns
-_COLUMN = {"0.53 ns": (6069.72, 9784.54), "1.30 ns": (5245.53, 6543.19)}  # of 16 PEs: combinational, registers
-
-
-def _array(description: notation.Description, pe: float) -> float:
-    return description.parts().register_area_um2() + pe * description.units()
+_COLUMN = (6069.72, 9784.54)  # of 16 PEs at 0.53 ns: combinational, registers
+_UM2 = 1e6  # per mm2
 
 
 def _tree(columns: int) -> float:
@@ -24,34 +22,60 @@ def _tree(columns: int) -> float:
     return a0 + (a1 - a0) / (n1 - n0) * (columns - n0)
 
 
-def _column(columns: int, clock: str) -> float:
-    combinational, registers = _COLUMN[clock]
-    # Registers that synthesis adds at a clock come with the PEs: the ratio to the structure's is kept.
-    growth = registers / notation.opt4c(16).parts().register_area_um2()
-    return combinational * columns / 16 + growth * notation.opt4c(columns).parts().register_area_um2()
-
-
 def areas() -> dict[tuple[str, str], float]:
     """Cell area of every synthesised engine at its best closed clock, and at relaxed clocks where there are any."""
+    technology = Technology(load_spec("saed32", TechnologySpec, category="technology"))
+
+    def area(description: notation.Description, at_limit: bool = False) -> float:
+        return _UM2 * sum(synthesis.area_mm2(description, technology, at_limit).values())
+
+    def registers(columns: int) -> float:
+        return _UM2 * synthesis.area_mm2(notation.opt4c(columns), technology)["registers"]
+
+    def column(columns: int) -> float:
+        logic, kept = _COLUMN
+        # Registers that synthesis adds at a clock come with the PEs: the ratio to the structure's is kept.
+        return logic * columns / 16 + kept / registers(16) * registers(columns)
+
     metric = "cell area"
-    mac, opt1 = _MAC_PE, _OPT1_PE
     return {
-        ("MAC PE", metric): _array(notation.systolic_os(1, 1), mac),
-        ("OPT1 PE", metric): _array(notation.systolic_os(1, 1, carry_save=True), opt1),
+        ("MAC PE", metric): area(notation.systolic_os(1, 1)),
+        ("OPT1 PE", metric): area(notation.systolic_os(1, 1, carry_save=True)),
         ("OPT2 tree 16x4", metric): _tree(4),
         ("OPT2 tree 16x8", metric): _tree(8),
-        ("OPT4C column 16", metric): _column(16, "0.53 ns"),
-        ("OPT4C column 16", "cell area at 1.30 ns"): _column(16, "1.30 ns"),
-        ("systolic_os baseline 16x16", metric): _array(notation.systolic_os(16, 16), mac),
-        ("systolic_os opt1 16x16", metric): _array(notation.systolic_os(16, 16, carry_save=True), opt1),
-        ("systolic_os opt1 16x16", "cell area at 4.87 ns"): _array(notation.systolic_os(16, 16, carry_save=True), opt1),
-        ("systolic_ws baseline 16x16", metric): _array(notation.systolic_ws(16, 16), mac),
-        ("systolic_ws opt1 16x16", metric): _array(notation.systolic_ws(16, 16, carry_save=True), opt1),
-        ("systolic_ws opt1 16x16", "cell area at 4.45 ns"): _array(notation.systolic_ws(16, 16, carry_save=True), opt1),
-        ("cube baseline 8x8x8", metric): _array(notation.cube(8), mac),
-        ("cube opt1 8x8x8", metric): _array(notation.cube(8, carry_save=True), opt1),
+        ("OPT4C column 16", metric): column(16),
+        ("OPT4C column 16", "cell area at 1.30 ns"): area(notation.opt4c(16)),
+        ("systolic_os baseline 16x16", metric): area(notation.systolic_os(16, 16)),
+        ("systolic_os opt1 16x16", metric): area(notation.systolic_os(16, 16, carry_save=True), at_limit=True),
+        ("systolic_os opt1 16x16", "cell area at 4.87 ns"): area(notation.systolic_os(16, 16, carry_save=True)),
+        ("systolic_ws baseline 16x16", metric): area(notation.systolic_ws(16, 16)),
+        ("systolic_ws opt1 16x16", metric): area(notation.systolic_ws(16, 16, carry_save=True), at_limit=True),
+        ("systolic_ws opt1 16x16", "cell area at 4.45 ns"): area(notation.systolic_ws(16, 16, carry_save=True)),
+        ("cube baseline 8x8x8", metric): area(notation.cube(8)),
+        ("cube opt1 8x8x8", metric): area(notation.cube(8, carry_save=True)),
         ("OPT2 tree 16x16", metric): _tree(16),
         ("OPT2 tree 16x32", metric): _tree(32),
-        ("OPT4C column 32", metric): _column(32, "0.53 ns"),
-        ("OPT4C column 32", "cell area at 1.30 ns"): _column(32, "1.30 ns"),
+        ("OPT4C column 32", metric): column(32),
+        ("OPT4C column 32", "cell area at 1.30 ns"): area(notation.opt4c(32)),
     }
+
+
+def periods() -> dict[tuple[str, str], float]:
+    """Shortest clock period of every synthesised engine."""
+    engines = {
+        "MAC PE": notation.matrix_2d(1, 1),
+        "OPT1 PE": notation.matrix_2d(1, 1, carry_save=True),
+        "systolic_os baseline 16x16": notation.systolic_os(16, 16),
+        "systolic_os opt1 16x16": notation.systolic_os(16, 16, carry_save=True),
+        "systolic_ws baseline 16x16": notation.systolic_ws(16, 16),
+        "systolic_ws opt1 16x16": notation.systolic_ws(16, 16, carry_save=True),
+        "cube baseline 8x8x8": notation.cube(8),
+        "cube opt1 8x8x8": notation.cube(8, carry_save=True),
+        "OPT2 tree 16x4": notation.adder_tree(16, 4),
+        "OPT2 tree 16x8": notation.adder_tree(16, 8),
+        "OPT2 tree 16x16": notation.adder_tree(16, 16),
+        "OPT2 tree 16x32": notation.adder_tree(16, 32),
+        "OPT4C column 16": notation.opt4c(16),
+        "OPT4C column 32": notation.opt4c(32),
+    }
+    return {(name, "clock period"): synthesis.period_ns(description) for name, description in engines.items()}

@@ -17,7 +17,7 @@ from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineS
 from archsim.timebase import Timebase
 from archsim.validation.framework import Claim, Row, answered, cases, compared, row
 from archsim.validation.information import Figure
-from archsim.validation.tpe.areas import areas
+from archsim.validation.tpe.areas import areas, periods
 
 _RESET = 9  # cycles of reset before the first product (testbenches of the arrays)
 _SERIAL_RESET = 2  # the same of the serial engines' testbenches
@@ -38,7 +38,7 @@ def rows() -> list[Row]:
         (f"INT8 N(0,{sigma})", "nonzero digits per operand"): mean_nonzero_digits(float(sigma))
         for sigma in (10, 20, 30, 40, 50)
     }
-    return answers + answered("tpe", _ratios() | areas() | digits)
+    return answers + answered("tpe", _ratios() | areas() | periods() | digits)
 
 
 def _dense(case: dict[str, str]) -> list[Row]:
@@ -125,6 +125,9 @@ def _ratios() -> dict[tuple[str, str], float]:
             f"tpe_{style}_opt1"
         )
         answers[style, "area efficiency, abstract"] = answers[style, "area efficiency, OPT1 over MAC"]
+    style = "matrix_2d"
+    answers[style, "area efficiency, abstract"] = density(f"tpe_{style}_opt1") / density(f"tpe_{style}_baseline")
+    answers[style, "energy efficiency, abstract"] = energy(f"tpe_{style}_baseline") / energy(f"tpe_{style}_opt1")
     return answers
 
 
