@@ -84,12 +84,17 @@ class LatentAttentionSpec(Spec):
 
 
 class EncoderSpec(Spec):
-    """What an encoder (BERT) has and a decoder has not; its attention is not causal, it has no LM head."""
+    """What an encoder (BERT, ViT) has and a decoder has not; its attention is not causal, it has no LM head."""
 
     token_types: Whole = 2
     """rows of the segment embedding"""
     pooler: bool = True
     """a dense layer with tanh on the first token"""
+    patch_elements: Whole = 0
+    """of an image: elements of a patch (ViT-L/16: 16 x 16 x 3), projected to the tokens after the first; its table of
+    one row, ``vocab: 1``, is the class token"""
+    classes: Whole = 0
+    """outputs of a linear classifier on the first token"""
 
 
 class ModelSpec(Spec):
@@ -277,6 +282,10 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         "attention": model.layers * _attention(model),
         "mlp": model.dense_layers * _mlp(model, model.intermediate),
         "norms": model.layers * _layer_norms(model) + (model.final_norm + model.embedding_norm) * _norm(model),
+        "patches": 0
+        if model.encoder is None or not model.encoder.patch_elements
+        else (model.encoder.patch_elements + 1) * hidden,
+        "classifier": 0 if model.encoder is None else (hidden + 1) * model.encoder.classes,
         "lm_head": 0
         if model.encoder is not None
         else (model.vocab * width * (not model.tied_embeddings) + model.vocab * model.lm_head_bias),

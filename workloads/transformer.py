@@ -546,6 +546,9 @@ class _Rank:
             )
         if model.embedding_width is not None:
             ops.append(self.linear("project_in", tokens, width, hidden))
+        if model.encoder is not None and model.encoder.patch_elements:
+            patches = tokens - step.sequences  # the first token of a sequence is the table's
+            ops.append(self.linear("patches", patches, model.encoder.patch_elements, hidden, bias=True))
         summed = 1
         if model.positions == "learned":
             ops.append(rows("positions", hidden))
@@ -571,6 +574,8 @@ class _Rank:
                     self.linear("pooler", rows, model.hidden, model.hidden, bias=True),
                     self.vector("tanh", "tanh", rows, model.hidden),
                 ]
+            if model.encoder.classes:
+                ops.append(self.linear("classifier", rows, model.hidden, model.encoder.classes, bias=True))
             return Block("head", tuple(ops)) if ops else None
         if model.embedding_width is not None:
             ops.append(self.linear("project_out", rows, model.hidden, width))

@@ -245,7 +245,8 @@ def sweep(
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A shipped name or a file of any kind.")],
+    name: Annotated[str | None, typer.Argument(help="A shipped name or a file of any kind.")] = None,
+    chip: Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="A chip, in place of a name.")] = None,
     set_: Set = None,
     area: Annotated[bool, typer.Option("--area", help="The area of each part instead.")] = False,
     json: Json = False,
@@ -256,11 +257,16 @@ def show(
     archsim show tpu_v4i
     archsim show models/llama_3_8b                           where chips and models share a name
     archsim show my_chip.yaml --set clock='1.2 GHz'
-    archsim show tpu_v4i --area                              a tree of mm2
+    archsim show --chip tpu_v4i --area                       a tree of mm2
     """
     from archsim.cli import show as view
+    from archsim.config import Origin, resolve_named
 
-    view.show(name, _overrides(set_), area, json)
+    if (name is None) == (chip is None):
+        raise InputError("name one config to show, or a chip with --chip; 'archsim list' names them all")
+
+    found = name if name is not None else str(resolve_named("chips", str(chip), Origin("--chip")))
+    view.show(found, _overrides(set_), area, json)
 
 
 @app.command(name="list")

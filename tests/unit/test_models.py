@@ -68,6 +68,7 @@ PUBLISHED = {
     "gpt-neox-20b": 20_554_567_680,
     "roberta-base": 124_645_632,
     "roberta-large": 355_359_744,
+    "vit-l-16": 304_326_632,
     "xlm-roberta-base": 278_043_648,
     "qwen2.5-7b": 7_615_616_512,
     "qwen3-32b": 32_762_123_264,
@@ -244,6 +245,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "type_vocab_size": 1,
         "hidden_act": "gelu",
     },
+    "vit-l-16": 304_326_632,
     "xlm-roberta-base": {
         "model_type": "xlm-roberta",
         "hidden_size": 768,
