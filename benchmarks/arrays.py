@@ -8,8 +8,8 @@ import numpy as np
 
 import archsim
 from archsim.components.compute.gemm_cases import answer
-from archsim.components.compute.onnxim.accounting import Npu
 from archsim.components.compute.onnxim.accounting import answer as onnxim
+from archsim.components.compute.onnxim.npu import Npu
 from archsim.components.compute.systolic_array import DATAFLOWS
 from benchmarks.timing import cpu_s
 

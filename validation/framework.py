@@ -89,9 +89,9 @@ def answered(suite: str, simulated: Mapping[tuple[str, str], float]) -> list[Row
     return [row(suite, claim, float(simulated[claim.case, claim.metric])) for claim in claims]
 
 
-def cases(suite: str) -> list[dict[str, str]]:
-    """The rows of a suite's ``cases.csv``."""
-    with (FOLDER / suite / "cases.csv").open(newline="", encoding="utf-8") as stream:
+def cases(suite: str, file: str = "cases.csv") -> list[dict[str, str]]:
+    """The rows of a suite's cases."""
+    with (FOLDER / suite / file).open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 

@@ -77,8 +77,8 @@ _ONNXIM = {
 
 
 def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
-    from archsim.components.compute.onnxim.accounting import Npu
     from archsim.components.compute.onnxim.accounting import answer as onnxim_answer
+    from archsim.components.compute.onnxim.npu import Npu
 
     edge = int(case["rows"])
     if case["dataflow"] != "ws" or edge != int(case["cols"]):

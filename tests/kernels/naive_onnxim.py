@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from archsim.components.compute.onnxim.kernel import BIAS, INPUT, OUTPUT, WEIGHT, Case
+from archsim.components.compute.onnxim.kernel import Machine as Quantities
+from archsim.components.compute.onnxim.program import BLOCK, LOAD, NONE, PRELOAD, STORE, SUMS, VECTOR, Program
 
-Key = tuple[str, int, int]
+Key = tuple[str, int]
+"""A buffer of a tile: where it lies, data or sums, and its number."""
+UNITS = {LOAD: "load", STORE: "store", PRELOAD: "compute", BLOCK: "compute", VECTOR: "compute"}
 
 
 @dataclass(eq=False)
@@ -23,21 +26,24 @@ class Packet:
 
 @dataclass(eq=False)
 class Instruction:
-    unit: str
-    addresses: list[int] = field(default_factory=list)
-    target: Key = ("", 0, 0)
+    unit: int
+    target: Key
+    requests: list[int] = field(default_factory=list)
     needs: tuple[Key, ...] = ()
-    rows: int = 0
+    size: int = 0
 
 
 @dataclass(eq=False)
 class Tile:
     instructions: deque[Instruction]
-    adds: bool
+    fresh: bool
     data: dict[Key, int] = field(default_factory=dict)
     sums: dict[Key, int] = field(default_factory=dict)
     last: Instruction | None = None
     ended: bool = False
+
+    def buffer(self, key: Key) -> dict[Key, int]:
+        return self.sums if key[0] == "sums" else self.data
 
 
 class Core:
@@ -48,41 +54,43 @@ class Core:
         self.finished: deque[Tile] = deque()
         self.turn = 0
         self.load: deque[tuple[Instruction, Tile]] = deque()
-        self.multiply: deque[tuple[Instruction, Tile]] = deque()
+        self.compute: deque[tuple[Instruction, Tile]] = deque()
         self.store: deque[tuple[Instruction, Tile]] = deque()
         self.array: deque[tuple[int, int, Instruction, Tile]] = deque()  # start, end
+        self.vector: deque[tuple[int, Instruction, Tile]] = deque()  # end
         self.requests: deque[Packet] = deque()
         self.buffers: list[dict[Key, int]] = [{}, {}]
 
     def tick(self, now: int) -> None:
         if self.finished:
             self.finished.popleft()
-            self.machine.left -= 1
-            self.machine.layer = now
+            self.machine.finish(now)
         if len(self.tiles) < 2 and self.waiting:
             self.begin(self.waiting.popleft())
         if self.array and self.array[0][1] <= now:
             _, _, block, tile = self.array.popleft()
-            tile.sums[block.target] -= 1
-            tile.ended |= block is tile.last
+            self.fill(block, tile)
+        if self.vector and self.vector[0][0] <= now:
+            _, operation, tile = self.vector.popleft()
+            self.fill(operation, tile)
         if self.load:
             block, tile = self.load.popleft()
-            buffer = tile.sums if block.target[0] == "sum" else tile.data
-            buffer[block.target] = len(block.addresses)
-            self.machine.reads += len(block.addresses)
+            buffer = tile.buffer(block.target)
+            buffer[block.target] = len(block.requests)
+            self.machine.reads += len(block.requests)
             self.ask(block, buffer)
-        if self.multiply:
-            block, tile = self.multiply.popleft()
-            if self.array:
-                before, _, previous, _ = self.array[-1]
-                start = max(now, before + max(previous.rows, 4, self.edge))
+        if self.compute:
+            block, tile = self.compute.popleft()
+            buffer = tile.buffer(block.target)
+            buffer[block.target] = buffer.get(block.target, 0) + 1
+            if block.unit == VECTOR:
+                self.vector.append((now + block.size, block, tile))
             else:
-                start = now + 2 * self.edge - 1
-            self.array.append((start, start + 2 * self.edge - 2 + max(block.rows, 4), block, tile))
-            tile.sums[block.target] = tile.sums.get(block.target, 0) + 1
+                start = self.start(block, now)
+                self.array.append((start, start + 2 * self.edge - 2 + max(block.size, 4), block, tile))
         if self.store:
             block, tile = self.store.popleft()
-            self.machine.writes += len(block.addresses)
+            self.machine.writes += len(block.requests)
             self.ask(block, None)
             tile.ended |= block is tile.last
         for i in range(len(self.tiles)):
@@ -96,10 +104,25 @@ class Core:
                 self.tiles.remove(tile)
                 break
 
+    def start(self, block: Instruction, now: int) -> int:
+        """When a block enters the array: other weights take as long as the array has rows, twice if it is empty."""
+        if self.array:
+            before, _, previous, _ = self.array[-1]
+            gap = max(previous.size, 4)
+            return max(now, before + (max(gap, self.edge) if block.unit == PRELOAD else gap))
+        return now + 2 * self.edge - 1 if block.unit == PRELOAD else now
+
+    def fill(self, block: Instruction, tile: Tile) -> None:
+        tile.buffer(block.target)[block.target] -= 1
+        tile.ended |= block is tile.last
+
     def begin(self, tile: Tile) -> None:
+        if not tile.instructions:
+            self.finished.append(tile)
+            return
         # Sums live in one of two buffers; tiles over the depth stay in theirs.
         used = 1 if self.tiles and self.tiles[0].sums is self.buffers[1] else 0
-        if not tile.adds:
+        if tile.fresh:
             used = 1 - used
             self.buffers[used] = {}
         tile.sums = self.buffers[used]
@@ -107,38 +130,132 @@ class Core:
         self.tiles.append(tile)
 
     def ask(self, block: Instruction, buffer: dict[Key, int] | None) -> None:
-        for address in block.addresses:
-            channel = self.machine.channel(address // self.machine.case.request_bytes)
-            self.requests.append(Packet(self, channel, buffer, block.target))
-        self.machine.outstanding += len(block.addresses)
+        for request in block.requests:
+            self.requests.append(Packet(self, self.machine.channel(request), buffer, block.target))
+        self.machine.outstanding += len(block.requests)
 
     def issue(self, tile: Tile) -> bool:
         if not tile.instructions:
             return False
         block = tile.instructions[0]
-        if block.unit == "multiply":
-            if any(tile.data.get(key) != 0 for key in block.needs) or len(self.array) >= self.edge:
-                return False
-        elif block.unit == "store" and tile.sums.get(block.needs[0]) != 0:
+        if any(tile.buffer(key).get(key) != 0 for key in block.needs):
             return False
-        queue: deque[tuple[Instruction, Tile]] = getattr(self, block.unit)
+        if block.unit == VECTOR and self.vector:
+            return False
+        if block.unit in (BLOCK, PRELOAD) and len(self.array) >= self.edge:
+            return False
+        queue: deque[tuple[Instruction, Tile]] = getattr(self, UNITS[block.unit])
         queue.append((tile.instructions.popleft(), tile))
         return True
 
 
+def decoded(program: Program) -> list[list[list[Tile]]]:
+    """The tiles of a program: layers, cores, tiles."""
+
+    def key(buffer: int) -> Key:
+        return ("sums", buffer - SUMS) if buffer >= SUMS else ("data", buffer)
+
+    def tile(number: int) -> Tile:
+        todo: deque[Instruction] = deque()
+        for at in range(program.tile_first[number], program.tile_first[number + 1]):
+            unit, target = int(program.unit[at]), key(int(program.target[at]))
+            needs = tuple(key(int(b)) for b in (program.left[at], program.right[at]) if b != NONE)
+            requests = program.requests[program.request_first[at] : program.request_first[at + 1]].tolist()
+            todo.append(
+                Instruction(unit, target, requests, (target,) if unit == STORE else needs, int(program.size[at]))
+            )
+        return Tile(todo, bool(program.fresh[number]))
+
+    first = program.queue_first
+    return [
+        [
+            [tile(n) for n in range(first[layer * program.cores + c], first[layer * program.cores + c + 1])]
+            for c in range(program.cores)
+        ]
+        for layer in range(program.layers)
+    ]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product [m, k] x [k, n], its tiles and its addresses."""
+
+    sizes: tuple[int, int, int]
+    tile: tuple[int, int, int]
+    bases: dict[str, int]
+    """where left, weight, bias (if there is one) and out start"""
+    element_bytes: int
+    request_bytes: int
+
+    def requests(self, operand: str, rows: range, columns: range) -> list[int]:
+        _, k, n = self.sizes
+        width = {"left": k, "weight": k, "bias": 0, "out": n}[operand]
+        found = set()
+        for r in rows:
+            for c in range(columns.start, columns.stop, self.request_bytes // self.element_bytes):
+                found.add((self.bases[operand] + (r * width + c) * self.element_bytes) // self.request_bytes)
+        return sorted(found)
+
+    def queues(self, cores: int, edge: int) -> list[list[Tile]]:
+        """Output tiles dealt in turn, the first one to the second core."""
+        (m, k, n), (tile_m, tile_k, tile_n) = self.sizes, self.tile
+        queues: list[list[Tile]] = [[] for _ in range(cores)]
+        number = 0
+        for row in range(0, m, tile_m):
+            for column in range(0, n, tile_n):
+                number += 1
+                for depth in range(0, k, tile_k):
+                    queues[number % cores].append(self.part(row, column, depth, edge))
+        return queues
+
+    def part(self, row: int, column: int, deep: int, edge: int) -> Tile:
+        (m, k, n), (tile_m, tile_k, tile_n) = self.sizes, self.tile
+        depth = range(deep, min(k, deep + tile_k))
+
+        def blocks(start: int, tile: int, size: int) -> list[range]:
+            stop = min(size, start + tile)
+            return [range(a, min(stop, a + edge)) for a in range(start, stop, edge)]
+
+        rows, columns = blocks(row, tile_m, m), blocks(column, tile_n, n)
+        weights = [("data", j) for j in range(len(columns))]
+        inputs = [("data", len(columns) + i) for i in range(len(rows))]
+        sums = [[("sums", j * len(rows) + i) for i in range(len(rows))] for j in range(len(columns))]
+        todo: deque[Instruction] = deque()
+        for j, wide in enumerate(columns):
+            if "bias" in self.bases and deep == 0:
+                todo.append(Instruction(LOAD, sums[j][0], self.requests("bias", range(1), wide)))
+            todo.append(Instruction(LOAD, weights[j], self.requests("weight", wide, depth)))
+            if j == 0:
+                todo += [
+                    Instruction(LOAD, inputs[i], self.requests("left", high, depth)) for i, high in enumerate(rows)
+                ]
+        for j in range(len(columns)):
+            for i, high in enumerate(rows):
+                for _ in range(0, len(depth), edge):
+                    todo.append(Instruction(PRELOAD, sums[j][i], [], (weights[j], inputs[i]), len(high)))
+        if depth.stop == k:
+            for j, wide in enumerate(columns):
+                for i, high in enumerate(rows):
+                    requests = self.requests("out", high, wide)
+                    todo.append(Instruction(STORE, sums[j][i], requests, (sums[j][i],)))
+        return Tile(todo, fresh=deep == 0)
+
+
 class Machine:
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        self.cores = [Core(self, c) for c in range(case.cores)]
-        self.outstanding = self.reads = self.writes = self.layer = self.left = 0
-        self.memory = case.cores * case.ports
+    def __init__(self, case: Quantities, layers: list[list[list[Tile]]]) -> None:
+        self.case, self.layers = case, layers
+        cores = len(layers[0])
+        self.cores = [Core(self, c) for c in range(cores)]
+        self.outstanding = self.reads = self.writes = self.left = 0
+        self.begun: list[int] = []
+        self.done: list[int] = []
+        self.memory = cores * case.ports
         self.nodes = self.memory + case.channels
         self.crossing = [[deque[Packet]() for _ in range(self.nodes)] for _ in range(self.nodes)]  # [sink][source]
         self.arrived = [deque[Packet]() for _ in range(self.nodes)]
         self.next_source = [0] * self.nodes
         self.channels = [deque[Packet]() for _ in range(case.channels)]
         self.answered = [deque[Packet]() for _ in range(case.channels)]
-        self.deal()
 
     def channel(self, request: int) -> int:
         """The remainder of 3 x request (16 and 64 channels; 5 x for 32) modulo a polynomial, bit by bit over GF(2)."""
@@ -154,61 +271,6 @@ class Machine:
             if product >> i & 1:
                 product ^= polynomial << (i - degree)
         return product % self.case.channels
-
-    def addresses(self, operand: int, rows: range, columns: range) -> list[int]:
-        case = self.case
-        base = {
-            INPUT: case.input_address,
-            WEIGHT: case.weight_address,
-            BIAS: case.bias_address,
-            OUTPUT: case.output_address,
-        }[operand]
-        width = {INPUT: case.k, WEIGHT: case.k, BIAS: 0, OUTPUT: case.n}[operand]
-        found = set()
-        for r in rows:
-            for c in range(columns.start, columns.stop, case.request_bytes // case.element_bytes):
-                at = (r * width + c) * case.element_bytes
-                found.add(base + at - at % case.request_bytes)
-        return sorted(found)
-
-    def deal(self) -> None:
-        case, number = self.case, 0
-        for m in range(0, case.m, case.tile_m):
-            for n in range(0, case.n, case.tile_n):
-                number += 1
-                for k in range(0, case.k, case.tile_k):
-                    self.cores[number % case.cores].waiting.append(self.tile(m, n, k))
-                    self.left += 1
-
-    def tile(self, m: int, n: int, k: int) -> Tile:
-        case = self.case
-        depth = range(k, min(case.k, k + case.tile_k))
-
-        def blocks(start: int, tile: int, size: int) -> list[range]:
-            stop = min(size, start + tile)
-            return [range(a, min(stop, a + case.edge)) for a in range(start, stop, case.edge)]
-
-        rows, columns = blocks(m, case.tile_m, case.m), blocks(n, case.tile_n, case.n)
-        todo: deque[Instruction] = deque()
-        for j, wide in enumerate(columns):
-            if case.bias and k == 0:
-                todo.append(Instruction("load", self.addresses(BIAS, range(1), wide), ("sum", 0, j)))
-            todo.append(Instruction("load", self.addresses(WEIGHT, wide, depth), ("weight", 0, j)))
-            if j == 0:
-                todo += [
-                    Instruction("load", self.addresses(INPUT, high, depth), ("input", i, 0))
-                    for i, high in enumerate(rows)
-                ]
-        for j in range(len(columns)):
-            for i, high in enumerate(rows):
-                needs = ("weight", 0, j), ("input", i, 0)
-                for _ in range(0, len(depth), case.edge):
-                    todo.append(Instruction("multiply", [], ("sum", i, j), needs, len(high)))
-        if depth.stop == case.k:
-            for j, wide in enumerate(columns):
-                for i, high in enumerate(rows):
-                    todo.append(Instruction("store", self.addresses(OUTPUT, high, wide), needs=(("sum", i, j),)))
-        return Tile(todo, adds=k > 0)
 
     def enter(self, source: int, sink: int, packet: Packet, now: int) -> None:
         queue = self.crossing[sink][source]
@@ -251,11 +313,27 @@ class Machine:
                 self.answered[channel].append(queue.popleft())
         self.dram_now += 1
 
-    def run(self) -> tuple[int, int, int, int]:
+    def finish(self, now: int) -> None:
+        """A tile of the layer is done; with the last one the next layer begins."""
+        self.left -= 1
+        if self.left == 0:
+            self.done.append(now)
+            if len(self.done) < len(self.layers):
+                self.begin(now)
+
+    def begin(self, now: int) -> None:
+        queues = self.layers[len(self.done)]
+        self.begun.append(now)
+        self.left = sum(len(queue) for queue in queues)
+        for core, queue in zip(self.cores, queues, strict=True):
+            core.waiting = deque(queue)
+
+    def run(self) -> tuple[int, int, int, list[int], list[int]]:
         case = self.case
         now = self.dram_now = network_now = 0
         core_time = dram_time = network_time = 0
-        while self.left or self.outstanding:
+        self.begin(0)
+        while len(self.done) < len(self.layers) or self.outstanding:
             time = min(core_time, dram_time, network_time)
             if core_time == time:
                 for core in self.cores:
@@ -269,4 +347,4 @@ class Machine:
                 self.network_tick(network_now)
                 network_now += 1
                 network_time += case.network_ps
-        return now, self.layer, self.reads, self.writes
+        return now, self.reads, self.writes, self.begun, self.done

@@ -5,49 +5,113 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive_onnxim import Machine
+from naive_onnxim import Machine as NaiveMachine
+from naive_onnxim import Product, decoded
 
-from archsim.components.compute.onnxim.accounting import Npu, answer, tiling
-from archsim.components.compute.onnxim.kernel import Case, cycles
+from archsim.components.compute.onnxim.accounting import answer
+from archsim.components.compute.onnxim.kernel import Machine, run
+from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
+from archsim.components.compute.onnxim.layers import Operands, product, product_buffers, tiling
+from archsim.components.compute.onnxim.npu import Npu
+from archsim.components.compute.onnxim.program import Program, assemble, block_requests, touched_requests
 
 EDGE = 4
 
 
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    size, tile = st.integers(1, 30), st.integers(1, 4).map(lambda blocks: EDGE * blocks)
-    element = draw(st.sampled_from([1, 2]))
-    address = st.integers(0, 2000).map(lambda at: 256 * at)
-    return Case(
-        m=draw(size),
-        k=draw(size),
-        n=draw(size),
-        tile_m=draw(tile),
-        tile_k=draw(tile),
-        tile_n=draw(tile),
-        edge=EDGE,
-        cores=draw(st.integers(1, 4)),
-        bias=draw(st.integers(0, 1)),
-        element_bytes=element,
-        request_bytes=draw(st.sampled_from([2, 8, 32, 256])),
-        core_ps=draw(st.sampled_from([1000, 1066])),
-        dram_ps=draw(st.sampled_from([400, 833, 1000, 2500])),
-        network_ps=draw(st.sampled_from([500, 1000, 1500])),
-        dram_cycles=draw(st.integers(1, 12)),
-        network_cycles=draw(st.integers(1, 5)),
-        ports=draw(st.integers(1, 4)),
-        channels=draw(st.sampled_from([1, 2, 3, 16, 32])),
-        input_address=draw(address),
-        weight_address=draw(address),
-        bias_address=draw(address),
-        output_address=draw(address),
+def machines() -> st.SearchStrategy[Machine]:
+    return st.builds(
+        Machine,
+        edge=st.just(EDGE),
+        core_ps=st.sampled_from([1000, 1066]),
+        dram_ps=st.sampled_from([400, 833, 1000, 2500]),
+        network_ps=st.sampled_from([500, 1000, 1500]),
+        dram_cycles=st.integers(1, 12),
+        network_cycles=st.integers(1, 5),
+        ports=st.integers(1, 4),
+        channels=st.sampled_from([1, 2, 3, 16, 32]),
     )
 
 
+@st.composite
+def products(draw: st.DrawFn) -> Product:
+    size, tile = st.integers(1, 30), st.integers(1, 4).map(lambda blocks: EDGE * blocks)
+    operands = ["left", "weight", "out", *(["bias"] if draw(st.booleans()) else [])]
+    return Product(
+        sizes=(draw(size), draw(size), draw(size)),
+        tile=(draw(tile), draw(tile), draw(tile)),
+        bases={operand: 256 * draw(st.integers(0, 2000)) for operand in operands},
+        element_bytes=draw(st.sampled_from([1, 2])),
+        request_bytes=draw(st.sampled_from([2, 8, 32, 256])),
+    )
+
+
+def simulated(program: Program, machine: Machine) -> tuple[int, int, int, list[int], list[int]]:
+    total, reads, writes, begun, done = run(program, machine)
+    return total, reads, writes, begun.tolist(), done.tolist()
+
+
 @settings(deadline=None, max_examples=150)
-@given(cases())
-def test_kernel_equals_the_naive_machine(case: Case) -> None:
-    assert tuple(cycles(case)) == Machine(case).run()
+@given(products(), machines(), st.integers(1, 4))
+def test_a_product_equals_the_naive_machine(case: Product, machine: Machine, cores: int) -> None:
+    (m, k, n), bases = case.sizes, case.bases
+    npu = Npu(edge=EDGE, cores=cores, element_bytes=case.element_bytes, request_bytes=case.request_bytes)
+    at = Operands(bases["left"], bases["weight"], bases.get("bias"), bases["out"])
+    program = assemble([product(m, k, n, npu, at, case.tile)], cores, *product_buffers(m, n, npu, case.tile))
+    assert simulated(program, machine) == NaiveMachine(machine, [case.queues(cores, EDGE)]).run()
+
+
+SMALL = {"edge": EDGE, "scratchpad_kib": 8, "accumulator_kib": 2, "vector_bits": 256}
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    heads=st.sampled_from([(1, 1), (2, 2), (4, 2), (4, 1)]),
+    width=st.sampled_from([4, 6, 8]),
+    inner=st.integers(1, 24),
+    tokens=st.integers(1, 12),
+    cached=st.integers(0, 40),
+    gated=st.booleans(),
+    npu=st.builds(
+        lambda cores, element, request: Npu(cores=cores, element_bytes=element, request_bytes=request, **SMALL),
+        st.integers(1, 4),
+        st.sampled_from([1, 2]),
+        st.sampled_from([8, 32]),
+    ),
+    machine=machines(),
+)
+def test_a_layer_of_a_language_model_equals_the_naive_machine(
+    heads: tuple[int, int], width: int, inner: int, tokens: int, cached: int, gated: bool, npu: Npu, machine: Machine
+) -> None:
+    shape = LayerShape(heads[0] * width, *heads, inner, 10, 64, gated)
+    program = shape.program(tokens, cached, npu)
+    naive = NaiveMachine(machine, decoded(program)).run()
+    assert simulated(program, machine) == naive
+    assert len(naive[4]) == len(LAYERS)
+
+
+@given(
+    st.integers(0, 100).map(lambda base: 256 * base),
+    st.integers(0, 40),
+    st.integers(1, 9),
+    st.integers(0, 40),
+    st.integers(1, 40),
+    st.integers(0, 9),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([4, 8, 64]),
+)
+def test_requests_of_a_block(
+    base: int, row: int, rows: int, column: int, columns: int, spare: int, element: int, request: int
+) -> None:
+    block = range(row, row + rows), range(column, column + columns)
+    width = column + columns + spare
+
+    def places(step: int) -> list[int]:
+        """Requests of every ``step``-th element of each row."""
+        found = {(base + (r * width + c) * element) // request for r in block[0] for c in block[1][::step]}
+        return sorted(found)
+
+    assert touched_requests(base, *block, width, element, request).tolist() == places(1)
+    assert block_requests(base, *block, width, element, request).tolist() == places(request // element)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,10 @@
-"""ONNXim (commit a1e8629): products on weight-stationary arrays of 8, 32 and 128, with one and four cores.
+"""ONNXim (commit a1e8629): weight-stationary arrays of 8, 32 and 128 with one and four cores.
 
-Products that ran alone on its simple memory are exact: cycles until the last tile and until the last write, and the
-requests read and written. (The largest, up to 4,096 cubed, are exact too, and left out for the seconds they take.) Two
-kinds of runs are predictions, held within 0.1 % where arithmetic bounds one core, 1 %
-where memory does, and 2 % on four cores. Those on Ramulator 2 are answered with the simple memory at the same peak,
-which knows no rows, refresh or turnarounds. Linear layers of OPT-125m and Llama-3-8B ran in a sequence of layers, where
-a layer starts when the last write of the one before is queued, and waits behind these writes; here each starts on an
-idle memory.
+On its simple memory everything is exact: products that ran alone (cycles until the last tile and until the last write,
+requests read and written; the largest, up to 4,096 cubed, are exact too, and left out for the seconds they take), and
+whole layers of OPT-125m and Llama-3-8B, ten operations one after the other. Runs on Ramulator 2 are answered with the
+simple memory at the same peak, which knows no rows, refresh or turnarounds; they are predictions, held within 0.1 %
+where arithmetic bounds one core, 1 % where memory does, and 2 % on four cores.
 
 Beside them stands archsim's own accounting of the same array, one core with all operands at hand. It is shorter for
 two reasons: it has no transfers, and it streams exactly the rows there are, where ONNXim charges every block at least
@@ -15,7 +13,9 @@ the array's edge and the first block 2 edge - 1 cycles of loading weights instea
 
 from __future__ import annotations
 
-from archsim.components.compute.onnxim.accounting import Npu, answer
+from archsim.components.compute.onnxim.accounting import answer, layer_answer
+from archsim.components.compute.onnxim.language_model import LayerShape
+from archsim.components.compute.onnxim.npu import Npu
 from archsim.components.compute.systolic_array import array_cycles
 from archsim.validation.framework import Claim, Row, cases, compared, row
 from archsim.validation.information import Figure
@@ -43,7 +43,10 @@ _NPU = (
     "ports",
 )
 _RAMULATOR = "the run had Ramulator 2 for its memory: rows, refresh and turnarounds that the simple memory lacks"
-_SEQUENCE = "writes of the layer before are still on their way when this one starts; here the memory is idle"
+_MODELS = {
+    "opt-125m": LayerShape(768, 12, 12, 3072, 50272, 2048),
+    "llama3-8b": LayerShape(4096, 32, 8, 14336, 128256, 8192, gated=True),
+}
 _SHOWN = 8
 
 
@@ -57,36 +60,52 @@ def _sizes(case: dict[str, str]) -> tuple[int, int, int]:
 
 def _name(case: dict[str, str]) -> str:
     sizes = "x".join(str(size) for size in _sizes(case))
-    return f"{case['config']} {case['layer'] or sizes}{' with bias' if case['bias'] == '1' else ''}"
+    return f"{case['config']} {sizes}{' with bias' if case['bias'] == '1' else ''}"
 
 
 def rows() -> list[Row]:
-    """A row per figure of products that ran alone, a row per layer of a sequence."""
-    answers: list[Row] = []
-    for case in cases("onnxim"):
-        npu, name = _npu(case), _name(case)
-        ours = answer(*_sizes(case), npu, bias=case["bias"] == "1")
-        if case["suite"] == "gemm" and case["dram_type"] == "simple":
-            answers += compared(
-                "onnxim",
-                name,
-                _SOURCE,
-                ((figure, unit, float(case[figure]), getattr(ours, figure)) for figure, unit in _FIGURES.items()),
-            )
-            continue
-        figure = "layer_cycles" if case["suite"] == "layer" else "total_cycles"
-        claim = Claim(
-            case=name,
-            metric=figure,
-            unit="cycle",
-            published=float(case[figure]),
-            tolerance=_tolerance(_sizes(case), npu),
-            role="validation",
-            source=_SOURCE,
-            cause=_SEQUENCE if case["dram_type"] == "simple" else _RAMULATOR,
-        )
-        answers.append(row("onnxim", claim, getattr(ours, figure)))
-    return answers
+    """A row per figure of products that ran alone, and of each operation of a layer."""
+    return [row for case in cases("onnxim") for row in _product(case)] + [
+        row for case in cases("onnxim", "layers.csv") for row in _layer(case)
+    ]
+
+
+def _product(case: dict[str, str]) -> list[Row]:
+    npu, name = _npu(case), _name(case)
+    ours = answer(*_sizes(case), npu, bias=case["bias"] == "1")
+    if case["dram_type"] == "simple":
+        figures = ((figure, unit, float(case[figure]), getattr(ours, figure)) for figure, unit in _FIGURES.items())
+        return list(compared("onnxim", name, _SOURCE, figures))
+    figure = "total_cycles"
+    return [_predicted(name, figure, float(case[figure]), getattr(ours, figure), _tolerance(_sizes(case), npu))]
+
+
+def _layer(case: dict[str, str]) -> list[Row]:
+    npu, operation, cycles = _npu(case), case["operation"], float(case["cycles"])
+    ours = layer_answer(_MODELS[case["model"]], int(case["tokens"]), int(case["cached"]), npu)
+    total = operation == "TOTAL"
+    mine = ours.total_cycles if total else ours.layers[operation]
+    name, figure = f"{case['config']} {case['model']} {case['tokens']}/{case['cached']} {operation}", "cycles"
+    if case["dram_type"] != "simple":
+        return [_predicted(name, figure, cycles, mine, 0.02 if npu.cores > 1 else 0.01)]
+    figures = [(figure, "cycle", cycles, mine)]
+    if total:
+        figures += [(of, "request", float(case[of]), getattr(ours, of)) for of in ("dram_read_reqs", "dram_write_reqs")]
+    return list(compared("onnxim", name, _SOURCE, figures))
+
+
+def _predicted(name: str, figure: str, published: float, mine: float, tolerance: float) -> Row:
+    claim = Claim(
+        case=name,
+        metric=figure,
+        unit="cycle",
+        published=published,
+        tolerance=tolerance,
+        role="validation",
+        source=_SOURCE,
+        cause=_RAMULATOR,
+    )
+    return row("onnxim", claim, mine)
 
 
 def _tolerance(sizes: tuple[int, int, int], npu: Npu) -> float:
@@ -104,7 +123,7 @@ def information() -> list[Figure]:
     figures: list[Figure] = []
     for case in cases("onnxim"):
         npu, (M, K, N) = _npu(case), _sizes(case)
-        if case["suite"] != "gemm" or npu.cores > 1 or len(figures) == _SHOWN:
+        if npu.cores > 1 or len(figures) == _SHOWN:
             continue
         ours = int(array_cycles("ws", M, K, N, npu.edge, npu.edge))
         theirs = answer(M, K, N, npu, bias=case["bias"] == "1").total_cycles

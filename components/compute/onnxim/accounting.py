@@ -16,55 +16,12 @@ Source: Ham et al., IEEE CAL 2024, and the behaviour of commit a1e8629 with its 
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 
-from archsim.errors import InputError
-
-
-@dataclass(frozen=True)
-class Npu:
-    """The quantities of an NPU that its cycles depend on; sizes in KiB and bytes, clocks in MHz.
-
-    Raises
-    ------
-    InputError: a tile would not hold a block, or the channels are none that addresses are spread over.
-    """
-
-    edge: int = 128
-    """rows and columns of an array, a power of two"""
-    cores: int = 1
-    scratchpad_kib: int = 32768
-    accumulator_kib: int = 4096
-    element_bytes: int = 2
-    core_mhz: int = 1000
-    dram_mhz: int = 1000
-    dram_channels: int = 16
-    """16, 32, 64, or fewer than 16"""
-    request_bytes: int = 256
-    dram_latency: int = 10
-    """memory cycles"""
-    network_mhz: int = 1000
-    network_latency: int = 1
-    """network cycles"""
-    ports: int = 16
-    """network ports of a core; each sends and receives one request a cycle"""
-
-    def __post_init__(self) -> None:
-        if self.edge & (self.edge - 1):
-            raise InputError(f"ONNXim's arrays have a power of two of rows, not {self.edge}")
-        if self.dram_channels > 16 and self.dram_channels not in (32, 64):
-            raise InputError(f"ONNXim has 1 to 16, 32 or 64 memory channels, not {self.dram_channels}")
-        if self.request_bytes % self.element_bytes or 256 % self.request_bytes:
-            raise InputError(f"requests of {self.request_bytes} B are not whole elements, or do not divide 256 B")
-        if self.core_mhz > 10**6 or self.dram_mhz > 10**6 or self.network_mhz > 10**6:
-            raise InputError("clocks are at most 1,000,000 MHz: periods are whole picoseconds")
-        side, depth = _tile_blocks(self)
-        if not side or not depth:
-            raise InputError(
-                f"{self.scratchpad_kib} KiB of scratchpad and {self.accumulator_kib} KiB of accumulators hold no two "
-                f"tiles of {self.edge} x {self.edge}"
-            )
+from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
+from archsim.components.compute.onnxim.layers import Allocator, Operands, product, product_buffers, tiling
+from archsim.components.compute.onnxim.npu import Npu
+from archsim.components.compute.onnxim.program import Program, assemble
 
 
 @dataclass(frozen=True)
@@ -79,25 +36,41 @@ class OnnximAnswer:
     dram_write_reqs: int
 
 
+@dataclass(frozen=True)
+class LayerAnswer:
+    """What ONNXim prints of a sequence of layers."""
+
+    total_cycles: int
+    """core cycles until the last write is acknowledged"""
+    layers: dict[str, int]
+    """core cycles of each layer until its last write is queued"""
+    dram_read_reqs: int
+    dram_write_reqs: int
+
+
 @functools.lru_cache(maxsize=4096)
 def answer(M: int, K: int, N: int, npu: Npu, bias: bool = False) -> OnnximAnswer:
     """What ONNXim says of a product [M, K] x [K, N], with a row of N biases if it has them."""
+    tile = tiling(M, K, N, npu)
+    tiles = product(M, K, N, npu, _addresses(M, K, N, npu, bias), tile)
+    total, reads, writes, _, done = _run(assemble([tiles], npu.cores, *product_buffers(M, N, npu, tile)), npu)
+    return OnnximAnswer(total, done[0], reads, writes)
+
+
+@functools.lru_cache(maxsize=64)
+def layer_answer(shape: LayerShape, tokens: int, cached: int, npu: Npu) -> LayerAnswer:
+    """What ONNXim says of one layer of a language model: ``tokens`` new ones behind ``cached`` ones."""
+    total, reads, writes, begun, done = _run(shape.program(tokens, cached, npu), npu)
+    return LayerAnswer(
+        total, {name: end - start for name, start, end in zip(LAYERS, begun, done, strict=True)}, reads, writes
+    )
+
+
+def _run(program: Program, npu: Npu) -> tuple[int, int, int, list[int], list[int]]:
     from archsim.components.compute.onnxim import kernel
 
-    tile_m, tile_k, tile_n = tiling(M, K, N, npu)
-    weight, biases, left, out = _addresses(M, K, N, npu, bias)
-    case = kernel.Case(
-        m=M,
-        k=K,
-        n=N,
-        tile_m=tile_m,
-        tile_k=tile_k,
-        tile_n=tile_n,
+    machine = kernel.Machine(
         edge=npu.edge,
-        cores=npu.cores,
-        bias=int(bias),
-        element_bytes=npu.element_bytes,
-        request_bytes=npu.request_bytes,
         core_ps=_period(npu.core_mhz),
         dram_ps=_period(npu.dram_mhz),
         network_ps=_period(npu.network_mhz),
@@ -105,55 +78,9 @@ def answer(M: int, K: int, N: int, npu: Npu, bias: bool = False) -> OnnximAnswer
         network_cycles=npu.network_latency,
         ports=npu.ports,
         channels=npu.dram_channels,
-        input_address=left,
-        weight_address=weight,
-        bias_address=biases,
-        output_address=out,
     )
-    return OnnximAnswer(*(int(count) for count in kernel.cycles(case)))
-
-
-def _up(a: int, b: int) -> int:
-    return -(-a // b)
-
-
-def _tile_blocks(npu: Npu) -> tuple[int, int]:
-    """Blocks over rows or columns and over the depth that a tile has at most."""
-    # Half of each memory, because two tiles are in flight, and of the scratchpad half for each operand.
-    operand_blocks = npu.scratchpad_kib * 1024 // (npu.edge * npu.element_bytes * 2) // 2 // npu.edge
-    sum_blocks = npu.accumulator_kib * 1024 // (npu.edge * 4 * 2) // npu.edge
-    side = math.isqrt(sum_blocks)
-    return side, operand_blocks // max(1, side)
-
-
-def tiling(M: int, K: int, N: int, npu: Npu) -> tuple[int, int, int]:
-    """Rows, depth and columns of a tile, multiples of the edge."""
-    edge = npu.edge
-    side, depth = _tile_blocks(npu)
-    m, n = _up(M, side * edge), _up(N, side * edge)
-    k = _up(K, depth * edge)
-    # Cut finer along the longer side until each core has a tile; a square product is not.
-    if m * n < npu.cores:
-        times = _up(npu.cores, m * n)
-        m, n = _finer(M, N, m, n, npu.cores, m * (times - 1), n * (times - 1))
-    over = m * n % npu.cores
-    if over:
-        m, n = _finer(M, N, m, n, npu.cores, over, over)
-
-    def rounded(size: int, count: int) -> int:
-        # Cut so fine that nothing is left, a tile is one block (the peer divides by zero).
-        inner = _up(_up(size, edge) * edge, count)
-        return max(edge, inner - inner % edge)
-
-    return rounded(M, m), rounded(K, k), rounded(N, n)
-
-
-def _finer(M: int, N: int, m: int, n: int, cores: int, more_m: int, more_n: int) -> tuple[int, int]:
-    if max(M, cores) < N:
-        return m, n + more_n
-    if max(N, cores) < M:
-        return m + more_m, n
-    return m, n
+    total, reads, writes, begun, done = kernel.run(program, machine)
+    return int(total), int(reads), int(writes), begun.tolist(), done.tolist()
 
 
 def _period(mhz: int) -> int:
@@ -161,14 +88,10 @@ def _period(mhz: int) -> int:
     return 1_000_000 // mhz
 
 
-def _addresses(M: int, K: int, N: int, npu: Npu, bias: bool) -> tuple[int, int, int, int]:
-    """Where weights, biases, input and output start, bytes: in this order, at least a byte apart, on 256 bytes."""
-    starts, end = [], 0
-    # An input is given 16 times its room.
-    for elements in (K * N, N if bias else 0, 16 * M * K, M * N):
-        starts.append(_up(end, 256) * 256)
-        if elements:
-            end = starts[-1] + elements * npu.element_bytes
-            end += 256 - end % 256
-    weight, biases, left, out = (int(start) for start in starts)
-    return weight, biases, left, out
+def _addresses(M: int, K: int, N: int, npu: Npu, bias: bool) -> Operands:
+    """Weights, biases, input and output lie in this order."""
+    place = Allocator(npu.element_bytes)
+    weight = place(K * N)
+    biases = place(N) if bias else None
+    left = place(16 * M * K)  # an input is given 16 times its room
+    return Operands(left, weight, biases, place(M * N))

@@ -1,11 +1,12 @@
-"""Cycles of one product on ONNXim's cores, network and memory: cores, channels and packets, clock tick by clock tick.
+"""Cycles of a program on ONNXim's cores, network and memory: cores, channels and packets, clock tick by clock tick.
 
 Three clocks tick at multiples of their periods; at the same picosecond cores go first, then memory, then the
 network. A core issues at most one instruction a cycle over the two tiles it has in flight and stays with a tile
 until that one is blocked. Memory requests go out in the order of the instructions, a few per network cycle; a
 crossbar hands each node one packet a cycle, in turn over the senders; a channel answers one request per memory
-cycle after a fixed latency. Ticks at which nothing can change are skipped, so a product that is bound by
-arithmetic costs its blocks, not its cycles.
+cycle after a fixed latency. A layer begins when the last tile of the one before is done, whatever is still on its way
+to memory. Ticks at which nothing can change are skipped, so a product that is bound by arithmetic costs its blocks,
+not its cycles.
 """
 
 from __future__ import annotations
@@ -16,37 +17,18 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compute.onnxim.program import LOAD, PRELOAD, STORE, SUMS, VECTOR, Program
+
 Ints = npt.NDArray[np.int64]
 
-INPUT, WEIGHT, BIAS, OUTPUT = range(4)
 _NONE = -1
 
 
-class Case(NamedTuple):
-    """All that decides the cycles; sizes in elements, times in picoseconds or in cycles of their clock."""
+class Machine(NamedTuple):
+    """What decides the cycles besides the program; times in picoseconds or in cycles of their clock."""
 
-    m: int
-    """rows of the left operand"""
-    k: int
-    """columns of the left operand"""
-    n: int
-    """columns of the right operand"""
-    tile_m: int
-    """rows of a tile, a multiple of the array's edge"""
-    tile_k: int
-    """depth of a tile"""
-    tile_n: int
-    """columns of a tile"""
     edge: int
     """rows and columns of the array"""
-    cores: int
-    """cores that share the product"""
-    bias: int
-    """1 when a row of biases is read into the accumulators"""
-    element_bytes: int
-    """bytes of an element"""
-    request_bytes: int
-    """bytes of a memory request"""
     core_ps: int
     """period of the cores"""
     dram_ps: int
@@ -61,14 +43,6 @@ class Case(NamedTuple):
     """network ports of a core"""
     channels: int
     """memory channels"""
-    input_address: int
-    """where the left operand starts, bytes"""
-    weight_address: int
-    """where the right operand starts"""
-    bias_address: int
-    """where the biases start"""
-    output_address: int
-    """where the product starts"""
 
 
 @numba.njit(cache=True)
@@ -92,18 +66,6 @@ def channel_table(channels: int) -> Ints:
         if residue & over:
             residue ^= polynomial
     return table % channels
-
-
-@numba.njit(cache=True)
-def request_count(row: int, rows: int, column: int, columns: int, width: int, case: Case) -> int:
-    """Distinct requests of a block of a row-major matrix; neighbours in one request count once."""
-    steps = -(-columns // (case.request_bytes // case.element_bytes))
-    count, last = 0, _NONE
-    for r in range(row, row + rows):
-        start = (r * width + column) * case.element_bytes // case.request_bytes
-        count += steps - (start == last)
-        last = start + steps - 1
-    return count
 
 
 # -- packets in queues
@@ -199,56 +161,46 @@ def _switch(queues: _Queues, network: _Network, now: int) -> None:
 
 # -- cores
 
-# Columns of an instruction that moves a block: the matrix, its rows and columns, the counter of its answers.
-_OPERAND, _ROW, _ROWS, _COLUMN, _COLUMNS, _TARGET = range(6)
-
 # Places in the tally.
-_LEFT, _OUTSTANDING, _READS, _WRITES, _LAYER = range(5)
+_LAYER, _LEFT, _OUTSTANDING, _READS, _WRITES = range(5)
 
 
 class _Cores(NamedTuple):
-    """State of the cores, first index the core; a target or tile of -1 is none."""
+    """State of the cores, first index the core; a target, instruction or tile of -1 is none."""
 
     tally: Ints
-    """tiles left, requests outstanding, read and written, and when the last tile was done"""
+    """layer at work and its tiles left; requests outstanding, read and written"""
+    begun: Ints
+    """when a layer began"""
+    done: Ints
+    """when the last tile of a layer was done"""
     waiting: Ints
-    """what weight, input and output blocks wait for, by buffer; -1 where there is no block; first of a core: writes"""
+    """what buffers wait for, -1 where there is none; of a core: its writes, halves of scratchpad and of accumulators"""
     own: int
     """counters of a core"""
-    loads: int
-    """weight and input blocks of a tile at most"""
-    most: tuple[int, int]
-    """blocks of a tile at most, over rows and over columns"""
-    outer: tuple[int, int]
-    """tiles over depth and over columns"""
-    width: Ints
-    """columns of each matrix"""
-    first: Ints
-    """the first output tile of a core; the others follow in steps of the cores"""
-    todo: Ints
-    """tiles of a core"""
-    issued: Ints
-    """tiles begun"""
+    next_tile: Ints
+    """the next tile of the layer"""
     finished: Ints
     """tiles done but not yet told"""
     in_flight: Ints
     """tiles in flight, two at most, the older first"""
     tile: Ints
     place: Ints
-    """instructions issued of a tile"""
-    length: Ints
-    load_buffer: Ints
-    sum_buffer: Ints
+    """the next instruction of a tile"""
+    load_half: Ints
+    sum_half: Ints
     ended: Ints
     """the last instruction is done"""
     turn: Ints
     """the tile that issued last"""
     load: Ints
-    """a load on its way to its unit"""
+    """a load on its way to its unit: instruction, target"""
     store: Ints
-    """a store on its way to its unit, and the tile that it ends"""
-    multiply: Ints
-    """a block on its way to the array: rows, target, the tile that it ends"""
+    """a store on its way to its unit: instruction, the tile that it ends"""
+    compute: Ints
+    """a block or vector operation on its way to its unit: instruction, target, the tile that it ends"""
+    vector: Ints
+    """the operation in the vector unit: end, target, the tile that it ends"""
     pipe: Ints
     """blocks in the array, a ring: end, target, the tile that it ends"""
     pipe_first: Ints
@@ -256,92 +208,75 @@ class _Cores(NamedTuple):
     last_start: Ints
     last_rows: Ints
     sends: Ints
-    """loads and stores in the order in which their requests go out"""
+    """loads and stores in the order in which their requests go out: instruction, target"""
     queued: Ints
 
 
 @numba.njit(cache=True)
-def _extent(case: Case, cores: _Cores, c: int, tile: int) -> tuple[int, int, int, int, int, int, int]:
-    """Origin (row, depth, column) and sizes of a core's tile, and whether it is the last over the depth."""
-    outer_k, outer_n = cores.outer
-    output, inner = cores.first[c] + tile // outer_k * case.cores, tile % outer_k
-    row, depth, column = output // outer_n * case.tile_m, inner * case.tile_k, output % outer_n * case.tile_n
-    rows, depths = min(case.tile_m, case.m - row), min(case.tile_k, case.k - depth)
-    return row, depth, column, rows, depths, min(case.tile_n, case.n - column), inner == outer_k - 1
+def _begin_layer(program: Program, cores: _Cores, now: int) -> None:
+    layer = cores.tally[_LAYER]
+    if layer == program.layers:
+        return
+    queues = program.queue_first
+    for c in range(program.cores):
+        cores.next_tile[c] = queues[layer * program.cores + c]
+    cores.tally[_LEFT] = queues[(layer + 1) * program.cores] - queues[layer * program.cores]
+    cores.begun[layer] = now
 
 
 @numba.njit(cache=True)
-def _begin_tile(case: Case, cores: _Cores, c: int) -> None:
-    """The next tile takes the buffers that the one in flight does not use; tiles over the depth share their sums."""
-    i = cores.in_flight[c]
-    tile = cores.issued[c]
-    _, depth, _, rows, depths, columns, is_last = _extent(case, cores, c, tile)
+def _begin_tile(program: Program, cores: _Cores, c: int) -> None:
+    """The next tile takes the halves that the one in flight does not use; tiles over the depth share their sums."""
+    i, tile = cores.in_flight[c], cores.next_tile[c]
+    cores.next_tile[c] += 1
+    if program.tile_first[tile] == program.tile_first[tile + 1]:
+        cores.finished[c] += 1
+        return
     cores.tile[c, i] = tile
-    cores.load_buffer[c, i] = 1 - cores.load_buffer[c, 0] if i == 1 else 1
-    cores.sum_buffer[c, i] = cores.sum_buffer[c, 0] if i == 1 else 0
-    start = c * cores.own + 1 + cores.load_buffer[c, i] * cores.loads
-    cores.waiting[start : start + cores.loads] = _NONE
-    if depth == 0:
-        cores.sum_buffer[c, i] = 1 - cores.sum_buffer[c, i]
-        blocks = cores.most[0] * cores.most[1]
-        start = c * cores.own + 1 + 2 * cores.loads + cores.sum_buffer[c, i] * blocks
-        cores.waiting[start : start + blocks] = _NONE
-    mb, kb, nb = -(-rows // case.edge), -(-depths // case.edge), -(-columns // case.edge)
-    with_bias = case.bias if depth == 0 else 0
-    cores.length[c, i] = nb * (1 + with_bias) + mb + mb * nb * kb + (mb * nb if is_last else 0)
-    cores.place[c, i] = cores.ended[c, i] = 0
+    cores.load_half[c, i] = 1 - cores.load_half[c, 0] if i == 1 else 1
+    cores.sum_half[c, i] = cores.sum_half[c, 0] if i == 1 else 0
+    start = c * cores.own + 1 + cores.load_half[c, i] * program.scratchpad
+    cores.waiting[start : start + program.scratchpad] = _NONE
+    if program.fresh[tile]:
+        cores.sum_half[c, i] = 1 - cores.sum_half[c, i]
+        start = c * cores.own + 1 + 2 * program.scratchpad + cores.sum_half[c, i] * program.accumulators
+        cores.waiting[start : start + program.accumulators] = _NONE
+    cores.place[c, i] = program.tile_first[tile]
+    cores.ended[c, i] = 0
     cores.in_flight[c] += 1
-    cores.issued[c] += 1
 
 
 @numba.njit(cache=True)
-def _move(move: Ints, operand: int, row: int, rows: int, column: int, columns: int, target: int) -> None:
-    move[_OPERAND], move[_TARGET] = operand, target
-    move[_ROW], move[_ROWS], move[_COLUMN], move[_COLUMNS] = row, rows, column, columns
+def _counter(program: Program, cores: _Cores, c: int, i: int, buffer: int) -> int:
+    """Where a buffer of a tile counts what it waits for."""
+    start = c * cores.own + 1
+    if buffer < SUMS:
+        return int(start + cores.load_half[c, i] * program.scratchpad + buffer)
+    start += 2 * program.scratchpad + cores.sum_half[c, i] * program.accumulators
+    return int(start + buffer - SUMS)
 
 
 @numba.njit(cache=True)
-def _issue(case: Case, cores: _Cores, c: int, i: int) -> bool:
+def _issue(program: Program, cores: _Cores, c: int, i: int, edge: int) -> bool:
     """The next instruction of a tile goes to its unit, unless it has to wait."""
-    edge, most_m, most_n = case.edge, cores.most[0], cores.most[1]
-    row, depth, column, rows, depths, columns, _ = _extent(case, cores, c, cores.tile[c, i])
-    mb, kb, nb = -(-rows // edge), -(-depths // edge), -(-columns // edge)
-    each = 1 + (case.bias if depth == 0 else 0)  # loads per block of columns: biases and weights
-    place = cores.place[c, i]
-    ends = cores.tile[c, i] if place == cores.length[c, i] - 1 else _NONE
-    data = c * cores.own + 1 + cores.load_buffer[c, i] * cores.loads
-    sums = c * cores.own + 1 + 2 * cores.loads + cores.sum_buffer[c, i] * most_m * most_n
-    waiting = cores.waiting
-    coming = nb * each + mb
-    if place < coming:
-        # Biases and weights of the first columns, all inputs, biases and weights of the other columns.
-        if each <= place < each + mb:
-            b = place - each
-            high = min(edge, rows - b * edge)
-            _move(cores.load[c], INPUT, row + b * edge, high, depth, depths, data + most_n + b)
-            return True
-        place -= mb if place >= each else 0
-        b = place // each
-        wide = min(edge, columns - b * edge)
-        if place % each == each - 1:
-            _move(cores.load[c], WEIGHT, column + b * edge, wide, depth, depths, data + b)
-        else:
-            _move(cores.load[c], BIAS, 0, 1, column + b * edge, wide, sums + b * most_m)
+    at, tile = cores.place[c, i], cores.tile[c, i]
+    unit = program.unit[at]
+    target = _counter(program, cores, c, i, program.target[at])
+    ends = tile if at == program.tile_first[tile + 1] - 1 else _NONE
+    if unit == LOAD:
+        cores.load[c, 0], cores.load[c, 1] = at, target
         return True
-    if place < coming + mb * nb * kb:
-        bn, bm = (place - coming) // kb // mb, (place - coming) // kb % mb
-        if waiting[data + bn] != 0 or waiting[data + most_n + bm] != 0 or cores.pipe_count[c] >= edge:
+    if unit == STORE:
+        if cores.waiting[target] != 0:
             return False
-        cores.multiply[c, 0] = min(edge, rows - bm * edge)
-        cores.multiply[c, 1], cores.multiply[c, 2] = sums + bn * most_m + bm, ends
+        cores.store[c, 0], cores.store[c, 1] = at, ends
         return True
-    b = place - coming - mb * nb * kb
-    bn, bm = b // mb, b % mb
-    if waiting[sums + bn * most_m + bm] != 0:
+    for source in (program.left[at], program.right[at]):
+        if source != _NONE and cores.waiting[_counter(program, cores, c, i, source)] != 0:
+            return False
+    if (unit == VECTOR and cores.vector[c, 1] != _NONE) or (unit != VECTOR and cores.pipe_count[c] >= edge):
         return False
-    high, wide = min(edge, rows - bm * edge), min(edge, columns - bn * edge)
-    _move(cores.store[c], OUTPUT, row + bm * edge, high, column + bn * edge, wide, c * cores.own)
-    cores.store[c, 6] = ends
+    cores.compute[c, 0], cores.compute[c, 1], cores.compute[c, 2] = at, target, ends
     return True
 
 
@@ -354,30 +289,21 @@ def _end(cores: _Cores, c: int, tile: int) -> None:
 
 
 @numba.njit(cache=True)
-def _send(case: Case, cores: _Cores, c: int, move: Ints) -> int:
+def _send(program: Program, cores: _Cores, c: int, instruction: int, target: int) -> int:
     """A load or store joins the core's requests; their number."""
-    width = cores.width[move[_OPERAND]]
-    count = request_count(move[_ROW], move[_ROWS], move[_COLUMN], move[_COLUMNS], width, case)
-    cores.sends[c, cores.queued[c]] = move[:6]
-    cores.queued[c] += 1
+    count = program.request_first[instruction + 1] - program.request_first[instruction]
+    if count:
+        cores.sends[c, cores.queued[c], 0], cores.sends[c, cores.queued[c], 1] = instruction, target
+        cores.queued[c] += 1
     cores.tally[_OUTSTANDING] += count
-    move[_TARGET] = _NONE
     return int(count)
 
 
 @numba.njit(cache=True)
-def _step(case: Case, cores: _Cores, c: int, now: int) -> bool:
-    """One cycle of a core; whether it changed anything."""
-    tally, waiting, pipe, edge = cores.tally, cores.waiting, cores.pipe[c], case.edge
+def _finish_computing(cores: _Cores, c: int, now: int, edge: int) -> bool:
+    """The oldest block leaves the array, the vector unit's operation ends."""
+    waiting, pipe, vector = cores.waiting, cores.pipe[c], cores.vector[c]
     changed = False
-    if cores.finished[c] > 0:
-        cores.finished[c] -= 1
-        tally[_LEFT] -= 1
-        tally[_LAYER] = now
-        changed = True
-    if cores.in_flight[c] < 2 and cores.issued[c] < cores.todo[c]:
-        _begin_tile(case, cores, c)
-        changed = True
     oldest = cores.pipe_first[c]
     if cores.pipe_count[c] > 0 and pipe[oldest, 0] <= now:
         waiting[pipe[oldest, 1]] -= 1
@@ -386,46 +312,86 @@ def _step(case: Case, cores: _Cores, c: int, now: int) -> bool:
         cores.pipe_first[c] = (oldest + 1) % edge
         cores.pipe_count[c] -= 1
         changed = True
-    if cores.load[c, _TARGET] != _NONE:
-        target = cores.load[c, _TARGET]
-        waiting[target] = _send(case, cores, c, cores.load[c])
-        tally[_READS] += waiting[target]
+    if vector[1] != _NONE and vector[0] <= now:
+        waiting[vector[1]] -= 1
+        if vector[2] != _NONE:
+            _end(cores, c, vector[2])
+        vector[1] = _NONE
         changed = True
-    target = cores.multiply[c, 1]
-    if target != _NONE:
-        # A block starts when the one before has gone `edge` rows; into an empty array the weights go first.
-        start = now + 2 * edge - 1
-        if cores.pipe_count[c] > 0:
-            start = max(now, cores.last_start[c] + max(cores.last_rows[c], 4, edge))
-        slot = (cores.pipe_first[c] + cores.pipe_count[c]) % edge
-        rows = cores.multiply[c, 0]
-        pipe[slot, 0] = start + 2 * edge - 2 + max(rows, 4)
-        pipe[slot, 1], pipe[slot, 2] = target, cores.multiply[c, 2]
-        waiting[target] = max(waiting[target], 0) + 1
-        cores.last_start[c], cores.last_rows[c] = start, rows
-        cores.pipe_count[c] += 1
-        cores.multiply[c, 1] = _NONE
+    return changed
+
+
+@numba.njit(cache=True)
+def _compute(program: Program, cores: _Cores, c: int, now: int, edge: int) -> None:
+    """A block enters the array, or an operation the vector unit."""
+    at, target, ends = cores.compute[c]
+    cores.waiting[target] = max(cores.waiting[target], 0) + 1
+    cores.compute[c, 0] = _NONE
+    size = program.size[at]
+    if program.unit[at] == VECTOR:
+        cores.vector[c, 0], cores.vector[c, 1], cores.vector[c, 2] = now + size, target, ends
+        return
+    # A block starts when the one before has gone on, and with other weights after `edge` rows; into an empty array
+    # the weights go first.
+    loads = program.unit[at] == PRELOAD
+    start = now + (2 * edge - 1 if loads else 0)
+    if cores.pipe_count[c] > 0:
+        start = max(now, cores.last_start[c] + max(cores.last_rows[c], 4, edge if loads else 0))
+    slot = (cores.pipe_first[c] + cores.pipe_count[c]) % edge
+    cores.pipe[c, slot, 0] = start + 2 * edge - 2 + max(size, 4)
+    cores.pipe[c, slot, 1], cores.pipe[c, slot, 2] = target, ends
+    cores.last_start[c], cores.last_rows[c] = start, size
+    cores.pipe_count[c] += 1
+
+
+@numba.njit(cache=True)
+def _step(program: Program, cores: _Cores, c: int, now: int, edge: int) -> bool:
+    """One cycle of a core; whether it changed anything."""
+    tally = cores.tally
+    changed = False
+    if cores.finished[c] > 0:
+        cores.finished[c] -= 1
+        tally[_LEFT] -= 1
+        if tally[_LEFT] == 0:
+            cores.done[tally[_LAYER]] = now
+            tally[_LAYER] += 1
+            _begin_layer(program, cores, now)
         changed = True
-    if cores.store[c, _TARGET] != _NONE:
-        tally[_WRITES] += _send(case, cores, c, cores.store[c])
-        if cores.store[c, 6] != _NONE:
-            _end(cores, c, cores.store[c, 6])
+    layer = tally[_LAYER]
+    last = layer == program.layers or cores.next_tile[c] == program.queue_first[layer * program.cores + c + 1]
+    if not last and cores.in_flight[c] < 2:
+        _begin_tile(program, cores, c)
+        changed = True
+    changed |= _finish_computing(cores, c, now, edge)
+    if cores.load[c, 0] != _NONE:
+        at, target = cores.load[c]
+        cores.waiting[target] = _send(program, cores, c, at, target)
+        tally[_READS] += cores.waiting[target]
+        cores.load[c, 0] = _NONE
+        changed = True
+    if cores.compute[c, 0] != _NONE:
+        _compute(program, cores, c, now, edge)
+        changed = True
+    if cores.store[c, 0] != _NONE:
+        tally[_WRITES] += _send(program, cores, c, cores.store[c, 0], c * cores.own)
+        if cores.store[c, 1] != _NONE:
+            _end(cores, c, cores.store[c, 1])
+        cores.store[c, 0] = _NONE
         changed = True
     # At most one instruction, from the tile that issued last while it can.
     for turned in range(cores.in_flight[c]):
         i = (turned + cores.turn[c]) % cores.in_flight[c]
-        if cores.place[c, i] < cores.length[c, i] and _issue(case, cores, c, i):
+        if cores.place[c, i] < program.tile_first[cores.tile[c, i] + 1] and _issue(program, cores, c, i, edge):
             cores.place[c, i] += 1
             cores.turn[c] = i
             changed = True
             break
     for i in range(cores.in_flight[c]):
-        if cores.place[c, i] == cores.length[c, i] and cores.ended[c, i]:
+        if cores.place[c, i] == program.tile_first[cores.tile[c, i] + 1] and cores.ended[c, i]:
             if i == 0:
                 cores.tile[c, 0], cores.place[c, 0] = cores.tile[c, 1], cores.place[c, 1]
-                cores.length[c, 0], cores.ended[c, 0] = cores.length[c, 1], cores.ended[c, 1]
-                cores.load_buffer[c, 0] = cores.load_buffer[c, 1]
-                cores.sum_buffer[c, 0] = cores.sum_buffer[c, 1]
+                cores.load_half[c, 0], cores.sum_half[c, 0] = cores.load_half[c, 1], cores.sum_half[c, 1]
+                cores.ended[c, 0] = cores.ended[c, 1]
             cores.in_flight[c] -= 1
             cores.finished[c] += 1
             changed = True
@@ -434,84 +400,51 @@ def _step(case: Case, cores: _Cores, c: int, now: int) -> bool:
 
 
 @numba.njit(cache=True)
-def _new_cores(case: Case) -> _Cores:
-    edge, count = case.edge, case.cores
-    outer_m, outer_k = -(-case.m // case.tile_m), -(-case.k // case.tile_k)
-    outer_n = -(-case.n // case.tile_n)
-    outputs = outer_m * outer_n
-    most_m, most_n = -(-min(case.tile_m, case.m) // edge), -(-min(case.tile_n, case.n) // edge)
-    loads, blocks = most_m + most_n, most_m * most_n
-    own = 1 + 2 * loads + 2 * blocks
-    # The first layer of a run lands one core further.
-    first = (np.arange(count) - 1) % count
-    moves = (2 * loads * outer_k + blocks) * -(-outputs // count)
+def _new_cores(program: Program, edge: int) -> _Cores:
+    count = program.cores
+    own = 1 + 2 * program.scratchpad + 2 * program.accumulators
+    moves = 0
+    for unit in program.unit:
+        moves += unit in (LOAD, STORE)
     return _Cores(
-        tally=np.array([outputs * outer_k, 0, 0, 0, 0]),
+        tally=np.zeros(5, np.int64),
+        begun=np.zeros(program.layers, np.int64),
+        done=np.zeros(program.layers, np.int64),
         waiting=np.full(count * own, _NONE, np.int64),
         own=own,
-        loads=loads,
-        most=(most_m, most_n),
-        outer=(outer_k, outer_n),
-        width=np.array([case.k, case.k, 0, case.n]),
-        first=first,
-        todo=np.maximum(0, -(-(outputs - first) // count)) * outer_k,
-        issued=np.zeros(count, np.int64),
+        next_tile=np.zeros(count, np.int64),
         finished=np.zeros(count, np.int64),
         in_flight=np.zeros(count, np.int64),
         tile=np.zeros((count, 2), np.int64),
         place=np.zeros((count, 2), np.int64),
-        length=np.zeros((count, 2), np.int64),
-        load_buffer=np.zeros((count, 2), np.int64),
-        sum_buffer=np.zeros((count, 2), np.int64),
+        load_half=np.zeros((count, 2), np.int64),
+        sum_half=np.zeros((count, 2), np.int64),
         ended=np.zeros((count, 2), np.int64),
         turn=np.zeros(count, np.int64),
-        load=np.full((count, 6), _NONE, np.int64),
-        store=np.full((count, 7), _NONE, np.int64),
-        multiply=np.full((count, 3), _NONE, np.int64),
+        load=np.full((count, 2), _NONE, np.int64),
+        store=np.full((count, 2), _NONE, np.int64),
+        compute=np.full((count, 3), _NONE, np.int64),
+        vector=np.full((count, 3), _NONE, np.int64),
         pipe=np.zeros((count, edge, 3), np.int64),
         pipe_first=np.zeros(count, np.int64),
         pipe_count=np.zeros(count, np.int64),
         last_start=np.zeros(count, np.int64),
         last_rows=np.zeros(count, np.int64),
-        sends=np.zeros((count, moves, 6), np.int64),
+        sends=np.zeros((count, moves, 2), np.int64),
         queued=np.zeros(count, np.int64),
     )
 
 
-class _Sender(NamedTuple):
-    """Where each core is in sending its requests."""
-
-    sent: Ints
-    """loads and stores sent"""
-    row: Ints
-    """row of the block"""
-    next: Ints
-    """request number in the matrix; the next one"""
-    end: Ints
-    """the first request number past the row; 0 before the first row of a block"""
-
-
 @numba.njit(cache=True)
-def _next_request(case: Case, cores: _Cores, sender: _Sender, c: int) -> int:
-    """The request number that a core sends next, in its matrix; steps on to the one after it."""
-    move = cores.sends[c, sender.sent[c]]
-    width, steps = cores.width[move[_OPERAND]], -(-move[_COLUMNS] // (case.request_bytes // case.element_bytes))
-    if sender.end[c] == 0:
-        start = (move[_ROW] * width + move[_COLUMN]) * case.element_bytes // case.request_bytes
-        sender.row[c], sender.next[c], sender.end[c] = 0, start, start + steps
-    request = sender.next[c]
-    sender.next[c] += 1
-    while sender.next[c] == sender.end[c]:
-        sender.row[c] += 1
-        if sender.row[c] == move[_ROWS]:
-            sender.end[c] = 0
-            sender.sent[c] += 1
-            break
-        # What lies in the last request of the row before is not asked for again.
-        start = ((move[_ROW] + sender.row[c]) * width + move[_COLUMN]) * case.element_bytes // case.request_bytes
-        sender.next[c] = max(start, sender.end[c])
-        sender.end[c] = start + steps
-    return int(request)
+def _wake(cores: _Cores, count: int) -> int:
+    """When the next block leaves an array or the next vector operation ends."""
+    wake = 2**62
+    for c in range(count):
+        if cores.pipe_count[c] > 0:
+            wake = min(wake, int(cores.pipe[c, cores.pipe_first[c], 0]))
+        if cores.vector[c, 1] != _NONE:
+            wake = min(wake, int(cores.vector[c, 0]))
+    return wake
 
 
 @numba.njit(cache=True)
@@ -521,13 +454,13 @@ def _behind(time: int, until: int, period: int) -> int:
 
 
 @numba.njit(cache=True)
-def cycles(case: Case) -> tuple[int, int, int, int]:
-    """Core cycles until all is written, until the last tile is done; requests read and written."""
-    cores = _new_cores(case)
+def run(program: Program, machine: Machine) -> tuple[int, int, int, Ints, Ints]:
+    """Core cycles until all is written; requests read and written; when each layer began and when it was done."""
+    cores = _new_cores(program, machine.edge)
     tally, queued = cores.tally, cores.queued
-    zeros = np.zeros(case.cores, np.int64)
-    sender = _Sender(zeros.copy(), zeros.copy(), zeros.copy(), zeros)
-    channels, memory = case.channels, case.cores * case.ports
+    _begin_layer(program, cores, 0)
+    sent, next_request = np.zeros(program.cores, np.int64), np.full(program.cores, _NONE, np.int64)
+    channels, memory = machine.channels, program.cores * machine.ports
     nodes = memory + channels
     network = _Network(nodes, memory, np.zeros(nodes, np.int64), np.zeros(nodes, np.int64))
     at_node = nodes * nodes
@@ -543,32 +476,27 @@ def cycles(case: Case) -> tuple[int, int, int, int]:
     free, spare = np.arange(room), room
     channel_of = channel_table(channels)
     hashed = len(channel_of) - 1
-    base = np.array([case.input_address, case.weight_address, case.bias_address, case.output_address])
-    base //= case.request_bytes
 
     now = dram_now = network_now = 0
     core_time = dram_time = network_time = 0
-    while tally[_LEFT] > 0 or tally[_OUTSTANDING] > 0:
+    while tally[_LAYER] < program.layers or tally[_OUTSTANDING] > 0:
         time = min(core_time, dram_time, network_time)
         if core_time == time:
             changed = False
-            for c in range(case.cores):
-                changed |= _step(case, cores, c, now)
+            for c in range(program.cores):
+                changed |= _step(program, cores, c, now, machine.edge)
             now += 1
-            core_time += case.core_ps
+            core_time += machine.core_ps
             if not changed and tally[_OUTSTANDING] == 0:
-                # Nothing moves until a block leaves an array.
-                wake = 2**62
-                for c in range(case.cores):
-                    if cores.pipe_count[c] > 0:
-                        wake = min(wake, int(cores.pipe[c, cores.pipe_first[c], 0]))
-                core_time += (wake - now) * case.core_ps
+                # Nothing moves until a unit is done.
+                wake = _wake(cores, program.cores)
+                core_time += (wake - now) * machine.core_ps
                 now = wake
-                ticks = _behind(dram_time, core_time, case.dram_ps)
-                dram_time += ticks * case.dram_ps
+                ticks = _behind(dram_time, core_time, machine.dram_ps)
+                dram_time += ticks * machine.dram_ps
                 dram_now += ticks
-                ticks = _behind(network_time, core_time, case.network_ps)
-                network_time += ticks * case.network_ps
+                ticks = _behind(network_time, core_time, machine.network_ps)
+                network_time += ticks * machine.network_ps
                 network_now += ticks
                 continue
         if dram_time == time:
@@ -577,21 +505,27 @@ def cycles(case: Case) -> tuple[int, int, int, int]:
                 if packet != _NONE and queues.ready[packet] <= dram_now:
                     _push(queues, answered + channel, _pop(queues, at_channel + channel))
             dram_now += 1
-            dram_time += case.dram_ps
+            dram_time += machine.dram_ps
         if network_time == time:
             if tally[_OUTSTANDING] > 0:
-                ready = network_now + case.network_cycles
+                ready = network_now + machine.network_cycles
                 for port in range(memory):
-                    c = port // case.ports
-                    if sender.sent[c] < queued[c]:
+                    c = port // machine.ports
+                    if sent[c] < queued[c]:
                         if spare == 0:
                             spare = len(free)
                             queues, free = _with_room(queues, free)
                         spare -= 1
                         packet = free[spare]
-                        move = cores.sends[c, sender.sent[c]]
-                        queues.target[packet] = move[_TARGET]
-                        request = base[move[_OPERAND]] + _next_request(case, cores, sender, c)
+                        instruction, target = cores.sends[c, sent[c]]
+                        queues.target[packet] = target
+                        if next_request[c] == _NONE:
+                            next_request[c] = program.request_first[instruction]
+                        request = program.requests[next_request[c]]
+                        next_request[c] += 1
+                        if next_request[c] == program.request_first[instruction + 1]:
+                            next_request[c] = _NONE
+                            sent[c] += 1
                         _enter(queues, network, port, memory + channel_of[request & hashed], packet, ready)
                     if queues.head[at_node + port] != _NONE:
                         packet = _pop(queues, at_node + port)
@@ -604,13 +538,13 @@ def cycles(case: Case) -> tuple[int, int, int, int]:
                 for channel in range(channels):
                     if queues.head[at_node + memory + channel] != _NONE:
                         packet = _pop(queues, at_node + memory + channel)
-                        queues.ready[packet] = dram_now + case.dram_cycles
+                        queues.ready[packet] = dram_now + machine.dram_cycles
                         _push(queues, at_channel + channel, packet)
                     if queues.head[answered + channel] != _NONE:
                         packet = _pop(queues, answered + channel)
-                        port = queues.target[packet] // cores.own * case.ports + channel % case.ports
+                        port = queues.target[packet] // cores.own * machine.ports + channel % machine.ports
                         _enter(queues, network, memory + channel, port, packet, ready)
                 _switch(queues, network, network_now)
             network_now += 1
-            network_time += case.network_ps
-    return now, int(tally[_LAYER]), int(tally[_READS]), int(tally[_WRITES])
+            network_time += machine.network_ps
+    return now, int(tally[_READS]), int(tally[_WRITES]), cores.begun, cores.done
