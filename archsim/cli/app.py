@@ -379,6 +379,47 @@ def gemm(
 
 
 @app.command()
+def pim(
+    device: Annotated[str | None, typer.Option(help="aim, pim_gpt, hbm_pim, or a chip with PIM channels.")] = None,
+    m: Annotated[int | None, typer.Option("-m", help="Outputs of a product, elements of another operation.")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="Inputs of a product.")] = None,
+    operation: Annotated[str | None, typer.Option("--op", help="gemv; of hbm_pim also add, mul, relu.")] = None,
+    channels: Annotated[int | None, typer.Option(help="In place of the device's.")] = None,
+    trace: Annotated[Path | None, typer.Option(metavar="FILE", help="AiM instructions in place of a product.")] = None,
+    refresh: Annotated[bool | None, typer.Option("--refresh/--no-refresh", help="Whether refreshes happen.")] = None,
+    accounting: Annotated[str | None, typer.Option(help="hardware, or aim_simulator.")] = None,
+    commands: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="For the busiest channel's.")] = None,
+    cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask processing in memory alone: a matrix times a vector, or a trace of instructions.
+
+    \b
+    archsim pim --device aim -m 4096 -k 4096
+    archsim pim --device hbm_pim -m 4096 -k 1024 --no-refresh
+    archsim pim --device aim --trace layer.trace --commands commands.csv
+    archsim pim --cases cases.csv --out answers.csv          columns device, M, K, channels, operation, trace
+
+    A trace has lines such as 'AiM WR_GB 64 0 0xffffffff' and ends with 'AiM EOC'.
+    """
+    from archsim.cli import pim as one_part
+
+    options = {
+        "device": device,
+        "M": m,
+        "K": k,
+        "operation": operation,
+        "channels": channels,
+        "trace": trace,
+        "refresh": None if refresh is None else str(refresh).lower(),
+        "accounting": accounting,
+    }
+    given = {key: str(value) for key, value in options.items() if value is not None}
+    one_part.pim(given, commands, cases, out, json)
+
+
+@app.command()
 def dram(
     preset: Annotated[str | None, typer.Option(help="Device: shipped name or file.")] = None,
     policy: Annotated[str | None, typer.Option(help="Controller: frfcfs, frfcfs_ramulator, per_bank_dramsim3.")] = None,

@@ -34,6 +34,7 @@ def gaps(timing: PimTiming) -> dict[tuple[str, str], int]:
         ("REF", "ACT"): timing.refresh_cycle,
         ("REF", "REF"): timing.refresh_cycle,
         ("MAC", "RDMAC"): timing.mac_to_read,
+        ("RDMAC", "RDMAC"): timing.read_to_read,
     }
     for write in ("WRGB", "WRMAC"):
         table["RDMAC", write] = timing.read_to_write

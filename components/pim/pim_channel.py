@@ -184,12 +184,13 @@ class PimChannel(Engine[PimChannelSpec]):
         for share in shares:
             did = stream(share.segments, self.spec.timing, self.banks.row_columns, refresh=False)
             answer["cycles"] = max(answer["cycles"], did.cycles)
-            for name, count in self._actions(did).items():
+            for name, count in self.actions(did).items():
                 answer[name] += share.channels * count
         answer["cycles"] = self.with_refresh(answer["cycles"])
         return answer
 
-    def _actions(self, did: Counts) -> dict[str, int]:
+    def actions(self, did: Counts) -> dict[str, int]:
+        """Actions of one channel that did this."""
         return {
             "activate": self.spec.banks * did.activates,
             "mac_column": self.spec.banks * did.macs,

@@ -32,6 +32,8 @@ class PimTiming(Spec):
     """WRGB or WRMAC to the next of them (nBL, nCCDS)"""
     read_to_write: Count
     """RDMAC to WRGB or WRMAC: bus turnaround (nCLREG + nBL + 3 - nCWLGB + nWPRE)"""
+    read_to_read: Count = 1
+    """RDMAC to RDMAC: the host asks again when it has its data (nCLREG + nBL + 1)"""
     mac_to_read: Count
     """MAC to RDMAC (nCCDL)"""
     read_latency: Count

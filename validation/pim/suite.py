@@ -1,19 +1,28 @@
-"""SK hynix AiM in its Ramulator 2 model: cycles and commands of matrix-vector products and of plain MAC streams.
+"""SK hynix AiM and Samsung HBM-PIM in their simulators: cycles and commands.
 
-Left out: one trace of accumulator reads alone, whose pace is set by the simulator's host instructions, which
-archsim does not model. The simulator never refreshes; what refresh would add is shown as information.
+AiM (its Ramulator 2 model): matrix-vector products, plain MAC streams, accumulator reads alone. The simulator never
+refreshes; what refresh would add is shown as information. HBM-PIM (PIMSimulator): products and elementwise operations
+on 64 channels with refresh, and the same work as plain reads and writes of a host.
 """
 
 from __future__ import annotations
 
+import functools
+from typing import cast
+
 from archsim.components.pim.accounting_aim_simulator import cycles
 from archsim.components.pim.command_scheduler import CommandScheduler
 from archsim.components.pim.mapping import Banks, products
+from archsim.components.pim.pim_channel import PimChannelSpec
 from archsim.components.pim.pim_timing import Counts, PimTiming
 from archsim.components.pim.stream_kernel import stream
+from archsim.config import load_spec
+from archsim.machine import ChipSpec
+from archsim.pim import HBM_PIM, answer
 from archsim.validation.framework import Row, cases, compared
 from archsim.validation.information import Figure
 
+_HBM_PIM = "PIMSimulator b464dde0, HBM2_samsung_2M_16B_x64"
 _SOURCE = "aim_simulator 0f28a07b, GDDR6_AiM_timing"
 _COLUMNS = 64  # of 16 BF16 in a row of 2 KiB, and in the global buffer
 _BANKS = 16
@@ -25,27 +34,20 @@ _COMMANDS = {
     "TMOD": "mode_changes",
 }
 
-TIMING = PimTiming(
-    act_to_mac=56,
-    mac_to_mac=2,
-    mac_to_pre=12,
-    act_to_pre=54,
-    pre_to_act=32,
-    act_to_act=89,
-    write_to_write=2,
-    read_to_write=5,
-    mac_to_read=2,
-    read_latency=2,
-    mode_change=32,
-    refresh_interval=3333,
-    refresh_cycle=210,
-)
-"""Gaps of the simulator's timing preset, in cycles; it holds the two of refresh but never issues one."""
+
+@functools.cache
+def _timing() -> PimTiming:
+    engines = load_spec("aim", ChipSpec, category="chips").engines
+    return cast(PimChannelSpec, engines["pim"]).timing
 
 
 def rows() -> list[Row]:
-    """Cycles and command counts of every trace."""
+    """Cycles and command counts of every trace, cycles of HBM-PIM and of its host."""
     answers: list[Row] = []
+    for case in cases("pim", "hbm_pim.csv"):
+        figures = answer({"device": HBM_PIM, **case}).figures
+        pairs = [(name, "cycle", float(case[name]), float(figures[name])) for name in ("cycles", "host_cycles")]
+        answers += compared("pim", f"{case['operation']} {case['M']} {case['K']}".rstrip(), _HBM_PIM, pairs)
     for case in cases("pim"):
         did = _played(case, refresh=False)
         answers += compared(
@@ -86,7 +88,10 @@ def _played(case: dict[str, str], refresh: bool) -> Counts:
     if case["kernel"].startswith("gemv"):
         banks = Banks(int(case["channels"]), _BANKS, 16, _COLUMNS, _COLUMNS)
         share = products(banks, 1, 1, int(case["K"]), int(case["M"]), "aligned", split=False)[0]
-        return stream(share.segments, TIMING, _COLUMNS, refresh)
+        return stream(share.segments, _timing(), _COLUMNS, refresh)
     activates, macs = int(case["ACT16"]), int(case["MAC16"])
+    if not activates:
+        reads = [("RDMAC", -1)] * int(case["RDMAC16"])
+        return CommandScheduler(_timing(), _COLUMNS, refresh).issue(reads)
     wanted = [("MAC", row) for row in range(activates) for _ in range(macs // activates)]
-    return CommandScheduler(TIMING, _COLUMNS, refresh).issue(wanted)
+    return CommandScheduler(_timing(), _COLUMNS, refresh).issue(wanted)

@@ -1,0 +1,171 @@
+"""Processing in memory asked alone: products of a matrix and a vector, instruction traces.
+
+Devices are chips with PIM channels (``aim``, ``pim_gpt``, any file), and ``hbm_pim``, whose model is its simulator's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from archsim.components.pim import hbm_pim, instruction_trace
+from archsim.components.pim.accounting_aim_simulator import cycles as aim_cycles
+from archsim.components.pim.command_scheduler import Command, CommandScheduler, wanted
+from archsim.components.pim.mapping import products
+from archsim.components.pim.pim_channel import PimChannel
+from archsim.components.pim.pim_timing import Counts
+from archsim.components.pim.stream_kernel import stream
+from archsim.config import load_spec
+from archsim.errors import InputError, Problem, nearest
+from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.model.technology import Technology
+from archsim.units import MICRO, NANO
+
+HBM_PIM = "hbm_pim"
+ACCOUNTINGS = ("hardware", "aim_simulator")
+_OPERATIONS = ("gemv", *hbm_pim.ELEMENTWISE)
+_NAMED = {"aim_simulator": "aim", "PIMSimulator": HBM_PIM}
+"""devices by the simulator that a row names"""
+
+
+class Answer(NamedTuple):
+    """Figures by name, and what the busiest channel did if that was asked for."""
+
+    figures: dict[str, Any]
+    commands: list[Command]
+
+
+def answer(case: Mapping[str, str], home: Path = Path(), log: bool = False) -> Answer:
+    """One case.
+
+    Parameters
+    ----------
+    case: ``device`` (or ``sim``), ``M`` and ``K`` of a product or ``trace``, a file in or under ``home``; optionally
+        ``operation``, ``channels``, ``refresh`` (true or false) and ``accounting``.
+    log: whether commands are wanted.
+
+    Raises
+    ------
+    InputError: the device or operation is unknown, or a size is missing or no positive number.
+    """
+    device = case.get("device") or next(
+        (name for sim, name in _NAMED.items() if case.get("sim", "").startswith(sim)), ""
+    )
+    if not device:
+        raise InputError([Problem("is missing: aim, pim_gpt, hbm_pim or a chip's file", "--device")])
+    if device == HBM_PIM:
+        return Answer(_hbm_pim(case), [])
+    return _channels(device, case, home, log)
+
+
+def _operation(case: Mapping[str, str]) -> str:
+    named = case.get("operation") or case.get("kernel", "").partition("_")[0] or "gemv"
+    name = "gemv" if named == "gv" else named
+    if name not in _OPERATIONS:
+        raise InputError([Problem(f"no operation is called '{name}': {nearest(name, _OPERATIONS)}", "--operation")])
+    return name
+
+
+def _size(case: Mapping[str, str], name: str) -> int:
+    text = case.get(name, "")
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputError([Problem(f"{name} is a positive number, not '{text}'", f"--{name.lower()}")]) from None
+    if value < 1 or value != int(value):
+        raise InputError([Problem(f"{name} is a positive whole number, not {text}", f"--{name.lower()}")])
+    return int(value)
+
+
+def _refresh(case: Mapping[str, str], default: bool) -> bool:
+    return {"true": True, "false": False, "": default}.get(case.get("refresh", "").lower(), default)
+
+
+def _hbm_pim(case: Mapping[str, str]) -> dict[str, Any]:
+    operation, refresh = _operation(case), _refresh(case, default=True)
+    if case.get("trace", "").endswith(".trace"):
+        raise InputError([Problem("instruction traces are of AiM; hbm_pim takes M and K", "--trace")])
+    m = _size(case, "M")
+    if operation == "gemv":
+        k = _size(case, "K")
+        done = hbm_pim.gemv(m, k, refresh=refresh)
+        plain = hbm_pim.host(2 * m * k + 2 * k, 2 * m, refresh=refresh)
+    else:
+        done = hbm_pim.elementwise(cast(hbm_pim.Elementwise, operation), m, refresh=refresh)
+        plain = hbm_pim.host(2 * m * (1 if operation == "relu" else 2), 2 * m, refresh=refresh)
+    return {
+        "cycles": done.cycles,
+        "time_us": done.cycles * NANO / MICRO,
+        "activates": done.activates,
+        "refreshes": done.refreshes,
+        "host_cycles": plain.cycles,
+        "speedup_over_host": plain.cycles / done.cycles,
+    }
+
+
+def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> Answer:
+    chip = load_spec(device, ChipSpec, category="chips")
+    machine = Machine(SystemSpec(name=chip.name, chip=chip))
+    pim = next((part for part in machine.components.values() if isinstance(part, PimChannel)), None)
+    if pim is None:
+        raise InputError([Problem(f"the chip '{chip.name}' has no PIM channels", "--device")])
+    spec, accounting = pim.spec, case.get("accounting") or ("aim_simulator" if case.get("sim") else "hardware")
+    if accounting not in ACCOUNTINGS:
+        known = nearest(accounting, ACCOUNTINGS)
+        raise InputError([Problem(f"no accounting is called '{accounting}': {known}", "--accounting")])
+    refresh = _refresh(case, default=spec.refresh and accounting == "hardware")
+    banks = pim.banks
+    if case.get("channels"):
+        banks = dataclasses.replace(banks, channels=_size(case, "channels"))
+    shares: list[tuple[int, Counts]] = []
+    commands: list[Command] = []
+    if case.get("trace", "").endswith(".trace") and not case.get("K"):
+        for play, channels in instruction_trace.streams(instruction_trace.read(_found(home, case["trace"]))).items():
+            scheduler = CommandScheduler(spec.timing, banks.row_columns, refresh)
+            shares.append((channels, scheduler.issue(instruction_trace.commands(play))))
+            commands = max(commands, scheduler.log, key=len)
+    else:
+        if _operation(case) != "gemv":
+            raise InputError([Problem("these channels only know gemv", "--operation")])
+        m, k = _size(case, "M"), _size(case, "K")
+        for share in products(banks, 1, 1, k, m, spec.layout, split=False):
+            shares.append((share.channels, stream(share.segments, spec.timing, banks.row_columns, refresh)))
+            if log and not commands:
+                scheduler = CommandScheduler(spec.timing, banks.row_columns, refresh)
+                scheduler.issue(wanted(share.segments, banks.row_columns))
+                commands = scheduler.log
+    return Answer(_figures(pim, machine.technology, shares, accounting), commands)
+
+
+def _found(home: Path, name: str) -> Path:
+    """A trace in the folder of its case, or the only one of its name below it."""
+    below = [] if (home / name).is_file() else sorted(home.rglob(Path(name).name))
+    return below[0] if len(below) == 1 else home / name
+
+
+def _figures(
+    pim: PimChannel, technology: Technology, shares: list[tuple[int, Counts]], accounting: str
+) -> dict[str, Any]:
+    busiest = max((counts for _, counts in shares), key=lambda counts: counts.cycles)
+    cycles = aim_cycles(busiest) if accounting == "aim_simulator" else busiest.cycles
+    channels = sum(count for count, _ in shares)
+    totals = {name: sum(count * getattr(did, name) for count, did in shares) for name in Counts._fields[1:]}
+    energies = pim.energy_per_action(technology)
+    dynamic = sum(
+        count * energies[action] * times
+        for count, did in shares
+        for action, times in pim.actions(did).items()
+        if action in energies
+    )
+    seconds = cycles / pim.clock_hz
+    standing = pim.leakage_w(technology) * channels / pim.spec.channels * seconds
+    return {
+        "cycles": cycles,
+        "time_us": seconds / MICRO,
+        "channels": channels,
+        **totals,
+        "row_hits": 1 - totals["activates"] / totals["macs"] if totals["macs"] else 0.0,
+        "energy_nj": (dynamic + standing) / NANO,
+    }
