@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.network.compiled import kernel
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TORUS, Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
 from archsim.components.network.router_level.traffic import Traffic
@@ -47,8 +47,9 @@ class RouterSpec(Spec):
     """steps that a router does in a cycle"""
 
 
-# Columns of an input virtual channel.
-STATE, FIRST, FILLED, OUT, OUT_VC, READY, POINTER, _IVC = range(8)
+# Columns of an input virtual channel: where its packet stands, its buffer as a ring, the output it goes to, the step in
+# which it may ask again, its arbiter's pointer, and its own port and number.
+STATE, FIRST, FILLED, OUT, OUT_VC, READY, POINTER, INPUT, CHANNEL, _IVC = range(10)
 IDLE, WAITING, ACTIVE = range(3)
 # Columns of an output virtual channel: who holds it, flits sent and not yet credited, the arbiter's pointer.
 HOLDER, USED, TURN, _OVC = range(4)
@@ -76,8 +77,8 @@ HEADS, MOVERS, CROSSING, _QUEUE = range(4)
 class State(NamedTuple):
     """Everything that changes, and what it changes by; all int64 arrays but the last two.
 
-    A channel is a row of ``arriving`` (flits) or ``returning`` (credits, as virtual channels): input or output
-    ``router * ports + port``, then the nodes. Its column is the cycle modulo the slots.
+    A channel is a column of ``arriving`` (flits) or ``returning`` (credits, as virtual channels): input or output
+    ``router * ports + port``, then the nodes. Its row is the cycle modulo the slots.
     """
 
     settings: Ints
@@ -169,8 +170,8 @@ def new_state(
         leaving_ends=zeros(lanes, 2),
         crediting=zeros(lanes, vcs * depth + 1),
         crediting_ends=zeros(lanes, 2),
-        arriving=np.full((lanes + nodes, slots), -1, dtype=np.int64),
-        returning=np.full((lanes + nodes, slots), -1, dtype=np.int64),
+        arriving=np.full((slots, lanes + nodes), -1, dtype=np.int64),
+        returning=np.full((slots, lanes + nodes), -1, dtype=np.int64),
         nodes=zeros(nodes, _NODE),
         node_vcs=zeros(nodes * vcs, 2),
         packets=zeros(most, _PACKET),
@@ -183,6 +184,8 @@ def new_state(
         rates=np.array([packets_per_cycle, router.speedup, 0.0]),
         chances=fractions(seed),
     )
+    channels = np.arange(lanes * vcs)
+    state.ivc[:, INPUT], state.ivc[:, CHANNEL] = channels // vcs % ports, channels % vcs
     state.ovc[:, HOLDER] = -1
     state.node_vcs[:, HOLDER] = -1
     state.nodes[:, CURRENT] = -1
@@ -195,7 +198,7 @@ def new_state(
     return state
 
 
-@numba.njit(cache=True)
+@kernel
 def advance(s: State, cycles: int, until_counted: bool, until_empty: bool) -> None:
     """Play ``cycles`` cycles, fewer when all counted packets have arrived, or all flits and credits have."""
     totals = s.totals
@@ -219,7 +222,7 @@ def advance(s: State, cycles: int, until_counted: bool, until_empty: bool) -> No
         totals[TIME] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _nodes(s: State) -> None:
     """What the nodes do in a cycle: take credits, make packets, inject, take flits and return credits for them."""
     settings, totals, nodes = s.settings, s.totals, s.nodes
@@ -229,9 +232,9 @@ def _nodes(s: State) -> None:
     lanes = s.fabric_ports.size * ports
     count = s.homes.shape[0]
     for node in range(count):
-        credit = s.returning[lanes + node, slot]
+        credit = s.returning[slot, lanes + node]
         if credit >= 0:
-            s.returning[lanes + node, slot] = -1
+            s.returning[slot, lanes + node] = -1
             s.node_vcs[node * vcs + credit, USED] -= 1
             totals[CREDITS] -= 1
     if totals[INJECTING]:
@@ -242,13 +245,13 @@ def _nodes(s: State) -> None:
         if nodes[node, CURRENT] >= 0:
             _inject(s, node, now)
     for node in range(count):
-        flit = s.arriving[lanes + node, slot]
+        flit = s.arriving[slot, lanes + node]
         if flit < 0:
             continue
-        s.arriving[lanes + node, slot] = -1
+        s.arriving[slot, lanes + node] = -1
         router, out = s.homes[node, 0], s.homes[node, 2]
         back = (now + 1 + s.outputs[router, out, 2] + settings[CREDIT_DELAY]) & (settings[SLOTS] - 1)
-        s.returning[router * ports + out, back] = s.flit_vc[flit]
+        s.returning[back, router * ports + out] = s.flit_vc[flit]
         totals[CREDITS] += 1
         packet = flit // size
         p = s.packets[packet]
@@ -274,7 +277,7 @@ def _nodes(s: State) -> None:
             totals[FREE] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _make(s: State, node: int, now: int) -> None:
     """Draw for each cycle up to now whether the node makes a packet, until it makes one."""
     settings, totals = s.settings, s.totals
@@ -305,7 +308,7 @@ def _make(s: State, node: int, now: int) -> None:
         totals[DONE] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _inject(s: State, node: int, now: int) -> None:
     """Send the next flit of a node's packet, if a virtual channel of its router has room."""
     settings = s.settings
@@ -339,14 +342,14 @@ def _inject(s: State, node: int, now: int) -> None:
     lane[USED] += 1
     s.flit_vc[flit] = mine[VC]
     s.flit_sent[flit] = now
-    s.arriving[router * ports + into, (now + 1 + s.inputs[router, into, 2]) & (settings[SLOTS] - 1)] = flit
+    s.arriving[(now + 1 + s.inputs[router, into, 2]) & (settings[SLOTS] - 1), router * ports + into] = flit
     mine[NEXT] += 1
     if mine[NEXT] == settings[SIZE]:
         lane[HOLDER] = -1
         mine[CURRENT] = -1
 
 
-@numba.njit(cache=True)
+@kernel
 def _route(s: State, router: int, into: int, packet: int) -> None:
     """Choose the output port and the virtual channels that a packet may take at a router it enters by ``into``."""
     rule, vcs = s.settings[RULE], s.settings[VCS]
@@ -417,7 +420,20 @@ def _route(s: State, router: int, into: int, packet: int) -> None:
     p[PORT], p[FROM_VC], p[TO_VC] = port, first, last
 
 
-@numba.njit(cache=True)
+@kernel
+def _ahead(place: int, pointer: int, count: int) -> int:
+    """How far ``place`` lies ahead of a round-robin pointer, both below ``count``."""
+    away = place - pointer
+    return away + count if away < 0 else away
+
+
+@kernel
+def _after(place: int, count: int) -> int:
+    """The place after this one, in a circle of ``count``."""
+    return 0 if place + 1 == count else place + 1
+
+
+@kernel
 def _step(s: State, router: int, now: int, take: bool) -> None:
     """One step of a router; ``take`` in the first of a cycle, which takes what has arrived."""
     settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
@@ -443,16 +459,14 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         for vc in range(p[FROM_VC], p[TO_VC] + 1):
             o = p[PORT] * vcs + vc
             if ovc[base + o, HOLDER] < 0:
-                away = o - ivc[q, POINTER]
-                if away < 0:
-                    away += many
+                away = _ahead(o, ivc[q, POINTER], many)
                 if away < best:
                     best = away
                     asked[e] = o
         o = asked[e]
         if o >= 0:
-            rival = winner[o]
-            if rival < 0 or (q - base - ovc[base + o, TURN]) % many < (rival - base - ovc[base + o, TURN]) % many:
+            rival, turn = winner[o], ovc[base + o, TURN]
+            if rival < 0 or _ahead(q - base, turn, many) < _ahead(rival - base, turn, many):
                 winner[o] = q
 
     # The switch: each input offers the best of its channels for an output, and asks for one; each output takes one.
@@ -461,18 +475,18 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         q = movers[e]
         if ivc[q, READY] > now or ovc[base + ivc[q, OUT] * vcs + ivc[q, OUT_VC], USED] >= depth:
             continue
-        i, vc, o = (q - base) // vcs, (q - base) % vcs, ivc[q, OUT]
-        rival = offered[i * count + o]
-        if rival < 0 or (vc - ports_[lane + i, VC_TURN]) % vcs < (rival - ports_[lane + i, VC_TURN]) % vcs:
+        i, vc, o = ivc[q, INPUT], ivc[q, CHANNEL], ivc[q, OUT]
+        rival, turn = offered[i * count + o], ports_[lane + i, VC_TURN]
+        if rival < 0 or _ahead(vc, turn, vcs) < _ahead(rival, turn, vcs):
             offered[i * count + o] = vc
         turn = ports_[lane + i, INPUT_TURN]
-        if chosen[i] < 0 or (o - turn) % count < (chosen[i] - turn) % count:
+        if chosen[i] < 0 or _ahead(o, turn, count) < _ahead(chosen[i], turn, count):
             chosen[i] = o
     for i in range(count):
         o = chosen[i]
         if o >= 0:
             turn = ports_[lane + o, OUTPUT_TURN]
-            if taken[o] < 0 or (i - turn) % count < (taken[o] - turn) % count:
+            if taken[o] < 0 or _ahead(i, turn, count) < _ahead(taken[o], turn, count):
                 taken[o] = i
 
     # Heads that won hold their channel and will ask for the switch; the others ask again.
@@ -484,8 +498,8 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     for e in range(queues[HEADS]):
         q, o = heads[e], asked[e]
         if o >= 0 and winner[o] == q:
-            ivc[q, POINTER] = (o + 1) % many
-            ovc[base + o, TURN] = (q - base + 1) % many
+            ivc[q, POINTER] = _after(o, many)
+            ovc[base + o, TURN] = _after(q - base, many)
             ovc[base + o, HOLDER] = q
             ivc[q, STATE], ivc[q, OUT], ivc[q, OUT_VC] = ACTIVE, o // vcs, o % vcs
             ivc[q, READY] = now + settings[SWITCH_DELAY]
@@ -505,18 +519,18 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         q = movers[e]
         if ivc[q, READY] > now:
             continue
-        i, vc, o = (q - base) // vcs, (q - base) % vcs, ivc[q, OUT]
+        i, vc, o = ivc[q, INPUT], ivc[q, CHANNEL], ivc[q, OUT]
         won = chosen[i] == o and taken[o] == i and offered[i * count + o] == vc
         if not won:
             ivc[q, READY] = now + settings[SWITCH_DELAY]
             fresh[moving] = q
             moving += 1
             continue
-        ports_[lane + i, INPUT_TURN] = (o + 1) % count
-        ports_[lane + o, OUTPUT_TURN] = (i + 1) % count
-        ports_[lane + i, VC_TURN] = (vc + 1) % vcs
+        ports_[lane + i, INPUT_TURN] = _after(o, count)
+        ports_[lane + o, OUTPUT_TURN] = _after(i, count)
+        ports_[lane + i, VC_TURN] = _after(vc, vcs)
         flit = s.buffers[q, ivc[q, FIRST]]
-        ivc[q, FIRST] = (ivc[q, FIRST] + 1) % depth
+        ivc[q, FIRST] = _after(ivc[q, FIRST], depth)
         ivc[q, FILLED] -= 1
         packet, place = flit // size, flit % size
         s.flit_vc[flit] = ivc[q, OUT_VC]
@@ -532,8 +546,8 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         crossing[n, 0], crossing[n, 1], crossing[n, 2] = flit, o, now + settings[CROSSING_DELAY]
         queues[CROSSING] = n + 1
         ends = s.crediting_ends[lane + i]
-        s.crediting[lane + i, ends[1] % s.crediting.shape[1]] = vc
-        ends[1] += 1
+        s.crediting[lane + i, ends[1]] = vc
+        ends[1] = _after(ends[1], s.crediting.shape[1])
         s.totals[CREDITS] += 1
         if ivc[q, FILLED] == 0:
             if tail:
@@ -565,8 +579,8 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         if crossing[e, 2] <= now:
             out = lane + crossing[e, 1]
             ends = s.leaving_ends[out]
-            s.leaving[out, ends[1] % s.leaving.shape[1]] = crossing[e, 0]
-            ends[1] += 1
+            s.leaving[out, ends[1]] = crossing[e, 0]
+            ends[1] = _after(ends[1], s.leaving.shape[1])
             through += 1
         else:
             for column in range(3):
@@ -574,7 +588,7 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     queues[CROSSING] -= through
 
 
-@numba.njit(cache=True)
+@kernel
 def _take(s: State, router: int, now: int) -> None:
     """Queue the flits that have arrived, and take in the credits."""
     settings, queues, ivc = s.settings, s.queues[router], s.ivc
@@ -582,11 +596,12 @@ def _take(s: State, router: int, now: int) -> None:
     lane = router * ports
     slot = s.totals[TIME] & (settings[SLOTS] - 1)
     for i in range(s.fabric_ports[router]):
-        flit = s.arriving[lane + i, slot]
+        flit = s.arriving[slot, lane + i]
         if flit >= 0:
-            s.arriving[lane + i, slot] = -1
+            s.arriving[slot, lane + i] = -1
             q = (lane + i) * vcs + s.flit_vc[flit]
-            s.buffers[q, (ivc[q, FIRST] + ivc[q, FILLED]) % depth] = flit
+            last = ivc[q, FIRST] + ivc[q, FILLED]
+            s.buffers[q, last - depth if last >= depth else last] = flit
             ivc[q, FILLED] += 1
             if ivc[q, STATE] == IDLE:
                 ivc[q, STATE] = WAITING
@@ -599,14 +614,14 @@ def _take(s: State, router: int, now: int) -> None:
                 ivc[q, READY] = now + settings[SWITCH_DELAY] - 1
                 s.movers[router, queues[MOVERS]] = q
                 queues[MOVERS] += 1
-        credit = s.returning[lane + i, slot]
+        credit = s.returning[slot, lane + i]
         if credit >= 0:
-            s.returning[lane + i, slot] = -1
+            s.returning[slot, lane + i] = -1
             s.ovc[(lane + i) * vcs + credit, USED] -= 1
             s.totals[CREDITS] -= 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _put_on_channels(s: State, router: int) -> None:
     """A flit from each output and a credit from each input go on their channels."""
     settings = s.settings
@@ -615,18 +630,19 @@ def _put_on_channels(s: State, router: int) -> None:
     for port in range(s.fabric_ports[router]):
         lane = router * ports + port
         ends = s.leaving_ends[lane]
-        if ends[0] < ends[1]:
+        if ends[0] != ends[1]:
             to, into, latency = s.outputs[router, port]
-            flit = s.leaving[lane, ends[0] % s.leaving.shape[1]]
-            ends[0] += 1
+            flit = s.leaving[lane, ends[0]]
+            ends[0] = _after(ends[0], s.leaving.shape[1])
             row = lanes + into if to == NODE else to * ports + into
-            s.arriving[row, (now + 1 + latency) & (slots - 1)] = flit
+            s.arriving[(now + 1 + latency) & (slots - 1), row] = flit
         ends = s.crediting_ends[lane]
-        if ends[0] < ends[1]:
+        if ends[0] != ends[1]:
             to, out, latency = s.inputs[router, port]
-            vc = s.crediting[lane, ends[0] % s.crediting.shape[1]]
-            ends[0] += 1
+            vc = s.crediting[lane, ends[0]]
+            ends[0] = _after(ends[0], s.crediting.shape[1])
             if to == NODE:
-                s.returning[lanes + out, (now + 1 + latency) & (slots - 1)] = vc
+                s.returning[(now + 1 + latency) & (slots - 1), lanes + out] = vc
             else:
-                s.returning[to * ports + out, (now + 1 + latency + settings[CREDIT_DELAY]) & (slots - 1)] = vc
+                due = (now + 1 + latency + settings[CREDIT_DELAY]) & (slots - 1)
+                s.returning[due, to * ports + out] = vc

@@ -1,7 +1,7 @@
 """Knuth's lagged-Fibonacci generators of ints and of fractions (The Art of Computer Programming 2, 3.6).
 
 BookSim draws from the same two, a hundred of every 1,009 numbers, so that equal seeds make equal traffic.
-A generator is an array: 100 lagged values, 100 drawn ones, and how many of these are used up.
+A generator is an array: 100 lagged values, 1,009 drawn ones, and how many of these are used up.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.network.compiled import kernel
+
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 _LONG, _SHORT, _QUALITY, _SEPARATION = 100, 37, 1009, 70
 _MODULUS = 1 << 30
-_USED = 2 * _LONG
+_USED = _LONG + _QUALITY
 
 
 def ints(seed: int) -> Ints:
@@ -34,7 +36,7 @@ def fractions(seed: int) -> Floats:
     return state
 
 
-@numba.njit(cache=True)
+@kernel
 def next_int(state: Ints, count: int) -> int:
     """The next number in [0, count)."""
     if state[_USED] == _LONG:
@@ -44,7 +46,7 @@ def next_int(state: Ints, count: int) -> int:
     return int(state[_LONG + used] % count)
 
 
-@numba.njit(cache=True)
+@kernel
 def next_fraction(state: Floats) -> float:
     """The next number in [0, 1)."""
     if state[_USED] == _LONG:
@@ -54,7 +56,7 @@ def next_fraction(state: Floats) -> float:
     return float(state[_LONG + used])
 
 
-@numba.njit(cache=True)
+@kernel
 def _advance(x: Ints, out: Ints) -> None:
     """Fill ``out`` with the next numbers of the recurrence, leave the following lags in ``x``."""
     n = out.size
@@ -104,21 +106,19 @@ def _start(state: Ints, seed: int) -> None:
         _advance(state, x)
 
 
-@numba.njit(cache=True)
+@kernel
 def _refill(state: Ints) -> None:
-    out = np.empty(_QUALITY, dtype=np.int64)
-    _advance(state, out)
-    state[_LONG:_USED] = out[:_LONG]
+    _advance(state, state[_LONG:_USED])
     state[_USED] = 0
 
 
-@numba.njit(cache=True)
+@kernel
 def _wrapped(a: float, b: float) -> float:
     total = a + b
     return total - int(total)
 
 
-@numba.njit(cache=True)
+@kernel
 def _advance_fractions(x: Floats, out: Floats) -> None:
     n = out.size
     for j in range(_LONG):
@@ -168,9 +168,7 @@ def _start_fractions(state: Floats, seed: int) -> None:
         _advance_fractions(state, x)
 
 
-@numba.njit(cache=True)
+@kernel
 def _refill_fractions(state: Floats) -> None:
-    out = np.empty(_QUALITY, dtype=np.float64)
-    _advance_fractions(state, out)
-    state[_LONG:_USED] = out[:_LONG]
+    _advance_fractions(state, state[_LONG:_USED])
     state[_USED] = 0
