@@ -11,39 +11,42 @@ step, so that its runs can be repeated.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from archsim.components.network.compiled import kernel
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TORUS, Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
 from archsim.components.network.router_level.traffic import Traffic
-from archsim.spec import Spec
+from archsim.spec import Count, Spec
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+Delay = Annotated[int, Field(ge=0, le=64)]
 
 
 class RouterSpec(Spec):
     """One router; delays in cycles."""
 
-    virtual_channels: int = 4
+    virtual_channels: Annotated[Count, Field(le=64)] = 4
     """virtual channels of each port"""
-    buffer_flits: int = 8
+    buffer_flits: Annotated[Count, Field(le=4096)] = 8
     """flits that each virtual channel holds"""
-    routing_delay: int = 0
+    routing_delay: Delay = 0
     """cycles to route a head; 0 routes it one router ahead"""
-    vc_allocation_delay: int = 1
+    vc_allocation_delay: Annotated[Delay, Field(ge=1)] = 1
     """cycles of virtual-channel allocation"""
-    switch_allocation_delay: int = 1
+    switch_allocation_delay: Annotated[Delay, Field(ge=1)] = 1
     """cycles of switch allocation"""
-    switch_delay: int = 1
+    switch_delay: Annotated[Delay, Field(ge=1)] = 1
     """cycles through the switch"""
-    credit_delay: int = 2
+    credit_delay: Delay = 2
     """cycles to take in a credit"""
-    speedup: float = 1.0
+    speedup: Annotated[float, Field(ge=1, le=8)] = 1.0
     """steps that a router does in a cycle"""
 
 
