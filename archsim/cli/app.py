@@ -434,7 +434,9 @@ def collective(
     op: Annotated[str | None, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, ...")] = None,
     bytes: Annotated[str | None, typer.Option(help="Bytes of each rank: 1GiB, 64MB, 4096.")] = None,
     ranks: Annotated[str | None, typer.Option(help="Ranks; of each dimension, innermost first: 8/4.")] = None,
-    topology: Annotated[str | None, typer.Option(help="ring, switch, fully_connected; or several: switch/ring.")] = None,
+    topology: Annotated[
+        str | None, typer.Option(help="ring, switch, fully_connected; or several: switch/ring.")
+    ] = None,
     link: Annotated[str | None, typer.Option(help="Shipped link (archsim list links); nvlink4 if absent.")] = None,
     bandwidth: Annotated[str | None, typer.Option(help="Of a link, instead: '100 GB/s'.")] = None,
     latency: Annotated[str | None, typer.Option(help="Of a link, instead: '500 ns'.")] = None,

@@ -63,7 +63,10 @@ def astra_sim_cycles(case: Mapping[str, str]) -> int:
             raise InputError(f"topology: ASTRA-sim has no '{topology}': {nearest(topology, _ASTRA_TOPOLOGY)}")
         link = {"kind": "link", "bandwidth": f"{bandwidth} GiB/s", "latency": f"{latency} ns"}
         dimensions.append(
-            _valid(DimensionSpec, {"topology": _ASTRA_TOPOLOGY[topology], "ranks": _whole(ranks, "npus_per_dim"), "link": link})
+            _valid(
+                DimensionSpec,
+                {"topology": _ASTRA_TOPOLOGY[topology], "ranks": _whole(ranks, "npus_per_dim"), "link": link},
+            )
         )
     settings: dict[str, Any] = {
         name: _whole(case[column], column)
@@ -116,7 +119,9 @@ def _network(case: Mapping[str, str]) -> Network:
         cells = {}
         for name, values in lists.items():
             if len(values) not in (1, len(topologies)):
-                raise InputError(f"{name}: expected {len(topologies)} entries, one for each dimension, not {len(values)}")
+                raise InputError(
+                    f"{name}: expected {len(topologies)} entries, one for each dimension, not {len(values)}"
+                )
             cells[name] = values[index if len(values) > 1 else 0].replace("\0", "/s")
         link: dict[str, Any] = {"extends": f"links/{cells.pop('link')}"} if "link" in cells else {"kind": "link"}
         link |= {name: cells.pop(name) for name in ("bandwidth", "latency") if name in cells}

@@ -1,5 +1,4 @@
-"""ASTRA-sim 2 with its analytical network: cycles of collectives, to the nanosecond.
-"""
+"""ASTRA-sim 2 with its analytical network: cycles of collectives, to the nanosecond."""
 
 from __future__ import annotations
 
@@ -31,5 +30,7 @@ def rows() -> list[Row]:
                 f"memory {case['local_mem_bw_GBps']} GB/s",
             )
         )
-        answers += compared("astra_sim", name, _SOURCE, [("cycles", "ns", float(case["cycles_ns_max"]), astra_sim_cycles(case))])
+        answers += compared(
+            "astra_sim", name, _SOURCE, [("cycles", "ns", float(case["cycles_ns_max"]), astra_sim_cycles(case))]
+        )
     return answers
