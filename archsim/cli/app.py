@@ -270,7 +270,8 @@ def list_(
 ) -> None:
     """List what is shipped.
 
-    Categories: chips, systems, models, technology, links, drams, kernels, runs, sweeps, components, workloads, suites.
+    Categories: chips, systems, models, technology, links, drams, kernels, collectives, runs, sweeps, components,
+    workloads, suites.
 
     \b
     archsim list

@@ -2,16 +2,20 @@
 
 - ``implementation`` (with ``npus_per_dim``, ``bandwidth_GiBps``, ...): a run of ASTRA-sim, in its accounting;
 - ``injection_rate_flits_per_node_cycle``: traffic on a router network, flit by flit;
+- ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines, by protocol;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
   innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
+from archsim.components.network.link import LinkSpec
+from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.components.network.router_level import cases as router_network
 from archsim.components.network.topology import DimensionSpec
@@ -46,6 +50,8 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
         return router_network.answer(case)
     if case.get("implementation"):
         return {"cycles_ns_max": astra_sim_cycles(case)}
+    if case.get("nranks") or case.get("num_gpus"):
+        return _nccl(case)
     return _collective(case)
 
 
@@ -149,3 +155,41 @@ def _whole(text: str, name: str) -> int:
 
 def _valid(spec: type[Any], data: dict[str, Any]) -> Any:
     return load_spec(data, spec)
+
+
+def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
+    """A measured collective of NCCL: ``system`` or ``device``, ``collective`` or ``op``, ranks and bytes.
+
+    A row that NCCL's model does not reach (several nodes, another library) is left without a time and says why.
+    """
+    system = (case.get("system") or case.get("device") or "").casefold()
+    name = case.get("collective") or case.get("op") or ""
+    name = ALIASES.get(name, name)
+    ranks = _whole(case.get("nranks") or case.get("num_gpus") or "", "nranks")
+    n_bytes = case.get("bytes") or case.get("message_bytes") or ""
+    gpu = next((gpu for gpu in GPUS if gpu in system), None)
+    several = re.match(r"\d+x\d+x?", system) or re.match(r"\d+ nodes", system)
+    why = ""
+    if gpu is None or several or "pcie" in system or "pair" in system:
+        why = f"only one node of switched {', '.join(sorted(GPUS))} is modelled"
+    elif name not in ("all_reduce", "all_gather", "reduce_scatter"):
+        why = f"'{name}' is not modelled by protocol"
+    elif not n_bytes:
+        why = "bytes is missing"
+    if why or gpu is None:
+        return {"unanswered": why}
+    architecture, links = GPUS[gpu]
+    nccl = Nccl(
+        load_spec("collectives/nccl", NcclSpec, category="collectives"),
+        architecture,
+        load_spec(f"links/{links}", LinkSpec, category="links"),
+    )
+    total = _whole(n_bytes.removesuffix(".0"), "bytes")
+    found = nccl.time(name, total, ranks)
+    seconds = found.seconds + (float(case["host_us"]) * 1e-6 if case.get("host_us") else 0.0)
+    return {
+        "time_us": seconds * 1e6,
+        "busbw_GBps": bus_bandwidth(name, total, ranks, seconds) / 1e9,
+        "algorithm": found.algorithm,
+        "protocol": found.protocol,
+    }
