@@ -3,6 +3,7 @@
 - ``implementation`` (with ``npus_per_dim``, ``bandwidth_GiBps``, ...): a run of ASTRA-sim, in its accounting;
 - ``injection_rate_flits_per_node_cycle``: traffic on a router network, flit by flit;
 - ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines, by protocol;
+- ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
   innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``.
 """
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
+from archsim.components.network.expert_parallel import ExpertParallel, ExpertParallelSpec
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
@@ -50,6 +52,8 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
         return router_network.answer(case)
     if case.get("implementation"):
         return {"cycles_ns_max": astra_sim_cycles(case)}
+    if case.get("num_topk"):
+        return _expert_parallel(case)
     if case.get("nranks") or case.get("num_gpus"):
         return _nccl(case)
     return _collective(case)
@@ -193,3 +197,19 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
         "algorithm": found.algorithm,
         "protocol": found.protocol,
     }
+
+
+def _expert_parallel(case: Mapping[str, str]) -> dict[str, Any]:
+    """Dispatch and combine of experts: ``op_name`` ll or normal, the latter with its ``dispatch_sms``."""
+    spec = load_spec("collectives/deepep", ExpertParallelSpec, category="collectives")
+    sizes = [_whole(_cell(case, name).removesuffix(".0"), name) for name in ("num_token", "hidden_size", "num_topk")]
+    exchange = ExpertParallel(spec, _whole((case.get("node_num") or "1").removesuffix(".0"), "node_num"))
+    kernel = case.get("op_name") or "ll"
+    if kernel == "ll":
+        dispatch, combine = (exchange.low_latency(way, *sizes) for way in ("dispatch", "combine"))
+        return {"dispatch_avg_t_us": dispatch * 1e6, "combine_avg_t_us": combine * 1e6}
+    if kernel != "normal":
+        raise InputError(f"op_name: no kernels of DeepEP are called '{kernel}': {nearest(kernel, ('ll', 'normal'))}")
+    sms = _whole((case.get("dispatch_sms") or "20").removesuffix(".0"), "dispatch_sms")
+    dispatch, combine = (exchange.normal(way, *sizes, sms) for way in ("dispatch", "combine"))
+    return {"dispatch_transmit_us": dispatch * 1e6, "combine_transmit_us": combine * 1e6}
