@@ -276,7 +276,8 @@ def list_(
 ) -> None:
     """List what is shipped.
 
-    Categories: chips, systems, models, technology, links, drams, kernels, runs, sweeps, components, workloads, suites.
+    Categories: chips, systems, models, technology, links, drams, kernels, collectives, runs, sweeps, components,
+    workloads, suites.
 
     \b
     archsim list
@@ -474,3 +475,51 @@ def kernel(
     options = {"m": m, "n": n, "k": k, "dtype": dtype}
     given = {key: value for key, value in options.items() if value is not None}
     one_part.kernel(chip, op, given, eager, cases, out, json)
+
+
+@app.command()
+def collective(
+    op: Annotated[str | None, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, ...")] = None,
+    bytes: Annotated[str | None, typer.Option(help="Bytes of each rank: 1GiB, 64MB, 4096.")] = None,
+    ranks: Annotated[str | None, typer.Option(help="Ranks; of each dimension, innermost first: 8/4.")] = None,
+    topology: Annotated[
+        str | None, typer.Option(help="ring, switch, fully_connected; or several: switch/ring.")
+    ] = None,
+    link: Annotated[str | None, typer.Option(help="Shipped link (archsim list links); nvlink4 if absent.")] = None,
+    bandwidth: Annotated[str | None, typer.Option(help="Of a link, instead: '100 GB/s'.")] = None,
+    latency: Annotated[str | None, typer.Option(help="Of a link, instead: '500 ns'.")] = None,
+    algorithm: Annotated[str | None, typer.Option(help="ring or direct.")] = None,
+    traffic: Annotated[str | None, typer.Option(help="On routers: uniform, transpose, tornado, ...")] = None,
+    load: Annotated[float | None, typer.Option(help="On routers: flits that a node makes in a cycle.")] = None,
+    cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask a network alone: a collective, or traffic on routers.
+
+    \b
+    archsim collective --op all_reduce --bytes 1GiB --ranks 64 --topology ring --link nvlink4
+    archsim collective --op all_reduce --bytes 1GiB --ranks 8/4 --topology switch/ring --link nvlink4/infiniband_ndr
+    archsim collective --topology mesh8x8 --traffic transpose --load 0.1
+    archsim collective --cases cases.csv --out answers.csv
+
+    The columns of a file say who is asked: op, bytes, ranks, topology the model of the hardware; backend, collective,
+    comm_size_bytes, npus_per_dim, implementation, ... the model as ASTRA-sim counts; traffic and
+    injection_rate_flits_per_node_cycle, num_vcs, ... routers with virtual channels, flit by flit, as BookSim's.
+    """
+    from archsim.cli import collective as one_part
+
+    options = {
+        "op": op,
+        "bytes": bytes,
+        "ranks": ranks,
+        "topology": topology,
+        "link": link,
+        "bandwidth": bandwidth,
+        "latency": latency,
+        "algorithm": algorithm,
+        "traffic": traffic,
+        "injection_rate_flits_per_node_cycle": load,
+    }
+    given = {key: str(value) for key, value in options.items() if value is not None}
+    one_part.collective(given, cases, out, json)

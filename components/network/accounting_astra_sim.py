@@ -11,18 +11,20 @@ With several dimensions a chunk passes one after another: a reduce-scatter outwa
 inwards, an all-reduce both ways round the outermost dimension, an all-to-all whole in each.
 
 It differs from archsim's own model in the whole-nanosecond rounding, in chunks that wait for each other, in
-an all-to-all on a ring that hands single blocks on (n (n - 1) / 2 steps), and in gathering the whole buffer
-of every rank (an all-gather message is the full chunk).
+an all-to-all on a ring that hands single blocks on (n (n - 1) / 2 steps), in gathering the whole buffer
+of every rank (an all-gather message is the full chunk), and in a double binary tree that reduces on the way down too.
 """
 
 from __future__ import annotations
 
 import functools
 import heapq
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
 
+from archsim.components.network.binary_tree import double_binary_tree
 from archsim.components.network.collective import Message
 from archsim.components.network.message_simulation import Wire, play
 from archsim.components.network.topology import DimensionSpec, LinkName, route
@@ -30,7 +32,7 @@ from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 from archsim.units import BytesPerSecond
 
-_IMPLEMENTATIONS = ("ring", "direct", "halvingDoubling")
+_IMPLEMENTATIONS = ("ring", "direct", "halvingDoubling", "doubleBinaryTree")
 _COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "reduce_scatter")
 
 
@@ -60,8 +62,8 @@ class AstraSim:
     ----------
     dimensions: topology, ranks and link of each, innermost first; their own algorithms and overheads are not
         used.
-    implementations: of each dimension ring, direct or halvingDoubling, which ASTRA-sim lets one choose on any
-        topology.
+    implementations: of each dimension ring, direct, halvingDoubling or doubleBinaryTree, which ASTRA-sim lets one
+        choose on any topology.
     """
 
     def __init__(self, spec: AstraSimSpec, dimensions: Sequence[DimensionSpec], implementations: Sequence[str]) -> None:
@@ -71,6 +73,8 @@ class AstraSim:
             raise InputError("several dimensions are counted without congestion only")
         self.spec = spec
         self.dimensions = [_Dimension(spec, d, i) for d, i in zip(dimensions, implementations, strict=True)]
+        if len(dimensions) > 1 and "doubleBinaryTree" in implementations:
+            raise InputError("a doubleBinaryTree is counted in one dimension only: its ranks end at different times")
 
     def cycles(self, name: str, n_bytes: int) -> int:
         """Cycles (ns) of a collective of ``n_bytes`` per rank, all ranks starting together."""
@@ -143,6 +147,8 @@ class _Dimension:
     @property
     def needs_simulation(self) -> bool:
         """Whether messages meet on links in a way no formula here tells."""
+        if self.implementation == "doubleBinaryTree":
+            return True
         if self.spec.congestion == "unaware":
             return False
         several_hops = self.implementation == "direct" and self.dimension.topology == "ring"
@@ -158,6 +164,9 @@ class _Dimension:
     def _busy(self, message: int) -> int:
         return math.floor(message / self.bytes_per_ns)
 
+    def _arrival_of_hop(self, message: int) -> int:
+        return math.floor(self.latency_ns + message / self.bytes_per_ns)
+
     def _arrival(self, message: int, distance: int = 1) -> int:
         """From sending a message until it is at the rank so far away, idle links."""
         hops = 2 if self.dimension.topology == "switch" else 1
@@ -165,7 +174,7 @@ class _Dimension:
             hops = min(distance, self.ranks - distance)
         if self.spec.congestion == "unaware":
             return math.floor(hops * self.latency_ns + message / self.bytes_per_ns)
-        return hops * math.floor(self.latency_ns + message / self.bytes_per_ns)
+        return hops * self._arrival_of_hop(message)
 
     def _reduce(self, message: int) -> int:
         """Endpoint delay of a message that is reduced: read both operands, write the sum."""
@@ -220,6 +229,8 @@ class _Dimension:
 
     def simulated(self, name: str, size: int) -> int:
         """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
+        if self.implementation == "doubleBinaryTree":
+            return self._double_binary_tree(name, size)
         if self.implementation == "halvingDoubling":
             raise InputError("halvingDoubling with several active chunks is counted without congestion only")
         message = size if name == "all_gather" else size // self.ranks
@@ -236,16 +247,87 @@ class _Dimension:
 
         @functools.cache
         def wire(link: LinkName) -> Wire:
-            def arrival(m: int) -> int:
-                return math.floor(self.latency_ns + m / self.bytes_per_ns)
-
-            return Wire(link, self._busy, arrival, arrival)
+            return Wire(link, self._busy, self._arrival_of_hop, self._arrival_of_hop)
 
         def path(sent: Message) -> list[Wire]:
             return [wire(link) for link in route(self.dimension, 0, sent.ring, sent.source, sent.target)]
 
         starts = [delay] * self.dimension.ranks
         return max(play(messages, starts, path, lambda sent: uses[sent.feeds[0]]).ticks)
+
+    def _double_binary_tree(self, name: str, size: int) -> int:
+        """Cycles of all chunks of an all-reduce up and down trees that take turns.
+
+        A rank begins a chunk when it has ended the one ``active_chunks`` before. What it receives is worked on from
+        when it has begun; inner ranks charge a reduction for all they receive, also for the result on its way down,
+        which they end with sending it on; leaves end when they have it.
+        """
+        if name != "all_reduce":
+            raise InputError(f"there is no {name} by doubleBinaryTree")
+        n, delay, splits = self.ranks, self.spec.endpoint_delay_ns, self.spec.splits
+        trees = double_binary_tree(n)
+        busy = self._busy(size)
+        members = range(n)
+        events: list[tuple[int, int, tuple[int, ...]]] = []  # (time, number, (chunk, source, target, hop))
+        free: dict[LinkName, int] = {}
+        numbers = itertools.count()
+        begun = [min(self.spec.active_chunks, splits)] * n
+        early: dict[tuple[int, int], list[int]] = {}  # received before the chunk began: (chunk, rank) to sources
+        summed: dict[tuple[int, int], int] = {}
+        end = 0
+
+        def at(time: int, chunk: int, source: int, target: int, hop: int) -> None:
+            heapq.heappush(events, (time, next(numbers), (chunk, source, target, hop)))
+
+        def begin(time: int, chunk: int, rank: int) -> None:
+            tree = trees[chunk % 2]
+            if not tree.children[rank]:
+                at(time + delay, chunk, rank, tree.parent[rank], 0)
+            for source in early.pop((chunk, rank), ()):
+                received(time, chunk, source, rank)
+
+        def received(time: int, chunk: int, source: int, rank: int) -> None:
+            if chunk >= begun[rank]:
+                early.setdefault((chunk, rank), []).append(source)
+            else:
+                inner = bool(trees[chunk % 2].children[rank])
+                at(time + (self._reduce(size) if inner else delay), chunk, source, rank, -1)
+
+        def used(time: int, chunk: int, source: int, rank: int) -> None:
+            nonlocal end
+            tree = trees[chunk % 2]
+            if source in tree.children[rank]:
+                summed[chunk, rank] = summed.get((chunk, rank), 0) + 1
+                if summed[chunk, rank] < len(tree.children[rank]):
+                    return
+                if rank != tree.root:
+                    at(time, chunk, rank, tree.parent[rank], 0)
+                    return
+            for child in tree.children[rank]:
+                at(time, chunk, rank, child, 0)
+            end = max(end, time)
+            if begun[rank] < splits:
+                begun[rank] += 1
+                begin(time, begun[rank] - 1, rank)
+
+        for rank in members:
+            for chunk in range(begun[rank]):
+                begin(0, chunk, rank)
+        while events:
+            now, _, (chunk, source, target, hop) = heapq.heappop(events)
+            if hop < 0:
+                used(now, chunk, source, target)
+                continue
+            path = list(route(self.dimension, 0, members, source, target))
+            if hop == len(path):
+                received(now, chunk, source, target)
+            elif self.spec.congestion == "unaware":
+                at(now + self._arrival(size, abs(target - source)), chunk, source, target, len(path))
+            else:
+                start = max(now, free.get(path[hop], 0))
+                free[path[hop]] = start + busy
+                at(start + self._arrival_of_hop(size), chunk, source, target, hop + 1)
+        return end
 
     def _chunk(self, name: str, size: int, chunk: int) -> list[tuple[Message, bool]]:
         """Messages of one chunk, and whether each is reduced; it follows chunk ``chunk - active_chunks``."""

@@ -1,0 +1,46 @@
+"""``archsim collective``: a network asked alone, from options and from CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from archsim.cli.cases import give, read_rows
+from archsim.cli.output import output_file
+from archsim.errors import InputError, Problem
+
+_LINK = "nvlink4"
+
+
+def collective(options: Mapping[str, str], file: Path | None, out: Path | None, as_json: bool) -> None:
+    """Answer the case of the options, or each row of the file; a row's cells go before the options."""
+    output_file(out)
+    rows = [(0, dict(options))] if file is None else read_rows(file)
+
+    from archsim.components.network.cases import answer
+
+    answers: list[dict[str, Any]] = []
+    for line, row in rows:
+        case = {**options, **{name: cell for name, cell in row.items() if cell}}
+        if "topology" in case and not {"link", "bandwidth"} & set(case):
+            case["link"] = _LINK
+        try:
+            found = answer(case)
+        except InputError as error:
+            raise InputError([_placed(problem, file, line) for problem in error.problems]) from None
+        # What was measured stays, under another name than the answer's.
+        given = {f"given_{name}" if name in found else name: cell for name, cell in {**options, **row}.items()}
+        answers.append({**given, **found})
+    give(answers, file is not None, out, as_json)
+
+
+def _placed(problem: Problem, file: Path | None, line: int) -> Problem:
+    """A problem at the row it came from, or at the option."""
+    message = f"{problem.path}: {problem.message}" if problem.path else problem.message
+    if file is not None:
+        return Problem(message, str(file), line, 1)
+    name, colon, rest = message.partition(": ")
+    if colon and name.replace("_", "").isalpha():
+        return Problem(rest, f"--{name.replace('_', '-')}")
+    return Problem(message)

@@ -1,0 +1,215 @@
+"""Cases in rows: what to ask a network, as cells of a table. The columns say who is asked:
+
+- ``implementation`` (with ``npus_per_dim``, ``bandwidth_GiBps``, ...): a run of ASTRA-sim, in its accounting;
+- ``injection_rate_flits_per_node_cycle``: traffic on a router network, flit by flit;
+- ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines, by protocol;
+- ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
+- ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
+  innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
+from archsim.components.network.expert_parallel import ExpertParallel, ExpertParallelSpec
+from archsim.components.network.link import LinkSpec
+from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
+from archsim.components.network.network import Network, NetworkSpec
+from archsim.components.network.router_level import cases as router_network
+from archsim.components.network.topology import DimensionSpec
+from archsim.config import load_spec
+from archsim.errors import InputError, nearest
+from archsim.timebase import Timebase
+from archsim.units import BYTES, parse
+
+ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
+_ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+_DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
+
+BUS_FACTOR: dict[str, Callable[[int], float]] = {
+    "all_reduce": lambda n: 2 * (n - 1) / n,
+    "all_gather": lambda n: (n - 1) / n,
+    "reduce_scatter": lambda n: (n - 1) / n,
+    "all_to_all": lambda n: (n - 1) / n,
+    "broadcast": lambda n: 1.0,
+    "send_recv": lambda n: 1.0,
+}
+"""What nccl-tests multiplies bytes over time by, so that the result compares with a link's bandwidth."""
+
+
+def answer(case: Mapping[str, str]) -> dict[str, Any]:
+    """The answer's own cells for a row of any kind.
+
+    Raises
+    ------
+    InputError: a cell is missing or means nothing.
+    """
+    if case.get(router_network.LOAD):
+        return router_network.answer(case)
+    if case.get("implementation"):
+        return {"cycles_ns_max": astra_sim_cycles(case)}
+    if case.get("num_topk"):
+        return _expert_parallel(case)
+    if case.get("nranks") or case.get("num_gpus"):
+        return _nccl(case)
+    return _collective(case)
+
+
+def astra_sim_cycles(case: Mapping[str, str]) -> int:
+    """Cycles (ns) of a run, in ASTRA-sim's accounting and by its names."""
+    parts = []
+    for name in ("topology", "npus_per_dim", "bandwidth_GiBps", "latency_ns"):
+        cell = _cell(case, name)
+        parts.append((cell.replace("x", "/") if name == "npus_per_dim" else cell).split("/"))
+    if len({len(part) for part in parts}) != 1:
+        raise InputError("topology, npus_per_dim, bandwidth_GiBps and latency_ns are lists of one length")
+    dimensions = []
+    for topology, ranks, bandwidth, latency in zip(*parts, strict=True):
+        if topology not in _ASTRA_TOPOLOGY:
+            raise InputError(f"topology: ASTRA-sim has no '{topology}': {nearest(topology, _ASTRA_TOPOLOGY)}")
+        link = {"kind": "link", "bandwidth": f"{bandwidth} GiB/s", "latency": f"{latency} ns"}
+        dimensions.append(
+            _valid(
+                DimensionSpec,
+                {"topology": _ASTRA_TOPOLOGY[topology], "ranks": _whole(ranks, "npus_per_dim"), "link": link},
+            )
+        )
+    settings: dict[str, Any] = {
+        name: _whole(case[column], column)
+        for column, name in (
+            ("preferred_dataset_splits", "splits"),
+            ("active_chunks_per_dim", "active_chunks"),
+            ("num_queues_per_dim", "queues"),
+            ("endpoint_delay_ns", "endpoint_delay_ns"),
+        )
+        if case.get(column)
+    }
+    settings |= {
+        name: case[column]
+        for column, name in (("collective_optimization", "optimization"), ("backend", "congestion"))
+        if case.get(column)
+    }
+    if case.get("local_mem_bw_GBps"):
+        settings["local_memory_bandwidth"] = f"{case['local_mem_bw_GBps']} GB/s"
+    model = AstraSim(_valid(AstraSimSpec, settings), dimensions, case["implementation"].split("/"))
+    return model.cycles(_cell(case, "collective"), _whole(_cell(case, "comm_size_bytes"), "comm_size_bytes"))
+
+
+def _collective(case: Mapping[str, str]) -> dict[str, Any]:
+    """A collective on archsim's model: time, bandwidths as nccl-tests prints them, and what limits."""
+    op = _cell(case, "op")
+    op = ALIASES.get(op, op)
+    text = _cell(case, "bytes")
+    n_bytes = int(text) if text.isdecimal() else int(parse(text, BYTES))
+    network = _network(case)
+    timing = network.collective(op, n_bytes, network.ranks)
+    seconds = network.time.seconds(int(timing.ticks))
+    return {
+        "time_us": seconds * 1e6,
+        "algbw_GBps": n_bytes / seconds / 1e9 if seconds else 0.0,
+        "busbw_GBps": BUS_FACTOR[op](network.ranks) * n_bytes / seconds / 1e9 if seconds else 0.0,
+        "bound_by": timing.bound_by,
+        "link_bytes": sum(int(count) for action, count in timing.actions.items() if action.startswith("link")),
+    }
+
+
+def _network(case: Mapping[str, str]) -> Network:
+    """The network of a row's system, or of its topology, ranks and links."""
+    topologies, ranks = _cell(case, "topology").split("/"), _cell(case, "ranks").replace("x", "/").split("/")
+    lists: dict[str, list[str]] = {"topology": topologies, "ranks": ranks}
+    for name in ("link", "bandwidth", "latency", *_DIMENSION):
+        if case.get(name):
+            lists[name] = case[name].split("/") if name != "bandwidth" else case[name].replace("/s", "\0").split("/")
+    dimensions = []
+    for index in range(len(topologies)):
+        cells = {}
+        for name, values in lists.items():
+            if len(values) not in (1, len(topologies)):
+                raise InputError(
+                    f"{name}: expected {len(topologies)} entries, one for each dimension, not {len(values)}"
+                )
+            cells[name] = values[index if len(values) > 1 else 0].replace("\0", "/s")
+        link: dict[str, Any] = {"extends": f"links/{cells.pop('link')}"} if "link" in cells else {"kind": "link"}
+        link |= {name: cells.pop(name) for name in ("bandwidth", "latency") if name in cells}
+        if "extends" not in link and not {"bandwidth", "latency"} <= set(link):
+            raise InputError("link: name a shipped link, or give its bandwidth and latency")
+        whole = ("ranks", "directions", "pieces")
+        dimensions.append(
+            {**{name: _whole(v, name) if name in whole else v for name, v in cells.items()}, "link": link}
+        )
+    spec = load_spec({"kind": "network", "dimensions": dimensions, "launch": case.get("launch") or "0 s"}, NetworkSpec)
+    return Network(spec, "network", Timebase())
+
+
+def _cell(case: Mapping[str, str], name: str) -> str:
+    if not case.get(name):
+        raise InputError(f"{name}: is missing")
+    return case[name]
+
+
+def _whole(text: str, name: str) -> int:
+    if not text.isdecimal() or int(text) > 2**62:
+        raise InputError(f"{name}: expected a whole number, not '{text}'")
+    return int(text)
+
+
+def _valid(spec: type[Any], data: dict[str, Any]) -> Any:
+    return load_spec(data, spec)
+
+
+def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
+    """A measured collective of NCCL: ``system`` or ``device``, ``collective`` or ``op``, ranks and bytes.
+
+    A row that NCCL's model does not reach (several nodes, another library) is left without a time and says why.
+    """
+    system = (case.get("system") or case.get("device") or "").casefold()
+    name = case.get("collective") or case.get("op") or ""
+    name = ALIASES.get(name, name)
+    ranks = _whole(case.get("nranks") or case.get("num_gpus") or "", "nranks")
+    n_bytes = case.get("bytes") or case.get("message_bytes") or ""
+    gpu = next((gpu for gpu in GPUS if gpu in system), None)
+    several = re.match(r"\d+x\d+x?", system) or re.match(r"\d+ nodes", system)
+    why = ""
+    if gpu is None or several or "pcie" in system or "pair" in system:
+        why = f"only one node of switched {', '.join(sorted(GPUS))} is modelled"
+    elif name not in ("all_reduce", "all_gather", "reduce_scatter"):
+        why = f"'{name}' is not modelled by protocol"
+    elif not n_bytes:
+        why = "bytes is missing"
+    if why or gpu is None:
+        return {"unanswered": why}
+    architecture, links = GPUS[gpu]
+    nccl = Nccl(
+        load_spec("collectives/nccl", NcclSpec, category="collectives"),
+        architecture,
+        load_spec(f"links/{links}", LinkSpec, category="links"),
+    )
+    total = _whole(n_bytes.removesuffix(".0"), "bytes")
+    found = nccl.time(name, total, ranks)
+    seconds = found.seconds + (float(case["host_us"]) * 1e-6 if case.get("host_us") else 0.0)
+    return {
+        "time_us": seconds * 1e6,
+        "busbw_GBps": bus_bandwidth(name, total, ranks, seconds) / 1e9,
+        "algorithm": found.algorithm,
+        "protocol": found.protocol,
+    }
+
+
+def _expert_parallel(case: Mapping[str, str]) -> dict[str, Any]:
+    """Dispatch and combine of experts: ``op_name`` ll or normal, the latter with its ``dispatch_sms``."""
+    spec = load_spec("collectives/deepep", ExpertParallelSpec, category="collectives")
+    sizes = [_whole(_cell(case, name).removesuffix(".0"), name) for name in ("num_token", "hidden_size", "num_topk")]
+    exchange = ExpertParallel(spec, _whole((case.get("node_num") or "1").removesuffix(".0"), "node_num"))
+    kernel = case.get("op_name") or "ll"
+    if kernel == "ll":
+        dispatch, combine = (exchange.low_latency(way, *sizes) for way in ("dispatch", "combine"))
+        return {"dispatch_avg_t_us": dispatch * 1e6, "combine_avg_t_us": combine * 1e6}
+    if kernel != "normal":
+        raise InputError(f"op_name: no kernels of DeepEP are called '{kernel}': {nearest(kernel, ('ll', 'normal'))}")
+    sms = _whole((case.get("dispatch_sms") or "20").removesuffix(".0"), "dispatch_sms")
+    dispatch, combine = (exchange.normal(way, *sizes, sms) for way in ("dispatch", "combine"))
+    return {"dispatch_transmit_us": dispatch * 1e6, "combine_transmit_us": combine * 1e6}

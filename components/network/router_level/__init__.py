@@ -1,0 +1,1 @@
+"""Networks of routers, flit by flit and cycle by cycle: virtual channels, credits, allocators."""

@@ -1,0 +1,102 @@
+"""Cases in rows: what to ask a router network, as cells of a table.
+
+A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``dragonfly_p2a4h2g9``), a ``traffic`` and the
+flits that a node makes in a cycle; the other columns of :data:`SETTINGS` have the defaults of the specs.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree
+from archsim.components.network.router_level.kernel import RouterSpec
+from archsim.components.network.router_level.measurement import MeasurementSpec, measure
+from archsim.components.network.router_level.traffic import traffic
+from archsim.errors import InputError, nearest
+
+LOAD = "injection_rate_flits_per_node_cycle"
+SETTINGS = {
+    "num_vcs": "virtual_channels",
+    "vc_buf_size": "buffer_flits",
+    "routing_delay": "routing_delay",
+    "vc_alloc_delay": "vc_allocation_delay",
+    "sw_alloc_delay": "switch_allocation_delay",
+    "st_final_delay": "switch_delay",
+    "credit_delay": "credit_delay",
+}
+_ROUTING = {"mesh": ("dor", "dim_order"), "torus": ("dim_order", "dor"), "fattree": ("nca",), "dragonfly": ("min",)}
+_ALLOCATOR = "separable_input_first"
+
+
+def answer(case: Mapping[str, str]) -> dict[str, Any]:
+    """The figures of a row: status, latencies in cycles, accepted flits of a node in a cycle, routers on the way.
+
+    Raises
+    ------
+    InputError: a cell is missing or names nothing that can be simulated.
+    """
+    fabric, radix, dimensions = _fabric(case.get("topology", ""))
+    kind = re.match(r"[a-z]*", fabric.name).group()  # type: ignore[union-attr]
+    if case.get("routing") and case["routing"] not in _ROUTING[kind]:
+        raise InputError(f"routing: a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
+    for name in ("vc_allocator", "sw_allocator"):
+        if case.get(name, _ALLOCATOR) != _ALLOCATOR:
+            raise InputError(f"{name}: only {_ALLOCATOR} is modelled, not '{case[name]}'")
+    router = RouterSpec(
+        **{ours: _whole(case, theirs, 0) for theirs, ours in SETTINGS.items() if case.get(theirs)},
+        **({"speedup": _number(case, "speedup")} if case.get("speedup") else {}),
+    )
+    how = MeasurementSpec(**({"sample_period": _whole(case, "sample_period")} if case.get("sample_period") else {}))
+    measured = measure(
+        fabric,
+        router,
+        traffic(case.get("traffic") or "uniform", fabric.nodes, radix, dimensions),
+        _number(case, LOAD),
+        _whole(case, "packet_size_flits") if case.get("packet_size_flits") else 1,
+        _whole(case, "seed", 0) if case.get("seed") else 1,
+        how,
+    )
+    return {
+        "status": "ok" if measured.stable else "unstable",
+        "pkt_latency_avg": measured.packet_latency,
+        "network_latency_avg": measured.network_latency,
+        "flit_latency_avg": measured.flit_latency,
+        "pkt_latency_max": measured.packet_latency_max,
+        "accepted_flit_rate": measured.accepted,
+        "hops_avg": measured.hops,
+        "sim_cycles": measured.cycles,
+    }
+
+
+@functools.lru_cache(maxsize=16)
+def _fabric(name: str) -> tuple[Fabric, int, int]:
+    """The fabric of a name, and the digits of its nodes' numbers: radix and how many."""
+    if match := re.fullmatch(r"(mesh|torus)(\d+)((?:x\2)*)", name):
+        dimensions = 1 + match[3].count("x")
+        return cube(int(match[2]), dimensions, match[1] == "torus"), int(match[2]), dimensions
+    if match := re.fullmatch(r"fattree_k(\d+)n(\d+)", name):
+        return fat_tree(int(match[1]), int(match[2])), int(match[1]), int(match[2])
+    if match := re.fullmatch(r"dragonfly_p(\d+)a(\d+)h(\d+)g(\d+)", name):
+        p, a, h, g = (int(n) for n in match.groups())
+        if (a, h, g) != (2 * p, p, 2 * p * p + 1):
+            raise InputError(f"topology: a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
+        return dragonfly(p), p, 1
+    kinds = ("mesh8x8", "torus8x8", "fattree_k4n3", "dragonfly_p2a4h2g9")
+    raise InputError(f"topology: no router network is called '{name}': {nearest(name, kinds)}")
+
+
+def _number(case: Mapping[str, str], name: str) -> float:
+    try:
+        return float(case.get(name, ""))
+    except ValueError:
+        raise InputError(f"{name}: expected a number, not '{case.get(name, '')}'") from None
+
+
+def _whole(case: Mapping[str, str], name: str, least: int = 1) -> int:
+    value = case.get(name, "")
+    if not value.isdecimal() or not least <= int(value) < 2**30:
+        raise InputError(f"{name}: expected a whole number of at least {least}, not '{value}'")
+    return int(value)

@@ -1,0 +1,40 @@
+"""BookSim 2 (``iq`` routers): latency, throughput and length of whole runs, to the six digits that it prints.
+
+Same routers, same random numbers, so every packet takes the same way in the same cycles. BookSim reads
+``hotspot({0,9,54,63})`` as one hot spot, node 0, at rate 9: the outer braces are its list of parameters.
+"""
+
+from __future__ import annotations
+
+from archsim.components.network.router_level.cases import LOAD, answer
+from archsim.validation.framework import Row, cases, compared, to_digits
+
+_SOURCE = "BookSim 2, sources as of commit 28f4329"
+_FIGURES = (
+    ("pkt_latency_avg", "cycle"),
+    ("network_latency_avg", "cycle"),
+    ("flit_latency_avg", "cycle"),
+    ("pkt_latency_max", "cycle"),
+    ("accepted_flit_rate", "flit/cycle"),
+    ("hops_avg", "router"),
+    ("sim_cycles", "cycle"),
+)
+
+
+def rows() -> list[Row]:
+    """Every run: whether the load is stable, and its figures where it is."""
+    answers: list[Row] = []
+    for case in cases("booksim"):
+        found = answer(case)
+        name = (
+            f"{case['topology']} {case['traffic']} {case[LOAD]} flits, packets of {case['packet_size_flits']}, "
+            f"{case['num_vcs']} VCs of {case['vc_buf_size']}"
+        )
+        figures = [("stable", "1", float(case["status"] == "ok"), float(found["status"] == "ok"))]
+        figures += [
+            (metric, unit, float(case[metric]), to_digits(float(found[metric] or 0), 6))
+            for metric, unit in _FIGURES
+            if case[metric]
+        ]
+        answers += compared("booksim", name, _SOURCE, figures)
+    return answers
