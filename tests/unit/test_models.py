@@ -245,7 +245,6 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "type_vocab_size": 1,
         "hidden_act": "gelu",
     },
-    "vit-l-16": 304_326_632,
     "xlm-roberta-base": {
         "model_type": "xlm-roberta",
         "hidden_size": 768,
