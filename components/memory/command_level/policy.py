@@ -37,7 +37,7 @@ POLICIES: Mapping[str, Policy] = {
         Policy(
             "frfcfs",
             "frfcfs",
-            (32, 32, 26, 6, 1, 1, 2000),
+            (32, 32, 26, 6, 1, 1, 2000, 0, _FOR_EVER, 0),
             "moved",
             "first ready, first come; keeps the order of reads and writes of an address, answers reads from waiting "
             "writes, lets no request wait for hits behind it for more than 2,000 ticks, and drains its writes",
@@ -45,7 +45,7 @@ POLICIES: Mapping[str, Policy] = {
         Policy(
             "frfcfs_ramulator",
             "frfcfs",
-            (32, 32, 26, 6, 0, 0, _FOR_EVER),
+            (32, 32, 26, 6, 0, 0, _FOR_EVER, 0, _FOR_EVER, 0),
             "taken",
             "Ramulator 2.1 (c5b1c3a): FRFCFS, open rows, all-bank refresh, queues of 32, write watermarks 0.2 and 0.8; "
             "the run ends when the last request is taken",

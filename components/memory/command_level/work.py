@@ -14,9 +14,9 @@ from archsim.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 
-IS_WRITE, ADDRESS, BANK, ROW, ARRIVAL, TAKEN, DONE, BEGUN, NEXT, FIELDS = range(10)
+IS_WRITE, ADDRESS, BANK, ROW, ARRIVAL, TAKEN, DONE, BEGUN, NEXT, PREVIOUS, FIELDS = range(11)
 """Columns of :attr:`Work.requests`: the address in bursts, the first tick a request is offered in, the tick it was
-taken in, the tick its last data moves in, whether a command was sent for it, and a link for the kernels."""
+taken in, the tick its last data moves in, whether a command was sent for it, and links for the kernels."""
 
 
 class Work(NamedTuple):
