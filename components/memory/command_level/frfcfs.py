@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.compiled import kernel, part
 from archsim.components.memory.command_level.device import (
     ACT_TO_ACT2,
     BANKS,
@@ -70,6 +70,7 @@ from archsim.components.memory.command_level.issue import (
     issue,
     window_rings,
 )
+from archsim.components.memory.command_level.policy import ALL_BANKS, EACH_BANK, NO_REFRESH
 from archsim.components.memory.command_level.work import (
     ADDRESS,
     ARRIVAL,
@@ -88,26 +89,25 @@ _ROW_BUS, _COLUMN_BUS, _BOTH = range(3)
 # The two queues. Of a queue and a bank two requests can be next: the oldest for the open row (a hit) and the oldest for
 # another (a miss). So there are lists of banks by kind and queue, hits of reads first, and one of banks whose rows are
 # held by the request that they were opened for.
-_READS, _WRITES = range(2)
+READS, WRITES = range(2)
 _HITS, _MISSES, _ACTIVE, _DUE = 0, 2, 4, 5
 
 # Of a bank, besides HELD, which counts the column commands since its row was opened: the latest tick of ACT2; the
 # request that its row was opened for; for each queue the oldest request and the newest; for each kind and queue the
 # request that may be next; by place in the list the first tick in which it may; the bank's place in the list.
-_DEADLINE, _FOR = FURTHER, FURTHER + 1
-_OLDEST, _NEWEST, _NEXT, _BOUND, _PLACE, _ROWS = (FURTHER + row for row in (2, 4, 6, 10, 14, 18))
+DEADLINE, FOR = FURTHER, FURTHER + 1
+OLDEST, NEWEST, CANDIDATE, BOUND, _PLACE, _ROWS = (FURTHER + row for row in (2, 4, 6, 10, 14, 18))
 
 # Places in State.now: PAIR_* say which PRE may share a clock cycle with the row command before it (HBM3); the request
 # after its CAS, the bank before its ACT2 and the end of the data clock belong to LPDDR5. Then for each queue its oldest
 # request and its length; for each list the first tick in which one of it may be next, and its length.
-(_WRITING, _TRIED, _PAIR_TICK, _PAIR_LOW, _PAIR_HIGH, _PAIR_BANK, _CLOCK_UNTIL, _AFTER_CAS, _ACTIVATING, _NEXT_BANK) = (
-    range(OWN, OWN + 10)
+(WRITING, TRIED, PAIR_TICK, PAIR_LOW, PAIR_HIGH, PAIR_BANK, CLOCK_UNTIL, AFTER_CAS, ACTIVATING, NEXT_BANK) = range(
+    OWN, OWN + 10
 )
-_FIRST, _SIZE, _WAKE, _BANKS_OF = (OWN + place for place in (10, 12, 14, 19))
+FIRST, SIZE, _WAKE, _BANKS_OF = (OWN + place for place in (10, 12, 14, 19))
 
 # Places in a policy.
 READ_QUEUE, WRITE_QUEUE, HIGH, LOW, DRAIN, KEEP_ORDER, PATIENCE, CLOSE, MOST_HITS, REFRESH = range(10)
-ALL_BANKS, EACH_BANK, NO_REFRESH = range(3)
 
 
 class State(NamedTuple):
@@ -137,10 +137,10 @@ def start(device: Device, policy: Ints) -> State:
     banks = int(device.figures[BANKS])
     now = np.zeros(_BANKS_OF + 5, np.int64)
     now[DUE] = _interval(device.figures, policy)
-    now[[_TRIED, _PAIR_TICK, _AFTER_CAS, _ACTIVATING]] = -1
+    now[[TRIED, PAIR_TICK, AFTER_CAS, ACTIVATING]] = -1
     rows = closed_banks(device, _ROWS - FURTHER)
-    rows[_FOR] = -1
-    rows[_OLDEST:_BOUND] = -1
+    rows[FOR] = -1
+    rows[OLDEST:BOUND] = -1
     return State(
         now,
         rows,
@@ -151,7 +151,7 @@ def start(device: Device, policy: Ints) -> State:
     )
 
 
-@kernel
+@part
 def _interval(figures: Ints, policy: Ints) -> int:
     """Ticks from one refresh of a node, or of a bank of it, to the next."""
     if policy[REFRESH] == NO_REFRESH:
@@ -159,64 +159,64 @@ def _interval(figures: Ints, policy: Ints) -> int:
     return int(figures[REFRESH_INTERVAL] // (figures[SCOPE] if policy[REFRESH] == EACH_BANK else 1))
 
 
-@kernel
+@part
 def _refresh_due(now: Ints, refreshes: Ints, figures: Ints, policy: Ints) -> None:
     """Note what is to be refreshed: every node, or the next bank of every node."""
     now[DUE] += _interval(figures, policy)
     for low in range(0, figures[BANKS], figures[SCOPE]):
-        refreshes[(now[REFRESH_HEAD] + now[REFRESHES_DUE]) % refreshes.shape[0]] = low + now[_NEXT_BANK]
+        refreshes[(now[REFRESH_HEAD] + now[REFRESHES_DUE]) % refreshes.shape[0]] = low + now[NEXT_BANK]
         now[REFRESHES_DUE] += 1
     if policy[REFRESH] == EACH_BANK:
-        now[_NEXT_BANK] = (now[_NEXT_BANK] + 1) % figures[SCOPE]
+        now[NEXT_BANK] = (now[NEXT_BANK] + 1) % figures[SCOPE]
 
 
-@kernel
+@part
 def _barred(now: Ints, bank: int, whole: bool) -> bool:
     """True when a PRE at this falling edge must not follow the row command before it (HBM3)."""
-    if now[CLOCK] % 2 == 1 or now[CLOCK] != now[_PAIR_TICK] or not now[_PAIR_LOW] <= bank < now[_PAIR_HIGH]:
+    if now[CLOCK] % 2 == 1 or now[CLOCK] != now[PAIR_TICK] or not now[PAIR_LOW] <= bank < now[PAIR_HIGH]:
         return False
-    return bool(now[_PAIR_BANK] < 0 or whole or now[_PAIR_BANK] == bank)
+    return bool(now[PAIR_BANK] < 0 or whole or now[PAIR_BANK] == bank)
 
 
-@kernel
+@part
 def _set(now: Ints, banks: Ints, listed: Ints, kind: int, bank: int, request: int) -> None:
     """The request (or -1) of a bank that may be next of a kind and queue."""
-    before = banks[_NEXT + kind, bank]
-    banks[_NEXT + kind, bank] = request
+    before = banks[CANDIDATE + kind, bank]
+    banks[CANDIDATE + kind, bank] = request
     now[_WAKE + kind] = 0
     if request >= 0:
         if before < 0:
             place = now[_BANKS_OF + kind]
             listed[kind, place], banks[_PLACE + kind, bank] = bank, place
             now[_BANKS_OF + kind] = place + 1
-        banks[_BOUND + kind, banks[_PLACE + kind, bank]] = 0
+        banks[BOUND + kind, banks[_PLACE + kind, bank]] = 0
     elif before >= 0:
         last = now[_BANKS_OF + kind] - 1
         place, moved = banks[_PLACE + kind, bank], listed[kind, last]
         listed[kind, place], banks[_PLACE + kind, moved] = moved, place
-        banks[_BOUND + kind, place] = banks[_BOUND + kind, last]
+        banks[BOUND + kind, place] = banks[BOUND + kind, last]
         now[_BANKS_OF + kind] = last
 
 
-@kernel
+@part
 def _due(now: Ints, banks: Ints, listed: Ints, kind: int) -> tuple[int, int]:
     """Collect the places of a list whose banks may have a command now: how many, and when the next one may."""
     clock, many, soonest = now[CLOCK], 0, NEVER
     for place in range(now[_BANKS_OF + kind]):
-        at = banks[_BOUND + kind, place]
+        at = banks[BOUND + kind, place]
         listed[_DUE, many] = place
         many += at <= clock  # no branch: what comes next cannot be foreseen
         soonest = min(soonest, at if at > clock else NEVER)
     return many, soonest
 
 
-@kernel
+@part
 def _sort(now: Ints, banks: Ints, listed: Ints, requests: Ints, bank: int) -> None:
     """Find the requests that may be next: the row has changed."""
     row = banks[OPEN, bank]
-    for queue in (_READS, _WRITES):
+    for queue in (READS, WRITES):
         hit = miss = -1
-        request = banks[_OLDEST + queue, bank]
+        request = banks[OLDEST + queue, bank]
         while request >= 0 and (miss < 0 or (hit < 0 and row >= 0)):
             if requests[request, ROW] == row:
                 hit = request if hit < 0 else hit
@@ -227,26 +227,26 @@ def _sort(now: Ints, banks: Ints, listed: Ints, requests: Ints, bank: int) -> No
         _set(now, banks, listed, _MISSES + queue, bank, miss)
 
 
-@kernel
+@part
 def _put(now: Ints, banks: Ints, listed: Ints, requests: Ints, queue: int, request: int) -> None:
     """A request joins the list of its bank."""
     bank = requests[request, BANK]
-    newest = banks[_NEWEST + queue, bank]
+    newest = banks[NEWEST + queue, bank]
     requests[request, PREVIOUS], requests[request, NEXT] = newest, -1
     if newest >= 0:
         requests[newest, NEXT] = request
     else:
-        banks[_OLDEST + queue, bank] = request
-    banks[_NEWEST + queue, bank] = request
+        banks[OLDEST + queue, bank] = request
+    banks[NEWEST + queue, bank] = request
     kind = queue + (_HITS if requests[request, ROW] == banks[OPEN, bank] else _MISSES)
-    if banks[_NEXT + kind, bank] < 0:
+    if banks[CANDIDATE + kind, bank] < 0:
         _set(now, banks, listed, kind, bank, request)
-    if now[_SIZE + queue] == 0:
-        now[_FIRST + queue] = request
-    now[_SIZE + queue] += 1
+    if now[SIZE + queue] == 0:
+        now[FIRST + queue] = request
+    now[SIZE + queue] += 1
 
 
-@kernel
+@part
 def _take(now: Ints, banks: Ints, listed: Ints, requests: Ints, queue: int, request: int) -> None:
     """A request that was next leaves the list of its bank; the one after it of its kind may be next."""
     bank = requests[request, BANK]
@@ -254,39 +254,39 @@ def _take(now: Ints, banks: Ints, listed: Ints, requests: Ints, queue: int, requ
     if before >= 0:
         requests[before, NEXT] = after
     else:
-        banks[_OLDEST + queue, bank] = after
+        banks[OLDEST + queue, bank] = after
     if after >= 0:
         requests[after, PREVIOUS] = before
     else:
-        banks[_NEWEST + queue, bank] = before
-    now[_SIZE + queue] -= 1
+        banks[NEWEST + queue, bank] = before
+    now[SIZE + queue] -= 1
     row = banks[OPEN, bank]
     hits = requests[request, ROW] == row
     while after >= 0 and (requests[after, ROW] == row) != hits:
         after = requests[after, NEXT]
     _set(now, banks, listed, queue + (_HITS if hits else _MISSES), bank, after)
-    if now[_FIRST + queue] == request:
-        now[_FIRST + queue] = -1  # to be found when it is asked for
+    if now[FIRST + queue] == request:
+        now[FIRST + queue] = -1  # to be found when it is asked for
 
 
-@kernel
+@part
 def _stalled(now: Ints, banks: Ints, listed: Ints, requests: Ints, policy: Ints, queue: int) -> int:
     """The bank that serves its oldest request next, because that has waited for too long, or -1."""
     if policy[PATIENCE] == NEVER:
         return -1
-    first = now[_FIRST + queue]
+    first = now[FIRST + queue]
     if first < 0:
         first = NEVER
         for kind in (_HITS + queue, _MISSES + queue):
             for place in range(now[_BANKS_OF + kind]):
-                first = min(first, banks[_NEXT + kind, listed[kind, place]])
-        now[_FIRST + queue] = first
+                first = min(first, banks[CANDIDATE + kind, listed[kind, place]])
+        now[FIRST + queue] = first
     bank = requests[first, BANK]
     waited = now[CLOCK] - requests[first, TAKEN]
     return int(bank) if waited > policy[PATIENCE] and requests[first, ROW] != banks[OPEN, bank] else -1
 
 
-@kernel
+@part
 def _pick_hit(
     now: Ints,
     banks: Ints,
@@ -304,30 +304,30 @@ def _pick_hit(
     kind, clock = _HITS + queue, now[CLOCK]
     if now[_WAKE + kind] > clock:
         return NEVER, now[_WAKE + kind]
-    column = WR if queue == _WRITES else RD
+    column = WR if queue == WRITES else RD
     stalled = _stalled(now, banks, listed, requests, policy, queue)
     best = NEVER
     many, soonest = _due(now, banks, listed, kind)
     for due in range(many):
         place = listed[_DUE, due]
         bank = listed[kind, place]
-        request = banks[_NEXT + kind, bank]
+        request = banks[CANDIDATE + kind, bank]
         if request < best:
             at = max(earliest(ready, levels, column, bank), now[COLUMN_FREE])
             if figures[BUS] == HALF:
                 at = max(at, clock) | 1
-            banks[_BOUND + kind, place] = at
+            banks[BOUND + kind, place] = at
             if at > clock:
                 soonest = min(soonest, at)
             elif bank != stalled and bank != kept:
-                miss = banks[_NEXT + _MISSES + queue, bank]
+                miss = banks[CANDIDATE + _MISSES + queue, bank]
                 if not 0 <= miss < request or banks[HELD, bank] < policy[MOST_HITS]:
                     best = request
     now[_WAKE + kind] = 0 if best < NEVER else soonest
     return best, soonest
 
 
-@kernel
+@part
 def _pick_miss(
     now: Ints, banks: Ints, ready: Ints, listed: Ints, levels: Ints, figures: Ints, queue: int, kept: int, best: int
 ) -> tuple[int, int]:
@@ -341,20 +341,20 @@ def _pick_miss(
     for due in range(many):
         place = listed[_DUE, due]
         bank = listed[kind, place]
-        request = banks[_NEXT + kind, bank]
+        request = banks[CANDIDATE + kind, bank]
         if request < best:
             row = banks[OPEN, bank]
             if row == CLOSED:
                 at = max(earliest(ready, levels, ACT, bank), now[ROW_FREE])
                 if half:
                     at = max(at, clock) | 1
-                free = now[_ACTIVATING] < 0
+                free = now[ACTIVATING] < 0
             else:
                 at = max(earliest(ready, levels, PRE, bank), now[ROW_FREE])
                 if half and at <= clock and _barred(now, bank, False):
                     at = clock + 1
-                free = banks[_FOR, bank] < 0
-            banks[_BOUND + kind, place] = at
+                free = banks[FOR, bank] < 0
+            banks[BOUND + kind, place] = at
             if at > clock:
                 soonest = min(soonest, at)
             elif free and bank != kept:
@@ -363,7 +363,7 @@ def _pick_miss(
     return best, soonest
 
 
-@kernel
+@part
 def _pick_active(
     now: Ints, banks: Ints, ready: Ints, listed: Ints, requests: Ints, levels: Ints, figures: Ints
 ) -> tuple[int, int, int]:
@@ -374,7 +374,7 @@ def _pick_active(
     best, chosen, soonest = NEVER, 0, NEVER
     for place in range(now[_BANKS_OF + _ACTIVE]):
         bank = listed[_ACTIVE, place]
-        request = banks[_FOR, bank]
+        request = banks[FOR, bank]
         column = WR if requests[request, IS_WRITE] else RD
         at = max(earliest(ready, levels, column, bank), now[COLUMN_FREE])
         if figures[BUS] == HALF:
@@ -387,7 +387,7 @@ def _pick_active(
     return (-1 if best == NEVER else best), chosen, soonest
 
 
-@kernel
+@part
 def _pick_refresh(
     now: Ints, banks: Ints, ready: Ints, listed: Ints, refreshes: Ints, levels: Ints, figures: Ints, policy: Ints
 ) -> tuple[int, int, int]:
@@ -399,7 +399,7 @@ def _pick_refresh(
     command = (REF if whole else REF_BANK) if shut else (PRE_ALL if whole else PRE)
     if command in (PRE_ALL, PRE):  # not before the request that holds the row is served
         high = low + (figures[SCOPE] if whole else 1)
-        if low <= now[_ACTIVATING] < high:
+        if low <= now[ACTIVATING] < high:
             return -1, command, NEVER
         for place in range(now[_BANKS_OF + _ACTIVE]):
             if low <= listed[_ACTIVE, place] < high:
@@ -413,7 +413,7 @@ def _pick_refresh(
     return (low if at <= clock else -1), command, at
 
 
-@kernel
+@part
 def _choose(
     now: Ints,
     banks: Ints,
@@ -443,13 +443,13 @@ def _choose(
         if policy[REFRESH] == ALL_BANKS:
             return -1, -1, 0, soonest
         kept = refreshes[now[REFRESH_HEAD]]
-    if now[_WRITING]:
-        if now[_SIZE + _WRITES] <= policy[LOW] and now[_SIZE + _READS] > 0:
-            now[_WRITING] = 0
-    elif now[_SIZE + _WRITES] >= policy[HIGH] or now[_SIZE + _READS] == 0:
-        now[_WRITING] = 1
-    queue = _WRITES if now[_WRITING] else _READS
-    if now[_SIZE + queue] == 0:
+    if now[WRITING]:
+        if now[SIZE + WRITES] <= policy[LOW] and now[SIZE + READS] > 0:
+            now[WRITING] = 0
+    elif now[SIZE + WRITES] >= policy[HIGH] or now[SIZE + READS] == 0:
+        now[WRITING] = 1
+    queue = WRITES if now[WRITING] else READS
+    if now[SIZE + queue] == 0:
         return -1, -1, 0, soonest
     request = NEVER
     if buses != _ROW_BUS:
@@ -463,30 +463,30 @@ def _choose(
         return -1, -1, 0, soonest
     bank = requests[request, BANK]
     if request == hit:
-        return bank, request, WR if queue == _WRITES else RD, 0
+        return bank, request, WR if queue == WRITES else RD, 0
     return bank, request, ACT if banks[OPEN, bank] == CLOSED else PRE, 0
 
 
-@kernel
+@part
 def _accept(now: Ints, banks: Ints, listed: Ints, requests: Ints, answered: Ints, policy: Ints) -> bool:
     """Offer the next request to the queues; True when it was taken."""
     request = now[HEAD]
     address, is_write, bank = requests[request, ADDRESS], requests[request, IS_WRITE], requests[request, BANK]
     keep_order = policy[KEEP_ORDER] != 0
     found = False
-    if now[_TRIED] < request or keep_order:
-        now[_TRIED] = request
-        other = banks[_OLDEST + _WRITES, bank]
+    if now[TRIED] < request or keep_order:
+        now[TRIED] = request
+        other = banks[OLDEST + WRITES, bank]
         while other >= 0 and not found:
             found = requests[other, ADDRESS] == address
             other = requests[other, NEXT]
     if keep_order and not found:
-        other = banks[_FOR, bank]
+        other = banks[FOR, bank]
         if other >= 0 and requests[other, ADDRESS] == address:
             if is_write:
                 return False  # it must not overtake what came before it
             found = requests[other, IS_WRITE] != 0
-        other = banks[_OLDEST + _READS, bank] if is_write else -1
+        other = banks[OLDEST + READS, bank] if is_write else -1
         while other >= 0:
             if requests[other, ADDRESS] == address:
                 return False
@@ -495,15 +495,15 @@ def _accept(now: Ints, banks: Ints, listed: Ints, requests: Ints, answered: Ints
         requests[request, TAKEN] = now[CLOCK]
         answer(now, requests, answered, request, now[CLOCK] + 1)  # from the queue, or into its entry
         return True
-    queue = _WRITES if is_write else _READS
-    if now[_SIZE + queue] >= policy[WRITE_QUEUE if is_write else READ_QUEUE]:
+    queue = WRITES if is_write else READS
+    if now[SIZE + queue] >= policy[WRITE_QUEUE if is_write else READ_QUEUE]:
         return False
     requests[request, TAKEN] = now[CLOCK]
     _put(now, banks, listed, requests, queue, request)
     return True
 
 
-@kernel
+@part
 def _hold(now: Ints, banks: Ints, listed: Ints, bank: int) -> None:
     """The row of a bank is open for a request."""
     listed[_ACTIVE, now[_BANKS_OF + _ACTIVE]] = bank
@@ -511,16 +511,16 @@ def _hold(now: Ints, banks: Ints, listed: Ints, bank: int) -> None:
     now[_WAKE + _ACTIVE] = 0
 
 
-@kernel
+@part
 def _release(now: Ints, banks: Ints, listed: Ints, bank: int) -> None:
     """The request that the row of a bank was opened for has its data."""
-    banks[_FOR, bank] = -1
+    banks[FOR, bank] = -1
     last = now[_BANKS_OF + _ACTIVE] - 1
     for place in range(last):
         if listed[_ACTIVE, place] == bank:
             listed[_ACTIVE, place] = listed[_ACTIVE, last]
     now[_BANKS_OF + _ACTIVE] = last
-    now[_WAKE + _MISSES] = now[_WAKE + _MISSES + _WRITES] = 0  # its row may be closed
+    now[_WAKE + _MISSES] = now[_WAKE + _MISSES + WRITES] = 0  # its row may be closed
 
 
 @kernel
@@ -545,8 +545,8 @@ def advance(
                 now[SENT] = now[CLOCK]
                 now[HEAD] += 1
         if now[HEAD] == many:
-            waiting = now[_SIZE + _READS] + now[_SIZE + _WRITES] + now[_BANKS_OF + _ACTIVE]
-            if policy[DRAIN] == 0 or (waiting == 0 and now[_ACTIVATING] < 0):
+            waiting = now[SIZE + READS] + now[SIZE + WRITES] + now[_BANKS_OF + _ACTIVE]
+            if policy[DRAIN] == 0 or (waiting == 0 and now[ACTIVATING] < 0):
                 return True
         clock = now[CLOCK] + 1
         now[CLOCK] = clock
@@ -555,22 +555,22 @@ def advance(
         soonest = NEVER
         for turn in range(slots):
             buses = _BOTH if slots == 1 else _ROW_BUS if turn == 1 else _COLUMN_BUS
-            if now[_AFTER_CAS] >= 0:
-                request = now[_AFTER_CAS]
+            if now[AFTER_CAS] >= 0:
+                request = now[AFTER_CAS]
                 bank = requests[request, BANK]
                 command, at = WR if requests[request, IS_WRITE] else RD, 0
-            elif now[_ACTIVATING] >= 0 and banks[_DEADLINE, now[_ACTIVATING]] <= clock:
-                bank, command, at = now[_ACTIVATING], ACT2, 0
-                request = banks[_FOR, bank]
+            elif now[ACTIVATING] >= 0 and banks[DEADLINE, now[ACTIVATING]] <= clock:
+                bank, command, at = now[ACTIVATING], ACT2, 0
+                request = banks[FOR, bank]
             else:
                 bank, request, command, at = _choose(
                     now, banks, ready, listed, refreshes, requests, levels, figures, policy, buses
                 )
-                if now[_ACTIVATING] >= 0:
-                    needs_clock = request >= 0 and RD <= command <= WR and clock >= now[_CLOCK_UNTIL]
-                    if bank < 0 or (needs_clock and banks[_DEADLINE, now[_ACTIVATING]] <= clock + 1):
-                        bank, command = now[_ACTIVATING], ACT2  # nothing else to send, or no time for CAS and RD
-                        request = banks[_FOR, bank]
+                if now[ACTIVATING] >= 0:
+                    needs_clock = request >= 0 and RD <= command <= WR and clock >= now[CLOCK_UNTIL]
+                    if bank < 0 or (needs_clock and banks[DEADLINE, now[ACTIVATING]] <= clock + 1):
+                        bank, command = now[ACTIVATING], ACT2  # nothing else to send, or no time for CAS and RD
+                        request = banks[FOR, bank]
             if bank < 0:
                 soonest = min(soonest, at)
                 continue
@@ -586,26 +586,26 @@ def advance(
                     now[REFRESHES_DUE] -= 1
                     now[REFRESH_HEAD] = (now[REFRESH_HEAD] + 1) % refreshes.shape[0]
                 if bus == HALF and clock % 2 == 1:
-                    now[_PAIR_TICK], now[_PAIR_BANK] = clock + 1, -1
-                    now[_PAIR_LOW], now[_PAIR_HIGH] = bank, high
+                    now[PAIR_TICK], now[PAIR_BANK] = clock + 1, -1
+                    now[PAIR_LOW], now[PAIR_HIGH] = bank, high
                 continue
             row = requests[request, ROW]
             is_column = RD <= command <= WR
-            if is_column and bus == SPLIT and now[_AFTER_CAS] < 0 and clock >= now[_CLOCK_UNTIL]:
+            if is_column and bus == SPLIT and now[AFTER_CAS] < 0 and clock >= now[CLOCK_UNTIL]:
                 cas = CAS_RD if command == RD else CAS_WR
                 issue(now, banks, ready, rings, rules, windows, figures, log, cas, bank, request, row)
-                now[_AFTER_CAS] = request
+                now[AFTER_CAS] = request
                 continue
             if requests[request, BEGUN] == 0:
                 requests[request, BEGUN] = 1
                 opened = banks[OPEN, bank]
                 now[HITS if opened == row else MISSES if opened < 0 else CONFLICTS] += 1
             if is_column:
-                now[_AFTER_CAS] = -1
+                now[AFTER_CAS] = -1
                 if bus == SPLIT:
                     running = figures[READ_CLOCK if command == RD else WRITE_CLOCK]
-                    now[_CLOCK_UNTIL] = max(now[_CLOCK_UNTIL], clock + running)
-                if banks[_FOR, bank] == request:
+                    now[CLOCK_UNTIL] = max(now[CLOCK_UNTIL], clock + running)
+                if banks[FOR, bank] == request:
                     _release(now, banks, listed, bank)
                 else:
                     _take(now, banks, listed, requests, requests[request, IS_WRITE], request)
@@ -613,31 +613,31 @@ def advance(
                     now, requests, answered, request, clock + figures[READ_LATENCY if command == RD else WRITE_LATENCY]
                 )
                 banks[HELD, bank] += 1
-                closes = policy[CLOSE] != 0 and banks[_FOR, bank] < 0
-                if closes and banks[_NEXT + _HITS, bank] < 0 and banks[_NEXT + _HITS + _WRITES, bank] < 0:
+                closes = policy[CLOSE] != 0 and banks[FOR, bank] < 0
+                if closes and banks[CANDIDATE + _HITS, bank] < 0 and banks[CANDIDATE + _HITS + WRITES, bank] < 0:
                     command = RDA if command == RD else WRA
             elif command == ACT:
                 _take(now, banks, listed, requests, requests[request, IS_WRITE], request)
-                banks[_FOR, bank], banks[HELD, bank] = request, 0
+                banks[FOR, bank], banks[HELD, bank] = request, 0
                 if bus == SPLIT:
-                    now[_ACTIVATING] = bank
-                    banks[_DEADLINE, bank] = clock + figures[ACT_TO_ACT2]
+                    now[ACTIVATING] = bank
+                    banks[DEADLINE, bank] = clock + figures[ACT_TO_ACT2]
                 else:
                     _hold(now, banks, listed, bank)
             elif command == ACT2:
-                now[_ACTIVATING] = -1
-                now[_WAKE + _MISSES] = now[_WAKE + _MISSES + _WRITES] = 0  # there may be an ACT again
+                now[ACTIVATING] = -1
+                now[_WAKE + _MISSES] = now[_WAKE + _MISSES + WRITES] = 0  # there may be an ACT again
                 _hold(now, banks, listed, bank)
             issue(now, banks, ready, rings, rules, windows, figures, log, command, bank, request, row)
             if command != RD and command != WR:
                 _sort(now, banks, listed, requests, bank)
             if bus == HALF and buses == _ROW_BUS and clock % 2 == 1:
-                now[_PAIR_TICK], now[_PAIR_BANK] = clock + (3 if command == ACT else 1), bank
-                now[_PAIR_LOW] = bank // figures[SCOPE] * figures[SCOPE]
-                now[_PAIR_HIGH] = now[_PAIR_LOW] + figures[SCOPE]
+                now[PAIR_TICK], now[PAIR_BANK] = clock + (3 if command == ACT else 1), bank
+                now[PAIR_LOW] = bank // figures[SCOPE] * figures[SCOPE]
+                now[PAIR_HIGH] = now[PAIR_LOW] + figures[SCOPE]
         if soonest > 0 and not taken and not every_tick:
             soonest = min(soonest, now[DUE], until + 1)
-            if now[HEAD] < many and now[_TRIED] < now[HEAD]:
+            if now[HEAD] < many and now[TRIED] < now[HEAD]:
                 soonest = min(soonest, requests[now[HEAD], ARRIVAL] + 1)
             now[CLOCK] = max(clock, soonest - 1)
     return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.compiled import part
 from archsim.components.memory.command_level.device import (
     AWAITED,
     BANKS,
@@ -75,7 +75,7 @@ def window_rings(device: Device) -> Ints:
     return rings
 
 
-@kernel
+@part
 def earliest(ready: Ints, levels: Ints, command: int, bank: int) -> int:
     """The first tick in which rules allow a command: the latest of the nodes that hold the bank."""
     at = 0
@@ -84,7 +84,7 @@ def earliest(ready: Ints, levels: Ints, command: int, bank: int) -> int:
     return at
 
 
-@kernel
+@part
 def issue(
     now: Ints,
     banks: Ints,
@@ -156,7 +156,7 @@ def issue(
         now[LOGGED] = place + 1
 
 
-@kernel
+@part
 def answer(now: Ints, requests: Ints, answered: Ints, request: int, at: int) -> None:
     """Note when a request is done; reads are answered in the order in which their data was asked for."""
     requests[request, DONE] = at

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.compiled import kernel, part
 from archsim.components.memory.command_level.device import (
     BANKS,
     BUS,
@@ -119,7 +119,7 @@ def start(device: Device, policy: Ints) -> State:
     )
 
 
-@kernel
+@part
 def _ready(
     now: Ints,
     banks: Ints,
@@ -173,7 +173,7 @@ def _ready(
     return -1, 0
 
 
-@kernel
+@part
 def _next(
     now: Ints,
     banks: Ints,
@@ -211,7 +211,7 @@ def _next(
     return -1, 0, 0, soonest
 
 
-@kernel
+@part
 def _refresh(
     now: Ints, banks: Ints, ready: Ints, levels: Ints, refreshes: Ints, figures: Ints, row_free: int
 ) -> tuple[int, int, int]:
@@ -232,7 +232,7 @@ def _refresh(
     return (low if shut == figures[SCOPE] else -1), REF, soonest
 
 
-@kernel
+@part
 def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, policy: Ints) -> bool:
     """Move one transaction on to the queue of its bank; True when anything changed."""
     queued = 0
@@ -267,7 +267,7 @@ def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests
     return False
 
 
-@kernel
+@part
 def _pending(
     now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, request: int, is_write: int
 ) -> int:
@@ -283,7 +283,7 @@ def _pending(
     return -1
 
 
-@kernel
+@part
 def _accept(
     now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Ints
 ) -> bool:

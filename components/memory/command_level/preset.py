@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from archsim.components.memory.command_level.address import AddressMap, mapping
 from archsim.components.memory.command_level.standard import Standard, standard
 from archsim.config import Source, load_spec
 from archsim.errors import InputError, nearest
@@ -49,7 +50,9 @@ class DramPreset(Spec):
     organisation: dict[str, Count]
     """how many of each level lie in one of the level above, down to row, and column: the bursts of a row"""
     address: tuple[str, ...]
-    """levels that the bits of an address select, lowest bits first, above the bytes of a burst"""
+    """levels that the bits of an address select, lowest bits first, above the bytes of a burst; 'column:3' for some"""
+    hash: tuple[str, ...] = ()
+    """levels of banks that are combined with bits of the row, as 'bank ^ row:4'"""
     burst: Count
     """bytes of a burst"""
     timing: dict[str, Cycles]
@@ -74,8 +77,7 @@ class DramPreset(Spec):
                 raise InputError(f"organisation.{name} is {size}: address bits need a power of two")
         if self.burst & (self.burst - 1):
             raise InputError(f"burst is {self.burst} B: address bits need a power of two")
-        if sorted(self.address) != sorted(levels):
-            raise InputError(f"address must name each of {', '.join(levels)} once")
+        mapping({level: self.organisation[level] for level in levels}, self.address, self.hash)
         missing = sorted(rules.parameters() - set(self.timing))
         if missing:
             raise InputError(f"timing lacks {', '.join(missing)}")
@@ -92,6 +94,12 @@ class DramPreset(Spec):
     def rules(self) -> Standard:
         """The standard itself."""
         return standard(self.standard)
+
+    @property
+    def mapping(self) -> AddressMap:
+        """Which bits of an address select what."""
+        levels = (*self.rules.levels, "row", "column")
+        return mapping({level: self.organisation[level] for level in levels}, self.address, self.hash)
 
     @property
     def banks(self) -> int:
