@@ -99,12 +99,13 @@ DEADLINE, FOR = FURTHER, FURTHER + 1
 OLDEST, NEWEST, CANDIDATE, BOUND, _PLACE, _ROWS = (FURTHER + row for row in (2, 4, 6, 10, 14, 18))
 
 # Places in State.now: PAIR_* say which PRE may share a clock cycle with the row command before it (HBM3); the request
-# after its CAS, the bank before its ACT2 and the end of the data clock belong to LPDDR5. Then for each queue its oldest
-# request and its length; for each list the first tick in which one of it may be next, and its length.
+# after its CAS, the bank before its ACT2 and the end of the data clock belong to LPDDR5. Then for each queue a tick no
+# later than that in which its oldest request was taken, and its length; for each list the first tick in which one of it
+# may be next, and its length.
 (WRITING, TRIED, PAIR_TICK, PAIR_LOW, PAIR_HIGH, PAIR_BANK, CLOCK_UNTIL, AFTER_CAS, ACTIVATING, NEXT_BANK) = range(
     OWN, OWN + 10
 )
-FIRST, SIZE, _WAKE, _BANKS_OF = (OWN + place for place in (10, 12, 14, 19))
+WAITED, SIZE, _WAKE, _BANKS_OF = (OWN + place for place in (10, 12, 14, 19))
 
 # Places in a policy.
 READ_QUEUE, WRITE_QUEUE, HIGH, LOW, DRAIN, KEEP_ORDER, PATIENCE, CLOSE, MOST_HITS, REFRESH = range(10)
@@ -241,8 +242,6 @@ def _put(now: Ints, banks: Ints, listed: Ints, requests: Ints, queue: int, reque
     kind = queue + (_HITS if requests[request, ROW] == banks[OPEN, bank] else _MISSES)
     if banks[CANDIDATE + kind, bank] < 0:
         _set(now, banks, listed, kind, bank, request)
-    if now[SIZE + queue] == 0:
-        now[FIRST + queue] = request
     now[SIZE + queue] += 1
 
 
@@ -265,25 +264,21 @@ def _take(now: Ints, banks: Ints, listed: Ints, requests: Ints, queue: int, requ
     while after >= 0 and (requests[after, ROW] == row) != hits:
         after = requests[after, NEXT]
     _set(now, banks, listed, queue + (_HITS if hits else _MISSES), bank, after)
-    if now[FIRST + queue] == request:
-        now[FIRST + queue] = -1  # to be found when it is asked for
 
 
 @part
 def _stalled(now: Ints, banks: Ints, listed: Ints, requests: Ints, policy: Ints, queue: int) -> int:
     """The bank that serves its oldest request next, because that has waited for too long, or -1."""
-    if policy[PATIENCE] == NEVER:
+    if now[CLOCK] - now[WAITED + queue] <= policy[PATIENCE]:
         return -1
-    first = now[FIRST + queue]
-    if first < 0:
-        first = NEVER
-        for kind in (_HITS + queue, _MISSES + queue):
-            for place in range(now[_BANKS_OF + kind]):
-                first = min(first, banks[CANDIDATE + kind, listed[kind, place]])
-        now[FIRST + queue] = first
+    first = NEVER
+    for kind in (_HITS + queue, _MISSES + queue):
+        for place in range(now[_BANKS_OF + kind]):
+            first = min(first, banks[CANDIDATE + kind, listed[kind, place]])
+    now[WAITED + queue] = requests[first, TAKEN]
     bank = requests[first, BANK]
-    waited = now[CLOCK] - requests[first, TAKEN]
-    return int(bank) if waited > policy[PATIENCE] and requests[first, ROW] != banks[OPEN, bank] else -1
+    waits = now[CLOCK] - requests[first, TAKEN] > policy[PATIENCE]
+    return int(bank) if waits and requests[first, ROW] != banks[OPEN, bank] else -1
 
 
 @part
@@ -472,25 +467,16 @@ def _accept(now: Ints, banks: Ints, listed: Ints, requests: Ints, answered: Ints
     """Offer the next request to the queues; True when it was taken."""
     request = now[HEAD]
     address, is_write, bank = requests[request, ADDRESS], requests[request, IS_WRITE], requests[request, BANK]
-    keep_order = policy[KEEP_ORDER] != 0
-    found = False
-    if now[TRIED] < request or keep_order:
+    keep_order, found = policy[KEEP_ORDER] != 0, False
+    held = banks[FOR, bank] if keep_order else -1
+    if now[TRIED] < request:  # afterwards such writes only leave
         now[TRIED] = request
         other = banks[OLDEST + WRITES, bank]
         while other >= 0 and not found:
             found = requests[other, ADDRESS] == address
             other = requests[other, NEXT]
-    if keep_order and not found:
-        other = banks[FOR, bank]
-        if other >= 0 and requests[other, ADDRESS] == address:
-            if is_write:
-                return False  # it must not overtake what came before it
-            found = requests[other, IS_WRITE] != 0
-        other = banks[OLDEST + READS, bank] if is_write else -1
-        while other >= 0:
-            if requests[other, ADDRESS] == address:
-                return False
-            other = requests[other, NEXT]
+        if held >= 0 and not is_write and requests[held, IS_WRITE]:
+            found = found or requests[held, ADDRESS] == address
     if found:
         requests[request, TAKEN] = now[CLOCK]
         answer(now, requests, answered, request, now[CLOCK] + 1)  # from the queue, or into its entry
@@ -498,6 +484,14 @@ def _accept(now: Ints, banks: Ints, listed: Ints, requests: Ints, answered: Ints
     queue = WRITES if is_write else READS
     if now[SIZE + queue] >= policy[WRITE_QUEUE if is_write else READ_QUEUE]:
         return False
+    if keep_order and is_write:  # it must not overtake what came before it
+        if held >= 0 and requests[held, ADDRESS] == address:
+            return False
+        other = banks[OLDEST + READS, bank]
+        while other >= 0:
+            if requests[other, ADDRESS] == address:
+                return False
+            other = requests[other, NEXT]
     requests[request, TAKEN] = now[CLOCK]
     _put(now, banks, listed, requests, queue, request)
     return True

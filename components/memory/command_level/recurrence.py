@@ -1,10 +1,10 @@
 """Fast-forward of the first-ready controllers: exact, by recurrence of the channel's state.
 
 A stream of nested loops is played in a window of requests. Now and then the state is described apart from the time,
-from the number of the next request and from where in the device it lies. When a description comes back, everything from the
-first time to the second would happen again and again: it is counted instead, as often as the loop and the next refresh
-allow. There are two kinds of periods: those between two refreshes, which may be repeated until the next one is due; and
-those from the end of one refresh to that of a later one, whose descriptions include when the next refresh is due.
+from the number of the next request and from where in the device it lies. When a description comes back, everything from
+the first time to the second would happen again and again: it is counted instead, as often as the loop and the next
+refresh allow. There are two kinds of periods: those between two refreshes, which may be repeated until the next one is
+due; and those from the end of one refresh to that of a later one, whose descriptions include when the next is due.
 
 Two places in the device are alike when one goes over into the other by turning banks on in the order in which addresses
 walk them, provided that address bits select the levels from the outside in: then every level's nodes go over into nodes
@@ -24,7 +24,6 @@ from archsim.components.memory.command_level.frfcfs import (
     CANDIDATE,
     CLOCK_UNTIL,
     DEADLINE,
-    FIRST,
     FOR,
     MOST_HITS,
     NEXT_BANK,
@@ -193,9 +192,8 @@ def _rebase(now: Ints, banks: Ints, requests: Ints, counts: Ints) -> None:
         for kind in range(FOR, CANDIDATE + 4):
             if banks[kind, bank] >= 0:
                 banks[kind, bank] -= tail
-    for place in (AFTER_CAS, FIRST, FIRST + 1):
-        if 0 <= now[place] < NEVER:
-            now[place] -= tail
+    if now[AFTER_CAS] >= 0:
+        now[AFTER_CAS] -= tail
     now[HEAD] -= tail
     now[TRIED] -= tail
     counts[BASE] += tail
