@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.memory.command_level import issue, recurrence
+from archsim.components.memory.command_level import arbiter, issue, recurrence
+from archsim.components.memory.command_level.arbiter import Arbitration, Requester
 from archsim.components.memory.command_level.device import Ints
 from archsim.components.memory.command_level.device import device as arrays
 from archsim.components.memory.command_level.policy import Policy, policy
@@ -313,6 +314,42 @@ class Channel:
                 answer.periods = done.periods
                 return answer
         return self.play(stream.requests())
+
+    def together(
+        self, sources: Sequence[Requester], arbitration: Arbitration = "round_robin", log: int = 0
+    ) -> tuple[Played, Ints]:
+        """Play several streams at once to the end; with the answer the number of the stream of each request.
+
+        Raises
+        ------
+        InputError: a stream cannot be played, or the policy has no arbiter before it.
+        """
+        if self.policy.kernel != "frfcfs":
+            raise InputError(f"{self.policy.name} plays one stream at a time: use frfcfs")
+        arbiter.check(sources)
+        parts = [source.requests for source in sources]
+        pool = Requests(
+            np.concatenate([p.address for p in parts]),
+            np.concatenate([p.is_write for p in parts]),
+            np.concatenate([p.arrival for p in parts]),
+        )
+        self._reach(0, int(pool.address.max()))
+        rows, state = np.zeros(len(pool), np.int64), self.start()
+        todo, listed = work(self.preset, pool, log), work(self.preset, pool).requests
+        arbiter.play(
+            state,
+            self._device,
+            todo,
+            self._figures,
+            listed,
+            arbiter.table(sources),
+            rows,
+            arbitration == "round_robin",
+        )
+        order = np.argsort(rows)
+        offered = Requests(pool.address[order], pool.is_write[order], pool.arrival[order])
+        stream = np.repeat(np.arange(len(parts)), [len(p) for p in parts])[order]
+        return Played(self.preset, self.policy, offered, todo, state), stream
 
     def _reach(self, low: int, high: int) -> None:
         if low < 0 or high >= self.preset.capacity_bytes:

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from archsim.components.memory.command_level.address import AddressMap, mapping
-from archsim.components.memory.command_level.standard import Standard, standard
+from archsim.components.memory.command_level.standard import COMMANDS, Standard, evaluate, standard
 from archsim.config import Source, load_spec
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
@@ -153,6 +153,22 @@ class DramPreset(Spec):
     def tick_ps(self) -> float:
         """Length of a controller tick, ps."""
         return self.tCK / self.rules.ticks
+
+    @property
+    def burst_ticks(self) -> int:
+        """Ticks that a burst takes on the data pins."""
+        return self.timing["nBL" if "nBL" in self.timing else "nBL_min"] * self.rules.ticks
+
+    def latency_ticks(self, is_write: bool) -> int:
+        """Ticks from a column command to the end of its data."""
+        scaled = {name: cycles * self.rules.ticks for name, cycles in self.timing.items()}
+        return evaluate(self.rules.write_latency if is_write else self.rules.read_latency, scaled)
+
+    def command_ticks(self, name: str) -> int:
+        """Ticks that a command keeps its bank from others: on the bus, or for a refresh until its end."""
+        if name in ("REFab", "REFpb"):
+            return self.timing["nRFC" if name == "REFab" else "nRFCpb"] * self.rules.ticks
+        return self.rules.command_ticks(COMMANDS.index("ACT" if name == "ACT1" else name))
 
     @property
     def peak_bytes_per_s(self) -> float:

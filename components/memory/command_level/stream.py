@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,15 +11,17 @@ from typing import Any
 import numpy as np
 
 from archsim.components.memory.command_level import recurrence
+from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
 from archsim.components.memory.command_level.frfcfs import READ_QUEUE, REFRESH, WRITE_QUEUE, State, advance
 from archsim.components.memory.command_level.issue import HEAD, NEVER
 from archsim.components.memory.command_level.policy import EACH_BANK
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.components.memory.command_level.work import FIELDS, Requests, Work
-from archsim.errors import InputError
+from archsim.errors import InputError, nearest
 
 _MOST = 2**40
+_LISTED = 10**8
 _SPACING = 32, 2**16
 _REFRESHES = 512
 _LATENCIES = 2**17
@@ -68,6 +71,71 @@ class Stream:
         """The lowest and the highest byte address."""
         reach = [(count - 1) * stride for stride, count in zip(self.strides, self.counts, strict=True)]
         return self.base + sum(r for r in reach if r < 0), self.base + sum(r for r in reach if r > 0)
+
+
+@dataclass(frozen=True)
+class StreamText:
+    """A stream with what an arbiter must know of it."""
+
+    stream: Stream
+    after: int | None
+    below: int | None
+
+    @property
+    def alone(self) -> bool:
+        """True when it waits for nothing but the channel."""
+        return self.after is None and self.below is None
+
+    def requester(self) -> Requester:
+        """The stream for an arbiter."""
+        if len(self.stream) > _LISTED:
+            raise InputError(f"{len(self.stream):,} requests one by one are more than the {_LISTED:,} that are played")
+        return Requester(self.stream.requests(), self.after, self.below)
+
+
+def parse(text: str, preset: DramPreset) -> StreamText:
+    """A stream in words: RD or WR, the first byte, loops as STRIDExCOUNT from the outside in, gap=, after=, below=.
+
+    A stride is in bytes, or a level: the bytes from a place to the next of that level.
+
+    Raises
+    ------
+    InputError: a word says nothing, or the stream cannot be.
+    """
+    kind, *words = text.split() or [""]
+    if kind.upper() not in ("RD", "WR") or not words:
+        raise InputError(f"'{text}' is no stream: write 'RD 0 64x1000'")
+    loops, options = list[tuple[int, int]](), {"gap": 0, "after": -1, "below": 0}
+    for word in words[1:]:
+        name, equals, value = word.partition("=")
+        if equals:
+            if name not in options or not value.isdecimal():
+                raise InputError(f"'{word}' is no setting of a stream: {nearest(name, options)}, as in gap=4")
+            options[name] = int(value)
+            continue
+        match = re.fullmatch(r"(-?\w+?)x(\d+)", word)
+        if match is None:
+            raise InputError(f"'{word}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
+        loops.append((_stride(match[1], preset), int(match[2])))
+    try:
+        base = int(words[0], 0)
+    except ValueError:
+        raise InputError(f"'{words[0]}' is no first byte of a stream: write 4096 or 0x1000") from None
+    strides, counts = tuple(s for s, _ in loops), tuple(c for _, c in loops)
+    stream = Stream(base, strides, counts, kind.upper() == "WR", options["gap"])
+    after = options["after"] if options["after"] >= 0 else None
+    return StreamText(stream, after, options["below"] if "below=" in text else None)
+
+
+def _stride(text: str, preset: DramPreset) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        pass
+    levels = {f.level: f.source for f in reversed(preset.mapping.fields)}
+    if text not in levels:
+        raise InputError(f"'{text}' is no stride: bytes, or a level of the device; {nearest(text, levels)}")
+    return preset.burst << levels[text]
 
 
 @dataclass(frozen=True)
