@@ -39,11 +39,13 @@ def channels(draw: st.DrawFn) -> Channel:
         "organisation": chosen.organisation | {"column": draw(st.sampled_from([4, 8, 32])), "row": 256},
     }
     levels = chosen.rules.levels
-    kind = draw(st.sampled_from(["", "hashed", "split", "inside out"]))
+    kind = draw(st.sampled_from(["", "hashed", "split", "inside out", "interleaved"]))
     if kind == "hashed":
         update["hash"] = (f"{levels[-1]} ^ row:{draw(st.integers(0, 2))}",)
     elif kind == "split":
         update["address"] = ("column:1", levels[-2], "column", *[x for x in levels if x != levels[-2]], "row")
+    elif kind == "interleaved":
+        update["address"] = (levels[-2], "column", *[x for x in levels if x != levels[-2]], "row")
     elif kind == "inside out":
         update["address"] = ("column", *reversed(levels), "row")
     changed = DramPreset.model_validate(chosen.model_copy(update=update).model_dump())
@@ -87,6 +89,15 @@ def test_sequential_streams_of_every_preset_repeat_themselves(name: str, is_writ
     channel = Channel(chosen.model_copy(update={"timing": chosen.timing | {"nREFI": 2500, "nRFC": 200}}))
     answer = compare(channel, Stream(0, (chosen.burst,), (150_000,), is_write))
     assert answer.periods > 0
+
+
+def test_streams_over_bank_groups_in_turn_repeat_themselves() -> None:
+    chosen = PRESETS["hbm3_16gb_8hi_6400"]
+    address = ("pseudo_channel", "bank_group", "column", "stack_id", "bank", "row")
+    channel = Channel(chosen.model_copy(update={"address": address}))
+    answer = compare(channel, Stream(0, (32,), (300_000,)))
+    assert answer.periods > 0
+    assert answer.bytes_per_s > 0.8 * chosen.peak_bytes_per_s
 
 
 def test_a_tile_of_rows_repeats_itself_row_by_row() -> None:

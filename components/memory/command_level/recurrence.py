@@ -7,9 +7,9 @@ refresh allow. There are two kinds of periods: those between two refreshes, whic
 due; and those from the end of one refresh to that of a later one, whose descriptions include when the next is due.
 
 Two places in the device are alike when one goes over into the other by turning banks on in the order in which addresses
-walk them, provided that address bits select the levels from the outside in: then every level's nodes go over into nodes
-of that level, and the rules know levels only. A period that was counted leaves the banks where they are; the addresses
-that follow are moved back by what it would have moved them.
+walk them, provided that the highest bits below the row select levels from the outside in: then every level's nodes go
+over into nodes of that level, and the rules know levels only. A period that was counted leaves the banks where they are;
+the addresses that follow are moved back by what it would have moved them.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ class Walk(NamedTuple):
     loops: rows of (bytes, count), outermost first.
     figures: first byte, whether it writes, ticks from one arrival to the next, requests, bytes that a move must be a
         multiple of, bytes of the channel, requests of a run and between descriptions in it, bits of a burst, and bits
-        of an address in bursts below those of banks, or -1 when banks are not walked.
+        of an address in bursts below those that walk banks, and how many banks lie beside each other in this.
     fields: rows of (first bit, how many, place in the number of the bank, place in the row or -1).
     hashes: rows of (first bit of the row, mask, place in the number of the bank).
-    order: banks in the order in which addresses walk them, or by number when that is of no use.
+    order: banks in the order in which addresses walk them, those beside each other together.
     place: where in that order each bank comes.
     """
 
@@ -111,7 +111,7 @@ class Walk(NamedTuple):
     place: Ints
 
 
-BASE_BYTE, WRITES, GAP, REQUESTS, GRANULE, CAPACITY, RUN, SPACING, BURST_BITS, BLOCK_BITS = range(10)
+BASE_BYTE, WRITES, GAP, REQUESTS, GRANULE, CAPACITY, RUN, SPACING, BURST_BITS, BLOCK_BITS, BESIDE = range(11)
 """Places in Walk.figures."""
 
 
@@ -211,18 +211,15 @@ def _describe(
     clock, head, many = now[CLOCK], now[HEAD], figures[BANKS]
     next_byte = _address(walk, head + counts[BASE], counts[MOVED])
     bursts = next_byte >> walk.figures[BURST_BITS]
-    if walk.figures[BLOCK_BITS] >= 0:
-        block = bursts >> walk.figures[BLOCK_BITS]
-    else:
-        _, row = _place(walk, bursts)
-        block = row * many
-    first = block % many
+    beside = walk.figures[BESIDE]
+    block, turns = bursts >> walk.figures[BLOCK_BITS], many // beside
+    first = block % turns * beside
     blocks = walk.figures[CAPACITY]  # any modulus that both share
     at = 0
     for step in range(many):
         bank = order[(first + step) % many]
         row, held = banks[OPEN, bank], banks[FOR, bank]
-        out[at] = row if row < 0 else (row * many + place[bank] - block) % blocks
+        out[at] = row if row < 0 else (row * turns + place[bank] // beside - block) % blocks
         out[at + 1] = head - held if held >= 0 else 0
         out[at + 2] = min(banks[HELD, bank], policy[MOST_HITS]) if row >= 0 and policy[MOST_HITS] < NEVER else 0
         at += 3

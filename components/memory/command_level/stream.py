@@ -208,7 +208,7 @@ def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk |
     found = _alike(preset, policy)
     if found is None or not loops:
         return None
-    granule, block_bits, order = found
+    granule, block_bits, beside, order = found
     inner, run, spacing = 1, 0, 0
     for stride, count in reversed(loops):
         step = granule // math.gcd(granule, stride) * inner
@@ -235,6 +235,7 @@ def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk |
         spacing,
         preset.burst.bit_length() - 1,
         block_bits,
+        beside,
     ]
     return recurrence.Walk(
         np.array(loops, np.int64),
@@ -268,27 +269,33 @@ def _merged(strides: Sequence[int], counts: Sequence[int]) -> list[tuple[int, in
     return loops
 
 
-def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, Any] | None:
-    """Bytes by which addresses may be moved and meet a device that is alike; bits of an address below those of banks,
-    or -1 when only rows are moved; and banks in the order in which addresses walk them."""
-    fields, hashes = preset.mapping
-    banks = np.arange(preset.banks)
-    levels = preset.rules.levels
-    walked = [f.level for f in fields if f.bits]
-    outside_in = [name for name in ("column", *levels, "row") if preset.organisation[name] > 1]
-    if walked == outside_in and not hashes and policy[REFRESH] != EACH_BANK:
-        order, shift = np.zeros_like(banks), 0
-        for level in levels:  # the lowest bits of a number in the walk are the highest of a bank's
-            size = preset.organisation[level]
-            order = order * size + (banks >> shift & size - 1)
-            shift += size.bit_length() - 1
-        apart = preset.banks // preset.refreshed_together  # these are refreshed in turn and keep their places
-        return (
-            preset.organisation["column"] * preset.burst * apart,
-            preset.organisation["column"].bit_length() - 1,
-            order,
-        )
+def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, int, Any] | None:
+    """Bytes by which addresses may be moved and meet a device that is alike; bits of an address in bursts below those
+    that walk banks; how many banks lie beside each other in this; and banks in the order of the walk."""
+    fields = [field for field in preset.mapping.fields if field.bits]
+    hashes, levels, sizes = preset.mapping.hashes, preset.rules.levels, preset.organisation
     if fields[-1].level != "row" or fields[-1].target != 0:
         return None
-    mixed = max((h.row + preset.organisation[h.level].bit_length() - 1 for h in hashes), default=0)
-    return preset.burst << fields[-1].source + mixed, -1, banks
+    banks = np.arange(preset.banks)
+    if hashes or policy[REFRESH] == EACH_BANK:  # only rows may be moved, by so many that hashes stay
+        mixed = max((h.row + sizes[h.level].bit_length() - 1 for h in hashes), default=0)
+        return preset.burst << fields[-1].source + mixed, fields[-1].source, preset.banks, banks
+    walked, above = list[str](), len(levels)
+    for field in reversed(fields[:-1]):
+        depth = levels.index(field.level) if field.level in levels else above
+        if depth >= above or field.bits != sizes[field.level].bit_length() - 1:
+            break
+        walked.insert(0, field.level)
+        above = depth
+    lowest = next(field.source for field in fields if field.level in (*walked, "row"))
+    parts, inner = dict[str, Any](), preset.banks
+    for level in levels:
+        inner //= sizes[level]
+        parts[level] = banks // inner % sizes[level]
+    place = np.zeros_like(banks)
+    for level in [*reversed(walked), *(level for level in levels if level not in walked)]:
+        place = place * sizes[level] + parts[level]
+    turns = math.prod(sizes[level] for level in walked)
+    # What is refreshed together is refreshed in turn with the rest, and keeps its place.
+    apart = sizes[preset.rules.scope] if preset.rules.scope in walked else 1
+    return (preset.burst << lowest) * apart, lowest, preset.banks // turns, np.argsort(place)

@@ -88,7 +88,8 @@ def svg(answer: Played, first: int = 0, ticks: int = 1000) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title, quote=True)}"><style>{_STYLE}</style>'
         f'<rect width="100%" height="100%" fill="#fff"/>'
-        f'<text x="{_LABEL}" y="22" class="title">{escape(title)}</text>{legend}{marks}{"".join(shapes)}{labels}</svg>\n'
+        f'<text x="{_LABEL}" y="22" class="title">{escape(title)}</text>'
+        f"{legend}{marks}{''.join(shapes)}{labels}</svg>\n"
     )
 
 
