@@ -6,9 +6,9 @@ the first time to the second would happen again and again: it is counted instead
 refresh allow. There are two kinds of periods: those between two refreshes, which may be repeated until the next one is
 due; and those from the end of one refresh to that of a later one, whose descriptions include when the next is due.
 
-Two places in the device are alike when one goes over into the other by turning banks on in the order in which addresses
-walk them, provided that the highest bits below the row select levels from the outside in: then every level's nodes go
-over into nodes of that level, and the rules know levels only. A period that was counted leaves the banks where they are;
+Two places in the device are alike when one goes over into the other by turning banks on in the order in which
+addresses walk them, provided that the highest bits below the row select levels from the outside in: then nodes go
+over into nodes of their level, and the rules know levels only. A period that was counted leaves the banks as they are;
 the addresses that follow are moved back by what it would have moved them.
 """
 
