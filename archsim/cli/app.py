@@ -423,11 +423,20 @@ def pim(
 @app.command()
 def dram(
     preset: Annotated[str | None, typer.Option(help="Device: shipped name or file.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Controller: frfcfs, frfcfs_ramulator, per_bank_dramsim3.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Controller: frfcfs, frfcfs_ramulator, closed_page, ...")] = None,
     trace: Annotated[Path | None, typer.Option(metavar="FILE", help="Requests, for Ramulator or DRAMsim3.")] = None,
     pattern: Annotated[str | None, typer.Option(help="Requests of a pattern instead: seq_rd, rand_rw21, ...")] = None,
     requests: Annotated[int | None, typer.Option(help="How many of the pattern.")] = None,
-    commands: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="For the first million commands.")] = None,
+    stream: Annotated[
+        list[str] | None, typer.Option(metavar="WORDS", help="Requests of loops: 'RD 0 rowx100 32x32 gap=4'.")
+    ] = None,
+    arbitration: Annotated[str, typer.Option(help="Among streams: round_robin or priority.")] = "round_robin",
+    brute_force: Annotated[bool, typer.Option("--brute-force", help="Play repetitions of a stream, too.")] = False,
+    commands: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="For the first million commands: .csv, or text to read.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="OUT.svg", help="For the banks over time.")] = None,
+    window: Annotated[str, typer.Option(metavar="FIRST:TICKS", help="What the picture shows.")] = "0:1000",
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
     json: Json = False,
@@ -437,15 +446,21 @@ def dram(
     \b
     archsim dram --preset hbm3_16gb_8hi_6400 --trace requests.txt
     archsim dram --preset ddr4_8gb_x8_3200aa --pattern rand_rw21 --requests 100000 --commands commands.csv
+    archsim dram --preset hbm3_16gb_8hi_6400 --stream 'RD 0 32x33554432'          a gigabyte in order
+    archsim dram --preset ddr5_16gb_x8_6400an --stream 'RD 0 64x999' --stream 'WR 0x100000 rowx9 64x9 below=8'
+    archsim dram --preset gddr6_8gb_x16_14000 --pattern rand_rw21 --requests 500 --picture banks.svg
     archsim dram --cases cases.csv --out answers.csv         columns preset, policy, trace or pattern and n_req
 
-    Lines of a trace are 'LD 0x40' and 'ST 0x80', or '0x40 READ 0' with the first cycle to offer it in.
+    Lines of a trace are 'LD 0x40' and 'ST 0x80', or '0x40 READ 0' with the first cycle to offer it in. A stream is RD
+    or WR, the first byte, loops as STRIDExCOUNT from the outside in (bytes, or a level as in rowx9), and gap=TICKS
+    between arrivals, after=STREAM (a number from 0), below=REQUESTS that wait at most.
     """
     from archsim.cli import dram as one_part
 
     options = {"preset": preset, "policy": policy, "trace": trace, "pattern": pattern, "n_req": requests}
     given = {key: str(value) for key, value in options.items() if value is not None}
-    one_part.dram(given, commands, cases, out, json)
+    outputs = one_part.Outputs(commands, picture, window, out, json)
+    one_part.dram(given, stream or [], arbitration, brute_force, cases, outputs)
 
 
 @app.command()

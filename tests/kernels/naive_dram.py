@@ -9,6 +9,7 @@ from archsim.components.memory.command_level.preset import DramPreset
 from archsim.components.memory.command_level.standard import COMMANDS, evaluate
 from archsim.components.memory.command_level.work import Requests, decode
 
+COLUMN = ("RD", "WR", "RDA", "WRA")
 Place = tuple[int, ...]  # of a bank, or of what a command for many banks is for
 
 
@@ -68,7 +69,7 @@ class Devices:
         self.outcome = Outcome()
 
     def bus_of(self, name: str) -> str:
-        return "column" if self.bus in ("dual", "half") and name in ("RD", "WR") else "row"
+        return "column" if self.bus in ("dual", "half") and name in COLUMN else "row"
 
     def earliest(self, name: str, place: Place) -> int:
         """The first tick at which all rules allow the command; of its bus only that it is free."""
@@ -103,7 +104,7 @@ class Devices:
             assert request is not None
             self.half_open.discard(place)
             self.row[place] = request.row
-        elif name in ("PREpb", "PREab"):
+        elif name in ("PREpb", "PREab", "RDA", "WRA"):
             for p in self.under(place):
                 self.row[p] = None
         self.outcome.commands.append((tick, name, place, -1 if request is None else request.number))
@@ -136,8 +137,11 @@ class FirstReady:
     """The first-ready controllers, all four command buses."""
 
     def __init__(self, preset: DramPreset, requests: Requests, figures: tuple[int, ...]) -> None:
-        (self.read_size, self.write_size, self.high, self.low, drain, order, self.patience) = figures
-        self.drain, self.order = bool(drain), bool(order)
+        (self.read_size, self.write_size, self.high, self.low, drain, order, self.patience) = figures[:7]
+        closes, self.most_hits, self.refresh = figures[7:]
+        self.drain, self.order, self.closes = bool(drain), bool(order), bool(closes)
+        self.hits: dict[Place, int] = defaultdict(int)
+        self.turn = 0
         self.devices = Devices(preset)
         self.todo = listed(preset, requests)
         self.reads: list[Request] = []
@@ -154,7 +158,9 @@ class FirstReady:
     def play(self) -> Outcome:
         devices, waiting = self.devices, list(self.todo)
         tried: set[int] = set()
-        due = devices.timing["nREFI"]
+        nodes = sorted({p[: devices.scope] for p in devices.places})
+        each = len(devices.places) // len(nodes) if self.refresh == 1 else 1
+        due = interval = devices.timing["nREFI"] // each if self.refresh < 2 else 2**60
         while True:
             if waiting and waiting[0].arrival <= self.tick and self.take(waiting[0], tried):
                 devices.outcome.last_taken = waiting.pop(0).taken
@@ -162,8 +168,9 @@ class FirstReady:
                 return devices.outcome
             self.tick += 1
             if self.tick == due:
-                due += devices.timing["nREFI"]
-                self.refreshes += sorted({p[: devices.scope] for p in devices.places})
+                due += interval
+                self.refreshes += [devices.under(node)[self.turn] if each > 1 else node for node in nodes]
+                self.turn = (self.turn + 1) % each
             if devices.bus in ("dual", "half"):
                 self.slot("column")
                 self.slot("row")
@@ -224,11 +231,17 @@ class FirstReady:
             if ready:
                 best = min(ready, key=lambda r: r.number)
                 return best.column, best.place, best, self.active
+        kept: Place | None = None
         if self.refreshes:
             place = self.refreshes[0]
             shut = all(devices.row[p] is None and p not in devices.half_open for p in devices.under(place))
             name = "REFab" if shut else "PREab"
-            return (name, place, None, []) if goes(name, place) else None
+            if self.refresh == 1:
+                name, kept = ("REFpb" if shut else "PREpb"), place
+            if goes(name, place):
+                return name, place, None, []
+            if self.refresh == 0:
+                return None
         if self.writing:
             self.writing = not (len(self.writes) <= self.low and self.reads)
         else:
@@ -236,7 +249,10 @@ class FirstReady:
         queue = self.writes if self.writing else self.reads
         for request in queue:
             name = devices.needed(request)
-            if name == "ACT2" or (name == "ACT" and self.activating):
+            if name == "ACT2" or (name == "ACT" and self.activating) or request.place == kept:
+                continue
+            older = (r for r in queue[: queue.index(request)] if r.place == request.place and r.row != request.row)
+            if name == request.column and self.hits[request.place] >= self.most_hits and any(older):
                 continue
             oldest = queue[0]
             if (
@@ -257,11 +273,11 @@ class FirstReady:
 
     def send(self, name: str, place: Place, request: Request | None, queue: list[Request]) -> None:
         devices = self.devices
-        if devices.bus == "half" and self.tick % 2 == 1 and name not in ("RD", "WR"):
+        if devices.bus == "half" and self.tick % 2 == 1 and name not in COLUMN:
             self.rising = (self.tick + (3 if name == "ACT" else 1), place, name)
         if request is None:
             devices.send(self.tick, name, place, None)
-            if name == "REFab":
+            if name in ("REFab", "REFpb"):
                 self.refreshes.pop(0)
             return
         if not request.begun:
@@ -270,7 +286,17 @@ class FirstReady:
             devices.outcome.hits += open_row == request.row
             devices.outcome.misses += open_row is None
             devices.outcome.conflicts += open_row not in (None, request.row)
-        devices.send(self.tick, name, place, request)
+        if name in ("RD", "WR"):
+            self.hits[place] += 1
+            others = [r for r in self.reads + self.writes if r.row == request.row] + self.active
+            if self.closes and not any(r.place == place for r in others if r is not request):
+                devices.send(self.tick, name + "A", place, request)
+            else:
+                devices.send(self.tick, name, place, request)
+        else:
+            devices.send(self.tick, name, place, request)
+        if name == "ACT":
+            self.hits[place] = 0
         if name in ("RD", "WR"):
             latency = devices.timing["nCL" if name == "RD" else "nCWL"]
             burst = devices.timing.get("nBL", devices.timing.get("nBL_min", 0))

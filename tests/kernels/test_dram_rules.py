@@ -11,7 +11,7 @@ from naive_dram_jedec import violations
 
 from archsim.components.memory.command_level import issue
 from archsim.components.memory.command_level.channel import Channel, Command
-from archsim.components.memory.command_level.device import AWAITED, ISSUED, device
+from archsim.components.memory.command_level.device import AWAITED, device
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.preset import DramPreset, preset
 from archsim.components.memory.command_level.standard import COMMANDS, STANDARDS
@@ -32,20 +32,36 @@ def widened(chosen: DramPreset) -> DramPreset:
 
 def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -> np.ndarray:  # type: ignore[type-arg]
     """First tick of each command at each bank after some commands under a table of rules."""
-    standard = replace(chosen.rules, rules=rules)
+    standard = replace(chosen.rules, rules=rules, bank_refresh="")
     STANDARDS["probe"] = standard
     try:
         arrays = device(chosen.model_copy(update={"standard": "probe"}))
     finally:
         del STANDARDS["probe"]
-    banks, rings = issue.closed_banks(arrays, 0), issue.window_rings(arrays)
+    banks, ready, rings = issue.closed_banks(arrays, 0), issue.first_ticks(arrays), issue.window_rings(arrays)
     now, log = np.zeros(issue.OWN, np.int64), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
         now[issue.CLOCK] = tick
         issue.issue(
-            now, banks, rings, arrays.rules, arrays.windows, arrays.figures, log, COMMANDS.index(name), bank, 0, 0
+            now,
+            banks,
+            ready,
+            rings,
+            arrays.rules,
+            arrays.windows,
+            arrays.figures,
+            log,
+            COMMANDS.index(name),
+            bank,
+            0,
+            0,
         )
-    return banks
+    return np.array(
+        [
+            [issue.earliest(ready, arrays.levels, command, bank) for bank in range(chosen.banks)]
+            for command in range(AWAITED)
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
@@ -57,10 +73,11 @@ def test_each_rule_alone_at_both_sides_of_its_edge(name: str) -> None:
         spans[level] = spans[outer] // chosen.organisation[level]
     scope = spans[chosen.rules.scope]
     probed = 0
-    for line in filter(str.strip, chosen.rules.rules.splitlines()):
-        standard = replace(chosen.rules, rules=line)
+    table = chosen.rules.rules + (chosen.rules.bank_refresh if chosen.rules.refreshes_banks(chosen.timing) else "")
+    for line in filter(str.strip, table.splitlines()):
+        standard = replace(chosen.rules, rules=line, bank_refresh="")
         for gap in standard.gaps(chosen.timing):
-            if gap.preceding >= ISSUED or gap.following >= AWAITED or gap.ticks < 1:
+            if gap.following >= AWAITED or gap.ticks < 1:
                 continue
             before, after = COMMANDS[gap.preceding], COMMANDS[gap.following]
             ticks = [1000 + 3 * i for i in range(gap.count)]

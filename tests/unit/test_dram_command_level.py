@@ -15,6 +15,7 @@ from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.pattern import draws, encode, pattern
 from archsim.components.memory.command_level.preset import preset
 from archsim.components.memory.command_level.standard import evaluate
+from archsim.components.memory.command_level.stream import Stream
 from archsim.components.memory.command_level.work import Requests, decode
 from archsim.config import shipped
 from archsim.errors import InputError
@@ -36,6 +37,11 @@ def test_shipped_presets_hold_what_their_standard_needs(name: str) -> None:
         ("organisation.sid", 2, "DDR4 has no level 'sid'"),
         ("timing.nREFI", 600, "must be more than twice nRFC"),
         ("address", ["column", "row"], "address must name each of"),
+        ("address", ["column:9", "rank", "bank_group", "bank", "row"], "takes 9 bits of 'column', which has 7 left"),
+        ("address", ["column", "rank", "bank-group", "bank", "row"], "'bank-group' is no field"),
+        ("hash", ["bank ^ column"], "is no hash: write 'bank ^ row'"),
+        ("hash", ["row ^ row"], "'row' is no level of banks"),
+        ("hash", ["bank ^ row:15"], "needs more bits than a row has"),
         ("burst", 48, "burst is 48 B"),
     ],
 )
@@ -77,6 +83,19 @@ def test_addresses_decode_as_they_were_encoded() -> None:
     parts = {level: rng.integers(0, chosen.organisation[level], 100) for level in chosen.address}
     for level, part in decode(chosen, encode(chosen, parts)).items():
         assert (part == parts[level]).all()
+
+
+def test_split_fields_and_hashed_banks_spread_rows_and_decode_back() -> None:
+    chosen = preset("ddr4_8gb_x8_3200aa")
+    mapped = chosen.model_copy(
+        update={"address": ("column:3", "bank_group", "column", "bank", "rank", "row"), "hash": ("bank ^ row:1",)}
+    )
+    bursts = np.arange(0, 2**23, 997)
+    parts = decode(mapped, bursts * 64)
+    assert (encode(mapped, parts) == bursts * 64).all()
+    assert parts["column"][:9].max() <= 127
+    assert (parts["bank_group"] == bursts >> 3 & 3).all()
+    assert (parts["bank"] == (bursts >> 9 & 3) ^ (parts["row"] >> 1 & 3)).all()
 
 
 def test_traces_of_both_simulators_say_the_same(tmp_path: Path) -> None:
@@ -219,11 +238,17 @@ def test_energy_of_an_activate_worked_out_by_hand() -> None:
 
 
 def test_affine_streams_are_nested_loops() -> None:
-    stream = Requests.affine(4096, (1024, 64), (3, 2), is_write=True)
+    stream = Stream(4096, (1024, 64), (3, 2), is_write=True).requests()
     assert stream.address.tolist() == [4096, 4160, 5120, 5184, 6144, 6208]
     assert stream.is_write.all()
     with pytest.raises(InputError, match="a count for each stride"):
-        Requests.affine(0, (64,), (1, 2))
+        Stream(0, (64,), (1, 2))
+    with pytest.raises(InputError, match="never ends"):
+        Stream(0, (64,), (2**41,))
+    with pytest.raises(InputError, match="counts are 1 or more"):
+        Stream(0, (64,), (0,))
+    with pytest.raises(InputError, match="lies beyond the 8,589,934,592 bytes"):
+        Channel("ddr4_8gb_x8_3200aa").stream(Stream(2**33 - 64, (64,), (2,)))
 
 
 def test_no_requests_take_no_time() -> None:

@@ -17,10 +17,10 @@ from archsim.components.memory.command_level.standard import COMMANDS, evaluate
 
 Ints = npt.NDArray[np.int64]
 
-ISSUED = 9
-"""Commands that controllers issue: the first of :data:`COMMANDS`, as many."""
-AWAITED = 6
-"""Commands that rules make wait, of those."""
+ISSUED = len(COMMANDS)
+"""Commands that controllers issue."""
+AWAITED = 7
+"""Commands that rules make wait: the first of :data:`COMMANDS`, as many. RDA and WRA wait as RD and WR do."""
 
 # Places in Device.figures; from CYCLES and FIRST on, one for each command.
 (BANKS, SCOPE, REFRESH_INTERVAL, READ_LATENCY, WRITE_LATENCY, BUS, ACT_TO_ACT2, READ_CLOCK, WRITE_CLOCK, CYCLES) = (
@@ -35,16 +35,21 @@ _BUSES = {"single": SINGLE, "dual": DUAL, "half": HALF, "split": SPLIT}
 class Device(NamedTuple):
     """A device for the kernels; times in ticks.
 
+    The nodes of all levels are numbered through: the node of a level that holds bank b is ``first + (b >> bits)``. What
+    a command makes wait is noted at one node, and a bank waits for all nodes that hold it.
+
     Attributes
     ----------
-    rules: rows of (bits of the node, bits of the node above for a rule between siblings or else -1, following
-        command, ticks), those of one preceding command together.
-    windows: rows of (preceding command, bits of the node, following command, ticks, how many commands back).
+    levels: rows of (bits, first) of every level that rules name, widest first.
+    rules: rows of (bits, first, bits of the node above for a rule between siblings or else -1, following command,
+        ticks), those of one preceding command together.
+    windows: rows of (preceding command, bits, first, following command, ticks, how many commands back).
     figures: banks, banks of a refresh, refresh interval, latencies of read and write, kind of bus, latest ACT1 to
         ACT2, ticks that a read and a write keep the data clock running (LPDDR5); ticks that each command occupies
         its bus; where the rules of each preceding command start, and where the last ones end.
     """
 
+    levels: Ints
     rules: Ints
     windows: Ints
     figures: Ints
@@ -63,9 +68,9 @@ def device(preset: DramPreset) -> Device:
     scope = spans[rules.scope]
 
     gaps: list[dict[tuple[int, int, int], int]] = [{} for _ in range(ISSUED)]
-    windows = []
+    windows, used = [], {0}
     for gap in rules.gaps(timing):
-        if gap.preceding >= ISSUED or gap.following >= AWAITED or gap.ticks < 1:
+        if gap.following >= AWAITED or gap.ticks < 1:
             continue
         span = spans[gap.level]
         if gap.sibling and above[gap.level] == span:
@@ -74,12 +79,18 @@ def device(preset: DramPreset) -> Device:
             span = max(span, scope)
         if gap.count > 1:
             windows.append((gap.preceding, _bits(span), gap.following, gap.ticks, gap.count))
+            used.add(_bits(span))
             continue
         key = (_bits(span), _bits(above[gap.level]) if gap.sibling else -1, gap.following)
+        used.add(_bits(span))
         gaps[gap.preceding][key] = max(gap.ticks, gaps[gap.preceding].get(key, 0))
+    nodes, levels = 0, dict[int, int]()
+    for bits in sorted(used, reverse=True):
+        levels[bits] = nodes
+        nodes += preset.banks >> bits
     rows, first = [], [0]
     for table in gaps:
-        rows += [(*key, ticks_) for key, ticks_ in _needed(table)]
+        rows += [(bits, levels[bits], *key, least) for (bits, *key), least in _needed(table)]
         first.append(len(rows))
 
     scaled = {name: int(cycles * ticks) for name, cycles in timing.items()}
@@ -98,7 +109,10 @@ def device(preset: DramPreset) -> Device:
         *first,
     ]
     return Device(
-        np.array(rows, np.int64).reshape(-1, 4), np.array(windows, np.int64).reshape(-1, 5), np.array(figures, np.int64)
+        np.array(list(levels.items()), np.int64),
+        np.array(rows, np.int64).reshape(-1, 5),
+        np.array([(w[0], w[1], levels[w[1]], *w[2:]) for w in windows], np.int64).reshape(-1, 6),
+        np.array(figures, np.int64),
     )
 
 

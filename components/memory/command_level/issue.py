@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.compiled import part
 from archsim.components.memory.command_level.device import (
     AWAITED,
     BANKS,
@@ -21,15 +21,15 @@ from archsim.components.memory.command_level.device import (
 )
 from archsim.components.memory.command_level.work import DONE, IS_WRITE
 
-ACT, PRE, RD, WR, PRE_ALL, REF, ACT2, CAS_RD, CAS_WR = range(9)
+ACT, PRE, RD, WR, PRE_ALL, REF, REF_BANK, ACT2, CAS_RD, CAS_WR, RDA, WRA = range(ISSUED)
 CLOSED, HALF_OPEN = -1, -2
 """What stands for a row where none is open."""
 NEVER = 2**60
 
-OPEN, HELD, OPENED, SINCE, OPEN_TICKS, FURTHER = range(AWAITED, AWAITED + 6)
-"""Rows of an array of banks after the first tick of each awaited command: the open row; what holds it open, to each
-controller its own; and at the first bank of what is refreshed together how many banks are open, since when any, and
-for how many ticks before. Rows of a controller's own come from FURTHER on."""
+OPEN, HELD, OPENED, SINCE, OPEN_TICKS, FURTHER = range(6)
+"""Rows of an array of banks: the open row; the column commands since it was opened, or the request that holds it
+open, to each controller its own; and at the first bank of what is refreshed together how many banks are open, since
+when any, and for how many ticks before. Rows of a controller's own come from FURTHER on."""
 
 (
     CLOCK,
@@ -62,17 +62,33 @@ def closed_banks(device: Device, rows: int) -> Ints:
     return banks
 
 
+def first_ticks(device: Device) -> Ints:
+    """For each awaited command and node the first tick in which it may be sent: any."""
+    bits, first = device.levels[-1]
+    return np.zeros((AWAITED, int(first + (device.figures[BANKS] >> bits))), np.int64)
+
+
 def window_rings(device: Device) -> Ints:
     """For each window and node a ring of the last ticks, all long ago, and where the ring goes on."""
-    rings = np.full((len(device.windows), device.figures[BANKS], device.windows[:, 4].max(initial=1) + 1), -NEVER)
+    rings = np.full((len(device.windows), device.figures[BANKS], device.windows[:, 5].max(initial=1) + 1), -NEVER)
     rings[:, :, -1] = 0
     return rings
 
 
-@kernel
+@part
+def earliest(ready: Ints, levels: Ints, command: int, bank: int) -> int:
+    """The first tick in which rules allow a command: the latest of the nodes that hold the bank."""
+    at = 0
+    for level in range(levels.shape[0]):
+        at = max(at, ready[command, levels[level, 1] + (bank >> levels[level, 0])])
+    return at
+
+
+@part
 def issue(
     now: Ints,
     banks: Ints,
+    ready: Ints,
     rings: Ints,
     rules: Ints,
     windows: Ints,
@@ -86,33 +102,27 @@ def issue(
     """Send a command: what it makes wait, what it does to the bank, the log."""
     clock = now[CLOCK]
     for index in range(figures[FIRST + command], figures[FIRST + command + 1]):
-        bits, above, following = rules[index, 0], rules[index, 1], rules[index, 2]
-        at = clock + rules[index, 3]
-        low = bank >> bits << bits
-        high = low + (1 << bits)
-        if bits == 0 or (1 << bits == figures[SCOPE] and following >= PRE_ALL):
-            banks[following, low] = max(banks[following, low], at)
-        elif above < 0:
-            for b in range(low, high):
-                banks[following, b] = max(banks[following, b], at)
+        bits, first, above, following = rules[index, 0], rules[index, 1], rules[index, 2], rules[index, 3]
+        at = clock + rules[index, 4]
+        node = first + (bank >> bits)
+        if above < 0:
+            ready[following, node] = max(ready[following, node], at)
         else:
-            first = bank >> above << above
-            for b in range(first, low):
-                banks[following, b] = max(banks[following, b], at)
-            for b in range(high, first + (1 << above)):
-                banks[following, b] = max(banks[following, b], at)
+            low = first + (bank >> above << above - bits)
+            for other in range(low, low + (1 << above - bits)):
+                if other != node:
+                    ready[following, other] = max(ready[following, other], at)
     for index in range(windows.shape[0]):
         if windows[index, 0] == command:
-            bits, following, count = windows[index, 1], windows[index, 2], windows[index, 4]
-            node = bank >> bits
-            turn = rings[index, node, -1]
-            rings[index, node, turn] = clock
+            following, count = windows[index, 3], windows[index, 5]
+            place = bank >> windows[index, 1]
+            turn = rings[index, place, -1]
+            rings[index, place, turn] = clock
             turn = turn + 1 if turn + 1 < count else 0
-            rings[index, node, -1] = turn
-            at = rings[index, node, turn] + windows[index, 3]
-            for b in range(node << bits, (node + 1) << bits):
-                banks[following, b] = max(banks[following, b], at)
-    is_column = RD <= command <= WR
+            rings[index, place, -1] = turn
+            node = windows[index, 2] + place
+            ready[following, node] = max(ready[following, node], rings[index, place, turn] + windows[index, 4])
+    is_column = RD <= command <= WR or command >= RDA
     free = clock + figures[CYCLES + command]
     two_buses = figures[BUS] == DUAL or figures[BUS] == HALF
     if is_column or not two_buses:
@@ -128,7 +138,7 @@ def issue(
         banks[OPEN, bank] = HALF_OPEN if figures[BUS] == SPLIT else row
     elif command == ACT2:
         banks[OPEN, bank] = row
-    elif command == PRE:
+    elif command == PRE or command >= RDA:
         if opened == 1:
             banks[OPEN_TICKS, node] += clock - banks[SINCE, node]
         banks[OPENED, node] = opened - 1
@@ -146,7 +156,7 @@ def issue(
         now[LOGGED] = place + 1
 
 
-@kernel
+@part
 def answer(now: Ints, requests: Ints, answered: Ints, request: int, at: int) -> None:
     """Note when a request is done; reads are answered in the order in which their data was asked for."""
     requests[request, DONE] = at

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.memory.command_level import address as address_map
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.components.memory.command_level.work import Requests
 from archsim.errors import InputError, nearest
@@ -69,7 +70,8 @@ def _staying(preset: DramPreset, seed: int, count: int) -> Mapping[str, npt.NDAr
 
     row, group, bank, outer = np.array(list(rows()), np.int64).reshape(-1, 4).T
     parts = {"column": np.arange(count, dtype=np.int64), "row": row, "bank_group": group, "bank": bank}
-    for level in (level for level in preset.address if level not in parts):  # lowest bits first
+    levels = dict.fromkeys(field.level for field in preset.mapping.fields)
+    for level in (level for level in levels if level not in parts):  # lowest bits first
         parts[level] = outer
         outer = outer >> (preset.organisation[level].bit_length() - 1)
     return parts
@@ -77,11 +79,4 @@ def _staying(preset: DramPreset, seed: int, count: int) -> Mapping[str, npt.NDAr
 
 def encode(preset: DramPreset, parts: Mapping[str, npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     """Byte addresses of these parts; levels that are absent are 0, and parts beyond a level wrap."""
-    shift = preset.burst.bit_length() - 1
-    address = np.zeros(1, np.int64)
-    for level in preset.address:
-        size = preset.organisation[level]
-        if level in parts:
-            address = address | (parts[level] & (size - 1)) << shift
-        shift += size.bit_length() - 1
-    return address
+    return address_map.encode(preset.mapping, parts) << (preset.burst.bit_length() - 1)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.compiled import kernel, part
 from archsim.components.memory.command_level.device import (
     BANKS,
     BUS,
@@ -48,6 +48,8 @@ from archsim.components.memory.command_level.issue import (
     WR,
     answer,
     closed_banks,
+    earliest,
+    first_ticks,
     issue,
     window_rings,
 )
@@ -82,7 +84,8 @@ class State(NamedTuple):
     Attributes
     ----------
     now: numbers, by the places named above.
-    banks: for each bank the first tick of each command, what is open, and its queue's length.
+    banks: for each bank what is open, and its queue's length.
+    ready: for each command and node the first tick in which it may be sent.
     transactions: requests waiting to move on, reads and writes, oldest first.
     queues: requests of each bank, oldest first.
     windows: for each window and node a ring of the last ticks, and where the ring goes on.
@@ -91,6 +94,7 @@ class State(NamedTuple):
 
     now: Ints
     banks: Ints
+    ready: Ints
     transactions: Ints
     queues: Ints
     windows: Ints
@@ -107,6 +111,7 @@ def start(device: Device, policy: Ints) -> State:
     return State(
         now,
         rows,
+        first_ticks(device),
         np.zeros((2, int(policy[TRANSACTIONS])), np.int64),
         np.zeros((banks, int(policy[COMMANDS_PER_BANK])), np.int64),
         window_rings(device),
@@ -114,9 +119,18 @@ def start(device: Device, policy: Ints) -> State:
     )
 
 
-@kernel
+@part
 def _ready(
-    now: Ints, banks: Ints, queues: Ints, requests: Ints, policy: Ints, bank: int, row_free: int, column_free: int
+    now: Ints,
+    banks: Ints,
+    ready: Ints,
+    levels: Ints,
+    queues: Ints,
+    requests: Ints,
+    policy: Ints,
+    bank: int,
+    row_free: int,
+    column_free: int,
 ) -> tuple[int, int]:
     """The first request of a bank that may send its next command: its slot or -1, and the command."""
     clock, opened = now[CLOCK], banks[OPEN, bank]
@@ -126,13 +140,13 @@ def _ready(
         is_write = requests[request, IS_WRITE] != 0
         if opened == CLOSED:
             command = ACT
-            at = max(banks[ACT, bank], row_free)
+            at = max(earliest(ready, levels, ACT, bank), row_free)
         elif opened == requests[request, ROW]:
             command = WR if is_write else RD
-            at = max(banks[command, bank], column_free)
+            at = max(earliest(ready, levels, command, bank), column_free)
         else:
             command = PRE
-            at = max(banks[PRE, bank], row_free)
+            at = max(earliest(ready, levels, PRE, bank), row_free)
         if at > clock:
             bound = min(bound, at)
             continue
@@ -159,10 +173,12 @@ def _ready(
     return -1, 0
 
 
-@kernel
+@part
 def _next(
     now: Ints,
     banks: Ints,
+    ready: Ints,
+    levels: Ints,
     queues: Ints,
     requests: Ints,
     figures: Ints,
@@ -187,7 +203,7 @@ def _next(
         if low <= bank < high:
             continue
         if banks[_BOUND, bank] <= clock:
-            slot, command = _ready(now, banks, queues, requests, policy, bank, row_free, column_free)
+            slot, command = _ready(now, banks, ready, levels, queues, requests, policy, bank, row_free, column_free)
             if slot >= 0:
                 now[_TURN] = bank
                 return bank, slot, command, 0
@@ -195,26 +211,28 @@ def _next(
     return -1, 0, 0, soonest
 
 
-@kernel
-def _refresh(now: Ints, banks: Ints, refreshes: Ints, figures: Ints, row_free: int) -> tuple[int, int, int]:
+@part
+def _refresh(
+    now: Ints, banks: Ints, ready: Ints, levels: Ints, refreshes: Ints, figures: Ints, row_free: int
+) -> tuple[int, int, int]:
     """The next command of a refresh that is due: bank or -1, PREpb or REFab; and when it might go if not yet."""
     clock, low = now[CLOCK], refreshes[now[REFRESH_HEAD]]
-    soonest, ready = NEVER, 0
+    soonest, shut = NEVER, 0
     for bank in range(low, low + figures[SCOPE]):
         if banks[OPEN, bank] == CLOSED:
-            at = max(banks[REF, low], row_free)
+            at = max(earliest(ready, levels, REF, low), row_free)
             if at <= clock:
-                ready += 1
+                shut += 1
         else:
-            at = max(banks[PRE, bank], row_free)
+            at = max(earliest(ready, levels, PRE, bank), row_free)
             if at <= clock:
                 return bank, PRE, at
         if at > clock:
             soonest = min(soonest, at)
-    return (low if ready == figures[SCOPE] else -1), REF, soonest
+    return (low if shut == figures[SCOPE] else -1), REF, soonest
 
 
-@kernel
+@part
 def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, policy: Ints) -> bool:
     """Move one transaction on to the queue of its bank; True when anything changed."""
     queued = 0
@@ -249,7 +267,7 @@ def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests
     return False
 
 
-@kernel
+@part
 def _pending(
     now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, request: int, is_write: int
 ) -> int:
@@ -265,7 +283,7 @@ def _pending(
     return -1
 
 
-@kernel
+@part
 def _accept(
     now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Ints
 ) -> bool:
@@ -298,8 +316,8 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
 
     All is done when every request is taken and the last read has its data; writes may still wait.
     """
-    now, banks, transactions, queues, rings, refreshes = state
-    rules, windows, figures = device
+    now, banks, ready, transactions, queues, rings, refreshes = state
+    levels, rules, windows, figures = device
     requests, answered, log = work
     many, scope = requests.shape[0], figures[SCOPE]
     interval = figures[REFRESH_INTERVAL] * scope // figures[BANKS]
@@ -321,10 +339,10 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
             if turn == 0 and now[REFRESHES_DUE] > 0:
                 low = refreshes[now[REFRESH_HEAD]]
                 high = low + scope
-                bank, command, soonest = _refresh(now, banks, refreshes, figures, row_free)
+                bank, command, soonest = _refresh(now, banks, ready, levels, refreshes, figures, row_free)
             if bank < 0:
                 bank, slot, command, at = _next(
-                    now, banks, queues, requests, figures, policy, low, high, row_free, column_free
+                    now, banks, ready, levels, queues, requests, figures, policy, low, high, row_free, column_free
                 )
                 if bank < 0:
                     soonest = min(soonest, at)
@@ -356,7 +374,7 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
                 now[REFRESH_HEAD] = (now[REFRESH_HEAD] + 1) % refreshes.shape[0]
                 low = high = 0
             row = requests[request, ROW] if request >= 0 else -1
-            issue(now, banks, rings, rules, windows, figures, log, command, bank, request, row)
+            issue(now, banks, ready, rings, rules, windows, figures, log, command, bank, request, row)
             banks[_BOUND, bank] = 0 if banks[_QUEUED, bank] > 0 else NEVER
         changed = _schedule(now, banks, transactions, queues, requests, policy)
         clock += 1

@@ -30,6 +30,10 @@ class Policy:
 
 
 _FOR_EVER = 2**60
+ALL_BANKS, EACH_BANK, NO_REFRESH = range(3)
+
+# Queues of 32, write watermarks of 0.8 and 0.2 of it, drained, in the order of addresses, 2,000 ticks of patience.
+_OWN = (32, 32, 26, 6, 1, 1, 2000)
 
 POLICIES: Mapping[str, Policy] = {
     policy.name: policy
@@ -37,15 +41,37 @@ POLICIES: Mapping[str, Policy] = {
         Policy(
             "frfcfs",
             "frfcfs",
-            (32, 32, 26, 6, 1, 1, 2000),
+            (*_OWN, 0, _FOR_EVER, ALL_BANKS),
             "moved",
             "first ready, first come; keeps the order of reads and writes of an address, answers reads from waiting "
             "writes, lets no request wait for hits behind it for more than 2,000 ticks, and drains its writes",
         ),
         Policy(
+            "closed_page",
+            "frfcfs",
+            (*_OWN, 1, _FOR_EVER, ALL_BANKS),
+            "moved",
+            "frfcfs that closes a row with the last request that waits for it (auto-precharge)",
+        ),
+        Policy(
+            "frfcfs_cap",
+            "frfcfs",
+            (*_OWN, 0, 4, ALL_BANKS),
+            "moved",
+            "frfcfs that lets at most 4 hits of a row pass older requests of the bank (Mutlu and Moscibroda, MICRO "
+            "2007)",
+        ),
+        Policy(
+            "frfcfs_per_bank_refresh",
+            "frfcfs",
+            (*_OWN, 0, _FOR_EVER, EACH_BANK),
+            "moved",
+            "frfcfs that refreshes the banks of a rank or pseudo-channel in turn while the others work on",
+        ),
+        Policy(
             "frfcfs_ramulator",
             "frfcfs",
-            (32, 32, 26, 6, 0, 0, _FOR_EVER),
+            (32, 32, 26, 6, 0, 0, _FOR_EVER, 0, _FOR_EVER, ALL_BANKS),
             "taken",
             "Ramulator 2.1 (c5b1c3a): FRFCFS, open rows, all-bank refresh, queues of 32, write watermarks 0.2 and 0.8; "
             "the run ends when the last request is taken",
@@ -74,4 +100,19 @@ def policy(name: str, preset: DramPreset) -> Policy:
     chosen = POLICIES[name]
     if chosen.kernel == "per_bank" and preset.rules.bus not in ("single", "dual"):
         raise InputError(f"{name} cannot send the commands of {preset.standard}: use frfcfs")
+    if chosen.figures[-1] == EACH_BANK:
+        _check_bank_refresh(name, preset)
     return chosen
+
+
+def _check_bank_refresh(name: str, preset: DramPreset) -> None:
+    timing = preset.timing
+    if not preset.rules.refreshes_banks(timing):
+        raise InputError(f"{name} cannot refresh single banks of {preset.standard} by this timing: use frfcfs")
+    share = timing["nREFI"] // preset.refreshed_together
+    gap = timing.get("nPBR2PBR", timing.get("nRREFD", 0))
+    if share <= 2 * gap or timing["nREFI"] <= 2 * timing["nRFCpb"]:
+        raise InputError(
+            f"{name} refreshes a bank each {share} cycles (nREFI by {preset.refreshed_together} banks): a REFpb takes "
+            f"{gap} of them (nRFCpb {timing['nRFCpb']}), which leaves no time for requests"
+        )

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from archsim.components.memory.command_level.standard import Standard, standard
+from archsim.components.memory.command_level.address import AddressMap, mapping
+from archsim.components.memory.command_level.standard import COMMANDS, Standard, evaluate, standard
 from archsim.config import Source, load_spec
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
@@ -49,7 +50,9 @@ class DramPreset(Spec):
     organisation: dict[str, Count]
     """how many of each level lie in one of the level above, down to row, and column: the bursts of a row"""
     address: tuple[str, ...]
-    """levels that the bits of an address select, lowest bits first, above the bytes of a burst"""
+    """levels that the bits of an address select, lowest bits first, above the bytes of a burst; 'column:3' for some"""
+    hash: tuple[str, ...] = ()
+    """levels of banks that are combined with bits of the row, as 'bank ^ row:4'"""
     burst: Count
     """bytes of a burst"""
     timing: dict[str, Cycles]
@@ -74,8 +77,7 @@ class DramPreset(Spec):
                 raise InputError(f"organisation.{name} is {size}: address bits need a power of two")
         if self.burst & (self.burst - 1):
             raise InputError(f"burst is {self.burst} B: address bits need a power of two")
-        if sorted(self.address) != sorted(levels):
-            raise InputError(f"address must name each of {', '.join(levels)} once")
+        mapping({level: self.organisation[level] for level in levels}, self.address, self.hash)
         missing = sorted(rules.parameters() - set(self.timing))
         if missing:
             raise InputError(f"timing lacks {', '.join(missing)}")
@@ -92,6 +94,12 @@ class DramPreset(Spec):
     def rules(self) -> Standard:
         """The standard itself."""
         return standard(self.standard)
+
+    @property
+    def mapping(self) -> AddressMap:
+        """Which bits of an address select what."""
+        levels = (*self.rules.levels, "row", "column")
+        return mapping({level: self.organisation[level] for level in levels}, self.address, self.hash)
 
     @property
     def banks(self) -> int:
@@ -145,6 +153,22 @@ class DramPreset(Spec):
     def tick_ps(self) -> float:
         """Length of a controller tick, ps."""
         return self.tCK / self.rules.ticks
+
+    @property
+    def burst_ticks(self) -> int:
+        """Ticks that a burst takes on the data pins."""
+        return self.timing["nBL" if "nBL" in self.timing else "nBL_min"] * self.rules.ticks
+
+    def latency_ticks(self, is_write: bool) -> int:
+        """Ticks from a column command to the end of its data."""
+        scaled = {name: cycles * self.rules.ticks for name, cycles in self.timing.items()}
+        return evaluate(self.rules.write_latency if is_write else self.rules.read_latency, scaled)
+
+    def command_ticks(self, name: str) -> int:
+        """Ticks that a command keeps its bank from others: on the bus, or for a refresh until its end."""
+        if name in ("REFab", "REFpb"):
+            return self.timing["nRFC" if name == "REFab" else "nRFCpb"] * self.rules.ticks
+        return self.rules.command_ticks(COMMANDS.index("ACT" if name == "ACT1" else name))
 
     @property
     def peak_bytes_per_s(self) -> float:

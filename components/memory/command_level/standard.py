@@ -23,8 +23,10 @@ from typing import Any, Literal
 
 from archsim.errors import InputError, nearest
 
-COMMANDS = ("ACT", "PREpb", "RD", "WR", "PREab", "REFab", "ACT2", "CAS_RD", "CAS_WR", "RDA", "WRA", "REFpb")
+COMMANDS = ("ACT", "PREpb", "RD", "WR", "PREab", "REFab", "REFpb", "ACT2", "CAS_RD", "CAS_WR", "RDA", "WRA")
 """Every command by number. LPDDR5's ACT1 is an ACT that ACT2 must complete."""
+
+_PARAMETER = re.compile(r"\bn[A-Z0-9]\w*")
 
 _GROUPS = {
     "read": ("RD", "RDA"),
@@ -78,6 +80,7 @@ class Standard:
     cycles: clock cycles that a command takes on its bus, where it is not one.
     ticks: controller ticks in a clock cycle.
     read_latency, write_latency: cycles from a command to the end of its data.
+    bank_refresh: further rules, of REFpb, for devices whose timing has the parameters that they use.
     """
 
     name: str
@@ -89,10 +92,16 @@ class Standard:
     ticks: int = 1
     read_latency: str = "nCL + nBL"
     write_latency: str = "nCWL + nBL"
+    bank_refresh: str = ""
 
-    def table(self) -> list[Rule]:
-        """The rules, read."""
-        return [_rule(line, self) for line in self.rules.splitlines() if line.strip()]
+    def table(self, timing: Mapping[str, int]) -> list[Rule]:
+        """The rules for a device of this timing, read."""
+        lines = self.rules + (self.bank_refresh if self.refreshes_banks(timing) else "")
+        return [_rule(line, self) for line in lines.splitlines() if line.strip()]
+
+    def refreshes_banks(self, timing: Mapping[str, int]) -> bool:
+        """True when a device of this timing knows REFpb."""
+        return bool(self.bank_refresh) and set(_PARAMETER.findall(self.bank_refresh)) <= set(timing)
 
     def command_ticks(self, command: int) -> int:
         """Ticks that a command occupies its bus."""
@@ -110,15 +119,15 @@ class Standard:
                 after,
                 evaluate(rule.cycles, scaled) + self.command_ticks(before) - self.command_ticks(after),
             )
-            for rule in self.table()
+            for rule in self.table(timing)
             for before in rule.preceding
             for after in rule.following
         ]
 
     def parameters(self) -> set[str]:
         """Names of the timing parameters that the rules use."""
-        texts = [rule.cycles for rule in self.table()] + [self.read_latency, self.write_latency]
-        return {name for text in texts for name in re.findall(r"n\w+", text)} | {"nREFI", "nRFC"}
+        texts = [rule.cycles for rule in self.table({})] + [self.read_latency, self.write_latency]
+        return {name for text in texts for name in _PARAMETER.findall(text)} | {"nREFI", "nRFC"}
 
 
 def _rule(line: str, standard: Standard) -> Rule:
@@ -199,6 +208,25 @@ def _columns(scope: str, burst: str = "nBL", writes: str = "") -> str:
         {scope}: read -> read = nCCDS
         {scope}: write -> write = nCCDS{writes}
         {scope}: write -> read = nCWL + {burst} + nWTRS
+        """
+
+
+def _bank_refresh(
+    scope: str, act: str = "ACT", burst: str = "nBL", pre_all: str = "nRP", gap: str = "nRREFD", act_gap: str = "nRREFD"
+) -> str:
+    """Rules of REFpb: a long ACT to its bank, a short one to the others."""
+    return f"""
+        bank: PREpb -> REFpb = nRP
+        bank: RDA -> REFpb = nRTP + nRP
+        bank: WRA -> REFpb = nCWL + {burst} + nWR + nRP
+        bank: {act} -> REFpb = nRC
+        bank: REFpb -> {act} REFpb = nRFCpb
+        {scope}: PREab -> REFpb = {pre_all}
+        {scope}: {act} -> REFpb = nRRDS
+        {scope}: REFpb -> {act} = {act_gap}
+        {scope}: REFpb -> REFpb = {gap}
+        {scope}: REFpb -> REFab = nRFCpb
+        {scope}: REFab -> REFpb = nRFC
         """
 
 
@@ -347,12 +375,25 @@ def _standards() -> Iterable[Standard]:
     yield Standard("DDR4", _RANKED, "rank", _DDR4)
     yield Standard("DDR5", _RANKED, "rank", _DDR5, cycles=_TWO_CYCLES)
     yield Standard(
-        "LPDDR5", _RANKED, "rank", _LPDDR5, bus="split", read_latency="nCL + nBL_min", write_latency="nCWL + nBL_min"
+        "LPDDR5",
+        _RANKED,
+        "rank",
+        _LPDDR5,
+        bus="split",
+        read_latency="nCL + nBL_min",
+        write_latency="nCWL + nBL_min",
+        bank_refresh=_bank_refresh("rank", "ACT1", "nBL_min", "nRPab", "nPBR2PBR", "nPBR2ACT"),
     )
-    yield Standard("GDDR6", ("bank_group", "bank"), "channel", _GDDR6)
+    yield Standard("GDDR6", ("bank_group", "bank"), "channel", _GDDR6, bank_refresh=_bank_refresh("channel"))
     yield Standard("Ramulator GDDR6", ("bank_group", "bank"), "channel", _RAMULATOR_GDDR6)
     yield Standard(
-        "HBM2", ("pseudo_channel", "bank_group", "bank"), "pseudo_channel", _HBM2, bus="dual", cycles={"ACT": 2.0}
+        "HBM2",
+        ("pseudo_channel", "bank_group", "bank"),
+        "pseudo_channel",
+        _HBM2,
+        bus="dual",
+        cycles={"ACT": 2.0},
+        bank_refresh=_bank_refresh("pseudo_channel"),
     )
     yield Standard(
         "HBM3",
@@ -362,6 +403,7 @@ def _standards() -> Iterable[Standard]:
         bus="half",
         cycles=_HALF_CYCLES,
         ticks=2,
+        bank_refresh=_bank_refresh("pseudo_channel"),
     )
     yield Standard("DRAMsim3", _RANKED, "rank", _DRAMSIM3)
     yield Standard("DRAMsim3 HBM", _RANKED, "rank", _DRAMSIM3, bus="dual")

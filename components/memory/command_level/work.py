@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.memory.command_level import address as address_map
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 
-IS_WRITE, ADDRESS, BANK, ROW, ARRIVAL, TAKEN, DONE, BEGUN, NEXT, FIELDS = range(10)
+IS_WRITE, ADDRESS, BANK, ROW, ARRIVAL, TAKEN, DONE, BEGUN, NEXT, PREVIOUS, FIELDS = range(11)
 """Columns of :attr:`Work.requests`: the address in bursts, the first tick a request is offered in, the tick it was
-taken in, the tick its last data moves in, whether a command was sent for it, and a link for the kernels."""
+taken in, the tick its last data moves in, whether a command was sent for it, and links for the kernels."""
 
 
 class Work(NamedTuple):
@@ -59,34 +60,13 @@ class Requests:
             raise InputError("requests arrive in the order in which they are listed")
         return cls(addresses, writes, arrivals)
 
-    @classmethod
-    def affine(cls, base: int, strides: Sequence[int], counts: Sequence[int], is_write: bool = False) -> Requests:
-        """Requests of nested loops, the last one innermost: base + i0 * stride0 + i1 * stride1 + ..., in bytes.
-
-        Raises
-        ------
-        InputError: strides and counts differ in number, or an address is negative.
-        """
-        if len(strides) != len(counts):
-            raise InputError(f"a stream has a count for each stride, not {len(counts)} for {len(strides)}")
-        address = np.full(1, base, np.int64)
-        for stride, count in zip(strides, counts, strict=True):
-            address = (address[:, None] + np.arange(count, dtype=np.int64) * stride).reshape(-1)
-        return cls.of(address, is_write)
-
     def __len__(self) -> int:
         return len(self.address)
 
 
 def decode(preset: DramPreset, address: Ints) -> Mapping[str, Ints]:
     """The part of each level that byte addresses select; addresses beyond the channel wrap."""
-    bits = address >> (preset.burst.bit_length() - 1)
-    parts = {}
-    for level in preset.address:
-        size = preset.organisation[level]
-        parts[level] = bits & (size - 1)
-        bits = bits >> (size.bit_length() - 1)
-    return parts
+    return address_map.decode(preset.mapping, address >> (preset.burst.bit_length() - 1))
 
 
 def flat_bank(preset: DramPreset, parts: Mapping[str, Ints]) -> Ints:

@@ -1,0 +1,301 @@
+"""Streams: requests described instead of listed, so that a channel can see that they repeat."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from archsim.components.memory.command_level import recurrence
+from archsim.components.memory.command_level.arbiter import Requester
+from archsim.components.memory.command_level.device import AWAITED, Device, Ints
+from archsim.components.memory.command_level.frfcfs import READ_QUEUE, REFRESH, WRITE_QUEUE, State, advance
+from archsim.components.memory.command_level.issue import HEAD, NEVER
+from archsim.components.memory.command_level.policy import EACH_BANK
+from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.work import FIELDS, Requests, Work
+from archsim.errors import InputError, nearest
+
+_MOST = 2**40
+_LISTED = 10**8
+_SPACING = 32, 2**16
+_REFRESHES = 512
+_LATENCIES = 2**17
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Requests of nested loops, the last one innermost: base + i0 * stride0 + i1 * stride1 + ..., in bytes.
+
+    Attributes
+    ----------
+    gap: ticks from the arrival of one request to that of the next; 0 for all at once.
+
+    Raises
+    ------
+    InputError: strides and counts differ in number, or the stream never ends or starts.
+    """
+
+    base: int
+    strides: tuple[int, ...]
+    counts: tuple[int, ...]
+    is_write: bool = False
+    gap: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.counts):
+            raise InputError(f"a stream has a count for each stride, not {len(self.counts)} for {len(self.strides)}")
+        if min(self.counts, default=1) < 1:
+            raise InputError(f"a stream's counts are 1 or more, not {min(self.counts)}")
+        if len(self) > _MOST:
+            raise InputError(f"a stream of {len(self):,} requests never ends: at most {_MOST:,} are played")
+        if self.gap < 0:
+            raise InputError(f"a stream's gap is 0 or more ticks, not {self.gap}")
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def requests(self) -> Requests:
+        """The requests one by one."""
+        address = np.full(1, self.base, np.int64)
+        for stride, count in zip(self.strides, self.counts, strict=True):
+            address = (address[:, None] + np.arange(count, dtype=np.int64) * stride).reshape(-1)
+        return Requests.of(address, self.is_write, np.arange(len(self), dtype=np.int64) * self.gap)
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The lowest and the highest byte address."""
+        reach = [(count - 1) * stride for stride, count in zip(self.strides, self.counts, strict=True)]
+        return self.base + sum(r for r in reach if r < 0), self.base + sum(r for r in reach if r > 0)
+
+
+@dataclass(frozen=True)
+class StreamText:
+    """A stream with what an arbiter must know of it."""
+
+    stream: Stream
+    after: int | None
+    below: int | None
+
+    @property
+    def alone(self) -> bool:
+        """True when it waits for nothing but the channel."""
+        return self.after is None and self.below is None
+
+    def requester(self) -> Requester:
+        """The stream for an arbiter."""
+        if len(self.stream) > _LISTED:
+            raise InputError(f"{len(self.stream):,} requests one by one are more than the {_LISTED:,} that are played")
+        return Requester(self.stream.requests(), self.after, self.below)
+
+
+def parse(text: str, preset: DramPreset) -> StreamText:
+    """A stream in words: RD or WR, the first byte, loops as STRIDExCOUNT from the outside in, gap=, after=, below=.
+
+    A stride is in bytes, or a level: the bytes from a place to the next of that level.
+
+    Raises
+    ------
+    InputError: a word says nothing, or the stream cannot be.
+    """
+    kind, *words = text.split() or [""]
+    if kind.upper() not in ("RD", "WR") or not words:
+        raise InputError(f"'{text}' is no stream: write 'RD 0 64x1000'")
+    loops, options = list[tuple[int, int]](), {"gap": 0, "after": -1, "below": 0}
+    for word in words[1:]:
+        name, equals, value = word.partition("=")
+        if equals:
+            if name not in options or not value.isdecimal():
+                raise InputError(f"'{word}' is no setting of a stream: {nearest(name, options)}, as in gap=4")
+            options[name] = int(value)
+            continue
+        match = re.fullmatch(r"(-?\w+?)x(\d+)", word)
+        if match is None:
+            raise InputError(f"'{word}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
+        loops.append((_stride(match[1], preset), int(match[2])))
+    try:
+        base = int(words[0], 0)
+    except ValueError:
+        raise InputError(f"'{words[0]}' is no first byte of a stream: write 4096 or 0x1000") from None
+    strides, counts = tuple(s for s, _ in loops), tuple(c for _, c in loops)
+    stream = Stream(base, strides, counts, kind.upper() == "WR", options["gap"])
+    after = options["after"] if options["after"] >= 0 else None
+    return StreamText(stream, after, options["below"] if "below=" in text else None)
+
+
+def _stride(text: str, preset: DramPreset) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        pass
+    levels = {f.level: f.source for f in reversed(preset.mapping.fields)}
+    if text not in levels:
+        raise InputError(f"'{text}' is no stride: bytes, or a level of the device; {nearest(text, levels)}")
+    return preset.burst << levels[text]
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """What became of a stream: the state at its end but for times, which lack the ticks that were counted.
+
+    Attributes
+    ----------
+    ticks: ticks that were counted. periods: in how many periods. totals: as in :func:`recurrence.totals`.
+    latencies: rows of (ticks, how many reads, tick of the first).
+    """
+
+    state: State
+    ticks: int
+    periods: int
+    totals: Ints
+    latencies: Ints
+
+
+def forward(preset: DramPreset, device: Device, policy: Ints, state: State, stream: Stream) -> Forwarded | None:
+    """Play a stream on a channel at rest; None when it does not repeat itself in a way that can be seen."""
+    walk = _walk(preset, policy, stream)
+    if walk is None:
+        return None
+    progress = _progress(device, policy)
+    window = max(4096, 4 * int(walk.figures[recurrence.SPACING]) + 8)
+    work = Work(np.full((window, FIELDS), -1, np.int64), np.zeros(window, np.int64), np.zeros((0, 4), np.int64))
+    while (reached := recurrence.forward(state, device, work, policy, walk, progress)) == recurrence.FULL:
+        more = np.zeros((2 * len(progress.latencies), 3), np.int64)
+        more[: len(progress.latencies)] = progress.latencies
+        progress = progress._replace(latencies=more)
+    if reached == recurrence.STARVED:
+        return None
+    left = len(stream) - int(progress.counts[recurrence.BASE] + state.now[HEAD])
+    rest = work._replace(requests=work.requests[: int(state.now[HEAD]) + left])
+    advance(state, device, rest, policy, NEVER, False, NEVER)
+    recurrence.note(state.now, rest, progress)
+    totals = np.zeros(recurrence.TOTAL, np.int64)
+    recurrence.totals(state.now, state.banks, totals)
+    return Forwarded(
+        state,
+        int(progress.counts[recurrence.TICKS]),
+        int(progress.counts[recurrence.PERIODS]),
+        totals + progress.extra,
+        progress.latencies[: progress.counts[recurrence.NOTED]],
+    )
+
+
+def _progress(device: Device, policy: Ints) -> recurrence.Progress:
+    nodes, banks = int(device.levels[-1].sum()) + int(device.figures[0]), int(device.figures[0])
+    rings = int((device.windows[:, 5] * banks).sum())
+    waiting = int(policy[READ_QUEUE] + policy[WRITE_QUEUE]) + banks
+    width = 3 * banks + AWAITED * nodes + rings + 4 * waiting + 4 * banks + 128
+    counts = np.zeros(recurrence.COUNTS, np.int64)
+    counts[[recurrence.LAST_DUE, recurrence.STAMP]] = -1, 1
+    rows = recurrence.SHORTS + _REFRESHES
+    return recurrence.Progress(
+        counts,
+        np.zeros(recurrence.TOTAL, np.int64),
+        np.zeros((_LATENCIES, 3), np.int64),
+        np.zeros((rows, width), np.int64),
+        np.zeros((rows, recurrence.TOTALS + recurrence.TOTAL), np.int64),
+        np.zeros(nodes + banks, np.int64),
+    )
+
+
+def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk | None:
+    """How a stream runs through a device; None when its addresses never come to a place that is like the first."""
+    loops = _merged(stream.strides, stream.counts)
+    found = _alike(preset, policy)
+    if found is None or not loops:
+        return None
+    granule, block_bits, beside, order = found
+    inner, run, spacing = 1, 0, 0
+    for stride, count in reversed(loops):
+        step = granule // math.gcd(granule, stride) * inner
+        step *= -(-_SPACING[0] // step)
+        if 2 * step <= inner * count and step <= _SPACING[1]:
+            run, spacing = inner * count, step
+            break
+        inner *= count
+    else:
+        return None
+    sizes = {level: preset.organisation[level].bit_length() - 1 for level in preset.rules.levels}
+    place, lowest = dict[str, int](), 0
+    for level in reversed(preset.rules.levels):
+        place[level], lowest = lowest, lowest + sizes[level]
+    fields, hashes = preset.mapping
+    figures = [
+        stream.base,
+        int(stream.is_write),
+        stream.gap,
+        len(stream),
+        granule,
+        preset.capacity_bytes,
+        run,
+        spacing,
+        preset.burst.bit_length() - 1,
+        block_bits,
+        beside,
+    ]
+    return recurrence.Walk(
+        np.array(loops, np.int64),
+        np.array(figures, np.int64),
+        np.array(
+            [
+                (f.source, f.bits, 0, f.target)
+                if f.level == "row"
+                else (f.source, f.bits, place[f.level] + f.target, -1)
+                for f in fields
+                if f.level != "column"
+            ],
+            np.int64,
+        ),
+        np.array([(h.row, (1 << sizes[h.level]) - 1, place[h.level]) for h in hashes], np.int64).reshape(-1, 3),
+        order,
+        np.argsort(order),
+    )
+
+
+def _merged(strides: Sequence[int], counts: Sequence[int]) -> list[tuple[int, int]]:
+    """The loops without those of one turn, and with those that go on where the next inner one ends as one."""
+    loops = list[tuple[int, int]]()
+    for stride, count in zip(strides, counts, strict=True):
+        if count == 1:
+            continue
+        if loops and loops[-1][0] == stride * count:
+            loops[-1] = stride, loops[-1][1] * count
+        else:
+            loops.append((stride, count))
+    return loops
+
+
+def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, int, Any] | None:
+    """Bytes by which addresses may be moved and meet a device that is alike; bits of an address in bursts below those
+    that walk banks; how many banks lie beside each other in this; and banks in the order of the walk."""
+    fields = [field for field in preset.mapping.fields if field.bits]
+    hashes, levels, sizes = preset.mapping.hashes, preset.rules.levels, preset.organisation
+    if fields[-1].level != "row" or fields[-1].target != 0:
+        return None
+    banks = np.arange(preset.banks)
+    if hashes or policy[REFRESH] == EACH_BANK:  # only rows may be moved, by so many that hashes stay
+        mixed = max((h.row + sizes[h.level].bit_length() - 1 for h in hashes), default=0)
+        return preset.burst << fields[-1].source + mixed, fields[-1].source, preset.banks, banks
+    walked, above = list[str](), len(levels)
+    for field in reversed(fields[:-1]):
+        depth = levels.index(field.level) if field.level in levels else above
+        if depth >= above or field.bits != sizes[field.level].bit_length() - 1:
+            break
+        walked.insert(0, field.level)
+        above = depth
+    lowest = next(field.source for field in fields if field.level in (*walked, "row"))
+    parts, inner = dict[str, Any](), preset.banks
+    for level in levels:
+        inner //= sizes[level]
+        parts[level] = banks // inner % sizes[level]
+    place = np.zeros_like(banks)
+    for level in [*reversed(walked), *(level for level in levels if level not in walked)]:
+        place = place * sizes[level] + parts[level]
+    turns = math.prod(sizes[level] for level in walked)
+    # What is refreshed together is refreshed in turn with the rest, and keeps its place.
+    apart = sizes[preset.rules.scope] if preset.rules.scope in walked else 1
+    return (preset.burst << lowest) * apart, lowest, preset.banks // turns, np.argsort(place)
