@@ -15,9 +15,9 @@ from archsim.components.network.network import Network, NetworkSpec
 from archsim.errors import InputError
 from archsim.timebase import Timebase
 
-FLAT = [
-    ("ring", op) for op in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")
-] + [("direct", op) for op in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv")]
+FLAT = [("ring", op) for op in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")] + [
+    ("direct", op) for op in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv")
+]
 TREES = [("halving_doubling", op) for op in ("all_reduce", "reduce_scatter", "all_gather")] + [
     ("double_binary_tree", op) for op in ("all_reduce", "broadcast")
 ]
