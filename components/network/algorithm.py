@@ -170,7 +170,8 @@ def double_tree(op: Op, ranks: int) -> Algorithm:
                 steps.send(rank, tree.parent[rank], (chunk,), True)
         for rank in order:
             for child in tree.children[rank]:
-                steps.send(rank, child, (chunk,))
+                if op == "all_reduce" or child:  # rank 0 has what it broadcasts
+                    steps.send(rank, child, (chunk,))
     return Algorithm("double_binary_tree", op, ranks, 2, tuple(steps.sends))
 
 
