@@ -7,6 +7,7 @@ Events lie in a heap of (tick, message); a rank's start is the event of a negati
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,14 @@ class Lists(NamedTuple):
 
     starts: Ints
     entries: Ints
+
+
+def lists(rows: Iterable[Sequence[int]]) -> Lists:
+    """Rows as lists one after the other."""
+    kept = list(rows)
+    starts = np.zeros(len(kept) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in kept], out=starts[1:])
+    return Lists(starts, np.array([entry for row in kept for entry in row], dtype=np.int64))
 
 
 class Schedule(NamedTuple):

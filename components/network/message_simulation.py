@@ -6,13 +6,13 @@ equal it agrees with the closed form to the tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from archsim.components.network.collective import Gate, Message
-from archsim.components.network.message_kernel import Lists, Schedule, run
+from archsim.components.network.message_kernel import Schedule, lists, run
 from archsim.components.network.topology import LinkName
 
 
@@ -96,7 +96,7 @@ def play(
 
     ends, occupied, _ = run(
         Schedule(
-            paths=_lists([links[wire.name] for wire in path] for path in paths),
+            paths=lists([links[wire.name] for wire in path] for path in paths),
             sizes=np.array([column[message.n_bytes] for message in messages], dtype=np.int64),
             source=np.array([message.source for message in messages], dtype=np.int64),
             target=np.array([message.target for message in messages], dtype=np.int64),
@@ -105,9 +105,9 @@ def play(
             busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
             arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
             head=table(lambda wire, n_bytes: wire.head(n_bytes)),
-            feeds=_lists([gates[gate] for gate in message.feeds] for message in messages),
+            feeds=lists([gates[gate] for gate in message.feeds] for message in messages),
             needs=needs,
-            waiting=_lists(waiting),
+            waiting=lists(waiting),
             chain=chain,
             closed=np.array([len(message.waits) for message in messages], dtype=np.int64),
             starts=np.array(starts, dtype=np.int64),
@@ -123,10 +123,3 @@ def play(
         link_bytes,
         {name: int(occupied[number]) for name, number in links.items()},
     )
-
-
-def _lists(rows: Iterable[Sequence[int]]) -> Lists:
-    kept = [list(row) for row in rows]
-    starts = np.zeros(len(kept) + 1, dtype=np.int64)
-    np.cumsum([len(row) for row in kept], out=starts[1:])
-    return Lists(starts, np.array([entry for row in kept for entry in row], dtype=np.int64))
