@@ -503,7 +503,10 @@ def collective(
     link: Annotated[str | None, typer.Option(help="Shipped link (archsim list links); nvlink4 if absent.")] = None,
     bandwidth: Annotated[str | None, typer.Option(help="Of a link, instead: '100 GB/s'.")] = None,
     latency: Annotated[str | None, typer.Option(help="Of a link, instead: '500 ns'.")] = None,
-    algorithm: Annotated[str | None, typer.Option(help="ring or direct.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="ring, direct, halving_doubling, double_binary_tree, ..., or a file of steps.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Prove that every rank ends with its data.")] = False,
     traffic: Annotated[str | None, typer.Option(help="On routers: uniform, transpose, tornado, ...")] = None,
     load: Annotated[float | None, typer.Option(help="On routers: flits that a node makes in a cycle.")] = None,
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
@@ -515,12 +518,15 @@ def collective(
     \b
     archsim collective --op all_reduce --bytes 1GiB --ranks 64 --topology ring --link nvlink4
     archsim collective --op all_reduce --bytes 1GiB --ranks 8/4 --topology switch/ring --link nvlink4/infiniband_ndr
+    archsim collective --op all_reduce --bytes 64MB --ranks 16 --topology switch --algorithm double_binary_tree --check
+    archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1
     archsim collective --cases cases.csv --out answers.csv
 
     The columns of a file say who is asked: op, bytes, ranks, topology the model of the hardware; backend, collective,
-    comm_size_bytes, npus_per_dim, implementation, ... the model as ASTRA-sim counts; traffic and
-    injection_rate_flits_per_node_cycle, num_vcs, ... routers with virtual channels, flit by flit, as BookSim's.
+    comm_size_bytes, npus_per_dim, implementation, ... the model as ASTRA-sim counts; system (or device), collective,
+    nranks, bytes NCCL by its protocols; op_name, node_num, hidden_size, num_token, num_topk DeepEP's exchange of
+    experts; traffic and injection_rate_flits_per_node_cycle, num_vcs, ... routers, flit by flit, as BookSim's.
     """
     from archsim.cli import collective as one_part
 
@@ -537,4 +543,4 @@ def collective(
         "injection_rate_flits_per_node_cycle": load,
     }
     given = {key: str(value) for key, value in options.items() if value is not None}
-    one_part.collective(given, cases, out, json)
+    one_part.collective(given, check, cases, out, json)

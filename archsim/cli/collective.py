@@ -13,7 +13,7 @@ from archsim.errors import InputError, Problem
 _LINK = "nvlink4"
 
 
-def collective(options: Mapping[str, str], file: Path | None, out: Path | None, as_json: bool) -> None:
+def collective(options: Mapping[str, str], check: bool, file: Path | None, out: Path | None, as_json: bool) -> None:
     """Answer the case of the options, or each row of the file; a row's cells go before the options."""
     output_file(out)
     rows = [(0, dict(options))] if file is None else read_rows(file)
@@ -22,7 +22,7 @@ def collective(options: Mapping[str, str], file: Path | None, out: Path | None, 
 
     answers: list[dict[str, Any]] = []
     for line, row in rows:
-        case = {**options, **{name: cell for name, cell in row.items() if cell}}
+        case = {**options, **{name: cell for name, cell in row.items() if cell}} | ({"check": "yes"} if check else {})
         if "topology" in case and not {"link", "bandwidth"} & set(case):
             case["link"] = _LINK
         try:

@@ -172,7 +172,18 @@ def _show_area(built: Any, category: str, as_json: bool) -> None:
 
 def list_all(category: str | None, as_json: bool) -> None:
     """Print the names of all categories, or of one."""
-    categories = ["chips", "systems", "models", "technology", "links", "drams", "kernels", "collectives", "runs", "sweeps"]
+    categories = [
+        "chips",
+        "systems",
+        "models",
+        "technology",
+        "links",
+        "drams",
+        "kernels",
+        "collectives",
+        "runs",
+        "sweeps",
+    ]
     categories += [*_PARTS, "suites"]
     if category is not None and category not in categories:
         raise InputError(f"no category is called '{category}': {nearest(category, categories)}")

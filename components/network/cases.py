@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
-from archsim.components.network.expert_parallel import ExpertParallel, ExpertParallelSpec
+from archsim.components.network.algorithm import Algorithm, algorithm, check, custom
+from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
@@ -28,6 +30,7 @@ from archsim.units import BYTES, parse
 
 ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
 _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+_CLOSED = ("ring", "direct")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
 
 BUS_FACTOR: dict[str, Callable[[int], float]] = {
@@ -105,24 +108,67 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     op = ALIASES.get(op, op)
     text = _cell(case, "bytes")
     n_bytes = int(text) if text.isdecimal() else int(parse(text, BYTES))
-    network = _network(case)
-    timing = network.collective(op, n_bytes, network.ranks)
-    seconds = network.time.seconds(int(timing.ticks))
-    return {
+    steps = _steps(case, op)
+    network = _network(case, played=steps is not None)
+    answers: dict[str, Any] = {}
+    if steps is not None:
+        if steps.ranks != network.ranks:
+            raise InputError(
+                f"ranks: algorithm '{steps.name}' is of {steps.ranks} ranks, the network of {network.ranks}"
+            )
+        played = network.simulate_algorithm(steps, n_bytes)
+        seconds = network.time.seconds(max(played.ticks))
+        busy = max(played.link_ticks, key=lambda name: played.link_ticks[name])
+        bound = f"{network.spec.dimensions[busy[0]].topology} {busy[0]} link {busy[1]} to {busy[2]}".replace(
+            "-1", "switch"
+        )
+        moved = sum(played.link_bytes.values())
+    else:
+        timing = network.collective(op, n_bytes, network.ranks)
+        seconds, bound = network.time.seconds(int(timing.ticks)), timing.bound_by
+        moved = sum(int(count) for action, count in timing.actions.items() if action.startswith("link"))
+    if case.get("check"):
+        check(steps or _proof(network, op))
+        answers["check"] = "every rank ends with its data"
+    return answers | {
         "time_us": seconds * 1e6,
         "algbw_GBps": n_bytes / seconds / 1e9 if seconds else 0.0,
         "busbw_GBps": BUS_FACTOR[op](network.ranks) * n_bytes / seconds / 1e9 if seconds else 0.0,
-        "bound_by": timing.bound_by,
-        "link_bytes": sum(int(count) for action, count in timing.actions.items() if action.startswith("link")),
+        "bound_by": bound,
+        "link_bytes": moved,
     }
 
 
-def _network(case: Mapping[str, str]) -> Network:
-    """The network of a row's system, or of its topology, ranks and links."""
+def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:
+    """The algorithm of a row, where it is a file or none that the closed form knows."""
+    name = case.get("algorithm") or ""
+    if name.endswith((".yaml", ".yml", ".json")):
+        steps = custom(name)
+        if steps.op != op:
+            raise InputError(f"op: algorithm '{steps.name}' is of {steps.op}, not of {op}")
+        return steps
+    if not name or name in _CLOSED or "/" in name:
+        return None
+    sizes = [_whole(size, "ranks") for size in _cell(case, "ranks").replace("x", "/").split("/")]
+    return algorithm(name, op, math.prod(sizes), sizes[0])
+
+
+def _proof(network: Network, op: str) -> Algorithm:
+    """The steps that the closed form times, of one dimension, or of several the all-reduce that goes out and back."""
+    first = network.spec.dimensions[0]
+    if len(network.spec.dimensions) == 1:
+        if first.algorithm_of(op) == "in_switch":
+            raise InputError("check: sums in a switch are not steps between ranks")
+        return algorithm(first.algorithm_of(op), op, network.ranks)
+    return algorithm("hierarchical", op, network.ranks, first.ranks)
+
+
+def _network(case: Mapping[str, str], played: bool) -> Network:
+    """The network of a row's topology, ranks and links; without its algorithm where steps are played."""
     topologies, ranks = _cell(case, "topology").split("/"), _cell(case, "ranks").replace("x", "/").split("/")
     lists: dict[str, list[str]] = {"topology": topologies, "ranks": ranks}
     for name in ("link", "bandwidth", "latency", *_DIMENSION):
-        if case.get(name):
+        if case.get(name) and not (played and name == "algorithm"):
             lists[name] = case[name].split("/") if name != "bandwidth" else case[name].replace("/s", "\0").split("/")
     dimensions = []
     for index in range(len(topologies)):
@@ -202,14 +248,16 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
 def _expert_parallel(case: Mapping[str, str]) -> dict[str, Any]:
     """Dispatch and combine of experts: ``op_name`` ll or normal, the latter with its ``dispatch_sms``."""
     spec = load_spec("collectives/deepep", ExpertParallelSpec, category="collectives")
-    sizes = [_whole(_cell(case, name).removesuffix(".0"), name) for name in ("num_token", "hidden_size", "num_topk")]
+    tokens, hidden, top_k = (
+        _whole(_cell(case, name).removesuffix(".0"), name) for name in ("num_token", "hidden_size", "num_topk")
+    )
     exchange = ExpertParallel(spec, _whole((case.get("node_num") or "1").removesuffix(".0"), "node_num"))
     kernel = case.get("op_name") or "ll"
     if kernel == "ll":
-        dispatch, combine = (exchange.low_latency(way, *sizes) for way in ("dispatch", "combine"))
+        dispatch, combine = (exchange.low_latency(way, tokens, hidden, top_k) for way in DIRECTIONS)
         return {"dispatch_avg_t_us": dispatch * 1e6, "combine_avg_t_us": combine * 1e6}
     if kernel != "normal":
         raise InputError(f"op_name: no kernels of DeepEP are called '{kernel}': {nearest(kernel, ('ll', 'normal'))}")
     sms = _whole((case.get("dispatch_sms") or "20").removesuffix(".0"), "dispatch_sms")
-    dispatch, combine = (exchange.normal(way, *sizes, sms) for way in ("dispatch", "combine"))
+    dispatch, combine = (exchange.normal(way, tokens, hidden, top_k, sms) for way in DIRECTIONS)
     return {"dispatch_transmit_us": dispatch * 1e6, "combine_transmit_us": combine * 1e6}

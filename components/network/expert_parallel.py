@@ -1,9 +1,9 @@
 """Dispatch and combine of mixture-of-experts layers: tokens to the ranks of their experts and back, as DeepEP does it.
 
 Low-latency kernels send a token once for each expert it goes to, over NVLink within a node and over the network
-outside. Normal kernels send it once to each other node and there once to each rank, and their streaming multiprocessors
-may be the limit. Dispatched tokens are FP8 with a scale for every 128 elements and a 16-byte header, combined ones BF16.
-Experts are drawn evenly, so a token of k experts meets n (1 - (1 - 1/n)^k) of n places.
+outside. Normal kernels send it once to each other node and there once to each rank, and their streaming
+multiprocessors may be the limit. Dispatched tokens are FP8 with a scale for every 128 elements and a 16-byte header,
+combined ones BF16. Experts are drawn evenly, so a token of k experts meets n (1 - (1 - 1/n)^k) of n places.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from archsim.units import BytesPerSecond, Picoseconds
 Direction = Literal["dispatch", "combine"]
 Reach = Literal["one_node", "nodes"]
 Kernel = Literal["low_latency", "normal"]
+DIRECTIONS: tuple[Direction, ...] = ("dispatch", "combine")
 
 
 class ExpertParallelSpec(Spec):

@@ -1,4 +1,4 @@
-"""Plays a schedule of messages on links, event by event: each link serves first come, first served.
+"""Plays a schedule of messages on links: each link serves first come, first served.
 
 This is the answer when ranks start at different times, when links differ, or when messages do; where all are
 equal it agrees with the closed form to the tick.
@@ -6,12 +6,13 @@ equal it agrees with the closed form to the tick.
 
 from __future__ import annotations
 
-import heapq
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from archsim.components.network.collective import Gate, Message
+from archsim.components.network.message_kernel import Schedule, lists, run
 from archsim.components.network.topology import LinkName
 
 
@@ -63,73 +64,62 @@ def play(
     route: links a message crosses, in order.
     use: ticks at the target from a message's arrival until it counts (protocol, reduction).
 
-    Messages that become ready at the same tick are sent in the order of the schedule.
+    Messages that become ready at the same tick are sent in the order of the schedule. Gates of two numbers are
+    (phase, rank): the start of a rank opens its gate of phase 0, and each opens the next with what else feeds it.
     """
-    needed: dict[Gate, int] = defaultdict(int)  # arrivals for which a gate still waits
-    waiting: dict[Gate, list[int]] = defaultdict(list)  # messages that wait for a gate
+    last_phase = max((gate[0] for message in messages for gate in (*message.feeds, *message.waits)), default=0)
+    gates: dict[Gate, int] = {(phase, rank): 0 for rank in range(len(starts)) for phase in range(last_phase + 1)}
+    for message in messages:
+        gates.update(dict.fromkeys((*message.waits, *message.feeds), 0))
+    gates = {gate: number for number, gate in enumerate(gates)}
+    paths = [route(message) for message in messages]
+    wires = {wire.name: wire for path in paths for wire in path}
+    links = {name: number for number, name in enumerate(wires)}
+    sizes = sorted({message.n_bytes for message in messages})
+    column = {n_bytes: number for number, n_bytes in enumerate(sizes)}
+    needs = np.zeros(len(gates), dtype=np.int64)
+    waiting: list[list[int]] = [[] for _ in gates]
     for number, message in enumerate(messages):
         for gate in message.feeds:
-            needed[gate] += 1
+            needs[gates[gate]] += 1
         for gate in message.waits:
-            waiting[gate].append(number)
-    last_phase = max((gate[0] for gate in (*needed, *waiting)), default=0)
-    closed = [len(message.waits) for message in messages]
-    paths: list[Sequence[Wire]] = [()] * len(messages)
-    free: dict[LinkName, int] = defaultdict(int)
-    link_bytes: dict[LinkName, int] = defaultdict(int)
-    link_ticks: dict[LinkName, int] = defaultdict(int)
-    ended = list(starts)
-    # (time, message, hop, time of the last byte): a message's head is at the start of a hop; past the last
-    # hop it can be used. A rank's start is an event of message -1 - rank.
-    events: list[tuple[int, int, int, int]] = [(at, -1 - rank, 0, at) for rank, at in enumerate(starts)]
-    heapq.heapify(events)
+            waiting[gates[gate]].append(number)
+    chain = np.full(len(gates), -1, dtype=np.int64)
+    for gate, number in gates.items():
+        if len(gate) == 2 and gate[0] < last_phase and (gate[0] + 1, gate[1]) in gates:
+            chain[number] = gates[gate[0] + 1, gate[1]]
+            needs[chain[number]] += 1
 
-    def opened(gate: Gate, now: int) -> None:
-        for number in waiting.pop(gate, ()):
-            closed[number] -= 1
-            if not closed[number]:
-                heapq.heappush(events, (now, number, 0, now))
-        if len(gate) == 2 and gate[0] < last_phase:
-            feed((gate[0] + 1, gate[1]), now)  # one phase of a rank follows the other
+    def table(ticks: Callable[[Wire, int], int]) -> np.ndarray:
+        rows = [[ticks(wire, n_bytes) for n_bytes in sizes] for wire in wires.values()]
+        return np.array(rows, dtype=np.int64).reshape(len(wires), len(sizes))
 
-    def feed(gate: Gate, now: int) -> None:
-        needed[gate] -= 1
-        if not needed[gate]:
-            opened(gate, now)
-
-    for rank in range(len(starts)):
-        for phase in range(1, last_phase + 1):
-            needed[phase, rank] += 1  # the gate of the phase before
-    while events:
-        now, number, hop, tail = heapq.heappop(events)
-        if number < 0:
-            opened((0, -1 - number), now)
-            continue
-        message = messages[number]
-        if hop == 0:
-            paths[number] = route(message)
-        path = paths[number]
-        if hop == len(path):
-            if message.target >= 0:  # a switch has no end
-                ended[message.target] = max(ended[message.target], now)
-            for gate in message.feeds:
-                feed(gate, now)
-            continue
-        wire = path[hop]
-        busy, arrival = wire.busy(message.n_bytes), wire.arrival(message.n_bytes)
-        start = max(now, free[wire.name])
-        done = max(start + busy, tail)  # no link ends before it has been fed the last byte
-        free[wire.name] = done
-        link_bytes[wire.name] += message.n_bytes
-        link_ticks[wire.name] += done - start
-        if hop == 0 and message.source >= 0:
-            ended[message.source] = max(ended[message.source], done)
-        tail = done + arrival - busy
-        ready = tail + use(message) if hop == len(path) - 1 else min(start + wire.head(message.n_bytes), tail)
-        heapq.heappush(events, (ready, number, hop + 1, tail))
-    return Outcome(tuple(ended), dict(link_bytes), dict(link_ticks))
-
-
-def busiest(link_ticks: Mapping[LinkName, int]) -> int:
-    """Ticks of the busiest link, 0 when none is used."""
-    return max(link_ticks.values(), default=0)
+    ends, occupied, _ = run(
+        Schedule(
+            paths=lists([links[wire.name] for wire in path] for path in paths),
+            sizes=np.array([column[message.n_bytes] for message in messages], dtype=np.int64),
+            source=np.array([message.source for message in messages], dtype=np.int64),
+            target=np.array([message.target for message in messages], dtype=np.int64),
+            use=np.array([use(message) for message in messages], dtype=np.int64),
+            kind=np.arange(len(wires)),
+            busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
+            arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
+            head=table(lambda wire, n_bytes: wire.head(n_bytes)),
+            feeds=lists([gates[gate] for gate in message.feeds] for message in messages),
+            needs=needs,
+            waiting=lists(waiting),
+            chain=chain,
+            closed=np.array([len(message.waits) for message in messages], dtype=np.int64),
+            starts=np.array(starts, dtype=np.int64),
+            first=np.array([gates.get((0, rank), -1) for rank in range(len(starts))], dtype=np.int64),
+        )
+    )
+    link_bytes = dict.fromkeys(links, 0)
+    for message, path in zip(messages, paths, strict=True):
+        for wire in path:
+            link_bytes[wire.name] += message.n_bytes
+    return Outcome(
+        tuple(int(tick) for tick in ends),
+        link_bytes,
+        {name: int(occupied[number]) for name, number in links.items()},
+    )

@@ -1,9 +1,9 @@
 """How long NCCL's collectives take within a node: protocols on rings, and reduction in the switch.
 
-A ring takes a base time, a latency for each step, and its bytes over the rate that a protocol reaches: LL carries a flag
-with every four bytes and is capped, LL128 one with every 120, Simple waits for whole chunks. With NVLS the switch sums:
-the buffer goes through in loops of one chunk for each channel and rank, and small buffers use smaller chunks, so that
-the rate falls in steps. Which of these is taken is up to NCCL's tuner, whose own estimates are simpler.
+A ring takes a base time, a latency for each step, and its bytes over the rate that a protocol reaches: LL carries a
+flag with every four bytes and is capped, LL128 one with every 120, Simple waits for whole chunks. With NVLS the switch
+sums: the buffer goes through in loops of one chunk for each channel and rank, and small buffers use smaller chunks, so
+that the rate falls in steps. Which of these is taken is up to NCCL's tuner, whose own estimates are simpler.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import model_validator
 
+from archsim.components.network.algorithm import Algorithm, order
 from archsim.components.network.collective import (
     Message,
     Phase,
@@ -33,7 +34,7 @@ from archsim.components.network.collective import (
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.message_simulation import Outcome, Wire, play
 from archsim.components.network.timing import Timing
-from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, route, spans
+from archsim.components.network.topology import ANY, SWITCH, DimensionSpec, LinkName, Span, route, route_across, spans
 from archsim.errors import InputError
 from archsim.model.component import Component
 from archsim.model.technology import Technology
@@ -166,6 +167,33 @@ class Network(Component[NetworkSpec]):
         spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
         return self._play(schedule(name, self.spec.dimensions, spanned, n_bytes), ranks, starts, links)
 
+    def simulate_algorithm(
+        self,
+        algorithm: Algorithm,
+        n_bytes: int,
+        starts: Sequence[int] | None = None,
+        links: Mapping[LinkName, LinkSpec] | None = None,
+    ) -> Outcome:
+        """Play an algorithm, step by step, over its ranks; a message between ranks that differ in several dimensions
+        crosses the innermost first, through the ranks between."""
+        order(algorithm)
+        spanned = spans(self.spec.dimensions, algorithm.ranks)
+        size = algorithm.chunk_bytes(n_bytes)
+        line = tuple(range(algorithm.ranks))
+        messages = [
+            Message(
+                ANY,
+                send.source,
+                send.target,
+                line,
+                size * len(send.chunks),
+                ((0, send.source), *((0, other, 0, 0, 0) for other in send.after)),
+                ((0, number, 0, 0, 0),),
+            )
+            for number, send in enumerate(algorithm.sends)
+        ]
+        return self._play(messages, algorithm.ranks, starts, links, spanned)
+
     def all_to_all_bound(self, matrix: Sequence[Sequence[int]]) -> int:
         """Ticks that no order of sending beats for an all-to-all of unequal parts within dimension 0.
 
@@ -218,6 +246,7 @@ class Network(Component[NetworkSpec]):
         ranks: int,
         starts: Sequence[int] | None,
         links: Mapping[LinkName, LinkSpec] | None,
+        spanned: Sequence[Span] = (),
     ) -> Outcome:
         if starts is not None and len(starts) != ranks:
             raise InputError(f"{len(starts)} starting times for {ranks} ranks")
@@ -239,6 +268,8 @@ class Network(Component[NetworkSpec]):
             return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
 
         def path(message: Message) -> list[Wire]:
+            if message.dimension == ANY:
+                return [wire(name) for name in route_across(dimensions, spanned, message.source, message.target)]
             source, target = (
                 SWITCH if rank == SWITCH else message.ring.index(rank) for rank in (message.source, message.target)
             )
@@ -246,6 +277,8 @@ class Network(Component[NetworkSpec]):
             return [wire(name) for name in route(dimension, message.dimension, message.ring, source, target)]
 
         def use(message: Message) -> int:
+            if message.dimension == ANY:
+                return max(overheads[span.index] for span in spanned)
             return 0 if message.target == SWITCH else overheads[message.dimension]
 
         return play(messages, begins, path, use)

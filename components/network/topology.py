@@ -22,6 +22,9 @@ from archsim.units import JoulesPerBit, Picoseconds
 SWITCH = -1
 """Stands for the switch of a dimension where a rank would stand in the name of a link."""
 
+ANY = -2
+"""Stands for the dimension of a message that may cross several."""
+
 
 class DimensionSpec(Spec):
     """One dimension of a network: ``ranks`` devices joined by equal links."""
@@ -156,3 +159,17 @@ def route(dimension: DimensionSpec, index: int, members: Sequence[int], source: 
             there = (here + way) % n
             yield index, members[here], members[there]
             here = there
+
+
+def route_across(
+    dimensions: Sequence[DimensionSpec], spanned: Sequence[Span], source: int, target: int
+) -> Iterator[LinkName]:
+    """The links from one rank of a group to another, dimension by dimension, the innermost first."""
+    stride, here = 1, source
+    for span in spanned:
+        place, wanted = here // stride % span.ranks, target // stride % span.ranks
+        if place != wanted:
+            members = [here + stride * (i - place) for i in range(span.ranks)]
+            yield from route(dimensions[span.index], span.index, members, place, wanted)
+            here = members[wanted]
+        stride *= span.ranks

@@ -1,7 +1,7 @@
 """DeepEP's dispatch and combine on H100, H200 and H800: mean errors over measured exchanges.
 
-``configs/collectives/deepep.yaml`` says on which exchanges of H100 its figures were calibrated; these rows are marked in
-``cases.csv``, and all others are predicted. A sample of at most 60 exchanges of each kind is held. Each figure is an
+``configs/collectives/deepep.yaml`` says on which exchanges of H100 its figures were calibrated; these rows are marked
+in ``cases.csv``, and all others are predicted. A sample of at most 60 exchanges of each kind is held. Each figure is an
 error: the published value is 0 and the tolerance is the error that is aimed at.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.network.expert_parallel import Direction, ExpertParallel, ExpertParallelSpec
+from archsim.components.network.expert_parallel import DIRECTIONS, Direction, ExpertParallel, ExpertParallelSpec
 from archsim.config import load_spec
 from archsim.validation.framework import Claim, Row, cases, row
 
 _AIM = 0.15
 _KERNELS = {"ll": "low latency", "normal": "normal"}
-_DIRECTIONS: tuple[Direction, ...] = ("dispatch", "combine")
 _CAUSE = (
     "on eight nodes normal dispatch reaches half of the adapters' rate, as a fabric with fewer links upwards gives, "
     "which low-latency kernels do not show; on four nodes few multiprocessors forward better than on two; small "
@@ -38,7 +37,7 @@ def rows() -> list[Row]:
             if (case["gpu"], case["op_name"], case["calibrated"]) == (gpu, kernel, calibrated)
             and nodes in ("several", case["node_num"])
         ]
-        for direction in _DIRECTIONS:
+        for direction in DIRECTIONS:
             errors = errors_of(spec, mine, direction)
             claim = Claim(
                 case=f"{gpu}, {_KERNELS[kernel]}, nodes: {nodes}, {len(errors)} exchanges",
@@ -61,10 +60,10 @@ def errors_of(spec: ExpertParallelSpec, mine: list[dict[str, str]], direction: D
         if not case[f"{direction}_us"]:
             continue
         exchange = ExpertParallel(spec, int(case["node_num"]))
-        sizes = [int(case[name]) for name in ("num_token", "hidden_size", "num_topk")]
+        tokens, hidden, top_k = (int(case[name]) for name in ("num_token", "hidden_size", "num_topk"))
         if case["op_name"] == "ll":
-            seconds = exchange.low_latency(direction, *sizes)
+            seconds = exchange.low_latency(direction, tokens, hidden, top_k)
         else:
-            seconds = exchange.normal(direction, *sizes, int(case["dispatch_sms"]))
+            seconds = exchange.normal(direction, tokens, hidden, top_k, int(case["dispatch_sms"]))
         errors.append(seconds * 1e6 / float(case[f"{direction}_us"]) - 1.0)
     return np.array(errors)

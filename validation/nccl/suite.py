@@ -47,13 +47,16 @@ def errors_of(mine: list[dict[str, str]], changes: dict[str, Any]) -> np.ndarray
     """Relative errors of the times, from small to large, without the smallest, which sets the host's time."""
     gpu = next(gpu for gpu in GPUS if gpu in mine[0]["machine"].casefold())
     architecture, links = GPUS[gpu]
-    nccl = Nccl(load_spec("nccl", NcclSpec, changes, "collectives"), architecture, load_spec(links, LinkSpec, None, "links"))
+    nccl = Nccl(
+        load_spec("nccl", NcclSpec, changes, "collectives"), architecture, load_spec(links, LinkSpec, None, "links")
+    )
     mine = sorted(mine, key=lambda case: int(case["message_bytes"]))
     simulated = np.array(
         [nccl.time(case["op"], int(case["message_bytes"]), int(case["num_gpus"])).seconds * 1e6 for case in mine]
     )
     measured = np.array([float(case["latency_us"]) for case in mine])
-    return ((simulated + measured[0] - simulated[0]) / measured - 1.0)[1:]
+    errors: np.ndarray = (simulated + measured[0] - simulated[0]) / measured - 1.0
+    return errors[1:]
 
 
 def _row(case: str, mine: list[dict[str, str]], changes: dict[str, Any], role: Role) -> Row:

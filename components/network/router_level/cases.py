@@ -1,7 +1,7 @@
 """Cases in rows: what to ask a router network, as cells of a table.
 
-A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``dragonfly_p2a4h2g9``), a ``traffic`` and the
-flits that a node makes in a cycle; the other columns of :data:`SETTINGS` have the defaults of the specs.
+A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``dragonfly_p2a4h2g9``), a ``traffic`` and
+the flits that a node makes in a cycle; the other columns of :data:`SETTINGS` have the defaults of the specs.
 """
 
 from __future__ import annotations

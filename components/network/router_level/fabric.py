@@ -22,7 +22,7 @@ NODE = -2
 
 MESH, TORUS, FAT_TREE, DRAGONFLY, TABLE = range(5)
 """Rules of routing: dimension order on meshes and tori, nearest common ancestor by random ways up, minimal over one
-global channel, and a table of next ports."""
+global channel, and a table of next ports. Meshes and tori come first."""
 
 
 @dataclass(frozen=True)

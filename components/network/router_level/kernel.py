@@ -359,7 +359,7 @@ def _route(s: State, router: int, into: int, packet: int) -> None:
     p = s.packets[packet]
     target = p[TARGET]
     first, last = 0, vcs - 1
-    if rule == MESH or rule == TORUS:
+    if rule <= TORUS:
         radix, dimensions = s.figures[0], s.figures[1]
         here, there, dimension = router, target, 0
         while dimension < dimensions and here % radix == there % radix:

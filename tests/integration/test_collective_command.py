@@ -1,0 +1,120 @@
+"""``archsim collective``: every kind of case from options and from files, and one clear error for a wrong one."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from archsim.cli import main
+
+ORACLES = Path(__file__).parents[2].parent / "shared" / "oracles"
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = main(["collective", *arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_a_collective(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(
+        capsys,
+        *[
+            "--op",
+            "all_reduce",
+            "--bytes",
+            "1GiB",
+            "--ranks",
+            "64",
+            "--topology",
+            "ring",
+            "--link",
+            "nvlink4",
+            "--check",
+            "--json",
+        ],
+    )
+    answer = json.loads(out)
+    assert code == 0
+    assert 400 < answer["busbw_GBps"] < 450
+    assert answer["check"] == "every rank ends with its data"
+
+
+def test_routers(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = ask(capsys, *["--topology", "mesh4x4", "--traffic", "transpose", "--load", "0.1", "--json"])
+    assert code == 0
+    assert json.loads(out)["status"] == "ok"
+
+
+def test_a_file_of_several_kinds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    astra = tmp_path / "astra.csv"
+    astra.write_text(
+        "backend,collective,comm_size_bytes,topology,npus_per_dim,bandwidth_GiBps,latency_ns,implementation,note\n"
+        "aware,all_reduce,1024,Ring,4,50.0,500.0,ring,mine\n"
+    )
+    out = tmp_path / "answers.csv"
+    code, _, _ = ask(capsys, "--cases", str(astra), "--out", str(out))
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert code == 0
+    assert rows[0]["note"] == "mine"
+    assert int(rows[0]["cycles_ns_max"]) == 12304
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [
+        ("network/measured.csv", "time_us"),
+        ("chips/moe_alltoall.csv", "dispatch_avg_t_us"),
+        ("chips/allreduce.csv", "time_us"),
+    ],
+)
+def test_measured_files(capsys: pytest.CaptureFixture[str], file: str, column: str, tmp_path: Path) -> None:
+    source = ORACLES / file
+    if not source.exists():
+        pytest.skip("the measured tables are not on this machine")
+    with source.open() as stream:
+        rows = list(csv.reader(stream))
+    short = tmp_path / "short.csv"
+    with short.open("w", newline="") as stream:
+        csv.writer(stream).writerows([rows[0], *rows[1::50]])
+    code, _, err = ask(capsys, "--cases", str(short), "--out", str(tmp_path / "out.csv"))
+    assert (code, err) == (0, "")
+    with (tmp_path / "out.csv").open() as stream:
+        answers = list(csv.DictReader(stream))
+    assert all(row[column] or row.get("unanswered") or row.get("dispatch_transmit_us") for row in answers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--op allreduc --bytes 1GiB --ranks 4 --topology ring", "did you mean 'all_reduce'?"),
+        ("--op all_reduce --bytes 1 --ranks 4 --topology rink", "did you mean 'ring'?"),
+        ("--op all_reduce --bytes 1GiB --topology ring", "--ranks: is missing"),
+        ("--op all_reduce --bytes 1GiX --ranks 4 --topology ring", "no unit of size"),
+        ("--op all_reduce --bytes 1GiB --ranks 4 --topology ring --bandwidth 0GB/s --latency 1ns", "is zero"),
+        ("--op all_reduce --bytes 1GiB --ranks 4 --topology ring --link nvlink9", "did you mean"),
+        ("--op all_reduce --bytes 1GiB --ranks 6 --topology switch --algorithm halving_doubling", "power of two"),
+        ("--op all_reduce --bytes 1GiB --ranks four --topology ring", "--ranks: expected a whole number"),
+        ("--topology mesh8x8 --traffic transpos --load 0.1", "did you mean 'transpose'?"),
+        ("--topology mesh8x8 --load 7", "at most 1 flit"),
+        ("", "--op: is missing"),
+    ],
+)
+def test_wrong_questions(capsys: pytest.CaptureFixture[str], arguments: str, said: str) -> None:
+    code, out, err = ask(capsys, *arguments.split())
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_a_wrong_row_is_told_with_its_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "cases.csv"
+    file.write_text("op,bytes,ranks,topology\nall_reduce,64,4,ring\nall_reduce,64,4,rong\n")
+    code, _, err = ask(capsys, "--cases", str(file))
+    assert code == 2
+    assert f"{file}:3:1" in err

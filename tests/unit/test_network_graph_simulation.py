@@ -1,0 +1,85 @@
+"""Algorithms on graphs: equal to the network of dimensions where both can say it; contention; flows beside messages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.components.network.algorithm import algorithm
+from archsim.components.network.graph import Ways, cube, fat_tree, star
+from archsim.components.network.graph_simulation import Job, flow_s, simulate
+from archsim.components.network.link import LinkSpec
+from archsim.components.network.network import Network, NetworkSpec
+from archsim.errors import InputError
+from archsim.timebase import Timebase
+
+LINK = LinkSpec.model_validate({"kind": "link", "bandwidth": "1 GB/s", "latency": "100 ns"})
+TIME = Timebase()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["ring", "switch"]),
+    st.integers(3, 7),
+    st.sampled_from(["all_reduce", "all_gather"]),
+    st.integers(1, 10**6),
+)
+def test_a_graph_answers_as_its_dimension(topology: str, ranks: int, op: str, n_bytes: int) -> None:
+    row = {"topology": topology, "ranks": ranks, "link": LINK}
+    net = Network(NetworkSpec.model_validate({"kind": "network", "dimensions": [row]}), "net", TIME)
+    steps = algorithm("ring", op, ranks)
+    graph = cube((ranks,), True, LINK) if topology == "ring" else star(ranks, LINK)
+    played = simulate(Ways(graph), [Job(steps, range(ranks), n_bytes)], TIME)
+    assert played.ticks[0] == max(net.simulate_algorithm(steps, n_bytes).ticks)
+
+
+def test_jobs_on_the_same_links_wait_for_each_other_and_others_do_not() -> None:
+    graph = fat_tree(8, 4, 1, LINK)  # one spine: what leaves a leaf shares one link
+    steps = algorithm("ring", "all_reduce", 4)
+    inside = Job(steps, (0, 1, 2, 3), 10**6)
+    other_leaf = Job(steps, (4, 5, 6, 7), 10**6)
+    across = Job(steps, (0, 4, 1, 5), 10**6)
+    too = Job(steps, (2, 6, 3, 7), 10**6)
+
+    def ticks(*jobs: Job) -> tuple[int, ...]:
+        return simulate(Ways(graph), jobs, TIME).ticks
+
+    assert ticks(inside, other_leaf) == ticks(inside) + ticks(other_leaf)
+    assert max(ticks(across, too)) > 1.8 * ticks(across)[0]
+    late = simulate(Ways(graph), [across, too._replace(start=10**12)], TIME)
+    assert late.ticks[1] - 10**12 == ticks(too)[0]
+
+
+def test_bytes_are_conserved() -> None:
+    graph = star(5, LINK)
+    played = simulate(Ways(graph), [Job(algorithm("direct", "all_to_all", 5), range(5), 5000)], TIME)
+    assert sum(played.edge_bytes) == 2 * 5 * 4 * 1000
+    assert max(played.edge_ticks) <= played.ticks[0]
+
+
+def test_a_slow_link_slows_only_what_crosses_it() -> None:
+    steps = algorithm("direct", "all_gather", 4)
+    graph = star(4, LINK)
+    slow = graph.degraded({(0, 4): 0.5})
+    times = [simulate(Ways(g), [Job(steps, range(4), 4 * 10**6)], TIME).ticks[0] for g in (graph, slow)]
+    assert times[1] == pytest.approx(2 * times[0], rel=1e-3)
+    apart = Job(algorithm("direct", "send_recv", 2), (1, 2), 10**6)
+    assert simulate(Ways(slow), [apart], TIME).ticks == simulate(Ways(graph), [apart], TIME).ticks
+
+
+@pytest.mark.parametrize(
+    ("name", "op"), [("direct", "all_to_all"), ("ring", "all_reduce"), ("halving_doubling", "all_reduce")]
+)
+def test_flows_are_near_messages_where_bytes_count(name: str, op: str) -> None:
+    graph = fat_tree(16, 4, 4, LINK)
+    job = Job(algorithm(name, op, 16), range(16), 16 * 10**6)
+    by_message = simulate(Ways(graph, "adaptive"), [job], TIME).ticks[0] / TIME.ticks_per_s
+    assert flow_s(Ways(graph, "adaptive"), job) == pytest.approx(by_message, rel=0.25)
+
+
+def test_jobs_are_laid_over_ranks_that_are_there() -> None:
+    steps = algorithm("ring", "all_reduce", 3)
+    for members in ((0, 1), (0, 1, 9), (0, 0, 1)):
+        with pytest.raises(InputError):
+            simulate(Ways(star(4, LINK)), [Job(steps, members, 64)], TIME)
