@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint bench validate clean
+.PHONY: demo test lint bench validate calibrate clean
 
 demo: $(STAMP)
 	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
@@ -24,6 +24,10 @@ bench: $(STAMP)
 
 validate: $(STAMP)
 	$(BIN)/archsim validate
+
+calibrate: $(STAMP)
+	$(BIN)/archsim calibrate nvidia
+	$(BIN)/archsim calibrate amd
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -1,66 +1,282 @@
-"""GEMM kernels of a GPU asked alone, thousands of shapes at once."""
+"""Kernels of a GPU asked alone, thousands of shapes at once."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from archsim.components.compute.gpu_gemm import TILES, GpuChip, gemm
+from archsim.components.compute import gpu_attention, gpu_elementwise, gpu_experts, gpu_gemm
+from archsim.components.compute.gpu_chip import GpuChip
+from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_sm import GpuSm
 from archsim.errors import InputError, nearest
 from archsim.machine import ChipSpec, Machine, SystemSpec
-from archsim.model.memory import Memory
-from archsim.workloads.op import DType
+
+Floats = npt.NDArray[np.float64]
+Case = Mapping[str, Any]
+
+OPS: dict[str, tuple[str, ...]] = {
+    "gemm": ("m", "n", "k", "dtype"),
+    "attention": ("phase", "batch", "isl", "kv_len", "heads", "kv_heads", "head_dim", "kv_dtype"),
+    "moe": ("num_tokens", "hidden", "inter", "topk", "experts", "tp", "ep", "distribution", "dtype"),
+    "elementwise": ("op", "rows", "cols"),
+}
+"""Columns that a case of each kernel needs."""
+
+_MORE = {"gemm": {"groups": 1.0}}  # columns of numbers that a case may have, and what they are without
+
+WORDS = frozenset({"dtype", "phase", "kv_dtype", "distribution", "op"})
+"""Columns that hold words; the others hold whole numbers."""
+
+_FORMATS = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "half": "fp16",
+    "float32": "fp32",
+    "sq": "int8",
+    "int8_wo": "int8",
+}
+_FUNCTIONS = {"rmsnorm_in": "rmsnorm", "rmsnorm_post": "rmsnorm"}
+_GROUPED_HEADS = 32  # heads that share keys, at most, in TensorRT-LLM's grouped decode
 
 
-def answer(chip: ChipSpec, cases: Sequence[Mapping[str, Any]], eager: bool = False) -> list[dict[str, Any]]:
-    """The cases with latency_us, tflops, bound, tile and split as further columns.
+@dataclass(frozen=True)
+class Timed:
+    """Times of cases; arrays [cases].
 
-    Parameters
+    Attributes
     ----------
-    cases: mappings with m, n, k (ints) and dtype; other keys pass through.
-    eager: add the host's time around a kernel that a framework launches by itself.
+    seconds: predicted. facts: further columns, each [cases].
+    """
+
+    seconds: Floats
+    facts: dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A chip with the kernels of its libraries."""
+
+    chip: GpuChip
+    kernels: GpuKernelsSpec
+
+
+def gpu_of(spec: ChipSpec) -> Gpu:
+    """What kernels see of a chip.
 
     Raises
     ------
-    InputError: the chip is no GPU with kernel parameters, or does not multiply a format.
+    InputError: the chip is no GPU with kernel parameters.
     """
-    machine = Machine(SystemSpec(name=chip.name, chip=chip))
+    machine = Machine(SystemSpec(name=spec.name, chip=spec))
     engine = next((e for e in machine.engines.values() if isinstance(e, GpuSm)), None)
     if engine is None or engine.spec.kernels is None:
-        raise InputError(f"chip '{chip.name}' has no GPU engine with 'kernels': its kernels cannot be asked alone")
-    spec, kernels = engine.spec, engine.spec.kernels
-    memory: Memory[Any] = machine.main_memory()
+        raise InputError(f"chip '{spec.name}' has no GPU engine with 'kernels': its kernels cannot be asked alone")
+    memory: Any = machine.main_memory()
+    return Gpu(engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes), engine.spec.kernels)
+
+
+def kind_of(op: str, case: Case) -> tuple[str, ...]:
+    """What sets the kernel of a case apart: cases of one kind are timed at once.
+
+    gemm, moe: (format, measurement). attention: (phase, format of the cache, variety, measurement). elementwise:
+    (function, measurement).
+    """
+    measurement = measurement_of(case)
+    if op == "elementwise":
+        return _FUNCTIONS.get(str(case["op"]), str(case["op"])), measurement
+    if op == "attention":
+        return str(case["phase"]), format_name(case["kv_dtype"]), _variety_of(case), measurement
+    return format_name(case["dtype"]), measurement
+
+
+def format_name(name: Any) -> str:
+    """Our name of a number format."""
+    return _FORMATS.get(str(name), str(name))
+
+
+def _variety_of(case: Case) -> str:
+    """Variety of attention kernels by the column ``kernel``; none: what the chip's software uses.
+
+    Names of aiconfigurator's tables are understood: ``torch_flow`` is TensorRT-LLM, which decodes heads that share keys
+    in another kernel than single ones.
+    """
+    name = str(case.get("kernel") or "")
+    if name == "vllm_flash_attn":
+        return ""
+    if name != "torch_flow":
+        return name
+    if str(case["phase"]) == "prefill":
+        return "tensorrt_llm"
+    share = float(case["heads"]) / float(case["kv_heads"])
+    return "tensorrt_llm_grouped" if 1 < share <= _GROUPED_HEADS else "tensorrt_llm_multihead"
+
+
+def measurement_of(case: Case) -> str:
+    """How a case was measured: its column ``measurement``, else what the columns of public tables tell.
+
+    Tables of aiconfigurator have a column ``power_w``: filled where kernels ran long enough to measure power, on random
+    operands; empty where a few replays of a graph were timed. Vidur's rows are named for it.
+    """
+    if case.get("measurement"):
+        return str(case["measurement"])
+    if str(case.get("op", "")).startswith("vidur"):
+        return "profiler"
+    if "power_w" in case:
+        return "power" if case["power_w"] else "replay"
+    return ""
+
+
+def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any]) -> Timed:
+    """Times of cases of one kind.
+
+    Parameters
+    ----------
+    kind: as :func:`kind_of` gives it. sizes: the columns of numbers, each [cases]. words: those of words.
+
+    Raises
+    ------
+    InputError: the chip, or its libraries, have no such kernel; the measurement is not known.
+    """
+    kernels = gpu.kernels
+    measurement = MeasurementSpec(about="the kernel alone")
+    if kind[-1]:
+        known = kernels.measurements
+        if kind[-1] not in known:
+            raise InputError(f"no measurement is called '{kind[-1]}': {nearest(kind[-1], known)}")
+        measurement = known[kind[-1]]
+    timed, name = _TIMERS[op](gpu, kind, sizes, words, measurement.activity)
+    gap = measurement.gap_us.get(name, measurement.gap_us.get(name.partition(" ")[0], 0.0))
+    least = measurement.least_us.get(name, measurement.least_us.get(name.partition(" ")[0], 0.0))
+    seconds = np.maximum(timed.seconds + gap * 1e-6, least * 1e-6)
+    band = kernels.band(name)
+    facts = dict(timed.facts)
+    if band is not None:
+        facts |= {"latency_low_us": seconds * 1e6 * band[0], "latency_high_us": seconds * 1e6 * band[1]}
+    return Timed(seconds, facts)
+
+
+def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """The cases with latency_us, its band, and facts of the kernel (bound, tile, ...) as further columns.
+
+    Parameters
+    ----------
+    cases: mappings with the columns of :data:`OPS`, numbers as ints; other keys pass through.
+
+    Raises
+    ------
+    InputError: the chip is no GPU with kernel parameters, or has no such kernel.
+    """
+    gpu = gpu_of(chip)
     answers: list[dict[str, Any]] = [dict(case) for case in cases]
-    for name in sorted({str(case["dtype"]) for case in cases}):
-        dtype = next((d for d in engine.dtypes() if d.value == name), None)
-        if dtype is None:
-            known = [d.value for d in engine.dtypes()]
-            raise InputError(f"chip '{chip.name}' does not multiply {name}: {nearest(name, known)}")
-        mine = [i for i, case in enumerate(cases) if str(case["dtype"]) == name]
-        m, n, k = (np.array([int(cases[i][key]) for i in mine], dtype=np.float64) for key in ("m", "n", "k"))
-        seen = GpuChip(
-            spec.count,
-            engine.clock_hz,
-            spec.macs_per_cycle[dtype],
-            memory.peak_bytes_per_s,
-            machine.scratchpad.capacity_bytes,
-            spec.architecture,
-            spec.power_cap,
-        )
-        out = DType.BF16.bits if dtype.bits <= 8 else dtype.bits
-        best = gemm(seen, kernels, m, k, n, in_bytes=dtype.bits / 8, out_bytes=out / 8)
-        seconds = best.seconds + (kernels.host_launch * 1e-12 if eager else 0.0)
-        streamed = best.memory_bytes / (memory.peak_bytes_per_s * kernels.memory_efficiency)
+    for kind, mine in kinds(op, cases).items():
+        try:
+            timed = times(gpu, op, kind, *arrays(op, [cases[i] for i in mine]))
+        except InputError as error:
+            raise InputError(f"chip '{chip.name}': {error}") from None
+        latency_us = (timed.seconds * 1e6).tolist()
+        facts = {name: values.tolist() for name, values in timed.facts.items()}
         for j, i in enumerate(mine):
-            rows, columns = TILES[int(best.tile[j])]
-            answers[i] |= {
-                "latency_us": float(seconds[j]) * 1e6,
-                "tflops": 2e-12 * m[j] * n[j] * k[j] / float(seconds[j]),
-                "bound": "memory" if streamed[j] > 0.5 * seconds[j] else "compute",
-                "tile": f"{rows}x{columns}",
-                "split_k": int(best.split[j]),
-            }
+            answers[i]["latency_us"] = latency_us[j]
+            for name, value in facts.items():
+                answers[i][name] = value[j]
     return answers
+
+
+def kinds(op: str, cases: Sequence[Case]) -> dict[tuple[str, ...], list[int]]:
+    """Indices of the cases of each kind, in order."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for i, case in enumerate(cases):
+        groups.setdefault(kind_of(op, case), []).append(i)
+    return groups
+
+
+def arrays(op: str, cases: Sequence[Case]) -> tuple[dict[str, Floats], dict[str, list[str]]]:
+    """Columns of numbers and columns of words of the cases of a kernel."""
+    sizes = {c: np.array([float(case[c]) for case in cases]) for c in OPS[op] if c not in WORDS}
+    for name, usual in _MORE.get(op, {}).items():
+        sizes[name] = np.array([float(case.get(name) or usual) for case in cases])
+    words = {c: [str(case[c]) for case in cases] for c in OPS[op] if c in WORDS}
+    return sizes, words
+
+
+_Timer = Callable[
+    [Gpu, tuple[str, ...], Mapping[str, Floats], Mapping[str, Any], float],
+    tuple[Timed, str],
+]
+
+
+def _gemm(
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+) -> tuple[Timed, str]:
+    if gpu.kernels.gemm is None:
+        raise InputError(f"'{gpu.kernels.name}' has no GEMM kernels")
+    dtype = kind[0]
+    m, n, k = sizes["m"], sizes["n"], sizes["k"]
+    best = gpu_gemm.gemm(gpu.chip, gpu.kernels.gemm, dtype, m, k, n, sizes["groups"], activity=activity)
+    form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
+    tiles = np.array([f"{rows}x{wide}" for rows, wide in form.tiles])
+    facts = {
+        "tflops": 2e-12 * sizes["groups"] * m * n * k / best.seconds,
+        "bound": np.where(best.memory_seconds > 0.5 * best.seconds, "memory", "compute"),
+        "tile": tiles[best.tile],
+        "split_k": best.split,
+    }
+    return Timed(best.seconds, facts), f"gemm {'bf16' if dtype == 'fp16' else dtype}"
+
+
+def _attention(
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+) -> tuple[Timed, str]:
+    if gpu.kernels.attention is None:
+        raise InputError(f"'{gpu.kernels.name}' has no attention kernels")
+    phase, cache, wanted = kind[:3]
+    spec = gpu.kernels.attention
+    bits = 8 if cache in ("fp8", "int8") else 16
+    heads, kv_heads = sizes["heads"], sizes["kv_heads"]
+    shape = (sizes["batch"], heads, kv_heads, sizes["head_dim"])
+    name = wanted or spec.default_of(gpu.chip, bits)
+    variety = spec.variety(name)
+    if phase == "prefill":
+        if variety.prefill is None:
+            raise InputError(f"attention kernels '{name}' have no prefill")
+        length = sizes["isl"]
+        seconds = gpu_attention.prefill(gpu.chip, variety.prefill, *shape, length, sizes["kv_len"] - length)
+        macs = heads * sizes["batch"] * length * (sizes["kv_len"] - (length - 1) / 2) * sizes["head_dim"] * 2
+        return Timed(seconds, {"tflops": 2e-12 * macs / seconds}), f"attention {name} prefill"
+    if phase != "decode":
+        raise InputError(f"no phase of attention is called '{phase}': prefill, decode")
+    if variety.decode is None:
+        raise InputError(f"attention kernels '{name}' have no decode")
+    seconds = gpu_attention.decode(gpu.chip, variety.decode, *shape, sizes["kv_len"], bits / 8, spec.l2_share)
+    read = sizes["batch"] * kv_heads * 2 * sizes["kv_len"] * sizes["head_dim"] * bits / 8
+    return Timed(seconds, {"gb_per_s": 1e-9 * read / seconds}), f"attention {name} decode"
+
+
+def _experts(
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+) -> tuple[Timed, str]:
+    if gpu.kernels.experts is None:
+        raise InputError(f"'{gpu.kernels.name}' has no kernels of experts")
+    num_tokens, topk = sizes["num_tokens"], sizes["topk"]
+    loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"])
+    width = sizes["inter"] / sizes["tp"]
+    visits = num_tokens * topk
+    seconds = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
+    return Timed(seconds, {"active_experts": loads.active, "tokens_of_rank": loads.tokens}), f"moe {kind[0]}"
+
+
+def _elementwise(
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+) -> tuple[Timed, str]:
+    if gpu.kernels.elementwise is None:
+        raise InputError(f"'{gpu.kernels.name}' has no row-wise kernels")
+    seconds = gpu_elementwise.elementwise(gpu.chip, gpu.kernels.elementwise, kind[0], sizes["rows"], sizes["cols"])
+    return Timed(seconds, {}), f"elementwise {kind[0]}"
+
+
+_TIMERS: dict[str, _Timer] = {"gemm": _gemm, "attention": _attention, "moe": _experts, "elementwise": _elementwise}

@@ -28,6 +28,7 @@ from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.model.component import Component, Engine, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.lowered import Lowered
+from archsim.model.memory import Memory
 from archsim.spec import ComponentSpec
 from archsim.units import si
 from archsim.workloads.op import (
@@ -161,7 +162,19 @@ class Mapper:
             )
         # With one engine for the job there is nothing to choose.
         options = [self._on(engine, op) for engine in able]
-        return min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
+        best = min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
+        return self._as_kernel(best, op) if isinstance(op, Vector) else best
+
+    def _as_kernel(self, lowered: Lowered, op: Vector) -> Lowered:
+        """A row-wise function as long as its kernel takes, where a matrix engine's library times it."""
+        view, _ = self._view(Role.WEIGHT)
+        for engine in self.machine.engines.values():
+            cycles = engine.vector_kernel_cycles(op, view) if isinstance(engine, MatrixEngine) else None
+            if cycles is not None:
+                ticks = self.machine.time.cycles(cycles, engine.clock_hz)
+                body = {server: minimum(busy, ticks) for server, busy in lowered.body.items()}
+                return replace(lowered, body={**body, lowered.engine: ticks}, cycles=cycles, clock_hz=engine.clock_hz)
+        return lowered
 
     def _on(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
         if isinstance(engine, MatrixEngine):
@@ -239,7 +252,7 @@ class Mapper:
         if any(isinstance(d, np.ndarray) for d in (op.m, op.k, op.n)):
             return self._streamed(engine, op, dtype)
         m, k, n = int(op.m), int(op.k), int(op.n)
-        whole = self._kernel(engine, op, dtype)
+        whole = self._kernel(engine, op, dtype, op.right)
         if whole is not None:
             return whole
         inside = self.machine.scratchpad.path
@@ -297,32 +310,29 @@ class Mapper:
             why,
         )
 
-    def _kernel(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered | None:
-        """A product that an engine runs as one kernel with its own memory timing."""
-        machine, home = self.machine, self.placement.home
-        inside = machine.scratchpad.path
-        if home[op.right] == inside:
+    def _kernel(
+        self, engine: MatrixEngine[ComponentSpec], op: MatMul | GroupedMatMul | Attention, dtype: DType, right: Role
+    ) -> Lowered | None:
+        """An op that an engine runs as one kernel with its own memory timing; ``right``: its largest operand."""
+        view, memory = self._view(right)
+        if memory is None:
             return None
-        memory = machine.memories[home[op.right]]
-        cached = home[Role.ACTIVATION] == inside
-        view = MemoryView(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, cached, cached)
-        m, k, n = int(op.m), int(op.k), int(op.n)
-        kernel = engine.kernel(op.groups, (m, k, n), dtype, op.out_dtype, view)
+        kernel = engine.kernel(op, dtype, view)
         if kernel is None:
             return None
-        written = 0 if cached else int(op.out_bytes())
+        machine = self.machine
+        out = op.writes()[Role.ACTIVATION]
+        written = 0 if view.out_cached else out
         flow = _Flow(self)
-        flow.inside(
-            reads=op.left_dtype.bytes(kernel.left) + op.right_dtype.bytes(kernel.right), writes=int(op.out_bytes())
-        )
-        flow.moved(memory.path, max(0, kernel.memory_bytes - written), written)
+        flow.inside(reads=kernel.cache_bytes, writes=out)
+        flow.moved(memory.path, maximum(0, kernel.memory_bytes - written), written)
         ticks = machine.time.cycles(kernel.cycles, engine.clock_hz)
         # The kernel's time has the memory in it; the memory is held for its own share of that.
         body = {server: minimum(busy, ticks) for server, busy in flow.body().items()}
         actions: dict[tuple[str, str], Dim] = {
             (engine.path, name): count for name, count in engine.mac_actions(op.macs(), dtype).items()
         }
-        actions[engine.path, "accumulator_access"] = op.groups * m * n
+        actions[engine.path, "accumulator_access"] = out * 8 // _out_bits(op)
         return Lowered(
             op,
             engine.path,
@@ -335,6 +345,15 @@ class Mapper:
             peak=engine.peak_macs_per_cycle(dtype),
             why=kernel.how,
         )
+
+    def _view(self, right: Role) -> tuple[MemoryView, Memory[ComponentSpec] | None]:
+        """What a kernel sees whose largest operand is of this role, and the memory that holds it outside the cache."""
+        machine, home = self.machine, self.placement.home
+        inside = machine.scratchpad.path
+        cached = home[Role.ACTIVATION] == inside
+        memory: Any = machine.memories[home[right]] if home[right] != inside else None
+        peak = 0 if memory is None else memory.peak_bytes_per_s
+        return MemoryView(peak, machine.scratchpad.capacity_bytes, cached, cached), memory
 
     def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
         """A product whose sizes change from step to step: operands stream once, tile by tile."""
@@ -356,6 +375,9 @@ class Mapper:
 
     def _grouped(self, engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Lowered:
         dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)
+        whole = self._kernel(engine, op, dtype, Role.WEIGHT)
+        if whole is not None:
+            return whole
         work = engine.grouped_work(op.rows, op.k, op.n, dtype)
         reads = op.reads()
         busiest = max(op.rows, default=0)
@@ -424,6 +446,10 @@ class Mapper:
     def _attention(self, engine: MatrixEngine[ComponentSpec], op: Attention) -> Lowered:
         """Both products on the array, block by block of queries, the online softmax beside them."""
         dtype = engine.compute_dtype(op.dtype, op.kv_dtype)
+        # Keys just computed are kept in the cache all the same; a library's kernel reads them from its pages.
+        whole = self._kernel(engine, op, dtype, Role.KV)
+        if whole is not None:
+            return whole
         share = max(1, op.heads // op.kv_heads)  # query heads that use the same keys are stacked
         gm, _, gn = engine.granularity()
         # A causal mask spares the keys after a block of queries; the few queries of a decode step are one block.
@@ -549,6 +575,11 @@ class Mapper:
             traffic=traffic,
             why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
         )
+
+
+def _out_bits(op: MatMul | GroupedMatMul | Attention) -> int:
+    """Bits of an element of the result."""
+    return op.dtype.bits if isinstance(op, Attention) else op.out_dtype.bits
 
 
 def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:

@@ -466,30 +466,53 @@ def dram(
 @app.command()
 def kernel(
     chip: Annotated[str | None, typer.Option(help="GPU: shipped name or file.")] = None,
-    op: Annotated[str, typer.Option(help="Which kernel: gemm.")] = "gemm",
-    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, int8, fp8, ...")] = None,
+    op: Annotated[str, typer.Option(help="gemm, attention, moe or elementwise.")] = "gemm",
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, int8, fp8, fp8_block, ...")] = None,
     m: Annotated[int | None, typer.Option("-m", metavar="M", help="Rows of the left-hand side.")] = None,
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="Columns of the right-hand side.")] = None,
     k: Annotated[int | None, typer.Option("-k", metavar="K", help="Depth.")] = None,
-    eager: Annotated[bool, typer.Option(help="Launched by a framework, not from a captured graph.")] = False,
+    with_: Annotated[list[str] | None, typer.Option("--with", metavar="KEY=VALUE", help="Any other column.")] = None,
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
     json: Json = False,
 ) -> None:
-    """Ask a GPU alone for a kernel: latency, rate, bound and tile.
+    """Ask a GPU alone for a kernel: latency with its 5% to 95% band, rate, bound and tile.
 
     \b
     archsim kernel --chip h100_sxm --op gemm --dtype bfloat16 -m 4096 -n 4096 -k 4096
+    archsim kernel --chip a100_sxm --op attention --with phase=decode --with batch=16 --with isl=1 --with kv_len=4096 \\
+        --with heads=32 --with kv_heads=8 --with head_dim=128
+    archsim kernel --chip h100_sxm --op elementwise --with function=rmsnorm --with rows=4096 --with cols=8192
     archsim kernel --cases gemms.csv --out answers.csv       columns device, dtype, m, n, k
-    archsim kernel --cases gemms.csv --chip a100_sxm --json
+    archsim kernel --op moe --cases moe.csv --json           num_tokens, hidden, inter, topk, experts, tp, ep, ...
 
-    An option fills its column where the file has none; other columns pass through.
+    An option fills its column where the file has none; other columns pass through. How a case was measured (column
+    'measurement': replay, power, profiler, ...) adds the host's gaps and sets the operands' activity.
     """
     from archsim.cli import kernel as one_part
 
     options = {"m": m, "n": n, "k": k, "dtype": dtype}
     given = {key: value for key, value in options.items() if value is not None}
-    one_part.kernel(chip, op, given, eager, cases, out, json)
+    one_part.kernel(chip, op, given, with_ or [], cases, out, json)
+
+
+@app.command()
+def calibrate(
+    name: Annotated[str, typer.Argument(help="Calibration: shipped name or file.")] = "nvidia",
+    stage: Annotated[list[str] | None, typer.Option(help="Only these stages.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Instead of the shipped kernels.")] = None,
+    json: Json = False,
+) -> None:
+    """Fit kernel parameters to measured rows; write them with intervals, and report errors on chips left out.
+
+    \b
+    archsim calibrate nvidia                                 writes configs/kernels/nvidia.yaml
+    archsim calibrate nvidia --stage 'gemm bf16' --out mine.yaml
+    archsim calibrate my_calibration.yaml --json
+    """
+    from archsim.cli import calibrate as tool
+
+    tool.calibrate(name, stage or [], out, json)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from archsim.errors import InputError
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
-from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Role
+from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Role, Vector
 
 S = TypeVar("S", bound=ComponentSpec)
 
@@ -171,22 +171,34 @@ class MemoryView:
 
 @dataclass(frozen=True)
 class KernelWork:
-    """A whole kernel: cycles with its memory traffic, bytes to and from memory, operand elements from the cache."""
+    """A whole kernel; ints or int64 arrays.
 
-    cycles: int
-    memory_bytes: int
-    left: int
-    right: int
+    Attributes
+    ----------
+    cycles: of the engine, memory traffic included. memory_bytes: to and from the memory. cache_bytes: operands that
+    enter the engine from the cache. how: the kernel, in words.
+    """
+
+    cycles: Dim
+    memory_bytes: Dim
+    cache_bytes: Dim
     how: str
 
 
 class MatrixEngine(Engine[S]):
     """An engine for matrix products; the mapper tiles ops for it."""
 
-    def kernel(
-        self, groups: int, shape: tuple[int, int, int], dtype: DType, out_dtype: DType, memory: MemoryView
-    ) -> KernelWork | None:
-        """The product [m, k] x [k, n] as one kernel that times its own memory traffic; None: the mapper tiles it."""
+    def kernel(self, op: Op, dtype: DType, memory: MemoryView) -> KernelWork | None:
+        """The op as one kernel that times its own memory traffic; None: the mapper takes it apart.
+
+        Parameters
+        ----------
+        dtype: format in which its operands are multiplied.
+        """
+        return None
+
+    def vector_kernel_cycles(self, op: Vector, memory: MemoryView) -> Dim | None:
+        """Cycles of a row-wise function that runs beside this engine as a kernel of its own; None: not known."""
         return None
 
     @abstractmethod

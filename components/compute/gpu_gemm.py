@@ -1,17 +1,21 @@
 """How long a GEMM kernel of a GPU library takes, element by element over thousands of shapes.
 
-The output is cut into tiles, one per SM at a time; a tile walks along K in steps in which the tensor cores and the feed
-from the L2 overlap, and ends with an epilogue. K may be split over several tiles whose sums are added. Memory is read
-once per wave of tiles (in the order that reuses most), or once altogether where both operands fit the L2. Compute and
-memory overlap, but not perfectly. A product that would draw more than the power cap runs at a lower clock. The tile and
-the split are those that take least.
+The output is cut into tiles; each SM works on one (or a few, so that one tile's epilogue hides behind the next one's
+main loop). A tile walks along K, its tensor cores overlapping with the feed from the L2, between a prologue and an
+epilogue. K may be split over several tiles whose sums a second kernel adds. Memory is read once per wave of tiles (in
+the order that reuses most), or once altogether where both operands fit the L2. A product that would draw more than the
+power cap runs at a lower clock. The tile and the split are those that take least.
 
-The parameters describe the library and the architecture, not the chip: :class:`GpuKernelsSpec`, calibrated as
-``configs/kernels`` says.
+Formats differ in what they multiply and move, in the tiles and splits that their kernels come in, and in the kernels
+around them that quantise or pad the left operand.
+
+The parameters describe the library and the architecture, not the chip; ``configs/calibrations`` says on what they were
+calibrated.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,101 +23,119 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, of_instruction, overlapped, waves
 from archsim.errors import InputError, nearest
-from archsim.spec import Share, Spec
-from archsim.units import Joules, Picoseconds
+from archsim.spec import Count, Share, Spec
 
-Floats = npt.NDArray[np.float64]
-
-TILES = (
-    (256, 128),
-    (128, 256),
-    (128, 128),
-    (128, 64),
-    (64, 128),
-    (64, 64),
-    (256, 64),
-    (64, 256),
-    (192, 128),
-    (128, 192),
-)
-"""Output tiles (m, n) that the libraries' kernels come in (CUTLASS)."""
-_SPLITS = (1, 2, 3, 4, 6, 8, 16)
 _STEP = 64  # of K, elements
-_L2_SHARE = 0.7  # of the L2 that one kernel's operands can hold on to: assumed
 _SUM_BYTES = 4
+_SMALL, _MOST_SMALL = 64 * 128, 4.0  # tiles below this many outputs share an SM, up to so many times more of them
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 
 
-class GpuKernelsSpec(Spec):
-    """What a vendor's GEMM kernels do, the same on all its chips."""
+class GemmFormatSpec(Spec):
+    """Products of one format."""
 
-    name: str
-    """which library"""
-    source: str
-    """on what the parameters were calibrated"""
-    tensor_efficiency: dict[str, Share]
-    """share of the tensor cores' rate that the main loop sustains, by architecture"""
+    multiplies: str
+    """format of the tensor cores"""
+    left_bytes: Positive
+    """of an element of the left operand, scales included"""
+    right_bytes: Positive
+    """of an element of the right operand, scales included"""
+    tensor_efficiency: Share = 1.0
+    """share of the tensor cores' rate that the main loop sustains: scaling, promotion, dequantisation"""
+    tiles: tuple[tuple[Count, Count], ...]
+    """output tiles (m, n) that the kernels come in"""
+    splits: tuple[Count, ...] = (1,)
+    """parts of K that the kernels come in"""
+    around_us: NotNegative = 0.0
+    """of the kernels around the product: quantising the left operand, scaling"""
+    quantise_efficiency: Share | None = None
+    """share of the memory's peak that quantising reaches: it reads 16 bits and writes the format; None: not timed"""
+    pad_rows: Count = 1
+    """rows are padded to this multiple, by a copy of the left operand"""
+    pad_us: NotNegative = 0.0
+    """of launching that copy"""
+    flop_energy_share: Positive = 1.0
+    """energy of a FLOP beside one of 16 bits"""
+
+
+class GemmKernelsSpec(Spec):
+    """What a library's GEMM kernels do, the same on all chips."""
+
     memory_efficiency: Share
     """share of the memory's peak that a kernel's streams reach"""
-    l2_bytes_per_cycle: Annotated[float, Field(gt=0)]
-    """bytes that an SM receives from the L2 per cycle"""
-    fixed_cycles: Annotated[float, Field(ge=0)]
-    """launch, first loads and last stores of a kernel"""
-    epilogue_cycles_per_byte: Annotated[float, Field(ge=0)]
+    feed_bytes_per_cycle: dict[str, Positive]
+    """bytes that an SM receives from the L2 per cycle, operands shared by a cluster counted for each; by instruction"""
+    whole_wave_share: dict[str, Annotated[float, Field(ge=0, le=1)]]
+    """share of kernels' time that comes in whole waves; by instruction"""
+    tiles_in_flight: dict[str, Count]
+    """tiles that an SM works on at a time; by instruction"""
+    launch_us: NotNegative
+    """from a captured graph's node to its first instruction"""
+    prologue_cycles: NotNegative
+    """first loads of a tile"""
+    epilogue_cycles_per_byte: NotNegative
     """of a tile's output"""
-    whole_wave_share: Annotated[float, Field(ge=0, le=1)]
-    """share of kernels' time that comes in whole waves; the rest is spread evenly over the SMs"""
     overlap_exponent: Annotated[float, Field(ge=1)]
-    """norm in which compute and memory time add up: 1 is one after the other, infinity is perfect overlap"""
-    split_overhead: Picoseconds
-    """of adding the sums of a split K"""
-    host_launch: Picoseconds
-    """of a framework around a kernel that it launches eagerly, not from a captured graph"""
-    flop_energy: Joules
-    """of the whole board per FLOP in a large product at full clock; decides when the power cap is reached"""
+    """norm in which compute and memory time add up"""
+    l2_share: Share
+    """of the L2 that one kernel's operands can hold on to"""
+    flop_energy_pj: Positive
+    """of the whole board per FLOP of random 16-bit operands at full clock, in the process of the table's 1"""
+    process_energy: dict[str, Positive]
+    """energy of a FLOP by process, relative"""
     usable_power: Share
     """share of the power cap that is left for it"""
     throttle_exponent: Annotated[float, Field(ge=0)]
-    """how much longer a kernel takes for each factor that it lies over the cap"""
-
-
-@dataclass(frozen=True)
-class GpuChip:
-    """What a GEMM kernel sees of a chip."""
-
-    sms: int
-    clock_hz: int
-    macs_per_cycle: int
-    memory_bytes_per_s: float
-    l2_bytes: int
-    architecture: str
-    power_cap_w: float | None
+    """how much longer a kernel takes for each factor that it lies over the cap; 1/3: power goes as the clock cubed"""
+    formats: dict[str, GemmFormatSpec]
+    """by name of the format"""
 
 
 @dataclass(frozen=True)
 class GemmKernel:
-    """The kernel that takes least, of each shape.
+    """The kernel that takes least, of each shape; arrays [shapes].
 
     Attributes
     ----------
-    seconds: [shapes]. memory_bytes: moved, [shapes]. tile, split: index into TILES, parts of K, [shapes].
+    seconds: all kernels of the product. memory_seconds: of its memory traffic alone. memory_bytes: moved.
+    tile, split: index into the format's tiles, parts of K.
     """
 
     seconds: Floats
+    memory_seconds: Floats
     memory_bytes: Floats
     tile: npt.NDArray[np.int64]
     split: npt.NDArray[np.int64]
 
 
+def format_of(kernels: GemmKernelsSpec, name: str) -> GemmFormatSpec:
+    """The format of this name; fp16 is timed as bf16.
+
+    Raises
+    ------
+    InputError: the library has no such kernels.
+    """
+    known: Mapping[str, GemmFormatSpec] = kernels.formats
+    name = "bf16" if name == "fp16" else name
+    if name not in known:
+        raise InputError(f"there are no GEMM kernels of format '{name}': {nearest(name, known)}")
+    return known[name]
+
+
 def gemm(
     chip: GpuChip,
-    kernels: GpuKernelsSpec,
+    kernels: GemmKernelsSpec,
+    dtype: str,
     m: Any,
     k: Any,
     n: Any,
-    in_bytes: float = 2.0,
+    groups: Any = 1,
     out_bytes: float = 2.0,
-    groups: int = 1,
+    activity: float = 1.0,
     left_cached: bool = False,
     out_cached: bool = False,
 ) -> GemmKernel:
@@ -121,61 +143,75 @@ def gemm(
 
     Parameters
     ----------
-    m, k, n: ints or arrays of one shape. groups: equal products in one kernel.
+    m, k, n, groups: ints or arrays of one shape; ``groups`` equal products are one kernel.
+    activity: energy of the operands' bits beside that of random ones.
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
 
     Raises
     ------
-    InputError: the parameters do not cover this architecture.
+    InputError: the library, or the chip, has no such format.
     """
-    efficiency = kernels.tensor_efficiency.get(chip.architecture)
-    if efficiency is None:
+    form = format_of(kernels, dtype)
+    rate = chip.rate("fp16" if form.multiplies == "bf16" and "bf16" not in chip.macs_per_cycle else form.multiplies)
+    feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
+    whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
+    in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
+    if chip.process not in kernels.process_energy:
         raise InputError(
-            f"'{kernels.name}' has no parameters for the architecture '{chip.architecture}': "
-            f"{nearest(chip.architecture, kernels.tensor_efficiency)}"
+            f"'process_energy' has no entry for '{chip.process}': {nearest(chip.process, kernels.process_energy)}"
         )
-    m, k, n = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (m, k, n)))
-    once = groups * in_bytes * ((0 if left_cached else m * k) + k * n)
-    stored = 0.0 if out_cached else groups * out_bytes * m * n
+    m, k, n, groups = columns(m, k, n, groups)
+    left, right = form.left_bytes, form.right_bytes
+    once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
+    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n
     bandwidth = chip.memory_bytes_per_s * kernels.memory_efficiency
+    launch_s, prologue = kernels.launch_us * 1e-6, kernels.prologue_cycles
     best: dict[str, npt.NDArray[Any]] = {}
-    for index, (rows, columns) in enumerate(TILES):
-        tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / columns)
-        step = max(
-            rows * columns * _STEP / (chip.macs_per_cycle * efficiency),
-            (rows + columns) * _STEP * in_bytes / kernels.l2_bytes_per_cycle,
-        )
+    for index, (rows, wide) in enumerate(form.tiles):
+        tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
+        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
+        per_k = max(rows * wide / (rate * form.tensor_efficiency), (rows * left + wide * right) / feed)
         # A wave of tiles reads whole strips: as square as the SMs allow.
-        high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * columns / rows)))
-        wide = np.minimum(tiles_n, np.ceil(chip.sms / high))
-        left_passes = 0 if left_cached else np.ceil(tiles_n / wide)
-        by_wave = groups * in_bytes * k * (left_passes * m + np.ceil(tiles_m / high) * n)
-        read = np.where(once < _L2_SHARE * chip.l2_bytes, once, np.maximum(once, by_wave))
-        for split in _SPLITS:
+        high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
+        strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
+        left_passes = 0.0 if left_cached else np.ceil(tiles_n / strip)
+        by_wave = groups * k * (left_passes * left * m + np.ceil(tiles_m / high) * right * n)
+        read = np.where(once < kernels.l2_share * chip.l2_bytes, once, np.maximum(once, by_wave))
+        for split in form.splits:
             per_sm = groups * tiles_m * tiles_n * split / chip.sms
-            share = kernels.whole_wave_share
-            waves = share * np.ceil(per_sm) + (1 - share) * np.maximum(1.0, per_sm)
-            tile_cycles = np.ceil(k / (_STEP * split)) * step + rows * columns * 2 * kernels.epilogue_cycles_per_byte
-            sums = 2 * _SUM_BYTES * groups * split * m * n if split > 1 else 0.0
+            main = np.ceil(k / (_STEP * split)) * _STEP * per_k
+            # The sums of a split are written in 32 bits.
+            around = prologue + rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
+            cycles = np.maximum(waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (main + around))
+            sums = _SUM_BYTES * groups * split * m * n if split > 1 and not out_cached else 0.0
             moved = read + stored + sums
-            compute, memory = waves * tile_cycles / chip.clock_hz, moved / bandwidth
-            norm = kernels.overlap_exponent
-            seconds = (compute**norm + memory**norm) ** (1 / norm) + kernels.fixed_cycles / chip.clock_hz
-            seconds = seconds + (kernels.split_overhead * 1e-12 if split > 1 else 0.0)
+            memory_s = moved / bandwidth
+            seconds = overlapped(cycles / chip.clock_hz, memory_s, kernels.overlap_exponent)
+            seconds = seconds + launch_s * (2 if split > 1 else 1)
+            found = {"seconds": seconds, "memory": memory_s, "moved": moved}
             if not best:
-                best = {
-                    "seconds": seconds,
-                    "moved": moved,
-                    "tile": np.full(m.shape, index),
-                    "split": np.full(m.shape, split),
-                }
+                best = found | {"tile": np.full(m.shape, index), "split": np.full(m.shape, split)}
                 continue
             wins = seconds < best["seconds"]
-            for name, value in (("seconds", seconds), ("moved", moved), ("tile", index), ("split", split)):
+            for name, value in (found | {"tile": index, "split": split}).items():
                 best[name] = np.where(wins, value, best[name])
     seconds = best["seconds"]
     if chip.power_cap_w is not None:
-        power = 2 * groups * m * k * n * kernels.flop_energy / seconds
+        flop_j = kernels.flop_energy_pj * 1e-12 * kernels.process_energy[chip.process] * form.flop_energy_share
+        power = 2 * groups * m * k * n * flop_j * activity / seconds
         over = np.maximum(1.0, power / (chip.power_cap_w * kernels.usable_power))
         seconds = seconds * over**kernels.throttle_exponent
-    return GemmKernel(seconds, best["moved"], best["tile"], best["split"])
+    return GemmKernel(
+        seconds + _around_s(chip, form, m * groups, k), best["memory"], best["moved"], best["tile"], best["split"]
+    )
+
+
+def _around_s(chip: GpuChip, form: GemmFormatSpec, rows: Floats, k: Floats) -> Floats:
+    """Seconds of the kernels that bring the left operand into the format."""
+    seconds = np.full(rows.shape, form.around_us * 1e-6)
+    if form.quantise_efficiency is None:
+        return seconds
+    bandwidth = chip.memory_bytes_per_s * form.quantise_efficiency
+    seconds = seconds + rows * k * (2 + form.left_bytes) / bandwidth
+    padded = form.pad_us * 1e-6 + rows * k * 2 * form.left_bytes / bandwidth
+    return seconds + np.where(rows % form.pad_rows == 0, 0.0, padded)

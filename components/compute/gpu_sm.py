@@ -5,26 +5,34 @@ other, the last one paid in full. Within a tile the tensor cores and the feed fr
 takes the longer of the two plus a prologue and epilogue. The tile shape is picked by cost from a stated list,
 as a library's heuristic would.
 
-With ``kernels`` given, whole GEMMs are timed by :mod:`gpu_gemm` instead, memory and power cap included. Left out in
-this version: occupancy above one tile per SM, attention kernels of their own.
+With ``kernels`` given, products, attention and experts are timed as whole kernels instead, memory and power cap
+included, by the models beside this file.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_gemm import TILES, GpuChip, GpuKernelsSpec, gemm
+from archsim.components.compute.gpu_attention import decode, prefill
+from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
+from archsim.components.compute.gpu_elementwise import elementwise
+from archsim.components.compute.gpu_experts import grouped_gemm, load_of
+from archsim.components.compute.gpu_gemm import format_of, gemm
+from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.config import Named
 from archsim.model.component import KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share
 from archsim.units import Joules, SquareMillimetres, Watts
-from archsim.workloads.op import Dim, DType, ceil_div, maximum
+from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Vector, ceil_div, maximum
+
+_FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
+"""Kernels of functions whose libraries name them otherwise."""
 
 
 class GpuSmSpec(ComponentSpec):
@@ -53,9 +61,11 @@ class GpuSmSpec(ComponentSpec):
     tensor_efficiency: Share = 1.0
     """share of the dense rate that the main loop of a tile sustains, where it was measured"""
     kernels: Annotated[GpuKernelsSpec | None, Named("kernels")] = None
-    """calibrated parameters of the library's GEMM kernels; without them a plain tile-and-wave roofline"""
-    architecture: str = ""
-    """which of the parameters apply: ampere, hopper, ..."""
+    """calibrated parameters of the vendor's kernels; without them a plain tile-and-wave roofline"""
+    instruction: Instruction = "mma"
+    """how its tensor cores are fed; selects among the kernels' parameters"""
+    process: str = ""
+    """manufacturing process, such as 4n; selects the energy of a FLOP, which decides when the power cap is reached"""
     power_cap: Watts | None = None
     """power at which the clock drops; TDP of the board"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)
@@ -125,54 +135,119 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _tile_cycles(self, rows: int, columns: int, k: Dim, dtype: DType) -> Dim:
         spec = self.spec
         efficiency = Fraction(str(spec.tensor_efficiency))
-        if spec.kernels is not None:
-            efficiency = Fraction(str(spec.kernels.tensor_efficiency.get(spec.architecture, 1.0)))
         rate = spec.macs_per_cycle[dtype] * efficiency.numerator
         compute = ceil_div(rows * columns * k * efficiency.denominator, rate)
         feed = ceil_div((rows + columns) * k * dtype.bits, 8 * spec.l2_bytes_per_cycle)
         return maximum(compute, feed) + spec.tile_overhead_cycles
 
-    def kernel(
-        self,
-        groups: int,
-        shape: tuple[int, int, int],
-        dtype: DType,
-        out_dtype: DType,
-        memory: MemoryView,
-    ) -> KernelWork | None:
-        spec = self.spec
-        if spec.kernels is None:
+    def kernel(self, op: Op, dtype: DType, memory: MemoryView) -> KernelWork | None:
+        if self.spec.kernels is None:
             return None
-        m, k, n = shape
-        chip = GpuChip(
-            spec.count,
-            self.clock_hz,
-            spec.macs_per_cycle[dtype],
-            memory.bytes_per_s,
-            memory.cache_bytes,
-            spec.architecture,
-            spec.power_cap,
-        )
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes)
+        match op:
+            case MatMul():
+                return self._gemm(chip, self.spec.kernels, op, dtype, memory)
+            case GroupedMatMul():
+                return self._experts(chip, self.spec.kernels, op, dtype)
+            case Attention():
+                return self._attention(chip, self.spec.kernels, op)
+        return None
+
+    def _gemm(
+        self, chip: GpuChip, kernels: GpuKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
+    ) -> KernelWork | None:
+        if kernels.gemm is None:
+            return None
+        m, k, n = int(op.m), int(op.k), int(op.n)
         best = gemm(
             chip,
-            spec.kernels,
+            kernels.gemm,
+            dtype.value,
             m,
             k,
             n,
-            in_bytes=dtype.bits / 8,
-            out_bytes=out_dtype.bits / 8,
-            groups=groups,
+            groups=op.groups,
+            out_bytes=op.out_dtype.bits / 8,
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
         )
-        rows, columns = TILES[int(best.tile[0])]
-        split = int(best.split[0])
+        rows, columns = format_of(kernels.gemm, dtype.value).tiles[int(best.tile[0])]
+        left, right = op.groups * -(-n // columns) * m * k, op.groups * -(-m // rows) * k * n
         return KernelWork(
-            cycles=math.ceil(float(best.seconds[0]) * self.clock_hz),
+            cycles=self._cycles(best.seconds, op.m),
             memory_bytes=round(float(best.memory_bytes[0])),
-            left=groups * -(-n // columns) * m * k,
-            right=groups * -(-m // rows) * k * n,
-            how=f"tile {rows}x{columns}, K split {split}x",
+            cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
+            how=f"tile {rows}x{columns}, K split {int(best.split[0])}x",
+        )
+
+    def _experts(self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType) -> KernelWork | None:
+        if kernels.experts is None:
+            return None
+        loads = load_of(op.rows)
+        seconds, moved = grouped_gemm(chip, kernels.experts, dtype.value, loads, sum(op.rows), op.k, op.n)
+        return KernelWork(
+            cycles=self._cycles(seconds, op.n),
+            memory_bytes=round(float(moved[0])),
+            cache_bytes=op.left_dtype.bytes(sum(op.rows) * op.k) + op.right_bytes(),
+            how=f"{op.active()} of {len(op.rows)} experts in one kernel, {max(op.rows, default=0)} tokens at most",
+        )
+
+    def _attention(self, chip: GpuChip, kernels: GpuKernelsSpec, op: Attention) -> KernelWork | None:
+        spec = kernels.attention
+        # Latent attention and windows are kernels of their own, which nobody has measured here.
+        if spec is None or op.kv_shared or op.window is not None or op.head_dim != op.v_head_dim:
+            return None
+        name = spec.default_of(chip, op.kv_dtype.bits)
+        variety = spec.variety(name)
+        shape = (op.batch, op.heads, op.kv_heads, op.head_dim)
+        if op.q_len == 1 and variety.decode is not None:
+            seconds = decode(chip, variety.decode, *shape, op.kv_len, op.kv_dtype.bits / 8, spec.l2_share)
+        elif op.q_len > 1 and variety.prefill is not None:
+            before = np.asarray(op.kv_len) - op.q_len
+            seconds = prefill(chip, variety.prefill, *shape, op.q_len, before, op.causal)
+        else:
+            return None
+        query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        return KernelWork(
+            cycles=self._cycles(seconds, op.kv_len),
+            memory_bytes=query + op.kv_bytes(),
+            cache_bytes=query + op.kv_bytes(),
+            how=f"{name}, {op.heads // op.kv_heads} heads share keys",
+        )
+
+    def vector_kernel_cycles(self, op: Vector, memory: MemoryView) -> Dim | None:
+        kernels = self.spec.kernels
+        if kernels is None or kernels.elementwise is None:
+            return None
+        function = _FUNCTIONS.get(op.function, op.function)
+        if function not in kernels.elementwise.functions:
+            return None
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes)
+        seconds = elementwise(chip, kernels.elementwise, function, op.rows, op.width, op.dtype.bits / 8)
+        return self._cycles(seconds, op.rows)
+
+    def _cycles(self, seconds: Floats, size: Dim) -> Dim:
+        """Cycles of seconds [shapes], as an int where the size that shapes them is one."""
+        cycles = np.ceil(seconds * self.clock_hz).astype(np.int64)
+        return cycles if isinstance(size, np.ndarray) else int(cycles[0])
+
+    def chip(self, memory_bytes_per_s: float, l2_bytes: int) -> GpuChip:
+        """What a kernel sees of this chip.
+
+        Parameters
+        ----------
+        memory_bytes_per_s: peak bandwidth of the memory behind the L2.
+        """
+        spec = self.spec
+        return GpuChip(
+            spec.count,
+            self.clock_hz,
+            {dtype.value: rate for dtype, rate in spec.macs_per_cycle.items()},
+            memory_bytes_per_s,
+            l2_bytes,
+            spec.instruction,
+            spec.process,
+            spec.power_cap,
         )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:

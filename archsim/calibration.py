@@ -1,0 +1,313 @@
+"""Fits the parameters of kernel models to measured kernels, and says how far to trust them.
+
+A calibration is a list of stages; a stage fits at most a dozen named parameters, shared by all chips, on stated rows.
+The loss is the mean of |log(predicted / measured)|, smoothed near zero; the fit is Levenberg-Marquardt on logarithms
+of the parameters with that loss's weights, from stated starting values, so that it answers the same every time.
+Intervals come from the curvature and the scatter of the residuals (a sandwich estimate). Each stage is fitted again
+without each chip in turn; the errors on the chip left out are reported, and their spread is the band that predictions
+carry.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from archsim.components.compute.gpu_kernels import GpuKernelsSpec
+from archsim.config import CONFIGS, load_spec
+from archsim.errors import InputError, nearest
+from archsim.kernels import OPS, Gpu, arrays, gpu_of, kinds, times
+from archsim.machine import ChipSpec
+from archsim.spec import Spec
+
+Floats = npt.NDArray[np.float64]
+
+MOST_PARAMETERS = 12
+_SMOOTH = 0.05  # residuals below this count as squares
+_DIFFERENCE = 5e-3  # of a logarithm
+_ROUNDS = 60
+_SETTLED = 2e-5  # improvement of the loss below which a round counts for nothing
+_NORMAL_95 = 1.96
+
+
+class StageSpec(Spec):
+    """Parameters that are fitted together."""
+
+    name: str
+    """of the kernel whose predictions carry this stage's band, such as ``gemm fp8``"""
+    op: str
+    """gemm, attention, moe or elementwise"""
+    where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """rows that are used: column to the values allowed"""
+    parameters: Annotated[dict[str, tuple[float, float, float]], Field(min_length=1, max_length=MOST_PARAMETERS)]
+    """path in the kernels' config to starting value, least and most"""
+
+
+class CalibrationSpec(Spec):
+    """What is fitted on what."""
+
+    name: str
+    """of the calibration"""
+    source: str
+    """of the rows"""
+    kernels: str
+    """name of the kernels' config whose parameters are fitted"""
+    rows: dict[str, str]
+    """op to the CSV file of its rows, beside this file"""
+    stages: tuple[StageSpec, ...]
+    """in order; a stage sees what the ones before it found"""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Relative errors of predictions: how many, mean absolute, median absolute, mean signed."""
+
+    rows: int
+    mean_absolute: float
+    median_absolute: float
+    mean_signed: float
+
+    @staticmethod
+    def of(predicted: Floats, measured: Floats) -> Errors:
+        """Of predicted against measured times."""
+        error = predicted / measured - 1.0
+        size = np.abs(error)
+        return Errors(error.size, float(size.mean()), float(np.median(size)), float(error.mean()))
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage found.
+
+    Attributes
+    ----------
+    values: path to value. intervals: path to the 95% interval. errors: by chip, on the rows fitted.
+    left_out: by chip, of a fit that did not see it; empty with one chip. band: 5th and 95th percentile of measured
+    over predicted time of rows left out (of the rows fitted, with one chip).
+    """
+
+    name: str
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    errors: dict[str, Errors]
+    left_out: dict[str, Errors]
+    band: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows of one chip and kind."""
+
+    chip: str
+    kind: tuple[str, ...]
+    sizes: dict[str, Floats]
+    words: dict[str, list[str]]
+    measured: Floats
+
+
+def calibrate(
+    spec: CalibrationSpec, folder: Path, wanted: Sequence[str] = (), progress: Callable[[str], None] | None = None
+) -> tuple[GpuKernelsSpec, list[StageResult]]:
+    """The kernels with calibrated parameters, intervals and bands; and what each stage found.
+
+    Parameters
+    ----------
+    folder: where the rows are. wanted: names of stages; none: all.
+
+    Raises
+    ------
+    InputError: a stage, a parameter, a column or a file is not there; a stage has fewer rows than parameters.
+    """
+    names = [stage.name for stage in spec.stages]
+    for name in wanted:
+        if name not in names:
+            raise InputError(f"'{spec.name}' has no stage '{name}': {nearest(name, names)}")
+    data = load_spec(spec.kernels, GpuKernelsSpec, category="kernels").model_dump(mode="json", exclude_none=True)
+    chips: dict[str, Gpu] = {}
+    results = []
+    for stage in spec.stages:
+        if wanted and stage.name not in wanted:
+            continue
+        if progress is not None:
+            progress(stage.name)
+        if stage.op not in spec.rows:
+            raise InputError(f"stage '{stage.name}': there are no rows of '{stage.op}': {nearest(stage.op, spec.rows)}")
+        groups = _groups(stage, folder / spec.rows[stage.op], chips)
+        result = _fit_stage(stage, data, groups, chips)
+        for path, value in result.values.items():
+            _put(data, path, value)
+        data.setdefault("intervals", {}).update({path: list(pair) for path, pair in result.intervals.items()})
+        data.setdefault("bands", {})[stage.name] = list(result.band)
+        results.append(result)
+    return GpuKernelsSpec.model_validate(data), results
+
+
+def fit(residuals: Callable[[Floats], Floats], start: Floats, least: Floats, most: Floats) -> tuple[Floats, Floats]:
+    """Parameters that make the residuals small, and half-widths of their logarithms' 95% intervals.
+
+    Parameters
+    ----------
+    residuals: of parameters (> 0), log(predicted / measured) of each row. start, least, most: [parameters].
+
+    Raises
+    ------
+    InputError: there are fewer rows than parameters.
+    """
+    low, high = np.log(least), np.log(most)
+    at = np.clip(np.log(start), low, high)
+    errors = residuals(np.exp(at))
+    if errors.size < at.size:
+        raise InputError(f"{errors.size} rows cannot set {at.size} parameters")
+    loss, damping, idle = _loss(errors), 1e-2, 0
+    for _ in range(_ROUNDS):
+        slopes = _slopes(residuals, at, errors, high)
+        weight = 1.0 / np.sqrt(errors**2 + _SMOOTH**2)
+        gradient = slopes.T @ (weight * errors)
+        curvature = slopes.T @ (slopes * weight[:, None])
+        # A parameter at a bound that wants to leave it stays there.
+        free = ~(((at <= low) & (gradient > 0)) | ((at >= high) & (gradient < 0)))
+        better = False
+        for _ in range(8):
+            inner = curvature[np.ix_(free, free)]
+            ridge = damping * np.diag(np.diag(inner) + 1e-6 * np.trace(inner) + 1e-12)
+            step = np.zeros_like(at)
+            step[free] = np.linalg.solve(inner + ridge, -gradient[free])
+            there = np.clip(at + np.clip(step, -0.5, 0.5), low, high)
+            found = residuals(np.exp(there))
+            if _loss(found) < loss:
+                better = True
+                break
+            damping *= 4
+        if not better:
+            break
+        idle = idle + 1 if loss - _loss(found) < _SETTLED else 0
+        at, errors, loss, damping = there, found, _loss(found), max(damping / 6, 1e-6)
+        if idle >= 2:
+            break
+    slopes = _slopes(residuals, at, errors, high)
+    weight = 1.0 / np.sqrt(errors**2 + _SMOOTH**2)
+    inverse = np.linalg.pinv(slopes.T @ (slopes * weight[:, None]))
+    scatter = slopes.T @ (slopes * (weight * errors)[:, None] ** 2)
+    variance = np.clip(np.diag(inverse @ scatter @ inverse), 0.0, None)
+    return np.exp(at), _NORMAL_95 * np.sqrt(variance)
+
+
+def _loss(errors: Floats) -> float:
+    return float(np.mean(np.sqrt(errors**2 + _SMOOTH**2)))
+
+
+def _slopes(residuals: Callable[[Floats], Floats], at: Floats, errors: Floats, high: Floats) -> Floats:
+    slopes = np.empty((errors.size, at.size))
+    for j in range(at.size):
+        step = _DIFFERENCE if at[j] + _DIFFERENCE <= high[j] else -_DIFFERENCE
+        moved = at.copy()
+        moved[j] += step
+        slopes[:, j] = (residuals(np.exp(moved)) - errors) / step
+    return slopes
+
+
+def _fit_stage(
+    stage: StageSpec, data: dict[str, Any], groups: Sequence[_Group], chips: Mapping[str, Gpu]
+) -> StageResult:
+    paths = list(stage.parameters)
+    start, least, most = (np.array([stage.parameters[p][i] for p in paths]) for i in range(3))
+    for path in paths:
+        _put(data, path, _get(data, path))  # a wrong path is found here
+
+    def predicted(values: Floats, some: Sequence[_Group]) -> list[Floats]:
+        for path, value in zip(paths, values, strict=True):
+            _put(data, path, float(value))
+        kernels = GpuKernelsSpec.model_validate(data)
+        return [times(Gpu(chips[g.chip].chip, kernels), stage.op, g.kind, g.sizes, g.words).seconds for g in some]
+
+    def fitted(some: Sequence[_Group]) -> tuple[Floats, Floats]:
+        measured = np.log(np.concatenate([g.measured for g in some]))
+        return fit(lambda values: np.log(np.concatenate(predicted(values, some))) - measured, start, least, most)
+
+    try:
+        values, half = fitted(groups)
+    except InputError as error:
+        raise InputError(f"stage '{stage.name}': {error}") from None
+    errors, left_out, ratios = {}, {}, []
+    names = list(dict.fromkeys(g.chip for g in groups))
+    for name in names:
+        mine = [g for g in groups if g.chip == name]
+        measured = np.concatenate([g.measured for g in mine])
+        seen = np.concatenate(predicted(values, mine))
+        errors[name] = Errors.of(seen, measured)
+        others = [g for g in groups if g.chip != name]
+        if sum(g.measured.size for g in others) >= len(paths):
+            blind = np.concatenate(predicted(fitted(others)[0], mine))
+            left_out[name] = Errors.of(blind, measured)
+            ratios.append(measured / blind)
+        else:
+            ratios.append(measured / seen)
+    low, high = np.percentile(np.concatenate(ratios), [5, 95])
+    rounded = {path: _digits(value) for path, value in zip(paths, values, strict=True)}
+    intervals = {
+        path: (_digits(value * np.exp(-min(h, 5.0))), _digits(value * np.exp(min(h, 5.0))))
+        for path, value, h in zip(paths, values, half, strict=True)
+    }
+    return StageResult(stage.name, rounded, intervals, errors, left_out, (_digits(low), _digits(high)))
+
+
+def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]:
+    try:
+        with file.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+    except OSError as error:
+        raise InputError(f"stage '{stage.name}': cannot read {file}: {error.strerror}") from None
+    known = rows[0].keys() if rows else []
+    for column in (*stage.where, "device", "latency_us", *OPS[stage.op]):
+        if column not in known:
+            raise InputError(f"stage '{stage.name}': {file.name} has no column '{column}': {nearest(column, known)}")
+    rows = [row for row in rows if all(row[c] in values for c, values in stage.where.items())]
+    groups = []
+    for device in dict.fromkeys(row["device"] for row in rows):
+        if device not in chips:
+            chips[device] = gpu_of(load_spec(device, ChipSpec, category="chips"))
+        mine = [row for row in rows if row["device"] == device]
+        for kind, which in kinds(stage.op, mine).items():
+            some = [mine[i] for i in which]
+            measured = np.array([float(row["latency_us"]) for row in some]) * 1e-6
+            groups.append(_Group(device, kind, *arrays(stage.op, some), measured))
+    if sum(g.measured.size for g in groups) < len(stage.parameters):
+        count = sum(g.measured.size for g in groups)
+        raise InputError(f"stage '{stage.name}': {count} rows cannot set {len(stage.parameters)} parameters")
+    return groups
+
+
+def _get(data: Mapping[str, Any], path: str) -> Any:
+    node: Any = data
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            raise InputError(f"the kernels have no parameter '{path}': {nearest(key, list(node))}")
+        node = node[key]
+    return node
+
+
+def _put(data: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    node: Any = data
+    for key in parents:
+        node = node[key]
+    node[last] = value
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def shipped(name: str) -> tuple[CalibrationSpec, Path]:
+    """A calibration that ships, or one in a file, and its folder."""
+    file = Path(name)
+    if file.suffix in (".yaml", ".yml") and file.exists():
+        return load_spec(file, CalibrationSpec), file.parent
+    return load_spec(name, CalibrationSpec, category="calibrations"), CONFIGS / "calibrations"

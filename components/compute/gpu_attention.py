@@ -1,0 +1,227 @@
+"""How long attention kernels of a GPU library take: FlashAttention's tiles of queries and splits of keys.
+
+**Prefill**: a tile of query rows walks along the keys that its causal mask leaves, block by block: two products and the
+softmax of each score, which overlap badly within a tile. Tiles of all heads and sequences share the SMs; a launch
+lasts as long as the work of all tiles over the SMs, or the longest tile, whichever dominates. Queries of the heads that
+share keys may be stacked in a tile (packed). Around it stand the write of the new keys and values into the paged cache
+and the combination of split keys.
+
+**Decode**: one tile per sequence and group of heads that share keys. The keys are split over idle SMs, and a second
+kernel combines the parts. Waves of tiles each cost a start and their chain of key blocks; that overlaps with reading
+the cache, once per tile, from the L2 where all of it fits.
+
+A *variety* is one library's kernels on one kind of tensor core: FlashAttention 2 (mma), FlashAttention 3 (wgmma, also
+over an FP8 cache), TensorRT-LLM's.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, overlapped
+from archsim.errors import InputError, nearest
+from archsim.spec import Count, Share, Spec
+
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+_THREADS_OF_SM = 2048
+_COPY_THREADS = 512  # of a block that writes one token into the cache, at most
+_CHAIN_NORM = 2.0  # in which the work of all tiles and the longest tile add up
+
+
+class PrefillSpec(Spec):
+    """Attention of many queries."""
+
+    rows: Count
+    """query rows of a tile"""
+    keys: Count
+    """keys of a block"""
+    packs: Literal["always", "single queries"]
+    """when heads that share keys are stacked in a tile"""
+    tensor_efficiency: Share = 1.0
+    """share of the tensor cores' rate in the two products"""
+    softmax_cycles: NotNegative
+    """per score: what of the softmax the products do not hide"""
+    tile_cycles: NotNegative
+    """start and end of a tile"""
+    chain_share: Share
+    """time of a lone tile beside its share of a full SM"""
+    launch_us: NotNegative
+    """all launches of the op"""
+    memory_efficiency: Share
+    """share of the memory's peak that queries, keys, values and results reach"""
+    cache_write_us: NotNegative = 0.0
+    """of a wave of blocks that write tokens into the paged cache"""
+    combine_us: NotNegative = 0.0
+    """of combining split keys, where single queries leave SMs idle"""
+
+
+class DecodeSpec(Spec):
+    """Attention of one query per sequence."""
+
+    rows: Count
+    """heads that share keys in a tile, at most"""
+    keys: Count
+    """keys of a block, and the least of a split"""
+    splits_single_heads: bool = True
+    """False: keys that only one head uses are not split over SMs"""
+    cache_bytes: Positive | None = None
+    """moved per element of the cache; None: as it is stored"""
+    launch_us: NotNegative
+    """all launches of the op"""
+    tile_cycles: NotNegative
+    """start and end of a tile"""
+    block_cycles: NotNegative
+    """of a block of keys of 128 elements"""
+    combine_us: NotNegative
+    """of combining split keys"""
+    memory_efficiency: Share
+    """share of the memory's peak that reading the cache reaches"""
+    reread_speed: Positive
+    """bandwidth of reading the cache once per tile from the L2, beside the memory's peak"""
+    query_passes: NotNegative
+    """passes over queries and results beside reading the cache"""
+    overlap_exponent: Annotated[float, Field(ge=1)]
+    """norm in which tiles and reading add up"""
+    stack_us: NotNegative = 0.0
+    """of stacking heads"""
+    transpose_us: NotNegative = 0.0
+    """of copies for stacking where sequences and key heads are several"""
+    cache_write_us: NotNegative = 0.0
+    """of a wave of blocks that write tokens into the paged cache"""
+
+
+class AttentionVarietySpec(Spec):
+    """The kernels of one library on one kind of tensor core."""
+
+    prefill: PrefillSpec | None = None
+    decode: DecodeSpec | None = None
+
+
+class AttentionKernelsSpec(Spec):
+    """Attention kernels, the same on all chips."""
+
+    varieties: dict[str, AttentionVarietySpec]
+    """by name"""
+    default: dict[str, str]
+    """the variety by instruction of the chip and bits of the cache, such as ``wgmma 8``"""
+    l2_share: Share
+    """of the L2 that the cache of a step can hold on to"""
+
+    def variety(self, name: str) -> AttentionVarietySpec:
+        """The variety of this name.
+
+        Raises
+        ------
+        InputError: there is none.
+        """
+        if name not in self.varieties:
+            raise InputError(f"no attention kernels are called '{name}': {nearest(name, self.varieties)}")
+        return self.varieties[name]
+
+    def default_of(self, chip: GpuChip, cache_bits: int) -> str:
+        """Name of the variety that the chip's software uses.
+
+        Raises
+        ------
+        InputError: none is known.
+        """
+        key = f"{chip.instruction} {cache_bits}"
+        if key not in self.default:
+            raise InputError(f"no attention kernels are known for '{key}' bits: {nearest(key, self.default)}")
+        return self.default[key]
+
+
+def prefill(
+    chip: GpuChip,
+    spec: PrefillSpec,
+    batch: Any,
+    heads: Any,
+    kv_heads: Any,
+    head_dim: Any,
+    length: Any,
+    cached: Any = 0,
+    causal: bool = True,
+) -> Floats:
+    """Seconds of attention of ``length`` new queries per sequence, [shapes].
+
+    Parameters
+    ----------
+    batch, heads, kv_heads, head_dim, length: ints or arrays of one shape. cached: keys before the new ones.
+    causal: a query sees the keys up to its own.
+    """
+    batch, heads, kv_heads, head_dim, length, cached = columns(batch, heads, kv_heads, head_dim, length, cached)
+    share = heads / kv_heads
+    packed = np.full(length.shape, True) if spec.packs == "always" else length == 1
+    tall = np.where(packed, length * share, length)
+    stacks = np.where(packed, kv_heads, heads)
+    span = np.where(packed, spec.rows / share, float(spec.rows))  # query positions of a tile
+    tiles = np.ceil(tall / spec.rows)
+    all_keys = np.ceil((cached + length) / spec.keys) * spec.keys
+    # A tile sees keys up to its last query, rounded up to blocks: half a block on average.
+    mean = cached + np.minimum(length, span * (tiles + 1) / 2) + spec.keys / 2
+    swept = tiles * (np.minimum(all_keys, mean) if causal else all_keys)
+    swept = np.where(tiles <= 1, all_keys, swept)
+    per_key = spec.rows * (2 * head_dim / chip.rate("bf16") / spec.tensor_efficiency + spec.softmax_cycles)
+    every = batch * stacks * (swept * per_key + tiles * spec.tile_cycles) / chip.sms
+    longest = all_keys * per_key * spec.chain_share + spec.tile_cycles
+    compute_s = overlapped(every, longest, _CHAIN_NORM) / chip.clock_hz
+    moved = batch * (length * 2 * heads + (cached + length) * 2 * kv_heads) * head_dim * 2
+    seconds = compute_s + moved / (chip.memory_bytes_per_s * spec.memory_efficiency) + spec.launch_us * 1e-6
+    seconds = seconds + _cache_write_s(chip, spec.cache_write_us, batch * length, kv_heads * head_dim)
+    idle = (length == 1) & (batch * stacks * tiles < 0.8 * chip.sms)
+    combined: Floats = seconds + np.where(idle, spec.combine_us * 1e-6, 0.0)
+    return combined
+
+
+def decode(
+    chip: GpuChip,
+    spec: DecodeSpec,
+    batch: Any,
+    heads: Any,
+    kv_heads: Any,
+    head_dim: Any,
+    length: Any,
+    cache_bytes: float = 2.0,
+    l2_share: float = 0.8,
+) -> Floats:
+    """Seconds of attention of one new query per sequence over ``length`` keys, [shapes].
+
+    Parameters
+    ----------
+    batch, heads, kv_heads, head_dim, length: ints or arrays of one shape. cache_bytes: of an element of the cache.
+    l2_share: of the L2 that the cache can hold on to.
+    """
+    batch, heads, kv_heads, head_dim, length = columns(batch, heads, kv_heads, head_dim, length)
+    share = heads / kv_heads
+    tiles = batch * kv_heads * np.ceil(share / spec.rows)
+    blocks = np.ceil(length / spec.keys)
+    splits = np.clip(np.floor(chip.sms / tiles), 1.0, blocks)
+    if not spec.splits_single_heads:
+        splits = np.where(share > 1, splits, 1.0)
+    chain = np.ceil(blocks / splits) * spec.block_cycles * head_dim / 128
+    cycles = np.ceil(tiles * splits / chip.sms) * (spec.tile_cycles + chain)
+    element = cache_bytes if spec.cache_bytes is None else spec.cache_bytes
+    cache = batch * kv_heads * 2 * length * head_dim * element
+    peak = chip.memory_bytes_per_s
+    from_memory = np.where(cache < l2_share * chip.l2_bytes, 0.0, cache) / (peak * spec.memory_efficiency)
+    again = cache * np.ceil(share / spec.rows) / (peak * spec.reread_speed)
+    passes = batch * heads * head_dim * 2 * spec.query_passes / peak
+    memory_s = np.maximum(from_memory, again) + passes
+    seconds = overlapped(cycles / chip.clock_hz, memory_s, spec.overlap_exponent) + spec.launch_us * 1e-6
+    seconds = seconds + np.where(splits > 1, spec.combine_us * 1e-6, 0.0)
+    seconds = seconds + np.where(share > 1, spec.stack_us * 1e-6, 0.0)
+    seconds = seconds + np.where((share > 1) & (kv_heads > 1) & (batch > 1), spec.transpose_us * 1e-6, 0.0)
+    written: Floats = seconds + _cache_write_s(chip, spec.cache_write_us, batch, kv_heads * head_dim)
+    return written
+
+
+def _cache_write_s(chip: GpuChip, wave_us: float, tokens: Floats, width: Floats) -> Floats:
+    """Seconds of writing tokens into the paged cache, a block of threads each, beyond the first wave."""
+    blocks_of_sm = np.floor(_THREADS_OF_SM / np.minimum(_COPY_THREADS, width))
+    seconds: Floats = (np.ceil(tokens / (chip.sms * blocks_of_sm)) - 1) * wave_us * 1e-6
+    return seconds

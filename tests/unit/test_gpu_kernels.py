@@ -1,0 +1,279 @@
+"""Kernels of GPUs: one shape and many, alone and in a run, and where the rules bite."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from archsim.cli import main
+from archsim.components.compute.gpu_attention import decode, prefill
+from archsim.components.compute.gpu_chip import GpuChip
+from archsim.components.compute.gpu_elementwise import elementwise
+from archsim.components.compute.gpu_experts import balanced, experts, grouped_gemm, load, load_of, power_law
+from archsim.components.compute.gpu_gemm import gemm
+from archsim.components.compute.gpu_kernels import GpuKernelsSpec
+from archsim.config import load_spec
+from archsim.errors import InputError
+from archsim.kernels import answer
+from archsim.machine import ChipSpec
+from archsim.runs import run
+
+KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
+RATES = {"bf16": 1024, "fp16": 1024, "int8": 2048}
+CHIP = GpuChip(108, 1_410_000_000, RATES, 2.039e12, 40 * 2**20, "mma", "n7", 400.0)
+
+
+def seconds(m, k, n, chip=CHIP, dtype="bf16", **more):
+    return float(gemm(chip, KERNELS.gemm, dtype, m, k, n, **more).seconds[0])
+
+
+# --- GEMM
+
+
+def test_many_shapes_are_those_one_by_one():
+    rng = np.random.default_rng(5)
+    m, k, n = rng.integers(1, 9000, (3, 200))
+    together = gemm(CHIP, KERNELS.gemm, "bf16", m, k, n)
+    for i in range(0, 200, 7):
+        alone = gemm(CHIP, KERNELS.gemm, "bf16", int(m[i]), int(k[i]), int(n[i]))
+        assert together.seconds[i] == alone.seconds[0]
+        assert (together.tile[i], together.split[i]) == (alone.tile[0], alone.split[0])
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "int8"])
+def test_no_kernel_beats_the_peak_or_the_memory(dtype):
+    rng = np.random.default_rng(6)
+    m, k, n = rng.integers(1, 20_000, (3, 500)).astype(float)
+    best = gemm(CHIP, KERNELS.gemm, dtype, m, k, n)
+    wide = 1 if dtype == "int8" else 2
+    assert (2 * m * k * n / best.seconds <= 2 * 108 * RATES[dtype] * 1.41e9).all()
+    assert ((wide * (m * k + k * n) + 2 * m * n) / best.seconds <= 2.039e12).all()
+    assert (best.memory_bytes >= wide * (m * k + k * n) + 2 * m * n).all()
+
+
+def test_a_deep_thin_product_is_split_and_a_large_one_is_not():
+    assert gemm(CHIP, KERNELS.gemm, "bf16", 64, 32768, 128).split[0] > 1
+    assert gemm(CHIP, KERNELS.gemm, "bf16", 8192, 8192, 8192).split[0] == 1
+
+
+def test_a_wave_more_costs_whole_and_a_tile_within_a_wave_nothing():
+    tile = 128
+    full, over = 108 * tile, 108 * tile + 1
+    thin = KERNELS.gemm.formats["bf16"].model_copy(update={"tiles": ((tile, tile),), "splits": (1,)})
+    one = KERNELS.gemm.model_copy(update={"formats": {"bf16": thin}})
+    free = GpuChip(108, 1_410_000_000, RATES, 1e18, 40 * 2**20, "mma", "n7", None)  # memory never bounds
+
+    def of(m):
+        return float(gemm(free, one, "bf16", m, 4096, tile).seconds[0])
+
+    assert of(full) == pytest.approx(of(tile), rel=1e-4)
+    assert of(over) > 1.8 * of(full)
+
+
+def test_an_operand_in_the_cache_loads_no_memory():
+    assert seconds(64, 8192, 8192, left_cached=True) <= seconds(64, 8192, 8192)
+    cached = gemm(CHIP, KERNELS.gemm, "bf16", 64, 8192, 8192, left_cached=True, out_cached=True)
+    assert cached.memory_bytes[0] == 2 * 8192 * 8192
+
+
+def test_power_slows_large_products_only_and_idle_bits_draw_less():
+    weak = GpuChip(108, 1_410_000_000, RATES, 2.039e12, 40 * 2**20, "mma", "n7", 100.0)
+    assert seconds(8192, 8192, 8192, weak) > seconds(8192, 8192, 8192)
+    assert seconds(64, 64, 64, weak) == seconds(64, 64, 64)
+    assert seconds(8192, 8192, 8192, activity=0.5) < seconds(8192, 8192, 8192)
+
+
+def test_rows_that_need_padding_cost_a_copy():
+    hopper = GpuChip(132, 1_980_000_000, {"fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
+    form = KERNELS.gemm.formats["fp8_block"]
+    assert form.pad_rows == 4
+    aligned, odd = (seconds(m, 4096, 4096, hopper, "fp8_block") for m in (1024, 1023))
+    assert odd - aligned > 0.9 * form.pad_us * 1e-6
+
+
+def test_what_a_chip_or_a_library_has_not_is_refused():
+    with pytest.raises(InputError, match="this chip does not multiply fp8"):
+        seconds(1, 1, 1, dtype="fp8")
+    with pytest.raises(InputError, match="no GEMM kernels of format 'bf61': did you mean 'bf16'"):
+        seconds(1, 1, 1, dtype="bf61")
+    odd = GpuChip(1, 1, RATES, 1.0, 1, "mfma", "n7", None)
+    with pytest.raises(InputError, match="'feed_bytes_per_cycle' has no entry for 'mfma'"):
+        seconds(1, 1, 1, odd)
+    with pytest.raises(InputError, match="'process_energy' has no entry for 'n77': did you mean 'n7'"):
+        seconds(1, 1, 1, GpuChip(1, 1, RATES, 1.0, 1, "mma", "n77", None))
+
+
+# --- attention
+
+
+def test_causal_prefill_takes_about_half_and_cached_keys_take_more():
+    spec = KERNELS.attention.varieties["flash2"].prefill
+    causal, full = (float(prefill(CHIP, spec, 4, 32, 8, 128, 8192, causal=c)[0]) for c in (True, False))
+    assert 0.45 < causal / full < 0.55
+    assert float(prefill(CHIP, spec, 4, 32, 8, 128, 1024, 4096)[0]) > float(prefill(CHIP, spec, 4, 32, 8, 128, 1024)[0])
+
+
+def test_attention_never_beats_the_tensor_cores_or_the_memory():
+    rng = np.random.default_rng(7)
+    batch, kv_heads = rng.integers(1, 64, (2, 300)).astype(float)
+    heads, length = kv_heads * rng.integers(1, 9, 300), rng.integers(2, 8192, 300).astype(float)
+    spec = KERNELS.attention.varieties["flash2"]
+    took = prefill(CHIP, spec.prefill, batch, heads, kv_heads, 128, length)
+    flops = 4 * batch * heads * 128 * length * (length + 1) / 2
+    assert (flops / took <= 2 * 108 * 1024 * 1.41e9).all()
+    took = decode(CHIP, spec.decode, batch, heads, kv_heads, 128, length)
+    read = batch * kv_heads * 2 * length * 128 * 2
+    outside = read > 40 * 2**20
+    assert (read[outside] / took[outside] <= 2.039e12).all()
+
+
+def test_decode_splits_keys_over_idle_processors_only_where_heads_share_them():
+    spec = KERNELS.attention.varieties["flash2"].decode
+    shared, single = (float(decode(CHIP, spec, 1, h, 8, 128, 65536)[0]) for h in (32, 8))
+    assert shared < single / 4
+
+
+# --- experts
+
+
+@pytest.mark.parametrize(("tokens", "count", "topk"), [(1, 128, 8), (5, 8, 2), (64, 128, 8), (1000, 160, 6)])
+def test_balanced_tokens_are_those_of_the_rule_spelled_out(tokens, count, topk):
+    stride = math.ceil(count / topk)
+    naive = np.zeros(count)
+    for t in range(tokens):
+        for i in range(topk):
+            first = t if tokens >= stride else t * stride // tokens
+            naive[(first + i * stride) % count] += 1
+    np.testing.assert_array_equal(balanced(tokens, count, topk), naive)
+    assert naive.sum() == tokens * topk
+
+
+def test_a_power_law_conserves_visits_until_an_expert_is_full():
+    uniform = np.random.default_rng(1).random(128)
+    counts = power_law(1024, 128, 8, 1.2, uniform)
+    assert counts.max() <= 1024
+    assert counts.sum() <= 1024 * 8
+    assert power_law(4, 128, 8, 1.01, uniform).sum() == 32
+
+
+def test_the_layer_is_its_two_products():
+    spec, loads = KERNELS.experts, load_of([3, 0, 200, 17])
+    chip = GpuChip(132, 1_980_000_000, {"bf16": 2048}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
+    up, _ = grouped_gemm(chip, spec, "bf16", loads, 220, 4096, 2 * 1536)
+    down, _ = grouped_gemm(chip, spec, "bf16", loads, 220, 1536, 4096)
+    assert experts(chip, spec, "bf16", loads, 220, 4096, 1536) == up + down
+
+
+def test_loads_of_unknown_distributions_and_ranks_are_refused():
+    with pytest.raises(InputError, match="no distribution of tokens is called 'even'"):
+        load([8], [8], [2], [1], ["even"])
+    with pytest.raises(InputError, match="8 experts cannot be spread over 3 ranks"):
+        load([8], [8], [2], [3], ["balanced"])
+
+
+# --- row-wise functions
+
+
+def test_long_rows_are_read_again_and_many_rows_take_turns():
+    spec = KERNELS.elementwise
+    per_element = [float(elementwise(CHIP, spec, "layernorm", 2**28 // w, w)[0]) for w in (4096, 65536)]
+    assert per_element[1] > 1.3 * per_element[0]
+    few, many = (float(elementwise(CHIP, spec, "rmsnorm", rows, 4096)[0]) for rows in (64, 6400))
+    assert few < many
+    with pytest.raises(InputError, match="no kernel of function 'sofmax' is known: did you mean 'softmax'"):
+        elementwise(CHIP, spec, "sofmax", 1, 1)
+
+
+# --- in a run
+
+
+def test_a_run_takes_the_cycles_of_the_gemm_asked_alone():
+    chip = load_spec("a100_sxm", ChipSpec, category="chips")
+    alone = answer(chip, "gemm", [{"m": 4096, "n": 4096, "k": 4096, "dtype": "bf16"}])[0]
+    product = {"name": "g", "m": 4096, "k": 4096, "n": 4096}
+    result = run({"name": "g", "chip": "a100_sxm", "workload": {"kind": "gemm", "gemms": [product]}})
+    home = result.placement.home
+    assert all(path == "chip.hbm" for path in home.values())  # the same operands come from memory
+    assert result.op_rows[0]["cycles"] == math.ceil(alone["latency_us"] * 1e-6 * chip.clock)
+
+
+def test_a_run_takes_the_cycles_of_attention_asked_alone():
+    chip = load_spec("h100_sxm", ChipSpec, category="chips")
+    result = run(
+        {
+            "name": "r",
+            "chip": "h100_sxm",
+            "workload": {"kind": "transformer", "model": "llama-3-8b", "batch": 4, "input": 1024, "output": 2},
+        }
+    )
+    shape = {"batch": 4, "heads": 32, "kv_heads": 8, "head_dim": 128, "kv_dtype": "bf16"}
+    cases = [{**shape, "phase": "prefill", "isl": 1024, "kv_len": 1024}]
+    alone = answer(chip, "attention", cases)[0]
+    rows = [r for r in result.op_rows if r["kind"] == "attention" and r["name"].startswith("prefill")]
+    assert len(rows) == 32
+    assert {r["cycles"] for r in rows} == {math.ceil(alone["latency_us"] * 1e-6 * chip.clock)}
+
+
+# --- the command
+
+
+def test_the_command_answers_one_kernel_and_a_file(tmp_path, capsys):
+    arguments = ["--chip", "h100_sxm", "--dtype", "bfloat16", "-m", "512", "-n", "512", "-k", "512"]
+    assert main(["kernel", *arguments, "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["latency_low_us"] < one["latency_us"] < one["latency_high_us"]
+    cases = tmp_path / "cases.csv"
+    cases.write_text("device,dtype,m,n,k,latency_us,op\nh100_sxm,bfloat16,512,512,512,7.5,linear\n")
+    assert main(["kernel", "--cases", str(cases), "--json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert row["latency_us"] == one["latency_us"]
+    assert (row["given_latency_us"], row["op"]) == ("7.5", "linear")
+
+
+@pytest.mark.parametrize(
+    ("op", "pairs"),
+    [
+        ("attention", "phase=decode batch=8 isl=1 kv_len=4096 heads=32 kv_heads=8 head_dim=128 kv_dtype=fp8"),
+        ("attention", "phase=prefill batch=1 isl=4096 heads=32 kv_heads=8 head_dim=128"),
+        ("moe", "num_tokens=512 hidden=4096 inter=14336 topk=2 experts=8 dtype=fp8 distribution=power_law_1.2"),
+        ("elementwise", "function=rmsnorm rows=4096 cols=8192"),
+    ],
+)
+def test_the_command_answers_the_other_kernels(op, pairs, capsys):
+    options = [part for pair in pairs.split() for part in ("--with", pair)]
+    assert main(["kernel", "--chip", "h100_sxm", "--op", op, *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["latency_us"] > 5
+
+
+def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
+    cases = tmp_path / "cases.csv"
+    head = "device,dtype,m,n,k,measurement,op,power_w\n"
+    cases.write_text(head + "a100_sxm,fp16,64,64,64,,linear,\na100_sxm,fp16,64,64,64,,vidur:x,\n")
+    assert main(["kernel", "--cases", str(cases), "--json"]) == 0
+    graph, profiled = json.loads(capsys.readouterr().out)
+    gap = KERNELS.measurements["profiler"].gap_us["gemm"]
+    assert profiled["latency_us"] - graph["latency_us"] == pytest.approx(gap)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--chip", "h100_sxm", "--dtype", "fp4", "-m", "1", "-n", "1", "-k", "1"], "no GEMM kernels of format 'fp4'"),
+        (["--chip", "a100_sxm", "--dtype", "fp8", "-m", "1", "-n", "1", "-k", "1"], "does not multiply fp8"),
+        (["--chip", "h100_sxm", "--dtype", "bf16", "-m", "0", "-n", "1", "-k", "1"], "-m: expected a whole number"),
+        (["--chip", "tpu_v4i", "--dtype", "bf16", "-m", "1", "-n", "1", "-k", "1"], "no GPU engine with 'kernels'"),
+        (["--dtype", "bf16", "-m", "1", "-n", "1", "-k", "1"], "--chip: is missing"),
+        (
+            ["--chip", "h100_sxm", "--op", "gem", "--dtype", "bf16", "-m", "1", "-n", "1", "-k", "1"],
+            "did you mean 'gemm'",
+        ),
+        (["--chip", "h100_sxm", "--op", "attention", "--with", "heds=8"], "did you mean 'heads'"),
+        (["--chip", "h100_sxm", "--cases", "nowhere.csv"], "cannot read it"),
+    ],
+)
+def test_bad_kernels_are_refused(arguments, said, capsys):
+    assert main(["kernel", *arguments]) == 2
+    assert said in capsys.readouterr().err
