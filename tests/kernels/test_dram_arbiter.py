@@ -63,8 +63,6 @@ def test_a_stream_that_yields_offers_only_below_its_threshold() -> None:
     mine = np.flatnonzero(stream == 1).tolist()
     most = max(sum(taken[other] < taken[one] < left[other] for other in mine) for one in mine)
     assert most == 3  # and itself
-    free, _ = CHANNEL.together([Requester(reads(0, 300)), Requester(writes)], "priority")
-    assert answer.cycles >= free.cycles
 
 
 def test_streams_in_words() -> None:

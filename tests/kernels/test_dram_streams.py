@@ -34,8 +34,11 @@ def compare(channel: Channel, stream: Stream) -> Answer:
 def channels(draw: st.DrawFn) -> Channel:
     """Small devices, often refreshed, with mappings and policies of all kinds."""
     chosen = PRESETS[draw(st.sampled_from(sorted(PRESETS)))]
+    refresh = {"nRFC": draw(st.integers(20, 60)), "nREFI": draw(st.integers(200, 3000))}
+    if "nRFCpb" in chosen.timing:
+        refresh["nRFCpb"] = refresh["nRFC"] // 2
     update: dict[str, object] = {
-        "timing": chosen.timing | {"nRFC": draw(st.integers(20, 60)), "nREFI": draw(st.integers(200, 3000))},
+        "timing": chosen.timing | refresh,
         "organisation": chosen.organisation | {"column": draw(st.sampled_from([4, 8, 32])), "row": 256},
     }
     levels = chosen.rules.levels

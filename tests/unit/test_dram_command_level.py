@@ -35,6 +35,10 @@ def test_shipped_presets_hold_what_their_standard_needs(name: str) -> None:
         ("standard", "DDR9", "no DRAM standard is called 'DDR9': did you mean"),
         ("organisation.bank", 3, "organisation.bank is 3: address bits need a power of two"),
         ("organisation.sid", 2, "DDR4 has no level 'sid'"),
+        ("timing.nRRDS", 9, "timing contradicts itself: nRRDS (9) is more than nRRDL (8)"),
+        ("timing.nRC", 40, "nRC (40) is less than nRAS (52)"),
+        ("timing.nFAW", 2, "nFAW (2) is less than nRRDS (4)"),
+        ("timing.nBL", 0, "nBL is 0, expected a cycle or more"),
         ("timing.nREFI", 600, "must be more than twice nRFC"),
         ("address", ["column", "row"], "address must name each of"),
         ("address", ["column:9", "rank", "bank_group", "bank", "row"], "takes 9 bits of 'column', which has 7 left"),
@@ -234,7 +238,15 @@ def test_energy_of_an_activate_worked_out_by_hand() -> None:
     assert answer.energy_j["RD"] == pytest.approx(1.2 * (168 - 52) * 1e-3 * 4 * 625e-12 * 8)
     assert answer.open_ticks == answer.cycles - 1  # from the ACT in tick 1 to the end
     with pytest.raises(InputError, match="has no currents"):
-        _ = Channel("hbm3_16gb_8hi_6400").play(Requests.of([0], False)).energy_j
+        _ = Channel("ddr5_16gb_x8_6400an").play(Requests.of([0], False)).energy_j
+
+
+def test_energy_by_the_bit_worked_out_by_hand() -> None:
+    """HBM3: rows of 1 KiB at 0.11 pJ a bit, bursts of 32 B at 3.48 pJ a bit; a REFab opens two rows of 32 banks."""
+    each = preset("hbm3_16gb_8hi_6400").energy_j
+    assert each["ACT"] == pytest.approx(0.11e-12 * 8192)
+    assert each["RD"] == pytest.approx(3.48e-12 * 256)
+    assert each["REF"] == pytest.approx(64 * 0.11e-12 * 8192)
 
 
 def test_affine_streams_are_nested_loops() -> None:

@@ -11,7 +11,7 @@ from archsim.components.memory.command_level.standard import COMMANDS, Standard,
 from archsim.config import Source, load_spec
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
-from archsim.units import Picoseconds
+from archsim.units import JoulesPerBit, Picoseconds, Watts
 
 Milliamperes = Annotated[float, Field(ge=0, lt=10**4)]
 Cycles = Annotated[int, Field(ge=0, le=10**6, strict=True)]
@@ -40,6 +40,23 @@ class DramCurrents(Spec):
     """where the currents come from"""
 
 
+class DramBits(Spec):
+    """Energy by the bit, where vendors publish no currents."""
+
+    activate: JoulesPerBit
+    """of each bit of a row that is opened and closed; a refresh opens the rows that are due"""
+    access: JoulesPerBit
+    """of each bit read or written, from the array to the pins and over them"""
+    background: Watts
+    """of the channel, whatever it does"""
+    source: str
+    """where the figures come from"""
+
+
+_REFRESHES = 8192
+"""Refreshes in which all rows come round (JEDEC)."""
+
+
 class DramPreset(Spec):
     """One channel of a device."""
 
@@ -59,6 +76,8 @@ class DramPreset(Spec):
     """timing parameters in clock cycles, under JEDEC's names with n for t"""
     power: DramCurrents | None = None
     """currents, when the energy is asked for"""
+    bits: DramBits | None = None
+    """energy by the bit instead"""
     source: str
     """where the figures come from"""
 
@@ -86,9 +105,32 @@ class DramPreset(Spec):
                 f"nREFI ({self.timing['nREFI']}) must be more than twice nRFC ({self.timing['nRFC']}): "
                 "refresh would leave no time for requests"
             )
+        self._check_timing()
+        if self.power is not None and self.bits is not None:
+            raise InputError("energy comes from currents or by the bit: drop 'power' or 'bits'")
         if self.banks > 1024:
             raise InputError(f"a channel of {self.banks} banks is more than the 1,024 that are simulated")
         return self
+
+    def _check_timing(self) -> None:
+        """Parameters that contradict each other."""
+        n = self.timing
+        for low, high in (
+            ("nRRDS", "nRRDL"),
+            ("nCCDS", "nCCDL"),
+            ("nWTRS", "nWTRL"),
+            ("nRFCpb", "nRFC"),
+            ("nRP", "nRPab"),
+        ):
+            if low in n and high in n and n[low] > n[high]:
+                raise InputError(f"timing contradicts itself: {low} ({n[low]}) is more than {high} ({n[high]})")
+        if "nRC" in n and n["nRC"] < n["nRAS"]:
+            raise InputError(f"timing contradicts itself: nRC ({n['nRC']}) is less than nRAS ({n['nRAS']})")
+        if "nFAW" in n and n["nFAW"] < n.get("nRRDS", 0):
+            raise InputError(f"timing contradicts itself: nFAW ({n['nFAW']}) is less than nRRDS ({n['nRRDS']})")
+        for name in ("nBL", "nBL_min", "nREFI", "nRFC"):
+            if n.get(name) == 0:
+                raise InputError(f"timing: {name} is 0, expected a cycle or more")
 
     @property
     def rules(self) -> Standard:
@@ -123,7 +165,7 @@ class DramPreset(Spec):
     def energy_j(self) -> dict[str, float]:
         """Joules of each command of all devices that answer it, and of a clock cycle of standby.
 
-        What a command takes above standby: ACT with its PRE over tRC, a burst, a refresh over tRFC (the method of
+        By currents, what a command takes above standby: ACT with its PRE over tRC, a burst, a refresh over tRFC (the method of
         Micron's TN-46-03).
 
         Raises
@@ -131,8 +173,10 @@ class DramPreset(Spec):
         InputError: the preset has no currents.
         """
         p, n = self.power, self.timing
+        if self.bits is not None:
+            return self._bit_energy_j(self.bits)
         if p is None:
-            raise InputError(f"this preset of {self.standard} has no currents: give it a 'power'")
+            raise InputError(f"this preset of {self.standard} has no currents: give it a 'power' or 'bits'")
         burst = n["nBL" if "nBL" in n else "nBL_min"]
         cycles = {
             "ACT": p.IDD0 * n["nRC"] - p.IDD3N * n["nRAS"] - p.IDD2N * n["nRP"],
@@ -143,6 +187,15 @@ class DramPreset(Spec):
             "idle cycle": p.IDD2N,
         }
         return {name: p.VDD * charge * 1e-3 * self.tCK * 1e-12 * p.devices for name, charge in cycles.items()}
+
+    def _bit_energy_j(self, bits: DramBits) -> dict[str, float]:
+        row = 8 * self.organisation["column"] * self.burst
+        rows = max(1, self.organisation["row"] // _REFRESHES) * self.refreshed_together
+        ranks = self.banks // self.refreshed_together
+        cycle = bits.background * self.tCK * 1e-12 / ranks  # counted once for each of them
+        access = bits.access * 8 * self.burst
+        act = bits.activate * row
+        return {"ACT": act, "RD": access, "WR": access, "REF": rows * act, "active cycle": cycle, "idle cycle": cycle}
 
     @property
     def capacity_bytes(self) -> int:

@@ -384,27 +384,30 @@ def _standards() -> Iterable[Standard]:
         write_latency="nCWL + nBL_min",
         bank_refresh=_bank_refresh("rank", "ACT1", "nBL_min", "nRPab", "nPBR2PBR", "nPBR2ACT"),
     )
-    yield Standard("GDDR6", ("bank_group", "bank"), "channel", _GDDR6, bank_refresh=_bank_refresh("channel"))
+    for name in ("GDDR6", "GDDR7"):
+        yield Standard(name, ("bank_group", "bank"), "channel", _GDDR6, bank_refresh=_bank_refresh("channel"))
     yield Standard("Ramulator GDDR6", ("bank_group", "bank"), "channel", _RAMULATOR_GDDR6)
-    yield Standard(
-        "HBM2",
-        ("pseudo_channel", "bank_group", "bank"),
-        "pseudo_channel",
-        _HBM2,
-        bus="dual",
-        cycles={"ACT": 2.0},
-        bank_refresh=_bank_refresh("pseudo_channel"),
-    )
-    yield Standard(
-        "HBM3",
-        ("pseudo_channel", "stack_id", "bank_group", "bank"),
-        "pseudo_channel",
-        _HBM3,
-        bus="half",
-        cycles=_HALF_CYCLES,
-        ticks=2,
-        bank_refresh=_bank_refresh("pseudo_channel"),
-    )
+    for name in ("HBM2", "HBM2E"):
+        yield Standard(
+            name,
+            ("pseudo_channel", "bank_group", "bank"),
+            "pseudo_channel",
+            _HBM2,
+            bus="dual",
+            cycles={"ACT": 2.0},
+            bank_refresh=_bank_refresh("pseudo_channel"),
+        )
+    for name in ("HBM3", "HBM3E", "HBM4"):
+        yield Standard(
+            name,
+            ("pseudo_channel", "stack_id", "bank_group", "bank"),
+            "pseudo_channel",
+            _HBM3,
+            bus="half",
+            cycles=_HALF_CYCLES,
+            ticks=2,
+            bank_refresh=_bank_refresh("pseudo_channel"),
+        )
     yield Standard("DRAMsim3", _RANKED, "rank", _DRAMSIM3)
     yield Standard("DRAMsim3 HBM", _RANKED, "rank", _DRAMSIM3, bus="dual")
 
