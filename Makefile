@@ -4,13 +4,16 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint bench validate calibrate clean
+.PHONY: demo test test-slow lint bench validate calibrate clean
 
 demo: $(STAMP)
 	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
 
 test: $(STAMP)
 	$(BIN)/python -m pytest
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

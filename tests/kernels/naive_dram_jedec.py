@@ -6,9 +6,12 @@ Times are those at which a device has received a command whole: the last of its 
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from archsim.components.memory.command_level.channel import Command
 from archsim.components.memory.command_level.preset import DramPreset
+
+COLUMN = ("RD", "WR", "RDA", "WRA")
 
 
 def violations(preset: DramPreset, commands: list[Command]) -> list[str]:
@@ -46,8 +49,8 @@ class _Checker:
 
     def buses(self) -> None:
         """No two commands on one bus at once."""
-        column = [c for c in self.commands if c.name in ("RD", "WR")]
-        row = [c for c in self.commands if c.name not in ("RD", "WR")]
+        column = [c for c in self.commands if c.name in COLUMN]
+        row = [c for c in self.commands if c.name not in COLUMN]
         for bus in (column, row) if self.two_buses else (self.commands,):
             for before, after in itertools.pairwise(bus):
                 if after.tick <= self.received(before):
@@ -65,6 +68,8 @@ class _Checker:
         """Each bank's rows, tRCD, tRAS, tRC, tRP, tRTP, tWR; tRRD and tFAW among banks."""
         banks: dict[tuple[int, ...], dict[str, Command]] = {}
         open_rows: dict[tuple[int, ...], int] = {}
+        shut: dict[tuple[int, ...], int] = {}  # when a bank began to close itself
+        single: dict[tuple[int, ...], Command] = {}  # the last REFpb of a rank or pseudo-channel
         acts: list[Command] = []
         burst = self.n("nBL", "nBL_min")
         for c in self.commands:
@@ -88,14 +93,22 @@ class _Checker:
                         ("PREpb", self.n("nRP"), "tRP"),
                         ("PREab", self.n("nRPab", "nRP"), "tRPab"),
                         ("REFab", self.n("nRFC"), "tRFC"),
+                        ("REFpb", self.n("nRFCpb", "nRFC"), "tRFCpb"),
                     ):
                         if before in last:
                             self.need(c, last[before], ticks, rule)
+                    if place in shut and self.received(c) - shut[place] < self.n("nRP"):
+                        self.found.append(f"tRP: ACT at {c.tick} of a bank that closed itself at {shut[place]}")
                     last["ACT"] = c
-                elif c.name in ("RD", "WR"):
+                elif c.name in COLUMN:
                     if open_rows.get(place) != c.row:
                         self.found.append(f"{c.name} at {c.tick} of a row that is not open")
-                    self.need(c, last["ACT"], self.n("nRCD", f"nRCD{c.name}"), "tRCD")
+                    self.need(c, last["ACT"], self.n("nRCD", f"nRCD{c.name[:2]}"), "tRCD")
+                    last[c.name[:2]] = c
+                    if c.name in ("RDA", "WRA"):
+                        open_rows.pop(place, None)
+                        recovery = self.n("nRTP") if c.name == "RDA" else self.n("nCWL") + burst + self.n("nWR")
+                        shut[place] = max(self.received(c) + recovery, self.received(last["ACT"]) + self.n("nRAS"))
                 elif c.name in ("PREpb", "PREab"):
                     if place in open_rows:
                         self.need(c, last["ACT"], self.n("nRAS"), "tRAS")
@@ -104,14 +117,25 @@ class _Checker:
                         self.need(c, last["RD"], self.n("nRTP"), "tRTP")
                     if "WR" in last:
                         self.need(c, last["WR"], self.n("nCWL") + burst + self.n("nWR"), "tWR")
-                elif c.name == "REFab":
+                elif c.name in ("REFab", "REFpb"):
                     if place in open_rows:
-                        self.found.append(f"REFab at {c.tick} of an open bank")
+                        self.found.append(f"{c.name} at {c.tick} of an open bank")
+                    if place in shut and self.received(c) - shut[place] < self.n("nRP"):
+                        self.found.append(f"tRP: {c.name} at {c.tick} of a bank that closed itself at {shut[place]}")
+                    if "REFpb" in last:
+                        self.need(c, last["REFpb"], self.n("nRFCpb"), "tRFCpb")
                     for before in ("PREpb", "PREab"):
                         if before in last:
                             self.need(c, last[before], self.n("nRP"), "tRP")
-                if c.name not in ("ACT", "ACT1"):
+                if c.name not in ("ACT", "ACT1", *COLUMN):
                     last[c.name] = c
+            node = self.node(c, self.outer)
+            if c.name == "REFpb":
+                if node in single:
+                    self.need(c, single[node], self.n("nPBR2PBR", "nRREFD"), "REFpb to REFpb")
+                single[node] = c
+            elif c.name in ("ACT", "ACT1") and node in single:
+                self.need(c, single[node], self.n("nPBR2ACT", "nRREFD"), "REFpb to ACT")
             if c.name in ("ACT", "ACT1"):
                 near = [a for a in acts[-64:] if self.node(a, self.outer) == self.node(c, self.outer)]
                 for before in near[-4:]:
@@ -127,8 +151,9 @@ class _Checker:
         by_outer: dict[tuple[int, ...], list[Command]] = {}
         data: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         for c in self.commands:
-            if c.name not in ("RD", "WR"):
+            if c.name not in COLUMN:
                 continue
+            c = replace(c, name=c.name[:2])
             recent = by_outer.setdefault(self.node(c, self.outer), [])
             for before in recent[-40:]:
                 same = self.node(before, "bank_group") == self.node(c, "bank_group")
@@ -154,12 +179,14 @@ class _Checker:
             return
         per_node: dict[tuple[int, ...], list[int]] = {}
         for c in self.commands:
-            if c.name == "REFab":
+            if c.name in ("REFab", "REFpb"):
                 per_node.setdefault(c.place, []).append(c.tick)
         end, interval = self.commands[-1].tick, self.n("nREFI")
         nodes = 1
         if self.outer != "channel":
             nodes = self.preset.organisation[self.outer]
+        if any(c.name == "REFpb" for c in self.commands):
+            nodes = self.preset.banks
         if end > 10 * interval and len(per_node) < nodes:
             self.found.append("a node is never refreshed")
         for ticks in per_node.values():

@@ -165,8 +165,8 @@ class DramPreset(Spec):
     def energy_j(self) -> dict[str, float]:
         """Joules of each command of all devices that answer it, and of a clock cycle of standby.
 
-        By currents, what a command takes above standby: ACT with its PRE over tRC, a burst, a refresh over tRFC (the method of
-        Micron's TN-46-03).
+        By currents, what a command takes above standby: ACT with its PRE over tRC, a burst, a refresh over tRFC (the
+        method of Micron's TN-46-03).
 
         Raises
         ------
