@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -187,6 +188,38 @@ def test_the_command_line_answers_a_trace_and_its_commands(tmp_path: Path, capsy
     assert [(row["clock"], row["command"]) for row in rows] == [("1", "ACT"), ("23", "RD"), ("31", "RD")]
 
 
+def test_the_command_line_plays_streams_both_ways_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["dram", "--preset", "hbm2_8gb_2000", "--stream", "RD 0 32x200000", "--json"]
+    assert main(asked) == 0
+    fast = json.loads(capsys.readouterr().out)
+    assert main([*asked, "--brute-force"]) == 0
+    assert json.loads(capsys.readouterr().out) == fast
+    assert fast["RD"] == 200_000
+
+
+def test_the_command_line_plays_several_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    streams = ["--stream", "RD 0 32x100", "--stream", "WR 0x10000 rowx4 32x5 below=8", "--arbitration", "priority"]
+    assert main(["dram", "--preset", "hbm3e_16gb_8hi_8000", *streams, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["RD"], answer["WR"]) == (100, 20)
+
+
+def test_the_command_line_draws_banks_and_writes_commands_to_read(tmp_path: Path) -> None:
+    picture, text = tmp_path / "banks.svg", tmp_path / "commands.txt"
+    asked = ["dram", "--preset", "gddr6_8gb_x16_14000", "--pattern", "rand_rw21", "--requests", "400"]
+    assert main([*asked, "--picture", str(picture), "--window", "3000:1500", "--commands", str(text)]) == 0
+    lines = text.read_text(encoding="utf-8").splitlines()
+    assert lines[0].split()[:4] == ["1", "0.570", "ns", "ACT"]
+    assert any("REFab  all banks" in line for line in lines)
+    drawn = ElementTree.parse(picture).getroot()
+    titles = [title.text or "" for title in drawn.iter("{http://www.w3.org/2000/svg}title")]
+    inside = [line.split() for line in lines if 3000 <= int(line.split()[0]) < 4500]
+    columns = [words for words in inside if words[3] in ("RD", "WR")]
+    assert sum(title.startswith("data of") for title in titles) == len(columns)
+    assert sum(title.startswith("REFab at") for title in titles) == 16 * sum(w[3] == "REFab" for w in inside)
+    assert sum(title.startswith("ACT at") for title in titles) == sum(words[3] == "ACT" for words in inside)
+
+
 def test_cases_pass_columns_through_and_name_bad_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "cases.csv"
     file.write_text("preset,policy,pattern,n_req,note\nhbm2_8gb_2000,frfcfs,seq_rd,100,mine\n", encoding="utf-8")
@@ -221,6 +254,12 @@ def test_cases_pass_columns_through_and_name_bad_rows(tmp_path: Path, capsys: py
             "cannot send the commands of LPDDR5",
         ),
         (["--preset", "ddr4_8gb_x8_3200aa", "--trace", "no such file"], "cannot read it"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--stream", "RD 0 64x9", "--window", "5"], "--window: '5' is no window"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--stream", "RD 0 64x9", "--arbitration", "fair"], "no way to arbitrate"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--stream", "RD 0x1ffffffc0 64x2"], "lies beyond the 8,589,934,592 bytes"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--stream", "RD 0 64x99999999999999"], "never ends"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--stream", "RD 0 64x9", "--pattern", "seq_rd"], "name a --preset and"),
+        (["--preset", "ddr4_8gb_x8_3200aa", "--policy", "frfcfs_per_bank_refresh", "--stream", "RD 0"], "single banks"),
     ],
 )
 def test_the_command_line_says_what_is_wrong(
