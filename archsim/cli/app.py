@@ -452,8 +452,8 @@ def dram(
     archsim dram --cases cases.csv --out answers.csv         columns preset, policy, trace or pattern and n_req
 
     Lines of a trace are 'LD 0x40' and 'ST 0x80', or '0x40 READ 0' with the first cycle to offer it in. A stream is RD
-    or WR, the first byte, loops as STRIDExCOUNT from the outside in (bytes, or a level as in rowx9), and gap=TICKS
-    between arrivals, after=STREAM (a number from 0), below=REQUESTS that wait at most.
+    or WR, the first byte (or a place, as bank:3/row:9), loops as STRIDExCOUNT from the outside in (bytes, or a level as
+    in rowx9), and gap=TICKS between arrivals, after=STREAM (a number from 0), below=REQUESTS that wait at most.
     """
     from archsim.cli import dram as one_part
 

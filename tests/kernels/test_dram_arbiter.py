@@ -10,7 +10,7 @@ from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.standard import COMMANDS
 from archsim.components.memory.command_level.stream import Stream, parse
-from archsim.components.memory.command_level.work import TAKEN, Requests
+from archsim.components.memory.command_level.work import TAKEN, Requests, decode
 from archsim.errors import InputError
 
 CHANNEL = Channel("ddr5_16gb_x8_4800bn")
@@ -72,12 +72,22 @@ def test_streams_in_words() -> None:
     assert (text.after, text.below, text.alone) == (1, 8, False)
 
 
+def test_a_stream_is_laid_where_it_is_said_to_lie() -> None:
+    requests = parse("RD bank_group:2/bank:1/row:7 rowx3 columnx4", CHANNEL.preset).stream.requests()
+    parts = decode(CHANNEL.preset, requests.address)
+    assert parts["row"].tolist() == [7] * 4 + [8] * 4 + [9] * 4
+    assert parts["column"].tolist() == [0, 1, 2, 3] * 3
+    assert set(parts["bank_group"].tolist()) == {2}
+    assert set(parts["bank"].tolist()) == {1}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "is no stream: write 'RD 0 64x1000'"),
         ("READ 0 64x3", "is no stream"),
         ("RD x 64x3", "'x' is no first byte"),
+        ("RD bank:9 64x3", "'bank:9': a channel of DDR5 has 4 of bank here"),
         ("RD 0 64", "'64' is no loop: write STRIDExCOUNT"),
         ("RD 0 rwox3", "'rwo' is no stride: bytes, or a level of the device; did you mean 'row'"),
         ("RD 0 64x3 gpa=4", "'gpa=4' is no setting of a stream: did you mean 'gap'"),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from archsim.components.memory.command_level import recurrence
+from archsim.components.memory.command_level.address import encode
 from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
 from archsim.components.memory.command_level.frfcfs import READ_QUEUE, REFRESH, WRITE_QUEUE, State, advance
@@ -96,7 +97,8 @@ class StreamText:
 def parse(text: str, preset: DramPreset) -> StreamText:
     """A stream in words: RD or WR, the first byte, loops as STRIDExCOUNT from the outside in, gap=, after=, below=.
 
-    A stride is in bytes, or a level: the bytes from a place to the next of that level.
+    The first byte is a number, or a place as 'bank_group:1/row:100'. A stride is in bytes, or a level: the bytes from a
+    place to the next of that level.
 
     Raises
     ------
@@ -117,14 +119,30 @@ def parse(text: str, preset: DramPreset) -> StreamText:
         if match is None:
             raise InputError(f"'{word}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
         loops.append((_stride(match[1], preset), int(match[2])))
-    try:
-        base = int(words[0], 0)
-    except ValueError:
-        raise InputError(f"'{words[0]}' is no first byte of a stream: write 4096 or 0x1000") from None
+    base = _base(words[0], preset)
     strides, counts = tuple(s for s, _ in loops), tuple(c for _, c in loops)
     stream = Stream(base, strides, counts, kind.upper() == "WR", options["gap"])
     after = options["after"] if options["after"] >= 0 else None
     return StreamText(stream, after, options["below"] if "below=" in text else None)
+
+
+def _base(text: str, preset: DramPreset) -> int:
+    """A byte, or a place: 'bank:3/row:100', levels that are not named being 0."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        pass
+    parts = dict[str, Any]()
+    for word in text.split("/"):
+        level, _, index = word.partition(":")
+        if level not in preset.organisation or not index.isdecimal():
+            raise InputError(f"'{text}' is no first byte of a stream: write 4096, 0x1000, or a place as bank:3/row:100")
+        if int(index) >= preset.organisation[level]:
+            raise InputError(
+                f"'{word}': a channel of {preset.standard} has {preset.organisation[level]} of {level} here"
+            )
+        parts[level] = np.array([int(index)])
+    return int(encode(preset.mapping, parts)[0]) << (preset.burst.bit_length() - 1)
 
 
 def _stride(text: str, preset: DramPreset) -> int:
