@@ -47,7 +47,8 @@ class Answer:
     row_hits, row_misses, row_conflicts: requests that found their row open, none open, another open. DRAMsim3 counts
         column commands (no hit is the first after an ACT) and rows closed for a request.
     last_taken: tick in which the last request was taken.
-    open_ticks: ticks in which any bank was open, summed over ranks (or pseudo-channels).
+    open_ticks: ticks in which any bank was open, summed over ranks (or pseudo-channels), each bank from its ACT to the
+        command that closes it, RDA and WRA included.
     periods: how many periods of a stream were counted instead of played.
     """
 
@@ -207,9 +208,10 @@ class Played(Answer):
         totals = np.zeros(recurrence.TOTAL, np.int64)
         recurrence.totals(now, state.banks, totals)
         self._answered = done.answered[: now[issue.ANSWERED]]
-        rows = done.requests[self._answered]
-        ticks = rows[:, DONE] - rows[:, TAKEN]
-        latencies = np.stack([ticks, np.ones_like(ticks), rows[:, DONE]], axis=1)
+        data = done.requests[self._answered, DONE]
+        latencies = np.empty((len(data), 3), np.int64)
+        latencies[:, 0] = data - done.requests[self._answered, TAKEN]
+        latencies[:, 1], latencies[:, 2] = 1, data
         super().__init__(device_, chosen, len(requests), state, totals, latencies)
         self.requests = requests
         self._work = done

@@ -57,6 +57,7 @@ from archsim.components.memory.command_level.issue import (
     ROW_FREE,
     SINCE,
 )
+from archsim.components.memory.command_level.layout import place_of
 from archsim.components.memory.command_level.work import (
     ADDRESS,
     ARRIVAL,
@@ -97,8 +98,7 @@ class Walk(NamedTuple):
     figures: first byte, whether it writes, ticks from one arrival to the next, requests, bytes that a move must be a
         multiple of, bytes of the channel, requests of a run and between descriptions in it, bits of a burst, and bits
         of an address in bursts below those that walk banks, and how many banks lie beside each other in this.
-    fields: rows of (first bit, how many, place in the number of the bank, place in the row or -1).
-    hashes: rows of (first bit of the row, mask, place in the number of the bank).
+    fields, hashes: as in :class:`Layout`.
     order: banks in the order in which addresses walk them, those beside each other together.
     place: where in that order each bank comes.
     """
@@ -148,22 +148,6 @@ def _address(walk: Walk, index: int, moved: int) -> int:
 
 
 @part
-def _place(walk: Walk, bursts: int) -> tuple[int, int]:
-    """Bank and row of an address in bursts."""
-    bank = row = 0
-    fields, hashes = walk.fields, walk.hashes
-    for field in range(fields.shape[0]):
-        bits = bursts >> fields[field, 0] & (1 << fields[field, 1]) - 1
-        if fields[field, 3] < 0:
-            bank |= bits << fields[field, 2]
-        else:
-            row |= bits << fields[field, 3]
-    for index in range(hashes.shape[0]):
-        bank ^= (row >> hashes[index, 0] & hashes[index, 1]) << hashes[index, 2]
-    return bank, row
-
-
-@part
 def _fill(walk: Walk, progress: Progress, requests: Ints, low: int, high: int) -> None:
     """Write requests of the stream into rows of the window."""
     figures, counts = walk.figures, progress.counts
@@ -172,7 +156,7 @@ def _fill(walk: Walk, progress: Progress, requests: Ints, low: int, high: int) -
         bursts = _address(walk, index, counts[MOVED]) >> figures[BURST_BITS]
         requests[row, IS_WRITE] = figures[WRITES]
         requests[row, ADDRESS] = bursts
-        requests[row, BANK], requests[row, ROW] = _place(walk, bursts)
+        requests[row, BANK], requests[row, ROW] = place_of(walk.fields, walk.hashes, bursts)
         requests[row, ARRIVAL] = index * figures[GAP] - counts[TICKS]
         requests[row, TAKEN] = requests[row, DONE] = -1
         requests[row, BEGUN] = 0

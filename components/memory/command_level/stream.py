@@ -16,6 +16,7 @@ from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
 from archsim.components.memory.command_level.frfcfs import READ_QUEUE, REFRESH, WRITE_QUEUE, State, advance
 from archsim.components.memory.command_level.issue import HEAD, NEVER
+from archsim.components.memory.command_level.layout import layout
 from archsim.components.memory.command_level.policy import EACH_BANK
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.components.memory.command_level.work import FIELDS, Requests, Work
@@ -237,11 +238,6 @@ def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk |
         inner *= count
     else:
         return None
-    sizes = {level: preset.organisation[level].bit_length() - 1 for level in preset.rules.levels}
-    place, lowest = dict[str, int](), 0
-    for level in reversed(preset.rules.levels):
-        place[level], lowest = lowest, lowest + sizes[level]
-    fields, hashes = preset.mapping
     figures = [
         stream.base,
         int(stream.is_write),
@@ -255,22 +251,9 @@ def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk |
         block_bits,
         beside,
     ]
+    fields, hashes = layout(preset)
     return recurrence.Walk(
-        np.array(loops, np.int64),
-        np.array(figures, np.int64),
-        np.array(
-            [
-                (f.source, f.bits, 0, f.target)
-                if f.level == "row"
-                else (f.source, f.bits, place[f.level] + f.target, -1)
-                for f in fields
-                if f.level != "column"
-            ],
-            np.int64,
-        ),
-        np.array([(h.row, (1 << sizes[h.level]) - 1, place[h.level]) for h in hashes], np.int64).reshape(-1, 3),
-        order,
-        np.argsort(order),
+        np.array(loops, np.int64), np.array(figures, np.int64), fields, hashes, order, np.argsort(order)
     )
 
 

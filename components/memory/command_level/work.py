@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.memory.command_level import address as address_map
+from archsim.components.memory.command_level.compiled import kernel
+from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.errors import InputError
 
@@ -69,22 +71,37 @@ def decode(preset: DramPreset, address: Ints) -> Mapping[str, Ints]:
     return address_map.decode(preset.mapping, address >> (preset.burst.bit_length() - 1))
 
 
-def flat_bank(preset: DramPreset, parts: Mapping[str, Ints]) -> Ints:
-    """The number of the bank within the channel."""
-    bank = np.zeros_like(parts["row"])
-    for level in preset.rules.levels:
-        bank = bank * preset.organisation[level] + parts[level]
-    return bank
-
-
 def work(preset: DramPreset, requests: Requests, log: int = 0) -> Work:
     """Requests decoded for the kernels, with room for ``log`` commands."""
-    parts = decode(preset, requests.address)
-    rows = np.full((len(requests), FIELDS), -1, np.int64)
-    rows[:, IS_WRITE] = requests.is_write
-    rows[:, ADDRESS] = requests.address >> (preset.burst.bit_length() - 1)
-    rows[:, BANK] = flat_bank(preset, parts)
-    rows[:, ROW] = parts["row"]
-    rows[:, ARRIVAL] = requests.arrival
-    rows[:, BEGUN] = 0
+    rows = np.empty((len(requests), FIELDS), np.int64)
+    fields, hashes = layout(preset)
+    _fill(
+        rows,
+        np.ascontiguousarray(requests.address),
+        np.ascontiguousarray(requests.is_write),
+        np.ascontiguousarray(requests.arrival),
+        fields,
+        hashes,
+        preset.burst.bit_length() - 1,
+    )
     return Work(rows, np.zeros(len(requests), np.int64), np.zeros((log, 4), np.int64))
+
+
+@kernel
+def _fill(
+    rows: Ints,
+    address: Ints,
+    is_write: npt.NDArray[np.bool_],
+    arrival: Ints,
+    fields: Ints,
+    hashes: Ints,
+    burst_bits: int,
+) -> None:
+    for row in range(rows.shape[0]):
+        bursts = address[row] >> burst_bits
+        rows[row, IS_WRITE] = is_write[row]
+        rows[row, ADDRESS] = bursts
+        rows[row, BANK], rows[row, ROW] = place_of(fields, hashes, bursts)
+        rows[row, ARRIVAL] = arrival[row]
+        rows[row, TAKEN] = rows[row, DONE] = rows[row, NEXT] = rows[row, PREVIOUS] = -1
+        rows[row, BEGUN] = 0
