@@ -230,7 +230,7 @@ class _Dimension:
     def simulated(self, name: str, size: int) -> int:
         """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
         if self.implementation == "doubleBinaryTree":
-            return self._double_binary_tree(name, size)
+            return self._double_binary_tree(size)
         if self.implementation == "halvingDoubling":
             raise InputError("halvingDoubling with several active chunks is counted without congestion only")
         message = size if name == "all_gather" else size // self.ranks
@@ -255,15 +255,13 @@ class _Dimension:
         starts = [delay] * self.dimension.ranks
         return max(play(messages, starts, path, lambda sent: uses[sent.feeds[0]]).ticks)
 
-    def _double_binary_tree(self, name: str, size: int) -> int:
-        """Cycles of all chunks of an all-reduce up and down trees that take turns.
+    def _double_binary_tree(self, size: int) -> int:
+        """Cycles of all chunks up and down trees that take turns; whatever the collective, these all-reduce.
 
         A rank begins a chunk when it has ended the one ``active_chunks`` before. What it receives is worked on from
         when it has begun; inner ranks charge a reduction for all they receive, also for the result on its way down,
         which they end with sending it on; leaves end when they have it.
         """
-        if name != "all_reduce":
-            raise InputError(f"there is no {name} by doubleBinaryTree")
         n, delay, splits = self.ranks, self.spec.endpoint_delay_ns, self.spec.splits
         trees = double_binary_tree(n)
         busy = self._busy(size)
