@@ -22,15 +22,17 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from archsim.components.network.binary_tree import double_binary_tree
 from archsim.components.network.collective import Message
-from archsim.components.network.message_simulation import Wire, play
 from archsim.components.network.topology import DimensionSpec, LinkName, route
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 from archsim.units import BytesPerSecond
+
+if TYPE_CHECKING:
+    from archsim.components.network.message_simulation import Wire
 
 _IMPLEMENTATIONS = ("ring", "direct", "halvingDoubling", "doubleBinaryTree")
 _COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "reduce_scatter")
@@ -229,6 +231,8 @@ class _Dimension:
 
     def simulated(self, name: str, size: int) -> int:
         """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
+        from archsim.components.network.message_simulation import Wire, play  # compiled: not for the closed form
+
         if self.implementation == "doubleBinaryTree":
             return self._double_binary_tree(size)
         if self.implementation == "halvingDoubling":

@@ -20,11 +20,9 @@ from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSp
 from archsim.components.network.algorithm import Algorithm, algorithm, check, custom
 from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
 from archsim.components.network.graph import Graph, Ways, named
-from archsim.components.network.graph_simulation import Job, flow_s, simulate
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.components.network.router_level import cases as router_network
 from archsim.components.network.topology import DimensionSpec
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
@@ -33,6 +31,7 @@ from archsim.units import BYTES, parse
 
 ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
 _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+LOAD = "injection_rate_flits_per_node_cycle"
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
@@ -55,7 +54,9 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     ------
     InputError: a cell is missing or means nothing.
     """
-    if case.get(router_network.LOAD):
+    if case.get(LOAD):
+        from archsim.components.network.router_level import cases as router_network
+
         return router_network.answer(case)
     if case.get("implementation"):
         return {"cycles_ns_max": astra_sim_cycles(case)}
@@ -161,6 +162,8 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
 
     Columns beside op, bytes, topology and link: ``routing``, ``algorithm``, and ``level``, message or flow.
     """
+    from archsim.components.network.graph_simulation import Job, flow_s, simulate
+
     op, n_bytes = _op_and_bytes(case)
     link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
     link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
