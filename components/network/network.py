@@ -178,6 +178,8 @@ class Network(Component[NetworkSpec]):
     ) -> Outcome:
         """Play an algorithm, step by step, over its ranks; a message between ranks that differ in several dimensions
         crosses the innermost first, through the ranks between."""
+        if algorithm.name == "in_switch":
+            raise InputError("sums in a switch are timed by a dimension with 'switch_reduces', not step by step")
         order(algorithm)
         spanned = spans(self.spec.dimensions, algorithm.ranks)
         size = algorithm.chunk_bytes(n_bytes)

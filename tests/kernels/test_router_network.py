@@ -149,7 +149,8 @@ def test_patterns() -> None:
     for name in PATTERNS:
         if name != "hotspot":
             assert sorted(targets(name)) == list(range(16))
-    for wrong in ("uniform8", "hotspot", "hotspot()", "hotspot({99})", "hotspot({{1},{0}})"):
+    assert targets("randperm(1)") != targets("randperm(2)")
+    for wrong in ("randperm(x)", "uniform8", "hotspot", "hotspot()", "hotspot({99})", "hotspot({{1},{0}})"):
         with pytest.raises(InputError):
             traffic(wrong, 16, 4, 2)
     for name in ("transpose", "bitcomp", "tornado"):
