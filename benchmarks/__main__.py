@@ -12,14 +12,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import arrays, cost, dram, kernels, scalesim, whole_process
+from benchmarks import arrays, cost, dram, kernels, networks, scalesim, whole_process
 
 
 def main() -> None:
     """Run all benchmarks and print what was measured against what is aimed at."""
     console = Console()
     rows = []
-    for group in (whole_process, cost, kernels, arrays, dram, scalesim):  # a child counts the memory it was forked from
+    groups = (whole_process, cost, kernels, networks, arrays, dram, scalesim)  # a child counts the memory of its parent
+    for group in groups:
         with console.status(f"{group.__name__}"):
             rows += group.measure()
     table = Table("what", "measured", "aim", "how", title="benchmarks (CPU seconds unless said otherwise)", box=None)

@@ -520,9 +520,7 @@ def collective(
     op: Annotated[str | None, typer.Option(help="all_reduce, all_gather, reduce_scatter, all_to_all, ...")] = None,
     bytes: Annotated[str | None, typer.Option(help="Bytes of each rank: 1GiB, 64MB, 4096.")] = None,
     ranks: Annotated[str | None, typer.Option(help="Ranks; of each dimension, innermost first: 8/4.")] = None,
-    topology: Annotated[
-        str | None, typer.Option(help="ring, switch, fully_connected; or several: switch/ring.")
-    ] = None,
+    topology: Annotated[str | None, typer.Option(help="ring, switch, switch/ring, torus:4x4x4, a file, ...")] = None,
     link: Annotated[str | None, typer.Option(help="Shipped link (archsim list links); nvlink4 if absent.")] = None,
     bandwidth: Annotated[str | None, typer.Option(help="Of a link, instead: '100 GB/s'.")] = None,
     latency: Annotated[str | None, typer.Option(help="Of a link, instead: '500 ns'.")] = None,
@@ -530,6 +528,11 @@ def collective(
         str | None, typer.Option(help="ring, direct, halving_doubling, double_binary_tree, ..., or a file of steps.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Prove that every rank ends with its data.")] = False,
+    routing: Annotated[
+        str | None, typer.Option(help="On a graph: shortest, dimension_order, ecmp or adaptive.")
+    ] = None,
+    level: Annotated[str | None, typer.Option(help="On a graph: message or flow.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="The graph with its busy links.")] = None,
     traffic: Annotated[str | None, typer.Option(help="On routers: uniform, transpose, tornado, ...")] = None,
     load: Annotated[float | None, typer.Option(help="On routers: flits that a node makes in a cycle.")] = None,
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
@@ -543,6 +546,8 @@ def collective(
     archsim collective --op all_reduce --bytes 1GiB --ranks 8/4 --topology switch/ring --link nvlink4/infiniband_ndr
     archsim collective --op all_reduce --bytes 64MB --ranks 16 --topology switch --algorithm double_binary_tree --check
     archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
+    archsim collective --op all_to_all --bytes 1MB --topology torus:8x8 --routing dimension_order --picture torus.svg
+    archsim collective --op all_reduce --bytes 1MB --topology my_network.yaml --routing ecmp
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1
     archsim collective --cases cases.csv --out answers.csv
 
@@ -562,8 +567,10 @@ def collective(
         "bandwidth": bandwidth,
         "latency": latency,
         "algorithm": algorithm,
+        "routing": routing,
+        "level": level,
         "traffic": traffic,
         "injection_rate_flits_per_node_cycle": load,
     }
     given = {key: str(value) for key, value in options.items() if value is not None}
-    one_part.collective(given, check, cases, out, json)
+    one_part.collective(given, check, picture, cases, out, json)

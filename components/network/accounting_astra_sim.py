@@ -22,15 +22,17 @@ import heapq
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from archsim.components.network.binary_tree import double_binary_tree
 from archsim.components.network.collective import Message
-from archsim.components.network.message_simulation import Wire, play
 from archsim.components.network.topology import DimensionSpec, LinkName, route
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 from archsim.units import BytesPerSecond
+
+if TYPE_CHECKING:
+    from archsim.components.network.message_simulation import Wire
 
 _IMPLEMENTATIONS = ("ring", "direct", "halvingDoubling", "doubleBinaryTree")
 _COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "reduce_scatter")
@@ -229,8 +231,10 @@ class _Dimension:
 
     def simulated(self, name: str, size: int) -> int:
         """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
+        from archsim.components.network.message_simulation import Wire, play  # compiled: not for the closed form
+
         if self.implementation == "doubleBinaryTree":
-            return self._double_binary_tree(name, size)
+            return self._double_binary_tree(size)
         if self.implementation == "halvingDoubling":
             raise InputError("halvingDoubling with several active chunks is counted without congestion only")
         message = size if name == "all_gather" else size // self.ranks
@@ -255,15 +259,13 @@ class _Dimension:
         starts = [delay] * self.dimension.ranks
         return max(play(messages, starts, path, lambda sent: uses[sent.feeds[0]]).ticks)
 
-    def _double_binary_tree(self, name: str, size: int) -> int:
-        """Cycles of all chunks of an all-reduce up and down trees that take turns.
+    def _double_binary_tree(self, size: int) -> int:
+        """Cycles of all chunks up and down trees that take turns; whatever the collective, these all-reduce.
 
         A rank begins a chunk when it has ended the one ``active_chunks`` before. What it receives is worked on from
         when it has begun; inner ranks charge a reduction for all they receive, also for the result on its way down,
         which they end with sending it on; leaves end when they have it.
         """
-        if name != "all_reduce":
-            raise InputError(f"there is no {name} by doubleBinaryTree")
         n, delay, splits = self.ranks, self.spec.endpoint_delay_ns, self.spec.splits
         trees = double_binary_tree(n)
         busy = self._busy(size)

@@ -214,6 +214,16 @@ def two_dimensional(op: Op, ranks: int, inner: int) -> Algorithm:
     return Algorithm("two_dimensional", op, ranks, ranks * ranks, tuple(steps.sends))
 
 
+def in_switch(op: Op, ranks: int) -> Algorithm:
+    """Every rank to the switch, which stands as one rank more, and the sum back to all (NVLS, SHARP)."""
+    steps = _Steps()
+    for rank in range(ranks):
+        steps.send(rank, ranks, (0,), True)
+    for rank in range(ranks):
+        steps.send(ranks, rank, (0,))
+    return Algorithm("in_switch", op, ranks, 1, tuple(steps.sends))
+
+
 def _groups(ranks: int, inner: int) -> int:
     if inner < 2 or ranks % inner or ranks == inner:
         raise InputError(f"{ranks} ranks do not make several groups of {inner}")
@@ -225,6 +235,7 @@ _FLAT: dict[str, tuple[Callable[[Op, int], Algorithm], tuple[Op, ...]]] = {
     "direct": (direct, ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv")),
     "halving_doubling": (halving_doubling, ("all_reduce", "reduce_scatter", "all_gather")),
     "double_binary_tree": (double_tree, ("all_reduce", "broadcast")),
+    "in_switch": (in_switch, ("all_reduce",)),
 }
 _GROUPED: dict[str, tuple[Callable[[Op, int, int], Algorithm], tuple[Op, ...]]] = {
     "hierarchical": (hierarchical, ("all_reduce",)),
@@ -376,6 +387,7 @@ def check(algorithm: Algorithm) -> None:
     held = [
         [Counter([rank] if reduced or owner(chunk) == rank else []) for chunk in range(chunks)] for rank in range(ranks)
     ]
+    held.append([Counter() for _ in range(chunks)])  # what a switch holds
     for number in sequence:
         send = algorithm.sends[number]
         for chunk in send.chunks:

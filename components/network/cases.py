@@ -5,7 +5,8 @@
 - ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines, by protocol;
 - ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
-  innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``.
+  innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``. A topology with a
+  colon (``torus:4x4x4``) or a file is a graph.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Any
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
 from archsim.components.network.algorithm import Algorithm, algorithm, check, custom
 from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
+from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.components.network.router_level import cases as router_network
 from archsim.components.network.topology import DimensionSpec
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
@@ -30,7 +31,9 @@ from archsim.units import BYTES, parse
 
 ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
 _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+LOAD = "injection_rate_flits_per_node_cycle"
 _CLOSED = ("ring", "direct")
+_LEVELS = ("message", "flow")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
 
 BUS_FACTOR: dict[str, Callable[[int], float]] = {
@@ -51,7 +54,9 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     ------
     InputError: a cell is missing or means nothing.
     """
-    if case.get(router_network.LOAD):
+    if case.get(LOAD):
+        from archsim.components.network.router_level import cases as router_network
+
         return router_network.answer(case)
     if case.get("implementation"):
         return {"cycles_ns_max": astra_sim_cycles(case)}
@@ -104,10 +109,9 @@ def astra_sim_cycles(case: Mapping[str, str]) -> int:
 
 def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     """A collective on archsim's model: time, bandwidths as nccl-tests prints them, and what limits."""
-    op = _cell(case, "op")
-    op = ALIASES.get(op, op)
-    text = _cell(case, "bytes")
-    n_bytes = int(text) if text.isdecimal() else int(parse(text, BYTES))
+    op, n_bytes = _op_and_bytes(case)
+    if is_graph(case):
+        return on_graph(case)[0]
     steps = _steps(case, op)
     network = _network(case, played=steps is not None)
     answers: dict[str, Any] = {}
@@ -139,6 +143,62 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def _op_and_bytes(case: Mapping[str, str]) -> tuple[str, int]:
+    op, text = _cell(case, "op"), _cell(case, "bytes")
+    op = ALIASES.get(op, op)
+    if op not in BUS_FACTOR:
+        raise InputError(f"no collective is called '{op}': {nearest(op, BUS_FACTOR)}")
+    return op, int(text) if text.isdecimal() else int(parse(text, BYTES))
+
+
+def is_graph(case: Mapping[str, str]) -> bool:
+    """Whether a row's topology is a graph: ``torus:4x4x4``, ``fattree:64x16x8``, or a file."""
+    topology = case.get("topology", "")
+    return ":" in topology or topology.endswith((".yaml", ".yml", ".json"))
+
+
+def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float]]:
+    """A collective on a graph: its answers, the graph, and how busy each edge is.
+
+    Columns beside op, bytes, topology and link: ``routing``, ``algorithm``, and ``level``, message or flow.
+    """
+    from archsim.components.network.graph_simulation import Job, flow_s, simulate
+
+    op, n_bytes = _op_and_bytes(case)
+    link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
+    link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
+    graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
+    if case.get("ranks") and case["ranks"] != str(graph.ranks):
+        raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
+    ways = Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
+    name = case.get("algorithm") or ("ring" if op in ("all_reduce", "reduce_scatter", "all_gather") else "direct")
+    steps = _steps({**case, "algorithm": name}, op) or algorithm(name, op, graph.ranks)
+    answers: dict[str, Any] = {}
+    if case.get("check"):
+        check(steps)
+        answers["check"] = "every rank ends with its data"
+    job, level = Job(steps, range(steps.ranks), n_bytes), case.get("level") or "message"
+    if level not in _LEVELS:
+        raise InputError(f"level: expected {' or '.join(_LEVELS)}, not '{level}'")
+    busy = [0.0] * len(graph.edges)
+    if level == "message":
+        time = Timebase()
+        played = simulate(ways, [job], time)
+        seconds = time.seconds(played.ticks[0])
+        busy = [ticks / played.ticks[0] for ticks in played.edge_ticks]
+        worst = max(range(len(busy)), key=lambda number: busy[number])
+        answers["busiest_link"] = f"{graph.edges[worst].source} to {graph.edges[worst].target}"
+        answers["busiest_link_busy"] = busy[worst]
+    else:
+        seconds = flow_s(ways, job)
+    answers |= {
+        "time_us": seconds * 1e6,
+        "algbw_GBps": n_bytes / seconds / 1e9 if seconds else 0.0,
+        "busbw_GBps": BUS_FACTOR[op](graph.ranks) * n_bytes / seconds / 1e9 if seconds else 0.0,
+    }
+    return answers, graph, busy
+
+
 def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:
     """The algorithm of a row, where it is a file or none that the closed form knows."""
     name = case.get("algorithm") or ""
@@ -157,8 +217,6 @@ def _proof(network: Network, op: str) -> Algorithm:
     """The steps that the closed form times, of one dimension, or of several the all-reduce that goes out and back."""
     first = network.spec.dimensions[0]
     if len(network.spec.dimensions) == 1:
-        if first.algorithm_of(op) == "in_switch":
-            raise InputError("check: sums in a switch are not steps between ranks")
         return algorithm(first.algorithm_of(op), op, network.ranks)
     return algorithm("hierarchical", op, network.ranks, first.ranks)
 

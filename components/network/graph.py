@@ -354,10 +354,12 @@ class Ways:
 SHAPES: Mapping[str, Callable[[Sequence[int], LinkSpec], Graph]] = {
     "mesh": lambda numbers, link: cube(numbers, False, link),
     "torus": lambda numbers, link: cube(numbers, True, link),
-    "fattree": lambda numbers, link: fat_tree(*_three(numbers, "ranks x down x up"), link),
+    "fattree": lambda numbers, link: fat_tree(
+        *_three(numbers[:3], "ranks x down x up"), link, planes=numbers[3] if len(numbers) == 4 else 1
+    ),
     "dragonfly": lambda numbers, link: dragonfly(*_three(numbers, "ranks x routers x wide links"), link),
 }
-"""Shapes that a name such as ``torus:4x4x4`` or ``fattree:64x16x8`` means."""
+"""Shapes that a name such as ``torus:4x4x4``, ``fattree:64x16x8`` or, in seven planes, ``fattree:384x8x16x7`` means."""
 
 
 def _three(numbers: Sequence[int], what: str) -> tuple[int, int, int]:

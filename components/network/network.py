@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -32,7 +32,6 @@ from archsim.components.network.collective import (
     uneven_all_to_all,
 )
 from archsim.components.network.link import Link, LinkSpec
-from archsim.components.network.message_simulation import Outcome, Wire, play
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import ANY, SWITCH, DimensionSpec, LinkName, Span, route, route_across, spans
 from archsim.errors import InputError
@@ -42,6 +41,9 @@ from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.units import Picoseconds
 from archsim.workloads.op import Dim
+
+if TYPE_CHECKING:
+    from archsim.components.network.message_simulation import Outcome, Wire
 
 
 class NetworkSpec(ComponentSpec):
@@ -176,6 +178,8 @@ class Network(Component[NetworkSpec]):
     ) -> Outcome:
         """Play an algorithm, step by step, over its ranks; a message between ranks that differ in several dimensions
         crosses the innermost first, through the ranks between."""
+        if algorithm.name == "in_switch":
+            raise InputError("sums in a switch are timed by a dimension with 'switch_reduces', not step by step")
         order(algorithm)
         spanned = spans(self.spec.dimensions, algorithm.ranks)
         size = algorithm.chunk_bytes(n_bytes)
@@ -248,6 +252,8 @@ class Network(Component[NetworkSpec]):
         links: Mapping[LinkName, LinkSpec] | None,
         spanned: Sequence[Span] = (),
     ) -> Outcome:
+        from archsim.components.network.message_simulation import Wire, play  # compiled: not for the closed form
+
         if starts is not None and len(starts) != ranks:
             raise InputError(f"{len(starts)} starting times for {ranks} ranks")
         launch = int(self.time.ps(self.spec.launch)) if messages else 0

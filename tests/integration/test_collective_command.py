@@ -118,3 +118,35 @@ def test_a_wrong_row_is_told_with_its_line(capsys: pytest.CaptureFixture[str], t
     code, _, err = ask(capsys, "--cases", str(file))
     assert code == 2
     assert f"{file}:3:1" in err
+
+
+def test_a_graph_with_its_picture(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "torus.svg"
+    question = "--op all_to_all --bytes 1MB --topology torus:4x3x2 --routing dimension_order --check --json"
+    code, out, _ = ask(capsys, *question.split(), "--picture", str(file))
+    assert code == 0
+    assert 0 < json.loads(out)["busiest_link_busy"] <= 1
+    drawn = file.read_text()
+    assert drawn.count("<circle") == 24
+    assert drawn.count("<path") == 24 + 24 + 12
+    code, out, _ = ask(
+        capsys, *["--op", "all_reduce", "--bytes", "1MB", "--topology", "fattree:16x4x2", "--level", "flow", "--json"]
+    )
+    assert code == 0
+    assert json.loads(out)["time_us"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--op all_reduce --bytes 1MB --topology tori:4x4", "did you mean 'torus'?"),
+        ("--op all_reduce --bytes 1MB --topology torus:4x4 --routing ecpm", "did you mean 'ecmp'?"),
+        ("--op all_reduce --bytes 1MB --topology torus:4x4 --level flit", "expected message or flow"),
+        ("--op all_reduce --bytes 1MB --topology torus:4x4 --ranks 9", "has 16, not 9"),
+        ("--op all_reduce --bytes 1MB --topology ring --ranks 9 --picture x.svg", "draws one collective on a graph"),
+    ],
+)
+def test_wrong_questions_of_graphs(capsys: pytest.CaptureFixture[str], arguments: str, said: str) -> None:
+    code, _, err = ask(capsys, *arguments.split())
+    assert code == 2
+    assert said in err

@@ -83,7 +83,7 @@ def test_wrong_questions_are_refused() -> None:
     row = dict(zip(FIELDS, COPIED.splitlines()[0].split(","), strict=True))
     for change in (
         {"implementation": "tree"},
-        {"implementation": "doubleBinaryTree", "collective": "all_gather"},
+        {"implementation": "doubleBinaryTree/ring", "topology": "Ring/Ring", "npus_per_dim": "4/4"},
         {"implementation": "doubleBinaryTree", "npus_per_dim": "6"},
         {"collective": "broadcast"},
         {"npus_per_dim": "1"},

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_router import Network
 
+from archsim.components.network.cases import LOAD, answer
 from archsim.components.network.router_level import kernel, random_numbers
-from archsim.components.network.router_level.cases import LOAD, answer
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, from_channels
 from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
 from archsim.components.network.router_level.measurement import measure
@@ -149,7 +149,8 @@ def test_patterns() -> None:
     for name in PATTERNS:
         if name != "hotspot":
             assert sorted(targets(name)) == list(range(16))
-    for wrong in ("uniform8", "hotspot", "hotspot()", "hotspot({99})", "hotspot({{1},{0}})"):
+    assert targets("randperm(1)") != targets("randperm(2)")
+    for wrong in ("randperm(x)", "uniform8", "hotspot", "hotspot()", "hotspot({99})", "hotspot({{1},{0}})"):
         with pytest.raises(InputError):
             traffic(wrong, 16, 4, 2)
     for name in ("transpose", "bitcomp", "tornado"):

@@ -18,9 +18,11 @@ from archsim.timebase import Timebase
 FLAT = [("ring", op) for op in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast")] + [
     ("direct", op) for op in ("all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv")
 ]
-TREES = [("halving_doubling", op) for op in ("all_reduce", "reduce_scatter", "all_gather")] + [
-    ("double_binary_tree", op) for op in ("all_reduce", "broadcast")
-]
+TREES = (
+    [("halving_doubling", op) for op in ("all_reduce", "reduce_scatter", "all_gather")]
+    + [("double_binary_tree", op) for op in ("all_reduce", "broadcast")]
+    + [("in_switch", "all_reduce")]
+)
 
 
 def network(*dimensions: tuple[str, int]) -> Network:
@@ -133,6 +135,8 @@ def test_wrong_steps_are_refused(tmp_path: Path, wrong: dict[str, Any], said: st
 
 
 def test_wrong_questions_are_refused() -> None:
+    with pytest.raises(InputError, match="switch_reduces"):
+        network(("switch", 4)).simulate_algorithm(algorithm("in_switch", "all_reduce", 4), 64)
     for name, op, ranks, inner in (
         ("rings", "all_reduce", 4, 0),
         ("ring", "send_recv", 4, 0),

@@ -178,6 +178,9 @@ def test_files(tmp_path: Path) -> None:
 def test_names_and_wrong_ones() -> None:
     assert named("torus:4x4x4", LINK).ranks == 64
     assert named("fattree:64x16x8", LINK).vertices == 76
+    supernode = named("fattree:384x8x16x7", LINK)  # CloudMatrix384: 48 nodes, 7 planes of 16 upper switches
+    assert supernode.vertices == 384 + 7 * (48 + 16)
+    assert len(supernode.leaving[0]) == 7
     for wrong in ("tori:4", "torus:4xx", "fattree:64", "fattree:10x4x2", "mesh:1", "dragonfly:0x1x1"):
         with pytest.raises(InputError):
             named(wrong, LINK)

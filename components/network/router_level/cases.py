@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from archsim.components.network.cases import LOAD
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree
 from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
 from archsim.components.network.router_level.traffic import traffic
 from archsim.errors import InputError, nearest
 
-LOAD = "injection_rate_flits_per_node_cycle"
 SETTINGS = {
     "num_vcs": "virtual_channels",
     "vc_buf_size": "buffer_flits",

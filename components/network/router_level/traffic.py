@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.network.router_level.random_numbers import ints, next_int
 from archsim.errors import InputError, nearest
 
 Ints = npt.NDArray[np.int64]
 
 _PERMUTATIONS = ("bitcomp", "bitrev", "neighbor", "shuffle", "tornado", "transpose")
-PATTERNS = (*_PERMUTATIONS, "hotspot", "uniform")
+PATTERNS = (*_PERMUTATIONS, "hotspot", "randperm", "uniform")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ def traffic(pattern: str, nodes: int, radix: int, dimensions: int) -> Traffic:
         return Traffic(False, np.arange(nodes, dtype=np.int64))
     if name == "hotspot":
         return _hot_spots(pattern, rest, nodes)
+    if name == "randperm":
+        seed = rest.removesuffix(")") or "0"
+        if not seed.isdecimal():
+            raise InputError(f"'{pattern}' is not written like randperm or randperm(3), with a seed")
+        return Traffic(True, _shuffled(nodes, int(seed)))
     bits = nodes.bit_length() - 1
     if name in ("bitcomp", "bitrev", "shuffle", "transpose") and nodes != 1 << bits:
         raise InputError(f"{name} traffic needs a power of two of nodes, not {nodes}")
@@ -73,6 +79,15 @@ def traffic(pattern: str, nodes: int, radix: int, dimensions: int) -> Traffic:
             target = sum((digit + step) % radix * radix**d for d, digit in enumerate(digits))
         targets.append(target)
     return Traffic(True, np.array(targets, dtype=np.int64))
+
+
+def _shuffled(nodes: int, seed: int) -> Ints:
+    """A permutation, drawn as BookSim draws it: node i becomes the target of one of those without."""
+    draws, targets = ints(seed), np.full(nodes, -1, dtype=np.int64)
+    for node in range(nodes):
+        free = np.flatnonzero(targets < 0)
+        targets[free[next_int(draws, free.size)]] = node
+    return targets
 
 
 def _hot_spots(pattern: str, rest: str, nodes: int) -> Traffic:

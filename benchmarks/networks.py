@@ -1,0 +1,135 @@
+"""Collectives of many ranks, messages one by one, and routers cycle by cycle."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from archsim.components.network.cases import astra_sim_cycles
+from archsim.components.network.flow import Flows
+from archsim.components.network.graph import Ways, cube
+from archsim.components.network.link import LinkSpec
+from archsim.components.network.message_kernel import Lists, Schedule, run
+from archsim.components.network.network import Network, NetworkSpec
+from archsim.components.network.router_level.fabric import cube as mesh
+from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
+from archsim.components.network.router_level.traffic import traffic
+from archsim.config import load_spec
+from archsim.timebase import Timebase
+from benchmarks.timing import cpu_s
+
+_BOOKSIM_CYCLES, _ASTRA_MESSAGES = 4450, 0.33e6
+_ASTRA = {
+    "backend": "aware",
+    "collective": "all_reduce",
+    "comm_size_bytes": str(2**30),
+    "npus_per_dim": "1024",
+    "topology": "Ring",
+    "bandwidth_GiBps": "50.0",
+    "latency_ns": "500.0",
+    "implementation": "ring",
+    "preferred_dataset_splits": "4",
+}
+
+
+def _ring(ranks: int, n_bytes: int) -> tuple[Network, Schedule]:
+    """A ring, and all messages of its all-reduce: message ``step * ranks + rank`` goes from the rank to the next."""
+    link = {"kind": "link", "bandwidth": "50 GB/s", "latency": "500 ns"}
+    spec = {"kind": "network", "dimensions": [{"topology": "ring", "ranks": ranks, "link": link}]}
+    net = Network(NetworkSpec.model_validate(spec), "net", Timebase())
+    steps = 2 * (ranks - 1)
+    number = np.arange(steps * ranks)
+    rank, step = number % ranks, number // ranks
+    feeds = step + 1 < steps
+    waiting = np.concatenate([((step + 1) * ranks + (rank + 1) % ranks)[feeds], np.arange(ranks)])
+    starts = np.concatenate([[0], np.cumsum(np.concatenate([feeds, np.ones(ranks, dtype=bool)]))])
+    busy = int(net.links[0].serialization(-(-n_bytes // ranks)))
+    ticks = np.array([[busy]])
+    one = np.arange(number.size + 1)
+    gates = number.size + ranks
+    schedule = Schedule(
+        paths=Lists(one, rank),
+        sizes=np.zeros(number.size, dtype=np.int64),
+        source=rank,
+        target=(rank + 1) % ranks,
+        use=np.zeros(number.size, dtype=np.int64),
+        kind=np.zeros(ranks, dtype=np.int64),
+        busy=ticks,
+        arrival=ticks + net.links[0].latency,
+        head=ticks + net.links[0].latency,
+        feeds=Lists(one, number),
+        needs=np.where(np.arange(gates) < number.size, 1, 0),
+        waiting=Lists(starts, waiting),
+        chain=np.full(gates, -1),
+        closed=np.ones(number.size, dtype=np.int64),
+        starts=np.zeros(ranks, dtype=np.int64),
+        first=number.size + np.arange(ranks),
+    )
+    return net, schedule
+
+
+def measure() -> list[dict[str, str]]:
+    """Rows of the table."""
+    dims = {"npus_per_dim": "32x32x16", "topology": "Ring/Ring/Switch", "implementation": "ring/ring/direct"}
+    three = _ASTRA | dims | {"bandwidth_GiBps": "100.0/100.0/50.0", "latency_ns": "300.0/300.0/700.0"}
+    many = {**three, "backend": "unaware"}
+    switch = {
+        **_ASTRA,
+        "collective": "all_to_all",
+        "npus_per_dim": "256",
+        "topology": "Switch",
+        "implementation": "direct",
+    }
+    seconds = [cpu_s(lambda case=case: astra_sim_cycles(case)) for case in (_ASTRA, switch, many)]  # type: ignore[misc]
+    net, schedule = _ring(1024, 2**30)
+    run(_ring(8, 2**20)[1])
+    begin = time.process_time()
+    ends, _, left = run(schedule)
+    rate = schedule.sizes.size / (time.process_time() - begin)
+    assert left == 0
+    assert int(ends.max()) == net.collective("all_reduce", 2**30, 1024).ticks
+    link = load_spec("ici_tpu_v4", LinkSpec, category="links")
+
+    def flows() -> float:
+        ways = Ways(cube((32, 32, 16), True, link), "dimension_order")
+        paths = [ways.path(rank, (rank * 7919 + 13) % 16384) for rank in range(16384)]
+        return float(Flows(ways.graph, paths).finish_s(1e6).max())
+
+    fluid = cpu_s(flows, 3)
+    state = new_state(mesh(8, 2, False), RouterSpec(), traffic("uniform", 64, 8, 2), 1, 0.2, 1)
+    cycles = 20000 / cpu_s(lambda: advance(state, 20000, False, False), 3)
+    how = "ASTRA-sim's accounting, exact"
+    return [
+        {
+            "what": "1 GiB ring all-reduce, 1,024 ranks, 4 chunks",
+            "measured": f"{seconds[0]:.4f} s",
+            "aim": "< 0.25 s",
+            "how": how,
+        },
+        {"what": "all-to-all, 256 ranks on a switch", "measured": f"{seconds[1]:.4f} s", "aim": "< 0.1 s", "how": how},
+        {
+            "what": "all-reduce, 16,384 ranks in three dimensions",
+            "measured": f"{seconds[2]:.4f} s",
+            "aim": "< 5 s",
+            "how": how,
+        },
+        {
+            "what": "16,384 flows on a torus of 32x32x16",
+            "measured": f"{fluid:.2f} s",
+            "aim": "< 5 s",
+            "how": "max-min fair, graph and ways included",
+        },
+        {
+            "what": "messages a second, none folded (1,024-rank ring)",
+            "measured": f"{rate / 1e6:.1f} M/s, {rate / _ASTRA_MESSAGES:.0f}x ASTRA-sim's",
+            "aim": "3.3 M/s",
+            "how": "2.1 million messages, equal to the closed form",
+        },
+        {
+            "what": "router cycles a second, 8x8 mesh, 0.2 flits",
+            "measured": f"{cycles:,.0f}, {cycles / _BOOKSIM_CYCLES:.1f}x BookSim's",
+            "aim": "44,500",
+            "how": "uniform traffic, BookSim's rate as published beside its runs",
+        },
+    ]
