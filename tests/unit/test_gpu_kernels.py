@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,11 +16,15 @@ from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import balanced, experts, grouped_gemm, load, load_of, power_law
 from archsim.components.compute.gpu_gemm import gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
-from archsim.config import load_spec
+from archsim.config import load_spec, shipped
 from archsim.errors import InputError
 from archsim.kernels import answer
-from archsim.machine import ChipSpec
+from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.mapper import Mapper
 from archsim.runs import run
+from archsim.validation.chips.picture import picture
+from archsim.workloads.op import GroupedMatMul, Role, Vector
+from archsim.workloads.program import Program
 
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 RATES = {"bf16": 1024, "fp16": 1024, "int8": 2048}
@@ -217,6 +222,25 @@ def test_a_run_takes_the_cycles_of_attention_asked_alone():
     assert {r["cycles"] for r in rows} == {math.ceil(alone["latency_us"] * 1e-6 * chip.clock)}
 
 
+def test_a_run_takes_the_time_of_experts_and_row_wise_functions_asked_alone():
+    chip = load_spec("h100_sxm", ChipSpec, category="chips")
+    machine = Machine(load_spec({"name": "x", "chip": "h100_sxm"}, SystemSpec))
+    weights = 3 * 8 * 4096 * 14336 * 2
+    program = Program("x", (), resident_bytes={Role.WEIGHT: weights}, activation_bytes=2**20)
+    mapper = Mapper(machine, machine.place(program))
+    rows = tuple(int(count) for count in balanced(64, 8, 2))
+    took = [
+        mapper.lower(GroupedMatMul(name=name, rows=rows, k=k, n=n)).cycles
+        for name, k, n in (("gate_up", 4096, 2 * 14336), ("down", 14336, 4096))
+    ]
+    case = {"num_tokens": 64, "hidden": 4096, "inter": 14336, "topk": 2, "experts": 8, "tp": 1, "ep": 1}
+    alone = answer(chip, "moe", [case | {"distribution": "balanced", "dtype": "bf16"}])[0]
+    assert 0 <= sum(took) - alone["latency_us"] * 1e-6 * chip.clock < 2
+    norm = mapper.lower(Vector(name="norm", function="rmsnorm", rows=512, width=4096))
+    alone = answer(chip, "elementwise", [{"op": "rmsnorm", "rows": 512, "cols": 4096}])[0]
+    assert norm.cycles == math.ceil(alone["latency_us"] * 1e-6 * chip.clock)
+
+
 # --- the command
 
 
@@ -245,7 +269,9 @@ def test_the_command_answers_one_kernel_and_a_file(tmp_path, capsys):
 def test_the_command_answers_the_other_kernels(op, pairs, capsys):
     options = [part for pair in pairs.split() for part in ("--with", pair)]
     assert main(["kernel", "--chip", "h100_sxm", "--op", op, *options, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["latency_us"] > 5
+    one = json.loads(capsys.readouterr().out)
+    assert one["latency_us"] > 5
+    assert one["bound"] in ("memory", "compute")
 
 
 def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
@@ -272,8 +298,44 @@ def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
         ),
         (["--chip", "h100_sxm", "--op", "attention", "--with", "heds=8"], "did you mean 'heads'"),
         (["--chip", "h100_sxm", "--cases", "nowhere.csv"], "cannot read it"),
+        (
+            ["--chip", "h100_sxm", "--op", "attention"]
+            + [
+                f"--with={p}"
+                for p in ["phase=prefill", "batch=1", "isl=9", "kv_len=8", "heads=1", "kv_heads=1", "head_dim=64"]
+            ],
+            "'kv_len' is less than 'isl'",
+        ),
     ],
 )
 def test_bad_kernels_are_refused(arguments, said, capsys):
     assert main(["kernel", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_picture_has_a_panel_per_chip_and_kernel():
+    times = {
+        ("gemm", "a"): (np.array([1.0, 10.0]), np.array([1.1, 9.0]), np.array([1.0, 1.0])),
+        ("moe", "b"): (np.array([5.0]), np.array([50.0]), np.array([1.0])),
+    }
+    page = picture(times)
+    root = ElementTree.fromstring(page)
+    assert len(root.findall(".//{*}circle")) == 3
+    assert (
+        len([text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.text.startswith(("a:", "b:"))]) == 2
+    )
+
+
+def _gpus():
+    for name in shipped("chips"):
+        engines = load_spec(name, ChipSpec, category="chips").engines.values()
+        if any(engine.kind == "gpu_sm" and engine.kernels is not None for engine in engines):
+            yield name
+
+
+@pytest.mark.parametrize("name", list(_gpus()))
+def test_every_gpu_runs_a_model(name):
+    workload = {"kind": "transformer", "model": "llama-3.2-1b", "batch": 1, "input": 64, "output": 1, "dtype": "fp16"}
+    result = run({"name": "r", "chip": name, "workload": workload})
+    assert result.time_s > 0
+    assert result.energy_j > 0
