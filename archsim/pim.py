@@ -56,7 +56,7 @@ def answer(case: Mapping[str, str], home: Path = Path(), log: bool = False) -> A
     if not device:
         raise InputError([Problem("is missing: aim, pim_gpt, hbm_pim or a chip's file", "--device")])
     if device == HBM_PIM:
-        return Answer(_hbm_pim(case), [])
+        return _hbm_pim(case)
     return _channels(device, case, home, log)
 
 
@@ -83,19 +83,19 @@ def _refresh(case: Mapping[str, str], default: bool) -> bool:
     return {"true": True, "false": False, "": default}.get(case.get("refresh", "").lower(), default)
 
 
-def _hbm_pim(case: Mapping[str, str]) -> dict[str, Any]:
+def _hbm_pim(case: Mapping[str, str]) -> Answer:
     operation, refresh = _operation(case), _refresh(case, default=True)
     if case.get("trace", "").endswith(".trace"):
         raise InputError([Problem("instruction traces are of AiM; hbm_pim takes M and K", "--trace")])
-    m = _size(case, "M")
+    m, commands = _size(case, "M"), list[Command]()
     if operation == "gemv":
         k = _size(case, "K")
-        done = hbm_pim.gemv(m, k, refresh=refresh)
+        done = hbm_pim.gemv(m, k, refresh=refresh, log=commands)
         plain = hbm_pim.host(2 * m * k + 2 * k, 2 * m, refresh=refresh)
     else:
-        done = hbm_pim.elementwise(cast(hbm_pim.Elementwise, operation), m, refresh=refresh)
+        done = hbm_pim.elementwise(cast(hbm_pim.Elementwise, operation), m, refresh=refresh, log=commands)
         plain = hbm_pim.host(2 * m * (1 if operation == "relu" else 2), 2 * m, refresh=refresh)
-    return {
+    figures = {
         "cycles": done.cycles,
         "time_us": done.cycles * NANO / MICRO,
         "activates": done.activates,
@@ -103,6 +103,7 @@ def _hbm_pim(case: Mapping[str, str]) -> dict[str, Any]:
         "host_cycles": plain.cycles,
         "speedup_over_host": plain.cycles / done.cycles,
     }
+    return Answer(figures, commands)
 
 
 def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> Answer:

@@ -396,6 +396,7 @@ def pim(
     refresh: Annotated[bool | None, typer.Option("--refresh/--no-refresh", help="Whether refreshes happen.")] = None,
     accounting: Annotated[str | None, typer.Option(help="hardware, or aim_simulator.")] = None,
     commands: Annotated[Path | None, typer.Option(metavar="OUT.csv", help="For the busiest channel's.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="OUT.svg", help="For its commands over time.")] = None,
     cases: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="One case a row.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
     json: Json = False,
@@ -423,7 +424,7 @@ def pim(
         "accounting": accounting,
     }
     given = {key: str(value) for key, value in options.items() if value is not None}
-    one_part.pim(given, commands, cases, out, json)
+    one_part.pim(given, commands, picture, cases, out, json)
 
 
 @app.command()

@@ -10,15 +10,31 @@ from archsim.cli.cases import give, read_rows
 from archsim.cli.output import output_file
 from archsim.errors import InputError, Problem
 
+_SHOWN = 2000
+"""cycles of a picture at most"""
 
-def pim(options: Mapping[str, str], commands: Path | None, file: Path | None, out: Path | None, as_json: bool) -> None:
+
+def pim(
+    options: Mapping[str, str],
+    commands: Path | None,
+    picture: Path | None,
+    file: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Answer the case of the options, or each row of the file."""
     from archsim.pim import answer
 
-    output_file(out)
-    output_file(commands)
+    for path in (out, commands, picture):
+        output_file(path)
     if file is None:
-        result = answer(options, log=commands is not None)
+        result = answer(options, log=commands is not None or picture is not None)
+        if picture is not None:
+            from archsim.components.pim.timeline import svg
+
+            what = " ".join(f"{name} {value}" for name, value in options.items())
+            span = min(_SHOWN, result.commands[-1].cycle + 1) if result.commands else _SHOWN
+            picture.write_text(svg(result.commands, f"{what}: commands of a channel", 0, span), encoding="utf-8")
         if commands is not None:
             with commands.open("w", newline="", encoding="utf-8") as stream:
                 writer = csv.writer(stream, lineterminator="\n")
@@ -26,8 +42,9 @@ def pim(options: Mapping[str, str], commands: Path | None, file: Path | None, ou
                 writer.writerows((c.cycle, c.name, c.row if c.row >= 0 else "") for c in result.commands)
         give([{**options, **result.figures}], False, out, as_json)
         return
-    if commands is not None:
-        raise InputError([Problem("lists the commands of one case, not of a file of cases", "--commands")])
+    for name, path in (("--commands", commands), ("--picture", picture)):
+        if path is not None:
+            raise InputError([Problem("is for one case, not for a file of cases", name)])
     answers = []
     for line, row in read_rows(file):
         case = row | dict(options) | {name: cell for name, cell in row.items() if cell}

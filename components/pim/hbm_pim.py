@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
+from archsim.components.pim.command_scheduler import Command
 from archsim.errors import InputError
 
 Elementwise = Literal["add", "mul", "relu"]
@@ -135,8 +136,8 @@ class _Stream:
         self.barrier()
 
 
-def gemv(M: int, K: int, timing: Timing = HBM2, refresh: bool = True) -> Counts:
-    """A product of an [M, K] FP16 matrix with a vector, over 64 channels.
+def gemv(M: int, K: int, timing: Timing = HBM2, refresh: bool = True, log: list[Command] | None = None) -> Counts:
+    """A product of an [M, K] FP16 matrix with a vector, over 64 channels; the commands of one go to ``log``.
 
     Raises
     ------
@@ -160,11 +161,17 @@ def gemv(M: int, K: int, timing: Timing = HBM2, refresh: bool = True) -> Counts:
         stream.each(write=True, bank=1, row=0, column=result)
         stream.toggle()
     stream.end()
-    return _Channel(timing, refresh).run(stream.requests)
+    return _Channel(timing, refresh, log).run(stream.requests)
 
 
-def elementwise(operation: Elementwise, elements: int, timing: Timing = HBM2, refresh: bool = True) -> Counts:
-    """An operation on FP16 vectors over 64 channels.
+def elementwise(
+    operation: Elementwise,
+    elements: int,
+    timing: Timing = HBM2,
+    refresh: bool = True,
+    log: list[Command] | None = None,
+) -> Counts:
+    """An operation on FP16 vectors over 64 channels; the commands of one go to ``log``.
 
     Raises
     ------
@@ -182,7 +189,7 @@ def elementwise(operation: Elementwise, elements: int, timing: Timing = HBM2, re
             stream.each(write=True, bank=bank, row=_RESULT, column=_REGISTERS * i)
     stream.toggle()
     stream.end()
-    return _Channel(timing, refresh).run(stream.requests)
+    return _Channel(timing, refresh, log).run(stream.requests)
 
 
 def host(read_bytes: int, write_bytes: int, timing: Timing = HBM2, refresh: bool = True) -> Counts:
@@ -235,6 +242,7 @@ class _Channel:
 
     timing: Timing
     refresh: bool
+    log: list[Command] | None = None
     banks: list[_Bank] = field(init=False)
     now: int = 0
     activates: int = 0
@@ -308,6 +316,10 @@ class _Channel:
             self._precharged()
         return None
 
+    def _note(self, name: str, row: int = -1) -> None:
+        if self.log is not None:
+            self.log.append(Command(self.now, name, row))
+
     def _refreshed(self) -> bool:
         if self.due[0] == 0:
             active = [b for b, bank in enumerate(self.banks) if bank.open_row is not None]
@@ -321,6 +333,7 @@ class _Channel:
                 bank.idle_from = bank.activate = self.now + self.timing.tRFC
         self.due.popleft()
         self.refreshes += 1
+        self._note("REF")
         return True
 
     def _window(self) -> Iterator[tuple[int, _Request]]:
@@ -347,6 +360,7 @@ class _Channel:
 
     def _accessed(self, request: _Request) -> None:
         t, now = self.timing, self.now
+        self._note("WR" if request.write else "RD", request.row)
         group = request.bank // t.banks_of_a_group
         own = self.banks[request.bank]
         own.precharge = max(own.precharge, now + (t.WL + t.burst + t.tWR if request.write else self._read_to_precharge))
@@ -383,6 +397,7 @@ class _Channel:
                     same = b // t.banks_of_a_group == request.bank // t.banks_of_a_group
                     other.activate = max(other.activate, self.now + (t.tRRDL if same else t.tRRDS))
             self.activates += 1
+            self._note("ACT", request.row)
             self.arriving.append((self.now + 1, "activate", request.bank, request.row))
             return True
         return False
@@ -401,6 +416,7 @@ class _Channel:
     def _precharge(self, b: int) -> None:
         bank = self.banks[b]
         if bank.open_row is not None:
+            self._note("PRE", bank.open_row)
             self.arriving.append((self.now + 1, "precharge", b, bank.open_row))
         bank.open_row = None
         bank.idle_from = self.now + self.timing.tRP

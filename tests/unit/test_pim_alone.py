@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.components.pim import hbm_pim, instruction_trace
+from archsim.components.pim.timeline import svg
 from archsim.errors import InputError
 from archsim.pim import answer
 
@@ -123,3 +124,17 @@ def test_cases_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert first["cycles"] == "1" and first["archsim_cycles"] > 600  # noqa: PT018
     assert second["archsim_cycles"] == 3662
     assert third["macs"] == 32 * 64
+
+
+def test_a_picture_of_the_commands(tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    commands = answer({"device": "aim", "M": "4096", "K": "1024"}, log=True).commands
+    picture = svg(commands, "a <product>", 0, 500)
+    shapes = [e.text for e in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}title")]
+    assert sum(text.startswith("MAC at") for text in shapes if text) == sum(
+        c.name == "MAC" and c.cycle < 500 for c in commands
+    )
+    assert "row 0 open from" in " ".join(str(text) for text in shapes)
+    with pytest.raises(InputError, match="nothing to draw"):
+        svg(commands, "late", 10**6, 10)
