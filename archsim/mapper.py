@@ -23,6 +23,7 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
@@ -327,8 +328,13 @@ class Mapper:
         flow.inside(reads=kernel.cache_bytes, writes=out)
         flow.moved(memory.path, maximum(0, kernel.memory_bytes - written), written)
         ticks = machine.time.cycles(kernel.cycles, engine.clock_hz)
-        # The kernel's time has the memory in it; the memory is held for its own share of that.
+        # The kernel's time has the memory in it. What bounds it is held for all of it, the other for its own share.
+        peak = engine.peak_macs_per_cycle(dtype)
         body = {server: minimum(busy, ticks) for server, busy in flow.body().items()}
+        multiplying = minimum(machine.time.cycles(ceil_div(op.macs(), peak), engine.clock_hz), ticks)
+        streams = 2 * body[memory.path] > ticks
+        body[memory.path] = _where(streams, ticks, body[memory.path])
+        body[engine.path] = _where(streams, multiplying, ticks)
         actions: dict[tuple[str, str], Dim] = {
             (engine.path, name): count for name, count in engine.mac_actions(op.macs(), dtype).items()
         }
@@ -336,13 +342,13 @@ class Mapper:
         return Lowered(
             op,
             engine.path,
-            _some({engine.path: ticks, **body}),
+            _some(body),
             actions=_merged(actions, flow.actions),
             traffic=flow.traffic,
             clock_hz=engine.clock_hz,
             cycles=kernel.cycles,
             useful=op.macs(),
-            peak=engine.peak_macs_per_cycle(dtype),
+            peak=peak,
             why=kernel.how,
         )
 
@@ -680,6 +686,13 @@ def _tilings(m: int, k: int, n: int, granularity: tuple[int, int, int]) -> tuple
         [(a, b, c, 2) for a in sizes(m, gm) for b in sizes(n, gn) for c in sizes(k, gk)[:1]], dtype=np.int64
     )
     return tuple(np.concatenate([panels, slices]).T)
+
+
+def _where(condition: bool | npt.NDArray[np.bool_], yes: Dim, no: Dim) -> Dim:
+    """One or the other, step by step."""
+    if isinstance(condition, np.ndarray):
+        return np.where(condition, yes, no)
+    return yes if condition else no
 
 
 def _any(value: Dim) -> bool:

@@ -52,6 +52,7 @@ class DType(enum.StrEnum):
     BF16 = "bf16"
     FP16 = "fp16"
     FP8 = "fp8"
+    FP4 = "fp4"
     INT32 = "int32"
     INT16 = "int16"
     INT8 = "int8"
@@ -67,7 +68,18 @@ class DType(enum.StrEnum):
         return -(-elements * self.bits // 8)
 
 
-_BITS = {"fp32": 32, "tf32": 32, "bf16": 16, "fp16": 16, "int32": 32, "int16": 16, "fp8": 8, "int8": 8, "int4": 4}
+_BITS = {
+    "fp32": 32,
+    "tf32": 32,
+    "bf16": 16,
+    "fp16": 16,
+    "fp8": 8,
+    "fp4": 4,
+    "int32": 32,
+    "int16": 16,
+    "int8": 8,
+    "int4": 4,
+}
 
 
 class Role(enum.StrEnum):

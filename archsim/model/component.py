@@ -271,6 +271,7 @@ class MatrixEngine(Engine[S]):
             DType.INT8: (0, 8),
             DType.INT16: (0, 16),
             DType.INT32: (0, 32),
+            DType.FP4: (1, 4),
             DType.FP8: (1, 8),
             DType.FP16: (1, 16),
             DType.BF16: (1, 16),

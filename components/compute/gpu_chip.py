@@ -38,12 +38,14 @@ class GpuChip:
     power_cap_w: float | None
 
     def rate(self, dtype: str) -> int:
-        """Multiply-accumulates per cycle of one SM.
+        """Multiply-accumulates per cycle of one SM; chips before bf16 take fp16 for it.
 
         Raises
         ------
         InputError: its tensor cores do not multiply this format.
         """
+        if dtype == "bf16" and dtype not in self.macs_per_cycle:
+            dtype = "fp16"
         if dtype not in self.macs_per_cycle:
             raise InputError(f"this chip does not multiply {dtype}: {nearest(dtype, self.macs_per_cycle)}")
         return self.macs_per_cycle[dtype]

@@ -152,7 +152,7 @@ def gemm(
     InputError: the library, or the chip, has no such format.
     """
     form = format_of(kernels, dtype)
-    rate = chip.rate("fp16" if form.multiplies == "bf16" and "bf16" not in chip.macs_per_cycle else form.multiplies)
+    rate = chip.rate(form.multiplies)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")

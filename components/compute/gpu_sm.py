@@ -156,13 +156,14 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _gemm(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
     ) -> KernelWork | None:
-        if kernels.gemm is None:
+        name = _format(dtype, op.right_dtype)
+        if kernels.gemm is None or name not in kernels.gemm.formats:
             return None
         m, k, n = int(op.m), int(op.k), int(op.n)
         best = gemm(
             chip,
             kernels.gemm,
-            dtype.value,
+            name,
             m,
             k,
             n,
@@ -171,7 +172,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
         )
-        rows, columns = format_of(kernels.gemm, dtype.value).tiles[int(best.tile[0])]
+        rows, columns = format_of(kernels.gemm, name).tiles[int(best.tile[0])]
         left, right = op.groups * -(-n // columns) * m * k, op.groups * -(-m // rows) * k * n
         return KernelWork(
             cycles=self._cycles(best.seconds, op.m),
@@ -181,10 +182,11 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         )
 
     def _experts(self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType) -> KernelWork | None:
-        if kernels.experts is None:
+        name = _format(dtype, op.right_dtype)
+        if kernels.experts is None or name not in kernels.experts.formats:
             return None
         loads = load_of(op.rows)
-        seconds, moved = grouped_gemm(chip, kernels.experts, dtype.value, loads, sum(op.rows), op.k, op.n)
+        seconds, moved = grouped_gemm(chip, kernels.experts, name, loads, sum(op.rows), op.k, op.n)
         return KernelWork(
             cycles=self._cycles(seconds, op.n),
             memory_bytes=round(float(moved[0])),
@@ -261,3 +263,10 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
         area = self.spec.sm_area
         return {"SMs": self.spec.count * (technology.area_mm2("gpu_sm") if area is None else area)}
+
+
+def _format(multiplied: DType, weights: DType) -> str:
+    """The libraries' name of a format: what is multiplied, and the weights where they are kept narrower."""
+    if multiplied in (DType.BF16, DType.FP16):
+        return "int4_wo" if weights is DType.INT4 else "bf16"
+    return "nvfp4" if multiplied is DType.FP4 else multiplied.value
