@@ -124,6 +124,17 @@ def run_suites(wanted: Sequence[str] = (), progress: Callable[[int, int, str], N
     return rows
 
 
+def write_pictures(suites: Sequence[str], folder: Path) -> list[Path]:
+    """The pictures of the named suites, or of all, as ``SUITE.svg``; suites without one are passed over."""
+    written = []
+    for name in list(suites) or names():
+        module = importlib.import_module(f"archsim.validation.{name}.suite")
+        if hasattr(module, "picture"):
+            written.append(folder / f"{name}.svg")
+            written[-1].write_text(module.picture(), encoding="utf-8")
+    return written
+
+
 def to_digits(value: float, digits: int) -> float:
     """``value`` to the significant digits that a peer prints."""
     return float(f"{value:.{digits}g}")

@@ -276,8 +276,8 @@ def list_(
 ) -> None:
     """List what is shipped.
 
-    Categories: chips, systems, models, technology, links, drams, kernels, collectives, runs, sweeps, components,
-    workloads, suites.
+    Categories: chips, systems, models, technology, links, drams, kernels, calibrations, collectives, runs, sweeps,
+    components, workloads, suites.
 
     \b
     archsim list
@@ -309,6 +309,9 @@ def schema(
 @app.command()
 def validate(
     suites: Annotated[list[str] | None, typer.Argument(metavar="SUITE", help="Only these.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For pictures of the suites that have some.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare with published and measured figures.
@@ -316,15 +319,18 @@ def validate(
     \b
     archsim validate
     archsim validate scalesim --json
+    archsim validate chips --pictures out                    predicted against measured, a panel per chip and kernel
     archsim list suites
 
     The exit code is 1 if a figure lies outside its tolerance.
     """
-    from archsim.cli.output import print_json, progress
-    from archsim.validation.framework import run_suites
+    from archsim.cli.output import output_folder, print_json, progress
+    from archsim.validation.framework import run_suites, write_pictures
 
-    with progress("validate") as told:
+    with output_folder(pictures, overwrite=True), progress("validate") as told:
         rows = run_suites(suites or [], told)
+        if pictures is not None:
+            write_pictures(suites or [], pictures)
     if json:
         print_json(rows)
     else:

@@ -180,6 +180,7 @@ def list_all(category: str | None, as_json: bool) -> None:
         "links",
         "drams",
         "kernels",
+        "calibrations",
         "collectives",
         "runs",
         "sweeps",

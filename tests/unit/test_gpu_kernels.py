@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from archsim.errors import InputError
 from archsim.kernels import answer
 from archsim.machine import ChipSpec
 from archsim.runs import run
+from archsim.validation.chips.picture import picture
 
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 RATES = {"bf16": 1024, "fp16": 1024, "int8": 2048}
@@ -277,3 +279,16 @@ def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
 def test_bad_kernels_are_refused(arguments, said, capsys):
     assert main(["kernel", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_the_picture_has_a_panel_per_chip_and_kernel():
+    times = {
+        ("gemm", "a"): (np.array([1.0, 10.0]), np.array([1.1, 9.0]), np.array([1.0, 1.0])),
+        ("moe", "b"): (np.array([5.0]), np.array([50.0]), np.array([1.0])),
+    }
+    page = picture(times)
+    root = ElementTree.fromstring(page)
+    assert len(root.findall(".//{*}circle")) == 3
+    assert (
+        len([text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.text.startswith(("a:", "b:"))]) == 2
+    )

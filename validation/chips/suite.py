@@ -17,6 +17,7 @@ from archsim.calibration import Errors, StageResult, calibrate, shipped
 from archsim.config import load_spec
 from archsim.kernels import Gpu, answer, format_name, gpu_of
 from archsim.machine import ChipSpec
+from archsim.validation.chips.picture import picture as drawn
 from archsim.validation.framework import FOLDER, Claim, Row, row
 from archsim.validation.information import Figure
 
@@ -63,7 +64,7 @@ def predictions() -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndar
     """(kernel, chip) to measured and predicted times and a plain roofline, us, [rows]."""
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for op in ("gemm", "attention", "moe", "elementwise"):
-        for name in dict.fromkeys(case["device"] for case in sample(op)):
+        for name in sorted({case["device"] for case in sample(op)}):
             mine = [case for case in sample(op) if case["device"] == name]
             for case, given in zip(answer(load_spec(name, ChipSpec, category="chips"), op, mine), mine, strict=True):
                 times = float(given["latency_us"]), float(case["latency_us"]), _roofline_us(gpu(name), op, given)
@@ -105,6 +106,11 @@ def information() -> list[Figure]:
         )
         for (kernel, chip), (measured, _, roofline) in predictions().items()
     ]
+
+
+def picture() -> str:
+    """Predicted against measured, SVG."""
+    return drawn(predictions())
 
 
 @cache
