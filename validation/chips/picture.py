@@ -31,12 +31,13 @@ def picture(times: Times) -> str:
     chips = list(dict.fromkeys(chip for _, chip in times))
     wide, tall = _LEFT + len(chips) * _COLUMN, _TOP + len(kernels) * _ROW
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" '
+        'role="img">',
         "<title>GPU kernels: predicted against measured time</title>",
         f"<style>{_STYLE}</style>",
         '<text class="title" x="8" y="20">GPU kernels: predicted (up) against measured time (right)</text>',
-        '<text class="note" x="8" y="38">Logarithmic scales. Above a panel: mean absolute and mean signed error; below it: '
-        "relative errors from -50% to +50%, the outermost bars hold what lies beyond.</text>",
+        '<text class="note" x="8" y="38">Logarithmic scales. Above a panel: mean absolute and mean signed error; '
+        "below it: relative errors from -50% to +50%, the outermost bars hold what lies beyond.</text>",
     ]
     for row, kernel in enumerate(kernels):
         top = _TOP + row * _ROW
