@@ -22,8 +22,8 @@ from archsim.spec import Count, Share, Spec
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
-BLOCK_ROWS = (64, 128)
-"""Rows of a block of one expert's tokens, that the kernels come in."""
+BLOCK_ROWS = (16, 64, 128)
+"""Rows of a block of one expert's tokens, that the kernels come in; the first where experts have a token at most."""
 _BLOCK_COLUMNS = 128
 _DRAWS = 4
 _SEED = 0
@@ -38,6 +38,8 @@ class ExpertFormatSpec(Spec):
     """of an element of the tokens"""
     right_bytes: Positive
     """of an element of the weights, scales included"""
+    small_blocks: bool
+    """whether there are kernels for few tokens"""
     kernels: Count
     """launches of the whole op"""
     tensor_efficiency: dict[str, Share]
@@ -51,6 +53,8 @@ class ExpertKernelsSpec(Spec):
     """by name of the format"""
     launch_us: NotNegative
     """of a kernel"""
+    feed_bytes_per_cycle: dict[str, Positive]
+    """bytes that an SM receives from the L2 per cycle; by instruction"""
     prologue_cycles: NotNegative
     """start and end of a tile"""
     memory_efficiency: dict[str, Share]
@@ -67,9 +71,11 @@ class Load:
 
     Attributes
     ----------
-    tokens: in all. active: experts with at least one. blocks: of rows, by BLOCK_ROWS, [shapes, BLOCK_ROWS].
+    experts: of the rank. tokens: in all. active: experts with at least one. blocks: of rows, by BLOCK_ROWS, [shapes,
+    BLOCK_ROWS].
     """
 
+    experts: Floats
     tokens: Floats
     active: Floats
     blocks: Floats
@@ -79,7 +85,7 @@ def load_of(rows: Sequence[int]) -> Load:
     """The load of one layer whose expert e has ``rows[e]`` tokens."""
     tokens = np.asarray(rows, dtype=np.float64)
     features = _features(tokens)
-    return Load(features[:1], features[1:2], features[None, 2:])
+    return Load(np.array([float(len(rows))]), features[:1], features[1:2], features[None, 2:])
 
 
 def load(num_tokens: Any, experts: Any, topk: Any, ep: Any, distribution: Sequence[str]) -> Load:
@@ -101,7 +107,8 @@ def load(num_tokens: Any, experts: Any, topk: Any, ep: Any, distribution: Sequen
         for t, e, k, r, d in zip(num_tokens, experts, topk, ep, distribution, strict=True)
     ]
     features = np.array(each)
-    return Load(features[:, 0], features[:, 1], features[:, 2:])
+    mine = np.asarray(experts, dtype=np.float64) / np.asarray(ep, dtype=np.float64)
+    return Load(mine, features[:, 0], features[:, 1], features[:, 2:])
 
 
 @lru_cache(maxsize=100_000)
@@ -189,18 +196,21 @@ def grouped_gemm(
     InputError: there are no kernels of this format, or the chip does not multiply it.
     """
     form = expert_format(kernels, dtype)
-    efficiency = of_instruction(form.tensor_efficiency, chip, "tensor_efficiency")
+    rate = chip.rate(form.multiplies) * of_instruction(form.tensor_efficiency, chip, "tensor_efficiency")
+    feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     peak = chip.memory_bytes_per_s
     bandwidth = peak * of_instruction(kernels.memory_efficiency, chip, "memory_efficiency")
     visits, k, n = columns(visits, k, n)
     weights = loads.active * n * k * form.right_bytes
     moved = weights + loads.tokens * (k * form.left_bytes + 2 * n)
-    best: Floats = np.full(k.shape, np.inf)
+    each = []
     for index, rows in enumerate(BLOCK_ROWS):
         turns = np.ceil(loads.blocks[:, index] * np.ceil(n / _BLOCK_COLUMNS) / chip.sms)
-        per_k = rows * _BLOCK_COLUMNS / (chip.rate(form.multiplies) * efficiency)
-        cycles = turns * (k * per_k + kernels.prologue_cycles)
-        best = np.minimum(best, overlapped(cycles / chip.clock_hz, moved / bandwidth, kernels.overlap_exponent))
+        fed = (rows * form.left_bytes + _BLOCK_COLUMNS * form.right_bytes) / feed
+        cycles = turns * (k * max(rows * _BLOCK_COLUMNS / rate, fed) + kernels.prologue_cycles)
+        each.append(overlapped(cycles / chip.clock_hz, moved / bandwidth, kernels.overlap_exponent))
+    few = (loads.tokens <= loads.experts) & form.small_blocks
+    best = np.where(few, each[0], np.minimum(each[1], each[2]))
     around = kernels.visit_passes * 2 * visits * n / peak + form.kernels / 2 * kernels.launch_us * 1e-6
     return best + around, moved
 
