@@ -38,7 +38,7 @@ _FORMATS = {
     "half": "fp16",
     "float32": "fp32",
     "sq": "int8",
-    "int8_wo": "int8",
+    "w4a16_mxfp4": "int4_wo",
 }
 _FUNCTIONS = {"rmsnorm_in": "rmsnorm", "rmsnorm_post": "rmsnorm"}
 _GROUPED_HEADS = 32  # heads that share keys, at most, in TensorRT-LLM's grouped decode
@@ -120,12 +120,14 @@ def measurement_of(case: Case) -> str:
     """How a case was measured: its column ``measurement``, else what the columns of public tables tell.
 
     Tables of aiconfigurator have a column ``power_w``: filled where kernels ran long enough to measure power, on random
-    operands; empty where a few replays of a graph were timed. Vidur's rows are named for it.
+    operands; empty where a few replays of a graph were timed. Vidur's and LLMCompass's rows are named for them.
     """
     if case.get("measurement"):
         return str(case["measurement"])
     if str(case.get("op", "")).startswith("vidur"):
         return "profiler"
+    if str(case.get("op", "")).startswith("llmcompass") or case.get("model") == "llmcompass":
+        return "pytorch"
     if "power_w" in case:
         return "power" if case["power_w"] else "replay"
     return ""

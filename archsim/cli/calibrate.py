@@ -25,7 +25,7 @@ def calibrate(name: str, stages: Sequence[str], out: Path | None, as_json: bool)
         spec, folder, stages, lambda stage: print(f"fitting {stage}", file=sys.stderr) if sys.stderr.isatty() else None
     )
     header = (
-        f"# Written by `archsim calibrate {name}` from configs/calibrations; `archsim schema kernels` explains it.\n"
+        f"# Written by `archsim calibrate {name}` from configs/calibrations; `archsim schema kernel` explains it.\n"
         "# Parameters without an interval are stated: shapes of kernels, formats, and what 'source' calls assumed.\n"
     )
     data = kernels.model_dump(mode="json", exclude_none=True)

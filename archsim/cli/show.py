@@ -25,6 +25,8 @@ _SPECS = {
     "runs": "archsim.runs:RunSpec",
     "sweeps": "archsim.sweeps:SweepSpec",
     "links": "archsim.components.network.link:LinkSpec",
+    "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",
+    "calibrations": "archsim.calibration:CalibrationSpec",
 }
 _Path = tuple[str, ...]
 _PARTS = {"components": "archsim.components", "workloads": "archsim.workloads"}

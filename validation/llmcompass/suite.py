@@ -104,8 +104,7 @@ def _chip(name: str) -> ChipSpec:
 
 def kernel_us(device: str, kernel: str, **sizes: int | str) -> float:
     """Time of one call of PyTorch, us."""
-    measurement = "pytorch_mi210" if device == "MI210" else "pytorch_a100"
-    return float(answer(_chip(device), kernel, [{**sizes, "measurement": measurement}])[0]["latency_us"])
+    return float(answer(_chip(device), kernel, [{**sizes, "measurement": "pytorch"}])[0]["latency_us"])
 
 
 def layer_operator_us(phase: str, name: str) -> float:
