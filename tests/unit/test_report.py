@@ -256,6 +256,6 @@ def test_a_notebook_shows_totals_and_no_fixed_ink():
     text = result._repr_html_()
     parse(text)
     assert result.name in text
-    assert "bound by chip.sm" in text
+    assert "bound by chip.hbm" in text
     assert len(text) < 40_000
     assert not re.search(r"[^-]color:(?!inherit)|#[0-9a-f]{3,6}", text)
