@@ -19,9 +19,12 @@ from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.kernels import answer
-from archsim.machine import ChipSpec
+from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.mapper import Mapper
 from archsim.runs import run
 from archsim.validation.chips.picture import picture
+from archsim.workloads.op import GroupedMatMul, Role, Vector
+from archsim.workloads.program import Program
 
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 RATES = {"bf16": 1024, "fp16": 1024, "int8": 2048}
@@ -217,6 +220,25 @@ def test_a_run_takes_the_cycles_of_attention_asked_alone():
     rows = [r for r in result.op_rows if r["kind"] == "attention" and r["name"].startswith("prefill")]
     assert len(rows) == 32
     assert {r["cycles"] for r in rows} == {math.ceil(alone["latency_us"] * 1e-6 * chip.clock)}
+
+
+def test_a_run_takes_the_time_of_experts_and_row_wise_functions_asked_alone():
+    chip = load_spec("h100_sxm", ChipSpec, category="chips")
+    machine = Machine(load_spec({"name": "x", "chip": "h100_sxm"}, SystemSpec))
+    weights = 3 * 8 * 4096 * 14336 * 2
+    program = Program("x", (), resident_bytes={Role.WEIGHT: weights}, activation_bytes=2**20)
+    mapper = Mapper(machine, machine.place(program))
+    rows = tuple(int(count) for count in balanced(64, 8, 2))
+    took = [
+        mapper.lower(GroupedMatMul(name=name, rows=rows, k=k, n=n)).cycles
+        for name, k, n in (("gate_up", 4096, 2 * 14336), ("down", 14336, 4096))
+    ]
+    case = {"num_tokens": 64, "hidden": 4096, "inter": 14336, "topk": 2, "experts": 8, "tp": 1, "ep": 1}
+    alone = answer(chip, "moe", [case | {"distribution": "balanced", "dtype": "bf16"}])[0]
+    assert 0 <= sum(took) - alone["latency_us"] * 1e-6 * chip.clock < 2
+    norm = mapper.lower(Vector(name="norm", function="rmsnorm", rows=512, width=4096))
+    alone = answer(chip, "elementwise", [{"op": "rmsnorm", "rows": 512, "cols": 4096}])[0]
+    assert norm.cycles == math.ceil(alone["latency_us"] * 1e-6 * chip.clock)
 
 
 # --- the command
