@@ -50,10 +50,11 @@ class Timed:
 
     Attributes
     ----------
-    seconds: predicted. facts: further columns, each [cases].
+    seconds: predicted. streams_s: what their memory traffic takes at least. facts: further columns, each [cases].
     """
 
     seconds: Floats
+    streams_s: Floats
     facts: dict[str, npt.NDArray[Any]]
 
 
@@ -156,10 +157,11 @@ def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats],
     least = measurement.least_us.get(name, measurement.least_us.get(name.partition(" ")[0], 0.0))
     seconds = np.maximum(timed.seconds + gap * 1e-6, least * 1e-6)
     band = kernels.band(name)
-    facts = dict(timed.facts)
+    bound = np.where(timed.streams_s > 0.5 * timed.seconds, "memory", "compute")
+    facts = {"bound": bound, **timed.facts}
     if band is not None:
         facts |= {"latency_low_us": seconds * 1e6 * band[0], "latency_high_us": seconds * 1e6 * band[1]}
-    return Timed(seconds, facts)
+    return Timed(seconds, timed.streams_s, facts)
 
 
 def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -224,11 +226,10 @@ def _gemm(
     tiles = np.array([f"{rows}x{wide}" for rows, wide in form.tiles])
     facts = {
         "tflops": 2e-12 * sizes["groups"] * m * n * k / best.seconds,
-        "bound": np.where(best.memory_seconds > 0.5 * best.seconds, "memory", "compute"),
         "tile": tiles[best.tile],
         "split_k": best.split,
     }
-    return Timed(best.seconds, facts), f"gemm {'bf16' if dtype == 'fp16' else dtype}"
+    return Timed(best.seconds, best.memory_seconds, facts), f"gemm {'bf16' if dtype == 'fp16' else dtype}"
 
 
 def _attention(
@@ -247,16 +248,23 @@ def _attention(
         if variety.prefill is None:
             raise InputError(f"attention kernels '{name}' have no prefill")
         length = sizes["isl"]
+        if (sizes["kv_len"] < length).any():
+            raise InputError("'kv_len' is less than 'isl': the keys of a prompt include those of its own tokens")
         seconds = gpu_attention.prefill(gpu.chip, variety.prefill, *shape, length, sizes["kv_len"] - length)
         macs = heads * sizes["batch"] * length * (sizes["kv_len"] - (length - 1) / 2) * sizes["head_dim"] * 2
-        return Timed(seconds, {"tflops": 2e-12 * macs / seconds}), f"attention {name} prefill"
+        moved = 2 * sizes["batch"] * sizes["head_dim"] * (2 * length * heads + 2 * sizes["kv_len"] * kv_heads)
+        tile = np.full(seconds.shape, f"{variety.prefill.rows}x{variety.prefill.keys}")
+        facts = {"tflops": 2e-12 * macs / seconds, "tile": tile}
+        return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, facts), f"attention {name} prefill"
     if phase != "decode":
         raise InputError(f"no phase of attention is called '{phase}': prefill, decode")
     if variety.decode is None:
         raise InputError(f"attention kernels '{name}' have no decode")
     seconds = gpu_attention.decode(gpu.chip, variety.decode, *shape, sizes["kv_len"], bits / 8, spec.l2_share)
     read = sizes["batch"] * kv_heads * 2 * sizes["kv_len"] * sizes["head_dim"] * bits / 8
-    return Timed(seconds, {"gb_per_s": 1e-9 * read / seconds}), f"attention {name} decode"
+    tile = np.full(seconds.shape, f"{variety.decode.rows}x{variety.decode.keys}")
+    facts = {"gb_per_s": 1e-9 * read / seconds, "tile": tile}
+    return Timed(seconds, read / gpu.chip.memory_bytes_per_s, facts), f"attention {name} decode"
 
 
 def _experts(
@@ -269,7 +277,10 @@ def _experts(
     width = sizes["inter"] / sizes["tp"]
     visits = num_tokens * topk
     seconds = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
-    return Timed(seconds, {"active_experts": loads.active, "tokens_of_rank": loads.tokens}), f"moe {kind[0]}"
+    form = gpu_experts.expert_format(gpu.kernels.experts, kind[0])
+    read_s = loads.active * 3 * sizes["hidden"] * width * form.right_bytes / gpu.chip.memory_bytes_per_s
+    facts = {"active_experts": loads.active, "tokens_of_rank": loads.tokens}
+    return Timed(seconds, read_s, facts), f"moe {kind[0]}"
 
 
 def _elementwise(
@@ -277,8 +288,10 @@ def _elementwise(
 ) -> tuple[Timed, str]:
     if gpu.kernels.elementwise is None:
         raise InputError(f"'{gpu.kernels.name}' has no row-wise kernels")
-    seconds = gpu_elementwise.elementwise(gpu.chip, gpu.kernels.elementwise, kind[0], sizes["rows"], sizes["cols"])
-    return Timed(seconds, {}), f"elementwise {kind[0]}"
+    spec, (rows, cols) = gpu.kernels.elementwise, (sizes["rows"], sizes["cols"])
+    seconds = gpu_elementwise.elementwise(gpu.chip, spec, kind[0], rows, cols)
+    moved = rows * cols * 2 * spec.functions[kind[0]].passes
+    return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, {}), f"elementwise {kind[0]}"
 
 
 _TIMERS: dict[str, _Timer] = {"gemm": _gemm, "attention": _attention, "moe": _experts, "elementwise": _elementwise}

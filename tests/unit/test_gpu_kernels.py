@@ -16,7 +16,7 @@ from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import balanced, experts, grouped_gemm, load, load_of, power_law
 from archsim.components.compute.gpu_gemm import gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
-from archsim.config import load_spec
+from archsim.config import load_spec, shipped
 from archsim.errors import InputError
 from archsim.kernels import answer
 from archsim.machine import ChipSpec, Machine, SystemSpec
@@ -269,7 +269,9 @@ def test_the_command_answers_one_kernel_and_a_file(tmp_path, capsys):
 def test_the_command_answers_the_other_kernels(op, pairs, capsys):
     options = [part for pair in pairs.split() for part in ("--with", pair)]
     assert main(["kernel", "--chip", "h100_sxm", "--op", op, *options, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["latency_us"] > 5
+    one = json.loads(capsys.readouterr().out)
+    assert one["latency_us"] > 5
+    assert one["bound"] in ("memory", "compute")
 
 
 def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
@@ -296,6 +298,14 @@ def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
         ),
         (["--chip", "h100_sxm", "--op", "attention", "--with", "heds=8"], "did you mean 'heads'"),
         (["--chip", "h100_sxm", "--cases", "nowhere.csv"], "cannot read it"),
+        (
+            ["--chip", "h100_sxm", "--op", "attention"]
+            + [
+                f"--with={p}"
+                for p in ["phase=prefill", "batch=1", "isl=9", "kv_len=8", "heads=1", "kv_heads=1", "head_dim=64"]
+            ],
+            "'kv_len' is less than 'isl'",
+        ),
     ],
 )
 def test_bad_kernels_are_refused(arguments, said, capsys):
@@ -314,3 +324,13 @@ def test_the_picture_has_a_panel_per_chip_and_kernel():
     assert (
         len([text for text in root.iter("{http://www.w3.org/2000/svg}text") if text.text.startswith(("a:", "b:"))]) == 2
     )
+
+
+@pytest.mark.parametrize(
+    "name", sorted(name for name in shipped("chips") if "kernels:" in shipped("chips")[name].read_text())
+)
+def test_every_gpu_runs_a_model(name):
+    workload = {"kind": "transformer", "model": "llama-3.2-1b", "batch": 1, "input": 64, "output": 1, "dtype": "fp16"}
+    result = run({"name": "r", "chip": name, "workload": workload})
+    assert result.time_s > 0
+    assert result.energy_j > 0
