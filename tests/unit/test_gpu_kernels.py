@@ -326,9 +326,14 @@ def test_the_picture_has_a_panel_per_chip_and_kernel():
     )
 
 
-@pytest.mark.parametrize(
-    "name", sorted(name for name in shipped("chips") if "kernels:" in shipped("chips")[name].read_text())
-)
+def _gpus():
+    for name in shipped("chips"):
+        engines = load_spec(name, ChipSpec, category="chips").engines.values()
+        if any(engine.kind == "gpu_sm" and engine.kernels is not None for engine in engines):
+            yield name
+
+
+@pytest.mark.parametrize("name", list(_gpus()))
 def test_every_gpu_runs_a_model(name):
     workload = {"kind": "transformer", "model": "llama-3.2-1b", "batch": 1, "input": 64, "output": 1, "dtype": "fp16"}
     result = run({"name": "r", "chip": name, "workload": workload})
