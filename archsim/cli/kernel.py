@@ -10,8 +10,18 @@ from archsim.cli.cases import give, read_rows
 from archsim.cli.output import output_file
 from archsim.errors import InputError, Problem, nearest
 
-_ANSWERS = ("latency_us", "latency_low_us", "latency_high_us", "tflops", "bound", "tile", "split_k", "gb_per_s")
-_ANSWERS += ("active_experts", "tokens_of_rank")
+_ANSWERS = (
+    "latency_us",
+    "latency_low_us",
+    "latency_high_us",
+    "tflops",
+    "gb_per_s",
+    "bound",
+    "tile",
+    "split_k",
+    "active_experts",
+    "tokens_of_rank",
+)
 _SHORT = ("m", "n", "k")
 _WITHOUT = {"kv_len": "isl"}  # a prompt without cached keys
 _USUAL = {"kv_dtype": "bfloat16", "tp": "1", "ep": "1", "distribution": "balanced"}

@@ -44,8 +44,9 @@ class GemmFormatSpec(Spec):
     """of an element of the left operand, scales included"""
     right_bytes: Positive
     """of an element of the right operand, scales included"""
-    tensor_efficiency: Share = 1.0
-    """share of the tensor cores' rate that the main loop sustains: scaling, promotion, dequantisation"""
+    tensor_efficiency: dict[str, Share] = Field(default_factory=dict)
+    """share of the tensor cores' rate that the main loop sustains beside scaling, promotion and dequantisation; by
+    instruction, all of it where none is given"""
     tiles: tuple[tuple[Count, Count], ...]
     """output tiles (m, n) that the kernels come in"""
     splits: tuple[Count, ...] = (1,)
@@ -152,7 +153,7 @@ def gemm(
     InputError: the library, or the chip, has no such format.
     """
     form = format_of(kernels, dtype)
-    rate = chip.rate(form.multiplies)
+    rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
@@ -170,7 +171,7 @@ def gemm(
     for index, (rows, wide) in enumerate(form.tiles):
         tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
         held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
-        per_k = max(rows * wide / (rate * form.tensor_efficiency), (rows * left + wide * right) / feed)
+        per_k = max(rows * wide / rate, (rows * left + wide * right) / feed)
         # A wave of tiles reads whole strips: as square as the SMs allow.
         high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
         strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
