@@ -161,8 +161,9 @@ class Mapper:
             raise InputError(
                 f"no engine of '{self.machine.spec.chip.name}' can do '{op.name}' ({op.kind}): it has {have}"
             )
-        # With one engine for the job there is nothing to choose.
-        options = [self._on(engine, op) for engine in able]
+        # Where none has the formats, the first one says so.
+        fit = [engine for engine in able if not isinstance(engine, MatrixEngine) or engine.multiplies(op)] or able
+        options = [self._on(engine, op) for engine in fit]
         best = min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
         return self._as_kernel(best, op) if isinstance(op, Vector) else best
 

@@ -185,6 +185,21 @@ class KernelWork:
     how: str
 
 
+_PRECISION = {
+    DType.INT4: (0, 4),
+    DType.INT8: (0, 8),
+    DType.INT16: (0, 16),
+    DType.INT32: (0, 32),
+    DType.FP4: (1, 4),
+    DType.FP8: (1, 8),
+    DType.FP16: (1, 16),
+    DType.BF16: (1, 16),
+    DType.TF32: (1, 19),
+    DType.FP32: (1, 32),
+}
+"""Floating or not, and bits: a format holds another that is neither more floating nor wider."""
+
+
 class MatrixEngine(Engine[S]):
     """An engine for matrix products; the mapper tiles ops for it."""
 
@@ -266,23 +281,19 @@ class MatrixEngine(Engine[S]):
         ------
         InputError: this engine has none.
         """
-        rank = {
-            DType.INT4: (0, 4),
-            DType.INT8: (0, 8),
-            DType.INT16: (0, 16),
-            DType.INT32: (0, 32),
-            DType.FP4: (1, 4),
-            DType.FP8: (1, 8),
-            DType.FP16: (1, 16),
-            DType.BF16: (1, 16),
-            DType.TF32: (1, 19),
-            DType.FP32: (1, 32),
-        }
-        floating = max(rank[left][0], rank[right][0])
-        bits = max(rank[left][1], rank[right][1])
-        fits = [d for d in self.dtypes() if rank[d][0] >= floating and rank[d][1] >= bits]
+        fits = self._formats_of(left, right)
         if not fits:
             have = ", ".join(self.dtypes())
             raise InputError(f"{self.path}: cannot multiply {left} by {right}: this engine has {have}")
         exact = [d for d in fits if d in (left, right)]
-        return min(exact or fits, key=lambda d: (rank[d][0], rank[d][1]))
+        return min(exact or fits, key=lambda d: _PRECISION[d])
+
+    def multiplies(self, op: Op) -> bool:
+        """Whether this engine has a format for the operands of a product or attention."""
+        if isinstance(op, Attention):
+            return bool(self._formats_of(op.dtype, op.kv_dtype))
+        return isinstance(op, MatMul | GroupedMatMul) and bool(self._formats_of(op.left_dtype, op.right_dtype))
+
+    def _formats_of(self, left: DType, right: DType) -> list[DType]:
+        floating, bits = (max(_PRECISION[left][i], _PRECISION[right][i]) for i in (0, 1))
+        return [d for d in self.dtypes() if _PRECISION[d][0] >= floating and _PRECISION[d][1] >= bits]

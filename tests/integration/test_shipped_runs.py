@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import archsim
+from archsim.errors import InputError
 from archsim.result import Result
 from archsim.runs import run
 
@@ -205,3 +206,17 @@ def test_sums_of_chunks_are_added_on_the_vector_unit() -> None:
     """A dot product of 8,192 BF16 takes eight fillings of a 2 KiB buffer: seven additions for each of 2,048 sums."""
     counts = result("gpt3_xl_on_pim_gpt").ledger.by_op()["decode/layer.down"]
     assert counts["chip.asic", "alu_bf16"] == 7 * 2048 * 24 * 1023
+
+
+@pytest.mark.parametrize("chip", ["tpu_v3", "tpu_v4", "tpu_v5e", "tpu_v5p", "tpu_v6e"])
+@pytest.mark.parametrize(("dtype", "engine"), [("int8", "chip.mxu_int8"), ("bf16", "chip.mxu")])
+def test_a_product_goes_to_an_engine_that_has_its_format(chip: str, dtype: str, engine: str) -> None:
+    product = {"kind": "gemm", "gemms": [{"name": "a", "m": 512, "k": 1024, "n": 512}], "dtype": dtype}
+    result = archsim.run({"name": "a", "chip": chip, "workload": product})
+    assert set(result.ops()["engine"]) == {engine}
+
+
+def test_a_format_that_no_engine_has_is_told() -> None:
+    product = {"kind": "gemm", "gemms": [{"name": "a", "m": 8, "k": 8, "n": 8}], "dtype": "fp32"}
+    with pytest.raises(InputError, match=r"mxu_int8: cannot multiply fp32 by fp32: this engine has int8"):
+        archsim.run({"name": "a", "chip": "tpu_v6e", "workload": product})
