@@ -45,15 +45,18 @@ def pim(
     for name, path in (("--commands", commands), ("--picture", picture)):
         if path is not None:
             raise InputError([Problem("is for one case, not for a file of cases", name)])
-    answers = []
+    answers: list[dict[str, object]] = []
+    problems: list[Problem] = []
     for line, row in read_rows(file):
         case = row | dict(options) | {name: cell for name, cell in row.items() if cell}
         try:
             answers.append({**row, **_told_apart(row, answer(case, file.parent).figures)})
         except InputError as error:
-            problems = [Problem(p.message, p.file or str(file), p.line or line, p.column or 1) for p in error.problems]
-            raise InputError(problems) from None
+            answers.append({**row})
+            problems += [Problem(p.message, p.file or str(file), p.line or line, p.column or 1) for p in error.problems]
     give(answers, True, out, as_json)
+    if problems:  # the other rows are answered
+        raise InputError(problems)
 
 
 def _told_apart(row: Mapping[str, str], figures: Mapping[str, object]) -> dict[str, object]:

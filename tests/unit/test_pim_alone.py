@@ -126,6 +126,19 @@ def test_cases_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert third["macs"] == 32 * 64
 
 
+def test_a_bad_row_does_not_lose_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from archsim.cli import main
+
+    file = tmp_path / "cases.csv"
+    file.write_text("device,M,K,trace\naim,1024,1024,\naim,,,missing.trace\naim,512,512,\n")
+    assert main(["pim", "--cases", str(file), "--json"]) == 2
+    captured = capsys.readouterr()
+    first, second, third = json.loads(captured.out)
+    assert first["cycles"] > third["cycles"] > 0
+    assert "cycles" not in second
+    assert "missing.trace:3:1: cannot read it" in captured.err
+
+
 def test_a_picture_of_the_commands(tmp_path: Path) -> None:
     from xml.etree import ElementTree
 
