@@ -27,15 +27,30 @@ _SPECS = {
     "links": "archsim.components.network.link:LinkSpec",
     "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",
     "calibrations": "archsim.calibration:CalibrationSpec",
+    "drams": "archsim.components.memory.command_level.preset:DramPreset",
 }
+_COLLECTIVES = (
+    "archsim.components.network.nccl:NcclSpec",
+    "archsim.components.network.expert_parallel:ExpertParallelSpec",
+)
+"""what a file in the folder of collectives may be: its keys say which"""
 _Path = tuple[str, ...]
 _PARTS = {"components": "archsim.components", "workloads": "archsim.workloads"}
 
 
 def _spec(category: str) -> type[BaseModel]:
-    module, _, name = _SPECS[category].partition(":")
+    return _class(_SPECS[category])
+
+
+def _class(place: str) -> type[BaseModel]:
+    module, _, name = place.partition(":")
     spec: type[BaseModel] = getattr(importlib.import_module(module), name)
     return spec
+
+
+def _share(spec: type[BaseModel], keys: set[str]) -> float:
+    """Share of a file's keys that a spec has."""
+    return len(keys & set(spec.model_fields)) / len(keys)
 
 
 # --- show ----------------------------------------------------------------------------------------------
@@ -43,10 +58,14 @@ def _spec(category: str) -> type[BaseModel]:
 
 def show(name: str, overrides: Mapping[str, str], area: bool, as_json: bool) -> None:
     """Print the resolved config with origins, or its areas."""
-    from archsim.config import build, dump, load_tree
+    from archsim.config import build, dump, load_tree, locate
 
     category = _category(name)
-    spec = _spec(category)
+    if category == "collectives":
+        keys = set(load_tree(locate(name)).data())
+        spec = max((_class(place) for place in _COLLECTIVES), key=lambda kind: _share(kind, keys))
+    else:
+        spec = _spec(category)
     tree = load_tree(name, overrides, spec, category)
     built = build(tree, spec)
     data = dump(built)
@@ -67,11 +86,11 @@ def _category(name: str) -> str:
     from archsim.config import load_tree, locate
 
     path = locate(name)
-    if path.parent.name in _SPECS:
+    if path.parent.name in (*_SPECS, "collectives"):
         return path.parent.name
     keys = set(load_tree(path).data())
     fit = {
-        category: len(keys & set(_spec(category).model_fields)) / len(keys)
+        category: _share(_spec(category), keys)
         for category in ("runs", "chips", "systems", "technology", "sweeps", "links")
     }
     best = max(fit, key=lambda category: fit[category])

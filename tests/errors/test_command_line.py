@@ -178,3 +178,18 @@ def test_an_interrupt_ends_quietly(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("name", ["kernels/nvidia", "collectives/nccl", "collectives/deepep", "ddr4_8gb_x8_3200aa"])
+def test_every_kind_of_config_can_be_shown(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ".yaml:" in printed(capsys, "show", name)
+
+
+@pytest.mark.parametrize("arguments", [[], ["tpu_v4i", "--chip", "tpu_v4i"], ["--chip", "tpu_v9"]])
+def test_show_takes_one_name(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", *arguments]) == 2
+    assert "chip" in capsys.readouterr().err
+
+
+def test_the_chip_to_show_may_be_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "show", "--chip", "tpu_v4i", "--area") == printed(capsys, "show", "tpu_v4i", "--area")
