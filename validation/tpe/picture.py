@@ -86,7 +86,7 @@ def picture() -> str:
                     f'height="18"/><text x="{left + length + 6:.1f}" y="{y + 24 * j + 14}">{escape(text)}</text>'
                 )
     height = _TOP + 24 + len(rows) * _ROW
-    remark = "No baseline tree is in the reports: MAC and clock of the output-stationary array (assumed). 2D matrix: PEs alone."
+    remark = "No baseline tree is in the reports: MAC and clock are the OS array's (assumed). 2D matrix: PEs alone."
     parts.append(f'<text class="dim" x="16" y="{height - 12}">{remark}</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
