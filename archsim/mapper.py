@@ -569,7 +569,10 @@ class Mapper:
             raise InputError(
                 f"'{op.name}' needs a network between {op.ranks} chips, and system '{self.machine.spec.name}' has none"
             )
-        timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        if op.exchange is not None:
+            timing = network.exchange(op.exchange, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        else:
+            timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
         # These are the actions of the whole group, not of one rank; the ledger knows.
         actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
         traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link")) // op.ranks}

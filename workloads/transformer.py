@@ -44,6 +44,7 @@ from archsim.workloads.op import (
     MatMul,
     Op,
     Role,
+    TokenExchange,
     Vector,
 )
 from archsim.workloads.program import Block, Program, Segment
@@ -431,9 +432,15 @@ class _Rank:
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
-        sent = max(tokens * visits, here) * model.hidden
+        copies = max(tokens * visits, here)
+
+        def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
+            carried = TokenExchange(name, copies, visits, model.hidden)
+            size = dtype.bytes(copies * model.hidden)
+            return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=carried)
+
         if travelling:
-            ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent), ranks=ep))
+            ops.append(exchange("dispatch", f.dispatch))
         # Nothing of the shared experts waits for the tokens that travel, so they stand before those that do.
         shared_ops: list[Op] = []
         if moe.shared_intermediate and not copies:
@@ -466,7 +473,7 @@ class _Rank:
             ),
         ]
         if travelling:
-            ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent), ranks=ep))
+            ops.append(exchange("combine", f.activation))
         # weights of the experts times their outputs, summed with the shared experts'
         outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
         parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
