@@ -98,10 +98,13 @@ class Op:
     ----------
     name: unique within its block.
     after: names of ops of the same block that must end first; None means the op before it in the list.
+    stream: ops of one stream are issued in order, streams beside each other; a chip may give a stream a part of
+        its engines.
     """
 
     name: str
     after: tuple[str, ...] | None = None
+    stream: str | None = None
 
     kind: ClassVar[str] = "op"
 

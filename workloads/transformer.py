@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
@@ -32,6 +32,7 @@ from archsim.config import Named
 from archsim.errors import InputError
 from archsim.spec import Count, Share, WorkloadSpec
 from archsim.units import si
+from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec, busiest, place
 from archsim.workloads.model import MixtureSpec, ModelSpec
 from archsim.workloads.op import (
@@ -113,6 +114,10 @@ class TransformerSpec(WorkloadSpec):
     shared_expert_copies: Annotated[int, Field(ge=0, le=2**20)] = 0
     """with expert parallelism: copies of the shared expert that stand among the routed ones, tokens dealt
     evenly over them; 0 puts it on every rank"""
+    micro_batches: Literal[1, 2] = 1
+    """with 2, each rank's sequences go through the layers of experts as two halves: in prefill one half computes
+    while the other's tokens travel; in decoding attention of one (stream ``attention``) runs beside the experts of
+    the other (stream ``experts``)"""
     routing: RoutingSpec = RoutingSpec()
     """how tokens are spread over experts"""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
@@ -147,6 +152,8 @@ class TransformerSpec(WorkloadSpec):
             raise ValueError(
                 "redundant_experts and shared_expert_copies are for several ranks: expert_parallel is 1 here"
             )
+        if self.micro_batches > 1 and (self.expert_parallel == 1 or self.tensor_parallel > 1):
+            raise ValueError("micro_batches are for tokens that travel: expert_parallel above 1, tensor_parallel 1")
         if self.shared_expert_copies and (
             self.tensor_parallel > 1
             or model.moe is None
@@ -203,6 +210,13 @@ class _Pass:
     absorbed: bool = False
     drafting: bool = False
     produced: int | None = None
+
+    def half(self) -> _Pass:
+        """The pass of a micro-batch of two."""
+        odd = next((group.count for group in self.groups if group.count % 2), None)
+        if odd is not None:
+            raise InputError(f"{odd} sequences of a rank do not divide into 2 micro_batches")
+        return replace(self, groups=tuple(replace(group, count=group.count // 2) for group in self.groups))
 
     @property
     def sequences(self) -> int:
@@ -517,17 +531,23 @@ class _Rank:
         else:
             layers = [self.dense_layer(step, model.window)] * model.dense_layers if model.dense_layers else []
         if model.moe is not None and self.router is not None:
-            tokens = step.tokens
-            attention = self.joined(self.attention(step, model.window), tokens, "attention", "out")
-            group = self.group_tokens(step)
-            known: dict[tuple[int, ...], tuple[Op, ...]] = {}
-            for layer in range(model.layers - model.dense_layers):
-                counts = self.router.counts(layer, group, step.phase)
-                if counts not in known:
-                    experts = self.experts(tokens, model.moe, counts)
-                    known[counts] = (*attention, *self.joined(experts, tokens, "mlp", "experts_sum"))
-                layers.append(known[counts])
+            whole = self.spec.micro_batches == 1
+            parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
+            order = in_turn if whole else by_streams if step.absorbed else by_exchanges
+            layers += order(parts)
         return _runs(layers)
+
+    def expert_layers(self, step: _Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
+        """Attention and experts of each layer; layers of equal loads are the same objects."""
+        attention = tuple(self.joined(self.attention(step, self.model.window), step.tokens, "attention", "out"))
+        group = self.group_tokens(step)
+        known: dict[tuple[int, ...], Layer] = {}
+        for layer in range(self.model.layers - self.model.dense_layers):
+            counts = router.counts(layer, group, step.phase)
+            if counts not in known:
+                experts = self.joined(self.experts(step.tokens, moe, counts), step.tokens, "mlp", "experts_sum")
+                known[counts] = attention, tuple(experts)
+            yield known[counts]
 
     def group_tokens(self, step: _Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
@@ -876,11 +896,14 @@ class TransformerWorkload:
     ) -> Program:
         rank = _Rank(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
+        whole = segments[-1]
+        if self.spec.micro_batches > 1:  # both halves use the same weights
+            whole = _Rank(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
         return Program(
             name=self.spec.model.name,
             segments=segments,
             ranks=self.spec.tensor_parallel * _replicas(self.spec),
-            resident_bytes={Role.WEIGHT: rank.weight_bytes(segments[-1]), Role.KV: rank.kv_bytes(final)},
+            resident_bytes={Role.WEIGHT: rank.weight_bytes(whole), Role.KV: rank.kv_bytes(final)},
             activation_bytes=rank.activation_bytes(segments, max(step.tokens for step in passes)),
         )
 

@@ -99,6 +99,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     kind = "gpu_sm"
     Spec = GpuSmSpec
     loads_ahead = False
+    units = "count"
 
     def dtypes(self) -> tuple[DType, ...]:
         return tuple(self.spec.macs_per_cycle)
@@ -237,8 +238,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     ) -> KernelWork:
         query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
         moved = query + op.kv_bytes()
-        computing = op.macs() / (self.peak_macs_per_cycle(dtype) * shares.compute)
-        reading = moved * self.clock_hz / (memory.bytes_per_s * shares.memory)
+        computing = op.macs() / (self.peak_macs_per_cycle(dtype) * shares.compute * self.clock_hz)
+        reading = moved / (memory.bytes_per_s * shares.memory)
         return KernelWork(
             cycles=self._cycles(np.atleast_1d(np.maximum(computing, reading)), op.kv_len),
             memory_bytes=moved,
