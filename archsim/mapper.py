@@ -72,6 +72,7 @@ class Mapper:
 
     def __init__(self, machine: Machine, placement: Placement, ranks: int = 1, stream: str | None = None) -> None:
         self.machine = machine
+        self.beside_others = stream is not None
         self.engines = machine.engines if stream is None else machine.streams[stream]
         self.placement = placement
         self.ranks = ranks
@@ -339,7 +340,8 @@ class Mapper:
         peak = engine.peak_macs_per_cycle(dtype)
         body = {server: minimum(busy, ticks) for server, busy in flow.body().items()}
         multiplying = minimum(machine.time.cycles(ceil_div(op.macs(), peak), engine.clock_hz), ticks)
-        streams = 2 * body[memory.path] > ticks
+        # Beside other streams it leaves them the rest of the memory.
+        streams = False if self.beside_others else 2 * body[memory.path] > ticks
         body[memory.path] = _where(streams, ticks, body[memory.path])
         body[engine.path] = _where(streams, multiplying, ticks)
         actions: dict[tuple[str, str], Dim] = {
