@@ -556,7 +556,9 @@ class Mapper:
         )
 
     def _transfer(self, op: Transfer) -> Lowered:
-        source, target = self.machine.memory(op.source), self.machine.memory(op.destination)
+        to = op.destination
+        source = self.machine.memory(op.source)
+        target = self.machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
         body = {
             source.path: source.busy_ticks(op.bytes) + source.latency_ticks,
             target.path: target.busy_ticks(op.bytes),
@@ -570,7 +572,7 @@ class Mapper:
             body[dma.path] = dma.copy_ticks(op.bytes)  # type: ignore[attr-defined]
             actions[dma.path, "copy_byte"] = op.bytes
         traffic = {source.path: op.bytes, target.path: op.bytes}
-        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{op.source} to {op.destination}")
+        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{source.path} to {target.path}")
 
     def _collective(self, op: Collective) -> Lowered:
         network = self.machine.network

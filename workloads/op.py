@@ -481,11 +481,16 @@ class Collective(Op):
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Op):
-    """A copy of ``bytes`` from one memory tier to another, such as an expert from DDR to HBM."""
+    """A copy of ``bytes`` from one memory tier to another, such as an expert from DDR to HBM.
+
+    Attributes
+    ----------
+    destination: a memory, or the role whose home it is.
+    """
 
     bytes: Dim
     source: str
-    destination: str
+    destination: str | Role
     kind: ClassVar[str] = "transfer"
 
 

@@ -46,6 +46,7 @@ from archsim.workloads.op import (
     Op,
     Role,
     TokenExchange,
+    Transfer,
     Vector,
 )
 from archsim.workloads.program import Block, Program, Segment
@@ -82,6 +83,10 @@ class TransformerSpec(WorkloadSpec):
     """sequences, over all data-parallel ranks"""
     input: Count | None = None
     """tokens of each prompt; of the context that is already cached when there is no prefill"""
+    cached: Annotated[int, Field(ge=0, le=2**40)] = 0
+    """tokens of each prompt whose keys and values are there from an earlier request: prefill computes the others"""
+    cache_tier: str | None = None
+    """memory from which prefill fetches what is cached, such as a pool shared by the machine; at hand when absent"""
     output: Count | None = None
     """tokens decoded for each sequence, one a step"""
     prefill_batch: Count | None = None
@@ -139,11 +144,15 @@ class TransformerSpec(WorkloadSpec):
                 raise ValueError("'input' is missing: the tokens of a prompt")
             if self.output is None and "decode" in phases:
                 raise ValueError("'output' is missing: the number of decode steps")
-        elif {"batch", "input", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
+            if self.cached and ("prefill" not in phases or self.cached >= (self.input or 0)):
+                raise ValueError("'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill")
+        elif {"batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
             raise ValueError(
-                "lengths take the place of batch, prefill_batch, input and output, and know no "
+                "lengths take the place of batch, prefill_batch, input, cached and output, and know no "
                 "mtp_acceptance: give one or the other"
             )
+        if self.cache_tier is not None and not self.cached:
+            raise ValueError("cache_tier is where 'cached' tokens come from, and there are none")
         if self.mtp_acceptance is not None and not model.mtp_layers:
             raise ValueError(f"'{model.name}' has no multi-token prediction: leave mtp_acceptance out")
         if model.moe is None and (self.expert_parallel > 1 or self.redundant_experts):
@@ -225,6 +234,11 @@ class _Pass:
     @property
     def tokens(self) -> int:
         return sum(group.count * group.q_len for group in self.groups)
+
+    @property
+    def cached(self) -> int:
+        """Tokens of before that a prefill sees."""
+        return sum(group.count * (int(np.max(group.kv_len)) - group.q_len) for group in self.groups)
 
 
 class _Rank:
@@ -415,7 +429,8 @@ class _Rank:
                 kv_role=Role.ACTIVATION,
             )
             expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-            ops += [self.linear("kv_up", tokens, mla.kv_lora_rank, expanded), *self.by_length(base, step)]
+            keys = tokens + step.cached  # of cached tokens only the latent vectors are kept
+            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), *self.by_length(base, step)]
         ops.append(self.linear("out", tokens, heads * mla.v_head_dim, model.hidden))
         return ops
 
@@ -561,6 +576,9 @@ class _Rank:
             return Embedding(name=name, tokens=tokens, width=of, dtype=f.weight, out_dtype=f.activation)
 
         ops: list[Op] = [rows("tokens", width)]
+        if self.spec.cache_tier is not None and not step.absorbed:
+            size = self.kv_bytes([(1, step.cached)])
+            ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
         if self.tp > 1:
             ops.append(
                 Collective(
@@ -774,7 +792,8 @@ def _uniform_passes(spec: TransformerSpec) -> tuple[list[_Pass], list[tuple[int,
             together = min(spec.prefill_batch or count, count)
             if count % together:
                 raise InputError(f"{count} sequences of a rank do not divide into groups of prefill_batch {together}")
-            passes.append(_Pass(phase, 0, (_Group(together, length, length),), count // together))
+            new = length - spec.cached
+            passes.append(_Pass(phase, 0, (_Group(together, new, length),), count // together))
     final = length + (spec.output or 0 if "decode" in phases else 0)
     return passes, [(count, final)]
 
