@@ -123,6 +123,9 @@ class TransformerSpec(WorkloadSpec):
     """with 2, each rank's sequences go through the layers of experts as two halves: in prefill one half computes
     while the other's tokens travel; in decoding attention of one (stream ``attention``) runs beside the experts of
     the other (stream ``experts``)"""
+    prefill_attention: Literal["sequences", "heads"] = "sequences"
+    """how expert-parallel ranks share latent attention in prefill: each its own sequences, or the tokens of all are
+    gathered as latent vectors, each rank attends with its part of the heads, and outputs go back to their tokens"""
     routing: RoutingSpec = RoutingSpec()
     """how tokens are spread over experts"""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
@@ -163,6 +166,13 @@ class TransformerSpec(WorkloadSpec):
             )
         if self.micro_batches > 1 and (self.expert_parallel == 1 or self.tensor_parallel > 1):
             raise ValueError("micro_batches are for tokens that travel: expert_parallel above 1, tensor_parallel 1")
+        if self.prefill_attention == "heads" and (
+            model.mla is None or self.tensor_parallel > 1 or model.heads % self.expert_parallel
+        ):
+            raise ValueError(
+                "prefill_attention: heads needs latent attention, tensor_parallel 1, and heads that divide among the "
+                "expert_parallel ranks"
+            )
         if self.shared_expert_copies and (
             self.tensor_parallel > 1
             or model.moe is None
@@ -375,26 +385,34 @@ class _Rank:
         ]
 
     def latent_attention(self, step: _Pass) -> list[Op]:
-        model, f, tokens, heads = self.model, self.formats, step.tokens, self.heads
+        model, f, tokens = self.model, self.formats, step.tokens
         mla = model.mla
         if mla is None:
             raise ValueError("the model has no latent attention")
-        q_width = heads * mla.qk_head_dim
+        q_width = self.heads * mla.qk_head_dim
+        gathered = self.spec.prefill_attention == "heads" and not step.absorbed and self.spec.expert_parallel > 1
+        ranks = self.spec.expert_parallel if gathered else 1
+        heads, seen = self.heads // ranks, ranks * tokens  # of a rank, once it has the tokens of all
         ops: list[Op] = []
         if mla.q_lora_rank is None:
             ops.append(self.linear("q_kv_down", tokens, model.hidden, q_width + mla.cached))
+            query: Op | None = None
+            passed = q_width // ranks
         else:
             ops += [
                 self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
                 self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
-                self.linear("q_up", tokens, mla.q_lora_rank, q_width),
             ]
-        ops += [
-            self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank),
-            self.vector(
-                "rotary", "rotary", tokens, (heads + 1) * mla.qk_rope_head_dim, kv_write=f.kv.bytes(tokens * mla.cached)
-            ),
-        ]
+            query = self.linear("q_up", seen, mla.q_lora_rank, q_width // ranks)
+            passed = mla.q_lora_rank
+        ops.append(self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank))
+        if gathered:
+            size = f.activation.bytes(seen * passed) + f.kv.bytes(seen * mla.cached)
+            ops.append(Collective(name="latent_all_gather", collective="all_gather", bytes=size, ranks=ranks))
+        if query is not None:
+            ops.append(query)
+        written = f.kv.bytes(tokens * mla.cached)
+        ops.append(self.vector("rotary", "rotary", seen, (heads + 1) * mla.qk_rope_head_dim, kv_write=written))
         if step.absorbed:
             base = Attention(
                 name="attention",
@@ -425,13 +443,17 @@ class _Rank:
                 head_dim=mla.qk_head_dim,
                 v_head_dim=mla.v_head_dim,
                 dtype=f.activation,
-                kv_dtype=f.activation,
+                kv_dtype=max(f.activation, f.kv, key=lambda dtype: dtype.bits),
                 kv_role=Role.ACTIVATION,
             )
             expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-            keys = tokens + step.cached  # of cached tokens only the latent vectors are kept
-            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), *self.by_length(base, step)]
-        ops.append(self.linear("out", tokens, heads * mla.v_head_dim, model.hidden))
+            keys = seen + ranks * step.cached  # of cached tokens only the latent vectors are kept
+            everyone = replace(step, groups=tuple(replace(g, count=ranks * g.count) for g in step.groups))
+            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), *self.by_length(base, everyone)]
+        if gathered:
+            size = f.activation.bytes(seen * heads * mla.v_head_dim)
+            ops.append(Collective(name="heads_all_to_all", collective="all_to_all", bytes=size, ranks=ranks))
+        ops.append(self.linear("out", tokens, self.heads * mla.v_head_dim, model.hidden))
         return ops
 
     # --- MLP and experts
