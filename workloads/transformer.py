@@ -483,12 +483,12 @@ class _Rank:
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
-        copies = max(tokens * visits, here)
+        carried = max(tokens * visits, here)
 
         def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
-            carried = TokenExchange(name, copies, visits, model.hidden)
-            size = dtype.bytes(copies * model.hidden)
-            return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=carried)
+            tokens_sent = TokenExchange(name, carried, visits, model.hidden)
+            size = dtype.bytes(carried * model.hidden)
+            return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
 
         if travelling:
             ops.append(exchange("dispatch", f.dispatch))
