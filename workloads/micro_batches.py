@@ -63,7 +63,7 @@ def by_exchanges(layers: Iterable[Layer]) -> Iterator[Ops]:
         yield known[key]
         before = experts
     _, _, _, combine, after = _sections(_named(before, "b"))
-    yield (*_after(combine, ()), *after)
+    yield (*_after(combine, ()), *_after(after, (combine[0].name,)))
 
 
 def _overlapped(before: Ops, attention: Ops, experts: Ops) -> Ops:

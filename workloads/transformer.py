@@ -148,7 +148,9 @@ class TransformerSpec(WorkloadSpec):
             if self.output is None and "decode" in phases:
                 raise ValueError("'output' is missing: the number of decode steps")
             if self.cached and ("prefill" not in phases or self.cached >= (self.input or 0)):
-                raise ValueError("'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill")
+                raise ValueError(
+                    "'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill"
+                )
         elif {"batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
             raise ValueError(
                 "lengths take the place of batch, prefill_batch, input, cached and output, and know no "
