@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, model_validator
 
@@ -34,6 +34,9 @@ class ChipSpec(Spec):
     """parts that compute, by name"""
     memories: dict[str, PartSpec]
     """memory tiers by name, nearest to the engines first"""
+    streams: dict[str, dict[str, Count]] = Field(default_factory=dict)
+    """engines of streams of ops that run beside each other: by stream, the units (cores of gpu_sm, lanes of
+    vector_unit) that it has of each engine; other ops have them all"""
     placement: dict[Role, str] = Field(default_factory=dict)
     """memory that weights, kv and activations live in; weights and kv default to the last one, activations
     to the nearest in which they fit"""
@@ -63,6 +66,9 @@ class ChipSpec(Spec):
                 raise ValueError(
                     f"placement.{role.value} names the memory '{memory}': {nearest(memory, self.memories)}"
                 )
+        for name in sorted({name for units in self.streams.values() for name in units}):
+            if name not in self.engines:
+                raise ValueError(f"streams give units of the engine '{name}': {nearest(name, self.engines)}")
         return self
 
 
@@ -121,6 +127,7 @@ class Machine:
             f"chip.{name}": self._expect(f"chip.{name}", Memory, "a memory")  # type: ignore[type-abstract]
             for name in chip.memories
         }
+        self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
         self.network = self.components.get("network")
 
@@ -139,6 +146,23 @@ class Machine:
         cls = registry.find("archsim.components", part.kind)
         component: Component[ComponentSpec] = cls(part, path, self.time, part.clock or self.spec.chip.clock)
         return component
+
+    def _stream(self, stream: str, units: dict[str, int]) -> dict[str, Engine[ComponentSpec]]:
+        """The engines as a stream has them: with the units that it is given."""
+        engines = dict(self.engines)
+        for name, count in units.items():
+            whole = self.engines[f"chip.{name}"]
+            if whole.units is None:
+                raise InputError(f"streams.{stream}.{name}: a part of kind '{whole.kind}' is not divided among streams")
+            taken = sum(other.get(name, 0) for other in self.spec.chip.streams.values())
+            if taken > getattr(whole.spec, whole.units):
+                raise InputError(
+                    f"streams.{stream}.{name}: all streams together have {taken} of "
+                    f"{getattr(whole.spec, whole.units)} {whole.units}"
+                )
+            part = self._build(whole.path, whole.spec.model_copy(update={whole.units: count}))
+            engines[whole.path] = cast(Engine[ComponentSpec], part)
+        return engines
 
     def _expect(self, path: str, base: type[P], what: str) -> P:
         component = self.components[path]

@@ -67,13 +67,17 @@ class Mapper:
     Parameters
     ----------
     machine: the machine. placement: where tensors live. groups: (ranks of the program), for collectives.
+    stream: the stream of ops it maps, where the chip gives that engines of its own.
     """
 
-    def __init__(self, machine: Machine, placement: Placement, ranks: int = 1) -> None:
+    def __init__(self, machine: Machine, placement: Placement, ranks: int = 1, stream: str | None = None) -> None:
         self.machine = machine
+        self.beside_others = stream is not None
+        self.engines = machine.engines if stream is None else machine.streams[stream]
         self.placement = placement
         self.ranks = ranks
         self._known: dict[object, Lowered] = {}
+        self._streams = {} if stream else {name: Mapper(machine, placement, ranks, name) for name in machine.streams}
         scratch = machine.scratchpad
         held = placement.peak_bytes[scratch.path]
         double = getattr(scratch.spec, "double_buffered", False)
@@ -88,7 +92,11 @@ class Mapper:
         """
         key = _key(op)
         if key not in self._known:
-            self._known[key] = self._launched(self._lower(op))
+            if op.stream in self._streams:
+                lowered = self._streams[op.stream].lower(replace(op, stream=None))
+                self._known[key] = _on_servers_of(op.stream, lowered, self.machine.spec.chip.streams[op.stream])
+            else:
+                self._known[key] = self._launched(self._lower(op))
         return replace(self._known[key], op=op)
 
     def lower_block(self, ops: Sequence[Op]) -> tuple[Lowered, ...]:
@@ -130,7 +138,7 @@ class Mapper:
         """
         unit: Any = self.machine.components["chip.t3"]
         network: Any = self.machine.network
-        engine: Any = self.machine.engines[producer.engine]
+        engine: Any = self.engines[producer.engine]
         memory = self.machine.main_memory(Role.ACTIVATION)
         product: Any = producer.op
         gm, _, gn = engine.granularity()
@@ -155,9 +163,9 @@ class Mapper:
                 return Lowered(op, HOST, {HOST: self.machine.time.ps(op.ps)}, why=op.reason)
             case Embedding():
                 return self._embedding(op)
-        able = [engine for engine in self.machine.engines.values() if engine.supports(op)]
+        able = [engine for engine in self.engines.values() if engine.supports(op)]
         if not able:
-            have = ", ".join(f"{path} ({e.kind})" for path, e in self.machine.engines.items())
+            have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())
             raise InputError(
                 f"no engine of '{self.machine.spec.chip.name}' can do '{op.name}' ({op.kind}): it has {have}"
             )
@@ -170,7 +178,7 @@ class Mapper:
     def _as_kernel(self, lowered: Lowered, op: Vector) -> Lowered:
         """A row-wise function as long as its kernel takes, where a matrix engine's library times it."""
         view, _ = self._view(Role.WEIGHT)
-        for engine in self.machine.engines.values():
+        for engine in self.engines.values():
             cycles = engine.vector_kernel_cycles(op, view) if isinstance(engine, MatrixEngine) else None
             if cycles is not None:
                 ticks = self.machine.time.cycles(cycles, engine.clock_hz)
@@ -237,7 +245,7 @@ class Mapper:
 
     def _elementwise(self, function: str, elements: Dim) -> tuple[str, Dim, dict[tuple[str, str], Dim]]:
         """Engine, ticks and actions of a function that goes with another engine's op."""
-        for engine in self.machine.engines.values():
+        for engine in self.engines.values():
             if engine.supports(Vector(name=function, function=function, rows=1, width=1)):
                 work = engine.work(Vector(name=function, function=function, rows=elements, width=1))
                 return (
@@ -333,7 +341,8 @@ class Mapper:
         peak = engine.peak_macs_per_cycle(dtype)
         body = {server: minimum(busy, ticks) for server, busy in flow.body().items()}
         multiplying = minimum(machine.time.cycles(ceil_div(op.macs(), peak), engine.clock_hz), ticks)
-        streams = 2 * body[memory.path] > ticks
+        # Beside other streams it leaves them the rest of the memory.
+        streams = False if self.beside_others else 2 * body[memory.path] > ticks
         body[memory.path] = _where(streams, ticks, body[memory.path])
         body[engine.path] = _where(streams, multiplying, ticks)
         actions: dict[tuple[str, str], Dim] = {
@@ -548,7 +557,9 @@ class Mapper:
         )
 
     def _transfer(self, op: Transfer) -> Lowered:
-        source, target = self.machine.memory(op.source), self.machine.memory(op.destination)
+        to = op.destination
+        source = self.machine.memory(op.source)
+        target = self.machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
         body = {
             source.path: source.busy_ticks(op.bytes) + source.latency_ticks,
             target.path: target.busy_ticks(op.bytes),
@@ -562,7 +573,7 @@ class Mapper:
             body[dma.path] = dma.copy_ticks(op.bytes)  # type: ignore[attr-defined]
             actions[dma.path, "copy_byte"] = op.bytes
         traffic = {source.path: op.bytes, target.path: op.bytes}
-        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{op.source} to {op.destination}")
+        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{source.path} to {target.path}")
 
     def _collective(self, op: Collective) -> Lowered:
         network = self.machine.network
@@ -570,7 +581,10 @@ class Mapper:
             raise InputError(
                 f"'{op.name}' needs a network between {op.ranks} chips, and system '{self.machine.spec.name}' has none"
             )
-        timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        if op.exchange is not None:
+            timing = network.exchange(op.exchange, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        else:
+            timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
         # These are the actions of the whole group, not of one rank; the ledger knows.
         actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
         traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link")) // op.ranks}
@@ -582,6 +596,23 @@ class Mapper:
             traffic=traffic,
             why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
         )
+
+
+def _on_servers_of(stream: str, lowered: Lowered, units: Iterable[str]) -> Lowered:
+    """The op on the stream's own part of the engines, and issued by a launcher of its own."""
+    own = {path: f"{path}.{stream}" for path in (HOST, *(f"chip.{name}" for name in units))}
+
+    def renamed(phase: dict[str, Any]) -> dict[str, Any]:
+        return {own.get(server, server): ticks for server, ticks in phase.items()}
+
+    return replace(
+        lowered,
+        engine=own.get(lowered.engine, lowered.engine),
+        body=renamed(lowered.body),
+        prefetch=renamed(lowered.prefetch),
+        fill=renamed(lowered.fill),
+        drain=renamed(lowered.drain),
+    )
 
 
 def _out_bits(op: MatMul | GroupedMatMul | Attention) -> int:

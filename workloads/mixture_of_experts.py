@@ -7,6 +7,7 @@ above ``tokens``; both hold exactly, for every kind of routing.
 from __future__ import annotations
 
 import csv
+import heapq
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -249,8 +250,12 @@ def place(counts: Sequence[int], ranks: int, redundant: int = 0, shared: Sequenc
         (count + part) // copies for count, copies in zip(counts, copies_of, strict=True) for part in range(copies)
     ] + list(shared)
     loads: list[list[int]] = [[] for _ in range(ranks)]
+    lightest = [(0, rank) for rank in range(ranks)]  # of those with room: tokens, and the number
     for piece in sorted(pieces, reverse=True):
-        min((load for load in loads if len(load) < slots), key=sum).append(piece)
+        tokens, rank = heapq.heappop(lightest)
+        loads[rank].append(piece)
+        if len(loads[rank]) < slots:
+            heapq.heappush(lightest, (tokens + piece, rank))
     return [tuple(load) for load in loads]
 
 

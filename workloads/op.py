@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -98,10 +98,13 @@ class Op:
     ----------
     name: unique within its block.
     after: names of ops of the same block that must end first; None means the op before it in the list.
+    stream: ops of one stream are issued in order, streams beside each other; a chip may give a stream a part of
+        its engines.
     """
 
     name: str
     after: tuple[str, ...] | None = None
+    stream: str | None = None
 
     kind: ClassVar[str] = "op"
 
@@ -437,6 +440,22 @@ class Embedding(Op):
         return {Role.ACTIVATION: self.out_dtype.bytes(self.tokens * self.width)}
 
 
+@dataclass(frozen=True)
+class TokenExchange:
+    """Tokens on their way to their experts (dispatch) or back (combine).
+
+    Attributes
+    ----------
+    copies: tokens times experts that the busiest rank sends or takes. visits: experts of a token.
+    hidden: elements of a token.
+    """
+
+    direction: Literal["dispatch", "combine"]
+    copies: int
+    visits: int
+    hidden: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Collective(Op):
     """A collective over the ranks of a group.
@@ -449,22 +468,29 @@ class Collective(Op):
     ranks: size of the group.
     producer: name of the op of the same block whose output is communicated, when it is one op's; a machine
         that tracks the producer's stores may start the collective before the producer ends.
+    exchange: what an all-to-all of experts carries; networks may have a way of their own for it.
     """
 
     collective: str
     bytes: Dim
     ranks: int
     producer: str | None = None
+    exchange: TokenExchange | None = None
     kind: ClassVar[str] = "collective"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer(Op):
-    """A copy of ``bytes`` from one memory tier to another, such as an expert from DDR to HBM."""
+    """A copy of ``bytes`` from one memory tier to another, such as an expert from DDR to HBM.
+
+    Attributes
+    ----------
+    destination: a memory, or the role whose home it is.
+    """
 
     bytes: Dim
     source: str
-    destination: str
+    destination: str | Role
     kind: ClassVar[str] = "transfer"
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
@@ -32,6 +32,7 @@ from archsim.config import Named
 from archsim.errors import InputError
 from archsim.spec import Count, Share, WorkloadSpec
 from archsim.units import si
+from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec, busiest, place
 from archsim.workloads.model import MixtureSpec, ModelSpec
 from archsim.workloads.op import (
@@ -44,6 +45,8 @@ from archsim.workloads.op import (
     MatMul,
     Op,
     Role,
+    TokenExchange,
+    Transfer,
     Vector,
 )
 from archsim.workloads.program import Block, Program, Segment
@@ -80,6 +83,10 @@ class TransformerSpec(WorkloadSpec):
     """sequences, over all data-parallel ranks"""
     input: Count | None = None
     """tokens of each prompt; of the context that is already cached when there is no prefill"""
+    cached: Annotated[int, Field(ge=0, le=2**40)] = 0
+    """tokens of each prompt whose keys and values are there from an earlier request: prefill computes the others"""
+    cache_tier: str | None = None
+    """memory from which prefill fetches what is cached, such as a pool shared by the machine; at hand when absent"""
     output: Count | None = None
     """tokens decoded for each sequence, one a step"""
     prefill_batch: Count | None = None
@@ -112,6 +119,13 @@ class TransformerSpec(WorkloadSpec):
     shared_expert_copies: Annotated[int, Field(ge=0, le=2**20)] = 0
     """with expert parallelism: copies of the shared expert that stand among the routed ones, tokens dealt
     evenly over them; 0 puts it on every rank"""
+    micro_batches: Literal[1, 2] = 1
+    """with 2, each rank's sequences go through the layers of experts as two halves: in prefill one half computes
+    while the other's tokens travel; in decoding attention of one (stream ``attention``) runs beside the experts of
+    the other (stream ``experts``)"""
+    prefill_attention: Literal["sequences", "heads"] = "sequences"
+    """how expert-parallel ranks share latent attention in prefill: each its own sequences, or the tokens of all are
+    gathered as latent vectors, each rank attends with its part of the heads, and outputs go back to their tokens"""
     routing: RoutingSpec = RoutingSpec()
     """how tokens are spread over experts"""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
@@ -133,11 +147,17 @@ class TransformerSpec(WorkloadSpec):
                 raise ValueError("'input' is missing: the tokens of a prompt")
             if self.output is None and "decode" in phases:
                 raise ValueError("'output' is missing: the number of decode steps")
-        elif {"batch", "input", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
+            if self.cached and ("prefill" not in phases or self.cached >= (self.input or 0)):
+                raise ValueError(
+                    "'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill"
+                )
+        elif {"batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
             raise ValueError(
-                "lengths take the place of batch, prefill_batch, input and output, and know no "
+                "lengths take the place of batch, prefill_batch, input, cached and output, and know no "
                 "mtp_acceptance: give one or the other"
             )
+        if self.cache_tier is not None and not self.cached:
+            raise ValueError("cache_tier is where 'cached' tokens come from, and there are none")
         if self.mtp_acceptance is not None and not model.mtp_layers:
             raise ValueError(f"'{model.name}' has no multi-token prediction: leave mtp_acceptance out")
         if model.moe is None and (self.expert_parallel > 1 or self.redundant_experts):
@@ -145,6 +165,15 @@ class TransformerSpec(WorkloadSpec):
         if (self.redundant_experts or self.shared_expert_copies) and self.expert_parallel == 1:
             raise ValueError(
                 "redundant_experts and shared_expert_copies are for several ranks: expert_parallel is 1 here"
+            )
+        if self.micro_batches > 1 and (self.expert_parallel == 1 or self.tensor_parallel > 1):
+            raise ValueError("micro_batches are for tokens that travel: expert_parallel above 1, tensor_parallel 1")
+        if self.prefill_attention == "heads" and (
+            model.mla is None or self.tensor_parallel > 1 or model.heads % self.expert_parallel
+        ):
+            raise ValueError(
+                "prefill_attention: heads needs latent attention, tensor_parallel 1, and heads that divide among the "
+                "expert_parallel ranks"
             )
         if self.shared_expert_copies and (
             self.tensor_parallel > 1
@@ -203,6 +232,13 @@ class _Pass:
     drafting: bool = False
     produced: int | None = None
 
+    def half(self) -> _Pass:
+        """The pass of a micro-batch of two."""
+        odd = next((group.count for group in self.groups if group.count % 2), None)
+        if odd is not None:
+            raise InputError(f"{odd} sequences of a rank do not divide into 2 micro_batches")
+        return replace(self, groups=tuple(replace(group, count=group.count // 2) for group in self.groups))
+
     @property
     def sequences(self) -> int:
         return sum(group.count for group in self.groups)
@@ -210,6 +246,11 @@ class _Pass:
     @property
     def tokens(self) -> int:
         return sum(group.count * group.q_len for group in self.groups)
+
+    @property
+    def cached(self) -> int:
+        """Tokens of before that a prefill sees."""
+        return sum(group.count * (int(np.max(group.kv_len)) - group.q_len) for group in self.groups)
 
 
 class _Rank:
@@ -346,26 +387,34 @@ class _Rank:
         ]
 
     def latent_attention(self, step: _Pass) -> list[Op]:
-        model, f, tokens, heads = self.model, self.formats, step.tokens, self.heads
+        model, f, tokens = self.model, self.formats, step.tokens
         mla = model.mla
         if mla is None:
             raise ValueError("the model has no latent attention")
-        q_width = heads * mla.qk_head_dim
+        q_width = self.heads * mla.qk_head_dim
+        gathered = self.spec.prefill_attention == "heads" and not step.absorbed and self.spec.expert_parallel > 1
+        ranks = self.spec.expert_parallel if gathered else 1
+        heads, seen = self.heads // ranks, ranks * tokens  # of a rank, once it has the tokens of all
         ops: list[Op] = []
         if mla.q_lora_rank is None:
             ops.append(self.linear("q_kv_down", tokens, model.hidden, q_width + mla.cached))
+            query: Op | None = None
+            passed = q_width // ranks
         else:
             ops += [
                 self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
                 self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
-                self.linear("q_up", tokens, mla.q_lora_rank, q_width),
             ]
-        ops += [
-            self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank),
-            self.vector(
-                "rotary", "rotary", tokens, (heads + 1) * mla.qk_rope_head_dim, kv_write=f.kv.bytes(tokens * mla.cached)
-            ),
-        ]
+            query = self.linear("q_up", seen, mla.q_lora_rank, q_width // ranks)
+            passed = mla.q_lora_rank
+        ops.append(self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank))
+        if gathered:
+            size = f.activation.bytes(seen * passed) + f.kv.bytes(seen * mla.cached)
+            ops.append(Collective(name="latent_all_gather", collective="all_gather", bytes=size, ranks=ranks))
+        if query is not None:
+            ops.append(query)
+        written = f.kv.bytes(tokens * mla.cached)
+        ops.append(self.vector("rotary", "rotary", seen, (heads + 1) * mla.qk_rope_head_dim, kv_write=written))
         if step.absorbed:
             base = Attention(
                 name="attention",
@@ -396,12 +445,17 @@ class _Rank:
                 head_dim=mla.qk_head_dim,
                 v_head_dim=mla.v_head_dim,
                 dtype=f.activation,
-                kv_dtype=f.activation,
+                kv_dtype=max(f.activation, f.kv, key=lambda dtype: dtype.bits),
                 kv_role=Role.ACTIVATION,
             )
             expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-            ops += [self.linear("kv_up", tokens, mla.kv_lora_rank, expanded), *self.by_length(base, step)]
-        ops.append(self.linear("out", tokens, heads * mla.v_head_dim, model.hidden))
+            keys = seen + ranks * step.cached  # of cached tokens only the latent vectors are kept
+            everyone = replace(step, groups=tuple(replace(g, count=ranks * g.count) for g in step.groups))
+            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), *self.by_length(base, everyone)]
+        if gathered:
+            size = f.activation.bytes(seen * heads * mla.v_head_dim)
+            ops.append(Collective(name="heads_all_to_all", collective="all_to_all", bytes=size, ranks=ranks))
+        ops.append(self.linear("out", tokens, self.heads * mla.v_head_dim, model.hidden))
         return ops
 
     # --- MLP and experts
@@ -431,9 +485,15 @@ class _Rank:
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
-        sent = max(tokens * visits, here) * model.hidden
+        carried = max(tokens * visits, here)
+
+        def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
+            tokens_sent = TokenExchange(name, carried, visits, model.hidden)
+            size = dtype.bytes(carried * model.hidden)
+            return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
+
         if travelling:
-            ops.append(Collective(name="dispatch", collective="all_to_all", bytes=f.dispatch.bytes(sent), ranks=ep))
+            ops.append(exchange("dispatch", f.dispatch))
         # Nothing of the shared experts waits for the tokens that travel, so they stand before those that do.
         shared_ops: list[Op] = []
         if moe.shared_intermediate and not copies:
@@ -466,7 +526,7 @@ class _Rank:
             ),
         ]
         if travelling:
-            ops.append(Collective(name="combine", collective="all_to_all", bytes=f.activation.bytes(sent), ranks=ep))
+            ops.append(exchange("combine", f.activation))
         # weights of the experts times their outputs, summed with the shared experts'
         outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
         parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
@@ -510,17 +570,23 @@ class _Rank:
         else:
             layers = [self.dense_layer(step, model.window)] * model.dense_layers if model.dense_layers else []
         if model.moe is not None and self.router is not None:
-            tokens = step.tokens
-            attention = self.joined(self.attention(step, model.window), tokens, "attention", "out")
-            group = self.group_tokens(step)
-            known: dict[tuple[int, ...], tuple[Op, ...]] = {}
-            for layer in range(model.layers - model.dense_layers):
-                counts = self.router.counts(layer, group, step.phase)
-                if counts not in known:
-                    experts = self.experts(tokens, model.moe, counts)
-                    known[counts] = (*attention, *self.joined(experts, tokens, "mlp", "experts_sum"))
-                layers.append(known[counts])
+            whole = self.spec.micro_batches == 1
+            parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
+            order = in_turn if whole else by_streams if step.absorbed else by_exchanges
+            layers += order(parts)
         return _runs(layers)
+
+    def expert_layers(self, step: _Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
+        """Attention and experts of each layer; layers of equal loads are the same objects."""
+        attention = tuple(self.joined(self.attention(step, self.model.window), step.tokens, "attention", "out"))
+        group = self.group_tokens(step)
+        known: dict[tuple[int, ...], Layer] = {}
+        for layer in range(self.model.layers - self.model.dense_layers):
+            counts = router.counts(layer, group, step.phase)
+            if counts not in known:
+                experts = self.joined(self.experts(step.tokens, moe, counts), step.tokens, "mlp", "experts_sum")
+                known[counts] = attention, tuple(experts)
+            yield known[counts]
 
     def group_tokens(self, step: _Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
@@ -534,6 +600,9 @@ class _Rank:
             return Embedding(name=name, tokens=tokens, width=of, dtype=f.weight, out_dtype=f.activation)
 
         ops: list[Op] = [rows("tokens", width)]
+        if self.spec.cache_tier is not None and not step.absorbed:
+            size = self.kv_bytes([(1, step.cached)])
+            ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
         if self.tp > 1:
             ops.append(
                 Collective(
@@ -747,7 +816,8 @@ def _uniform_passes(spec: TransformerSpec) -> tuple[list[_Pass], list[tuple[int,
             together = min(spec.prefill_batch or count, count)
             if count % together:
                 raise InputError(f"{count} sequences of a rank do not divide into groups of prefill_batch {together}")
-            passes.append(_Pass(phase, 0, (_Group(together, length, length),), count // together))
+            new = length - spec.cached
+            passes.append(_Pass(phase, 0, (_Group(together, new, length),), count // together))
     final = length + (spec.output or 0 if "decode" in phases else 0)
     return passes, [(count, final)]
 
@@ -869,11 +939,14 @@ class TransformerWorkload:
     ) -> Program:
         rank = _Rank(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
+        whole = segments[-1]
+        if self.spec.micro_batches > 1:  # both halves use the same weights
+            whole = _Rank(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
         return Program(
             name=self.spec.model.name,
             segments=segments,
             ranks=self.spec.tensor_parallel * _replicas(self.spec),
-            resident_bytes={Role.WEIGHT: rank.weight_bytes(segments[-1]), Role.KV: rank.kv_bytes(final)},
+            resident_bytes={Role.WEIGHT: rank.weight_bytes(whole), Role.KV: rank.kv_bytes(final)},
             activation_bytes=rank.activation_bytes(segments, max(step.tokens for step in passes)),
         )
 

@@ -87,9 +87,11 @@ class Engine(Component[S]):
     Attributes
     ----------
     loads_ahead: its buffer takes data of the next op while it works on this one; a GPU's kernels each begin afresh.
+    units: field of the spec that counts its equal units, of which a stream may have some.
     """
 
     loads_ahead: ClassVar[bool] = True
+    units: ClassVar[str | None] = None
 
     def supports(self, op: Op) -> bool:
         """True when this engine can compute the op."""

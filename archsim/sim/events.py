@@ -68,10 +68,14 @@ class _Rank:
         env = self.env
         begun = env.event()
         begun.succeed()
-        issued, previous_done = begun, begun
+        previous_done = begun
+        issued: dict[str | None, simpy.Event] = {}  # the last op of each stream
         # Engines are in-order queues: an op waits for the op before it in program order on its engine.
         released: dict[str, simpy.Event] = {}
+        streams: set[str | None] = set()
         for b, (ops, repeat) in enumerate(blocks):
+            if streams != (streams := {lowered.op.stream for lowered in ops}):
+                issued.clear()  # nothing is fetched ahead from one set of streams to another
             for copy in range(repeat):
                 entry = previous_done
                 done_by_name: dict[str, simpy.Event] = {}
@@ -79,12 +83,11 @@ class _Rank:
                     after = lowered.op.after
                     waits = [previous_done] if after is None else [entry, *(done_by_name[name] for name in after)]
                     record = OpTimes(b, i, copy, start=0)
-                    signals = _Signals(
-                        issued, released.get(lowered.engine, begun), env.event(), env.event(), env.event()
-                    )
+                    turn, free = issued.get(lowered.op.stream, entry), released.get(lowered.engine, begun)
+                    signals = _Signals(turn, free, env.event(), env.event(), env.event())
                     env.process(self._op(lowered, record, len(self.records), waits, signals))
                     self.records.append(record)
-                    issued, previous_done = signals.issued, signals.done
+                    issued[lowered.op.stream], previous_done = signals.issued, signals.done
                     released[lowered.engine] = signals.released
                     done_by_name[lowered.op.name] = signals.done
 

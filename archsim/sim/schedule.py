@@ -153,6 +153,8 @@ def schedule(blocks: Sequence[tuple[Sequence[Lowered], int]], fold: bool = True)
     ------
     OutOfOrder: program order is not the order of events; simulate event by event.
     """
+    if any(op.op.stream is not None for ops, _ in blocks for op in ops):
+        raise OutOfOrder  # streams go on beside each other
     machine = _Recursion(sorted({s for ops, _ in blocks for op in ops for s in (*op.busy(), op.engine)}))
     records: list[OpTimes] = []
     simulated = 0

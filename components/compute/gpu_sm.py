@@ -27,12 +27,23 @@ from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.config import Named
 from archsim.model.component import KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
-from archsim.spec import ComponentSpec, Count, Share
+from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
 from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Vector, ceil_div, maximum
 
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
+
+
+class AttentionSharesSpec(Spec):
+    """What attention sustains as a whole kernel, where that was measured apart from products of matrices."""
+
+    compute: Share
+    """share of the dense rate"""
+    memory: Share
+    """share of the memory's peak bandwidth"""
+    source: str = ""
+    """where it was measured"""
 
 
 class GpuSmSpec(ComponentSpec):
@@ -60,6 +71,8 @@ class GpuSmSpec(ComponentSpec):
     """prologue and epilogue of a tile: fill the pipeline, write the results"""
     tensor_efficiency: Share = 1.0
     """share of the dense rate that the main loop of a tile sustains, where it was measured"""
+    attention: AttentionSharesSpec | None = None
+    """attention as a roofline of its own; without it two products on tiles with the softmax beside them"""
     kernels: Annotated[GpuKernelsSpec | None, Named("kernels")] = None
     """calibrated parameters of the vendor's kernels; without them a plain tile-and-wave roofline"""
     instruction: Instruction = "mma"
@@ -86,6 +99,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     kind = "gpu_sm"
     Spec = GpuSmSpec
     loads_ahead = False
+    units = "count"
 
     def dtypes(self) -> tuple[DType, ...]:
         return tuple(self.spec.macs_per_cycle)
@@ -141,6 +155,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         return maximum(compute, feed) + spec.tile_overhead_cycles
 
     def kernel(self, op: Op, dtype: DType, memory: MemoryView) -> KernelWork | None:
+        if isinstance(op, Attention) and self.spec.attention is not None:
+            return self._attention_roofline(self.spec.attention, op, dtype, memory)
         if self.spec.kernels is None:
             return None
         chip = self.chip(memory.bytes_per_s, memory.cache_bytes)
@@ -215,6 +231,20 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             memory_bytes=query + op.kv_bytes(),
             cache_bytes=query + op.kv_bytes(),
             how=f"{name}, {op.heads // op.kv_heads} heads share keys",
+        )
+
+    def _attention_roofline(
+        self, shares: AttentionSharesSpec, op: Attention, dtype: DType, memory: MemoryView
+    ) -> KernelWork:
+        query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        moved = query + op.kv_bytes()
+        computing = op.macs() / (self.peak_macs_per_cycle(dtype) * shares.compute * self.clock_hz)
+        reading = moved / (memory.bytes_per_s * shares.memory)
+        return KernelWork(
+            cycles=self._cycles(np.atleast_1d(np.maximum(computing, reading)), op.kv_len),
+            memory_bytes=moved,
+            cache_bytes=moved,
+            how=f"roofline of {shares.compute:.1%} of the peak and {shares.memory:.1%} of the bandwidth",
         )
 
     def vector_kernel_cycles(self, op: Vector, memory: MemoryView) -> Dim | None:

@@ -68,6 +68,7 @@ class VectorUnit(Engine[VectorUnitSpec]):
 
     kind = "vector_unit"
     Spec = VectorUnitSpec
+    units = "lanes"
 
     def ops(self, function: str) -> Fraction:
         """Lane operations per element of ``function``."""

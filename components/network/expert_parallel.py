@@ -23,6 +23,7 @@ DIRECTIONS: tuple[Direction, ...] = ("dispatch", "combine")
 class ExpertParallelSpec(Spec):
     """What the kernels reach; rates of one rank."""
 
+    kind: Literal["deepep"] = "deepep"
     name: str
     """what it is called"""
     source: str = ""
@@ -41,6 +42,10 @@ class ExpertParallelSpec(Spec):
     """payload to all ranks by normal kernels, however many multiprocessors they have"""
     multiprocessor_rate: dict[Reach, dict[Direction, BytesPerSecond]]
     """payload that one multiprocessor copies; between nodes some of them only forward"""
+    low_latency_tokens: Count = 128
+    """in a run, exchanges of at most so many tokens of a rank are left to low-latency kernels"""
+    multiprocessors: Count = 20
+    """in a run, multiprocessors of normal kernels"""
 
 
 def token_bytes(hidden: int, direction: Direction) -> int:
@@ -87,3 +92,32 @@ class ExpertParallel:
     def _first_token(self, kernel: Kernel, direction: Direction, hidden: int) -> float:
         base = self.spec.base[kernel][self.reach][direction] * 1e-12
         return base + token_bytes(hidden, direction) / self.spec.token_rate[kernel][direction]
+
+
+class DeepEp:
+    """The exchanges of a run: low-latency kernels for few tokens, normal ones for many."""
+
+    def __init__(self, spec: ExpertParallelSpec) -> None:
+        self.spec = spec
+
+    def token_bytes(self, hidden: int, direction: Direction) -> int:
+        """Bytes of a token on its way."""
+        return token_bytes(hidden, direction)
+
+    def seconds(self, direction: Direction, copies: int, visits: int, hidden: int, ranks: int) -> float:
+        """Seconds of an exchange in which the busiest rank sends or takes ``copies``, ``visits`` of each token.
+
+        Raises
+        ------
+        InputError: the ranks are not whole nodes.
+        """
+        nodes, rest = divmod(ranks, self.spec.ranks_per_node)
+        if rest:
+            raise InputError(
+                f"{self.spec.name} exchanges experts between whole nodes of {self.spec.ranks_per_node} ranks, "
+                f"not {ranks} ranks"
+            )
+        exchange, tokens = ExpertParallel(self.spec, nodes), -(-copies // visits)
+        if tokens <= self.spec.low_latency_tokens:
+            return exchange.low_latency(direction, tokens, hidden, visits)
+        return exchange.normal(direction, tokens, hidden, visits, self.spec.multiprocessors)

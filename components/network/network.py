@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -31,16 +31,19 @@ from archsim.components.network.collective import (
     schedule,
     uneven_all_to_all,
 )
+from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
+from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import ANY, SWITCH, DimensionSpec, LinkName, Span, route, route_across, spans
+from archsim.config import Named
 from archsim.errors import InputError
 from archsim.model.component import Component
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.units import Picoseconds
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, TokenExchange
 
 if TYPE_CHECKING:
     from archsim.components.network.message_simulation import Outcome, Wire
@@ -54,6 +57,8 @@ class NetworkSpec(ComponentSpec):
     """innermost first: for example the switch within a host, then the fabric between hosts"""
     launch: Picoseconds = 0
     """time from the call of a collective until the first byte is sent (kernel launch, rendezvous)"""
+    expert_exchange: Annotated[DirectWriteSpec | ExpertParallelSpec | None, Named("collectives")] = None
+    """how tokens go to their experts and back; as a plain all-to-all when absent"""
 
     @model_validator(mode="after")
     def _some(self) -> NetworkSpec:
@@ -71,6 +76,8 @@ class Network(Component[NetworkSpec]):
     def __init__(self, spec: NetworkSpec, path: str, time: Timebase, clock_hz: int = 10**9) -> None:
         super().__init__(spec, path, time, clock_hz)
         self.links = tuple(Link(d.link, f"{path}.{i}", time) for i, d in enumerate(spec.dimensions))
+        how = spec.expert_exchange
+        self.experts = DirectWrite(how) if isinstance(how, DirectWriteSpec) else DeepEp(how) if how else None
 
     @property
     def ranks(self) -> int:
@@ -112,6 +119,21 @@ class Network(Component[NetworkSpec]):
             for action, count in self._phase_bytes(phase, spanned).items():
                 actions[action] = actions.get(action, 0) + count
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    def exchange(self, tokens: TokenExchange, n_bytes: Dim, ranks: int) -> Timing:
+        """Time and traffic of tokens that go to their experts or back, by the network's way of doing so.
+
+        Parameters
+        ----------
+        n_bytes: payload per rank of the plain all-to-all that stands for it where the network names no way.
+        """
+        if self.experts is None or ranks == 1:
+            return self.collective("all_to_all", n_bytes, ranks)
+        payload = tokens.copies * self.experts.token_bytes(tokens.hidden, tokens.direction)
+        seconds = self.experts.seconds(tokens.direction, tokens.copies, tokens.visits, tokens.hidden, ranks)
+        actions = self.collective("all_to_all", payload, ranks).actions
+        how = f"{tokens.direction} by {self.experts.spec.name}"
+        return Timing(int(self.time.ps(round(seconds * 1e12))), actions, how)
 
     def _phase_ticks(self, phase: Phase, *, fixed: bool) -> Dim:
         """Ticks of one phase; without ``fixed`` those of serialisation alone."""
