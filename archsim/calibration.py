@@ -14,7 +14,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ class StageSpec(Spec):
     """of the kernel whose predictions carry this stage's band, such as ``gemm fp8``"""
     op: str
     """gemm, attention, moe or elementwise"""
+    target: Literal["latency_us", "power_w"] = "latency_us"
+    """column that is fitted"""
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """rows that are used: column to the values allowed"""
     parameters: Annotated[dict[str, tuple[float, float, float]], Field(min_length=1, max_length=MOST_PARAMETERS)]
@@ -60,7 +62,7 @@ class CalibrationSpec(Spec):
     kernels: str
     """name of the kernels' config whose parameters are fitted"""
     rows: dict[str, str]
-    """op to the CSV file of its rows, beside this file"""
+    """op (``gemm``; ``gemm power`` of stages that fit power) to the CSV file of its rows, beside this file"""
     stages: tuple[StageSpec, ...]
     """in order; a stage sees what the ones before it found"""
 
@@ -137,9 +139,10 @@ def calibrate(
             continue
         if progress is not None:
             progress(stage.name)
-        if stage.op not in spec.rows:
-            raise InputError(f"stage '{stage.name}': there are no rows of '{stage.op}': {nearest(stage.op, spec.rows)}")
-        groups = _groups(stage, folder / spec.rows[stage.op], chips)
+        rows = f"{stage.op} power" if stage.target == "power_w" else stage.op
+        if rows not in spec.rows:
+            raise InputError(f"stage '{stage.name}': there are no rows of '{rows}': {nearest(rows, spec.rows)}")
+        groups = _groups(stage, folder / spec.rows[rows], chips)
         result = _fit_stage(stage, data, groups, chips)
         for path, value in result.values.items():
             _put(data, path, value)
@@ -225,7 +228,8 @@ def _fit_stage(
         for path, value in zip(paths, values, strict=True):
             _put(data, path, float(value))
         kernels = GpuKernelsSpec.model_validate(data)
-        return [times(Gpu(chips[g.chip].chip, kernels), stage.op, g.kind, g.sizes, g.words).seconds for g in some]
+        timed = [times(Gpu(chips[g.chip].chip, kernels), stage.op, g.kind, g.sizes, g.words) for g in some]
+        return [t.seconds if stage.target == "latency_us" else t.facts["power_w"] for t in timed]
 
     def fitted(some: Sequence[_Group]) -> tuple[Floats, Floats]:
         measured = np.log(np.concatenate([g.measured for g in some]))
@@ -265,7 +269,7 @@ def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]
     except OSError as error:
         raise InputError(f"stage '{stage.name}': cannot read {file}: {error.strerror}") from None
     known = rows[0].keys() if rows else []
-    for column in (*stage.where, "device", "latency_us", *OPS[stage.op]):
+    for column in (*stage.where, "device", stage.target, *OPS[stage.op]):
         if column not in known:
             raise InputError(f"stage '{stage.name}': {file.name} has no column '{column}': {nearest(column, known)}")
     rows = [row for row in rows if all(row[c] in values for c, values in stage.where.items())]
@@ -276,7 +280,8 @@ def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]
         mine = [row for row in rows if row["device"] == device]
         for kind, which in kinds(stage.op, mine).items():
             some = [mine[i] for i in which]
-            measured = np.array([float(row["latency_us"]) for row in some]) * 1e-6
+            unit = 1e-6 if stage.target == "latency_us" else 1.0
+            measured = np.array([float(row[stage.target]) for row in some]) * unit
             groups.append(_Group(device, kind, *arrays(stage.op, some), measured))
     if sum(g.measured.size for g in groups) < len(stage.parameters):
         count = sum(g.measured.size for g in groups)

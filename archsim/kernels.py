@@ -12,6 +12,7 @@ import numpy.typing as npt
 from archsim.components.compute import gpu_attention, gpu_elementwise, gpu_experts, gpu_gemm
 from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
+from archsim.components.compute.gpu_power import Activity
 from archsim.components.compute.gpu_sm import GpuSm
 from archsim.errors import InputError, nearest
 from archsim.machine import ChipSpec, Machine, SystemSpec
@@ -51,11 +52,14 @@ class Timed:
     Attributes
     ----------
     seconds: predicted. streams_s: what their memory traffic takes at least. facts: further columns, each [cases].
+    flops: of useful work. done: what they spend energy on.
     """
 
     seconds: Floats
     streams_s: Floats
     facts: dict[str, npt.NDArray[Any]]
+    flops: Floats
+    done: Activity
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,9 @@ def gpu_of(spec: ChipSpec) -> Gpu:
     if engine is None or engine.spec.kernels is None:
         raise InputError(f"chip '{spec.name}' has no GPU engine with 'kernels': its kernels cannot be asked alone")
     memory: Any = machine.main_memory()
-    return Gpu(engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes), engine.spec.kernels)
+    idle_w = sum(machine.static_power_w().values())
+    seen = engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, idle_w)
+    return Gpu(seen, engine.spec.kernels)
 
 
 def kind_of(op: str, case: Case) -> tuple[str, ...]:
@@ -129,8 +135,9 @@ def measurement_of(case: Case) -> str:
         return "profiler"
     if str(case.get("op", "")).startswith("llmcompass") or case.get("model") == "llmcompass":
         return "pytorch"
-    if "power_w" in case:
-        return "power" if case["power_w"] else "replay"
+    column = next((name for name in ("power_w", "given_power_w") if name in case), None)
+    if column is not None:
+        return "power" if case[column] else "replay"
     return ""
 
 
@@ -153,15 +160,20 @@ def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats],
             raise InputError(f"no measurement is called '{kind[-1]}': {nearest(kind[-1], known)}")
         measurement = known[kind[-1]]
     timed, name = _TIMERS[op](gpu, kind, sizes, words, measurement.activity)
-    gap = measurement.gap_us.get(name, measurement.gap_us.get(name.partition(" ")[0], 0.0))
-    least = measurement.least_us.get(name, measurement.least_us.get(name.partition(" ")[0], 0.0))
+    gap, least = (measurement.of(table, name, 0.0) for table in (measurement.gap_us, measurement.least_us))
     seconds = np.maximum(timed.seconds + gap * 1e-6, least * 1e-6)
     band = kernels.band(name)
     bound = np.where(timed.streams_s > 0.5 * timed.seconds, "memory", "compute")
     facts = {"bound": bound, **timed.facts}
     if band is not None:
         facts |= {"latency_low_us": seconds * 1e6 * band[0], "latency_high_us": seconds * 1e6 * band[1]}
-    return Timed(seconds, timed.streams_s, facts)
+    used = kernels.energy(gpu.chip, timed.done, seconds)
+    if used is not None:
+        facts["power_w"] = measurement.read_w(name, used.total_j / seconds, seconds)
+        facts["energy_j"] = used.total_j
+        if timed.flops.any():
+            facts["pj_per_flop"] = 1e12 * used.total_j / timed.flops
+    return Timed(seconds, timed.streams_s, facts, timed.flops, timed.done)
 
 
 def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -224,12 +236,11 @@ def _gemm(
     best = gpu_gemm.gemm(gpu.chip, gpu.kernels.gemm, dtype, m, k, n, sizes["groups"], activity=activity)
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
     tiles = np.array([f"{rows}x{wide}" for rows, wide in form.tiles])
-    facts = {
-        "tflops": 2e-12 * sizes["groups"] * m * n * k / best.seconds,
-        "tile": tiles[best.tile],
-        "split_k": best.split,
-    }
-    return Timed(best.seconds, best.memory_seconds, facts), f"gemm {'bf16' if dtype == 'fp16' else dtype}"
+    flops = 2 * sizes["groups"] * m * n * k
+    facts = {"tflops": 1e-12 * flops / best.seconds, "tile": tiles[best.tile], "split_k": best.split}
+    return Timed(
+        best.seconds, best.memory_seconds, facts, flops, best.done
+    ), f"gemm {'bf16' if dtype == 'fp16' else dtype}"
 
 
 def _attention(
@@ -250,21 +261,24 @@ def _attention(
         length = sizes["isl"]
         if (sizes["kv_len"] < length).any():
             raise InputError("'kv_len' is less than 'isl': the keys of a prompt include those of its own tokens")
-        seconds = gpu_attention.prefill(gpu.chip, variety.prefill, *shape, length, sizes["kv_len"] - length)
-        macs = heads * sizes["batch"] * length * (sizes["kv_len"] - (length - 1) / 2) * sizes["head_dim"] * 2
-        moved = 2 * sizes["batch"] * sizes["head_dim"] * (2 * length * heads + 2 * sizes["kv_len"] * kv_heads)
+        cached = sizes["kv_len"] - length
+        seconds = gpu_attention.prefill(gpu.chip, variety.prefill, *shape, length, cached)
+        flops, moved = gpu_attention.attended(*shape, length, cached)
+        done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
         tile = np.full(seconds.shape, f"{variety.prefill.rows}x{variety.prefill.keys}")
-        facts = {"tflops": 2e-12 * macs / seconds, "tile": tile}
-        return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, facts), f"attention {name} prefill"
+        facts = {"tflops": 1e-12 * flops / seconds, "tile": tile}
+        return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, facts, flops, done), f"attention {name} prefill"
     if phase != "decode":
         raise InputError(f"no phase of attention is called '{phase}': prefill, decode")
     if variety.decode is None:
         raise InputError(f"attention kernels '{name}' have no decode")
     seconds = gpu_attention.decode(gpu.chip, variety.decode, *shape, sizes["kv_len"], bits / 8, spec.l2_share)
+    flops, moved = gpu_attention.attended(*shape, 1, sizes["kv_len"] - 1, bits / 8)
+    done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
     read = sizes["batch"] * kv_heads * 2 * sizes["kv_len"] * sizes["head_dim"] * bits / 8
     tile = np.full(seconds.shape, f"{variety.decode.rows}x{variety.decode.keys}")
     facts = {"gb_per_s": 1e-9 * read / seconds, "tile": tile}
-    return Timed(seconds, read / gpu.chip.memory_bytes_per_s, facts), f"attention {name} decode"
+    return Timed(seconds, read / gpu.chip.memory_bytes_per_s, facts, flops, done), f"attention {name} decode"
 
 
 def _experts(
@@ -276,11 +290,13 @@ def _experts(
     loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"])
     width = sizes["inter"] / sizes["tp"]
     visits = num_tokens * topk
-    seconds = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
+    layer = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
     form = gpu_experts.expert_format(gpu.kernels.experts, kind[0])
     read_s = loads.active * 3 * sizes["hidden"] * width * form.right_bytes / gpu.chip.memory_bytes_per_s
     facts = {"active_experts": loads.active, "tokens_of_rank": loads.tokens}
-    return Timed(seconds, read_s, facts), f"moe {kind[0]}"
+    return Timed(
+        layer.seconds, read_s, facts, layer.flops, gpu.kernels.experts_activity(gpu.chip, kind[0], layer)
+    ), f"moe {kind[0]}"
 
 
 def _elementwise(
@@ -289,9 +305,10 @@ def _elementwise(
     if gpu.kernels.elementwise is None:
         raise InputError(f"'{gpu.kernels.name}' has no row-wise kernels")
     spec, (rows, cols) = gpu.kernels.elementwise, (sizes["rows"], sizes["cols"])
-    seconds = gpu_elementwise.elementwise(gpu.chip, spec, kind[0], rows, cols)
-    moved = rows * cols * 2 * spec.functions[kind[0]].passes
-    return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, {}), f"elementwise {kind[0]}"
+    seconds, fed, moved = gpu_elementwise.elementwise(gpu.chip, spec, kind[0], rows, cols)
+    streams_s = rows * cols * 2 * spec.functions[kind[0]].passes / gpu.chip.memory_bytes_per_s
+    none = np.zeros_like(seconds)
+    return Timed(seconds, streams_s, {}, none, Activity(none, fed, moved)), f"elementwise {kind[0]}"
 
 
 _TIMERS: dict[str, _Timer] = {"gemm": _gemm, "attention": _attention, "moe": _experts, "elementwise": _elementwise}

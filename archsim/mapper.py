@@ -27,7 +27,8 @@ import numpy.typing as npt
 
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
-from archsim.model.component import Component, Engine, MatrixEngine, MatrixWork, MemoryView
+from archsim.model.component import Component, Engine, KernelWork, MatrixEngine, MatrixWork, MemoryView
+from archsim.model.ledger import KERNEL_PJ
 from archsim.model.lowered import Lowered
 from archsim.model.memory import Memory
 from archsim.spec import ComponentSpec
@@ -177,13 +178,19 @@ class Mapper:
 
     def _as_kernel(self, lowered: Lowered, op: Vector) -> Lowered:
         """A row-wise function as long as its kernel takes, where a matrix engine's library times it."""
-        view, _ = self._view(Role.WEIGHT)
+        view, memory = self._view(Role.WEIGHT)
         for engine in self.engines.values():
-            cycles = engine.vector_kernel_cycles(op, view) if isinstance(engine, MatrixEngine) else None
-            if cycles is not None:
-                ticks = self.machine.time.cycles(cycles, engine.clock_hz)
+            kernel = engine.vector_kernel(op, view) if isinstance(engine, MatrixEngine) else None
+            if kernel is not None:
+                ticks = self.machine.time.cycles(kernel.cycles, engine.clock_hz)
                 body = {server: minimum(busy, ticks) for server, busy in lowered.body.items()}
-                return replace(lowered, body={**body, lowered.engine: ticks}, cycles=cycles, clock_hz=engine.clock_hz)
+                return replace(
+                    lowered,
+                    body={**body, lowered.engine: ticks},
+                    actions=self._spent(kernel, engine, memory) or lowered.actions,
+                    cycles=kernel.cycles,
+                    clock_hz=engine.clock_hz,
+                )
         return lowered
 
     def _on(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
@@ -353,7 +360,7 @@ class Mapper:
             op,
             engine.path,
             _some(body),
-            actions=_merged(actions, flow.actions),
+            actions=self._spent(kernel, engine, memory) or _merged(actions, flow.actions),
             traffic=flow.traffic,
             clock_hz=engine.clock_hz,
             cycles=kernel.cycles,
@@ -369,7 +376,18 @@ class Mapper:
         cached = home[Role.ACTIVATION] == inside
         memory: Any = machine.memories[home[right]] if home[right] != inside else None
         peak = 0 if memory is None else memory.peak_bytes_per_s
-        return MemoryView(peak, machine.scratchpad.capacity_bytes, cached, cached), memory
+        static_w = sum(machine.static_power_w().values())
+        return MemoryView(peak, machine.scratchpad.capacity_bytes, cached, cached, static_w), memory
+
+    def _spent(
+        self, kernel: KernelWork, engine: Engine[ComponentSpec], memory: Memory[ComponentSpec] | None
+    ) -> dict[tuple[str, str], Dim]:
+        """Actions of a kernel whose energy is known as a whole; none where it is not."""
+        energy = kernel.energy
+        if energy is None or memory is None:
+            return {}
+        places = (engine.path, energy.engine_pj), (self.machine.scratchpad.path, energy.cache_pj)
+        return {(path, KERNEL_PJ): pj for path, pj in (*places, (memory.path, energy.memory_pj))}
 
     def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
         """A product whose sizes change from step to step: operands stream once, tile by tile."""

@@ -162,13 +162,23 @@ class MemoryView:
     Attributes
     ----------
     bytes_per_s: peak bandwidth of the memory behind the cache. cache_bytes: capacity of the cache.
-    left_cached, out_cached: the left operand, the product, live in the cache.
+    left_cached, out_cached: the left operand, the product, live in the cache. static_w: static power of the chip.
     """
 
     bytes_per_s: int
     cache_bytes: int
     left_cached: bool
     out_cached: bool
+    static_w: float
+
+
+@dataclass(frozen=True)
+class KernelEnergy:
+    """What a whole kernel spends beside the chip's static power, pJ by place; ints or int64 arrays."""
+
+    engine_pj: Dim
+    cache_pj: Dim
+    memory_pj: Dim
 
 
 @dataclass(frozen=True)
@@ -178,12 +188,13 @@ class KernelWork:
     Attributes
     ----------
     cycles: of the engine, memory traffic included. memory_bytes: to and from the memory. cache_bytes: operands that
-    enter the engine from the cache. how: the kernel, in words.
+    enter the engine from the cache. energy: of the kernel; None: of its actions. how: the kernel, in words.
     """
 
     cycles: Dim
     memory_bytes: Dim
     cache_bytes: Dim
+    energy: KernelEnergy | None
     how: str
 
 
@@ -214,8 +225,8 @@ class MatrixEngine(Engine[S]):
         """
         return None
 
-    def vector_kernel_cycles(self, op: Vector, memory: MemoryView) -> Dim | None:
-        """Cycles of a row-wise function that runs beside this engine as a kernel of its own; None: not known."""
+    def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
+        """A row-wise function that runs beside this engine as a kernel of its own; None: not known."""
         return None
 
     @abstractmethod

@@ -15,6 +15,9 @@ from archsim.spec import ComponentSpec
 
 Prices = Mapping[tuple[str, str], float]
 
+KERNEL_PJ = "kernel_pj"
+"""Action of a part in a kernel whose energy is known as a whole: a picojoule."""
+
 
 class Ledger:
     """Counts of actions per op."""
@@ -55,6 +58,9 @@ def price_list(
     for path in sorted({path for path, _ in actions}):
         listed = components[path].energy_per_action(technology)
         for action in sorted(a for p, a in actions if p == path):
+            if action == KERNEL_PJ:
+                prices[path, action] = 1e-12
+                continue
             if action not in listed:
                 raise MissingEntry(f"{path} ({components[path].kind}) gives no energy for its action '{action}'")
             prices[path, action] = listed[action]

@@ -220,6 +220,29 @@ def decode(
     return written
 
 
+def attended(
+    batch: Any,
+    heads: Any,
+    kv_heads: Any,
+    head_dim: Any,
+    length: Any,
+    cached: Any = 0,
+    cache_bytes: float = 2.0,
+    causal: bool = True,
+) -> tuple[Floats, Floats]:
+    """FLOPs of both products, and bytes of queries, results, keys and values, each moved once; [shapes].
+
+    Parameters
+    ----------
+    length: new queries per sequence. cached: keys before them. cache_bytes: of an element of the cache.
+    """
+    batch, heads, kv_heads, head_dim, length, cached = columns(batch, heads, kv_heads, head_dim, length, cached)
+    keys = cached + length
+    pairs = length * (keys - (length - 1) / 2 if causal else keys)
+    moved = batch * head_dim * (2 * 2 * length * heads + 2 * cache_bytes * keys * kv_heads)
+    return 4 * batch * heads * pairs * head_dim, moved
+
+
 def _cache_write_s(chip: GpuChip, wave_us: float, tokens: Floats, width: Floats) -> Floats:
     """Seconds of writing tokens into the paged cache, a block of threads each, beyond the first wave."""
     blocks_of_sm = np.floor(_THREADS_OF_SM / np.minimum(_COPY_THREADS, width))

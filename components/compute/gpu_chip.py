@@ -25,7 +25,7 @@ class GpuChip:
     Attributes
     ----------
     macs_per_cycle: dense, of one SM, by operand format. process: key of the energy table.
-    power_cap_w: power at which the clock drops; None: never.
+    power_cap_w: power at which the clock drops; None: never. idle_w: power of the board at rest.
     """
 
     sms: int
@@ -36,6 +36,7 @@ class GpuChip:
     instruction: Instruction
     process: str
     power_cap_w: float | None
+    idle_w: float = 0.0
 
     def rate(self, dtype: str) -> int:
         """Multiply-accumulates per cycle of one SM; chips before bf16 take fp16 for it.

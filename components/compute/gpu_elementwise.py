@@ -57,8 +57,8 @@ class ElementwiseKernelsSpec(Spec):
 
 def elementwise(
     chip: GpuChip, kernels: ElementwiseKernelsSpec, function: str, rows: Any, width: Any, element_bytes: float = 2.0
-) -> Floats:
-    """Seconds of one kernel over [rows, width], [shapes].
+) -> tuple[Floats, Floats, Floats]:
+    """Seconds of one kernel over [rows, width], and bytes to and from the L2 and the memory; [shapes].
 
     Raises
     ------
@@ -79,4 +79,6 @@ def elementwise(
     memory_s = elements * element_bytes * passes / (chip.memory_bytes_per_s * kernels.memory_efficiency)
     stays = elements * element_bytes * 2 < kernels.l2_share * chip.l2_bytes
     memory_s = memory_s * np.where(stays, kernels.l2_time_share, 1.0)
-    return overlapped(compute_s, memory_s, kernels.overlap_exponent) + kernels.launch_us * 1e-6
+    seconds = overlapped(compute_s, memory_s, kernels.overlap_exponent) + kernels.launch_us * 1e-6
+    moved = elements * element_bytes * passes
+    return seconds, moved, np.where(stays, 0.0, moved)

@@ -168,6 +168,27 @@ def power_law(tokens: int, experts: int, topk: int, alpha: float, uniform: Float
     return most
 
 
+@dataclass(frozen=True)
+class GroupedKernel:
+    """Grouped products and what stands around them; arrays [shapes].
+
+    Attributes
+    ----------
+    flops: of tokens. memory_bytes: moved.
+    """
+
+    seconds: Floats
+    flops: Floats
+    memory_bytes: Floats
+
+    def __add__(self, other: GroupedKernel) -> GroupedKernel:
+        return GroupedKernel(
+            self.seconds + other.seconds,
+            self.flops + other.flops,
+            self.memory_bytes + other.memory_bytes,
+        )
+
+
 def expert_format(kernels: ExpertKernelsSpec, dtype: str) -> ExpertFormatSpec:
     """The format of this name; fp16 is timed as bf16.
 
@@ -183,9 +204,8 @@ def expert_format(kernels: ExpertKernelsSpec, dtype: str) -> ExpertFormatSpec:
 
 def grouped_gemm(
     chip: GpuChip, kernels: ExpertKernelsSpec, dtype: str, loads: Load, visits: Any, k: Any, n: Any
-) -> tuple[Floats, Floats]:
-    """Seconds of one of the two grouped products [tokens, k] x [experts, k, n], half of what stands around both
-    included, and bytes that the product moves; [shapes].
+) -> GroupedKernel:
+    """One of the two grouped products [tokens, k] x [experts, k, n], half of what stands around both included.
 
     Parameters
     ----------
@@ -211,14 +231,15 @@ def grouped_gemm(
         each.append(overlapped(cycles / chip.clock_hz, moved / bandwidth, kernels.overlap_exponent))
     few = (loads.tokens <= loads.experts) & form.small_blocks
     best = np.where(few, each[0], np.minimum(each[1], each[2]))
-    around = kernels.visit_passes * 2 * visits * n / peak + form.kernels / 2 * kernels.launch_us * 1e-6
-    return best + around, moved
+    passed = kernels.visit_passes * 2 * visits * n
+    around = passed / peak + form.kernels / 2 * kernels.launch_us * 1e-6
+    return GroupedKernel(best + around, 2 * loads.tokens * k * n, moved + passed)
 
 
 def experts(
     chip: GpuChip, kernels: ExpertKernelsSpec, dtype: str, loads: Load, visits: Any, hidden: Any, inter: Any
-) -> Floats:
-    """Seconds of a layer of gated experts on one rank, [shapes].
+) -> GroupedKernel:
+    """A layer of gated experts on one rank.
 
     Parameters
     ----------
@@ -230,6 +251,5 @@ def experts(
     InputError: there are no kernels of this format, or the chip does not multiply it.
     """
     visits, hidden, inter = columns(visits, hidden, inter)
-    up, _ = grouped_gemm(chip, kernels, dtype, loads, visits, hidden, 2 * inter)
-    down, _ = grouped_gemm(chip, kernels, dtype, loads, visits, inter, hidden)
-    return up + down
+    up = grouped_gemm(chip, kernels, dtype, loads, visits, hidden, 2 * inter)
+    return up + grouped_gemm(chip, kernels, dtype, loads, visits, inter, hidden)

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, of_instruction, overlapped, waves
+from archsim.components.compute.gpu_power import Activity
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Share, Spec
 
@@ -102,15 +103,15 @@ class GemmKernel:
 
     Attributes
     ----------
-    seconds: all kernels of the product. memory_seconds: of its memory traffic alone. memory_bytes: moved.
-    tile, split: index into the format's tiles, parts of K.
+    seconds: all kernels of the product. memory_seconds: of its memory traffic alone. tile, split: index into the
+    format's tiles, parts of K. done: what it spends energy on.
     """
 
     seconds: Floats
     memory_seconds: Floats
-    memory_bytes: Floats
     tile: npt.NDArray[np.int64]
     split: npt.NDArray[np.int64]
+    done: Activity
 
 
 def format_of(kernels: GemmKernelsSpec, name: str) -> GemmFormatSpec:
@@ -157,10 +158,7 @@ def gemm(
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
-    if chip.process not in kernels.process_energy:
-        raise InputError(
-            f"'process_energy' has no entry for '{chip.process}': {nearest(chip.process, kernels.process_energy)}"
-        )
+    flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
     m, k, n, groups = columns(m, k, n, groups)
     left, right = form.left_bytes, form.right_bytes
     once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
@@ -196,15 +194,38 @@ def gemm(
             wins = seconds < best["seconds"]
             for name, value in (found | {"tile": index, "split": split}).items():
                 best[name] = np.where(wins, value, best[name])
-    seconds = best["seconds"]
+    seconds, flops_j = best["seconds"], 2 * groups * m * k * n * flop_j
+    slowdown = np.ones_like(seconds)
     if chip.power_cap_w is not None:
-        flop_j = kernels.flop_energy_pj * 1e-12 * kernels.process_energy[chip.process] * form.flop_energy_share
-        power = 2 * groups * m * k * n * flop_j * activity / seconds
-        over = np.maximum(1.0, power / (chip.power_cap_w * kernels.usable_power))
-        seconds = seconds * over**kernels.throttle_exponent
-    return GemmKernel(
-        seconds + _around_s(chip, form, m * groups, k), best["memory"], best["moved"], best["tile"], best["split"]
-    )
+        over = np.maximum(1.0, flops_j / seconds / (chip.power_cap_w * kernels.usable_power))
+        slowdown = over**kernels.throttle_exponent
+    moved = best["moved"] + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
+    done = Activity(flops_j, moved, moved, slowdown)
+    seconds = seconds * slowdown + _around_s(chip, form, m * groups, k)
+    return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)
+
+
+def flop_energy_j(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
+    """Energy of a FLOP of 16-bit operands at full clock, J.
+
+    Raises
+    ------
+    InputError: the energy of the chip's process is not known.
+    """
+    return kernels.flop_energy_pj * 1e-12 * process_energy(chip, kernels)
+
+
+def process_energy(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
+    """Energy in the chip's process, relative.
+
+    Raises
+    ------
+    InputError: it is not known.
+    """
+    known = kernels.process_energy
+    if chip.process not in known:
+        raise InputError(f"'process_energy' has no entry for '{chip.process}': {nearest(chip.process, known)}")
+    return known[chip.process]
 
 
 def _around_s(chip: GpuChip, form: GemmFormatSpec, rows: Floats, k: Floats) -> Floats:

@@ -18,14 +18,15 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_attention import decode, prefill
+from archsim.components.compute.gpu_attention import attended, decode, prefill
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
 from archsim.components.compute.gpu_gemm import format_of, gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
+from archsim.components.compute.gpu_power import Activity
 from archsim.config import Named
-from archsim.model.component import KernelWork, MatrixEngine, MatrixWork, MemoryView
+from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
@@ -159,7 +160,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             return self._attention_roofline(self.spec.attention, op, dtype, memory)
         if self.spec.kernels is None:
             return None
-        chip = self.chip(memory.bytes_per_s, memory.cache_bytes)
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
         match op:
             case MatMul():
                 return self._gemm(chip, self.spec.kernels, op, dtype, memory)
@@ -192,8 +193,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         left, right = op.groups * -(-n // columns) * m * k, op.groups * -(-m // rows) * k * n
         return KernelWork(
             cycles=self._cycles(best.seconds, op.m),
-            memory_bytes=round(float(best.memory_bytes[0])),
+            memory_bytes=round(float(best.done.memory_bytes[0])),
             cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
+            energy=self._energy(chip, best.done, best.seconds, op.m),
             how=f"tile {rows}x{columns}, K split {int(best.split[0])}x",
         )
 
@@ -202,10 +204,12 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         if kernels.experts is None or name not in kernels.experts.formats:
             return None
         loads = load_of(op.rows)
-        seconds, moved = grouped_gemm(chip, kernels.experts, name, loads, sum(op.rows), op.k, op.n)
+        product = grouped_gemm(chip, kernels.experts, name, loads, sum(op.rows), op.k, op.n)
+        done = kernels.experts_activity(chip, name, product)
         return KernelWork(
-            cycles=self._cycles(seconds, op.n),
-            memory_bytes=round(float(moved[0])),
+            cycles=self._cycles(product.seconds, op.n),
+            memory_bytes=round(float(product.memory_bytes[0])),
+            energy=self._energy(chip, done, product.seconds, op.n),
             cache_bytes=op.left_dtype.bytes(sum(op.rows) * op.k) + op.right_bytes(),
             how=f"{op.active()} of {len(op.rows)} experts in one kernel, {max(op.rows, default=0)} tokens at most",
         )
@@ -218,18 +222,21 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         name = spec.default_of(chip, op.kv_dtype.bits)
         variety = spec.variety(name)
         shape = (op.batch, op.heads, op.kv_heads, op.head_dim)
+        before = np.asarray(op.kv_len) - op.q_len
         if op.q_len == 1 and variety.decode is not None:
             seconds = decode(chip, variety.decode, *shape, op.kv_len, op.kv_dtype.bits / 8, spec.l2_share)
         elif op.q_len > 1 and variety.prefill is not None:
-            before = np.asarray(op.kv_len) - op.q_len
             seconds = prefill(chip, variety.prefill, *shape, op.q_len, before, op.causal)
         else:
             return None
+        flops, moved = attended(*shape, op.q_len, before, op.kv_dtype.bits / 8, op.causal)
+        done = kernels.attention_activity(chip, flops, moved)
         query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
         return KernelWork(
             cycles=self._cycles(seconds, op.kv_len),
             memory_bytes=query + op.kv_bytes(),
             cache_bytes=query + op.kv_bytes(),
+            energy=self._energy(chip, done, seconds, op.kv_len),
             how=f"{name}, {op.heads // op.kv_heads} heads share keys",
         )
 
@@ -244,31 +251,49 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             cycles=self._cycles(np.atleast_1d(np.maximum(computing, reading)), op.kv_len),
             memory_bytes=moved,
             cache_bytes=moved,
+            energy=None,
             how=f"roofline of {shares.compute:.1%} of the peak and {shares.memory:.1%} of the bandwidth",
         )
 
-    def vector_kernel_cycles(self, op: Vector, memory: MemoryView) -> Dim | None:
+    def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
         kernels = self.spec.kernels
         if kernels is None or kernels.elementwise is None:
             return None
         function = _FUNCTIONS.get(op.function, op.function)
         if function not in kernels.elementwise.functions:
             return None
-        chip = self.chip(memory.bytes_per_s, memory.cache_bytes)
-        seconds = elementwise(chip, kernels.elementwise, function, op.rows, op.width, op.dtype.bits / 8)
-        return self._cycles(seconds, op.rows)
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
+        seconds, fed, moved = elementwise(chip, kernels.elementwise, function, op.rows, op.width, op.dtype.bits / 8)
+        return KernelWork(
+            cycles=self._cycles(seconds, op.rows),
+            memory_bytes=self._ints(moved, op.rows),
+            cache_bytes=self._ints(fed, op.rows),
+            energy=self._energy(chip, Activity(0.0 * seconds, fed, moved), seconds, op.rows),
+            how=function,
+        )
 
     def _cycles(self, seconds: Floats, size: Dim) -> Dim:
         """Cycles of seconds [shapes], as an int where the size that shapes them is one."""
-        cycles = np.ceil(seconds * self.clock_hz).astype(np.int64)
-        return cycles if isinstance(size, np.ndarray) else int(cycles[0])
+        return self._ints(np.ceil(seconds * self.clock_hz), size)
 
-    def chip(self, memory_bytes_per_s: float, l2_bytes: int) -> GpuChip:
+    def _ints(self, values: Floats, size: Dim) -> Dim:
+        """Values [shapes] rounded, as an int where the size that shapes them is one."""
+        rounded = np.rint(values).astype(np.int64)
+        return rounded if isinstance(size, np.ndarray) else int(rounded[0])
+
+    def _energy(self, chip: GpuChip, done: Activity, seconds: Floats, size: Dim) -> KernelEnergy | None:
+        """Energy of a kernel beside the idle board's, which the run counts; None where it is not known."""
+        used = None if self.spec.kernels is None else self.spec.kernels.energy(chip, done, seconds)
+        if used is None:
+            return None
+        return KernelEnergy(*(self._ints(part * 1e12, size) for part in (used.sm_j, used.cache_j, used.memory_j)))
+
+    def chip(self, memory_bytes_per_s: float, l2_bytes: int, idle_w: float) -> GpuChip:
         """What a kernel sees of this chip.
 
         Parameters
         ----------
-        memory_bytes_per_s: peak bandwidth of the memory behind the L2.
+        memory_bytes_per_s: peak bandwidth of the memory behind the L2. idle_w: static power of the chip.
         """
         spec = self.spec
         return GpuChip(
@@ -280,6 +305,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             spec.instruction,
             spec.process,
             spec.power_cap,
+            idle_w,
         )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:

@@ -56,7 +56,7 @@ def test_no_kernel_beats_the_peak_or_the_memory(dtype):
     wide = 1 if dtype == "int8" else 2
     assert (2 * m * k * n / best.seconds <= 2 * 108 * RATES[dtype] * 1.41e9).all()
     assert ((wide * (m * k + k * n) + 2 * m * n) / best.seconds <= 2.039e12).all()
-    assert (best.memory_bytes >= wide * (m * k + k * n) + 2 * m * n).all()
+    assert (best.done.memory_bytes >= wide * (m * k + k * n) + 2 * m * n).all()
 
 
 def test_a_deep_thin_product_is_split_and_a_large_one_is_not():
@@ -81,7 +81,7 @@ def test_a_wave_more_costs_whole_and_a_tile_within_a_wave_nothing():
 def test_an_operand_in_the_cache_loads_no_memory():
     assert seconds(64, 8192, 8192, left_cached=True) <= seconds(64, 8192, 8192)
     cached = gemm(CHIP, KERNELS.gemm, "bf16", 64, 8192, 8192, left_cached=True, out_cached=True)
-    assert cached.memory_bytes[0] == 2 * 8192 * 8192
+    assert cached.done.memory_bytes[0] == 2 * 8192 * 8192
 
 
 def test_power_slows_large_products_only_and_idle_bits_draw_less():
@@ -167,9 +167,12 @@ def test_a_power_law_conserves_visits_until_an_expert_is_full():
 def test_the_layer_is_its_two_products():
     spec, loads = KERNELS.experts, load_of([3, 0, 200, 17])
     chip = GpuChip(132, 1_980_000_000, {"bf16": 2048}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
-    up, _ = grouped_gemm(chip, spec, "bf16", loads, 220, 4096, 2 * 1536)
-    down, _ = grouped_gemm(chip, spec, "bf16", loads, 220, 1536, 4096)
-    assert experts(chip, spec, "bf16", loads, 220, 4096, 1536) == up + down
+    up = grouped_gemm(chip, spec, "bf16", loads, 220, 4096, 2 * 1536)
+    down = grouped_gemm(chip, spec, "bf16", loads, 220, 1536, 4096)
+    layer = experts(chip, spec, "bf16", loads, 220, 4096, 1536)
+    assert layer.seconds == up.seconds + down.seconds
+    assert layer.flops == 6 * 220 * 4096 * 1536
+    assert layer.memory_bytes == up.memory_bytes + down.memory_bytes
 
 
 def test_loads_of_unknown_distributions_and_ranks_are_refused():
@@ -184,9 +187,9 @@ def test_loads_of_unknown_distributions_and_ranks_are_refused():
 
 def test_long_rows_are_read_again_and_many_rows_take_turns():
     spec = KERNELS.elementwise
-    per_element = [float(elementwise(CHIP, spec, "layernorm", 2**28 // w, w)[0]) for w in (4096, 65536)]
+    per_element = [float(elementwise(CHIP, spec, "layernorm", 2**28 // w, w)[0][0]) for w in (4096, 65536)]
     assert per_element[1] > 1.3 * per_element[0]
-    few, many = (float(elementwise(CHIP, spec, "rmsnorm", rows, 4096)[0]) for rows in (64, 6400))
+    few, many = (float(elementwise(CHIP, spec, "rmsnorm", rows, 4096)[0][0]) for rows in (64, 6400))
     assert few < many
     with pytest.raises(InputError, match="no kernel of function 'sofmax' is known: did you mean 'softmax'"):
         elementwise(CHIP, spec, "sofmax", 1, 1)
