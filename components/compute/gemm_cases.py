@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> 
     accounting: ``hardware``, one array with double-buffered weights and pipelined folds: total_cycles,
         utilisation in percent, operand elements read and results written; ``scalesim``, the columns of
         SCALE-Sim; or ``onnxim``, the cycles and requests of ONNXim, for weight-stationary square arrays, whose
-        further quantities are columns of the case under ONNXim's names (``dram_freq``, ``num_cores``, ...).
+        further quantities are columns of the case under ONNXim's names (``dram_freq``, ``num_cores``, ``dram_type``
+        with ``dram_config_path``, ...).
 
     Raises
     ------
@@ -74,6 +76,8 @@ _ONNXIM = {
     "icnt_injection_ports_per_core": "ports",
 }
 """ONNXim's names of the quantities of :class:`archsim.components.compute.onnxim.accounting.Npu`."""
+_RAMULATOR = {"HBM2.yaml": "onnxim_hbm2_8gb_2400", "DDR4.yaml": "onnxim_ddr4_16gb_x4_1600j"}
+"""Presets of the devices that ONNXim configures Ramulator 2 for."""
 
 
 def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,6 +87,11 @@ def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
     edge = int(case["rows"])
     if case["dataflow"] != "ws" or edge != int(case["cols"]):
         raise InputError(f"ONNXim counts square weight-stationary arrays, not {edge}x{case['cols']} {case['dataflow']}")
+    memory, file = str(case.get("dram_type") or "simple"), str(case.get("dram_config_path") or "")
+    if memory not in ("simple", "ramulator2"):
+        raise InputError(f"dram_type: expected simple or ramulator2, not '{memory}'")
+    if memory == "ramulator2" and Path(file).name not in _RAMULATOR:
+        raise InputError(f"dram_config_path: ONNXim brings {' and '.join(_RAMULATOR)} for Ramulator 2, not '{file}'")
     given: dict[str, int] = {}
     for theirs, ours in _ONNXIM.items():
         text = str(case.get(theirs) or "")
@@ -90,6 +99,6 @@ def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
             if not text.isdecimal() or not 1 <= int(text) <= _MOST:
                 raise InputError(f"{theirs}: expected a whole number of at least 1, not '{text}'")
             given[ours] = int(text)
-    npu = Npu(edge=edge, **given)
+    npu = Npu(edge=edge, dram=_RAMULATOR[Path(file).name] if memory == "ramulator2" else "", **given)
     # Its Gemm reads biases, its MatMul does not.
     return asdict(onnxim_answer(int(case["M"]), int(case["K"]), int(case["N"]), npu, case.get("op") == "Gemm"))

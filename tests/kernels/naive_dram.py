@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from archsim.components.memory.command_level.preset import DramPreset
@@ -138,12 +138,17 @@ class FirstReady:
 
     def __init__(self, preset: DramPreset, requests: Requests, figures: tuple[int, ...]) -> None:
         (self.read_size, self.write_size, self.high, self.low, drain, order, self.patience) = figures[:7]
-        closes, self.most_hits, self.refresh = figures[7:]
+        closes, self.most_hits, merges, passes, self.refresh = figures[7:]
+        self.merges, self.passes = bool(merges), bool(passes)
         self.drain, self.order, self.closes = bool(drain), bool(order), bool(closes)
         self.hits: dict[Place, int] = defaultdict(int)
         self.turn = 0
         self.devices = Devices(preset)
         self.todo = listed(preset, requests)
+        self.waiting = deque(self.todo)
+        self.tried: set[int] = set()
+        self.each = preset.refreshed_together if self.refresh == 1 else 1
+        self.due = self.interval = self.devices.timing["nREFI"] // self.each if self.refresh < 2 else 2**60
         self.reads: list[Request] = []
         self.writes: list[Request] = []
         self.active: list[Request] = []
@@ -156,33 +161,41 @@ class FirstReady:
         self.tick = 0
 
     def play(self) -> Outcome:
-        devices, waiting = self.devices, list(self.todo)
-        tried: set[int] = set()
-        nodes = sorted({p[: devices.scope] for p in devices.places})
-        each = len(devices.places) // len(nodes) if self.refresh == 1 else 1
-        due = interval = devices.timing["nREFI"] // each if self.refresh < 2 else 2**60
         while True:
-            if waiting and waiting[0].arrival <= self.tick and self.take(waiting[0], tried):
-                devices.outcome.last_taken = waiting.pop(0).taken
-            if not waiting and (not self.drain or not (self.reads + self.writes + self.active + self.activating)):
-                return devices.outcome
-            self.tick += 1
-            if self.tick == due:
-                due += interval
-                self.refreshes += [devices.under(node)[self.turn] if each > 1 else node for node in nodes]
-                self.turn = (self.turn + 1) % each
-            if devices.bus in ("dual", "half"):
-                self.slot("column")
-                self.slot("row")
-            elif devices.bus == "split":
-                self.split()
-            else:
-                self.slot("both")
+            self.offer()
+            left = self.reads + self.writes + self.active + self.activating
+            if not self.waiting and not (self.drain and left):
+                return self.devices.outcome
+            self.step()
 
-    def take(self, request: Request, tried: set[int]) -> bool:
-        first = request.number not in tried
-        tried.add(request.number)
+    def offer(self) -> None:
+        """The next request may come in."""
+        if self.waiting and self.waiting[0].arrival <= self.tick and self.take(self.waiting[0]):
+            self.devices.outcome.last_taken = self.waiting.popleft().taken
+
+    def step(self) -> None:
+        """The commands of a tick."""
+        devices = self.devices
+        self.tick += 1
+        if self.tick == self.due:
+            nodes = sorted({p[: devices.scope] for p in devices.places})
+            self.due += self.interval
+            self.refreshes += [devices.under(node)[self.turn] if self.each > 1 else node for node in nodes]
+            self.turn = (self.turn + 1) % self.each
+        if devices.bus in ("dual", "half"):
+            self.slot("column")
+            self.slot("row")
+        elif devices.bus == "split":
+            self.split()
+        else:
+            self.slot("both")
+
+    def take(self, request: Request) -> bool:
+        first = request.number not in self.tried
+        self.tried.add(request.number)
         held = [w for w in self.writes if w.address == request.address] if first or self.order else []
+        if request.is_write and not self.merges:
+            held = []
         if self.order and not held:
             same = [r for r in self.active + self.activating + self.reads if r.address == request.address]
             if same and request.is_write:
@@ -203,14 +216,16 @@ class FirstReady:
         if not request.is_write:
             self.devices.outcome.answered.append(request.number)
 
-    def may(self, name: str, place: Place) -> bool:
-        """All that forbids a command besides its rules: open requests, clock edges."""
+    def held(self, name: str, place: Place) -> bool:
+        """Whether a command would close a row before the request that it was opened for is served."""
+        if name not in ("PREpb", "PREab"):
+            return False
+        places = [r.place for r in self.active] + list(self.devices.half_open)
+        return any(p[: len(place)] == place for p in places)
+
+    def on_edge(self, name: str, place: Place) -> bool:
+        """Whether the clock's edge is one for the command."""
         devices = self.devices
-        if name in ("PREpb", "PREab"):
-            if any(r.place[: len(place)] == place for r in self.active):
-                return False
-            if any(p[: len(place)] == place for p in devices.half_open):
-                return False
         if devices.bus == "half" and self.tick % 2 == 0:
             if name not in ("PREpb", "PREab"):
                 return False
@@ -222,14 +237,17 @@ class FirstReady:
     def choose(self, buses: str) -> tuple[str, Place, Request | None, list[Request]] | None:
         devices = self.devices
 
-        def goes(name: str, place: Place) -> bool:
+        def ready(name: str, place: Place) -> bool:
             fits = buses == "both" or devices.bus_of(name) == buses
-            return fits and self.may(name, place) and devices.earliest(name, place) <= self.tick
+            return fits and self.on_edge(name, place) and devices.earliest(name, place) <= self.tick
+
+        def goes(name: str, place: Place) -> bool:
+            return ready(name, place) and not self.held(name, place)
 
         if buses != "row":
-            ready = [r for r in self.active if goes(r.column, r.place)]
-            if ready:
-                best = min(ready, key=lambda r: r.number)
+            now = [r for r in self.active if goes(r.column, r.place)]
+            if now:
+                best = min(now, key=lambda r: r.number)
                 return best.column, best.place, best, self.active
         kept: Place | None = None
         if self.refreshes:
@@ -264,6 +282,8 @@ class FirstReady:
                 continue
             if goes(name, request.place):
                 return name, request.place, request, queue
+            if not self.passes and ready(name, request.place):
+                return None
         return None
 
     def slot(self, buses: str) -> None:

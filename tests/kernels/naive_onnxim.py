@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+import numpy as np
+from naive_dram import FirstReady, listed
+
 from archsim.components.compute.onnxim.kernel import Machine as Quantities
 from archsim.components.compute.onnxim.program import BLOCK, LOAD, NONE, PRELOAD, STORE, SUMS, VECTOR, Program
+from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.work import Requests
 
 Key = tuple[str, int]
 """A buffer of a tile: where it lies, data or sums, and its number."""
@@ -21,6 +26,7 @@ class Packet:
     channel: int
     buffer: dict[Key, int] | None
     key: Key
+    request: int
     ready: int = 0
 
 
@@ -131,7 +137,7 @@ class Core:
 
     def ask(self, block: Instruction, buffer: dict[Key, int] | None) -> None:
         for request in block.requests:
-            self.requests.append(Packet(self, self.machine.channel(request), buffer, block.target))
+            self.requests.append(Packet(self, self.machine.channel(request), buffer, block.target, request))
         self.machine.outstanding += len(block.requests)
 
     def issue(self, tile: Tile) -> bool:
@@ -241,8 +247,62 @@ class Product:
         return Tile(todo, fresh=deep == 0)
 
 
+class SimpleChannel:
+    """Answers one packet a cycle, each after a latency."""
+
+    def __init__(self, latency: int) -> None:
+        self.latency = latency
+        self.packets: deque[Packet] = deque()
+
+    def has_room(self) -> bool:
+        return True
+
+    def push(self, packet: Packet, now: int) -> None:
+        packet.ready = now + self.latency
+        self.packets.append(packet)
+
+    def tick(self, now: int) -> list[Packet]:
+        return [self.packets.popleft()] if self.packets and self.packets[0].ready <= now else []
+
+
+class BankedChannel:
+    """A queue of 256 before a controller; reads are answered one a cycle when their data is there, writes when sent."""
+
+    def __init__(self, preset: DramPreset, figures: tuple[int, ...], channels: int, request_bytes: int) -> None:
+        self.preset, self.request_bytes, self.bits = preset, request_bytes, channels.bit_length() - 1
+        self.controller = FirstReady(preset, Requests.of(np.empty(0, np.int64), False), figures)
+        self.packets: list[Packet] = []
+        self.told = 0
+
+    def has_room(self) -> bool:
+        return len(self.controller.waiting) < 256
+
+    def push(self, packet: Packet, now: int) -> None:
+        address = (packet.request >> self.bits) * self.request_bytes
+        (request,) = listed(self.preset, Requests.of(address, packet.buffer is None))
+        request.number, request.address = len(self.packets), address
+        self.packets.append(packet)
+        self.controller.waiting.append(request)
+        self.controller.todo.append(request)
+
+    def tick(self, now: int) -> list[Packet]:
+        controller, outcome = self.controller, self.controller.devices.outcome
+        controller.offer()
+        before = len(outcome.commands)
+        controller.step()
+        done = []
+        if self.told < len(outcome.answered):
+            read = outcome.answered[self.told]
+            if controller.todo[read].done <= now + 1:
+                done.append(self.packets[read])
+                self.told += 1
+        return done + [self.packets[number] for _, name, _, number in outcome.commands[before:] if name == "WR"]
+
+
 class Machine:
-    def __init__(self, case: Quantities, layers: list[list[list[Tile]]]) -> None:
+    def __init__(
+        self, case: Quantities, layers: list[list[list[Tile]]], channels: list[BankedChannel] | None = None
+    ) -> None:
         self.case, self.layers = case, layers
         cores = len(layers[0])
         self.cores = [Core(self, c) for c in range(cores)]
@@ -254,7 +314,7 @@ class Machine:
         self.crossing = [[deque[Packet]() for _ in range(self.nodes)] for _ in range(self.nodes)]  # [sink][source]
         self.arrived = [deque[Packet]() for _ in range(self.nodes)]
         self.next_source = [0] * self.nodes
-        self.channels = [deque[Packet]() for _ in range(case.channels)]
+        self.channels = channels or [SimpleChannel(case.dram_cycles) for _ in range(case.channels)]
         self.answered = [deque[Packet]() for _ in range(case.channels)]
 
     def channel(self, request: int) -> int:
@@ -291,10 +351,8 @@ class Machine:
                 self.outstanding -= 1
         for channel in range(case.channels):
             node = self.memory + channel
-            if self.arrived[node]:
-                packet = self.arrived[node].popleft()
-                packet.ready = self.dram_now + case.dram_cycles
-                self.channels[channel].append(packet)
+            if self.arrived[node] and self.channels[channel].has_room():
+                self.channels[channel].push(self.arrived[node].popleft(), self.dram_now)
             if self.answered[channel]:
                 packet = self.answered[channel].popleft()
                 self.enter(node, packet.core.number * case.ports + channel % case.ports, packet, now)
@@ -308,9 +366,8 @@ class Machine:
                     break
 
     def dram_tick(self) -> None:
-        for channel, queue in enumerate(self.channels):
-            if queue and queue[0].ready <= self.dram_now:
-                self.answered[channel].append(queue.popleft())
+        for channel, answered in zip(self.channels, self.answered, strict=True):
+            answered += channel.tick(self.dram_now)
         self.dram_now += 1
 
     def finish(self, now: int) -> None:

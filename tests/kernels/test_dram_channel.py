@@ -93,6 +93,8 @@ def test_first_ready_equals_its_twin(data: st.DataObject) -> None:
         data.draw(st.sampled_from([5, 100, NEVER])),
         data.draw(st.integers(0, 1)),
         data.draw(st.sampled_from([1, 3, NEVER])),
+        data.draw(st.integers(0, 1)),
+        data.draw(st.integers(0, 1)),
         data.draw(st.integers(0, 2) if chosen.rules.refreshes_banks(chosen.timing) else st.sampled_from([0, 2])),
     )
     if figures[-1] == EACH_BANK:  # not more often than it can be done

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive_onnxim import BankedChannel, Product, decoded
 from naive_onnxim import Machine as NaiveMachine
-from naive_onnxim import Product, decoded
 
+from archsim.components.compute.gemm_cases import answer as cases
 from archsim.components.compute.onnxim.accounting import answer
+from archsim.components.compute.onnxim.channels import channels, controller
 from archsim.components.compute.onnxim.kernel import Machine, run
 from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
 from archsim.components.compute.onnxim.layers import Operands, product, product_buffers, tiling
 from archsim.components.compute.onnxim.npu import Npu
 from archsim.components.compute.onnxim.program import Program, assemble, block_requests, touched_requests
+from archsim.components.memory.command_level.preset import preset
+from archsim.errors import InputError
 
 EDGE = 4
 
@@ -58,6 +62,32 @@ def test_a_product_equals_the_naive_machine(case: Product, machine: Machine, cor
     at = Operands(bases["left"], bases["weight"], bases.get("bias"), bases["out"])
     program = assemble([product(m, k, n, npu, at, case.tile)], cores, *product_buffers(m, n, npu, case.tile))
     assert simulated(program, machine) == NaiveMachine(machine, [case.queues(cores, EDGE)]).run()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    products(),
+    machines(),
+    st.integers(1, 2),
+    st.sampled_from(["onnxim_hbm2_8gb_2400", "onnxim_ddr4_16gb_x4_1600j"]),
+    st.integers(900, 2000),
+)
+def test_a_product_equals_the_naive_machine_on_banked_channels(
+    case: Product, machine: Machine, cores: int, device: str, interval: int
+) -> None:
+    """Few channels, few rows, and refreshes so frequent that a short run meets them."""
+    (m, k, n), bases = case.sizes, case.bases
+    npu = Npu(edge=EDGE, cores=cores, element_bytes=case.element_bytes, request_bytes=case.request_bytes)
+    at = Operands(bases["left"], bases["weight"], bases.get("bias"), bases["out"])
+    program = assemble([product(m, k, n, npu, at, case.tile)], cores, *product_buffers(m, n, npu, case.tile))
+    shipped = preset(device)
+    chosen = shipped.model_copy(update={"timing": shipped.timing | {"nREFI": interval}})
+    banked = channels(machine.channels, len(program.requests), case.request_bytes, chosen)
+    figures = controller(chosen)
+    total, reads, writes, begun, done = run(program, machine, banked)
+    naive = [BankedChannel(chosen, figures, machine.channels, case.request_bytes) for _ in range(machine.channels)]
+    expected = NaiveMachine(machine, [case.queues(cores, EDGE)], naive).run()
+    assert (total, reads, writes, begun.tolist(), done.tolist()) == expected
 
 
 SMALL = {"edge": EDGE, "scratchpad_kib": 8, "accumulator_kib": 2, "vector_bits": 256}
@@ -138,3 +168,16 @@ def test_requests_of_a_product_that_fits() -> None:
     answers = answer(128, 128, 128, Npu(), bias=True)
     assert (answers.dram_read_reqs, answers.dram_write_reqs) == (257, 128)
     assert answers.total_cycles == 697
+
+
+def test_cases_name_their_memory() -> None:
+    case = {"M": 128, "K": 128, "N": 128, "rows": 128, "cols": 128, "dataflow": "ws", "dram_freq": 1200}
+    case |= {"dram_req_size": 32, "dram_type": "ramulator2", "dram_config_path": "ramulator2_configs/HBM2.yaml"}
+    (answered,) = cases([case], accounting="onnxim")
+    assert (answered["total_cycles"], answered["layer_cycles"]) == (907, 810)  # ONNXim a1e8629
+    for wrong, message in (
+        ({"dram_type": "ramulator1"}, "expected simple or ramulator2"),
+        ({"dram_config_path": "ramulator2_configs/HBM3.yaml"}, r"brings HBM2\.yaml and DDR4\.yaml"),
+    ):
+        with pytest.raises(InputError, match=message):
+            cases([case | wrong], accounting="onnxim")

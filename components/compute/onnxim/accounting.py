@@ -18,10 +18,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
+import numpy as np
+
 from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
 from archsim.components.compute.onnxim.layers import Allocator, Operands, product, product_buffers, tiling
 from archsim.components.compute.onnxim.npu import Npu
 from archsim.components.compute.onnxim.program import Program, assemble
+from archsim.components.memory.command_level.preset import preset
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def layer_answer(shape: LayerShape, tokens: int, cached: int, npu: Npu) -> Layer
 
 
 def _run(program: Program, npu: Npu) -> tuple[int, int, int, list[int], list[int]]:
-    from archsim.components.compute.onnxim import kernel
+    from archsim.components.compute.onnxim import channels, kernel
 
     machine = kernel.Machine(
         edge=npu.edge,
@@ -79,7 +82,13 @@ def _run(program: Program, npu: Npu) -> tuple[int, int, int, list[int], list[int
         ports=npu.ports,
         channels=npu.dram_channels,
     )
-    total, reads, writes, begun, done = kernel.run(program, machine)
+    if npu.dram:
+        channel_of = kernel.channel_table(npu.dram_channels)
+        load = np.bincount(channel_of[program.requests % len(channel_of)], minlength=npu.dram_channels)
+        banked = channels.channels(npu.dram_channels, int(load.max()), npu.request_bytes, preset(npu.dram))
+        total, reads, writes, begun, done = kernel.run(program, machine, banked)
+    else:
+        total, reads, writes, begun, done = kernel.run(program, machine)
     return int(total), int(reads), int(writes), begun.tolist(), done.tolist()
 
 

@@ -3,10 +3,10 @@
 Three clocks tick at multiples of their periods; at the same picosecond cores go first, then memory, then the
 network. A core issues at most one instruction a cycle over the two tiles it has in flight and stays with a tile
 until that one is blocked. Memory requests go out in the order of the instructions, a few per network cycle; a
-crossbar hands each node one packet a cycle, in turn over the senders; a channel answers one request per memory
-cycle after a fixed latency. A layer begins when the last tile of the one before is done, whatever is still on its way
-to memory. Ticks at which nothing can change are skipped, so a product that is bound by arithmetic costs its blocks,
-not its cycles.
+crossbar hands each node one packet a cycle, in turn over the senders; a channel of the simple memory answers one
+request per memory cycle after a fixed latency, one behind a controller as its commands are sent. A layer begins when
+the last tile of the one before is done, whatever is still on its way to memory. Ticks at which nothing can change are
+skipped, so a product that is bound by arithmetic costs its blocks, not its cycles.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compute.onnxim.channels import Channels, has_room, push, step
 from archsim.components.compute.onnxim.program import LOAD, PRELOAD, STORE, SUMS, VECTOR, Program
 
 Ints = npt.NDArray[np.int64]
@@ -81,6 +82,8 @@ class _Queues(NamedTuple):
     """when a packet may leave its queue"""
     target: Ints
     """the counter that the answer lowers"""
+    request: Ints
+    """its number"""
 
 
 @numba.njit(cache=True)
@@ -104,15 +107,15 @@ def _pop(queues: _Queues, queue: int) -> int:
 def _with_room(queues: _Queues, free: Ints) -> tuple[_Queues, Ints]:
     """Twice as many packets; all of the present ones are in use."""
     count = len(free)
-    following, ready, target = (
-        np.empty(2 * count, np.int64),
-        np.empty(2 * count, np.int64),
-        np.empty(2 * count, np.int64),
-    )
-    following[:count], ready[:count], target[:count] = queues.next, queues.ready, queues.target
-    spare = np.empty(2 * count, np.int64)
-    spare[:count] = np.arange(count, 2 * count)
-    return _Queues(queues.head, queues.tail, following, ready, target), spare
+    more = np.empty(count, np.int64)
+    return _Queues(
+        queues.head,
+        queues.tail,
+        np.concatenate((queues.next, more)),
+        np.concatenate((queues.ready, more)),
+        np.concatenate((queues.target, more)),
+        np.concatenate((queues.request, more)),
+    ), np.concatenate((np.arange(count, 2 * count), more))
 
 
 class _Network(NamedTuple):
@@ -454,8 +457,11 @@ def _behind(time: int, until: int, period: int) -> int:
 
 
 @numba.njit(cache=True)
-def run(program: Program, machine: Machine) -> tuple[int, int, int, Ints, Ints]:
-    """Core cycles until all is written; requests read and written; when each layer began and when it was done."""
+def run(program: Program, machine: Machine, banked: Channels | None = None) -> tuple[int, int, int, Ints, Ints]:
+    """Core cycles until all is written; requests read and written; when each layer began and when it was done.
+
+    The memory is the simple one, unless ``banked`` channels are given, which this changes.
+    """
     cores = _new_cores(program, machine.edge)
     tally, queued = cores.tally, cores.queued
     _begin_layer(program, cores, 0)
@@ -469,6 +475,7 @@ def run(program: Program, machine: Machine) -> tuple[int, int, int, Ints, Ints]:
     queues = _Queues(
         np.full(lists, _NONE, np.int64),
         np.full(lists, _NONE, np.int64),
+        np.empty(room, np.int64),
         np.empty(room, np.int64),
         np.empty(room, np.int64),
         np.empty(room, np.int64),
@@ -501,9 +508,14 @@ def run(program: Program, machine: Machine) -> tuple[int, int, int, Ints, Ints]:
                 continue
         if dram_time == time:
             for channel in range(channels):
-                packet = queues.head[at_channel + channel]
-                if packet != _NONE and queues.ready[packet] <= dram_now:
-                    _push(queues, answered + channel, _pop(queues, at_channel + channel))
+                if banked is None:
+                    packet = queues.head[at_channel + channel]
+                    if packet != _NONE and queues.ready[packet] <= dram_now:
+                        _push(queues, answered + channel, _pop(queues, at_channel + channel))
+                else:
+                    for packet in step(banked, channel, dram_now):
+                        if packet != _NONE:
+                            _push(queues, answered + channel, packet)
             dram_now += 1
             dram_time += machine.dram_ps
         if network_time == time:
@@ -522,6 +534,7 @@ def run(program: Program, machine: Machine) -> tuple[int, int, int, Ints, Ints]:
                         if next_request[c] == _NONE:
                             next_request[c] = program.request_first[instruction]
                         request = program.requests[next_request[c]]
+                        queues.request[packet] = request
                         next_request[c] += 1
                         if next_request[c] == program.request_first[instruction + 1]:
                             next_request[c] = _NONE
@@ -537,9 +550,14 @@ def run(program: Program, machine: Machine) -> tuple[int, int, int, Ints, Ints]:
                         tally[_OUTSTANDING] -= 1
                 for channel in range(channels):
                     if queues.head[at_node + memory + channel] != _NONE:
-                        packet = _pop(queues, at_node + memory + channel)
-                        queues.ready[packet] = dram_now + machine.dram_cycles
-                        _push(queues, at_channel + channel, packet)
+                        if banked is None:
+                            packet = _pop(queues, at_node + memory + channel)
+                            queues.ready[packet] = dram_now + machine.dram_cycles
+                            _push(queues, at_channel + channel, packet)
+                        elif has_room(banked, channel):
+                            packet = _pop(queues, at_node + memory + channel)
+                            is_write = queues.target[packet] % cores.own == 0
+                            push(banked, channel, packet, queues.request[packet], is_write, dram_now)
                     if queues.head[answered + channel] != _NONE:
                         packet = _pop(queues, answered + channel)
                         port = queues.target[packet] // cores.own * machine.ports + channel % machine.ports

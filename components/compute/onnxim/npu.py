@@ -34,7 +34,9 @@ class Npu:
     """16, 32, 64, or fewer than 16"""
     request_bytes: int = 256
     dram_latency: int = 10
-    """memory cycles"""
+    """memory cycles, of the simple memory"""
+    dram: str = ""
+    """preset of each channel's device behind Ramulator 2, or nothing for the simple memory"""
     network_mhz: int = 1000
     network_latency: int = 1
     """network cycles"""

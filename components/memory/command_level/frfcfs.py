@@ -107,8 +107,8 @@ OLDEST, NEWEST, CANDIDATE, BOUND, _PLACE, _ROWS = (FURTHER + row for row in (2, 
 )
 WAITED, SIZE, _WAKE, _BANKS_OF = (OWN + place for place in (10, 12, 14, 19))
 
-# Places in a policy.
-READ_QUEUE, WRITE_QUEUE, HIGH, LOW, DRAIN, KEEP_ORDER, PATIENCE, CLOSE, MOST_HITS, REFRESH = range(10)
+# Places in a policy: those of FirstReady.
+READ_QUEUE, WRITE_QUEUE, HIGH, LOW, DRAIN, KEEP_ORDER, PATIENCE, CLOSE, MOST_HITS, MERGE, PASS, REFRESH = range(12)
 
 
 class State(NamedTuple):
@@ -324,7 +324,16 @@ def _pick_hit(
 
 @part
 def _pick_miss(
-    now: Ints, banks: Ints, ready: Ints, listed: Ints, levels: Ints, figures: Ints, queue: int, kept: int, best: int
+    now: Ints,
+    banks: Ints,
+    ready: Ints,
+    listed: Ints,
+    levels: Ints,
+    figures: Ints,
+    policy: Ints,
+    queue: int,
+    kept: int,
+    best: int,
 ) -> tuple[int, int]:
     """The oldest request of a queue, older than ``best``, that needs an ACT or a PRE that is ready, as
     :func:`_pick_hit`."""
@@ -348,7 +357,7 @@ def _pick_miss(
                 at = max(earliest(ready, levels, PRE, bank), now[ROW_FREE])
                 if half and at <= clock and _barred(now, bank, False):
                     at = clock + 1
-                free = banks[FOR, bank] < 0
+                free = banks[FOR, bank] < 0 or policy[PASS] == 0
             banks[BOUND + kind, place] = at
             if at > clock:
                 soonest = min(soonest, at)
@@ -452,13 +461,15 @@ def _choose(
         soonest = min(soonest, at)
     hit = request
     if buses != _COLUMN_BUS:
-        request, at = _pick_miss(now, banks, ready, listed, levels, figures, queue, kept, request)
+        request, at = _pick_miss(now, banks, ready, listed, levels, figures, policy, queue, kept, request)
         soonest = min(soonest, at)
     if request == NEVER:
         return -1, -1, 0, soonest
     bank = requests[request, BANK]
     if request == hit:
         return bank, request, WR if queue == WRITES else RD, 0
+    if banks[OPEN, bank] != CLOSED and banks[FOR, bank] >= 0:
+        return -1, -1, 0, 0  # its row is held: nothing goes
     return bank, request, ACT if banks[OPEN, bank] == CLOSED else PRE, 0
 
 
@@ -471,7 +482,7 @@ def _accept(now: Ints, banks: Ints, listed: Ints, requests: Ints, answered: Ints
     held = banks[FOR, bank] if keep_order else -1
     if now[TRIED] < request:  # afterwards such writes only leave
         now[TRIED] = request
-        other = banks[OLDEST + WRITES, bank]
+        other = banks[OLDEST + WRITES, bank] if policy[MERGE] or not is_write else -1
         while other >= 0 and not found:
             found = requests[other, ADDRESS] == address
             other = requests[other, NEXT]

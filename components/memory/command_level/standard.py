@@ -316,6 +316,14 @@ _HBM2 = (
     """
 )
 
+# ONNXim's Ramulator 2 has one bus, on which an ACT makes only row commands wait for its second cycle.
+_ONNXIM_HBM2 = (
+    _HBM2
+    + """
+    channel: ACT -> ACT pre REFab = 2
+    """
+)
+
 _HBM3 = (
     _rows("pseudo_channel")
     + """
@@ -404,6 +412,7 @@ def _standards() -> Iterable[Standard]:
             cycles={"ACT": 2.0},
             bank_refresh=_bank_refresh("pseudo_channel"),
         )
+    yield Standard("ONNXim HBM2", ("pseudo_channel", "bank_group", "bank"), "pseudo_channel", _ONNXIM_HBM2)
     for name in ("HBM3", "HBM3E", "HBM4"):
         yield Standard(
             name,
