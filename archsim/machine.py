@@ -44,6 +44,8 @@ class ChipSpec(Spec):
     """engine for copies between tiers"""
     t3: PartSpec | None = None
     """track-and-trigger unit beside the memory controller"""
+    die: PartSpec | None = None
+    """floor plan of the die; its blocks are the chip's area then, whatever of them is enabled"""
     launch: Picoseconds = 0
     """host time to launch one kernel; launches run ahead of the kernels"""
     static_power: Watts | None = None
@@ -137,7 +139,11 @@ class Machine:
         if double:
             raise InputError(f"'{min(double)}' names both an engine and a memory of chip '{chip.name}'")
         parts = [(f"chip.{name}", part) for name, part in (chip.engines | chip.memories).items()]
-        parts += [(f"chip.{name}", part) for name, part in (("dma", chip.dma), ("t3", chip.t3)) if part is not None]
+        parts += [
+            (f"chip.{name}", part)
+            for name, part in (("dma", chip.dma), ("t3", chip.t3), ("die", chip.die))
+            if part is not None
+        ]
         if self.spec.network is not None:
             parts.append(("network", self.spec.network))
         return parts
@@ -230,7 +236,7 @@ class Machine:
     def areas(self) -> Iterator[tuple[str, str, float]]:
         """(component path, block, mm²) of one chip, its published other blocks included."""
         for path, component in self.components.items():
-            if path != "network":
+            if path == "chip.die" or (path != "network" and self.spec.chip.die is None):
                 for block, area in component.area_mm2(self.technology).items():
                     yield path, block, area
         for block, area in self.spec.chip.other_area.items():

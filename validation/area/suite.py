@@ -16,6 +16,15 @@ def rows() -> list[Row]:
             simulated[chip, path.removeprefix("chip.")] = area
         named = {"tpu_v4i": ("mxu", "vmem", "cmem"), "tpu_v1": ("mxu", "unified_buffer", "accumulators")}[chip]
         simulated[chip, "sum of these blocks"] = sum(simulated[chip, name] for name in named)
+    for chip in ("a100_sxm", "mi210", "h100_sxm"):
+        blocks = [
+            (block, area)
+            for _, block, area in Machine(
+                SystemSpec(name=chip, chip=load_spec(chip, ChipSpec, category="chips"))
+            ).areas()
+        ]
+        simulated |= {(chip, block): area for block, area in blocks}
+        simulated[chip, "die"] = sum(area for _, area in blocks)
     return answered("area", simulated)
 
 
