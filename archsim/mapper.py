@@ -102,7 +102,14 @@ class Mapper:
 
     def lower_block(self, ops: Sequence[Op]) -> tuple[Lowered, ...]:
         """The ops of a block; a reduce-scatter that a track-and-trigger unit overlaps with its producer is fused."""
-        lowered = {op.name: self.lower(op) for op in ops}
+        lowered: dict[str, Lowered] = {}
+        for op in ops:
+            around = lowered.get(op.within) if isinstance(op, Vector) else None
+            if around is not None and around.surrounded:
+                why = f"in the kernel of {around.op.name}"
+                lowered[op.name] = Lowered(op, around.engine, {around.engine: 0}, why=why)
+            else:
+                lowered[op.name] = self.lower(op)
         if "chip.t3" in self.machine.components:
             for op in ops:
                 if isinstance(op, Collective) and op.collective == "reduce_scatter" and op.producer in lowered:
@@ -367,6 +374,7 @@ class Mapper:
             useful=op.macs(),
             peak=peak,
             why=kernel.how,
+            surrounded=kernel.surrounded,
         )
 
     def _view(self, right: Role) -> tuple[MemoryView, Memory[ComponentSpec] | None]:

@@ -391,6 +391,7 @@ class Vector(Op):
         quantize, convert.
     inputs: tensors of that shape read; weights: elements of parameters read (norm gains).
     kv_write: bytes appended to the KV cache by this op (the rotary op stores the new keys and values).
+    within: name of an op of the block before it whose kernel, where it holds its surroundings, computes this too.
     """
 
     function: str
@@ -400,6 +401,7 @@ class Vector(Op):
     outputs: int = 1
     weights: int = 0
     kv_write: Dim = 0
+    within: str = ""
     dtype: DType = DType.BF16
     kind: ClassVar[str] = "vector"
 

@@ -513,7 +513,9 @@ class _Rank:
                 out_dtype=f.activation,
                 after=("dispatch" if travelling else "top_k",),
             ),
-            self.vector("experts_activation", model.activation, here, inner, inputs=2),
+            replace(
+                self.vector("experts_activation", model.activation, here, inner, inputs=2), within="experts_gate_up"
+            ),
             GroupedMatMul(
                 name="experts_down",
                 rows=rows,
@@ -530,7 +532,10 @@ class _Rank:
         # weights of the experts times their outputs, summed with the shared experts'
         outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
         parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
-        ops.append(replace(self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs), after=parts))
+        summed = self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs)
+        # A kernel of experts sums their outputs, not those that come back from other ranks, nor shared experts'.
+        alone = not travelling and not shared_ops
+        ops.append(replace(summed, after=parts, within="experts_down" if alone else ""))
         return ops
 
     # --- layers and ends

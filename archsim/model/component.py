@@ -189,6 +189,7 @@ class KernelWork:
     ----------
     cycles: of the engine, memory traffic included. memory_bytes: to and from the memory. cache_bytes: operands that
     enter the engine from the cache. energy: of the kernel; None: of its actions. how: the kernel, in words.
+    surrounded: the functions around the op are in it.
     """
 
     cycles: Dim
@@ -196,6 +197,7 @@ class KernelWork:
     cache_bytes: Dim
     energy: KernelEnergy | None
     how: str
+    surrounded: bool = False
 
 
 _PRECISION = {

@@ -37,6 +37,7 @@ class Lowered:
     clock_hz, cycles: the engine's clock and the cycles it computes.
     useful, peak: work needed, and work per cycle at best, for utilisation.
     why: what the mapper chose, in words.
+    surrounded: the op is a kernel that computes the functions around it too.
     """
 
     op: Op
@@ -53,6 +54,7 @@ class Lowered:
     useful: Dim = 0
     peak: int = 0
     why: str = ""
+    surrounded: bool = False
 
     def busy(self) -> dict[str, Dim]:
         """Ticks each server is held by this op, all phases together."""

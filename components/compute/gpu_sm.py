@@ -212,6 +212,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             energy=self._energy(chip, done, product.seconds, op.n),
             cache_bytes=op.left_dtype.bytes(sum(op.rows) * op.k) + op.right_bytes(),
             how=f"{op.active()} of {len(op.rows)} experts in one kernel, {max(op.rows, default=0)} tokens at most",
+            surrounded=True,
         )
 
     def _attention(self, chip: GpuChip, kernels: GpuKernelsSpec, op: Attention) -> KernelWork | None:

@@ -244,6 +244,18 @@ def test_a_run_takes_the_time_of_experts_and_row_wise_functions_asked_alone():
     assert norm.cycles == math.ceil(alone["latency_us"] * 1e-6 * chip.clock)
 
 
+def test_functions_that_a_kernel_of_experts_holds_are_not_counted_again():
+    workload = {"kind": "transformer", "model": "olmoe-1b-7b", "batch": 8, "input": 32, "output": 2}
+    spec = {"name": "r", "chip": "h200_sxm", "workload": workload}
+
+    def around(**overrides):
+        rows = run(spec, overrides).op_rows
+        return [r for r in rows if r["name"].endswith((".experts_activation", ".experts_sum"))]
+
+    assert {(r["duration_s"], r["energy_j"]) for r in around()} == {(0.0, 0.0)}
+    assert all(r["duration_s"] > 0 for r in around(**{"chip.engines.sm.kernels": "null"}))
+
+
 # --- the command
 
 
