@@ -41,6 +41,7 @@ _FORMATS = {
     "sq": "int8",
     "w4a16_mxfp4": "int4_wo",
 }
+_CACHE_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "int8": 8}
 _FUNCTIONS = {"rmsnorm_in": "rmsnorm", "rmsnorm_post": "rmsnorm"}
 _GROUPED_HEADS = 32  # heads that share keys, at most, in TensorRT-LLM's grouped decode
 
@@ -176,12 +177,13 @@ def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats],
     return Timed(seconds, timed.streams_s, facts, timed.flops, timed.done)
 
 
-def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
-    """The cases with latency_us, its band, and facts of the kernel (bound, tile, ...) as further columns.
+def answer(chip: ChipSpec, op: str, cases: Sequence[Case], places: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The cases with latency_us, its band, power, energy and facts of the kernel (bound, tile, ...) as further columns.
 
     Parameters
     ----------
     cases: mappings with the columns of :data:`OPS`, numbers as ints; other keys pass through.
+    places: where each case is written, for errors.
 
     Raises
     ------
@@ -193,7 +195,8 @@ def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any
         try:
             timed = times(gpu, op, kind, *arrays(op, [cases[i] for i in mine]))
         except InputError as error:
-            raise InputError(f"chip '{chip.name}': {error}") from None
+            where = f"{places[mine[0]]}: " if places else ""
+            raise InputError(f"{where}chip '{chip.name}': {error}") from None
         latency_us = (timed.seconds * 1e6).tolist()
         facts = {name: values.tolist() for name, values in timed.facts.items()}
         for j, i in enumerate(mine):
@@ -250,8 +253,12 @@ def _attention(
         raise InputError(f"'{gpu.kernels.name}' has no attention kernels")
     phase, cache, wanted = kind[:3]
     spec = gpu.kernels.attention
-    bits = 8 if cache in ("fp8", "int8") else 16
+    if cache not in _CACHE_BITS:
+        raise InputError(f"attention does not read a cache of format '{cache}': {nearest(cache, _CACHE_BITS)}")
+    bits = _CACHE_BITS[cache]
     heads, kv_heads = sizes["heads"], sizes["kv_heads"]
+    if (heads % kv_heads != 0).any():
+        raise InputError("'heads' is no multiple of 'kv_heads': as many heads share each key")
     shape = (sizes["batch"], heads, kv_heads, sizes["head_dim"])
     name = wanted or spec.default_of(gpu.chip, bits)
     variety = spec.variety(name)
@@ -289,6 +296,8 @@ def _experts(
     num_tokens, topk = sizes["num_tokens"], sizes["topk"]
     loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"])
     width = sizes["inter"] / sizes["tp"]
+    if (width < 1).any():
+        raise InputError("'tp' is more than 'inter': a rank has no column of an expert")
     visits = num_tokens * topk
     layer = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
     form = gpu_experts.expert_format(gpu.kernels.experts, kind[0])

@@ -483,7 +483,7 @@ def kernel(
     out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For rows and answers.")] = None,
     json: Json = False,
 ) -> None:
-    """Ask a GPU alone for a kernel: latency with its 5% to 95% band, rate, bound and tile.
+    """Ask a GPU alone for a kernel: latency with its 5% to 95% band, power, energy, rate, bound and tile.
 
     \b
     archsim kernel --chip h100_sxm --op gemm --dtype bfloat16 -m 4096 -n 4096 -k 4096

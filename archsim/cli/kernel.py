@@ -50,9 +50,11 @@ def kernel(
     output_file(out)
     given = dict(options) | _pairs(pairs, op)
     if file is None:
-        cases = [_checked({}, given, op, "", 0)]
+        cases, places = [_checked({}, given, op, "", 0)], []
     else:
-        cases = [_checked(row, given, op, str(file), line) for line, row in read_rows(file)]
+        rows = list(read_rows(file))
+        cases = [_checked(row, given, op, str(file), line) for line, row in rows]
+        places = [f"{file}:{line}" for line, _ in rows]
     chips = list(dict.fromkeys(str(case.get("device") or chip or "") for case in cases))
     if "" in chips:
         raise InputError([Problem("is missing: the chip to run on", "--chip")])
@@ -60,7 +62,8 @@ def kernel(
     for name in chips:
         mine = [i for i, case in enumerate(cases) if str(case.get("device") or chip) == name]
         spec = load_spec(name, ChipSpec, category="chips")
-        for i, row in zip(mine, answer(spec, op, [cases[i] for i in mine]), strict=True):
+        found = answer(spec, op, [cases[i] for i in mine], [places[i] for i in mine] if places else ())
+        for i, row in zip(mine, found, strict=True):
             answers[i] = row
     give(answers, file is not None, out, as_json)
 

@@ -48,7 +48,7 @@ class GpuChip:
         if dtype == "bf16" and dtype not in self.macs_per_cycle:
             dtype = "fp16"
         if dtype not in self.macs_per_cycle:
-            raise InputError(f"this chip does not multiply {dtype}: {nearest(dtype, self.macs_per_cycle)}")
+            raise InputError(f"this chip does not multiply {dtype}: it has {', '.join(self.macs_per_cycle)}")
         return self.macs_per_cycle[dtype]
 
 

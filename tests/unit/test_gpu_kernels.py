@@ -321,11 +321,38 @@ def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
             ],
             "'kv_len' is less than 'isl'",
         ),
+        (
+            ["--chip", "h100_sxm", "--op", "attention"]
+            + [f"--with={p}" for p in ["phase=prefill", "batch=1", "isl=9", "heads=3", "kv_heads=2", "head_dim=64"]],
+            "'heads' is no multiple of 'kv_heads'",
+        ),
+        (
+            ["--chip", "h100_sxm", "--op", "attention", "--with=kv_dtype=fp3"]
+            + [f"--with={p}" for p in ["phase=prefill", "batch=1", "isl=9", "heads=2", "kv_heads=2", "head_dim=64"]],
+            "a cache of format 'fp3': did you mean 'fp8'",
+        ),
+        (
+            ["--chip", "h100_sxm", "--op", "moe", "--dtype", "fp8"]
+            + [f"--with={p}" for p in ["num_tokens=4", "hidden=64", "inter=8", "topk=1", "experts=2", "tp=16"]],
+            "'tp' is more than 'inter'",
+        ),
+        (
+            ["--chip", "h100_sxm", "--op", "elementwise"]
+            + [f"--with={p}" for p in ["function=rmsnorm", "rows=0", "cols=8"]],
+            "rows=...: expected a whole number",
+        ),
     ],
 )
 def test_bad_kernels_are_refused(arguments, said, capsys):
     assert main(["kernel", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_error_names_the_line(tmp_path, capsys):
+    cases = tmp_path / "cases.csv"
+    cases.write_text("device,dtype,m,n,k\nh100_sxm,bf16,1,1,1\na100_sxm,bf16,1,1,1\na100_sxm,fp8,1,1,1\n")
+    assert main(["kernel", "--cases", str(cases)]) == 2
+    assert "cases.csv:4: chip 'A100 SXM': this chip does not multiply fp8: it has" in capsys.readouterr().err
 
 
 def test_the_picture_has_a_panel_per_chip_and_kernel():
