@@ -168,9 +168,9 @@ def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats],
     facts = {"bound": bound, **timed.facts}
     if band is not None:
         facts |= {"latency_low_us": seconds * 1e6 * band[0], "latency_high_us": seconds * 1e6 * band[1]}
-    used = kernels.energy(gpu.chip, timed.done, seconds)
+    used = kernels.energy(gpu.chip, timed.done, timed.seconds)
     if used is not None:
-        facts["power_w"] = measurement.read_w(name, used.total_j / seconds, seconds)
+        facts["power_w"] = measurement.read_w(name, used.total_j / timed.seconds, seconds)
         facts["energy_j"] = used.total_j
         if timed.flops.any():
             facts["pj_per_flop"] = 1e12 * used.total_j / timed.flops

@@ -1,4 +1,4 @@
-"""Predicted against measured times as SVG: a panel per chip and kernel, with a histogram of the errors below it."""
+"""Predicted against measured as SVG: a panel per chip and kernel, with a histogram of the errors below it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from html import escape
 
 import numpy as np
 
-Times = Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]
+Pairs = Mapping[tuple[str, str], tuple[np.ndarray, ...]]
 
-_SIDE, _BARS, _LEFT, _TOP = 150, 34, 120, 74
+_SIDE, _BARS, _LEFT, _TOP = 150, 34, 140, 74
 _COLUMN, _ROW = _SIDE + 40, _SIDE + _BARS + 50
+_NOTE = 900  # width that the note needs
 _BINS = np.linspace(-0.5, 0.5, 41)
 _STYLE = """\
 svg{background:#fff;font:11px system-ui,sans-serif;color:#222}
@@ -20,22 +21,22 @@ text{fill:#222}.title{font-size:13px;font-weight:600}.note{fill:#555}
 circle{fill:#2166ac;fill-opacity:.35}rect.bar{fill:#2166ac}.zero{stroke:#b2182b}"""
 
 
-def picture(times: Times) -> str:
+def picture(pairs: Pairs, quantity: str = "time", unit: str = "us") -> str:
     """The page.
 
     Parameters
     ----------
-    times: (kernel, chip) to measured and predicted times, us, and what else, [rows].
+    pairs: (kernel, chip) to measured and predicted values, and what else, [rows].
     """
-    kernels = list(dict.fromkeys(kernel for kernel, _ in times))
-    chips = list(dict.fromkeys(chip for _, chip in times))
-    wide, tall = _LEFT + len(chips) * _COLUMN, _TOP + len(kernels) * _ROW
+    kernels = list(dict.fromkeys(kernel for kernel, _ in pairs))
+    chips = list(dict.fromkeys(chip for _, chip in pairs))
+    wide, tall = max(_NOTE, _LEFT + len(chips) * _COLUMN), _TOP + len(kernels) * _ROW
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" '
         'role="img">',
-        "<title>GPU kernels: predicted against measured time</title>",
+        f"<title>GPU kernels: predicted against measured {quantity}</title>",
         f"<style>{_STYLE}</style>",
-        '<text class="title" x="8" y="20">GPU kernels: predicted (up) against measured time (right)</text>',
+        f'<text class="title" x="8" y="20">GPU kernels: predicted (up) against measured {quantity} (right)</text>',
         '<text class="note" x="8" y="38">Logarithmic scales. Above a panel: mean absolute and mean signed error; '
         "below it: relative errors from -50% to +50%, the outermost bars hold what lies beyond.</text>",
     ]
@@ -43,13 +44,13 @@ def picture(times: Times) -> str:
         top = _TOP + row * _ROW
         parts.append(f'<text class="title" x="8" y="{top + _SIDE / 2}">{escape(kernel)}</text>')
         for column, chip in enumerate(chips):
-            if (kernel, chip) in times:
-                measured, predicted, _ = times[kernel, chip]
-                parts.append(_panel(chip, measured, predicted, _LEFT + column * _COLUMN, top))
+            if (kernel, chip) in pairs:
+                measured, predicted = pairs[kernel, chip][:2]
+                parts.append(_panel(chip, measured, predicted, unit, _LEFT + column * _COLUMN, top))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(chip: str, measured: np.ndarray, predicted: np.ndarray, left: float, top: float) -> str:
+def _panel(chip: str, measured: np.ndarray, predicted: np.ndarray, unit: str, left: float, top: float) -> str:
     low = math.floor(math.log10(min(measured.min(), predicted.min())))
     high = math.ceil(math.log10(max(measured.max(), predicted.max())))
 
@@ -69,8 +70,8 @@ def _panel(chip: str, measured: np.ndarray, predicted: np.ndarray, left: float, 
         f'<circle cx="{place(m):.1f}" cy="{_SIDE - place(p):.1f}" r="1.6"/>'
         for m, p in zip(measured.tolist(), predicted.tolist(), strict=True)
     ]
-    parts.append(f'<text class="note" x="0" y="{_SIDE + 11}">{_us(low)}</text>')
-    parts.append(f'<text class="note" x="{_SIDE}" y="{_SIDE + 11}" text-anchor="end">{_us(high)}</text>')
+    parts.append(f'<text class="note" x="0" y="{_SIDE + 11}">{_shown(low, unit)}</text>')
+    parts.append(f'<text class="note" x="{_SIDE}" y="{_SIDE + 11}" text-anchor="end">{_shown(high, unit)}</text>')
     counts, _ = np.histogram(np.clip(error, _BINS[0], _BINS[-1]), _BINS)
     step = _SIDE / counts.size
     base = _SIDE + 14 + _BARS
@@ -85,5 +86,5 @@ def _panel(chip: str, measured: np.ndarray, predicted: np.ndarray, left: float, 
     return "".join(parts)
 
 
-def _us(power: int) -> str:
-    return f"1e{power} us" if power > 4 or power < 0 else f"{10**power} us"
+def _shown(power: int, unit: str) -> str:
+    return f"1e{power} {unit}" if power > 4 or power < 0 else f"{10**power} {unit}"

@@ -1,7 +1,7 @@
 """Power of kernels against a board's meter: GEMM, attention and experts on an H200.
 
 None of these rows was used to set an energy (``configs/calibrations/power_*.csv``, drawn at random beside them) nor a
-time. The meter fills with a time constant of a quarter of a second, and at most some thousand launches were run while
+time. The meter fills with a time constant of a third of a second, and at most some thousand launches were run while
 it was read: *settled* rows ran for a second or more; on the others it shows in part what ran before, which no row
 tells. The model of the meter has one typical value for that.
 """
@@ -16,6 +16,7 @@ from archsim.calibration import Errors
 from archsim.config import load_spec
 from archsim.kernels import answer, format_name
 from archsim.machine import ChipSpec
+from archsim.validation.chips.picture import picture as drawn
 from archsim.validation.framework import Claim, Row, cases, row
 from archsim.validation.information import Figure
 
@@ -92,6 +93,19 @@ def information() -> list[Figure]:
         for kernel, columns in predictions().items()
         for what, mask in (("settled rows", columns["settled"] > 0), ("rows", columns["settled"] >= 0))
     ]
+
+
+def picture() -> str:
+    """Predicted against measured, SVG; settled rows and the others."""
+    return drawn(
+        {
+            (kernel, what): (columns["measured"][mask], columns["predicted"][mask])
+            for kernel, columns in predictions().items()
+            for what, mask in (("settled", columns["settled"] > 0), ("other", columns["settled"] == 0))
+        },
+        "power",
+        "W",
+    )
 
 
 def _row(case: str, metric: str, unit: str, published: float, value: float, aim: float, cause: str) -> Row:
