@@ -1,14 +1,14 @@
-"""Which expert gets how many tokens, and what that is for the busiest rank of an expert-parallel group.
+"""Which expert gets how many tokens.
 
 Every token visits ``top_k`` distinct experts, so the counts of a layer sum to ``tokens * top_k`` and none is
-above ``tokens``; both hold exactly, for every kind of routing.
+above ``tokens``; both hold exactly, for every kind of routing, as long as no capacity drops tokens.
 """
 
 from __future__ import annotations
 
 import csv
-import heapq
-from collections.abc import Sequence
+import math
+from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -36,6 +36,8 @@ class RoutingSpec(Spec):
     """exponent of zipf, concentration of dirichlet (the smaller the more uneven)"""
     sample: bool = True
     """true: counts are a seeded draw by these weights; false: the expected counts, rounded"""
+    capacity_factor: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """an expert takes so many times its even share of the tokens and drops the others; all are taken when absent"""
     path: str | None = None
     """CSV of recorded counts with columns model, kind, domain, layer, expert, count; a file, or a shipped trace"""
     model: str | None = None
@@ -171,6 +173,11 @@ def drawn_counts(shares: Shares, tokens: int, top_k: int, rng: np.random.Generat
     return counts
 
 
+def capacity(factor: float, tokens: int, top_k: int, experts: int) -> int:
+    """Tokens that an expert takes at most: ``factor`` times the even share, rounded up."""
+    return math.ceil(Fraction(str(factor)) * tokens * top_k / experts)
+
+
 class Router:
     """Expert loads of every layer of a model.
 
@@ -208,57 +215,14 @@ class Router:
         return self.spec.kind != "balanced" and self.spec.sample
 
     def counts(self, layer: int, tokens: int, phase: int) -> tuple[int, ...]:
-        """Tokens of each expert of a layer when the group has ``tokens`` tokens."""
+        """Tokens that each expert of a layer takes when the group has ``tokens`` tokens."""
         shares = self.shares(layer)
         if self.varies:
             rng = np.random.default_rng([self.seed, layer, 1 + phase])
             counts = drawn_counts(shares, tokens, self.moe.experts_per_token, rng)
         else:
             counts = expected_counts(shares, tokens, self.moe.experts_per_token)
+        factor = self.spec.capacity_factor
+        if factor is not None:
+            counts = np.minimum(counts, capacity(factor, tokens, self.moe.experts_per_token, self.moe.experts))
         return tuple(counts.tolist())
-
-
-def place(counts: Sequence[int], ranks: int, redundant: int = 0, shared: Sequence[int] = ()) -> list[tuple[int, ...]]:
-    """Tokens of each expert (or copy) of each rank.
-
-    Experts stand in order, equally many on a rank. With copies, each further copy goes to the expert whose
-    copies have the most tokens, and all are dealt out heaviest first to the lightest rank with room.
-
-    Parameters
-    ----------
-    counts: tokens of each expert. ranks: of the group.
-    redundant: further copies. shared: tokens of each copy of a shared expert.
-
-    Raises
-    ------
-    InputError: the experts and copies do not divide among the ranks.
-    """
-    held = len(counts) + redundant + len(shared)
-    slots, rest = divmod(held, ranks)
-    if rest:
-        copies = f" and {redundant + len(shared)} copies" if held > len(counts) else ""
-        raise InputError(
-            f"{len(counts)} experts{copies} do not divide among {ranks} ranks: expert_parallel must divide {held}"
-        )
-    if held == len(counts):
-        return [tuple(counts[rank * slots : (rank + 1) * slots]) for rank in range(ranks)]
-    copies_of = [1] * len(counts)
-    for _ in range(redundant):
-        heaviest = max(range(len(counts)), key=lambda e: (-(-counts[e] // copies_of[e]), -e))
-        copies_of[heaviest] += 1
-    pieces = [
-        (count + part) // copies for count, copies in zip(counts, copies_of, strict=True) for part in range(copies)
-    ] + list(shared)
-    loads: list[list[int]] = [[] for _ in range(ranks)]
-    lightest = [(0, rank) for rank in range(ranks)]  # of those with room: tokens, and the number
-    for piece in sorted(pieces, reverse=True):
-        tokens, rank = heapq.heappop(lightest)
-        loads[rank].append(piece)
-        if len(loads[rank]) < slots:
-            heapq.heappush(lightest, (tokens + piece, rank))
-    return [tuple(load) for load in loads]
-
-
-def busiest(loads: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """The load of the rank that the others wait for: most tokens, then most experts with any."""
-    return max(loads, key=lambda load: (sum(load), sum(1 for rows in load if rows)))

@@ -32,8 +32,9 @@ from archsim.config import Named
 from archsim.errors import InputError
 from archsim.spec import Count, Share, WorkloadSpec
 from archsim.units import si
+from archsim.workloads.expert_placement import Packing, busiest, place
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
-from archsim.workloads.mixture_of_experts import Router, RoutingSpec, busiest, place
+from archsim.workloads.mixture_of_experts import Router, RoutingSpec
 from archsim.workloads.model import MixtureSpec, ModelSpec
 from archsim.workloads.op import (
     Attention,
@@ -116,6 +117,9 @@ class TransformerSpec(WorkloadSpec):
     tensor_parallel is 1"""
     redundant_experts: Annotated[int, Field(ge=0, le=2**20)] = 0
     """further copies of the most visited experts of each layer, to even the load of expert-parallel ranks"""
+    expert_placement: Packing | None = None
+    """which ranks hold which experts: in order; greedy, heaviest first to the lightest rank; programme, the evenest
+    by integer programming (needs the extra 'placement'); greedy with copies and in order without when absent"""
     shared_expert_copies: Annotated[int, Field(ge=0, le=2**20)] = 0
     """with expert parallelism: copies of the shared expert that stand among the routed ones, tokens dealt
     evenly over them; 0 puts it on every rank"""
@@ -475,7 +479,7 @@ class _Rank:
         travelling = tp == 1 and ep > 1
         copies = self.spec.shared_expert_copies
         shared = [(tokens * ep + part) // copies for part in range(copies)]
-        rows = busiest(place(counts, ep, self.spec.redundant_experts, shared))
+        rows = busiest(place(counts, ep, self.spec.redundant_experts, shared, self.spec.expert_placement))
         here = sum(rows)
         visits = moe.experts_per_token + (1 if copies else 0)
         inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
@@ -485,7 +489,8 @@ class _Rank:
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
-        carried = max(tokens * visits, here)
+        kept = -(-sum(counts) // ep) + (tokens if copies else 0) if travelling else tokens * visits
+        carried = max(kept, here)
 
         def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
             tokens_sent = TokenExchange(name, carried, visits, model.hidden)
@@ -1011,6 +1016,8 @@ class TransformerWorkload:
             f"tokens visit {moe.experts_per_token} of {moe.experts} experts {how}{drawn}; "
             "a layer's loads are the same in every step of a phase"
         )
+        if spec.routing.capacity_factor is not None:
+            note += f"; what exceeds {spec.routing.capacity_factor:g} times an expert's even share is dropped"
         if spec.expert_parallel > 1:
             note += f"; {spec.expert_parallel} ranks are folded onto the busiest one of each layer"
         return note

@@ -1,8 +1,8 @@
 """Dispatch and combine of experts by writes into the memory of other ranks, as CloudMatrix384's vector cores do.
 
-A rank copies each token once for every expert it goes to, at a rate that its cores and not its link set, and pays for
-every destination once (its flag, the polling at the other end). Copies to itself cost as much as those to others.
-Dispatched tokens are INT8 with their scales, combined ones BF16.
+A rank copies each token once for every expert it goes to, at a rate that its vector cores and not its link set, and
+pays for every destination once (its flag, the polling at the other end). Copies to itself cost as much as those to
+others. Dispatched tokens are INT8 with their scales, combined ones BF16.
 """
 
 from __future__ import annotations

@@ -13,13 +13,12 @@ from pydantic import ValidationError
 
 import archsim
 from archsim.errors import InputError
+from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.mixture_of_experts import (
     Router,
     RoutingSpec,
-    busiest,
     drawn_counts,
     expected_counts,
-    place,
     recorded_shares,
 )
 from archsim.workloads.model import MixtureSpec
