@@ -3,7 +3,8 @@
 Two groups of tracks: *ops*, each from its start to its end on the engine that runs it, and *resources*, what
 holds every engine, memory tier and link at a time. Beside them a counter of the bandwidth in use of each
 memory. Of a phase with many steps the first and the last are drawn, at their own times. Times are microseconds,
-whole nanoseconds, so that slices that touch do not overlap.
+whole nanoseconds, so that slices that touch do not overlap. Where ops run beside each other in streams, only the ops
+are drawn: what they hold is known to the event-driven simulation alone.
 """
 
 from __future__ import annotations

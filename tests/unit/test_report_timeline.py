@@ -28,6 +28,12 @@ def trace(result):
     return json.loads(timeline.to_perfetto(result))
 
 
+def in_program_order(result):
+    """Whether all ops follow each other; of streams beside each other only the ops are drawn, not what they hold."""
+    ops = (op.lowered.op for segment in result.segments for block in segment.blocks for op in block.ops)
+    return all(op.stream is None for op in ops)
+
+
 def slices_by_track(trace):
     tracks = defaultdict(list)
     for event in trace["traceEvents"]:
@@ -53,7 +59,7 @@ def test_every_track_and_process_is_named_once(trace):
 def test_events_are_ordered_and_within_the_run(result, trace):
     events = [e for e in trace["traceEvents"] if e["ph"] != "M"]
     assert [e["ts"] for e in events] == sorted(e["ts"] for e in events)
-    assert {e["ph"] for e in events} == {"X", "C"}
+    assert {e["ph"] for e in events} == ({"X", "C"} if in_program_order(result) else {"X"})
     assert all(e["dur"] >= 0 for e in events if e["ph"] == "X")
     last = max(e["ts"] + e.get("dur", 0.0) for e in events)
     assert last == pytest.approx(1e6 * result.time_s, abs=1e-2)
@@ -68,7 +74,7 @@ def test_counters_stay_below_the_bandwidth_and_end_at_zero(result, trace):
     for event in trace["traceEvents"]:
         if event["ph"] == "C":
             tracks[event["name"].removesuffix(" bandwidth")].append(event["args"]["GB/s"])
-    assert tracks
+    assert bool(tracks) == in_program_order(result)
     for path, values in tracks.items():
         assert max(values) <= result.machine.memories[path].bytes_per_s / 1e9 + 1e-3
         assert values[-1] == 0
@@ -89,6 +95,8 @@ def test_resources_are_held_as_long_as_the_result_says(result):
                     for path, ticks in op.lowered.busy().items():
                         at = int(ticks[step]) if isinstance(ticks, np.ndarray) else ticks
                         expected[where, path] += result.machine.time.seconds(at) * block.repeat
+    if not in_program_order(result):
+        expected.clear()
     assert {k: v for k, v in held.items() if v} == pytest.approx({k: v for k, v in expected.items() if v})
 
 
