@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.network.compiled import kernel
+from archsim.components.compiled import kernel, part
 
 Ints = npt.NDArray[np.int64]
 
@@ -87,7 +87,7 @@ def run(schedule: Schedule) -> tuple[Ints, Ints, int]:
     return ends, occupied, messages - sent
 
 
-@kernel
+@part
 def _push(heap: Ints, count: int, tick: int, number: int) -> None:
     """Add an event to a heap of ``count`` events; four children each."""
     place = count
@@ -100,7 +100,7 @@ def _push(heap: Ints, count: int, tick: int, number: int) -> None:
     heap[place, 0], heap[place, 1] = tick, number
 
 
-@kernel
+@part
 def _pop(heap: Ints, count: int) -> None:
     """Take the first of ``count`` events off the heap."""
     last = count - 1

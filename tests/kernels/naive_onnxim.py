@@ -273,6 +273,7 @@ class BankedChannel:
         self.controller = FirstReady(preset, Requests.of(np.empty(0, np.int64), False), figures)
         self.packets: list[Packet] = []
         self.told = 0
+        self.fullest = 0
 
     def has_room(self) -> bool:
         return len(self.controller.waiting) < 256
@@ -283,6 +284,7 @@ class BankedChannel:
         request.number, request.address = len(self.packets), address
         self.packets.append(packet)
         self.controller.waiting.append(request)
+        self.fullest = max(self.fullest, len(self.controller.waiting))
         self.controller.todo.append(request)
 
     def tick(self, now: int) -> list[Packet]:

@@ -10,7 +10,7 @@ from naive_onnxim import Machine as NaiveMachine
 
 from archsim.components.compute.gemm_cases import answer as cases
 from archsim.components.compute.onnxim.accounting import answer
-from archsim.components.compute.onnxim.channels import channels, controller
+from archsim.components.compute.onnxim.channels import QUEUE, Channels, channels, controller, has_room, push, step
 from archsim.components.compute.onnxim.kernel import Machine, run
 from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
 from archsim.components.compute.onnxim.layers import Operands, product, product_buffers, tiling
@@ -49,8 +49,10 @@ def products(draw: st.DrawFn) -> Product:
     )
 
 
-def simulated(program: Program, machine: Machine) -> tuple[int, int, int, list[int], list[int]]:
-    total, reads, writes, begun, done = run(program, machine)
+def simulated(
+    program: Program, machine: Machine, banked: Channels | None = None
+) -> tuple[int, int, int, list[int], list[int]]:
+    total, reads, writes, begun, done = run(program, machine, banked)
     return total, reads, writes, begun.tolist(), done.tolist()
 
 
@@ -84,10 +86,48 @@ def test_a_product_equals_the_naive_machine_on_banked_channels(
     chosen = shipped.model_copy(update={"timing": shipped.timing | {"nREFI": interval}})
     banked = channels(machine.channels, len(program.requests), case.request_bytes, chosen)
     figures = controller(chosen)
-    total, reads, writes, begun, done = run(program, machine, banked)
     naive = [BankedChannel(chosen, figures, machine.channels, case.request_bytes) for _ in range(machine.channels)]
     expected = NaiveMachine(machine, [case.queues(cores, EDGE)], naive).run()
-    assert (total, reads, writes, begun.tolist(), done.tolist()) == expected
+    assert simulated(program, machine, banked) == expected
+
+
+@pytest.mark.parametrize("device", ["onnxim_hbm2_8gb_2400", "onnxim_ddr4_16gb_x4_1600j"])
+def test_a_queue_before_a_controller_takes_256_packets(device: str) -> None:
+    banked = channels(1, 300, 64, preset(device))
+    for packet in range(QUEUE):
+        assert has_room(banked, 0), packet
+        push(banked, 0, packet, packet, False, 0)
+    assert QUEUE == 256
+    assert not has_room(banked, 0)
+    step(banked, 0, 0)  # the controller takes one
+    assert has_room(banked, 0)
+    push(banked, 0, QUEUE, QUEUE, False, 1)
+    assert not has_room(banked, 0)
+
+
+@pytest.mark.parametrize("device", ["onnxim_hbm2_8gb_2400", "onnxim_ddr4_16gb_x4_1600j"])
+def test_a_full_queue_holds_the_network_back_as_the_naive_machine_does(device: str) -> None:
+    machine = Machine(
+        edge=EDGE, core_ps=1000, dram_ps=2500, network_ps=500, dram_cycles=1, network_cycles=1, ports=4, channels=1
+    )
+    case = Product(
+        sizes=(30, 30, 30),
+        tile=(28, 28, 28),
+        bases={"left": 0, "weight": 2560, "out": 5120},
+        element_bytes=2,
+        request_bytes=2,
+    )
+    npu = Npu(edge=EDGE, cores=4, element_bytes=2, request_bytes=2)
+    program = assemble(
+        [product(30, 30, 30, npu, Operands(0, 2560, None, 5120), case.tile)],
+        4,
+        *product_buffers(30, 30, npu, case.tile),
+    )
+    chosen = preset(device)
+    naive = BankedChannel(chosen, controller(chosen), 1, 2)
+    answers = simulated(program, machine, channels(1, len(program.requests), 2, chosen))
+    assert answers == NaiveMachine(machine, [case.queues(4, EDGE)], [naive]).run()
+    assert naive.fullest == QUEUE
 
 
 SMALL = {"edge": EDGE, "scratchpad_kib": 8, "accumulator_kib": 2, "vector_bits": 256}

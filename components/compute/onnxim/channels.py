@@ -24,7 +24,7 @@ from archsim.components.memory.command_level.work import ADDRESS, ARRIVAL, BANK,
 Ints = npt.NDArray[np.int64]
 
 QUEUE = 256
-"""packets that wait before a controller"""
+"""packets that wait before a controller: is_full() of the ndp_wrappers in ONNXim's branch of Ramulator 2"""
 
 _CAME, _TOLD, _OPEN = range(3)
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel, part
+from archsim.components.compiled import kernel, part
 from archsim.components.memory.command_level.device import Device, Ints
 from archsim.components.memory.command_level.frfcfs import READS, SIZE, WRITES, State, advance
 from archsim.components.memory.command_level.issue import CLOCK, NEVER

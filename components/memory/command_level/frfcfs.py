@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel, part
+from archsim.components.compiled import kernel, part
 from archsim.components.memory.command_level.device import (
     ACT_TO_ACT2,
     BANKS,

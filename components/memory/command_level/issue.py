@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import part
+from archsim.components.compiled import part
 from archsim.components.memory.command_level.device import (
     AWAITED,
     BANKS,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.memory.command_level.compiled import kernel, part
+from archsim.components.compiled import kernel, part
 from archsim.components.memory.command_level.device import (
     BANKS,
     BUS,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from archsim.components.memory.command_level.compiled import kernel, part
+from archsim.components.compiled import kernel, part
 from archsim.components.memory.command_level.device import AWAITED, BANKS, BUS, HALF, READ_LATENCY, Device, Ints
 from archsim.components.memory.command_level.frfcfs import (
     ACTIVATING,

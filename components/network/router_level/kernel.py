@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from archsim.components.network.compiled import kernel
+from archsim.components.compiled import kernel, part
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TORUS, Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
 from archsim.components.network.router_level.traffic import Traffic
@@ -225,7 +225,7 @@ def advance(s: State, cycles: int, until_counted: bool, until_empty: bool) -> No
         totals[TIME] += 1
 
 
-@kernel
+@part
 def _nodes(s: State) -> None:
     """What the nodes do in a cycle: take credits, make packets, inject, take flits and return credits for them."""
     settings, totals, nodes = s.settings, s.totals, s.nodes
@@ -280,7 +280,7 @@ def _nodes(s: State) -> None:
             totals[FREE] += 1
 
 
-@kernel
+@part
 def _make(s: State, node: int, now: int) -> None:
     """Draw for each cycle up to now whether the node makes a packet, until it makes one."""
     settings, totals = s.settings, s.totals
@@ -311,7 +311,7 @@ def _make(s: State, node: int, now: int) -> None:
         totals[DONE] += 1
 
 
-@kernel
+@part
 def _inject(s: State, node: int, now: int) -> None:
     """Send the next flit of a node's packet, if a virtual channel of its router has room."""
     settings = s.settings
@@ -352,7 +352,7 @@ def _inject(s: State, node: int, now: int) -> None:
         mine[CURRENT] = -1
 
 
-@kernel
+@part
 def _route(s: State, router: int, into: int, packet: int) -> None:
     """Choose the output port and the virtual channels that a packet may take at a router it enters by ``into``."""
     rule, vcs = s.settings[RULE], s.settings[VCS]
@@ -423,20 +423,20 @@ def _route(s: State, router: int, into: int, packet: int) -> None:
     p[PORT], p[FROM_VC], p[TO_VC] = port, first, last
 
 
-@kernel
+@part
 def _ahead(place: int, pointer: int, count: int) -> int:
     """How far ``place`` lies ahead of a round-robin pointer, both below ``count``."""
     away = place - pointer
     return away + count if away < 0 else away
 
 
-@kernel
+@part
 def _after(place: int, count: int) -> int:
     """The place after this one, in a circle of ``count``."""
     return 0 if place + 1 == count else place + 1
 
 
-@kernel
+@part
 def _step(s: State, router: int, now: int, take: bool) -> None:
     """One step of a router; ``take`` in the first of a cycle, which takes what has arrived."""
     settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
@@ -591,7 +591,7 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     queues[CROSSING] -= through
 
 
-@kernel
+@part
 def _take(s: State, router: int, now: int) -> None:
     """Queue the flits that have arrived, and take in the credits."""
     settings, queues, ivc = s.settings, s.queues[router], s.ivc
@@ -624,7 +624,7 @@ def _take(s: State, router: int, now: int) -> None:
             s.totals[CREDITS] -= 1
 
 
-@kernel
+@part
 def _put_on_channels(s: State, router: int) -> None:
     """A flit from each output and a credit from each input go on their channels."""
     settings = s.settings

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.network.compiled import kernel
+from archsim.components.compiled import part
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -36,7 +36,7 @@ def fractions(seed: int) -> Floats:
     return state
 
 
-@kernel
+@part
 def next_int(state: Ints, count: int) -> int:
     """The next number in [0, count)."""
     if state[_USED] == _LONG:
@@ -46,7 +46,7 @@ def next_int(state: Ints, count: int) -> int:
     return int(state[_LONG + used] % count)
 
 
-@kernel
+@part
 def next_fraction(state: Floats) -> float:
     """The next number in [0, 1)."""
     if state[_USED] == _LONG:
@@ -56,7 +56,7 @@ def next_fraction(state: Floats) -> float:
     return float(state[_LONG + used])
 
 
-@kernel
+@part
 def _advance(x: Ints, out: Ints) -> None:
     """Fill ``out`` with the next numbers of the recurrence, leave the following lags in ``x``."""
     n = out.size
@@ -106,19 +106,19 @@ def _start(state: Ints, seed: int) -> None:
         _advance(state, x)
 
 
-@kernel
+@part
 def _refill(state: Ints) -> None:
     _advance(state, state[_LONG:_USED])
     state[_USED] = 0
 
 
-@kernel
+@part
 def _wrapped(a: float, b: float) -> float:
     total = a + b
     return total - int(total)
 
 
-@kernel
+@part
 def _advance_fractions(x: Floats, out: Floats) -> None:
     n = out.size
     for j in range(_LONG):
@@ -168,7 +168,7 @@ def _start_fractions(state: Floats, seed: int) -> None:
         _advance_fractions(state, x)
 
 
-@kernel
+@part
 def _refill_fractions(state: Floats) -> None:
     _advance_fractions(state, state[_LONG:_USED])
     state[_USED] = 0

@@ -1,4 +1,4 @@
-"""How the kernels of this package are compiled."""
+"""How the kernels of components that count cycle by cycle are compiled."""
 
 from __future__ import annotations
 
