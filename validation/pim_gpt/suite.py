@@ -3,6 +3,9 @@
 Data movement compares the bytes that a host would read and write were all weights and the KV cache outside of
 it, with the bytes that the ASIC and the channels exchange here: vectors to the global buffers, accumulators
 both ways, and plain reads and writes.
+
+The baselines are a T4 and a Xeon in single precision at what their data sheets allow, memory-bound and without a
+framework's time between kernels: a bound on the published baselines, whose latencies are not printed.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from typing import Any, cast
 
 from archsim.components.pim.pim_channel import PimChannelSpec
 from archsim.result import Result
-from archsim.runs import over_steps, run
+from archsim.runs import load, over_steps, run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 from archsim.validation.information import Figure
@@ -28,6 +31,7 @@ MODELS = {
     "GPT-3 large": "gpt3_large",
     "GPT-3 XL": "gpt3_xl",
 }
+BASELINES = {"T4": "gpt3_xl_on_t4_fp32", "Xeon Gold 6154": "gpt3_xl_on_xeon_gold_6154"}
 _PIM = "chip.pim"
 _SLOW_ASIC = {"chip.engines.asic.clock": "100 MHz"}
 
@@ -39,9 +43,17 @@ def rows() -> list[Row]:
     slower = {model: _result(model, slow_asic=True).time_s / _result(model).time_s for model in MODELS}
     four, eight, sixteen = (_with_channels(channels).time_s for channels in (4, 8, 16))
     slowdown = "slowdown beyond 20% with the ASIC at 100 MHz"
+    ratios = {}
+    for baseline in BASELINES:
+        faster = [_baseline(baseline, model).time_s / _result(model).time_s for model in MODELS]
+        leaner = [_baseline(baseline, model).energy_j / _result(model).energy_j for model in MODELS]
+        for case, of in (("least of eight models", min), ("most of eight models", max)):
+            ratios[case, f"speedup over {baseline}"] = of(faster)
+            ratios[case, f"energy of {baseline} over PIM-GPT's"] = of(leaner)
     return answered(
         "pim_gpt",
-        {
+        ratios
+        | {
             ("GPT-3 XL", "row hit rate"): 100 * row_hit_rate(xl),
             ("GPT-3 XL", "non-VMM share of the latency"): 100 * (1 - xl.busy_s[_PIM] / xl.time_s),
             ("GPT-3 XL", slowdown): max(0.0, slower["GPT-3 XL"] - 1.2),
@@ -55,7 +67,7 @@ def rows() -> list[Row]:
 
 
 def information() -> list[Figure]:
-    """Time and energy per token, and the slowdown with a slow ASIC, of each model."""
+    """Time and energy per token, what overlap would do, and the slowdown with a slow ASIC, of each model."""
     figures = []
     for model in MODELS:
         result = _result(model)
@@ -69,12 +81,30 @@ def information() -> list[Figure]:
                 result.energy_j / tokens / MILLI,
                 "channels and ASIC; energies of a GDDR6-AiM channel",
             ),
+            *(
+                Figure(
+                    model,
+                    f"time per token, {baseline}",
+                    "ms",
+                    _baseline(baseline, model).time_s / tokens / MILLI,
+                    "FP32 at what the data sheet allows",
+                )
+                for baseline in BASELINES
+            ),
             Figure(
                 model,
                 "slowdown with the ASIC at 100 MHz",
                 "%",
                 100 * (_result(model, slow_asic=True).time_s / result.time_s - 1),
                 "published: at most 20%",
+            ),
+            Figure(
+                model,
+                "non-VMM share, GELU and softmax hidden",
+                "%",
+                100 * _share_with_hidden_functions(result),
+                "as if they ran beside products; as the program runs, beside none: "
+                f"{100 * (1 - result.busy_s[_PIM] / result.time_s):.2f} %",
             ),
             Figure(
                 model, "reduction of data movement", "x", reduction_of_data_movement(result), "published: 110 to 259"
@@ -88,6 +118,11 @@ def _result(model: str, slow_asic: bool = False) -> Result:
     return run(f"{MODELS[model]}_on_pim_gpt", _SLOW_ASIC if slow_asic else None)
 
 
+@functools.cache
+def _baseline(name: str, model: str) -> Result:
+    return run(BASELINES[name], {"workload.model": load(f"{MODELS[model]}_on_pim_gpt").workload.model})
+
+
 def _with_channels(channels: int) -> Result:
     """GPT-3 XL on so many channels, all of them together of one capacity, so that it fits everywhere."""
     overrides: dict[str, Any] = {
@@ -96,6 +131,13 @@ def _with_channels(channels: int) -> Result:
         "chip.memories.gddr6.bandwidth": f"{32 * channels} GB/s",
     }
     return run("gpt3_xl_on_pim_gpt", overrides)
+
+
+def _share_with_hidden_functions(result: Result) -> float:
+    """Share of the latency without products, were GELU and softmax done while products go on."""
+    ops = result.ops()
+    hidden = float(ops[ops["name"].str.endswith((".activation", ".attention"))]["busy_s.chip.asic"].sum())
+    return 1 - result.busy_s[_PIM] / (result.time_s - hidden)
 
 
 def row_hit_rate(result: Result) -> float:
