@@ -61,12 +61,17 @@ class Timing:
 HBM2 = Timing()
 """The simulator's HBM2 preset"""
 
-_CHANNELS = 64
-_BLOCKS = 8  # of a channel, one for two banks
+CHANNELS = 64
+BLOCKS = 8
+"""of a channel, one for two banks"""
 _REGISTERS = 8  # columns that a block holds of an operand
 _BURST = 16  # elements of a column
-_CONFIGURATION = 0x3FFF  # rows whose columns are registers, and whose activation or precharge changes the mode
-_TO_ALL_BANKS, _TO_SINGLE_BANK, _PARKED = 0x17FF, 0x1FFF, 1 << 12
+_PARKED = 1 << 12
+_TO_ALL_BANKS, _TO_SINGLE_BANK = 0x17FF, 0x1FFF  # rows whose activation or precharge changes the mode
+REGISTER_ROW = 0x3FFF
+"""the row whose columns are registers"""
+DATA_ROWS = range(_PARKED)
+"""rows of operands and results"""
 _INPUT, _SECOND_INPUT, _RESULT = 0, 128, 256  # rows of an elementwise operation
 
 
@@ -115,12 +120,12 @@ class _Stream:
         for bank in (0, 1, 8, 9):
             self.add(write=True, bank=bank, row=_TO_ALL_BANKS, column=0x1F)
         self.barrier()
-        self.add(write=True, bank=1, row=_CONFIGURATION, column=4)
+        self.add(write=True, bank=1, row=REGISTER_ROW, column=4)
         self.barrier()
 
     def toggle(self) -> None:
         """Computing on or off."""
-        self.add(write=True, bank=0, row=_CONFIGURATION, column=0)
+        self.add(write=True, bank=0, row=REGISTER_ROW, column=0)
         self.barrier()
 
     def end(self) -> None:
@@ -136,15 +141,22 @@ class _Stream:
         self.barrier()
 
 
-def gemv(M: int, K: int, timing: Timing = HBM2, refresh: bool = True, log: list[Command] | None = None) -> Counts:
-    """A product of an [M, K] FP16 matrix with a vector, over 64 channels; the commands of one go to ``log``.
+def gemv(
+    M: int,
+    K: int,
+    timing: Timing = HBM2,
+    refresh: bool = True,
+    log: list[Command] | None = None,
+    channels: int = CHANNELS,
+) -> Counts:
+    """A product of an [M, K] FP16 matrix with a vector, over all channels; the commands of one go to ``log``.
 
     Raises
     ------
     InputError: a size is not positive.
     """
     _positive(M=M, K=K)
-    outputs = -(-M // (_BLOCKS * _CHANNELS * _REGISTERS))
+    outputs = -(-M // (BLOCKS * channels * _REGISTERS))
     inputs = -(-K // (_BURST * _REGISTERS))
     stream = _Stream(timing)
     stream.begin()
@@ -152,7 +164,7 @@ def gemv(M: int, K: int, timing: Timing = HBM2, refresh: bool = True, log: list[
         stream.toggle()
         for bank in (0, 1):
             for i in range(bank, inputs, 2):
-                stream.add(write=True, bank=1, row=_CONFIGURATION, column=8, times=_REGISTERS)
+                stream.add(write=True, bank=1, row=REGISTER_ROW, column=8, times=_REGISTERS)
                 stream.barrier()
                 first = _REGISTERS**2 * (i // 2 + j * inputs // 2)
                 for column in range(first, first + _REGISTERS**2, _REGISTERS):
@@ -181,7 +193,7 @@ def elementwise(
     stream = _Stream(timing)
     stream.begin()
     stream.toggle()
-    for i in range(elements // _BURST // (timing.banks * _CHANNELS * _REGISTERS)):
+    for i in range(elements // _BURST // (timing.banks * CHANNELS * _REGISTERS)):
         for bank in (0, 1):
             stream.each(write=False, bank=bank, row=_INPUT, column=_REGISTERS * i)
             if operation != "relu":
@@ -198,8 +210,8 @@ def host(read_bytes: int, write_bytes: int, timing: Timing = HBM2, refresh: bool
     # Channels differ by a request at most; writes begin when the last channel has read.
     reads, writes = (-(-size // (2 * _BURST)) for size in (read_bytes, write_bytes))
     spans = {
-        (-(-(reads - c) // _CHANNELS), -(-(reads + writes - c) // _CHANNELS)): _Channel(timing, refresh)
-        for c in range(_CHANNELS)
+        (-(-(reads - c) // CHANNELS), -(-(reads + writes - c) // CHANNELS)): _Channel(timing, refresh)
+        for c in range(CHANNELS)
     }
     for (read, _), channel in spans.items():
         channel.run([_interleaved(write=False, at=at, timing=timing) for at in range(read)])

@@ -67,7 +67,7 @@ def test_vectorised_answers_are_those_one_by_one():
 def test_a_format_that_the_lanes_lack_is_refused():
     spec = SimdCoresSpec(cores=1, lanes={DType.INT8: 4})
     with pytest.raises(InputError, match="cannot multiply bf16 by bf16: this engine has int8"):
-        SimdCores(spec, "chip.cores", Timebase([10**9]), 10**9).work(MatMul("x", m=1, k=1, n=1))
+        SimdCores(spec, "chip.cores", Timebase([10**9]), 10**9).work(MatMul(name="x", m=1, k=1, n=1))
 
 
 @pytest.mark.parametrize(("name", "bytes_per_s"), [("t4_fp32", 320e9 * 0.9), ("xeon_gold_6154", 128e9 * 0.8)])

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from archsim.components.pim.pim_channel import PimChannelSpec
 from archsim.result import Result
-from archsim.runs import load, over_steps, run
+from archsim.runs import over_steps, run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 from archsim.validation.information import Figure
@@ -120,7 +120,7 @@ def _result(model: str, slow_asic: bool = False) -> Result:
 
 @functools.cache
 def _baseline(name: str, model: str) -> Result:
-    return run(BASELINES[name], {"workload.model": load(f"{MODELS[model]}_on_pim_gpt").workload.model})
+    return run(BASELINES[name], {"workload.model": _result(model).program.name})
 
 
 def _with_channels(channels: int) -> Result:
