@@ -26,6 +26,9 @@ class _Checker:
         self.levels = preset.rules.levels
         self.found: list[str] = []
         self.two_buses = preset.rules.bus in ("dual", "half")
+        # LPDDR4 counts recovery and turnaround from a clock after the write's last data.
+        late = self.scale if preset.standard == "LPDDR4" else 0
+        self.written = self.n("nCWL") + self.n("nBL", "nBL_min") + late
 
     def n(self, *names: str) -> int:
         """A timing parameter in ticks, by the first of several names that the device has."""
@@ -71,7 +74,6 @@ class _Checker:
         shut: dict[tuple[int, ...], int] = {}  # when a bank began to close itself
         single: dict[tuple[int, ...], Command] = {}  # the last REFpb of a rank or pseudo-channel
         acts: list[Command] = []
-        burst = self.n("nBL", "nBL_min")
         for c in self.commands:
             closing = (
                 [
@@ -107,7 +109,7 @@ class _Checker:
                     last[c.name[:2]] = c
                     if c.name in ("RDA", "WRA"):
                         open_rows.pop(place, None)
-                        recovery = self.n("nRTP") if c.name == "RDA" else self.n("nCWL") + burst + self.n("nWR")
+                        recovery = self.n("nRTP") if c.name == "RDA" else self.written + self.n("nWR")
                         shut[place] = max(self.received(c) + recovery, self.received(last["ACT"]) + self.n("nRAS"))
                 elif c.name in ("PREpb", "PREab"):
                     if place in open_rows:
@@ -116,7 +118,7 @@ class _Checker:
                     if "RD" in last:
                         self.need(c, last["RD"], self.n("nRTP"), "tRTP")
                     if "WR" in last:
-                        self.need(c, last["WR"], self.n("nCWL") + burst + self.n("nWR"), "tWR")
+                        self.need(c, last["WR"], self.written + self.n("nWR"), "tWR")
                 elif c.name in ("REFab", "REFpb"):
                     if place in open_rows:
                         self.found.append(f"{c.name} at {c.tick} of an open bank")
@@ -162,7 +164,7 @@ class _Checker:
                     wide = f"nCCD{kind}_WR" if c.name == "WR" else f"nCCD{kind}"
                     self.need(c, before, self.n(wide, f"nCCD{kind}"), "tCCD")
                 elif c.name == "RD":
-                    end = self.n("nCWL") + burst + self.n(f"nWTR{kind}")
+                    end = self.written + self.n(f"nWTR{kind}")
                     self.need(c, before, end, "tWTR")
             recent.append(c)
             pins = self.node(c, "pseudo_channel") if "pseudo_channel" in self.levels else ()

@@ -119,6 +119,11 @@ def test_each_rule_alone_at_both_sides_of_its_edge(name: str) -> None:
         ("ddr5_16gb_x8_4800bn", "ACT", "RD", True, 36),  # both take two cycles
         ("ddr5_16gb_x8_4800bn", "RD", "PREpb", True, 19),  # nRTP + 1
         ("hbm3_16gb_8hi_6400", "ACT", "RD", True, 63),  # 62 half cycles, from the third of ACT to the second of RD
+        ("lpddr4_8gb_x16_3200", "ACT", "RD", True, 29),  # both take four cycles
+        ("lpddr4_8gb_x16_3200", "ACT", "PREpb", True, 70),  # nRAS + 2: a precharge takes two
+        ("lpddr4_8gb_x16_3200", "PREab", "ACT", True, 32),  # nRPab - 2
+        ("lpddr4_8gb_x16_3200", "RD", "WR", False, 30),  # 28 + 6 + 8 + 2 - 14
+        ("lpddr4_8gb_x16_3200", "WR", "RD", False, 39),  # 14 + 8 + 1 + 16
         ("lpddr5_8gb_x16_6400", "PREab", "ACT", True, 17),  # nRPab
         ("gddr6_8gb_x16_14000", "RD", "WR", False, 25),  # nCL + 1
     ],

@@ -61,7 +61,7 @@ class DramPreset(Spec):
     """One channel of a device."""
 
     standard: str
-    """whose rules hold: DDR4, DDR5, LPDDR5, GDDR6, HBM2, HBM3, or that of a simulator"""
+    """whose rules hold: DDR4, DDR5, LPDDR4, LPDDR5, GDDR6, HBM2, HBM3, or that of a simulator"""
     tCK: Picoseconds  # noqa: N815
     """clock cycle of the command bus"""
     organisation: dict[str, Count]

@@ -263,6 +263,25 @@ _DDR5 = (
     """
 )
 
+# Writes end a clock later than in DDR4, and reads by tDQSCK; commands of two parts count from their last.
+_LPDDR4 = (
+    _rows("rank", burst="nBL + 1", pre_all="nRPab")
+    + _columns("rank", burst="nBL + 1")
+    + """
+    bank: ACT -> column = nRCD
+    bank_group: write -> read = nCWL + nBL + 1 + nWTRL
+    rank: pre -> pre = nPPD
+    rank: PREpb -> REFab = nRP
+    rank: PREab -> REFab = nRPab
+    rank: REFab -> ACT PREab REFab = nRFC
+    rank: read -> write = nCL + nDQSCK + nBL + 2 - nCWL
+    other rank: read -> column = nBL + nDQSCK + nCS
+    other rank: write -> read = nCWL + nBL + nCS - nCL
+    channel: read -> read = nBL
+    channel: write -> write = nBL
+    """
+)
+
 _LPDDR5 = (
     _rows("rank", act="ACT1", burst="nBL_min", pre_all="nRPab")
     + _columns("rank", "nBL_min", "_WR")
@@ -383,12 +402,23 @@ _DRAMSIM3 = """
 
 _RANKED = ("rank", "bank_group", "bank")
 _TWO_CYCLES = dict.fromkeys(("ACT", "RD", "RDA", "WR", "WRA"), 2.0)
+_FOUR_CYCLES = dict.fromkeys(("ACT", "RD", "RDA", "WR", "WRA"), 4.0) | dict.fromkeys(
+    ("PREpb", "PREab", "REFab", "REFpb"), 2.0
+)
 _HALF_CYCLES = {"ACT": 1.5} | dict.fromkeys(("PREpb", "PREab", "REFab", "REFpb"), 0.5)
 
 
 def _standards() -> Iterable[Standard]:
     yield Standard("DDR4", _RANKED, "rank", _DDR4)
     yield Standard("DDR5", _RANKED, "rank", _DDR5, cycles=_TWO_CYCLES)
+    yield Standard(
+        "LPDDR4",
+        _RANKED,
+        "rank",
+        _LPDDR4,
+        cycles=_FOUR_CYCLES,
+        bank_refresh=_bank_refresh("rank", "ACT", "nBL + 1", "nRPab", "nPBR2PBR", "nPBR2ACT"),
+    )
     yield Standard(
         "LPDDR5",
         _RANKED,
