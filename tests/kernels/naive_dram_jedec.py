@@ -143,7 +143,7 @@ class _Checker:
                 for before in near[-4:]:
                     same = self.node(before, "bank_group") == self.node(c, "bank_group")
                     self.need(c, before, self.n("nRRDL" if same else "nRRDS"), "tRRD")
-                if len(near) >= 4:
+                if len(near) >= 4 and "nFAW" in self.preset.timing:
                     self.need(c, near[-4], self.n("nFAW"), "tFAW")
                 acts.append(c)
 
@@ -166,9 +166,18 @@ class _Checker:
                 elif c.name == "RD":
                     end = self.written + self.n(f"nWTR{kind}")
                     self.need(c, before, end, "tWTR")
+                elif "nRTW" in self.preset.timing:
+                    self.need(c, before, self.n("nRTW"), "tRTW")
+                if "nCCDSB" in self.preset.timing and before.place == c.place:  # no bank groups, but one bank is slow
+                    if before.name == c.name:
+                        self.need(c, before, self.n("nCCDSB"), "tCCDSB")
+                    elif c.name == "RD":
+                        self.need(c, before, self.written + self.n("nWTRSB"), "tWTRSB")
             recent.append(c)
             pins = self.node(c, "pseudo_channel") if "pseudo_channel" in self.levels else ()
             start = self.received(c) + self.n("nCL" if c.name == "RD" else "nCWL")
+            if c.name == "RD" and self.preset.standard.endswith("GDDR7"):
+                start += self.scale + self.n("nDQERL")
             spans = data.setdefault(pins, [])
             for low, high in spans[-8:]:
                 if start < high and low < start + burst:

@@ -16,6 +16,7 @@ from typing import Any
 from archsim.components.memory.command_level.channel import Answer, Channel
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.preset import DramPreset, preset
+from archsim.components.memory.command_level.standard import STANDARDS
 from archsim.components.memory.command_level.trace import read
 from archsim.errors import InputError
 
@@ -65,21 +66,40 @@ def _preset(case: Mapping[str, str]) -> DramPreset:
         raise InputError(f"the row describes no device: {error!r}") from None
 
 
-def _ramulator(case: Mapping[str, str], timing: dict[str, int]) -> DramPreset:
+_RAMULATOR = {
+    "nRFCab": ("nRFC",),
+    "nRTPL": ("nRTP",),
+    "nRTPSB": ("nRTP",),
+    "nRL": ("nCL",),
+    "nWL": ("nCWL",),
+    "nRRD": ("nRRDS", "nRRDL"),
+    "nCCD": ("nCCDS", "nCCDL"),
+    "nWTR": ("nWTRS", "nWTRL"),
+}
+"""Names of Ramulator 2.1 that differ; of some standards one value is both the short and the long one"""
+
+
+def _ramulator(case: Mapping[str, str], figures: dict[str, int]) -> DramPreset:
     """A device as Ramulator 2.1 describes it."""
     standard = case["config"].removeprefix("r2_").partition("_")[0]
-    clock = timing.pop("tCK_ps")
-    timing.pop("rate", None)
-    for theirs, ours in (("nRFCab", "nRFC"), ("nRTPL", "nRTP")):
-        if theirs in timing:
-            timing[ours] = timing.pop(theirs)
+    timing = {
+        ours: int(cycles)
+        for theirs, cycles in figures.items()
+        if theirs not in ("tCK_ps", "rate")
+        for ours in _RAMULATOR.get(theirs, (theirs,))
+    }
     ranks = int(case["ranks"])
-    outer = {"GDDR6": {}, "HBM2": {"pseudo_channel": ranks}, "HBM3": {"pseudo_channel": 2, "stack_id": ranks // 2}}.get(
-        standard, {"rank": ranks}
-    )
+    outer = {
+        "GDDR6": {},
+        "GDDR7": {},
+        "HBM1": {},
+        "HBM2": {"pseudo_channel": ranks},
+        "HBM3": {"pseudo_channel": 2, "stack_id": ranks // 2},
+        "HBM4": {"pseudo_channel": 2, "stack_id": ranks // 2},
+    }.get(standard, {"rank": ranks})
     return _built(
-        "Ramulator GDDR6" if standard == "GDDR6" else standard,
-        clock,
+        f"Ramulator {standard}" if f"Ramulator {standard}" in STANDARDS else standard,
+        figures["tCK_ps"],
         outer,
         case,
         ("column", *outer, "bank_group", "bank", "row"),
@@ -158,5 +178,6 @@ def _built(
             "burst": int(case["req_bytes"]),
             "timing": timing,
             "source": f"the row of {case['config']}",
-        }
+        },
+        context={"as_simulated": True},
     )

@@ -335,6 +335,46 @@ _HBM2 = (
     """
 )
 
+_HBM1 = _HBM2.replace("pseudo_channel", "channel")
+
+# No bank groups: column commands to one bank are further apart than those to two.
+_GDDR7_ROWS = """
+    bank: ACT -> ACT = nRC
+    bank: ACT -> PREpb = nRAS
+    bank: PREpb -> ACT = nRP
+    other bank: PREpb -> ACT = nRPD
+    bank: RD -> PREpb = nRTP
+    bank: WR -> PREpb = nCWL + nBL + nWR
+    bank: RDA -> ACT = nRTP + nRP
+    bank: WRA -> ACT = nCWL + nBL + nWR + nRP
+    bank: ACT -> read = nRCDRD
+    bank: ACT -> write = nRCDWR
+    bank: read -> read = nCCDSB
+    bank: write -> write = nCCDSB
+    bank: write -> read = nCWL + nBL + nWTRSB
+    channel: ACT -> ACT = nRRDS
+    channel: pre -> pre = nPPD
+    channel: read -> read = nCCDS
+    channel: write -> write = nCCDS
+    channel: read -> write = nRTW
+    channel: write -> read = nCWL + nBL + nWTRS
+    channel: ACT -> REFab = nRC
+    channel: read -> REFab = nRDREFab
+    channel: RDA -> REFab = nRTP + nRP
+    channel: WRA -> REFab = nCWL + nBL + nWR + nRP
+    channel: pre -> REFab = nRP
+    channel: REFab -> ACT PREab REFab = nRFC
+    """
+_GDDR7 = (
+    _GDDR7_ROWS
+    + """
+    channel: ACT -> PREab = nRAS
+    channel: PREab -> ACT = nRP
+    channel: read -> PREab = nRTP
+    channel: write -> PREab = nCWL + nBL + nWR
+    """
+)
+
 # ONNXim's Ramulator 2 has one bus, on which an ACT makes only row commands wait for its second cycle.
 _ONNXIM_HBM2 = (
     _HBM2
@@ -400,7 +440,8 @@ _DRAMSIM3 = """
     channel: read -> write = nCL + nBL + nRTRS - nCWL
     """
 
-_RANKED = ("rank", "bank_group", "bank")
+_BANKED = ("bank_group", "bank")
+_RANKED = ("rank", *_BANKED)
 _TWO_CYCLES = dict.fromkeys(("ACT", "RD", "RDA", "WR", "WRA"), 2.0)
 _FOUR_CYCLES = dict.fromkeys(("ACT", "RD", "RDA", "WR", "WRA"), 4.0) | dict.fromkeys(
     ("PREpb", "PREab", "REFab", "REFpb"), 2.0
@@ -409,7 +450,8 @@ _HALF_CYCLES = {"ACT": 1.5} | dict.fromkeys(("PREpb", "PREab", "REFab", "REFpb")
 
 
 def _standards() -> Iterable[Standard]:
-    yield Standard("DDR4", _RANKED, "rank", _DDR4)
+    for name in ("DDR3", "DDR4"):  # DDR3 has no bank groups, and one value for short and long
+        yield Standard(name, _RANKED, "rank", _DDR4)
     yield Standard("DDR5", _RANKED, "rank", _DDR5, cycles=_TWO_CYCLES)
     yield Standard(
         "LPDDR4",
@@ -429,9 +471,23 @@ def _standards() -> Iterable[Standard]:
         write_latency="nCWL + nBL_min",
         bank_refresh=_bank_refresh("rank", "ACT1", "nBL_min", "nRPab", "nPBR2PBR", "nPBR2ACT"),
     )
-    for name in ("GDDR6", "GDDR7"):
-        yield Standard(name, ("bank_group", "bank"), "channel", _GDDR6, bank_refresh=_bank_refresh("channel"))
-    yield Standard("Ramulator GDDR6", ("bank_group", "bank"), "channel", _RAMULATOR_GDDR6)
+    yield Standard("GDDR6", _BANKED, "channel", _GDDR6, bank_refresh=_bank_refresh("channel"))
+    yield Standard("Ramulator GDDR6", _BANKED, "channel", _RAMULATOR_GDDR6)
+    # Ramulator 2.1 lets PREab come at any time, and ACT at once after it.
+    for name, rules in (("GDDR7", _GDDR7), ("Ramulator GDDR7", _GDDR7_ROWS)):
+        yield Standard(
+            name,
+            _BANKED,
+            "channel",
+            rules,
+            bus="dual",
+            cycles=_TWO_CYCLES,
+            read_latency="1 + nCL + nDQERL + nBL",
+            bank_refresh=_bank_refresh("channel"),
+        )
+    yield Standard(
+        "HBM1", _BANKED, "channel", _HBM1, bus="dual", cycles={"ACT": 2.0}, bank_refresh=_bank_refresh("channel")
+    )
     for name in ("HBM2", "HBM2E"):
         yield Standard(
             name,
