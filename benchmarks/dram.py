@@ -1,7 +1,7 @@
 """DRAM channels: requests a second by brute force beside Ramulator 2.1, and a gigabyte by fast-forward.
 
 Ramulator's figures on record were measured for 1,000,000 requests on DDR4-3200 (CPU seconds of the process). Where the
-variable RAMULATOR2 names its binary it is run here on the same requests instead.
+variable RAMULATOR2 names the folder of its built Python package it runs here on the same requests instead.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,56 +21,66 @@ from benchmarks.timing import cpu_s
 
 _REQUESTS = 1_000_000
 _ON_RECORD = {"seq_rd": 0.22e6, "rand_rw21": 0.13e6}
-_CONFIG = """Frontend:
-  impl: LoadStoreTrace
-  path: {trace}
-  clock_ratio: 1
-MemorySystem:
-  impl: GenericDRAM
-  clock_ratio: 1
-  DRAM:
-    impl: DDR4
-    org: {{preset: DDR4_8Gb_x8, channel: 1, rank: 1}}
-    timing: {{preset: DDR4_3200AA}}
-  Controller:
-    impl: Generic
-    Scheduler: {{impl: FRFCFS}}
-    RefreshManager: {{impl: AllBank}}
-    plugins: []
-  AddrMapper:
-    impl: RoBaRaCoCh
+_SCRIPT = """
+import sys
+import ramulator as r
+controller = r.controller.GenericDDR(
+    dram=r.dram.DDR4(org_preset="DDR4_8Gb_x8", timing_preset="DDR4_3200AA"),
+    scheduler=r.scheduler.FRFCFS(),
+    refresh_manager=r.refresh_manager.AllBank(),
+    row_policy=r.row_policy.Open(),
+    addr_mapper=r.addr_mapper.RoBaRaCoCh(),
+)
+memory = r.memory_system.GenericDRAM(
+    clock_ratio=1, controllers=[controller], channel_mapper=r.channel_mapper.CacheLineInterleave()
+)
+simulation = r.Simulation(r.frontend.LoadStoreTrace(clock_ratio=1, path=sys.argv[1]), memory)
+simulation.run()
+print("cycles", simulation.stats["memory_system"]["controller"]["cycles"])
 """
 
 
-def _ramulator(binary: str, requests: Requests) -> float:
-    """Requests per CPU second of Ramulator 2.1."""
+def _ramulator(package: str, requests: Requests) -> tuple[float, int]:
+    """Requests per CPU second of Ramulator 2.1 as a process, and its cycles."""
     with tempfile.TemporaryDirectory() as folder:
-        trace, config = Path(folder) / "trace", Path(folder) / "config.yaml"
+        trace = Path(folder) / "trace"
         lines = zip(requests.is_write.tolist(), requests.address.tolist(), strict=True)
-        trace.write_text("".join(f"{'ST' if is_write else 'LD'} {address}\n" for is_write, address in lines))
-        config.write_text(_CONFIG.format(trace=trace))
+        trace.write_text("".join(f"{'ST' if is_write else 'LD'} {address:#x}\n" for is_write, address in lines))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([binary, "-f", str(config)], check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(
+            [sys.executable, "-c", _SCRIPT, str(trace)],
+            check=True,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": package},
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return len(requests) / (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return len(requests) / cpu, int(done.stdout.rsplit("cycles", 1)[1])
 
 
 def measure() -> list[dict[str, str]]:
     """Rows of the table."""
-    binary = os.environ.get("RAMULATOR2")
+    package = os.environ.get("RAMULATOR2")
     rows = []
     for policy in ("frfcfs_ramulator", "frfcfs"):
         channel = Channel("ddr4_8gb_x8_3200aa", policy)
         for name, recorded in _ON_RECORD.items():
             requests = pattern(channel.preset, name, _REQUESTS)
             ours = _REQUESTS / cpu_s(lambda c=channel, r=requests: c.play(r), 3)  # type: ignore[misc]
-            peer = _ramulator(binary, requests) if binary else recorded
+            peer, how = recorded, f"{recorded / 1e6:.2f} M/s on record"
+            if package:
+                peer, cycles = _ramulator(package, requests)
+                how = f"{peer / 1e6:.2f} M/s in this run, process included"
+                if policy == "frfcfs_ramulator":
+                    same = channel.play(requests).summary()["cycles"] == cycles
+                    how += ", equal cycles" if same else ", CYCLES DIFFER"
             rows.append(
                 {
                     "what": f"DDR4-3200, {name}, {policy}",
                     "measured": f"{ours / 1e6:.1f} M requests/s, {ours / peer:.0f}x",
                     "aim": ">= 15x",
-                    "how": f"Ramulator 2.1: {peer / 1e6:.2f} M/s {'in this run' if binary else 'on record'}; warm",
+                    "how": f"Ramulator 2.1: {how}; ours warm",
                 }
             )
     channel = Channel("hbm3_16gb_8hi_6400")
