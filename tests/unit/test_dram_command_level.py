@@ -305,3 +305,17 @@ def test_affine_streams_are_nested_loops() -> None:
 def test_no_requests_take_no_time() -> None:
     answer = Channel("ddr4_8gb_x8_3200aa").play(Requests.of([], False))
     assert (answer.cycles, answer.bytes_per_s, answer.commands) == (0, 0.0, [])
+
+
+with (Path(__file__).parent / "dram_described.csv").open(newline="", encoding="utf-8") as rows:
+    DESCRIBED = list(csv.DictReader(rows))
+
+
+@pytest.mark.parametrize("case", DESCRIBED, ids=[case["config"] for case in DESCRIBED])
+def test_a_row_that_describes_a_device_of_a_simulator_is_answered_as_it_does(case: dict[str, str]) -> None:
+    """What Ramulator 2.1 (c5b1c3a) and DRAMsim3 (29817593) counted, odd presets included: gaps, defaults, comments."""
+    counts = ("cycles", "row_hits", "row_misses_or_nonhits", "row_conflicts", "ACT", "PRE", "RD", "WR", "REF")
+    expected = {name: int(case[name]) for name in counts if case[name]}
+    asked = {name: value for name, value in case.items() if name not in counts}
+    did = cases.answer(asked).summary()
+    assert {name: did[name] for name in expected} == expected

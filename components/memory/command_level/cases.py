@@ -9,6 +9,7 @@ BL, addr_map_lsb_to_msb).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def _preset(case: Mapping[str, str]) -> DramPreset:
     try:
         timing = json.loads(case["timing"])
         if case.get("sim", "").startswith("DRAMsim3"):
-            return _dramsim3(case, {key: float(value) for key, value in timing.items()})
+            return _dramsim3(case, timing)
         return _ramulator(case, timing)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, InputError):
@@ -108,45 +109,59 @@ def _ramulator(case: Mapping[str, str], figures: dict[str, int]) -> DramPreset:
 
 
 _DRAMSIM3 = {
-    "nCL": "CL",
-    "nCWL": "CWL",
-    "nRP": "tRP",
-    "nRAS": "tRAS",
-    "nWR": "tWR",
-    "nCCDS": "tCCD_S",
-    "nCCDL": "tCCD_L",
-    "nRRDS": "tRRD_S",
-    "nRRDL": "tRRD_L",
-    "nWTRS": "tWTR_S",
-    "nWTRL": "tWTR_L",
-    "nFAW": "tFAW",
-    "nRFC": "tRFC",
-    "nREFI": "tREFI",
+    "nCL": ("CL", 12),
+    "nCWL": ("CWL", 12),
+    "nRP": ("tRP", 10),
+    "nRAS": ("tRAS", 24),
+    "nWR": ("tWR", 10),
+    "nRTP": ("tRTP", 5),
+    "nRTRS": ("tRTRS", 2),
+    "nCCDS": ("tCCD_S", 4),
+    "nCCDL": ("tCCD_L", 6),
+    "nRRDS": ("tRRD_S", 4),
+    "nRRDL": ("tRRD_L", 4),
+    "nWTRS": ("tWTR_S", 5),
+    "nWTRL": ("tWTR_L", 5),
+    "nFAW": ("tFAW", 50),
+    "nRFC": ("tRFC", 74),
+    "nREFI": ("tREFI", 7800),
 }
+"""Names of DRAMsim3, and what it takes where its file says nothing"""
+_BEATS = {"GDDR5": 4, "GDDR5X": 8, "GDDR6": 16}
+"""of a burst in a clock cycle; two elsewhere"""
 _ADDRESS = {"co": "column", "bg": "bank_group", "ba": "bank", "ra": "rank", "ro": "row"}
 
 
-def _dramsim3(case: Mapping[str, str], figures: dict[str, float]) -> DramPreset:
+def _dramsim3(case: Mapping[str, str], figures: Mapping[str, str]) -> DramPreset:
     """A device as DRAMsim3 (29817593) reads it from its configuration, with its defaults."""
     protocol = case["config"].removeprefix("ds3_").partition("_")[0]
-    timing = {ours: int(figures[theirs]) for ours, theirs in _DRAMSIM3.items()}
-    wide = protocol.startswith(("GDDR", "HBM"))  # two tRCD, and tRTP is never in the file
+
+    def cycles(name: str, default: int) -> int:
+        digits = re.match(r"\s*\d+", str(figures.get(name, "")))
+        return int(digits[0]) if digits else default
+
+    timing = {ours: cycles(*theirs) for ours, theirs in _DRAMSIM3.items()}
+    additive = cycles("AL", 0)
+    graphics, wide = protocol.startswith("GDDR"), protocol.startswith(("GDDR", "HBM"))
+    row_to_column = cycles("tRCD", 10) - additive
     timing |= {
-        "nBL": int(case["BL"]) // (16 if protocol == "GDDR6" else 2),
-        "nRCDRD": int(figures["tRCDRD" if wide else "tRCD"]),
-        "nRCDWR": int(figures["tRCDWR" if wide else "tRCD"]),
-        "nRTP": int(figures.get("tRTP", 5)),
-        "nRTRS": int(figures.get("tRTRS", 2)),
-        "nPPD": int(figures.get("tPPD", 0)) if protocol in ("GDDR6", "LPDDR4") else 0,
-        "n32AW": int(figures.get("t32AW", 330)) if protocol == "GDDR6" else 0,
+        "nCL": timing["nCL"] + additive,
+        "nCWL": timing["nCWL"] + additive,
+        "nRTP": timing["nRTP"] + additive,
+        "nBL": int(case["BL"]) // _BEATS.get(protocol, 2),
+        "nRCDRD": cycles("tRCDRD", 24) if wide else row_to_column,
+        "nRCDWR": cycles("tRCDWR", 20) if wide else row_to_column,
+        "nPPD": cycles("tPPD", 0) if graphics or protocol == "LPDDR4" else 0,
+        "n32AW": cycles("t32AW", 330) if graphics else 0,
         "nRC": timing["nRAS"] + timing["nRP"],
     }
+    clock_ns = re.match(r"\s*\d*\.?\d+", str(figures.get("tCK", "")))
     if int(case["bankgroups"]) == 1:
         timing |= {long: timing[short] for long, short in (("nCCDL", "nCCDS"), ("nRRDL", "nRRDS"), ("nWTRL", "nWTRS"))}
     address = tuple(_ADDRESS[part] for part in case["addr_map_lsb_to_msb"].split("-") if part != "ch")
     return _built(
         "DRAMsim3 HBM" if protocol.startswith("HBM") else "DRAMsim3",
-        round(figures["tCK"] * 1000),
+        round(1000 * float(clock_ns[0])) if clock_ns else 1000,
         {"rank": int(case["ranks"])},
         case,
         address,
