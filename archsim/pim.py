@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from archsim.components.pim import hbm_pim, instruction_trace
+from archsim.components.pim import aim_system, hbm_pim, instruction_trace
 from archsim.components.pim.accounting_aim_simulator import cycles as aim_cycles
 from archsim.components.pim.command_scheduler import Command, CommandScheduler, wanted
 from archsim.components.pim.mapping import products
@@ -123,7 +123,10 @@ def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> An
     shares: list[tuple[int, Counts]] = []
     commands: list[Command] = []
     if case.get("trace", "").endswith(".trace") and not case.get("K"):
-        for play, channels in instruction_trace.streams(instruction_trace.read(_found(home, case["trace"]))).items():
+        instructions = instruction_trace.read(_found(home, case["trace"]))
+        if any(instruction.name not in instruction_trace.PRODUCTS for instruction in instructions):
+            return Answer(_system_figures(pim, aim_system.play(instructions)), commands)
+        for play, channels in instruction_trace.streams(instructions).items():
             scheduler = CommandScheduler(spec.timing, banks.row_columns, refresh)
             shares.append((channels, scheduler.issue(instruction_trace.commands(play))))
             commands = max(commands, scheduler.log, key=len)
@@ -138,6 +141,16 @@ def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> An
                 scheduler.issue(wanted(share.segments, banks.row_columns))
                 commands = scheduler.log
     return Answer(_figures(pim, machine.technology, shares, accounting), commands)
+
+
+def _system_figures(pim: PimChannel, played: aim_system.Played) -> dict[str, Any]:
+    """Of instructions beyond products, which are played as the simulator does, whatever the accounting."""
+    return {
+        "cycles": played.cycles,
+        "time_us": played.cycles / pim.clock_hz / MICRO,
+        "channels": played.channels,
+        **{f"commands_{name}": count for name, count in sorted(played.total.items())},
+    }
 
 
 def _found(home: Path, name: str) -> Path:

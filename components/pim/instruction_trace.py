@@ -2,15 +2,28 @@
 
 One instruction a line, ``AiM NAME fields``, numbers decimal or with 0x; ``#`` begins a comment:
 
-=========  ======================  =====================================================
-WR_GB      columns register mask   fill the global buffer (WRGB)
-WR_BIAS    register mask           set the accumulators (WRMAC)
-MAC_ABK    columns mask row        multiply columns of a row in all banks (MAC)
-RD_MAC     register mask           read the accumulators (RDMAC), and wait for them
-EOC                                the end
-=========  ======================  =====================================================
+==========  ===========================  ================================================================
+WR_GB       columns register mask        fill the global buffer (WRGB)
+WR_BIAS     register mask                set the accumulators (WRMAC)
+MAC_ABK     columns mask row             multiply columns of a row in all banks (MAC)
+RD_MAC      register mask                read the accumulators (RDMAC), and wait for them
+MAC_SBK     columns mask bank row        multiply columns of a row in one bank
+AF          mask                         activation functions in all banks
+RD_AF       register mask                read their results, and wait for them
+EWMUL       columns mask row             multiply elements of banks
+EWADD       columns register register    add registers of the host
+WR_SBK      register mask bank row       write a column of one bank
+WR_ABK      register mask row            write a column of all banks; one channel in the mask
+RD_SBK      register mask bank row       read a column of one bank
+COPY_BKGB   columns mask bank row        copy from a bank to the global buffer
+COPY_GBBK   columns mask bank row        copy from the global buffer to a bank
+SYNC                                     wait until all channels are done
+EOC                                      the end
+==========  ===========================  ================================================================
 
-A mask has a bit per channel, the lowest for channel 31. Channels play their own instructions side by side.
+and ``R`` or ``W``: ``MEM channel bank row`` reads or writes a column, ``GPR register`` and ``CFR register data`` a
+register of the host. A mask has a bit per channel, the lowest for channel 31. Channels play their own instructions
+side by side.
 """
 
 from __future__ import annotations
@@ -23,23 +36,43 @@ from archsim.errors import InputError, Problem, nearest
 
 CHANNELS = 32
 """channels that a mask has bits for"""
+BANKS = 16
+"""banks of a channel"""
+_ALL = (1 << CHANNELS) - 1
 _FIELDS = {
     "WR_GB": ("columns", "register", "mask"),
     "WR_BIAS": ("register", "mask"),
     "MAC_ABK": ("columns", "mask", "row"),
     "RD_MAC": ("register", "mask"),
+    "MAC_SBK": ("columns", "mask", "bank", "row"),
+    "AF": ("mask",),
+    "RD_AF": ("register", "mask"),
+    "EWMUL": ("columns", "mask", "row"),
+    "EWADD": ("columns", "register", "data"),
+    "WR_SBK": ("register", "mask", "bank", "row"),
+    "WR_ABK": ("register", "mask", "row"),
+    "RD_SBK": ("register", "mask", "bank", "row"),
+    "COPY_BKGB": ("columns", "mask", "bank", "row"),
+    "COPY_GBBK": ("columns", "mask", "bank", "row"),
+    "SYNC": (),
     "EOC": (),
 }
+_REGIONS = {"MEM": ("channel", "bank", "row"), "GPR": ("register",), "CFR": ("register", "data")}
 _COMMAND = {"WR_GB": "WRGB", "WR_BIAS": "WRMAC", "MAC_ABK": "MAC", "RD_MAC": "RDMAC"}
+PRODUCTS = frozenset(_COMMAND)
+"""Instructions of products of a matrix and a vector"""
 
 
 class Instruction(NamedTuple):
-    """One of all but EOC."""
+    """One of all but EOC; of plain reads and writes the name is R or W and the region, as R_MEM."""
 
     name: str
     mask: int
     columns: int = 1
     row: int = -1
+    bank: int = -1
+    register: int = 0
+    data: int = 0
 
 
 def read(file: Path) -> list[Instruction]:
@@ -72,27 +105,51 @@ def read(file: Path) -> list[Instruction]:
 
 
 def _parsed(words: list[str]) -> Instruction | None:
-    if words[0] != "AiM" or len(words) < 2:
-        raise ValueError(f"expected 'AiM NAME ...', not '{' '.join(words)}'")
+    if words[0] not in ("AiM", "R", "W") or len(words) < 2:
+        raise ValueError(f"expected 'AiM NAME ...', 'R REGION ...' or 'W REGION ...', not '{' '.join(words)}'")
+    known = _FIELDS if words[0] == "AiM" else _REGIONS
     name = words[1].removeprefix("ISR_")
-    if name not in _FIELDS:
-        raise ValueError(f"no instruction is called '{name}': {nearest(name, _FIELDS)}")
-    fields = _FIELDS[name]
+    if name not in known:
+        raise ValueError(
+            f"no {'instruction' if known is _FIELDS else 'region'} is called '{name}': {nearest(name, known)}"
+        )
+    fields = known[name]
     if len(words) - 2 != len(fields):
         raise ValueError(f"{name} takes {len(fields)} fields ({', '.join(fields) or 'none'}), not {len(words) - 2}")
     if name == "EOC":
         return None
-    values = {}
-    for field, word in zip(fields, words[2:], strict=True):
-        try:
-            values[field] = int(word, 0)
-        except ValueError:
-            raise ValueError(f"{field} of {name} is a number, not '{word}'") from None
-        if values[field] < (1 if field in ("columns", "mask") else 0):
-            raise ValueError(f"{field} of {name} is {'positive' if field != 'row' else 'not negative'}, not {word}")
-    if values["mask"] >> CHANNELS:
-        raise ValueError(f"the mask of {name} has bits for {CHANNELS} channels, not {values['mask']:#x}")
-    return Instruction(name, values["mask"], values.get("columns", 1), values.get("row", -1))
+    values = {field: _number(name, field, word) for field, word in zip(fields, words[2:], strict=True)}
+    mask = values.get("mask", _ALL if name == "SYNC" else 0)
+    if "channel" in values:
+        mask = 1 << CHANNELS - 1 - values["channel"]
+    if mask >> CHANNELS:
+        raise ValueError(f"the mask of {name} has bits for {CHANNELS} channels, not {mask:#x}")
+    if name == "WR_ABK" and mask & (mask - 1):
+        raise ValueError(f"WR_ABK writes to one channel, not to those of {mask:#x}")
+    return Instruction(
+        name if known is _FIELDS else f"{words[0]}_{name}",
+        mask,
+        values.get("columns", 1),
+        values.get("row", -1),
+        values.get("bank", -1),
+        values.get("register", 0),
+        values.get("data", 0),
+    )
+
+
+def _number(name: str, field: str, word: str) -> int:
+    try:
+        value = int(word, 0)
+    except ValueError:
+        raise ValueError(f"{field} of {name} is a number, not '{word}'") from None
+    if value < (1 if field in ("columns", "mask") else 0):
+        raise ValueError(
+            f"{field} of {name} is {'positive' if field in ('columns', 'mask') else 'not negative'}, not {word}"
+        )
+    most = {"bank": BANKS, "channel": CHANNELS}.get(field)
+    if most is not None and value >= most:
+        raise ValueError(f"{field} of {name} is below {most}, not {word}")
+    return value
 
 
 def streams(instructions: list[Instruction]) -> dict[tuple[Instruction, ...], int]:
