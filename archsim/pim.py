@@ -123,8 +123,11 @@ def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> An
     shares: list[tuple[int, Counts]] = []
     commands: list[Command] = []
     if case.get("trace", "").endswith(".trace") and not case.get("K"):
-        instructions = instruction_trace.read(_found(home, case["trace"]))
-        if any(instruction.name not in instruction_trace.PRODUCTS for instruction in instructions):
+        file, named = _found(home, case["trace"]), Path(case["trace"]).stem
+        there = file.is_file() or named not in instruction_trace.LOOPS
+        instructions = instruction_trace.read(file) if there else instruction_trace.loop(named)
+        products_alone = all(instruction.name in instruction_trace.PRODUCTS for instruction in instructions)
+        if accounting == "aim_simulator" or not products_alone:
             return Answer(_system_figures(pim, aim_system.play(instructions)), commands)
         for play, channels in instruction_trace.streams(instructions).items():
             scheduler = CommandScheduler(spec.timing, banks.row_columns, refresh)

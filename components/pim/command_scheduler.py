@@ -34,8 +34,12 @@ def gaps(timing: PimTiming) -> dict[tuple[str, str], int]:
         ("REF", "ACT"): timing.refresh_cycle,
         ("REF", "REF"): timing.refresh_cycle,
         ("MAC", "RDMAC"): timing.mac_to_read,
+        ("WRMAC", "RDMAC"): max(1, timing.write_to_read),
+        ("WRGB", "RDMAC"): max(1, timing.buffer_to_read),
         ("RDMAC", "RDMAC"): timing.read_to_read,
     }
+    for name in ("MAC", "ACT", "PRE"):
+        table["RDMAC", name] = timing.read_to_read  # the host waits for its data
     for write in ("WRGB", "WRMAC"):
         table["RDMAC", write] = timing.read_to_write
         for other in ("WRGB", "WRMAC"):

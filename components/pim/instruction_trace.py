@@ -152,6 +152,40 @@ def _number(name: str, field: str, word: str) -> int:
     return value
 
 
+_LOOPS = {
+    "micro_macab_1024_16banks": ("MAC_ABK 64 0xffffffff {i}",),
+    "micro_ewmul_16banks": ("EWMUL 64 0xffffffff {i}",),
+    "micro_rdmac_1024_16banks": ("RD_MAC 8 0xffffffff",),
+    "micro_wrab_1024_1bank": ("WR_ABK 4 0x80000000 {i}",),
+    "micro_wrbias_1024_16banks": ("WR_BIAS 4 0xffffffff",),
+    "micro_wrbias_mac_af_rdaf_16banks": (
+        "WR_BIAS 4 0xffffffff",
+        "MAC_ABK 64 0xffffffff 0",
+        "AF 0xffffffff",
+        "RD_AF 4 0xffffffff",
+    ),
+    "micro_wrbias_mac_rdmac_mac_16banks": (
+        "WR_BIAS 4 0xffffffff",
+        "MAC_ABK 64 0xffffffff 0",
+        "RD_MAC 4 0xffffffff",
+        "MAC_ABK 64 0xffffffff 1",
+    ),
+    "micro_wrgb_gbbk_bggb_16banks": (
+        "WR_GB 64 0 0xffffffff",
+        "COPY_GBBK 64 0xffffffff 0 {i}",
+        "COPY_BKGB 64 0xffffffff 8 {i}",
+    ),
+}
+"""Tests of the simulator: lines that it repeats 1,024 times, i counting up"""
+LOOPS = tuple(_LOOPS)
+
+
+def loop(name: str, times: int = 1024) -> list[Instruction]:
+    """A test of the simulator by name, one of :data:`LOOPS`; it stands in for a trace that is not there."""
+    lines = (f"AiM {line.format(i=i)}".split() for i in range(times) for line in _LOOPS[name])
+    return [instruction for words in lines if (instruction := _parsed(words)) is not None]
+
+
 def streams(instructions: list[Instruction]) -> dict[tuple[Instruction, ...], int]:
     """What channels play, and how many play the same; channels without instructions are left out."""
     shares: dict[tuple[Instruction, ...], int] = {}

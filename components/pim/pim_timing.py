@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pydantic import model_validator
+
 from archsim.spec import Count, Field, Spec
 
 
@@ -34,6 +36,10 @@ class PimTiming(Spec):
     """RDMAC to WRGB or WRMAC: bus turnaround (nCLREG + nBL + 3 - nCWLGB + nWPRE)"""
     read_to_read: Count = 1
     """RDMAC to RDMAC: the host asks again when it has its data (nCLREG + nBL + 1)"""
+    write_to_read: int = Field(default=0, ge=0)
+    """WRMAC to RDMAC with no MAC between (nCWLREG + nBL + nWTRL)"""
+    buffer_to_read: int = Field(default=0, ge=0)
+    """WRGB to RDMAC with no MAC between (nCWLGB + nBL + nWTRS)"""
     mac_to_read: Count
     """MAC to RDMAC (nCCDL)"""
     read_latency: Count
@@ -44,6 +50,13 @@ class PimTiming(Spec):
     """REF due every so many cycles (nREFI)"""
     refresh_cycle: Count
     """REF to ACT or REF (nRFC)"""
+
+    @model_validator(mode="after")
+    def _turnaround_is_hidden(self) -> PimTiming:
+        # Tiles have MACs between, whose two changes of mode hide it: only instruction traces can meet it.
+        if max(self.write_to_read, self.buffer_to_read) > 2 * self.mode_change:
+            raise ValueError("'write_to_read' and 'buffer_to_read' are at most twice 'mode_change'")
+        return self
 
 
 class Segment(NamedTuple):

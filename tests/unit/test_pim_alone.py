@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from pathlib import Path
@@ -10,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.components.pim import hbm_pim, instruction_trace
+from archsim.components.pim import aim_system, hbm_pim, instruction_trace
+from archsim.components.pim.accounting_aim_simulator import cycles
+from archsim.components.pim.command_scheduler import CommandScheduler
 from archsim.components.pim.timeline import svg
+from archsim.config import load_spec
 from archsim.errors import InputError
+from archsim.machine import ChipSpec
 from archsim.pim import answer
 
 TRACE = """# a product of 16 outputs
@@ -56,11 +61,55 @@ def test_channels_of_a_mask_play_side_by_side(tmp_path: Path) -> None:
         ("LD 0x40\n", "trace:1:1: expected 'AiM NAME"),
         ("AiM RD_MAC 0 0x1\n", "trace:1:1: the trace has no EOC"),
         ("AiM EOC\n", "trace:1:1: the trace is empty"),
+        ("AiM MAC_SBK 4 0x1 16 0\nAiM EOC\n", "trace:1:1: bank of MAC_SBK is below 16, not 16"),
+        ("AiM WR_ABK 0 0x3 0\nAiM EOC\n", "trace:1:1: WR_ABK writes to one channel, not to those of 0x3"),
+        ("R MEM 32 0 0\nAiM EOC\n", "trace:1:1: channel of MEM is below 32, not 32"),
+        ("W MEN 3 0 0\nAiM EOC\n", "trace:1:1: no region is called 'MEN': did you mean 'MEM'"),
     ],
 )
 def test_bad_traces(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message.replace("(", r"\(")):
         instruction_trace.read(trace(tmp_path, text))
+
+
+with (Path(__file__).parent / "aim_traces.csv").open(newline="", encoding="utf-8") as rows:
+    MIXED = list(csv.DictReader(rows))
+
+
+@pytest.mark.parametrize("case", MIXED, ids=[f"{case['cycles']} cycles" for case in MIXED])
+def test_mixed_traces_are_played_as_the_simulator_does(tmp_path: Path, case: dict[str, str]) -> None:
+    """Random instructions, plain reads and writes among them: what github arkhadem/aim_simulator 0f28a07b printed."""
+    file = trace(tmp_path, case["lines"].replace(" / ", "\n") + "\nAiM EOC\n")
+    counts = {f"commands_{name}": int(count) for name, count in (part.split("=") for part in case["commands"].split())}
+    figures = answer({"device": "aim", "trace": str(file)}).figures
+    assert figures["cycles"] == int(case["cycles"])
+    assert {name: count for name, count in figures.items() if name.startswith("commands_")} == counts
+
+
+def instructions() -> st.SearchStrategy[instruction_trace.Instruction]:
+    """Those of products, for all channels."""
+    return st.builds(
+        instruction_trace.Instruction,
+        name=st.sampled_from(sorted(instruction_trace.PRODUCTS)),
+        mask=st.just(2**32 - 1),
+        columns=st.sampled_from([1, 2, 33, 64]),
+        row=st.integers(0, 2),
+    ).map(lambda i: i._replace(columns=i.columns if i.name in ("WR_GB", "MAC_ABK") else 1))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(instructions(), min_size=1, max_size=12))
+def test_products_take_the_same_cycles_with_the_system_and_without(play: list[instruction_trace.Instruction]) -> None:
+    """The stream of commands alone, which products and runs use, against the simulator's DMA and controllers."""
+    play = [*play, instruction_trace.Instruction("RD_MAC", 2**32 - 1)]
+    aim = load_spec("aim", ChipSpec, category="chips").engines["pim"]
+    alone = CommandScheduler(aim.timing, 64, refresh=False).issue(instruction_trace.commands(tuple(play)))
+    assert aim_system.play(play).cycles == cycles(alone)
+
+
+def test_a_missing_trace_of_the_simulators_own_tests_is_made_up() -> None:
+    figures = answer({"device": "aim", "trace": "test/micro_wrab_1024_1bank.trace"}).figures
+    assert (figures["cycles"], figures["commands_WRA16"], figures["channels"]) == (103393, 1024, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """SK hynix AiM and Samsung HBM-PIM in their simulators: cycles and commands.
 
-AiM (its Ramulator 2 model): matrix-vector products, plain MAC streams, accumulator reads alone. The simulator never
-refreshes; what refresh would add is shown as information. HBM-PIM (PIMSimulator): products and elementwise operations
-on 64 channels with refresh, and the same work as plain reads and writes of a host.
+AiM (its Ramulator 2 model): matrix-vector products, plain MAC streams, accumulator reads alone, and the loops of its
+own tests with all instructions. The simulator never refreshes; what refresh would add is shown as information. HBM-PIM
+(PIMSimulator): products and elementwise operations on 64 channels with refresh, and the same work as plain reads and
+writes of a host.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 from typing import cast
 
+from archsim.components.pim import aim_system, instruction_trace
 from archsim.components.pim.accounting_aim_simulator import cycles
 from archsim.components.pim.command_scheduler import CommandScheduler
 from archsim.components.pim.mapping import Banks, products
@@ -48,6 +50,18 @@ def rows() -> list[Row]:
         figures = answer({"device": HBM_PIM, **case}).figures
         pairs = [(name, "cycle", float(case[name]), float(figures[name])) for name in ("cycles", "host_cycles")]
         answers += compared("pim", f"{case['operation']} {case['M']} {case['K']}".rstrip(), _HBM_PIM, pairs)
+    for case in cases("pim", "loops.csv"):
+        played = aim_system.play(instruction_trace.loop(case["kernel"], int(case["times"])))
+        counts = dict(part.split("=") for part in case["commands"].split())
+        answers += compared(
+            "pim",
+            f"{case['kernel']}, {case['times']} times",
+            _SOURCE,
+            [
+                ("cycles", "cycle", float(case["cycles"]), played.cycles),
+                *((name, "command", float(count), played.total[name]) for name, count in counts.items()),
+            ],
+        )
     for case in cases("pim"):
         did = _played(case, refresh=False)
         answers += compared(
