@@ -319,6 +319,8 @@ class FirstReady:
             self.hits[place] = 0
         if name in ("RD", "WR"):
             latency = devices.timing["nCL" if name == "RD" else "nCWL"]
+            if name == "RD" and devices.preset.standard.endswith("GDDR7"):
+                latency += 1 + devices.timing["nDQERL"]
             burst = devices.timing.get("nBL", devices.timing.get("nBL_min", 0))
             if devices.bus == "split":
                 self.clock_until = max(self.clock_until, self.tick + latency + burst + devices.timing["nWCKPST"])

@@ -90,7 +90,7 @@ def test_sequential_streams_of_every_preset_repeat_themselves(name: str, is_writ
     """Refreshed so often that there are periods from one refresh to another, too."""
     chosen = PRESETS[name]
     channel = Channel(chosen.model_copy(update={"timing": chosen.timing | {"nREFI": 2500, "nRFC": 200}}))
-    answer = compare(channel, Stream(0, (chosen.burst,), (150_000,), is_write))
+    answer = compare(channel, Stream(0, (chosen.burst,), (600_000,), is_write))
     assert answer.periods > 0
 
 

@@ -319,3 +319,26 @@ def test_a_row_that_describes_a_device_of_a_simulator_is_answered_as_it_does(cas
     asked = {name: value for name, value in case.items() if name not in counts}
     did = cases.answer(asked).summary()
     assert {name: did[name] for name in expected} == expected
+
+
+def test_a_preset_may_name_a_set_of_currents() -> None:
+    """As many devices of the set as the bus is wide; the currents are those that another preset writes out."""
+    named = preset({"extends": "ddr5_16gb_x8_4800bn", "power": {"set": "DDR4_8Gb_x8_3200", "bus": 64}}).power
+    written = preset("ddr4_8gb_x8_3200aa").power
+    assert named is not None
+    assert written is not None
+    assert named.model_dump(exclude={"source"}) == written.model_dump(exclude={"source"})
+
+
+@pytest.mark.parametrize(
+    ("power", "message"),
+    [
+        ({"set": "DDR4_8Gb_x8_3201", "bus": 64}, "no set of currents is called 'DDR4_8Gb_x8_3201': did you mean"),
+        ({"set": "DDR4_8Gb_x8_3200", "bus": 4}, "a bus of 4 bits is not made up of devices of 8 bits"),
+        ({"set": "DDR4_8Gb_x8_3200"}, "a set of currents is named with its bus"),
+        ({"set": "DDR4_8Gb_x8_3200", "bus": 64, "VDD": 1.2}, r"and nothing else, not VDD"),
+    ],
+)
+def test_bad_sets_of_currents(power: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        preset({"extends": "ddr5_16gb_x8_4800bn", "power": power})

@@ -3,7 +3,7 @@
 A row names a ``preset``, a ``policy`` and a ``trace`` file, or a ``pattern`` with ``n_req`` requests, which stands in
 for a trace that is not there. Instead of preset and policy it may describe them as the tables of simulators do:
 ``sim``, ``config``, ``timing`` (JSON) and the geometry (ranks, bankgroups, banks_per_bg, rows, cols_req, req_bytes,
-BL, addr_map_lsb_to_msb).
+BL, addr_map_lsb_to_msb); with ``bus_bits`` it is given the currents that ship under its name, and so has energies.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from archsim.components.memory.command_level.channel import Answer, Channel
+from archsim.components.memory.command_level.currents import sets
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.preset import DramPreset, preset
 from archsim.components.memory.command_level.standard import STANDARDS
@@ -159,6 +161,10 @@ def _dramsim3(case: Mapping[str, str], figures: Mapping[str, str]) -> DramPreset
     if int(case["bankgroups"]) == 1:
         timing |= {long: timing[short] for long, short in (("nCCDL", "nCCDS"), ("nRRDL", "nRRDS"), ("nWTRL", "nWTRS"))}
     address = tuple(_ADDRESS[part] for part in case["addr_map_lsb_to_msb"].split("-") if part != "ch")
+    power = {}
+    named = [name for name in sets() if f"{case['config'].removeprefix('ds3_')}_".startswith(f"{name}_")]
+    if named and case.get("bus_bits"):
+        power = {"power": {"set": max(named, key=len), "bus": int(case["bus_bits"])}}
     return _built(
         "DRAMsim3 HBM" if protocol.startswith("HBM") else "DRAMsim3",
         round(1000 * float(clock_ns[0])) if clock_ns else 1000,
@@ -166,6 +172,7 @@ def _dramsim3(case: Mapping[str, str], figures: Mapping[str, str]) -> DramPreset
         case,
         address,
         timing,
+        power,
     )
 
 
@@ -176,6 +183,7 @@ def _built(
     case: Mapping[str, str],
     address: tuple[str, ...],
     timing: dict[str, int],
+    power: Mapping[str, Any] = MappingProxyType({}),
 ) -> DramPreset:
     organisation = {
         **outer,
@@ -193,6 +201,7 @@ def _built(
             "burst": int(case["req_bytes"]),
             "timing": timing,
             "source": f"the row of {case['config']}",
+            **power,
         },
         context={"as_simulated": True},
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from archsim.components.memory.command_level.address import AddressMap, mapping
+from archsim.components.memory.command_level.currents import currents
 from archsim.components.memory.command_level.standard import COMMANDS, Standard, evaluate, standard
 from archsim.config import Source, load_spec
 from archsim.errors import InputError, nearest
@@ -18,7 +19,8 @@ Cycles = Annotated[int, Field(ge=0, le=10**6, strict=True)]
 
 
 class DramCurrents(Spec):
-    """Data-sheet currents of one device, mA, and how many devices work as one."""
+    """Data-sheet currents of one device, mA, and how many devices work as one; or ``set`` and ``bus`` instead, a set
+    that ships and the data pins of all devices."""
 
     VDD: Annotated[float, Field(gt=0, lt=10)]
     """supply, V"""
@@ -38,6 +40,19 @@ class DramCurrents(Spec):
     """devices that answer a command together"""
     source: str
     """where the currents come from"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "set" not in data:
+            return data
+        further = sorted(set(data) - {"set", "bus"})
+        if further or not isinstance(data.get("bus"), int):
+            besides = f", not {', '.join(further)}" if further else ""
+            raise InputError(
+                f"a set of currents is named with its bus, {{set: ..., bus: 64}}, and nothing else{besides}"
+            )
+        return currents(str(data["set"]), data["bus"])
 
 
 class DramBits(Spec):
