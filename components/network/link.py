@@ -1,7 +1,8 @@
 """A link: one direction of a wire bundle between two devices, with its latency, framing and energy.
 
 Time to move n bytes is serialisation (wire bytes over bandwidth, rounded up to a tick once) and then latency,
-which no byte escapes. Framing turns n bytes of payload into n plus one overhead per started packet.
+which no byte escapes. Framing turns n bytes of payload into n plus one overhead per started packet. A sender may need
+time of its own for each message (LogGP's gap): many small messages are then slower than one of their bytes.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class LinkSpec(ComponentSpec):
     """largest payload of a packet; no framing is counted when absent"""
     overhead: Bytes | None = None
     """header, check and idle bytes of a packet"""
+    message_gap: Picoseconds = 0
+    """time that each message keeps its sender besides its bytes: posting and completing it"""
     energy: JoulesPerBit | None = None
     """energy per bit on the wire, both ends; the technology entry ``signalling`` when absent"""
     area: SquareMillimetres | None = None
@@ -61,6 +64,7 @@ class Link(Component[LinkSpec]):
         super().__init__(spec, path, time, clock_hz)
         self.bytes_per_s = max(1, round(spec.bandwidth * spec.count * spec.efficiency))
         self.latency = int(time.ps(spec.latency))
+        self.message_gap = int(time.ps(spec.message_gap))
 
     def wire_bytes(self, n_bytes: Dim) -> Dim:
         """Bytes on the wire that carry ``n_bytes`` of payload."""
@@ -69,8 +73,8 @@ class Link(Component[LinkSpec]):
         return n_bytes + -(-n_bytes // self.spec.payload) * self.spec.overhead
 
     def serialization(self, n_bytes: Dim) -> Dim:
-        """Ticks for which ``n_bytes`` of payload keep the link busy."""
-        return self.time.transfer(self.wire_bytes(n_bytes), self.bytes_per_s)
+        """Ticks for which a message of ``n_bytes`` of payload keeps the link busy."""
+        return self.time.transfer(self.wire_bytes(n_bytes), self.bytes_per_s) + self.message_gap
 
     def transfer(self, n_bytes: Dim) -> Dim:
         """Ticks until the last of ``n_bytes`` has arrived over an idle link."""

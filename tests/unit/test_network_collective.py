@@ -42,6 +42,7 @@ def dimensions(draw: st.DrawFn) -> dict[str, Any]:
     }
     if draw(st.booleans()):
         link |= {"payload": "64 B", "overhead": "10 B"}
+    link["message_gap"] = f"{draw(st.sampled_from([0, 0, 7, 500]))} ns"
     return {
         "topology": topology,
         "ranks": draw(st.integers(1, 5)),

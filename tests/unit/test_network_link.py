@@ -29,6 +29,13 @@ def test_time_is_serialisation_and_latency() -> None:
     assert link(count=4, efficiency=0.25).serialization(4) == 4_000
 
 
+def test_every_message_keeps_its_sender_for_a_gap_besides_its_bytes() -> None:
+    gapped = link(message_gap="2 ns")
+    assert gapped.serialization(3) == 5_000
+    assert gapped.transfer(3) == 10_000
+    assert np.asarray(gapped.serialization(np.array([1, 2]))).tolist() == [3_000, 4_000]
+
+
 def test_every_started_packet_pays_its_overhead() -> None:
     framed = link(payload="64 B", overhead="8 B")
     assert [framed.wire_bytes(n) for n in (0, 1, 64, 65)] == [0, 9, 72, 81]
