@@ -92,7 +92,7 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
             waiting[gate].append(number)
     needs = np.ones(messages + len(starts), dtype=np.int64)
     needs[messages:] = 0
-    ends, occupied, _ = run(
+    ends, _, occupied, _ = run(
         Schedule(
             paths=lists(paths),
             sizes=column.astype(np.int64).reshape(-1),

@@ -67,24 +67,26 @@ class Schedule(NamedTuple):
     first: Ints
 
 
-def run(schedule: Schedule) -> tuple[Ints, Ints, int]:
-    """Ticks at which each rank has sent and received all, ticks for which each link was occupied, and how many
-    messages never became ready."""
+def run(schedule: Schedule) -> tuple[Ints, Ints, Ints, int]:
+    """Ticks at which each rank has sent and received all, at which it has received all, ticks for which each link was
+    occupied, and how many messages never became ready."""
     messages, links = schedule.sizes.size, schedule.kind.size
-    ends, occupied = schedule.starts.copy(), np.zeros(links, dtype=np.int64)
+    ends, received = schedule.starts.copy(), schedule.starts.copy()
+    occupied = np.zeros(links, dtype=np.int64)
     heap = np.zeros((messages + schedule.starts.size + 1, 2), dtype=np.int64)
     state = np.zeros((messages, 2), dtype=np.int64)
     gates = np.zeros(max(1, schedule.needs.size), dtype=np.int64)
     sent = _run(
         schedule._replace(needs=schedule.needs.copy(), closed=schedule.closed.copy()),
         ends,
+        received,
         occupied,
         np.zeros(links, dtype=np.int64),
         heap,
         state,
         gates,
     )
-    return ends, occupied, messages - sent
+    return ends, received, occupied, messages - sent
 
 
 @part
@@ -122,7 +124,9 @@ def _pop(heap: Ints, count: int) -> None:
 
 
 @kernel
-def _run(s: Schedule, ends: Ints, occupied: Ints, free: Ints, heap: Ints, state: Ints, gates: Ints) -> int:
+def _run(
+    s: Schedule, ends: Ints, received: Ints, occupied: Ints, free: Ints, heap: Ints, state: Ints, gates: Ints
+) -> int:
     events, sent = 0, 0
     for rank in range(s.starts.size):
         _push(heap, events, s.starts[rank], -1 - rank)
@@ -141,8 +145,9 @@ def _run(s: Schedule, ends: Ints, occupied: Ints, free: Ints, heap: Ints, state:
             size = s.sizes[number]
             if begin + hop == s.paths.starts[number + 1]:
                 target = s.target[number]
-                if target >= 0 and ends[target] < now:
-                    ends[target] = now
+                if target >= 0:
+                    ends[target] = max(ends[target], now)
+                    received[target] = max(received[target], now)
                 for e in range(s.feeds.starts[number], s.feeds.starts[number + 1]):
                     gate = s.feeds.entries[e]
                     s.needs[gate] -= 1

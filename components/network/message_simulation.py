@@ -41,11 +41,13 @@ class Outcome:
     Attributes
     ----------
     ticks: per rank, when it has sent and can use all that it must.
+    received: per rank, when it can use all that it must.
     link_bytes: payload bytes over each link.
     link_ticks: ticks for which each link was occupied.
     """
 
     ticks: tuple[int, ...]
+    received: tuple[int, ...]
     link_bytes: dict[LinkName, int]
     link_ticks: dict[LinkName, int]
 
@@ -94,7 +96,7 @@ def play(
         rows = [[ticks(wire, n_bytes) for n_bytes in sizes] for wire in wires.values()]
         return np.array(rows, dtype=np.int64).reshape(len(wires), len(sizes))
 
-    ends, occupied, _ = run(
+    ends, received, occupied, _ = run(
         Schedule(
             paths=lists([links[wire.name] for wire in path] for path in paths),
             sizes=np.array([column[message.n_bytes] for message in messages], dtype=np.int64),
@@ -120,6 +122,7 @@ def play(
             link_bytes[wire.name] += message.n_bytes
     return Outcome(
         tuple(int(tick) for tick in ends),
+        tuple(int(tick) for tick in received),
         link_bytes,
         {name: int(occupied[number]) for name, number in links.items()},
     )

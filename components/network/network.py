@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -204,6 +204,8 @@ class Network(Component[NetworkSpec]):
         ranks: int,
         starts: Sequence[int] | None = None,
         links: Mapping[LinkName, LinkSpec] | None = None,
+        *,
+        brute_force: bool = False,
     ) -> Outcome:
         """Play the collective message by message over the ``ranks`` innermost ranks.
 
@@ -212,10 +214,19 @@ class Network(Component[NetworkSpec]):
         starts: tick at which each rank begins; all at 0 when absent.
         links: links that differ from their dimension's, by name (dimension, from, to), with
             :data:`~archsim.components.network.topology.SWITCH` for the switch.
+        brute_force: whether lines of ranks in equal state are played each instead of once (:mod:`folding`).
         """
+        from archsim.components.network.folding import play_lines  # compiled: not for the closed form
+
         check(name)
         spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
-        return self._play(schedule(name, self.spec.dimensions, spanned, n_bytes), ranks, starts, links)
+        dimensions = self.spec.dimensions
+        folded = None
+        if spanned and not brute_force:
+            use = [int(self.time.ps(dimension.overhead)) for dimension in dimensions]
+            begins, special = self._begins(ranks, starts), dict(links or {})
+            folded = play_lines(name, dimensions, spanned, n_bytes, begins, special, self._wires(special), use)
+        return folded[0] if folded else self._play(schedule(name, dimensions, spanned, n_bytes), ranks, starts, links)
 
     def simulate_algorithm(
         self,
@@ -300,26 +311,10 @@ class Network(Component[NetworkSpec]):
         links: Mapping[LinkName, LinkSpec] | None,
         spanned: Sequence[Span] = (),
     ) -> Outcome:
-        from archsim.components.network.message_simulation import Wire, play  # compiled: not for the closed form
+        from archsim.components.network.message_simulation import play  # compiled: not for the closed form
 
-        if starts is not None and len(starts) != ranks:
-            raise InputError(f"{len(starts)} starting times for {ranks} ranks")
-        launch = int(self.time.ps(self.spec.launch)) if messages else 0
-        begins = [s + launch for s in starts or [0] * ranks]
-        dimensions, own = self.spec.dimensions, self.links
+        dimensions, wire = self.spec.dimensions, self._wires(links or {})
         overheads = [int(self.time.ps(d.overhead)) for d in dimensions]
-        special = {name: Link(spec, self.path, self.time) for name, spec in (links or {}).items()}
-
-        @functools.cache
-        def wire(name: LinkName) -> Wire:
-            index, _, target = name
-            dimension, link = dimensions[index], special.get(name, own[index])
-            busy = functools.cache(lambda n: int(link.serialization(n)))
-            if target != SWITCH:
-                return Wire(name, busy, lambda n: busy(n) + link.latency, lambda n: busy(n) + link.latency)
-            hop = link.latency + int(self.time.ps(dimension.switch_latency))
-            through = dimension.forwarding == "cut_through"
-            return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
 
         def path(message: Message) -> list[Wire]:
             if message.dimension == ANY:
@@ -335,7 +330,34 @@ class Network(Component[NetworkSpec]):
                 return max(overheads[span.index] for span in spanned)
             return 0 if message.target == SWITCH else overheads[message.dimension]
 
-        return play(messages, begins, path, use)
+        return play(messages, self._begins(ranks, starts, bool(messages)), path, use)
+
+    def _begins(self, ranks: int, starts: Sequence[int] | None, launched: bool = True) -> list[int]:
+        """Ticks at which ranks begin to send."""
+        if starts is not None and len(starts) != ranks:
+            raise InputError(f"{len(starts)} starting times for {ranks} ranks")
+        launch = int(self.time.ps(self.spec.launch)) if launched else 0
+        return [start + launch for start in starts or [0] * ranks]
+
+    def _wires(self, links: Mapping[LinkName, LinkSpec]) -> Callable[[LinkName], Wire]:
+        """Links as the simulation sees them, those of ``links`` instead of their dimension's."""
+        from archsim.components.network.message_simulation import Wire
+
+        dimensions, own = self.spec.dimensions, self.links
+        special = {name: Link(spec, self.path, self.time) for name, spec in links.items()}
+
+        @functools.cache
+        def wire(name: LinkName) -> Wire:
+            index, _, target = name
+            dimension, link = dimensions[index], special.get(name, own[index])
+            busy = functools.cache(lambda n: int(link.serialization(n)))
+            if target != SWITCH:
+                return Wire(name, busy, lambda n: busy(n) + link.latency, lambda n: busy(n) + link.latency)
+            hop = link.latency + int(self.time.ps(dimension.switch_latency))
+            through = dimension.forwarding == "cut_through"
+            return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
+
+        return wire
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         prices: dict[str, float] = {}
