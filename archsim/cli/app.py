@@ -532,7 +532,8 @@ def collective(
     bandwidth: Annotated[str | None, typer.Option(help="Of a link, instead: '100 GB/s'.")] = None,
     latency: Annotated[str | None, typer.Option(help="Of a link, instead: '500 ns'.")] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="ring, direct, halving_doubling, double_binary_tree, ..., or a file of steps.")
+        str | None,
+        typer.Option(help="ring, direct, halving_doubling, ..., or a file of steps or of a Chakra trace."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Prove that every rank ends with its data.")] = False,
     routing: Annotated[
@@ -554,6 +555,7 @@ def collective(
     archsim collective --op all_reduce --bytes 64MB --ranks 16 --topology switch --algorithm double_binary_tree --check
     archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
     archsim collective --op all_to_all --bytes 1MB --topology torus:8x8 --routing dimension_order --picture torus.svg
+    archsim collective --algorithm my_trace.0.et --topology torus:8 --link nvlink4 --check --op all_reduce
     archsim collective --op all_reduce --bytes 1MB --topology my_network.yaml --routing ecmp
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1
     archsim collective --cases cases.csv --out answers.csv

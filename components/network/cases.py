@@ -6,7 +6,7 @@
 - ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
   innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``. A topology with a
-  colon (``torus:4x4x4``) or a file is a graph.
+  colon (``torus:4x4x4``) or a file is a graph, where ``algorithm`` may be a Chakra trace (``NAME.0.et``).
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
-from archsim.components.network.algorithm import Algorithm, algorithm, check, custom
+from archsim.components.network.algorithm import TRACE_FILE, Algorithm, algorithm, check, custom
 from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
 from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
@@ -28,6 +28,9 @@ from archsim.config import load_spec
 from archsim.errors import InputError, nearest
 from archsim.timebase import Timebase
 from archsim.units import BYTES, parse
+
+if TYPE_CHECKING:
+    from archsim.components.network.graph_simulation import Played
 
 ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
 _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
@@ -109,9 +112,9 @@ def astra_sim_cycles(case: Mapping[str, str]) -> int:
 
 def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     """A collective on archsim's model: time, bandwidths as nccl-tests prints them, and what limits."""
-    op, n_bytes = _op_and_bytes(case)
-    if is_graph(case):
+    if is_graph(case) or is_trace(case):
         return on_graph(case)[0]
+    op, n_bytes = _op_and_bytes(case)
     steps = _steps(case, op)
     network = _network(case, played=steps is not None)
     answers: dict[str, Any] = {}
@@ -164,13 +167,11 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
     """
     from archsim.components.network.graph_simulation import Job, flow_s, simulate
 
+    if is_trace(case):
+        return _traced(case)
     op, n_bytes = _op_and_bytes(case)
-    link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
-    link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
-    graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
-    if case.get("ranks") and case["ranks"] != str(graph.ranks):
-        raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
-    ways = Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
+    ways = _ways(case)
+    graph = ways.graph
     name = case.get("algorithm") or ("ring" if op in ("all_reduce", "reduce_scatter", "all_gather") else "direct")
     steps = _steps({**case, "algorithm": name}, op) or algorithm(name, op, graph.ranks)
     answers: dict[str, Any] = {}
@@ -185,10 +186,8 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
         time = Timebase()
         played = simulate(ways, [job], time)
         seconds = time.seconds(played.ticks[0])
-        busy = [ticks / played.ticks[0] for ticks in played.edge_ticks]
-        worst = max(range(len(busy)), key=lambda number: busy[number])
-        answers["busiest_link"] = f"{graph.edges[worst].source} to {graph.edges[worst].target}"
-        answers["busiest_link_busy"] = busy[worst]
+        busy, more = _busy(graph, played)
+        answers |= more
     else:
         seconds = flow_s(ways, job)
     answers |= {
@@ -197,6 +196,52 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
         "busbw_GBps": BUS_FACTOR[op](graph.ranks) * n_bytes / seconds / 1e9 if seconds else 0.0,
     }
     return answers, graph, busy
+
+
+def is_trace(case: Mapping[str, str]) -> bool:
+    """Whether a row's algorithm is one rank's file of a Chakra trace, such as ``ring.0.et`` or ``ring.0.json``."""
+    return TRACE_FILE.fullmatch(case.get("algorithm", "")) is not None
+
+
+def _traced(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float]]:
+    """A Chakra trace on a graph; its sends say how many bytes they carry."""
+    from archsim.components.network import chakra
+
+    ways, trace = _ways(case), chakra.read(_cell(case, "algorithm"))
+    answers: dict[str, Any] = {}
+    if case.get("check"):
+        op = _cell(case, "op")
+        op = ALIASES.get(op, op)
+        if op not in BUS_FACTOR:
+            raise InputError(f"no collective is called '{op}': {nearest(op, BUS_FACTOR)}")
+        chakra.check(trace, op)
+        answers["check"] = "every rank hears from all whose data it needs"
+    time = Timebase()
+    played = chakra.simulate(ways, trace, time)
+    busy, more = _busy(ways.graph, played)
+    messages = sum(node.kind == "COMM_SEND_NODE" for node in trace.nodes)
+    answers |= more | {"messages": messages, "time_us": time.seconds(played.ticks[0]) * 1e6}
+    return answers, ways.graph, busy
+
+
+def _ways(case: Mapping[str, str]) -> Ways:
+    """The graph of a row and how its messages go."""
+    if not is_graph(case):
+        raise InputError("topology: expected a graph, such as switch:8 or torus:4x4, or a file")
+    link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
+    link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
+    graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
+    if case.get("ranks") and case["ranks"] != str(graph.ranks):
+        raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
+    return Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
+
+
+def _busy(graph: Graph, played: Played) -> tuple[list[float], dict[str, Any]]:
+    """How busy each edge was, and the busiest one."""
+    busy = [ticks / (max(played.ticks) or 1) for ticks in played.edge_ticks]
+    worst = max(range(len(busy)), key=lambda number: busy[number])
+    named = f"{graph.edges[worst].source} to {graph.edges[worst].target}"
+    return busy, {"busiest_link": named, "busiest_link_busy": busy[worst]}
 
 
 def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:

@@ -150,3 +150,22 @@ def test_wrong_questions_of_graphs(capsys: pytest.CaptureFixture[str], arguments
     code, _, err = ask(capsys, *arguments.split())
     assert code == 2
     assert said in err
+
+
+def test_a_chakra_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    send = {
+        "type": "COMM_SEND_NODE",
+        "attr": [{"name": "comm_size", "int64Val": "5000"}, {"name": "comm_dst", "int32Val": 1}],
+    }
+    receive = {"type": "COMM_RECV_NODE", "attr": [{"name": "comm_size", "int64Val": "5000"}, {"name": "comm_src"}]}
+    for rank, node in enumerate((send, receive)):
+        (tmp_path / f"trace.{rank}.json").write_text('{"version": "0.0.4"}' + json.dumps(node))
+    asked = ["--algorithm", str(tmp_path / "trace.0.json"), "--bandwidth", "1 GB/s", "--latency", "1 us"]
+    code, out, _ = ask(capsys, *asked, "--topology", "switch:2", "--check", "--op", "broadcast", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert (answer["time_us"], answer["messages"], answer["busiest_link"]) == (pytest.approx(7), 1, "0 to 2")
+    code, _, error = ask(capsys, *asked, "--topology", "switch:2", "--check", "--op", "all_reduce")
+    assert (code, "nothing of rank 1 comes to rank 0" in error) == (2, True)
+    code, _, error = ask(capsys, *asked, "--topology", "switch", "--ranks", "2")
+    assert (code, "expected a graph" in error) == (2, True)
