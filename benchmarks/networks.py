@@ -56,6 +56,8 @@ def _ring(ranks: int, n_bytes: int) -> tuple[Network, Schedule]:
         target=(rank + 1) % ranks,
         use=np.zeros(number.size, dtype=np.int64),
         kind=np.zeros(ranks, dtype=np.int64),
+        medium=np.arange(ranks),
+        latency=np.full(1, net.links[0].latency),
         busy=ticks,
         arrival=ticks + net.links[0].latency,
         head=ticks + net.links[0].latency,

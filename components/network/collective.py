@@ -14,11 +14,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from archsim.components.network.topology import SWITCH, DimensionSpec, Span
 from archsim.errors import InputError, nearest
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, ceil_div, maximum
 
 COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "broadcast", "reduce_scatter", "send_recv")
 
@@ -59,11 +57,6 @@ def check(name: str) -> None:
     """Raise InputError when no collective has this name."""
     if name not in COLLECTIVES:
         raise InputError(f"no collective is called '{name}': {nearest(name, COLLECTIVES)}")
-
-
-def ceil_div(a: Dim, b: int) -> Dim:
-    """``a / b`` rounded up."""
-    return -(-a // b)
 
 
 def phases(name: str, spanned: Sequence[Span], n_bytes: Dim) -> list[Phase]:
@@ -264,7 +257,7 @@ def ring_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, bu
         return total
     pieces, piece = dimension.pieces, ceil_div(chunk, dimension.pieces)
     steps = ring_steps(name, ranks)
-    again = arrival(piece) if name == "broadcast" else larger(pieces * busy(piece), arrival(piece))
+    again = arrival(piece) if name == "broadcast" else maximum(pieces * busy(piece), arrival(piece))
     return (steps - 1) * again + (pieces - 1) * busy(piece) + arrival(piece)
 
 
@@ -284,13 +277,6 @@ def in_switch_ticks(dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Si
     """
     piece = in_switch_piece(ranks, n_bytes, dimension.pieces)
     return (dimension.pieces - 1) * busy(piece) + arrival(piece)
-
-
-def larger(a: Dim, b: Dim) -> Dim:
-    """The larger of two sizes, elementwise when one is an array."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.maximum(a, b)
-    return max(a, b)
 
 
 def bytes_moved(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, wire: Sizes) -> tuple[Dim, Dim]:

@@ -142,14 +142,17 @@ def _play(
     use: int,
 ) -> _Line:
     """One line alone."""
-    if dimension.algorithm_of(phase.name) == "ring" and phase.name != "broadcast":
+    shared = "half" in (dimension.link.duplex, *(link.duplex for _, link in key.links))
+    if dimension.algorithm_of(phase.name) == "ring" and phase.name != "broadcast" and not shared:
         return _play_ring(phase, dimension, key, full, wire, use)
     ranks = range(phase.span.ranks)
 
     def path(source: int, target: int) -> list[Wire]:
         found = []
         for index, a, b in route(dimension, phase.span.index, ranks, source, target):
-            found.append(replace(wire(full((a, b))), name=(index, a, b)))
+            link = wire(full((a, b)))
+            medium = (index, b, a) if link.medium == full((b, a)) else (index, a, b)
+            found.append(replace(link, name=(index, a, b), medium=medium))
         return found
 
     played = play(
@@ -211,6 +214,7 @@ def _play_ring(
             table(lambda link, n: link.busy(n)),
             table(lambda link, n: link.arrival(n)),
             table(lambda link, n: link.head(n)),
+            np.array([[link.latency for link in hop] for hop in zip(*wires, strict=True)], dtype=np.int64),
             use,
         )
         ends = [max(a, int(b)) for a, b in zip(ends, sent, strict=True)]

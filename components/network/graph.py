@@ -37,7 +37,7 @@ class Edge(NamedTuple):
         """Payload that it carries in full packets."""
         link = self.link
         framing = 1.0 if link.payload is None else link.payload / (link.payload + (link.overhead or 0))
-        return link.bandwidth * link.count * link.efficiency * self.share * framing
+        return min(link.wire_bytes_per_s, link.bandwidth * link.count * link.efficiency * self.share) * framing
 
 
 @dataclass(frozen=True)

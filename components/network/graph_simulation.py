@@ -7,7 +7,7 @@ wave begins when the last of them has arrived: no bound, but near where all rank
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from archsim.components.network.algorithm import Algorithm, order
 from archsim.components.network.flow import Flows
-from archsim.components.network.graph import Ways
+from archsim.components.network.graph import Graph, Ways
 from archsim.components.network.link import Link
-from archsim.components.network.message_kernel import Schedule, lists, run
+from archsim.components.network.message_kernel import Ints, Schedule, lists, run
 from archsim.errors import InputError
 from archsim.timebase import Timebase
+from archsim.workloads.op import Dim
 
 
 class Job(NamedTuple):
@@ -105,10 +106,14 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
         for edge in graph.edges
     ]
     distinct, column = np.unique(np.array([step.size for step in steps], dtype=np.int64), return_inverse=True)
-    edges = np.array([[int(link.serialization(int(n))) for n in distinct] for link in links], dtype=np.int64)
+
+    def table(ticks: Callable[[Link, int], Dim]) -> Ints:
+        edges = np.array([[int(ticks(link, int(n))) for n in distinct] for link in links], dtype=np.int64)
+        return np.vstack([edges.reshape(len(links), -1), distinct])  # an engine takes its ticks
+
+    busy, sent = table(lambda link, n: link.occupancy(n)), table(lambda link, n: link.serialization(n))
     latency = np.array([link.latency for link in links] + [0], dtype=np.int64)[:, None]
     through = np.array([edge.target >= graph.ranks for edge in graph.edges] + [False])[:, None]
-    busy = np.vstack([edges.reshape(len(links), -1), distinct])  # an engine takes its ticks
     count = len(steps)
     # Gate n opens when step n is over, gate ``count + r`` when rank r begins.
     waiting: list[list[int]] = [[] for _ in range(count + len(starts))]
@@ -125,9 +130,11 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
             target=np.array([step.target for step in steps], dtype=np.int64),
             use=np.zeros(count, dtype=np.int64),
             kind=np.minimum(np.arange(len(links) + len(starts)), len(links)),
+            medium=np.array([*_mediums(graph), *range(len(links), len(links) + len(starts))], dtype=np.int64),
+            latency=latency[:, 0],
             busy=busy,
-            arrival=busy + latency,
-            head=np.where(through, latency, busy + latency),
+            arrival=sent + latency,
+            head=np.where(through, latency, sent + latency),
             feeds=lists([[number] for number in range(count)]),
             needs=needs,
             waiting=lists(waiting),
@@ -138,6 +145,19 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
         )
     )
     return [int(tick) for tick in ends], [int(ticks) for ticks in occupied]
+
+
+def _mediums(graph: Graph) -> list[int]:
+    """Of each edge, what serves it: both directions of a half-duplex link share the first one's number."""
+    found, open_ = list(range(len(graph.edges))), dict[tuple[int, int], list[int]]()
+    for number, edge in enumerate(graph.edges):
+        if edge.link.duplex == "half":
+            back = open_.get((edge.target, edge.source))
+            if back:
+                found[number] = back.pop(0)
+            else:
+                open_.setdefault((edge.source, edge.target), []).append(number)
+    return found
 
 
 def carried(ways: Ways, steps: Sequence[Step]) -> tuple[int, ...]:

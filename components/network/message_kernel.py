@@ -40,7 +40,9 @@ class Schedule(NamedTuple):
     ----------
     paths: links of each message, in order. sizes: of each message, its column in the tables of ticks.
     target: rank at which a message ends, -1 for a switch; source: rank whose end it moves, -1 for a switch.
-    kind: of each link, its row in the tables. use: ticks at the target from a message's arrival until it counts.
+    kind: of each link, its row in the tables; medium: what serves it, alone or with others, numbered below the links.
+    latency: of each kind, ticks from the end of feeding a link late until the last byte has arrived. use: ticks at the
+        target from a message's arrival until it counts.
     busy, arrival, head: [kinds, sizes] ticks for which a link is occupied, until the last byte is at its other end, and
         until the device there may send it on.
     feeds: gates that a message opens; needs: arrivals a gate still waits for; waiting: messages at a gate; chain: gate
@@ -55,6 +57,8 @@ class Schedule(NamedTuple):
     target: Ints
     use: Ints
     kind: Ints
+    medium: Ints
+    latency: Ints
     busy: Ints
     arrival: Ints
     head: Ints
@@ -158,18 +162,19 @@ def _run(
                 link = s.paths.entries[begin + hop]
                 kind = s.kind[link]
                 busy, arrival = s.busy[kind, size], s.arrival[kind, size]
-                start = max(now, free[link])
-                done = start + busy
+                medium = s.medium[link]
+                start = max(now, free[medium])
+                done, tail = start + busy, start + arrival
                 if hop:  # no link ends before it has been fed the last byte
                     done = max(done, state[number, 1])
+                    tail = max(tail, state[number, 1] + s.latency[kind])
                 else:
                     sent += 1
-                free[link] = done
+                free[medium] = done
                 occupied[link] += done - start
                 source = s.source[number]
-                if hop == 0 and source >= 0 and ends[source] < done:
-                    ends[source] = done
-                tail = done + arrival - busy
+                if hop == 0 and source >= 0:  # it has sent, whatever the link waits for
+                    ends[source] = max(ends[source], min(done, tail - s.latency[kind]))
                 state[number, 0], state[number, 1] = hop + 1, tail
                 if begin + hop + 1 == s.paths.starts[number + 1]:
                     ready = tail + s.use[number]

@@ -26,12 +26,16 @@ class Wire:
     arrival: from its start until its last byte is at the other end.
     head: from its start until the device at the other end may begin to send it on: its arrival where messages
         are stored and forwarded, less where they are cut through.
+    latency: ticks from the end of feeding it, where a link before it does so late, until the last byte has arrived.
+    medium: what it shares with others, as both directions of a half-duplex link do; itself when absent.
     """
 
     name: LinkName
     busy: Callable[[int], int]
     arrival: Callable[[int], int]
     head: Callable[[int], int]
+    latency: int = 0
+    medium: LinkName | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ def play(
     gates = {gate: number for number, gate in enumerate(gates)}
     paths = [route(message) for message in messages]
     wires = {wire.name: wire for path in paths for wire in path}
+    mediums: dict[LinkName, int] = {}
     links = {name: number for number, name in enumerate(wires)}
     sizes = sorted({message.n_bytes for message in messages})
     column = {n_bytes: number for number, n_bytes in enumerate(sizes)}
@@ -104,6 +109,10 @@ def play(
             target=np.array([message.target for message in messages], dtype=np.int64),
             use=np.array([use(message) for message in messages], dtype=np.int64),
             kind=np.arange(len(wires)),
+            medium=np.array(
+                [mediums.setdefault(wire.medium or wire.name, len(mediums)) for wire in wires.values()], dtype=np.int64
+            ),
+            latency=np.array([wire.latency for wire in wires.values()], dtype=np.int64),
             busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
             arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
             head=table(lambda wire, n_bytes: wire.head(n_bytes)),

@@ -35,7 +35,17 @@ from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
-from archsim.components.network.topology import ANY, SWITCH, DimensionSpec, LinkName, Span, route, route_across, spans
+from archsim.components.network.topology import (
+    ANY,
+    SWITCH,
+    DimensionSpec,
+    LinkName,
+    Span,
+    medium,
+    route,
+    route_across,
+    spans,
+)
 from archsim.config import Named
 from archsim.errors import InputError
 from archsim.model.component import Component
@@ -118,7 +128,21 @@ class Network(Component[NetworkSpec]):
             shares[f"{label} latency"] = shares.get(f"{label} latency", 0) + int(np.sum(took - moved))
             for action, count in self._phase_bytes(phase, spanned).items():
                 actions[action] = actions.get(action, 0) + count
+        if any(self.spec.dimensions[span.index].link.duplex == "half" for span in spanned):
+            ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    def _played_ticks(self, name: str, spanned: Sequence[Span], n_bytes: Dim) -> Dim:
+        """Ticks of a collective message by message: directions that take turns have no closed form."""
+        ranks = math.prod(span.ranks for span in spanned)
+
+        @functools.cache
+        def one(size: int) -> int:
+            return max(self._simulate(name, size, spanned, ranks, None, {}, False).ticks)
+
+        if isinstance(n_bytes, np.ndarray):
+            return np.array([one(int(size)) for size in n_bytes.flat], dtype=np.int64).reshape(n_bytes.shape)
+        return one(int(n_bytes))
 
     def linear_all_to_all(self, n_bytes: int) -> int:
         """Ticks of an all-to-all of all ranks where every two speak over the outermost dimension they differ in.
@@ -133,17 +157,19 @@ class Network(Component[NetworkSpec]):
 
         Raises
         ------
-        InputError: a dimension is no switch that cuts through.
+        InputError: a dimension is no full-duplex switch that cuts through.
         """
         slowest, inside = 0, 1
         for index, dimension in enumerate(self.spec.dimensions):
-            if dimension.topology != "switch" or dimension.forwarding != "cut_through":
-                raise InputError("a linear all-to-all is timed over switches that cut through")
+            both = dimension.link.duplex == "full"
+            if dimension.topology != "switch" or dimension.forwarding != "cut_through" or not both:
+                raise InputError("a linear all-to-all is timed over full-duplex switches that cut through")
             messages = inside * (dimension.ranks - 1)
             inside *= dimension.ranks
             if messages:
-                busy = int(self.links[index].serialization(-(-n_bytes // self.ranks)))
-                slowest = max(slowest, messages * busy + self._fixed_ticks(index))
+                link, size = self.links[index], -(-n_bytes // self.ranks)
+                queued = (messages - 1) * int(link.occupancy(size)) + int(link.serialization(size))
+                slowest = max(slowest, queued + self._fixed_ticks(index))
         return slowest + int(self.time.ps(self.spec.launch)) if slowest else 0
 
     def exchange(self, tokens: TokenExchange, n_bytes: Dim, ranks: int) -> Timing:
@@ -173,9 +199,9 @@ class Network(Component[NetworkSpec]):
             return times * link.serialization(n) + extra
 
         if algorithm == "in_switch":
-            return in_switch_ticks(dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
+            return in_switch_ticks(dimension, phase.span.ranks, phase.n_bytes, link.occupancy, arrival)
         ticks = ring_ticks if algorithm == "ring" else direct_ticks
-        return ticks(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
+        return ticks(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.occupancy, arrival)
 
     def _fixed_ticks(self, index: int) -> int:
         """Ticks of a message in a dimension that do not depend on its size."""
@@ -216,16 +242,27 @@ class Network(Component[NetworkSpec]):
             :data:`~archsim.components.network.topology.SWITCH` for the switch.
         brute_force: whether lines of ranks in equal state are played each instead of once (:mod:`folding`).
         """
-        from archsim.components.network.folding import play_lines  # compiled: not for the closed form
-
         check(name)
         spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
-        dimensions = self.spec.dimensions
-        folded = None
+        return self._simulate(name, n_bytes, spanned, ranks, starts, dict(links or {}), brute_force)
+
+    def _simulate(
+        self,
+        name: str,
+        n_bytes: int,
+        spanned: Sequence[Span],
+        ranks: int,
+        starts: Sequence[int] | None,
+        links: Mapping[LinkName, LinkSpec],
+        brute_force: bool,
+    ) -> Outcome:
+        from archsim.components.network.folding import play_lines  # compiled: not for the closed form
+
+        dimensions, folded = self.spec.dimensions, None
         if spanned and not brute_force:
             use = [int(self.time.ps(dimension.overhead)) for dimension in dimensions]
-            begins, special = self._begins(ranks, starts), dict(links or {})
-            folded = play_lines(name, dimensions, spanned, n_bytes, begins, special, self._wires(special), use)
+            begins = self._begins(ranks, starts)
+            folded = play_lines(name, dimensions, spanned, n_bytes, begins, links, self._wires(links), use)
         return folded[0] if folded else self._play(schedule(name, dimensions, spanned, n_bytes), ranks, starts, links)
 
     def simulate_algorithm(
@@ -276,7 +313,8 @@ class Network(Component[NetworkSpec]):
                     continue
                 path = list(route(dimension, 0, range(n), i, j))
                 for name in path:
-                    loads[name] = loads.get(name, 0) + int(link.serialization(matrix[i][j]))
+                    shared = medium(name, link.spec)
+                    loads[shared] = loads.get(shared, 0) + int(link.occupancy(matrix[i][j]))
                 longest = max(longest, int(link.serialization(matrix[i][j])) + len(path) * link.latency)
         if not loads:
             return 0
@@ -350,12 +388,12 @@ class Network(Component[NetworkSpec]):
         def wire(name: LinkName) -> Wire:
             index, _, target = name
             dimension, link = dimensions[index], special.get(name, own[index])
-            busy = functools.cache(lambda n: int(link.serialization(n)))
-            if target != SWITCH:
-                return Wire(name, busy, lambda n: busy(n) + link.latency, lambda n: busy(n) + link.latency)
-            hop = link.latency + int(self.time.ps(dimension.switch_latency))
-            through = dimension.forwarding == "cut_through"
-            return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
+            busy = functools.cache(lambda n: int(link.occupancy(n)))
+            sent = functools.cache(lambda n: int(link.serialization(n)))
+            hop = link.latency + (int(self.time.ps(dimension.switch_latency)) if target == SWITCH else 0)
+            through = target == SWITCH and dimension.forwarding == "cut_through"
+            head = (lambda n: hop) if through else (lambda n: sent(n) + hop)
+            return Wire(name, busy, lambda n: sent(n) + hop, head, hop, medium(name, link.spec))
 
         return wire
 

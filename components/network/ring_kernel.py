@@ -15,7 +15,16 @@ Ints = npt.NDArray[np.int64]
 
 
 def pass_on(
-    starts: Ints, free: Ints, sizes: Ints, pieces: int, forward: bool, busy: Ints, arrival: Ints, head: Ints, use: int
+    starts: Ints,
+    free: Ints,
+    sizes: Ints,
+    pieces: int,
+    forward: bool,
+    busy: Ints,
+    arrival: Ints,
+    head: Ints,
+    latency: Ints,
+    use: int,
 ) -> tuple[Ints, Ints, Ints]:
     """Play the ring algorithm in one direction.
 
@@ -25,8 +34,8 @@ def pass_on(
         is left there. sizes: of each step, the column of its messages in the tables.
     pieces: messages of a step, each passed on as soon as it has come.
     forward: whether rank r sends to r + 1 or to r - 1.
-    busy, arrival, head: [hops, ranks, columns] ticks of the links that a message of rank r crosses, as of
-        :class:`~archsim.components.network.message_simulation.Wire`.
+    busy, arrival, head: [hops, ranks, columns], latency: [hops, ranks] ticks of the links that a message of rank r
+        crosses, as of :class:`~archsim.components.network.message_simulation.Wire`.
     use: ticks from a message's arrival until it counts.
 
     Returns
@@ -39,7 +48,7 @@ def pass_on(
     occupied = np.zeros_like(free)
     usable = np.zeros((2, pieces, ranks), dtype=np.int64)
     step = 1 if forward else -1
-    _run(starts, sizes, step, busy, arrival, head, use, ends, received, occupied, free, usable)
+    _run(starts, sizes, step, busy, arrival, head, latency, use, ends, received, occupied, free, usable)
     return ends, received, occupied
 
 
@@ -51,6 +60,7 @@ def _run(
     busy: Ints,
     arrival: Ints,
     head: Ints,
+    latency: Ints,
     use: int,
     ends: Ints,
     received: Ints,
@@ -71,11 +81,12 @@ def _run(
                 for hop in range(hops):
                     start = max(now, free[hop, rank])
                     done = max(start + busy[hop, rank, size], tail)  # no link ends before it was fed the last byte
+                    fed = tail + latency[hop, rank] if hop else 0
                     free[hop, rank] = done
                     occupied[hop, rank] += done - start
-                    if hop == 0 and ends[rank] < done:
-                        ends[rank] = done
-                    tail = done + arrival[hop, rank, size] - busy[hop, rank, size]
+                    tail = max(start + arrival[hop, rank, size], fed)
+                    if hop == 0:  # it has sent, whatever the link waits for
+                        ends[rank] = max(ends[rank], min(done, tail - latency[hop, rank]))
                     now = min(start + head[hop, rank, size], tail) if hop + 1 < hops else tail + use
                 usable[new, piece, target] = now
                 if received[target] < now:

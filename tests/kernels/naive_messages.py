@@ -80,14 +80,15 @@ def play(
             continue
         wire = path[hop]
         busy, arrival = wire.busy(message.n_bytes), wire.arrival(message.n_bytes)
-        start = max(now, free[wire.name])
-        done = max(start + busy, tail)  # no link ends before it has been fed the last byte
-        free[wire.name] = done
+        medium = wire.medium or wire.name
+        start = max(now, free[medium])
+        done = max(start + busy, tail) if hop else start + busy  # no link ends before it has been fed the last byte
+        free[medium] = done
         link_bytes[wire.name] += message.n_bytes
         link_ticks[wire.name] += done - start
+        tail = max(start + arrival, tail + wire.latency) if hop else start + arrival
         if hop == 0 and message.source >= 0:
-            ended[message.source] = max(ended[message.source], done)
-        tail = done + arrival - busy
+            ended[message.source] = max(ended[message.source], min(done, tail - wire.latency))
         ready = tail + use(message) if hop == len(path) - 1 else min(start + wire.head(message.n_bytes), tail)
         heapq.heappush(events, (ready, number, hop + 1, tail))
     return Outcome(tuple(ended), tuple(received), dict(link_bytes), dict(link_ticks))

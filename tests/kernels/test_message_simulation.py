@@ -45,6 +45,8 @@ def test_compiled_equals_readable(drawn: tuple[list[Message], list[int], list[li
             lambda n: busy * n,
             lambda n: busy * n + latency,
             lambda n: max(0, busy * n + latency - early),
+            latency,
+            (0, link % 4, 0),
         )
 
     wires = [wire(link) for link in range(5)]

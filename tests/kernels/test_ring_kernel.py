@@ -43,6 +43,7 @@ def test_recursion_equals_events(
                 lambda n, r=rate[hop][rank]: n * r,
                 lambda n, r=rate[hop][rank], late=latency[hop][rank]: n * r + late,
                 lambda n, r=rate[hop][rank], late=latency[hop][rank]: late if through else n * r + late,
+                latency[hop][rank],
             )
             for rank in range(ranks)
         ]
@@ -69,6 +70,7 @@ def test_recursion_equals_events(
         table("busy"),
         table("arrival"),
         table("head"),
+        np.array(latency),
         use,
     )
     assert tuple(ends.tolist()) == naive.ticks

@@ -43,6 +43,8 @@ def dimensions(draw: st.DrawFn) -> dict[str, Any]:
     }
     if draw(st.booleans()):
         link |= {"payload": "64 B", "overhead": "10 B"}
+    if draw(st.integers(0, 3)) == 0:
+        link["credits"] = f"{draw(st.sampled_from([1, 64, 1000, 10**5]))} B"
     link["message_gap"] = f"{draw(st.sampled_from([0, 0, 7, 500]))} ns"
     return {
         "topology": topology,
@@ -259,9 +261,11 @@ def links_of(net: Network) -> list[tuple[int, int, int]]:
 @settings(max_examples=150, deadline=None)
 @given(st.data(), st.lists(dimensions(), min_size=1, max_size=3), st.sampled_from(COLLECTIVES))
 def test_lines_played_once_equal_all_messages(data: st.DataObject, dims: list[dict[str, Any]], name: str) -> None:
-    net = network(*dims, launch="3 us")
     n_bytes = data.draw(st.integers(0, 10**5))
     late = st.sampled_from([0, 0, 0, 1, 10**3, 10**7, 10**9])
+    for dim in dims:
+        dim["link"]["duplex"] = data.draw(st.sampled_from(["full", "full", "half"]))
+    net = network(*dims, launch="3 us")
     starts = [data.draw(late) for _ in range(net.ranks)]
     known = links_of(net)
     slow = LinkSpec.model_validate({"kind": "link", "bandwidth": "10 MB/s", "latency": "40 ns"})
@@ -303,3 +307,27 @@ def test_a_phase_that_comes_back_to_busy_links_is_played_message_by_message() ->
     assert play_lines("all_reduce", *asked) is None
     folded, each = (net.simulate("all_reduce", 600, 6, links=special, brute_force=brute) for brute in (False, True))
     assert folded == each
+
+
+def test_directions_of_a_half_duplex_link_take_turns() -> None:
+    half = LINK | {"duplex": "half"}
+    pair, alone = ({"topology": "fully_connected", "ranks": 2, "link": link} for link in (half, LINK))
+    step = 500_000  # 500 B at 1 GB/s, ps
+    assert network(alone).collective("all_gather", 1000, 2).ticks == step + 100_000
+    assert network(pair).collective("all_gather", 1000, 2).ticks == 2 * step + 100_000
+    sizes = np.array([0, 1000, 2000])
+    assert np.asarray(network(pair).collective("all_gather", sizes, 2).ticks).tolist() == [
+        100_000,
+        1_100_000,
+        2_100_000,
+    ]
+    assert network(pair).collective("send_recv", 1000, 2).ticks == network(alone).collective("send_recv", 1000, 2).ticks
+    ring, free = ({"topology": "ring", "ranks": 4, "link": link} for link in (half, LINK))  # every link one way only
+    assert (
+        network(ring).collective("all_reduce", 1000, 4).ticks == network(free).collective("all_reduce", 1000, 4).ticks
+    )
+    both = network(ring | {"directions": 2}).collective("all_gather", 10**6, 4).ticks
+    assert both > network(free | {"directions": 2}).collective("all_gather", 10**6, 4).ticks
+    star, ports = ({"topology": "switch", "ranks": 4, "link": link} for link in (half, LINK))
+    queued = network(star).collective("all_to_all", 4 * 10**6, 4).ticks
+    assert 1.9 < queued / network(ports).collective("all_to_all", 4 * 10**6, 4).ticks < 2.1

@@ -112,3 +112,20 @@ def test_linear_all_to_all_is_that_of_messages_in_an_order_without_collisions(
     assert simulate(Ways(graph), [Job(steps, range(ranks), n_bytes)], TIME).ticks[0] == net.linear_all_to_all(n_bytes)
     in_any_order = simulate(Ways(graph), [Job(algorithm("direct", "all_to_all", ranks), range(ranks), n_bytes)], TIME)
     assert in_any_order.ticks[0] >= net.linear_all_to_all(n_bytes)
+
+
+def test_half_duplex_edges_and_credits_on_a_graph() -> None:
+    half = LINK.model_copy(update={"duplex": "half"})
+    starved = LINK.model_copy(update={"credits": 50})  # 50 B in each round trip of 200 ns: a quarter of the rate
+    steps = algorithm("direct", "all_gather", 2)
+
+    def ticks(link: LinkSpec, graph: str) -> int:
+        made = star(2, link) if graph == "star" else cube((2,), False, link)
+        return simulate(Ways(made), [Job(steps, (0, 1), 20_000)], TIME).ticks[0]
+
+    assert ticks(half, "cube") - 100_000 == 2 * (ticks(LINK, "cube") - 100_000)
+    assert ticks(half, "star") == 2 * 10_000_000 + 100_000  # what goes down waits until what goes up has gone
+    assert ticks(starved, "cube") == 199 * 200_000 + 50_000 + 100_000
+    graph = cube((2,), False, starved)
+    assert graph.edges[0].bytes_per_s == pytest.approx(0.25e9)
+    assert flow_s(Ways(graph), Job(steps, (0, 1), 20_000)) == pytest.approx(10_000 / 0.25e9 + 1e-7)
