@@ -251,9 +251,9 @@ def ring_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, bu
     ways = dimension.ways(ranks)
     chunk = ceil_div(n_bytes, ways if name == "broadcast" else ranks * ways)
     if name == "all_to_all":
-        total: Dim = 0
-        for hops in range(1, ranks):
-            total = total + arrival(hops * chunk)
+        total = arrival(chunk)
+        for hops in range(2, ranks):
+            total = total + maximum(busy(hops * chunk), arrival(hops * chunk))
         return total
     pieces, piece = dimension.pieces, ceil_div(chunk, dimension.pieces)
     steps = ring_steps(name, ranks)
@@ -267,7 +267,8 @@ def direct_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, 
         return arrival(n_bytes)
     size = n_bytes if name == "broadcast" else ceil_div(n_bytes, ranks)
     queued = (ranks - 2) * busy(size) if dimension.topology == "switch" else 0
-    return (2 if name == "all_reduce" else 1) * (queued + arrival(size))
+    last = queued + arrival(size)
+    return queued + maximum(busy(size), arrival(size)) + last if name == "all_reduce" else last
 
 
 def in_switch_ticks(dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes) -> Dim:

@@ -128,12 +128,17 @@ class Network(Component[NetworkSpec]):
             shares[f"{label} latency"] = shares.get(f"{label} latency", 0) + int(np.sum(took - moved))
             for action, count in self._phase_bytes(phase, spanned).items():
                 actions[action] = actions.get(action, 0) + count
-        if any(self.spec.dimensions[span.index].link.duplex == "half" for span in spanned):
+        if self._without_closed_form(spanned):
             ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
 
+    def _without_closed_form(self, spanned: Sequence[Span]) -> bool:
+        """Whether directions take turns, or a phase may come back to links that still wait for credits."""
+        half = any(self.spec.dimensions[span.index].link.duplex == "half" for span in spanned)
+        return half or (len(spanned) > 1 and any(self.links[span.index].starved for span in spanned))
+
     def _played_ticks(self, name: str, spanned: Sequence[Span], n_bytes: Dim) -> Dim:
-        """Ticks of a collective message by message: directions that take turns have no closed form."""
+        """Ticks of a collective message by message."""
         ranks = math.prod(span.ranks for span in spanned)
 
         @functools.cache
