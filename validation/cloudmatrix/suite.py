@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
-from archsim.components.network.expert_parallel import DIRECTIONS
+from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
 from archsim.config import load_spec
 from archsim.result import Result
 from archsim.runs import run
@@ -37,10 +37,13 @@ def _operators() -> dict[tuple[str, str], float]:
     answers: dict[tuple[str, str], float] = {}
     spec = load_spec("unified_bus_direct_write", DirectWriteSpec, category="collectives")
     exchange, copies = DirectWrite(spec), _TOKENS * _EXPERTS
+    deepep = load_spec("deepep", ExpertParallelSpec, {"ranks_per_node": 1}, "collectives")  # all over the network
     for ranks in (8, 256):
         for direction in DIRECTIONS:
             seconds = exchange.seconds(direction, copies, _EXPERTS, _HIDDEN, ranks)
             answers[f"EP{ranks}", f"{direction} latency"] = seconds / MICRO
+            seconds = ExpertParallel(deepep, ranks).low_latency(direction, _TOKENS, _HIDDEN, _EXPERTS)
+            answers[f"DeepEP on H800, EP{ranks}", f"{direction} latency"] = seconds / MICRO
     product = {"name": "product", "m": 8192, "k": 7168, "n": 4096}
     alone = run(
         {
@@ -81,8 +84,16 @@ def _decode() -> dict[tuple[str, str], float]:
     answers["batch 96", "layer without MTP"] = _layer_us(plain)
     answers["batch 96", "layer with MTP"] = _layer_us(drafted)
     answers["batch 96", "stream of a micro-batch"] = _layer_us(drafted) / 2
-    answers["batch 96", "gain of MTP"] = _TOKENS_PER_STEP * plain.time_s / drafted.time_s - 1
+    gains = {package: _gain_of_mtp(package) for package in (8, 24, 96, 128)}
+    answers["batch 96", "gain of MTP"] = gains[96]
+    answers["batches of 8 to 128", "smallest gain of MTP"] = min(gains.values())
+    answers["batches of 8 to 128", "largest gain of MTP"] = max(gains.values())
     return answers
+
+
+def _gain_of_mtp(package: int) -> float:
+    plain, drafted = (_decoded(package, 4096, 2, drafting) for drafting in (False, True))
+    return _TOKENS_PER_STEP * plain.time_s / drafted.time_s - 1
 
 
 def _layer_us(result: Result) -> float:
