@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.network.compiled import kernel
+from archsim.components.compiled import kernel
 
 Ints = npt.NDArray[np.int64]
 
