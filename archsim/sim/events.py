@@ -18,7 +18,7 @@ from archsim.workloads.op import Collective, Dim
 
 Blocks = Sequence[tuple[Sequence[Lowered], int]]
 
-GRAINS = 64
+GRAINS = 32
 """Grains of the longest transfer of a step with streams: streams take turns at a memory grain by grain, instead of
 waiting for whole ops of the other. Twice as many move a step of DeepSeek-R1 on CloudMatrix384 by less than 1%."""
 
@@ -102,15 +102,15 @@ class _Rank:
         """Reserve a server from now; returns the end."""
         return int(self.servers.setdefault(server, ReservationServer()).reserve(int(self.env.now), ticks) + ticks)
 
-    def _prefetch(self, lowered: Lowered, turn: simpy.Event) -> Generator[simpy.Event, Any, tuple[int, int]]:
-        """Ask for an op's prefetch when its turn comes; returns when its head and all of it is there."""
-        if lowered.prefetch:
-            yield turn
-        head = there = 0
-        for server, (ticks, head_ticks) in lowered.prefetch.items():
-            end = self._reserve(server, ticks)
-            head, there = max(head, int(end - ticks + head_ticks)), max(there, end)
-        return head, there
+    def _prefetch(self, lowered: Lowered, turn: simpy.Event, there: list[int]) -> None:
+        """Ask for an op's prefetch when its turn comes; ``there`` is when its head and all of it is."""
+
+        def ask(_: simpy.Event) -> None:
+            for server, (ticks, head_ticks) in lowered.prefetch.items():
+                end = self._reserve(server, ticks)
+                there[:] = max(there[0], int(end - ticks + head_ticks)), max(there[1], end)
+
+        turn.callbacks.append(ask)
 
     def _in_turns(self, server: str, ticks: int, computing: int) -> Generator[simpy.Event, Any, int]:
         """Hold a server grain by grain while an op computes, another stream's grains between; returns the end."""
@@ -125,10 +125,14 @@ class _Rank:
         self, lowered: Lowered, record: OpTimes, number: int, after: list[simpy.Event], signals: _Signals
     ) -> Generator[simpy.Event, Any, None]:
         env = self.env
-        prefetched = env.process(self._prefetch(lowered, signals.turn))
-        yield env.all_of(after)
+        fetched = [0, 0]
+        if lowered.prefetch:
+            self._prefetch(lowered, signals.turn, fetched)
+        yield after[0] if len(after) == 1 else env.all_of(after)
         yield signals.engine_free
-        head, there = yield prefetched
+        if lowered.prefetch:
+            yield signals.turn
+        head, there = fetched
         engine = self.servers.setdefault(lowered.engine, ReservationServer())
         while engine.free > env.now:  # another engine's op may hold this one too
             yield env.timeout(int(engine.free - int(env.now)))
