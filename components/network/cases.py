@@ -23,7 +23,7 @@ from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.components.network.topology import DimensionSpec
+from archsim.components.network.topology import SWITCH, DimensionSpec
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
 from archsim.timebase import Timebase
@@ -31,9 +31,13 @@ from archsim.units import BYTES, parse
 
 if TYPE_CHECKING:
     from archsim.components.network.graph_simulation import Played
+    from archsim.components.network.message_simulation import Outcome
 
 ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
 _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+_DEGRADED = re.compile(
+    r"((?P<dimension>\d{1,3}):)?(?P<source>\d{1,7}|switch)-(?P<target>\d{1,7}|switch)=(?P<share>\d{0,9}(\.\d{1,9})?)"
+)
 LOAD = "injection_rate_flits_per_node_cycle"
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
@@ -118,18 +122,15 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     steps = _steps(case, op)
     network = _network(case, played=steps is not None)
     answers: dict[str, Any] = {}
+    slow = _slow_links(case, network)
     if steps is not None:
         if steps.ranks != network.ranks:
             raise InputError(
                 f"ranks: algorithm '{steps.name}' is of {steps.ranks} ranks, the network of {network.ranks}"
             )
-        played = network.simulate_algorithm(steps, n_bytes)
-        seconds = network.time.seconds(max(played.ticks))
-        busy = max(played.link_ticks, key=lambda name: played.link_ticks[name])
-        bound = f"{network.spec.dimensions[busy[0]].topology} {busy[0]} link {busy[1]} to {busy[2]}".replace(
-            "-1", "switch"
-        )
-        moved = sum(played.link_bytes.values())
+        seconds, bound, moved = _played(network, network.simulate_algorithm(steps, n_bytes, links=slow))
+    elif slow:
+        seconds, bound, moved = _played(network, network.simulate(op, n_bytes, network.ranks, links=slow))
     else:
         timing = network.collective(op, n_bytes, network.ranks)
         seconds, bound = network.time.seconds(int(timing.ticks)), timing.bound_by
@@ -144,6 +145,42 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
         "bound_by": bound,
         "link_bytes": moved,
     }
+
+
+def _played(network: Network, outcome: Outcome) -> tuple[float, str, int]:
+    """Seconds, the busiest link and bytes moved of messages that were played."""
+    index, source, target = max(outcome.link_ticks, key=lambda name: outcome.link_ticks[name])
+    ends = " to ".join("switch" if end == SWITCH else str(end) for end in (source, target))
+    bound = f"{network.spec.dimensions[index].topology} {index} link {ends}"
+    return network.time.seconds(max(outcome.ticks)), bound, sum(outcome.link_bytes.values())
+
+
+def _degraded(case: Mapping[str, str]) -> dict[tuple[int, int, int], float]:
+    """Links that keep a share of their bandwidth, written ``0-1=0.5,1:8-switch=0.25``: the dimension may come first."""
+    found = {}
+    for text in case["degraded"].split(",") if case.get("degraded") else ():
+        written = _DEGRADED.fullmatch(text.strip())
+        if not written:
+            raise InputError(f"degraded: expected links like 0-1=0.5 or 1:0-switch=0.5, not '{text}'")
+        source, target = (SWITCH if end == "switch" else int(end) for end in written.group("source", "target"))
+        share = float(written["share"] or 0)
+        if not 0 < share <= 1:
+            raise InputError(f"degraded: a link keeps a share above 0 and up to 1 of its bandwidth, not {share:g}")
+        found[int(written["dimension"] or 0), source, target] = share
+    return found
+
+
+def _slow_links(case: Mapping[str, str], network: Network) -> dict[tuple[int, int, int], LinkSpec]:
+    """The degraded links of a network of dimensions, each checked to be one of them."""
+    found = {}
+    for (index, source, target), share in _degraded(case).items():
+        if index >= len(network.spec.dimensions) or not network.has_link((index, source, target)):
+            raise InputError(
+                f"degraded: dimension {index} has no link from {source} to {target}".replace("-1", "switch")
+            )
+        link = network.spec.dimensions[index].link
+        found[index, source, target] = link.model_copy(update={"efficiency": link.efficiency * share})
+    return found
 
 
 def _op_and_bytes(case: Mapping[str, str]) -> tuple[str, int]:
@@ -233,6 +270,7 @@ def _ways(case: Mapping[str, str]) -> Ways:
     graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
     if case.get("ranks") and case["ranks"] != str(graph.ranks):
         raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
+    graph = graph.degraded({(source, target): share for (_, source, target), share in _degraded(case).items()})
     return Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
 
 

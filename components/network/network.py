@@ -132,6 +132,22 @@ class Network(Component[NetworkSpec]):
             ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
 
+    def has_link(self, name: LinkName) -> bool:
+        """Whether there is a link of this name: (dimension, from, to), one end may be the switch."""
+        index, source, target = name
+        dimension = self.spec.dimensions[index]
+        stride = math.prod(d.ranks for d in self.spec.dimensions[:index])
+        ends = [end for end in (source, target) if end != SWITCH]
+        if not ends or any(not 0 <= end < self.ranks for end in ends):
+            return False
+        if dimension.topology == "switch":
+            return len(ends) == 1
+        places = [end // stride % dimension.ranks for end in ends]
+        if len(ends) != 2 or source - places[0] * stride != target - places[1] * stride or source == target:
+            return False
+        apart = (places[1] - places[0]) % dimension.ranks
+        return dimension.topology == "fully_connected" or apart in (1, dimension.ranks - 1)
+
     def _without_closed_form(self, spanned: Sequence[Span]) -> bool:
         """Whether directions take turns, or a phase may come back to links that still wait for credits."""
         half = any(self.spec.dimensions[span.index].link.duplex == "half" for span in spanned)
