@@ -10,6 +10,9 @@ can be::
     1.0
     >>> balance(place([90, 10, 10, 50], ranks=2))
     0.8
+
+Where the tokens of an expert go on to is a second reason to hold two experts on one rank: :func:`follow` places the
+experts of consecutive layers so that tokens seldom change ranks (inter-layer affinity; ExFlow, IPDPS 2024).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from archsim.errors import InputError
 
@@ -86,6 +90,58 @@ def pack(pieces: Sequence[int], ranks: int, slots: int, how: Packing) -> list[tu
         return [tuple(pieces[rank * slots : (rank + 1) * slots]) for rank in range(ranks)]
     greedy = _greedy(pieces, ranks, slots)
     return greedy if how == "greedy" else _programme(pieces, ranks, slots, greedy)
+
+
+def follow(
+    transitions: Sequence[npt.NDArray[np.float64]], ranks: int, cost: npt.NDArray[np.float64] | None = None
+) -> list[npt.NDArray[np.int64]]:
+    """Rank of each expert of each layer, equally many a rank, so that tokens go on cheaply from layer to layer.
+
+    Parameters
+    ----------
+    transitions: for each two consecutive layers, [expert, expert of the next layer] tokens that visit both.
+    cost: [rank, rank] what a token costs that goes from one to the other; 1 for another rank when absent.
+
+    Begins with experts in order and places one layer after the other anew, the best for its neighbours as they stand
+    (an assignment problem, solved exactly), until no layer gains: no placement of a single layer is better, one of
+    several layers at once may be.
+
+    Raises
+    ------
+    InputError: the experts do not divide among the ranks, or the solver is not installed.
+    """
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        raise InputError("placement by affinity needs SciPy: pip install 'archsim[placement]'") from None
+    experts = [len(transitions[0]), *(len(between.T) for between in transitions)]
+    if any(count % ranks for count in experts):
+        raise InputError(f"{max(experts)} experts do not divide among {ranks} ranks")
+    price = 1.0 - np.eye(ranks) if cost is None else cost
+    placed = [np.arange(count) // (count // ranks) for count in experts]
+    total = routing_cost(transitions, placed, price)
+    while True:
+        for layer, count in enumerate(experts):
+            wanted = np.zeros((count, ranks))  # what the layer's experts would cost on each rank
+            if layer:
+                wanted += transitions[layer - 1].T @ price[placed[layer - 1]]
+            if layer < len(transitions):
+                wanted += transitions[layer] @ price.T[placed[layer + 1]]
+            slots = np.repeat(np.arange(ranks), count // ranks)
+            placed[layer] = slots[linear_sum_assignment(wanted[:, slots])[1]]
+        before, total = total, routing_cost(transitions, placed, price)
+        if total >= before:
+            return placed
+
+
+def routing_cost(
+    transitions: Sequence[npt.NDArray[np.float64]],
+    placed: Sequence[npt.NDArray[np.int64]],
+    cost: npt.NDArray[np.float64],
+) -> float:
+    """What the tokens' ways from layer to layer cost together; as of :func:`follow`."""
+    pairs = zip(transitions, placed[:-1], placed[1:], strict=True)
+    return float(sum((tokens * cost[np.ix_(here, there)]).sum() for tokens, here, there in pairs))
 
 
 def balance(loads: Sequence[tuple[int, ...]]) -> float:

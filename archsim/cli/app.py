@@ -532,13 +532,17 @@ def collective(
     bandwidth: Annotated[str | None, typer.Option(help="Of a link, instead: '100 GB/s'.")] = None,
     latency: Annotated[str | None, typer.Option(help="Of a link, instead: '500 ns'.")] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="ring, direct, halving_doubling, double_binary_tree, ..., or a file of steps.")
+        str | None,
+        typer.Option(help="ring, direct, halving_doubling, ..., or a file of steps or of a Chakra trace."),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Prove that every rank ends with its data.")] = False,
     routing: Annotated[
         str | None, typer.Option(help="On a graph: shortest, dimension_order, ecmp or adaptive.")
     ] = None,
     level: Annotated[str | None, typer.Option(help="On a graph: message or flow.")] = None,
+    degraded: Annotated[
+        str | None, typer.Option(help="Links that keep a share of their bandwidth: 0-1=0.5, 1:8-switch=0.5.")
+    ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="The graph with its busy links.")] = None,
     traffic: Annotated[str | None, typer.Option(help="On routers: uniform, transpose, tornado, ...")] = None,
     load: Annotated[float | None, typer.Option(help="On routers: flits that a node makes in a cycle.")] = None,
@@ -554,6 +558,8 @@ def collective(
     archsim collective --op all_reduce --bytes 64MB --ranks 16 --topology switch --algorithm double_binary_tree --check
     archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
     archsim collective --op all_to_all --bytes 1MB --topology torus:8x8 --routing dimension_order --picture torus.svg
+    archsim collective --algorithm my_trace.0.et --topology torus:8 --link nvlink4 --check --op all_reduce
+    archsim collective --op all_reduce --bytes 1GiB --ranks 1024 --topology ring --degraded 0-1=0.5
     archsim collective --op all_reduce --bytes 1MB --topology my_network.yaml --routing ecmp
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1
     archsim collective --cases cases.csv --out answers.csv
@@ -576,6 +582,7 @@ def collective(
         "algorithm": algorithm,
         "routing": routing,
         "level": level,
+        "degraded": degraded,
         "traffic": traffic,
         "injection_rate_flits_per_node_cycle": load,
     }

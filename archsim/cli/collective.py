@@ -47,7 +47,8 @@ def _draw(case: Mapping[str, str], picture: Path) -> dict[str, Any]:
 
     found, graph, busy = on_graph(case)
     edges = [(edge.source, edge.target) for edge in graph.edges]
-    title = f"{case['op']} of {case['bytes']} on {graph.name}"
+    what = f"{case['op']} of {case['bytes']}" if "bytes" in case else Path(case["algorithm"]).name
+    title = f"{what} on {graph.name}"
     picture.write_text(network.picture(title, graph.ranks, graph.vertices, edges, busy, graph.shape), encoding="utf-8")
     return found
 

@@ -18,6 +18,10 @@ from archsim.workloads.op import Collective, Dim
 
 Blocks = Sequence[tuple[Sequence[Lowered], int]]
 
+GRAINS = 32
+"""Grains of the longest transfer of a step with streams: streams take turns at a memory grain by grain, instead of
+waiting for whole ops of the other. Twice as many move a step of DeepSeek-R1 on CloudMatrix384 by less than 1%."""
+
 
 def simulate_step(blocks: Blocks, ranks: int = 1) -> SegmentTimes:
     """Times of one step on ``ranks`` equal ranks, every copy of every block simulated; sizes are ints.
@@ -62,10 +66,13 @@ class _Rank:
         self.meetings = meetings
         self.servers: dict[str, ReservationServer] = {}
         self.records: list[OpTimes] = []
+        self.grain = 1
 
     def start(self, blocks: Blocks) -> None:
         """Create the processes of a step."""
         env = self.env
+        beside = [op for ops, _ in blocks for op in ops if op.op.stream is not None]
+        self.grain = max([GRAINS, *(int(t) for op in beside for s, t in op.body.items() if s != op.engine)]) // GRAINS
         begun = env.event()
         begun.succeed()
         previous_done = begun
@@ -95,24 +102,37 @@ class _Rank:
         """Reserve a server from now; returns the end."""
         return int(self.servers.setdefault(server, ReservationServer()).reserve(int(self.env.now), ticks) + ticks)
 
-    def _prefetch(self, lowered: Lowered, turn: simpy.Event) -> Generator[simpy.Event, Any, tuple[int, int]]:
-        """Ask for an op's prefetch when its turn comes; returns when its head and all of it is there."""
-        if lowered.prefetch:
-            yield turn
-        head = there = 0
-        for server, (ticks, head_ticks) in lowered.prefetch.items():
-            end = self._reserve(server, ticks)
-            head, there = max(head, int(end - ticks + head_ticks)), max(there, end)
-        return head, there
+    def _prefetch(self, lowered: Lowered, turn: simpy.Event, there: list[int]) -> None:
+        """Ask for an op's prefetch when its turn comes; ``there`` is when its head and all of it is."""
+
+        def ask(_: simpy.Event) -> None:
+            for server, (ticks, head_ticks) in lowered.prefetch.items():
+                end = self._reserve(server, ticks)
+                there[:] = max(there[0], int(end - ticks + head_ticks)), max(there[1], end)
+
+        turn.callbacks.append(ask)
+
+    def _in_turns(self, server: str, ticks: int, computing: int) -> Generator[simpy.Event, Any, int]:
+        """Hold a server grain by grain while an op computes, another stream's grains between; returns the end."""
+        begin = end = int(self.env.now)
+        grains = -(-ticks // self.grain)
+        for grain in range(grains):
+            yield self.env.timeout(max(end, begin + grain * computing // grains) - int(self.env.now))
+            end = self._reserve(server, min(self.grain, ticks - grain * self.grain))
+        return end
 
     def _op(
         self, lowered: Lowered, record: OpTimes, number: int, after: list[simpy.Event], signals: _Signals
     ) -> Generator[simpy.Event, Any, None]:
         env = self.env
-        prefetched = env.process(self._prefetch(lowered, signals.turn))
-        yield env.all_of(after)
+        fetched = [0, 0]
+        if lowered.prefetch:
+            self._prefetch(lowered, signals.turn, fetched)
+        yield after[0] if len(after) == 1 else env.all_of(after)
         yield signals.engine_free
-        head, there = yield prefetched
+        if lowered.prefetch:
+            yield signals.turn
+        head, there = fetched
         engine = self.servers.setdefault(lowered.engine, ReservationServer())
         while engine.free > env.now:  # another engine's op may hold this one too
             yield env.timeout(int(engine.free - int(env.now)))
@@ -124,17 +144,17 @@ class _Rank:
             meeting = self.meetings.setdefault(group, _Meeting(env, min(lowered.op.ranks, self.of)))
             yield meeting.arrive()
             begin = int(env.now)
-        computed = begin
-        for server, ticks in lowered.body.items():
-            end = self._reserve(server, ticks)
-            if server == lowered.engine:
-                computed = end
-            else:
-                there = max(there, end)
+        body = dict(lowered.body)
+        computed = self._reserve(lowered.engine, body.pop(lowered.engine)) if lowered.engine in body else begin
+        split = [server for server, ticks in body.items() if lowered.op.stream is not None and ticks > self.grain]
+        shared = [env.process(self._in_turns(server, int(body.pop(server)), computed - begin)) for server in split]
+        there = max([there, *(self._reserve(server, ticks) for server, ticks in body.items())])
         signals.issued.succeed()
+        for last in shared:
+            there = max(there, (yield last))
         body_end = max(computed, int(there + lowered.tail))
         engine.free = max(int(engine.free), body_end)
-        yield env.timeout(body_end - begin)
+        yield env.timeout(body_end - int(env.now))
         end = max([body_end, *(self._reserve(s, t) for s, t in lowered.drain.items())])
         signals.released.succeed()
         yield env.timeout(end - body_end)

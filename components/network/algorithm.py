@@ -10,6 +10,7 @@ ones belong to rank 0, 1, ...; of an all-to-all over n ranks, chunk ``s * n + d`
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, NamedTuple
@@ -20,6 +21,9 @@ from archsim.components.network.binary_tree import double_binary_tree
 from archsim.config import Source, load_spec
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
+
+TRACE_FILE = re.compile(r"(?P<stem>.*)\.(?P<rank>\d+)\.(?P<ending>et|json)")
+"""Names of one rank's file of a Chakra trace (:mod:`chakra`); any other file of an algorithm holds steps."""
 
 Op = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv"]
 

@@ -6,7 +6,7 @@
 - ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
   innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``. A topology with a
-  colon (``torus:4x4x4``) or a file is a graph.
+  colon (``torus:4x4x4``) or a file is a graph, where ``algorithm`` may be a Chakra trace (``NAME.0.et``).
 """
 
 from __future__ import annotations
@@ -14,23 +14,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
-from archsim.components.network.algorithm import Algorithm, algorithm, check, custom
+from archsim.components.network.algorithm import TRACE_FILE, Algorithm, algorithm, check, custom
 from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
 from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.components.network.topology import DimensionSpec
+from archsim.components.network.topology import SWITCH, DimensionSpec
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
 from archsim.timebase import Timebase
 from archsim.units import BYTES, parse
 
+if TYPE_CHECKING:
+    from archsim.components.network.graph_simulation import Played
+    from archsim.components.network.message_simulation import Outcome
+
 ALIASES = {"alltoall": "all_to_all", "sendrecv": "send_recv", "all-reduce": "all_reduce", "allreduce": "all_reduce"}
 _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
+_DEGRADED = re.compile(
+    r"((?P<dimension>\d{1,3}):)?(?P<source>\d{1,7}|switch)-(?P<target>\d{1,7}|switch)=(?P<share>\d{0,9}(\.\d{1,9})?)"
+)
 LOAD = "injection_rate_flits_per_node_cycle"
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
@@ -109,24 +116,21 @@ def astra_sim_cycles(case: Mapping[str, str]) -> int:
 
 def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     """A collective on archsim's model: time, bandwidths as nccl-tests prints them, and what limits."""
-    op, n_bytes = _op_and_bytes(case)
-    if is_graph(case):
+    if is_graph(case) or is_trace(case):
         return on_graph(case)[0]
+    op, n_bytes = _op_and_bytes(case)
     steps = _steps(case, op)
     network = _network(case, played=steps is not None)
     answers: dict[str, Any] = {}
+    slow = _slow_links(case, network)
     if steps is not None:
         if steps.ranks != network.ranks:
             raise InputError(
                 f"ranks: algorithm '{steps.name}' is of {steps.ranks} ranks, the network of {network.ranks}"
             )
-        played = network.simulate_algorithm(steps, n_bytes)
-        seconds = network.time.seconds(max(played.ticks))
-        busy = max(played.link_ticks, key=lambda name: played.link_ticks[name])
-        bound = f"{network.spec.dimensions[busy[0]].topology} {busy[0]} link {busy[1]} to {busy[2]}".replace(
-            "-1", "switch"
-        )
-        moved = sum(played.link_bytes.values())
+        seconds, bound, moved = _played(network, network.simulate_algorithm(steps, n_bytes, links=slow))
+    elif slow:
+        seconds, bound, moved = _played(network, network.simulate(op, n_bytes, network.ranks, links=slow))
     else:
         timing = network.collective(op, n_bytes, network.ranks)
         seconds, bound = network.time.seconds(int(timing.ticks)), timing.bound_by
@@ -141,6 +145,42 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
         "bound_by": bound,
         "link_bytes": moved,
     }
+
+
+def _played(network: Network, outcome: Outcome) -> tuple[float, str, int]:
+    """Seconds, the busiest link and bytes moved of messages that were played."""
+    index, source, target = max(outcome.link_ticks, key=lambda name: outcome.link_ticks[name])
+    ends = " to ".join("switch" if end == SWITCH else str(end) for end in (source, target))
+    bound = f"{network.spec.dimensions[index].topology} {index} link {ends}"
+    return network.time.seconds(max(outcome.ticks)), bound, sum(outcome.link_bytes.values())
+
+
+def _degraded(case: Mapping[str, str]) -> dict[tuple[int, int, int], float]:
+    """Links that keep a share of their bandwidth, written ``0-1=0.5,1:8-switch=0.25``: the dimension may come first."""
+    found = {}
+    for text in case["degraded"].split(",") if case.get("degraded") else ():
+        written = _DEGRADED.fullmatch(text.strip())
+        if not written:
+            raise InputError(f"degraded: expected links like 0-1=0.5 or 1:0-switch=0.5, not '{text}'")
+        source, target = (SWITCH if end == "switch" else int(end) for end in written.group("source", "target"))
+        share = float(written["share"] or 0)
+        if not 0 < share <= 1:
+            raise InputError(f"degraded: a link keeps a share above 0 and up to 1 of its bandwidth, not {share:g}")
+        found[int(written["dimension"] or 0), source, target] = share
+    return found
+
+
+def _slow_links(case: Mapping[str, str], network: Network) -> dict[tuple[int, int, int], LinkSpec]:
+    """The degraded links of a network of dimensions, each checked to be one of them."""
+    found = {}
+    for (index, source, target), share in _degraded(case).items():
+        if index >= len(network.spec.dimensions) or not network.has_link((index, source, target)):
+            raise InputError(
+                f"degraded: dimension {index} has no link from {source} to {target}".replace("-1", "switch")
+            )
+        link = network.spec.dimensions[index].link
+        found[index, source, target] = link.model_copy(update={"efficiency": link.efficiency * share})
+    return found
 
 
 def _op_and_bytes(case: Mapping[str, str]) -> tuple[str, int]:
@@ -164,13 +204,11 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
     """
     from archsim.components.network.graph_simulation import Job, flow_s, simulate
 
+    if is_trace(case):
+        return _traced(case)
     op, n_bytes = _op_and_bytes(case)
-    link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
-    link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
-    graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
-    if case.get("ranks") and case["ranks"] != str(graph.ranks):
-        raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
-    ways = Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
+    ways = _ways(case)
+    graph = ways.graph
     name = case.get("algorithm") or ("ring" if op in ("all_reduce", "reduce_scatter", "all_gather") else "direct")
     steps = _steps({**case, "algorithm": name}, op) or algorithm(name, op, graph.ranks)
     answers: dict[str, Any] = {}
@@ -185,10 +223,8 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
         time = Timebase()
         played = simulate(ways, [job], time)
         seconds = time.seconds(played.ticks[0])
-        busy = [ticks / played.ticks[0] for ticks in played.edge_ticks]
-        worst = max(range(len(busy)), key=lambda number: busy[number])
-        answers["busiest_link"] = f"{graph.edges[worst].source} to {graph.edges[worst].target}"
-        answers["busiest_link_busy"] = busy[worst]
+        busy, more = _busy(graph, played)
+        answers |= more
     else:
         seconds = flow_s(ways, job)
     answers |= {
@@ -197,6 +233,53 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
         "busbw_GBps": BUS_FACTOR[op](graph.ranks) * n_bytes / seconds / 1e9 if seconds else 0.0,
     }
     return answers, graph, busy
+
+
+def is_trace(case: Mapping[str, str]) -> bool:
+    """Whether a row's algorithm is one rank's file of a Chakra trace, such as ``ring.0.et`` or ``ring.0.json``."""
+    return TRACE_FILE.fullmatch(case.get("algorithm", "")) is not None
+
+
+def _traced(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float]]:
+    """A Chakra trace on a graph; its sends say how many bytes they carry."""
+    from archsim.components.network import chakra
+
+    ways, trace = _ways(case), chakra.read(_cell(case, "algorithm"))
+    answers: dict[str, Any] = {}
+    if case.get("check"):
+        op = _cell(case, "op")
+        op = ALIASES.get(op, op)
+        if op not in BUS_FACTOR:
+            raise InputError(f"no collective is called '{op}': {nearest(op, BUS_FACTOR)}")
+        chakra.check(trace, op)
+        answers["check"] = "every rank hears from all whose data it needs"
+    time = Timebase()
+    played = chakra.simulate(ways, trace, time)
+    busy, more = _busy(ways.graph, played)
+    messages = sum(node.kind == "COMM_SEND_NODE" for node in trace.nodes)
+    answers |= more | {"messages": messages, "time_us": time.seconds(played.ticks[0]) * 1e6}
+    return answers, ways.graph, busy
+
+
+def _ways(case: Mapping[str, str]) -> Ways:
+    """The graph of a row and how its messages go."""
+    if not is_graph(case):
+        raise InputError("topology: expected a graph, such as switch:8 or torus:4x4, or a file")
+    link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
+    link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
+    graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
+    if case.get("ranks") and case["ranks"] != str(graph.ranks):
+        raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
+    graph = graph.degraded({(source, target): share for (_, source, target), share in _degraded(case).items()})
+    return Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
+
+
+def _busy(graph: Graph, played: Played) -> tuple[list[float], dict[str, Any]]:
+    """How busy each edge was, and the busiest one."""
+    busy = [ticks / (max(played.ticks) or 1) for ticks in played.edge_ticks]
+    worst = max(range(len(busy)), key=lambda number: busy[number])
+    named = f"{graph.edges[worst].source} to {graph.edges[worst].target}"
+    return busy, {"busiest_link": named, "busiest_link_busy": busy[worst]}
 
 
 def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:

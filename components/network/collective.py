@@ -14,11 +14,9 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from archsim.components.network.topology import SWITCH, DimensionSpec, Span
 from archsim.errors import InputError, nearest
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, ceil_div, maximum
 
 COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "broadcast", "reduce_scatter", "send_recv")
 
@@ -59,11 +57,6 @@ def check(name: str) -> None:
     """Raise InputError when no collective has this name."""
     if name not in COLLECTIVES:
         raise InputError(f"no collective is called '{name}': {nearest(name, COLLECTIVES)}")
-
-
-def ceil_div(a: Dim, b: int) -> Dim:
-    """``a / b`` rounded up."""
-    return -(-a // b)
 
 
 def phases(name: str, spanned: Sequence[Span], n_bytes: Dim) -> list[Phase]:
@@ -113,19 +106,33 @@ def schedule(name: str, dimensions: Sequence[DimensionSpec], spanned: Sequence[S
 
     A rank begins a phase when all it receives in the phase before can be used; no barrier joins the ranks.
     """
-    members = dict(groups(spanned))
     messages: list[Message] = []
-    for number, phase in enumerate(phases(name, spanned, n_bytes)):
-        dimension = dimensions[phase.span.index]
-        build = {"ring": _ring, "direct": _direct, "in_switch": _in_switch}[dimension.algorithm_of(phase.name)]
-        # Broadcast and send concern the rank 0 only where its data has come: the other lines idle or repeat.
-        for line in members[phase.span.index]:
-            if name == "send_recv" and line[0] != 0:
-                continue
-            if name == "broadcast" and not _reached(line[0], spanned, phase.span):
-                continue
-            messages += build(phase, dimension, number, line)
+    for number, (phase, members) in enumerate(lines(name, spanned, n_bytes)):
+        for line in members:
+            messages += messages_of(phase, dimensions[phase.span.index], number, line)
     return messages
+
+
+def lines(name: str, spanned: Sequence[Span], n_bytes: int) -> Iterator[tuple[Phase, list[tuple[int, ...]]]]:
+    """Each phase, and the lines of ranks that take part in it, each on its own."""
+    members = dict(groups(spanned))
+    for phase in phases(name, spanned, n_bytes):
+        # Broadcast and send concern the rank 0 only where its data has come: the other lines idle or repeat.
+        yield (
+            phase,
+            [
+                line
+                for line in members[phase.span.index]
+                if (name != "send_recv" or line[0] == 0)
+                and (name != "broadcast" or _reached(line[0], spanned, phase.span))
+            ],
+        )
+
+
+def messages_of(phase: Phase, dimension: DimensionSpec, number: int, line: tuple[int, ...]) -> list[Message]:
+    """Messages of one line in phase ``number`` of a collective."""
+    build = {"ring": _ring, "direct": _direct, "in_switch": _in_switch}[dimension.algorithm_of(phase.name)]
+    return build(phase, dimension, number, line)
 
 
 def _reached(rank: int, spanned: Sequence[Span], current: Span) -> bool:
@@ -140,14 +147,11 @@ def _reached(rank: int, spanned: Sequence[Span], current: Span) -> bool:
 
 def _ring(phase: Phase, dimension: DimensionSpec, number: int, line: tuple[int, ...]) -> list[Message]:
     """Chunks passed from neighbour to neighbour, in one or both directions at once."""
-    n, ways = len(line), dimension.ways(len(line))
-    chunk = int(ceil_div(phase.n_bytes, ways if phase.name == "broadcast" else n * ways))
+    n = len(line)
+    pieces = 1 if phase.name == "all_to_all" else dimension.pieces
     messages: list[Message] = []
-    for way in range(ways):
-        for step in range(ring_steps(phase.name, n)):
-            # All-to-all hands on everything that is meant for ranks further on: less at every step.
-            pieces = 1 if phase.name == "all_to_all" else dimension.pieces
-            size = (n - 1 - step) * chunk if phase.name == "all_to_all" else -(-chunk // pieces)
+    for way in range(dimension.ways(n)):
+        for step, size in enumerate(ring_sizes(phase, dimension)):
             for position, rank in enumerate(line):
                 if phase.name == "broadcast" and position != (-step if way else step) % n:
                     continue
@@ -159,6 +163,19 @@ def _ring(phase: Phase, dimension: DimensionSpec, number: int, line: tuple[int, 
                     feeds = ((number, target, way, step, piece), (number + 1, target))
                     messages.append(Message(phase.span.index, rank, target, line, size, waits, feeds))
     return messages
+
+
+def ring_sizes(phase: Phase, dimension: DimensionSpec) -> list[int]:
+    """Bytes of a message in each step of the ring algorithm, in one of its directions.
+
+    All-to-all hands on everything that is meant for ranks further on: less at every step.
+    """
+    n = phase.span.ranks
+    ways = dimension.ways(n)
+    chunk = int(ceil_div(phase.n_bytes, ways if phase.name == "broadcast" else n * ways))
+    if phase.name == "all_to_all":
+        return [(n - 1 - step) * chunk for step in range(ring_steps(phase.name, n))]
+    return [-(-chunk // dimension.pieces)] * ring_steps(phase.name, n)
 
 
 def _direct(phase: Phase, dimension: DimensionSpec, number: int, line: tuple[int, ...]) -> list[Message]:
@@ -234,13 +251,13 @@ def ring_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, bu
     ways = dimension.ways(ranks)
     chunk = ceil_div(n_bytes, ways if name == "broadcast" else ranks * ways)
     if name == "all_to_all":
-        total: Dim = 0
-        for hops in range(1, ranks):
-            total = total + arrival(hops * chunk)
+        total = arrival(chunk)
+        for hops in range(2, ranks):
+            total = total + maximum(busy(hops * chunk), arrival(hops * chunk))
         return total
     pieces, piece = dimension.pieces, ceil_div(chunk, dimension.pieces)
     steps = ring_steps(name, ranks)
-    again = arrival(piece) if name == "broadcast" else larger(pieces * busy(piece), arrival(piece))
+    again = arrival(piece) if name == "broadcast" else maximum(pieces * busy(piece), arrival(piece))
     return (steps - 1) * again + (pieces - 1) * busy(piece) + arrival(piece)
 
 
@@ -250,7 +267,8 @@ def direct_ticks(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, 
         return arrival(n_bytes)
     size = n_bytes if name == "broadcast" else ceil_div(n_bytes, ranks)
     queued = (ranks - 2) * busy(size) if dimension.topology == "switch" else 0
-    return (2 if name == "all_reduce" else 1) * (queued + arrival(size))
+    last = queued + arrival(size)
+    return queued + maximum(busy(size), arrival(size)) + last if name == "all_reduce" else last
 
 
 def in_switch_ticks(dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Sizes, arrival: Sizes) -> Dim:
@@ -260,13 +278,6 @@ def in_switch_ticks(dimension: DimensionSpec, ranks: int, n_bytes: Dim, busy: Si
     """
     piece = in_switch_piece(ranks, n_bytes, dimension.pieces)
     return (dimension.pieces - 1) * busy(piece) + arrival(piece)
-
-
-def larger(a: Dim, b: Dim) -> Dim:
-    """The larger of two sizes, elementwise when one is an array."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.maximum(a, b)
-    return max(a, b)
 
 
 def bytes_moved(name: str, dimension: DimensionSpec, ranks: int, n_bytes: Dim, wire: Sizes) -> tuple[Dim, Dim]:

@@ -8,6 +8,7 @@ combined ones BF16. Experts are drawn evenly, so a token of k experts meets n (1
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from archsim.errors import InputError
@@ -34,6 +35,8 @@ class ExpertParallelSpec(Spec):
     """payload that an adapter carries"""
     base: dict[Kernel, dict[Reach, dict[Direction, Picoseconds]]]
     """time of an empty exchange; of normal kernels without the notification before it"""
+    doubling: Picoseconds = 0
+    """time that every doubling of the nodes beyond two adds to an exchange by normal kernels"""
     token_rate: dict[Kernel, dict[Direction, BytesPerSecond]]
     """payload of one token that a warp copies: the first one is not overlapped"""
     low_latency_rate: dict[Direction, BytesPerSecond]
@@ -87,7 +90,8 @@ class ExpertParallel:
             payload * remote / spec.network_rate,
             payload * (copies + remote) / (multiprocessors * spec.multiprocessor_rate[self.reach][direction]),
         )
-        return self._first_token("normal", direction, hidden) + slowest
+        waiting = max(0.0, math.log2(self.nodes / 2)) * spec.doubling * 1e-12
+        return self._first_token("normal", direction, hidden) + waiting + slowest
 
     def _first_token(self, kernel: Kernel, direction: Direction, hidden: int) -> float:
         base = self.spec.base[kernel][self.reach][direction] * 1e-12

@@ -37,7 +37,7 @@ class Edge(NamedTuple):
         """Payload that it carries in full packets."""
         link = self.link
         framing = 1.0 if link.payload is None else link.payload / (link.payload + (link.overhead or 0))
-        return link.bandwidth * link.count * link.efficiency * self.share * framing
+        return min(link.wire_bytes_per_s, link.bandwidth * link.count * link.efficiency * self.share) * framing
 
 
 @dataclass(frozen=True)
@@ -354,12 +354,19 @@ class Ways:
 SHAPES: Mapping[str, Callable[[Sequence[int], LinkSpec], Graph]] = {
     "mesh": lambda numbers, link: cube(numbers, False, link),
     "torus": lambda numbers, link: cube(numbers, True, link),
+    "switch": lambda numbers, link: star(_one(numbers), link),
     "fattree": lambda numbers, link: fat_tree(
         *_three(numbers[:3], "ranks x down x up"), link, planes=numbers[3] if len(numbers) == 4 else 1
     ),
     "dragonfly": lambda numbers, link: dragonfly(*_three(numbers, "ranks x routers x wide links"), link),
 }
 """Shapes that a name such as ``torus:4x4x4``, ``fattree:64x16x8`` or, in seven planes, ``fattree:384x8x16x7`` means."""
+
+
+def _one(numbers: Sequence[int]) -> int:
+    if len(numbers) != 1 or numbers[0] < 2:
+        raise InputError(f"expected one number of at least two ranks, not {'x'.join(map(str, numbers))}")
+    return numbers[0]
 
 
 def _three(numbers: Sequence[int], what: str) -> tuple[int, int, int]:

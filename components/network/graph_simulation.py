@@ -7,7 +7,7 @@ wave begins when the last of them has arrived: no bound, but near where all rank
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,11 +15,12 @@ import numpy as np
 
 from archsim.components.network.algorithm import Algorithm, order
 from archsim.components.network.flow import Flows
-from archsim.components.network.graph import Ways
+from archsim.components.network.graph import Graph, Ways
 from archsim.components.network.link import Link
-from archsim.components.network.message_kernel import Schedule, lists, run
+from archsim.components.network.message_kernel import Ints, Schedule, lists, run
 from archsim.errors import InputError
 from archsim.timebase import Timebase
+from archsim.workloads.op import Dim
 
 
 class Job(NamedTuple):
@@ -59,68 +60,114 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     ------
     InputError: a job names other ranks than the graph has, deadlocks, or its messages have no way.
     """
+    steps: list[Step] = []
+    starts: list[int] = []
+    for job in jobs:
+        _laid(job, ways.graph.ranks)
+        order(job.algorithm)
+        first, ranks = len(steps), len(starts)
+        size = job.algorithm.chunk_bytes(job.n_bytes)
+        for send in job.algorithm.sends:
+            n_bytes = size * len(send.chunks)
+            path = ways.path(job.members[send.source], job.members[send.target], len(steps), n_bytes)
+            after = [first + other for other in send.after]
+            steps.append(Step(path, n_bytes, ranks + send.source, ranks + send.target, after))
+        starts += [job.start] * job.algorithm.ranks
+    ends, occupied = play_steps(ways, steps, starts, time)
+    ticks, place = [], 0
+    for job in jobs:
+        ticks.append(max(ends[place : place + job.algorithm.ranks]))
+        place += job.algorithm.ranks
+    return Played(tuple(ticks), tuple(occupied[: len(ways.graph.edges)]), carried(ways, steps))
+
+
+class Step(NamedTuple):
+    """Something that takes time on links, or on the engine of a rank, once others are over.
+
+    Attributes
+    ----------
+    path: edges that a message crosses in order; ``edges + r`` is the engine of rank r; nothing takes no time.
+    size: bytes of a message, ticks of an engine.
+    after: numbers of the steps that it waits for.
+    """
+
+    path: Sequence[int]
+    size: int
+    source: int
+    target: int
+    after: Sequence[int]
+
+
+def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: Timebase) -> tuple[list[int], list[int]]:
+    """Tick at which each rank's steps are over, and ticks for which each edge, then each engine, was occupied."""
     graph = ways.graph
     links = [
         Link(edge.link.model_copy(update={"efficiency": edge.link.efficiency * edge.share}), graph.name, time)
         for edge in graph.edges
     ]
-    paths: list[list[int]] = []
-    sources, targets, sizes, after = [], [], [], []
-    starts: list[int] = []
-    for job in jobs:
-        _laid(job, graph.ranks)
-        order(job.algorithm)
-        first, ranks = len(paths), len(starts)
-        size = job.algorithm.chunk_bytes(job.n_bytes)
-        for send in job.algorithm.sends:
-            n_bytes = size * len(send.chunks)
-            paths.append(ways.path(job.members[send.source], job.members[send.target], len(paths), n_bytes))
-            sources.append(ranks + send.source)
-            targets.append(ranks + send.target)
-            sizes.append(n_bytes)
-            after.append([first + other for other in send.after])
-        starts += [job.start] * job.algorithm.ranks
-    distinct, column = np.unique(np.array(sizes, dtype=np.int64), return_inverse=True)
-    busy = np.array([[int(link.serialization(int(n))) for n in distinct] for link in links], dtype=np.int64)
-    latency = np.array([link.latency for link in links], dtype=np.int64)[:, None]
-    through = np.array([edge.target >= graph.ranks for edge in graph.edges])[:, None]
-    messages = len(paths)
-    # Gate m opens when message m has arrived, gate ``messages + r`` when rank r begins.
-    waiting: list[list[int]] = [[] for _ in range(messages + len(starts))]
-    for number, before in enumerate(after):
-        for gate in (*before, messages + sources[number]):
+    distinct, column = np.unique(np.array([step.size for step in steps], dtype=np.int64), return_inverse=True)
+
+    def table(ticks: Callable[[Link, int], Dim]) -> Ints:
+        edges = np.array([[int(ticks(link, int(n))) for n in distinct] for link in links], dtype=np.int64)
+        return np.vstack([edges.reshape(len(links), -1), distinct])  # an engine takes its ticks
+
+    busy, sent = table(lambda link, n: link.occupancy(n)), table(lambda link, n: link.serialization(n))
+    latency = np.array([link.latency for link in links] + [0], dtype=np.int64)[:, None]
+    through = np.array([edge.target >= graph.ranks for edge in graph.edges] + [False])[:, None]
+    count = len(steps)
+    # Gate n opens when step n is over, gate ``count + r`` when rank r begins.
+    waiting: list[list[int]] = [[] for _ in range(count + len(starts))]
+    for number, step in enumerate(steps):
+        for gate in (*step.after, count + step.source):
             waiting[gate].append(number)
-    needs = np.ones(messages + len(starts), dtype=np.int64)
-    needs[messages:] = 0
-    ends, occupied, _ = run(
+    needs = np.ones(count + len(starts), dtype=np.int64)
+    needs[count:] = 0
+    ends, _, occupied, _ = run(
         Schedule(
-            paths=lists(paths),
+            paths=lists([step.path for step in steps]),
             sizes=column.astype(np.int64).reshape(-1),
-            source=np.array(sources, dtype=np.int64),
-            target=np.array(targets, dtype=np.int64),
-            use=np.zeros(messages, dtype=np.int64),
-            kind=np.arange(len(links)),
-            busy=busy.reshape(len(links), -1),
-            arrival=busy + latency,
-            head=np.where(through, latency, busy + latency),
-            feeds=lists([[number] for number in range(messages)]),
+            source=np.array([step.source for step in steps], dtype=np.int64),
+            target=np.array([step.target for step in steps], dtype=np.int64),
+            use=np.zeros(count, dtype=np.int64),
+            kind=np.minimum(np.arange(len(links) + len(starts)), len(links)),
+            medium=np.array([*_mediums(graph), *range(len(links), len(links) + len(starts))], dtype=np.int64),
+            latency=latency[:, 0],
+            busy=busy,
+            arrival=sent + latency,
+            head=np.where(through, latency, sent + latency),
+            feeds=lists([[number] for number in range(count)]),
             needs=needs,
             waiting=lists(waiting),
-            chain=np.full(messages + len(starts), -1, dtype=np.int64),
-            closed=np.array([len(before) + 1 for before in after], dtype=np.int64),
+            chain=np.full(count + len(starts), -1, dtype=np.int64),
+            closed=np.array([len(step.after) + 1 for step in steps], dtype=np.int64),
             starts=np.array(starts, dtype=np.int64),
-            first=messages + np.arange(len(starts)),
+            first=count + np.arange(len(starts)),
         )
     )
-    carried = [0] * len(links)
-    for path, n_bytes in zip(paths, sizes, strict=True):
-        for edge in path:
-            carried[edge] += n_bytes
-    ticks, place = [], 0
-    for job in jobs:
-        ticks.append(int(ends[place : place + job.algorithm.ranks].max()))
-        place += job.algorithm.ranks
-    return Played(tuple(ticks), tuple(int(n) for n in occupied), tuple(carried))
+    return [int(tick) for tick in ends], [int(ticks) for ticks in occupied]
+
+
+def _mediums(graph: Graph) -> list[int]:
+    """Of each edge, what serves it: both directions of a half-duplex link share the first one's number."""
+    found, open_ = list(range(len(graph.edges))), dict[tuple[int, int], list[int]]()
+    for number, edge in enumerate(graph.edges):
+        if edge.link.duplex == "half":
+            back = open_.get((edge.target, edge.source))
+            if back:
+                found[number] = back.pop(0)
+            else:
+                open_.setdefault((edge.source, edge.target), []).append(number)
+    return found
+
+
+def carried(ways: Ways, steps: Sequence[Step]) -> tuple[int, ...]:
+    """Payload over each edge."""
+    found = [0] * len(ways.graph.edges)
+    for step in steps:
+        for edge in step.path:
+            if edge < len(found):
+                found[edge] += step.size
+    return tuple(found)
 
 
 def flow_s(ways: Ways, job: Job) -> float:

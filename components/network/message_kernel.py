@@ -40,7 +40,9 @@ class Schedule(NamedTuple):
     ----------
     paths: links of each message, in order. sizes: of each message, its column in the tables of ticks.
     target: rank at which a message ends, -1 for a switch; source: rank whose end it moves, -1 for a switch.
-    kind: of each link, its row in the tables. use: ticks at the target from a message's arrival until it counts.
+    kind: of each link, its row in the tables; medium: what serves it, alone or with others, numbered below the links.
+    latency: of each kind, ticks from the end of feeding a link late until the last byte has arrived. use: ticks at the
+        target from a message's arrival until it counts.
     busy, arrival, head: [kinds, sizes] ticks for which a link is occupied, until the last byte is at its other end, and
         until the device there may send it on.
     feeds: gates that a message opens; needs: arrivals a gate still waits for; waiting: messages at a gate; chain: gate
@@ -55,6 +57,8 @@ class Schedule(NamedTuple):
     target: Ints
     use: Ints
     kind: Ints
+    medium: Ints
+    latency: Ints
     busy: Ints
     arrival: Ints
     head: Ints
@@ -67,24 +71,26 @@ class Schedule(NamedTuple):
     first: Ints
 
 
-def run(schedule: Schedule) -> tuple[Ints, Ints, int]:
-    """Ticks at which each rank has sent and received all, ticks for which each link was occupied, and how many
-    messages never became ready."""
+def run(schedule: Schedule) -> tuple[Ints, Ints, Ints, int]:
+    """Ticks at which each rank has sent and received all, at which it has received all, ticks for which each link was
+    occupied, and how many messages never became ready."""
     messages, links = schedule.sizes.size, schedule.kind.size
-    ends, occupied = schedule.starts.copy(), np.zeros(links, dtype=np.int64)
+    ends, received = schedule.starts.copy(), schedule.starts.copy()
+    occupied = np.zeros(links, dtype=np.int64)
     heap = np.zeros((messages + schedule.starts.size + 1, 2), dtype=np.int64)
     state = np.zeros((messages, 2), dtype=np.int64)
     gates = np.zeros(max(1, schedule.needs.size), dtype=np.int64)
     sent = _run(
         schedule._replace(needs=schedule.needs.copy(), closed=schedule.closed.copy()),
         ends,
+        received,
         occupied,
         np.zeros(links, dtype=np.int64),
         heap,
         state,
         gates,
     )
-    return ends, occupied, messages - sent
+    return ends, received, occupied, messages - sent
 
 
 @part
@@ -122,7 +128,9 @@ def _pop(heap: Ints, count: int) -> None:
 
 
 @kernel
-def _run(s: Schedule, ends: Ints, occupied: Ints, free: Ints, heap: Ints, state: Ints, gates: Ints) -> int:
+def _run(
+    s: Schedule, ends: Ints, received: Ints, occupied: Ints, free: Ints, heap: Ints, state: Ints, gates: Ints
+) -> int:
     events, sent = 0, 0
     for rank in range(s.starts.size):
         _push(heap, events, s.starts[rank], -1 - rank)
@@ -141,8 +149,9 @@ def _run(s: Schedule, ends: Ints, occupied: Ints, free: Ints, heap: Ints, state:
             size = s.sizes[number]
             if begin + hop == s.paths.starts[number + 1]:
                 target = s.target[number]
-                if target >= 0 and ends[target] < now:
-                    ends[target] = now
+                if target >= 0:
+                    ends[target] = max(ends[target], now)
+                    received[target] = max(received[target], now)
                 for e in range(s.feeds.starts[number], s.feeds.starts[number + 1]):
                     gate = s.feeds.entries[e]
                     s.needs[gate] -= 1
@@ -153,18 +162,19 @@ def _run(s: Schedule, ends: Ints, occupied: Ints, free: Ints, heap: Ints, state:
                 link = s.paths.entries[begin + hop]
                 kind = s.kind[link]
                 busy, arrival = s.busy[kind, size], s.arrival[kind, size]
-                start = max(now, free[link])
-                done = start + busy
+                medium = s.medium[link]
+                start = max(now, free[medium])
+                done, tail = start + busy, start + arrival
                 if hop:  # no link ends before it has been fed the last byte
                     done = max(done, state[number, 1])
+                    tail = max(tail, state[number, 1] + s.latency[kind])
                 else:
                     sent += 1
-                free[link] = done
+                free[medium] = done
                 occupied[link] += done - start
                 source = s.source[number]
-                if hop == 0 and source >= 0 and ends[source] < done:
-                    ends[source] = done
-                tail = done + arrival - busy
+                if hop == 0 and source >= 0:  # it has sent, whatever the link waits for
+                    ends[source] = max(ends[source], min(done, tail - s.latency[kind]))
                 state[number, 0], state[number, 1] = hop + 1, tail
                 if begin + hop + 1 == s.paths.starts[number + 1]:
                     ready = tail + s.use[number]

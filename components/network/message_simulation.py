@@ -26,12 +26,16 @@ class Wire:
     arrival: from its start until its last byte is at the other end.
     head: from its start until the device at the other end may begin to send it on: its arrival where messages
         are stored and forwarded, less where they are cut through.
+    latency: ticks from the end of feeding it, where a link before it does so late, until the last byte has arrived.
+    medium: what it shares with others, as both directions of a half-duplex link do; itself when absent.
     """
 
     name: LinkName
     busy: Callable[[int], int]
     arrival: Callable[[int], int]
     head: Callable[[int], int]
+    latency: int = 0
+    medium: LinkName | None = None
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,13 @@ class Outcome:
     Attributes
     ----------
     ticks: per rank, when it has sent and can use all that it must.
+    received: per rank, when it can use all that it must.
     link_bytes: payload bytes over each link.
     link_ticks: ticks for which each link was occupied.
     """
 
     ticks: tuple[int, ...]
+    received: tuple[int, ...]
     link_bytes: dict[LinkName, int]
     link_ticks: dict[LinkName, int]
 
@@ -74,6 +80,7 @@ def play(
     gates = {gate: number for number, gate in enumerate(gates)}
     paths = [route(message) for message in messages]
     wires = {wire.name: wire for path in paths for wire in path}
+    mediums: dict[LinkName, int] = {}
     links = {name: number for number, name in enumerate(wires)}
     sizes = sorted({message.n_bytes for message in messages})
     column = {n_bytes: number for number, n_bytes in enumerate(sizes)}
@@ -94,7 +101,7 @@ def play(
         rows = [[ticks(wire, n_bytes) for n_bytes in sizes] for wire in wires.values()]
         return np.array(rows, dtype=np.int64).reshape(len(wires), len(sizes))
 
-    ends, occupied, _ = run(
+    ends, received, occupied, _ = run(
         Schedule(
             paths=lists([links[wire.name] for wire in path] for path in paths),
             sizes=np.array([column[message.n_bytes] for message in messages], dtype=np.int64),
@@ -102,6 +109,10 @@ def play(
             target=np.array([message.target for message in messages], dtype=np.int64),
             use=np.array([use(message) for message in messages], dtype=np.int64),
             kind=np.arange(len(wires)),
+            medium=np.array(
+                [mediums.setdefault(wire.medium or wire.name, len(mediums)) for wire in wires.values()], dtype=np.int64
+            ),
+            latency=np.array([wire.latency for wire in wires.values()], dtype=np.int64),
             busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
             arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
             head=table(lambda wire, n_bytes: wire.head(n_bytes)),
@@ -120,6 +131,7 @@ def play(
             link_bytes[wire.name] += message.n_bytes
     return Outcome(
         tuple(int(tick) for tick in ends),
+        tuple(int(tick) for tick in received),
         link_bytes,
         {name: int(occupied[number]) for name, number in links.items()},
     )

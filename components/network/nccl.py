@@ -42,6 +42,8 @@ class NcclSpec(Spec):
     link_rate: dict[Architecture, BytesPerSecond]
     """what one NVLink carries in whole chunks"""
     nvls_latency: Picoseconds
+    """time of a reduction in the switch beside its bytes that the tuner expects"""
+    nvls_start: Picoseconds
     """time of a reduction in the switch beside its loops"""
     nvls_channels: dict[Architecture, Count]
     """channels that reduce in the switch side by side"""
@@ -53,8 +55,8 @@ class NcclSpec(Spec):
     """smaller chunks, and below how many loops of the next larger one each is used"""
     nvls_share: Share
     """share of the links' rate and efficiency that loops reach"""
-    nvls_loop_overhead: Picoseconds
-    """time of a loop beside its bytes, at an efficiency of 1"""
+    nvls_chunk_overhead: Picoseconds
+    """time of each rank's chunk in a loop beside its bytes, at an efficiency of 1"""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ class Nccl:
         spec = self.spec
         loop_bytes = self.chunk(n_bytes, ranks) * spec.nvls_channels[self.architecture] * ranks
         rate = float(self.links.bandwidth * self.links.count) * spec.nvls_share
-        loop = loop_bytes * (1 + 1 / ranks) / rate + spec.nvls_loop_overhead * 1e-12
+        loop = loop_bytes * (1 + 1 / ranks) / rate + ranks * spec.nvls_chunk_overhead * 1e-12
         loop /= spec.nvls_efficiency[self.architecture]
-        return NcclTime(spec.nvls_latency * 1e-12 + (n_bytes / loop_bytes + 1) * loop, "nvls", "simple")
+        return NcclTime(spec.nvls_start * 1e-12 + (n_bytes / loop_bytes + 1) * loop, "nvls", "simple")
 
 
 GPUS: Mapping[str, tuple[Architecture, str]] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -35,7 +35,17 @@ from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
-from archsim.components.network.topology import ANY, SWITCH, DimensionSpec, LinkName, Span, route, route_across, spans
+from archsim.components.network.topology import (
+    ANY,
+    SWITCH,
+    DimensionSpec,
+    LinkName,
+    Span,
+    medium,
+    route,
+    route_across,
+    spans,
+)
 from archsim.config import Named
 from archsim.errors import InputError
 from archsim.model.component import Component
@@ -118,7 +128,70 @@ class Network(Component[NetworkSpec]):
             shares[f"{label} latency"] = shares.get(f"{label} latency", 0) + int(np.sum(took - moved))
             for action, count in self._phase_bytes(phase, spanned).items():
                 actions[action] = actions.get(action, 0) + count
+        if self._without_closed_form(spanned):
+            ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    def has_link(self, name: LinkName) -> bool:
+        """Whether there is a link of this name: (dimension, from, to), one end may be the switch."""
+        index, source, target = name
+        dimension = self.spec.dimensions[index]
+        stride = math.prod(d.ranks for d in self.spec.dimensions[:index])
+        ends = [end for end in (source, target) if end != SWITCH]
+        if not ends or any(not 0 <= end < self.ranks for end in ends):
+            return False
+        if dimension.topology == "switch":
+            return len(ends) == 1
+        places = [end // stride % dimension.ranks for end in ends]
+        if len(ends) != 2 or source - places[0] * stride != target - places[1] * stride or source == target:
+            return False
+        apart = (places[1] - places[0]) % dimension.ranks
+        return dimension.topology == "fully_connected" or apart in (1, dimension.ranks - 1)
+
+    def _without_closed_form(self, spanned: Sequence[Span]) -> bool:
+        """Whether directions take turns, or a phase may come back to links that still wait for credits."""
+        half = any(self.spec.dimensions[span.index].link.duplex == "half" for span in spanned)
+        return half or (len(spanned) > 1 and any(self.links[span.index].starved for span in spanned))
+
+    def _played_ticks(self, name: str, spanned: Sequence[Span], n_bytes: Dim) -> Dim:
+        """Ticks of a collective message by message."""
+        ranks = math.prod(span.ranks for span in spanned)
+
+        @functools.cache
+        def one(size: int) -> int:
+            return max(self._simulate(name, size, spanned, ranks, None, {}, False).ticks)
+
+        if isinstance(n_bytes, np.ndarray):
+            return np.array([one(int(size)) for size in n_bytes.flat], dtype=np.int64).reshape(n_bytes.shape)
+        return one(int(n_bytes))
+
+    def linear_all_to_all(self, n_bytes: int) -> int:
+        """Ticks of an all-to-all of all ranks where every two speak over the outermost dimension they differ in.
+
+        Parameters
+        ----------
+        n_bytes: payload per rank with its own share, as of the all-to-all of ``collective``, which passes everything
+            through each dimension instead: fewer, larger messages leave the inner ones (2DH, Tutel, MLSys 2023).
+
+        Each rank has a port in every dimension and uses all at once, in an order in which no two send to the same rank
+        (the same step further in node and place); the ports' queues and one message's way are what it takes.
+
+        Raises
+        ------
+        InputError: a dimension is no full-duplex switch that cuts through.
+        """
+        slowest, inside = 0, 1
+        for index, dimension in enumerate(self.spec.dimensions):
+            both = dimension.link.duplex == "full"
+            if dimension.topology != "switch" or dimension.forwarding != "cut_through" or not both:
+                raise InputError("a linear all-to-all is timed over full-duplex switches that cut through")
+            messages = inside * (dimension.ranks - 1)
+            inside *= dimension.ranks
+            if messages:
+                link, size = self.links[index], -(-n_bytes // self.ranks)
+                queued = (messages - 1) * int(link.occupancy(size)) + int(link.serialization(size))
+                slowest = max(slowest, queued + self._fixed_ticks(index))
+        return slowest + int(self.time.ps(self.spec.launch)) if slowest else 0
 
     def exchange(self, tokens: TokenExchange, n_bytes: Dim, ranks: int) -> Timing:
         """Time and traffic of tokens that go to their experts or back, by the network's way of doing so.
@@ -147,9 +220,9 @@ class Network(Component[NetworkSpec]):
             return times * link.serialization(n) + extra
 
         if algorithm == "in_switch":
-            return in_switch_ticks(dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
+            return in_switch_ticks(dimension, phase.span.ranks, phase.n_bytes, link.occupancy, arrival)
         ticks = ring_ticks if algorithm == "ring" else direct_ticks
-        return ticks(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.serialization, arrival)
+        return ticks(phase.name, dimension, phase.span.ranks, phase.n_bytes, link.occupancy, arrival)
 
     def _fixed_ticks(self, index: int) -> int:
         """Ticks of a message in a dimension that do not depend on its size."""
@@ -178,6 +251,8 @@ class Network(Component[NetworkSpec]):
         ranks: int,
         starts: Sequence[int] | None = None,
         links: Mapping[LinkName, LinkSpec] | None = None,
+        *,
+        brute_force: bool = False,
     ) -> Outcome:
         """Play the collective message by message over the ``ranks`` innermost ranks.
 
@@ -186,10 +261,30 @@ class Network(Component[NetworkSpec]):
         starts: tick at which each rank begins; all at 0 when absent.
         links: links that differ from their dimension's, by name (dimension, from, to), with
             :data:`~archsim.components.network.topology.SWITCH` for the switch.
+        brute_force: whether lines of ranks in equal state are played each instead of once (:mod:`folding`).
         """
         check(name)
         spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
-        return self._play(schedule(name, self.spec.dimensions, spanned, n_bytes), ranks, starts, links)
+        return self._simulate(name, n_bytes, spanned, ranks, starts, dict(links or {}), brute_force)
+
+    def _simulate(
+        self,
+        name: str,
+        n_bytes: int,
+        spanned: Sequence[Span],
+        ranks: int,
+        starts: Sequence[int] | None,
+        links: Mapping[LinkName, LinkSpec],
+        brute_force: bool,
+    ) -> Outcome:
+        from archsim.components.network.folding import play_lines  # compiled: not for the closed form
+
+        dimensions, folded = self.spec.dimensions, None
+        if spanned and not brute_force:
+            use = [int(self.time.ps(dimension.overhead)) for dimension in dimensions]
+            begins = self._begins(ranks, starts)
+            folded = play_lines(name, dimensions, spanned, n_bytes, begins, links, self._wires(links), use)
+        return folded[0] if folded else self._play(schedule(name, dimensions, spanned, n_bytes), ranks, starts, links)
 
     def simulate_algorithm(
         self,
@@ -239,7 +334,8 @@ class Network(Component[NetworkSpec]):
                     continue
                 path = list(route(dimension, 0, range(n), i, j))
                 for name in path:
-                    loads[name] = loads.get(name, 0) + int(link.serialization(matrix[i][j]))
+                    shared = medium(name, link.spec)
+                    loads[shared] = loads.get(shared, 0) + int(link.occupancy(matrix[i][j]))
                 longest = max(longest, int(link.serialization(matrix[i][j])) + len(path) * link.latency)
         if not loads:
             return 0
@@ -274,26 +370,10 @@ class Network(Component[NetworkSpec]):
         links: Mapping[LinkName, LinkSpec] | None,
         spanned: Sequence[Span] = (),
     ) -> Outcome:
-        from archsim.components.network.message_simulation import Wire, play  # compiled: not for the closed form
+        from archsim.components.network.message_simulation import play  # compiled: not for the closed form
 
-        if starts is not None and len(starts) != ranks:
-            raise InputError(f"{len(starts)} starting times for {ranks} ranks")
-        launch = int(self.time.ps(self.spec.launch)) if messages else 0
-        begins = [s + launch for s in starts or [0] * ranks]
-        dimensions, own = self.spec.dimensions, self.links
+        dimensions, wire = self.spec.dimensions, self._wires(links or {})
         overheads = [int(self.time.ps(d.overhead)) for d in dimensions]
-        special = {name: Link(spec, self.path, self.time) for name, spec in (links or {}).items()}
-
-        @functools.cache
-        def wire(name: LinkName) -> Wire:
-            index, _, target = name
-            dimension, link = dimensions[index], special.get(name, own[index])
-            busy = functools.cache(lambda n: int(link.serialization(n)))
-            if target != SWITCH:
-                return Wire(name, busy, lambda n: busy(n) + link.latency, lambda n: busy(n) + link.latency)
-            hop = link.latency + int(self.time.ps(dimension.switch_latency))
-            through = dimension.forwarding == "cut_through"
-            return Wire(name, busy, lambda n: busy(n) + hop, lambda n: hop if through else busy(n) + hop)
 
         def path(message: Message) -> list[Wire]:
             if message.dimension == ANY:
@@ -309,7 +389,34 @@ class Network(Component[NetworkSpec]):
                 return max(overheads[span.index] for span in spanned)
             return 0 if message.target == SWITCH else overheads[message.dimension]
 
-        return play(messages, begins, path, use)
+        return play(messages, self._begins(ranks, starts, bool(messages)), path, use)
+
+    def _begins(self, ranks: int, starts: Sequence[int] | None, launched: bool = True) -> list[int]:
+        """Ticks at which ranks begin to send."""
+        if starts is not None and len(starts) != ranks:
+            raise InputError(f"{len(starts)} starting times for {ranks} ranks")
+        launch = int(self.time.ps(self.spec.launch)) if launched else 0
+        return [start + launch for start in starts or [0] * ranks]
+
+    def _wires(self, links: Mapping[LinkName, LinkSpec]) -> Callable[[LinkName], Wire]:
+        """Links as the simulation sees them, those of ``links`` instead of their dimension's."""
+        from archsim.components.network.message_simulation import Wire
+
+        dimensions, own = self.spec.dimensions, self.links
+        special = {name: Link(spec, self.path, self.time) for name, spec in links.items()}
+
+        @functools.cache
+        def wire(name: LinkName) -> Wire:
+            index, _, target = name
+            dimension, link = dimensions[index], special.get(name, own[index])
+            busy = functools.cache(lambda n: int(link.occupancy(n)))
+            sent = functools.cache(lambda n: int(link.serialization(n)))
+            hop = link.latency + (int(self.time.ps(dimension.switch_latency)) if target == SWITCH else 0)
+            through = target == SWITCH and dimension.forwarding == "cut_through"
+            head = (lambda n: hop) if through else (lambda n: sent(n) + hop)
+            return Wire(name, busy, lambda n: sent(n) + hop, head, hop, medium(name, link.spec))
+
+        return wire
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         prices: dict[str, float] = {}

@@ -135,6 +135,12 @@ LinkName = tuple[int, int, int]
 """(dimension, from, to): ranks of the group, or SWITCH."""
 
 
+def medium(name: LinkName, link: LinkSpec) -> LinkName:
+    """What serves a link: itself, or the one of both directions where these take turns."""
+    index, source, target = name
+    return name if link.duplex == "full" else (index, min(source, target), max(source, target))
+
+
 def route(dimension: DimensionSpec, index: int, members: Sequence[int], source: int, target: int) -> Iterator[LinkName]:
     """The links from one member of a dimension to another.
 

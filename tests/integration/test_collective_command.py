@@ -150,3 +150,45 @@ def test_wrong_questions_of_graphs(capsys: pytest.CaptureFixture[str], arguments
     code, _, err = ask(capsys, *arguments.split())
     assert code == 2
     assert said in err
+
+
+def test_a_chakra_trace(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    send = {
+        "type": "COMM_SEND_NODE",
+        "attr": [{"name": "comm_size", "int64Val": "5000"}, {"name": "comm_dst", "int32Val": 1}],
+    }
+    receive = {"type": "COMM_RECV_NODE", "attr": [{"name": "comm_size", "int64Val": "5000"}, {"name": "comm_src"}]}
+    for rank, node in enumerate((send, receive)):
+        (tmp_path / f"trace.{rank}.json").write_text('{"version": "0.0.4"}' + json.dumps(node))
+    asked = ["--algorithm", str(tmp_path / "trace.0.json"), "--bandwidth", "1 GB/s", "--latency", "1 us"]
+    code, out, _ = ask(capsys, *asked, "--topology", "switch:2", "--check", "--op", "broadcast", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert (answer["time_us"], answer["messages"], answer["busiest_link"]) == (pytest.approx(7), 1, "0 to 2")
+    code, _, error = ask(capsys, *asked, "--topology", "switch:2", "--check", "--op", "all_reduce")
+    assert (code, "nothing of rank 1 comes to rank 0" in error) == (2, True)
+    code, _, error = ask(capsys, *asked, "--topology", "switch", "--ranks", "2")
+    assert (code, "expected a graph" in error) == (2, True)
+
+
+def test_degraded_links(capsys: pytest.CaptureFixture[str]) -> None:
+    def time_us(*arguments: str) -> float:
+        link = ["--bandwidth", "1 GB/s", "--latency", "0 s"]
+        code, out, error = ask(capsys, "--op", "all_reduce", "--bytes", "64kB", *link, *arguments, "--json")
+        assert code == 0, error
+        return float(json.loads(out)["time_us"])
+
+    ring = ["--ranks", "8", "--topology", "ring"]
+    whole = time_us(*ring)
+    assert time_us(*ring, "--degraded", "0-1=1") == whole
+    assert time_us(*ring, "--degraded", "7-0=0.5") == pytest.approx(2 * whole, rel=0.01)
+    assert time_us(*ring, "--degraded", "1-0=0.5") == whole  # nothing goes that way
+    assert time_us("--topology", "torus:8", "--degraded", "7-0=0.5") == time_us(*ring, "--degraded", "7-0=0.5")
+    nodes = ["--ranks", "4/2", "--topology", "switch/switch"]
+    assert time_us(*nodes, "--degraded", "0:switch-3=0.5,1:4-switch=0.25") > time_us(*nodes)
+    for wrong in ("0-2=0.5", "0-8=0.5", "1:0-1=0.5", "0-switch=0.5", "0-0=0.5"):
+        code, _, error = ask(capsys, "--op", "all_reduce", "--bytes", "64kB", *ring, "--degraded", wrong)
+        assert (code, "has no link from" in error) == (2, True), wrong
+    for wrong in ("0-1", "0-1=0", "0-1=2", "a-b=1", "0-1=0.5,", "0-1=1.1.1"):
+        code, _, error = ask(capsys, "--op", "all_reduce", "--bytes", "64kB", *ring, "--degraded", wrong)
+        assert (code, "--degraded" in error, "Traceback" in error) == (2, True, False), wrong

@@ -40,7 +40,7 @@ def play(
     free: dict[LinkName, int] = defaultdict(int)
     link_bytes: dict[LinkName, int] = defaultdict(int)
     link_ticks: dict[LinkName, int] = defaultdict(int)
-    ended = list(starts)
+    ended, received = list(starts), list(starts)
     # (time, message, hop, time of the last byte): a message's head is at the start of a hop; past the last
     # hop it can be used. A rank's start is an event of message -1 - rank.
     events: list[tuple[int, int, int, int]] = [(at, -1 - rank, 0, at) for rank, at in enumerate(starts)]
@@ -74,19 +74,21 @@ def play(
         if hop == len(path):
             if message.target >= 0:  # a switch has no end
                 ended[message.target] = max(ended[message.target], now)
+                received[message.target] = max(received[message.target], now)
             for gate in message.feeds:
                 feed(gate, now)
             continue
         wire = path[hop]
         busy, arrival = wire.busy(message.n_bytes), wire.arrival(message.n_bytes)
-        start = max(now, free[wire.name])
-        done = max(start + busy, tail)  # no link ends before it has been fed the last byte
-        free[wire.name] = done
+        medium = wire.medium or wire.name
+        start = max(now, free[medium])
+        done = max(start + busy, tail) if hop else start + busy  # no link ends before it has been fed the last byte
+        free[medium] = done
         link_bytes[wire.name] += message.n_bytes
         link_ticks[wire.name] += done - start
+        tail = max(start + arrival, tail + wire.latency) if hop else start + arrival
         if hop == 0 and message.source >= 0:
-            ended[message.source] = max(ended[message.source], done)
-        tail = done + arrival - busy
+            ended[message.source] = max(ended[message.source], min(done, tail - wire.latency))
         ready = tail + use(message) if hop == len(path) - 1 else min(start + wire.head(message.n_bytes), tail)
         heapq.heappush(events, (ready, number, hop + 1, tail))
-    return Outcome(tuple(ended), dict(link_bytes), dict(link_ticks))
+    return Outcome(tuple(ended), tuple(received), dict(link_bytes), dict(link_ticks))

@@ -45,6 +45,8 @@ def test_compiled_equals_readable(drawn: tuple[list[Message], list[int], list[li
             lambda n: busy * n,
             lambda n: busy * n + latency,
             lambda n: max(0, busy * n + latency - early),
+            latency,
+            (0, link % 4, 0),
         )
 
     wires = [wire(link) for link in range(5)]
@@ -55,5 +57,6 @@ def test_compiled_equals_readable(drawn: tuple[list[Message], list[int], list[li
 
     answers = [how(messages, starts, path, lambda message: message.n_bytes % 2) for how in (play, naive_messages.play)]
     assert answers[0].ticks == answers[1].ticks
+    assert answers[0].received == answers[1].received
     sent = {name: n for name, n in answers[1].link_ticks.items() if n}
     assert {name: n for name, n in answers[0].link_ticks.items() if n} == sent

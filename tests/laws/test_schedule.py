@@ -102,3 +102,31 @@ def test_lanes_are_the_steps_one_by_one(blocks, lanes):
         alone = simulate_step([([op.at(lane) for op in ops], repeat) for ops, repeat in wide])
         steps = np.broadcast_to(together.step_ticks, (lanes,))
         assert steps[lane] == alone.step_ticks
+
+
+def two_streams(one, other):
+    """Ends of two ops that begin together on engines of their own, (computing, memory) ticks each."""
+    ops = [
+        Lowered(Op(name=name, after=(), stream=name), name, {name: computing, "hbm": memory})
+        for name, (computing, memory) in (("a", one), ("b", other))
+    ]
+    times = simulate_step([(ops, 1)])
+    return tuple(record.end for record in times.ops)
+
+
+def test_streams_share_a_memory_while_they_compute():
+    long = 16_000
+    assert two_streams((long, 0), (10, 1_600)) == (long, 1_600)
+    # Reading all along at a tenth of the memory delays the other by about a tenth, not by all that is read.
+    first, second = two_streams((long, 1_600), (10, 1_600))
+    assert first == long
+    assert 1_600 < second < 1_600 * 1.15
+    # Two that both wait for the memory get half of it each, whichever is the larger; nothing is served twice.
+    assert two_streams((10, 1_600), (10, 1_600)) == (3_150, 3_200)
+    assert two_streams((10, 6_400), (10, 1_600)) == (8_000, 3_200)
+    assert two_streams((10, 100), (10, 6_400))[0] <= 2 * 100
+
+
+def test_ops_without_streams_ask_for_their_traffic_at_once():
+    ops = [Lowered(Op(name=n, after=()), n, {n: 10, "hbm": 1_600}) for n in ("a", "b")]
+    assert [record.end for record in simulate_step([(ops, 1)]).ops] == [1_600, 3_200]

@@ -6,13 +6,14 @@ import itertools
 import sys
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.errors import InputError
 from archsim.runs import load
-from archsim.workloads.expert_placement import Packing, balance, pack, place, replicas
+from archsim.workloads.expert_placement import Packing, balance, follow, pack, place, replicas, routing_cost
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec, capacity, recorded_shares
 from archsim.workloads.transformer import TransformerWorkload
 
@@ -39,6 +40,36 @@ def test_the_programme_finds_the_best_of_all_packings(pieces: list[int], ranks: 
     assert max(map(sum, loads)) <= max(map(sum, pack(pieces, ranks, slots, "greedy")))
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 50), min_size=16, max_size=16), min_size=1, max_size=3),
+    st.sampled_from([2, 4]),
+    st.integers(1, 5),
+)
+def test_no_other_placement_of_a_single_layer_keeps_tokens_cheaper(
+    rows: list[list[int]], ranks: int, across: int
+) -> None:
+    transitions = [np.array(row, dtype=float).reshape(4, 4) for row in rows]
+    nodes = np.arange(ranks) // 2
+    cost = np.where(nodes[:, None] == nodes, 1.0, float(across)) * (1 - np.eye(ranks))
+    placed = follow(transitions, ranks, cost)
+    best = routing_cost(transitions, placed, cost)
+    in_order = np.arange(4) // (4 // ranks)
+    assert best <= routing_cost(transitions, [in_order] * (len(rows) + 1), cost)
+    for layer, ways in itertools.product(range(len(placed)), itertools.permutations(in_order)):
+        other = [np.array(ways) if number == layer else where for number, where in enumerate(placed)]
+        assert routing_cost(transitions, other, cost) >= best
+
+
+def test_experts_that_share_tokens_are_held_together() -> None:
+    turned = np.roll(np.eye(8), 3, axis=1) * 100
+    placed = follow([turned, turned], 4)
+    assert routing_cost([turned, turned], placed, 1.0 - np.eye(4)) == 0
+    assert all(sorted(where.tolist()) == [0, 0, 1, 1, 2, 2, 3, 3] for where in placed)
+    with pytest.raises(InputError, match="8 experts do not divide among 3 ranks"):
+        follow([turned], 3)
+
+
 def test_copies_go_where_most_tokens_are() -> None:
     assert replicas([90, 10, 10, 50], 0) == [1, 1, 1, 1]
     assert replicas([90, 10, 10, 50], 2) == [2, 1, 1, 2]
@@ -62,6 +93,8 @@ def test_more_experts_than_slots_and_no_solver(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
     with pytest.raises(InputError, match=r"archsim\[placement\]"):
         pack([5, 4, 3, 3, 3], 2, 3, "programme")
+    with pytest.raises(InputError, match=r"archsim\[placement\]"):
+        follow([np.eye(4)], 2)
 
 
 def test_an_expert_takes_its_capacity_and_drops_the_rest() -> None:

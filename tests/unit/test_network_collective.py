@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from archsim.components.network.collective import COLLECTIVES
+from archsim.components.network.folding import play_lines
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.components.network.topology import SWITCH
+from archsim.components.network.topology import SWITCH, spans
 from archsim.errors import InputError
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
 from archsim.timebase import Timebase
@@ -42,6 +43,9 @@ def dimensions(draw: st.DrawFn) -> dict[str, Any]:
     }
     if draw(st.booleans()):
         link |= {"payload": "64 B", "overhead": "10 B"}
+    if draw(st.integers(0, 3)) == 0:
+        link["credits"] = f"{draw(st.sampled_from([1, 64, 1000, 10**5]))} B"
+    link["message_gap"] = f"{draw(st.sampled_from([0, 0, 7, 500]))} ns"
     return {
         "topology": topology,
         "ranks": draw(st.integers(1, 5)),
@@ -247,3 +251,83 @@ def test_energy_and_area() -> None:
     assert reported <= set(net.energy_per_action(NO_TECHNOLOGY))
     with pytest.raises(MissingEntry, match="switch"):
         network({"topology": "switch", "ranks": 2}).energy_per_action(NO_TECHNOLOGY)
+
+
+def links_of(net: Network) -> list[tuple[int, int, int]]:
+    """Names of all links that an all-to-all of the network crosses."""
+    return sorted(net.simulate("all_to_all", 1000, net.ranks, brute_force=True).link_bytes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data(), st.lists(dimensions(), min_size=1, max_size=3), st.sampled_from(COLLECTIVES))
+def test_lines_played_once_equal_all_messages(data: st.DataObject, dims: list[dict[str, Any]], name: str) -> None:
+    n_bytes = data.draw(st.integers(0, 10**5))
+    late = st.sampled_from([0, 0, 0, 1, 10**3, 10**7, 10**9])
+    for dim in dims:
+        dim["link"]["duplex"] = data.draw(st.sampled_from(["full", "full", "half"]))
+    net = network(*dims, launch="3 us")
+    starts = [data.draw(late) for _ in range(net.ranks)]
+    known = links_of(net)
+    slow = LinkSpec.model_validate({"kind": "link", "bandwidth": "10 MB/s", "latency": "40 ns"})
+    fast = LinkSpec.model_validate({"kind": "link", "bandwidth": "100 GB/s", "latency": "1 ns"})
+    links = {
+        link: data.draw(st.sampled_from([slow, fast]))
+        for link in (data.draw(st.sets(st.sampled_from(known), max_size=3)) if known else ())
+    }
+    folded, each = (net.simulate(name, n_bytes, net.ranks, starts, links, brute_force=brute) for brute in (False, True))
+    assert folded.ticks == each.ticks
+    assert folded.received == each.received
+    assert folded.link_bytes == each.link_bytes
+    assert folded.link_ticks == each.link_ticks
+
+
+def test_only_lines_that_a_slow_link_reaches_are_played_again() -> None:
+    net = network(*({"topology": "ring", "ranks": n} for n in (4, 4, 4)))
+    half = LinkSpec.model_validate(LINK | {"bandwidth": "0.5 GB/s"})
+
+    def played(**asked: Any) -> int:
+        begins, special = [asked.get("late", 0), *[0] * 63], asked.get("links", {})
+        spanned = spans(net.spec.dimensions, 64)
+        wire, use = net._wires(special), [0, 0, 0]
+        found = play_lines("all_reduce", net.spec.dimensions, spanned, 10**6, begins, special, wire, use)
+        assert found is not None
+        assert found[0] == net.simulate("all_reduce", 10**6, 64, begins, special, brute_force=True)
+        return found[1]
+
+    assert played() == 5  # a line in each phase, of 16 in each of the inner and 16 in the outermost
+    assert played(links={(2, 0, 16): half}) < played(links={(0, 0, 1): half}) < 5 * 16
+    assert played(late=10**6) < 5 * 16
+
+
+def test_a_phase_that_comes_back_to_busy_links_is_played_message_by_message() -> None:
+    net = network(*({"topology": "switch", "ranks": n} for n in (3, 2)))
+    slow = LinkSpec.model_validate(LINK | {"bandwidth": "1 kB/s"})
+    spanned, special = spans(net.spec.dimensions, 6), {(0, SWITCH, 0): slow}
+    asked = net.spec.dimensions, spanned, 600, [0] * 6, special, net._wires(special), [0, 0]
+    assert play_lines("all_reduce", *asked) is None
+    folded, each = (net.simulate("all_reduce", 600, 6, links=special, brute_force=brute) for brute in (False, True))
+    assert folded == each
+
+
+def test_directions_of_a_half_duplex_link_take_turns() -> None:
+    half = LINK | {"duplex": "half"}
+    pair, alone = ({"topology": "fully_connected", "ranks": 2, "link": link} for link in (half, LINK))
+    step = 500_000  # 500 B at 1 GB/s, ps
+    assert network(alone).collective("all_gather", 1000, 2).ticks == step + 100_000
+    assert network(pair).collective("all_gather", 1000, 2).ticks == 2 * step + 100_000
+    sizes = np.array([0, 1000, 2000])
+    assert np.asarray(network(pair).collective("all_gather", sizes, 2).ticks).tolist() == [
+        100_000,
+        1_100_000,
+        2_100_000,
+    ]
+    assert network(pair).collective("send_recv", 1000, 2).ticks == network(alone).collective("send_recv", 1000, 2).ticks
+    ring, free = ({"topology": "ring", "ranks": 4, "link": link} for link in (half, LINK))  # every link one way only
+    assert (
+        network(ring).collective("all_reduce", 1000, 4).ticks == network(free).collective("all_reduce", 1000, 4).ticks
+    )
+    both = network(ring | {"directions": 2}).collective("all_gather", 10**6, 4).ticks
+    assert both > network(free | {"directions": 2}).collective("all_gather", 10**6, 4).ticks
+    star, ports = ({"topology": "switch", "ranks": 4, "link": link} for link in (half, LINK))
+    queued = network(star).collective("all_to_all", 4 * 10**6, 4).ticks
+    assert 1.9 < queued / network(ports).collective("all_to_all", 4 * 10**6, 4).ticks < 2.1

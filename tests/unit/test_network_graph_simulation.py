@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.components.network.algorithm import algorithm
-from archsim.components.network.graph import Ways, cube, fat_tree, star
+from archsim.components.network.algorithm import Algorithm, Send, algorithm, check
+from archsim.components.network.graph import Ways, cube, fat_tree, star, union
 from archsim.components.network.graph_simulation import Job, flow_s, simulate
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.network import Network, NetworkSpec
@@ -83,3 +83,49 @@ def test_jobs_are_laid_over_ranks_that_are_there() -> None:
     for members in ((0, 1), (0, 1, 9), (0, 0, 1)):
         with pytest.raises(InputError):
             simulate(Ways(star(4, LINK)), [Job(steps, members, 64)], TIME)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 4), st.integers(2, 4), st.integers(1, 10**6), st.integers(0, 3), st.sampled_from([0, 400]))
+def test_linear_all_to_all_is_that_of_messages_in_an_order_without_collisions(
+    inner: int, outer: int, n_bytes: int, rate: int, gap: int
+) -> None:
+    inside = LinkSpec.model_validate({"kind": "link", "bandwidth": "12 GB/s", "latency": "50 ns"})
+    outside = LinkSpec.model_validate(
+        {"kind": "link", "bandwidth": f"{1 + rate} GB/s", "latency": "300 ns", "message_gap": f"{gap} ns"}
+    )
+    rows = [{"topology": "switch", "ranks": n, "link": link} for n, link in ((inner, inside), (outer, outside))]
+    net = Network(NetworkSpec.model_validate({"kind": "network", "dimensions": rows}), "net", TIME)
+    ranks = inner * outer
+    nodes = [(star(inner, inside), range(node * inner, (node + 1) * inner)) for node in range(outer)]
+    graph = union("nodes on a fabric", ranks, [*nodes, (star(ranks, outside), range(ranks))])
+    sends = [
+        Send(source, target, (source * ranks + target,), False, ())
+        for nodes_on in range(outer)
+        for places_on in range(inner)
+        for source in range(ranks)
+        for target in [(source // inner + nodes_on) % outer * inner + (source + places_on) % inner]
+        if source != target
+    ]
+    steps = Algorithm("linear", "all_to_all", ranks, ranks * ranks, tuple(sends))
+    check(steps)
+    assert simulate(Ways(graph), [Job(steps, range(ranks), n_bytes)], TIME).ticks[0] == net.linear_all_to_all(n_bytes)
+    in_any_order = simulate(Ways(graph), [Job(algorithm("direct", "all_to_all", ranks), range(ranks), n_bytes)], TIME)
+    assert in_any_order.ticks[0] >= net.linear_all_to_all(n_bytes)
+
+
+def test_half_duplex_edges_and_credits_on_a_graph() -> None:
+    half = LINK.model_copy(update={"duplex": "half"})
+    starved = LINK.model_copy(update={"credits": 50})  # 50 B in each round trip of 200 ns: a quarter of the rate
+    steps = algorithm("direct", "all_gather", 2)
+
+    def ticks(link: LinkSpec, graph: str) -> int:
+        made = star(2, link) if graph == "star" else cube((2,), False, link)
+        return simulate(Ways(made), [Job(steps, (0, 1), 20_000)], TIME).ticks[0]
+
+    assert ticks(half, "cube") - 100_000 == 2 * (ticks(LINK, "cube") - 100_000)
+    assert ticks(half, "star") == 2 * 10_000_000 + 100_000  # what goes down waits until what goes up has gone
+    assert ticks(starved, "cube") == 199 * 200_000 + 50_000 + 100_000
+    graph = cube((2,), False, starved)
+    assert graph.edges[0].bytes_per_s == pytest.approx(0.25e9)
+    assert flow_s(Ways(graph), Job(steps, (0, 1), 20_000)) == pytest.approx(10_000 / 0.25e9 + 1e-7)

@@ -29,6 +29,13 @@ def test_time_is_serialisation_and_latency() -> None:
     assert link(count=4, efficiency=0.25).serialization(4) == 4_000
 
 
+def test_every_message_keeps_its_sender_for_a_gap_besides_its_bytes() -> None:
+    gapped = link(message_gap="2 ns")
+    assert gapped.serialization(3) == 5_000
+    assert gapped.transfer(3) == 10_000
+    assert np.asarray(gapped.serialization(np.array([1, 2]))).tolist() == [3_000, 4_000]
+
+
 def test_every_started_packet_pays_its_overhead() -> None:
     framed = link(payload="64 B", overhead="8 B")
     assert [framed.wire_bytes(n) for n in (0, 1, 64, 65)] == [0, 9, 72, 81]
@@ -84,3 +91,19 @@ def test_presets_are_valid_and_sourced(path: Path) -> None:
 
 def test_there_are_presets() -> None:
     assert len(PRESETS) >= 9
+
+
+def test_credits_bound_what_is_under_way() -> None:
+    round_trip_bytes = 10  # 2 x 5 ns at 1 GB/s
+    enough, short = link(credits=f"{round_trip_bytes} B"), link(credits="9 B")
+    sizes = np.array([0, 1, 9, 10, 18, 19, 900], dtype=np.int64)
+    for figure in ("serialization", "occupancy"):
+        assert np.asarray(getattr(enough, figure)(sizes)).tolist() == (sizes * 1000).tolist()
+    # Nine bytes a round trip of 10 ns: the rest of a message goes out in its last one.
+    assert np.asarray(short.serialization(sizes)).tolist() == [0, 1000, 9000, 11_000, 19_000, 21_000, 999_000]
+    assert np.asarray(short.occupancy(sizes)).tolist() == [0, 1112, 10_000, 11_112, 20_000, 21_112, 1_000_000]
+    assert short.spec.wire_bytes_per_s == pytest.approx(0.9e9)
+    assert enough.spec.wire_bytes_per_s == link().spec.wire_bytes_per_s == 1e9
+    assert link(credits="1 B", latency="0 s").serialization(5) == 5000  # nothing to wait for
+    with pytest.raises(ValidationError, match="nothing could be sent"):
+        link(credits="0 B")

@@ -17,8 +17,7 @@ _AIM = 0.15
 _KERNELS = {"ll": "low latency", "normal": "normal"}
 _CAUSE = (
     "on eight nodes normal dispatch reaches half of the adapters' rate, as a fabric with fewer links upwards gives, "
-    "which low-latency kernels do not show; on four nodes few multiprocessors forward better than on two; small "
-    "low-latency exchanges differ by a third between versions"
+    "which low-latency kernels do not show; small low-latency exchanges differ by a third between versions"
 )
 
 
