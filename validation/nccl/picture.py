@@ -27,7 +27,7 @@ def main() -> None:
     print(
         picture(
             "NCCL's all-reduce on eight GPUs",
-            "lines: archsim, two constants calibrated on 8xB200; dots: measured",
+            "lines: archsim, three constants calibrated on 8xB200; dots: measured",
             ("bytes", "bus bandwidth, GB/s"),
             series,
             (True, False),
