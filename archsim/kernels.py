@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compute import gpu_attention, gpu_elementwise, gpu_experts, gpu_gemm
+from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity
@@ -28,7 +29,11 @@ OPS: dict[str, tuple[str, ...]] = {
 }
 """Columns that a case of each kernel needs."""
 
-_MORE = {"gemm": {"groups": 1.0}}  # columns of numbers that a case may have, and what they are without
+MORE: dict[str, dict[str, float]] = {
+    "gemm": {"groups": 1.0},
+    "attention": {"v_head_dim": 0.0, "window": np.inf, "kv_shared": 0.0},
+}
+"""Columns of numbers that a case may have, and what they are without; values are as wide as keys where not said."""
 
 WORDS = frozenset({"dtype", "phase", "kv_dtype", "distribution", "op"})
 """Columns that hold words; the others hold whole numbers."""
@@ -91,20 +96,31 @@ def gpu_of(spec: ChipSpec) -> Gpu:
 def kind_of(op: str, case: Case) -> tuple[str, ...]:
     """What sets the kernel of a case apart: cases of one kind are timed at once.
 
-    gemm, moe: (format, measurement). attention: (phase, format of the cache, variety, measurement). elementwise:
-    (function, measurement).
+    gemm, moe: (format, measurement). attention: (phase, format of the cache, variety, whether it is latent,
+    measurement). elementwise: (function, measurement).
     """
     measurement = measurement_of(case)
     if op == "elementwise":
         return _FUNCTIONS.get(str(case["op"]), str(case["op"])), measurement
     if op == "attention":
-        return str(case["phase"]), format_name(case["kv_dtype"]), _variety_of(case), measurement
+        return (
+            str(case["phase"]),
+            format_name(case["kv_dtype"]),
+            _variety_of(case),
+            "latent" if _latent(case) else "",
+            measurement,
+        )
     return format_name(case["dtype"]), measurement
 
 
 def format_name(name: Any) -> str:
     """Our name of a number format."""
     return _FORMATS.get(str(name), str(name))
+
+
+def _latent(case: Case) -> bool:
+    """Whether values are a part of the stored keys."""
+    return float(case.get("kv_shared") or 0) > 0
 
 
 def _variety_of(case: Case) -> str:
@@ -217,7 +233,7 @@ def kinds(op: str, cases: Sequence[Case]) -> dict[tuple[str, ...], list[int]]:
 def arrays(op: str, cases: Sequence[Case]) -> tuple[dict[str, Floats], dict[str, list[str]]]:
     """Columns of numbers and columns of words of the cases of a kernel."""
     sizes = {c: np.array([float(case[c]) for case in cases]) for c in OPS[op] if c not in WORDS}
-    for name, usual in _MORE.get(op, {}).items():
+    for name, usual in MORE.get(op, {}).items():
         sizes[name] = np.array([float(case.get(name) or usual) for case in cases])
     words = {c: [str(case[c]) for case in cases] for c in OPS[op] if c in WORDS}
     return sizes, words
@@ -251,7 +267,7 @@ def _attention(
 ) -> tuple[Timed, str]:
     if gpu.kernels.attention is None:
         raise InputError(f"'{gpu.kernels.name}' has no attention kernels")
-    phase, cache, wanted = kind[:3]
+    phase, cache, wanted, latent = kind[:4]
     spec = gpu.kernels.attention
     if cache not in _CACHE_BITS:
         raise InputError(f"attention does not read a cache of format '{cache}': {nearest(cache, _CACHE_BITS)}")
@@ -259,18 +275,26 @@ def _attention(
     heads, kv_heads = sizes["heads"], sizes["kv_heads"]
     if (heads % kv_heads != 0).any():
         raise InputError("'heads' is no multiple of 'kv_heads': as many heads share each key")
-    shape = (sizes["batch"], heads, kv_heads, sizes["head_dim"])
-    name = wanted or spec.default_of(gpu.chip, bits)
+    keys, wide = sizes["kv_len"], sizes["head_dim"]
+    values = np.where(sizes["v_head_dim"] > 0, sizes["v_head_dim"], wide)
+    if latent and (values > wide).any():
+        raise InputError("'v_head_dim' is more than 'head_dim': values that are a part of the keys are no wider")
+
+    def shape(length: Floats) -> AttentionShape:
+        before = keys - length
+        sides = sizes["batch"], heads, kv_heads, wide, length, before
+        return AttentionShape.of(*sides, values, sizes["window"], kv_shared=bool(latent))
+
+    name = wanted or spec.default_of(gpu.chip, bits, bool(latent))
     variety = spec.variety(name)
     if phase == "prefill":
         if variety.prefill is None:
             raise InputError(f"attention kernels '{name}' have no prefill")
         length = sizes["isl"]
-        if (sizes["kv_len"] < length).any():
+        if (keys < length).any():
             raise InputError("'kv_len' is less than 'isl': the keys of a prompt include those of its own tokens")
-        cached = sizes["kv_len"] - length
-        seconds = gpu_attention.prefill(gpu.chip, variety.prefill, *shape, length, cached)
-        flops, moved = gpu_attention.attended(*shape, length, cached)
+        asked = shape(length)
+        seconds, flops, moved = gpu_attention.prefill(gpu.chip, variety.prefill, asked), asked.flops(), asked.bytes()
         done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
         tile = np.full(seconds.shape, f"{variety.prefill.rows}x{variety.prefill.keys}")
         facts = {"tflops": 1e-12 * flops / seconds, "tile": tile}
@@ -279,12 +303,13 @@ def _attention(
         raise InputError(f"no phase of attention is called '{phase}': prefill, decode")
     if variety.decode is None:
         raise InputError(f"attention kernels '{name}' have no decode")
-    seconds = gpu_attention.decode(gpu.chip, variety.decode, *shape, sizes["kv_len"], bits / 8, spec.l2_share)
-    flops, moved = gpu_attention.attended(*shape, 1, sizes["kv_len"] - 1, bits / 8)
-    done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
-    read = sizes["batch"] * kv_heads * 2 * sizes["kv_len"] * sizes["head_dim"] * bits / 8
+    asked = shape(np.ones_like(keys))
+    seconds = gpu_attention.decode(gpu.chip, variety.decode, asked, bits / 8, spec.l2_share)
+    flops = asked.flops()
+    done = gpu.kernels.attention_activity(gpu.chip, flops, asked.bytes(bits / 8))
+    read = asked.stored * bits / 8
     tile = np.full(seconds.shape, f"{variety.decode.rows}x{variety.decode.keys}")
-    facts = {"gb_per_s": 1e-9 * read / seconds, "tile": tile}
+    facts = {"gb_per_s": 1e-9 * read / seconds, "tflops": 1e-12 * flops / seconds, "tile": tile}
     return Timed(seconds, read / gpu.chip.memory_bytes_per_s, facts, flops, done), f"attention {name} decode"
 
 

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_attention import attended, decode, prefill
+from archsim.components.compute.gpu_attention import AttentionShape, decode, prefill
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
@@ -217,22 +217,32 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def _attention(self, chip: GpuChip, kernels: GpuKernelsSpec, op: Attention) -> KernelWork | None:
         spec = kernels.attention
-        # Latent attention and windows are kernels of their own, which nobody has measured here.
-        if spec is None or op.kv_shared or op.window is not None or op.head_dim != op.v_head_dim:
+        if spec is None:
             return None
-        name = spec.default_of(chip, op.kv_dtype.bits)
+        bits = op.kv_dtype.bits
+        name = spec.default_of(chip, bits, op.kv_shared)
         variety = spec.variety(name)
-        shape = (op.batch, op.heads, op.kv_heads, op.head_dim)
-        before = np.asarray(op.kv_len) - op.q_len
-        if op.q_len == 1 and variety.decode is not None:
-            seconds = decode(chip, variety.decode, *shape, op.kv_len, op.kv_dtype.bits / 8, spec.l2_share)
+        shape = AttentionShape.of(
+            op.batch,
+            op.heads,
+            op.kv_heads,
+            op.head_dim,
+            op.q_len,
+            np.asarray(op.kv_len) - op.q_len,
+            op.v_head_dim,
+            np.inf if op.window is None else op.window,
+            op.causal,
+            op.kv_shared,
+        )
+        # A few queries of a latent cache are stacked like heads.
+        if (op.q_len == 1 or op.kv_shared) and variety.decode is not None:
+            seconds = decode(chip, variety.decode, shape, bits / 8, spec.l2_share)
         elif op.q_len > 1 and variety.prefill is not None:
-            seconds = prefill(chip, variety.prefill, *shape, op.q_len, before, op.causal)
+            seconds = prefill(chip, variety.prefill, shape)
         else:
             return None
-        flops, moved = attended(*shape, op.q_len, before, op.kv_dtype.bits / 8, op.causal)
-        done = kernels.attention_activity(chip, flops, moved)
-        query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        done = kernels.attention_activity(chip, shape.flops(), shape.bytes(bits / 8))
+        query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
         return KernelWork(
             cycles=self._cycles(seconds, op.kv_len),
             memory_bytes=query + op.kv_bytes(),
@@ -244,7 +254,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _attention_roofline(
         self, shares: AttentionSharesSpec, op: Attention, dtype: DType, memory: MemoryView
     ) -> KernelWork:
-        query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
         moved = query + op.kv_bytes()
         computing = op.macs() / (self.peak_macs_per_cycle(dtype) * shares.compute * self.clock_hz)
         reading = moved / (memory.bytes_per_s * shares.memory)
