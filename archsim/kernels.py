@@ -318,14 +318,15 @@ def _experts(
 ) -> tuple[Timed, str]:
     if gpu.kernels.experts is None:
         raise InputError(f"'{gpu.kernels.name}' has no kernels of experts")
-    num_tokens, topk = sizes["num_tokens"], sizes["topk"]
-    loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"])
+    spec, num_tokens, topk = gpu.kernels.experts, sizes["num_tokens"], sizes["topk"]
+    spread = spec.spread.get(gpu.chip.instruction, "over ranks")
+    loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"], spread)
     width = sizes["inter"] / sizes["tp"]
     if (width < 1).any():
         raise InputError("'tp' is more than 'inter': a rank has no column of an expert")
     visits = num_tokens * topk
-    layer = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
-    form = gpu_experts.expert_format(gpu.kernels.experts, kind[0])
+    layer = gpu_experts.experts(gpu.chip, spec, kind[0], loads, num_tokens, visits, sizes["hidden"], width)
+    form = gpu_experts.expert_format(spec, kind[0])
     read_s = loads.active * 3 * sizes["hidden"] * width * form.right_bytes / gpu.chip.memory_bytes_per_s
     facts = {"active_experts": loads.active, "tokens_of_rank": loads.tokens}
     return Timed(

@@ -204,7 +204,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         if kernels.experts is None or name not in kernels.experts.formats:
             return None
         loads = load_of(op.rows)
-        product = grouped_gemm(chip, kernels.experts, name, loads, sum(op.rows), op.k, op.n)
+        visits = sum(op.rows)
+        tokens = op.tokens or visits
+        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n)
         done = kernels.experts_activity(chip, name, product)
         return KernelWork(
             cycles=self._cycles(product.seconds, op.n),
