@@ -304,7 +304,7 @@ def _attention(
     if variety.decode is None:
         raise InputError(f"attention kernels '{name}' have no decode")
     asked = shape(np.ones_like(keys))
-    seconds = gpu_attention.decode(gpu.chip, variety.decode, asked, bits / 8, spec.l2_share)
+    seconds = spec.decode(gpu.chip, name, asked, bits / 8)
     flops = asked.flops()
     done = gpu.kernels.attention_activity(gpu.chip, flops, asked.bytes(bits / 8))
     read = asked.stored * bits / 8

@@ -35,6 +35,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 _THREADS_OF_SM = 2048
 _COPY_THREADS = 512  # of a block that writes one token into the cache, at most
+_LEAST_SPLIT = 128  # keys, of TensorRT-LLM's splits
 _CHAIN_NORM = 2.0  # in which the work of all tiles and the longest tile add up
 
 
@@ -74,6 +75,13 @@ class DecodeSpec(Spec):
     """keys of a block, and the least of a split"""
     splits_single_heads: bool = True
     """False: keys that only one head uses are not split over SMs"""
+    split_waves: Count | None = None
+    """waves of tiles that splits may fill, of 128 keys at least and at most the root of eight times as many as these are
+    (TensorRT-LLM's rule); None: one wave, over SMs that would idle"""
+    least_sm_share: NotNegative = 0.0
+    """share of the SMs that tiles of 128 keys at least must fill, or ``otherwise`` decodes"""
+    otherwise: str = ""
+    """variety that decodes then"""
     cache_bytes: Positive | None = None
     """moved per element of the cache; None: as it is stored"""
     launch_us: NotNegative
@@ -84,6 +92,8 @@ class DecodeSpec(Spec):
     """of a block of keys and values of 128 elements each; beside the products, where those are counted"""
     tensor_efficiency: Share | None = None
     """share of the tensor cores' rate in the two products; None: ``block_cycles`` holds them"""
+    pad_rows: Count | None = None
+    """multiple that heads of a tile are padded to in the products; None: to all its rows"""
     combine_us: NotNegative
     """of combining split keys"""
     memory_efficiency: Share
@@ -141,6 +151,23 @@ class AttentionKernelsSpec(Spec):
         if key not in self.default:
             raise InputError(f"no attention kernels are known for '{key}' bits: {nearest(key, self.default)}")
         return self.default[key]
+
+    def decode(self, chip: GpuChip, name: str, shape: AttentionShape, cache_bytes: float) -> Floats:
+        """Seconds of decoding with the variety of this name, see :func:`decode`.
+
+        Raises
+        ------
+        InputError: it, or the one that stands in for it, has no decode.
+        """
+        spec = self.variety(name).decode
+        if spec is None:
+            raise InputError(f"attention kernels '{name}' have no decode")
+        seconds = decode(chip, spec, shape, cache_bytes, self.l2_share)
+        if not spec.otherwise:
+            return seconds
+        tiles = shape.batch * shape.kv_heads * np.maximum(1.0, np.floor(shape.keys / _LEAST_SPLIT))
+        other = self.decode(chip, spec.otherwise, shape, cache_bytes)
+        return np.where(tiles < spec.least_sm_share * chip.sms, other, seconds)
 
 
 @dataclass(frozen=True)
@@ -266,11 +293,18 @@ def decode(
     tiles = batch * kv_heads * stacks
     blocks = np.ceil(shape.keys / spec.keys)
     splits = np.clip(np.floor(chip.sms / tiles), 1.0, blocks)
+    if spec.split_waves is not None:
+        most = np.floor(shape.keys / _LEAST_SPLIT)
+        most = np.minimum(most, np.rint(np.sqrt(8 * most)))
+        over = np.maximum(1.0, batch * kv_heads * most / (chip.sms * spec.split_waves))
+        splits = np.maximum(1.0, np.floor(most / over))
     if not spec.splits_single_heads:
         splits = np.where(share > 1, splits, 1.0)
     block = spec.block_cycles * width / 256
     if spec.tensor_efficiency is not None:
-        block = block + spec.rows * spec.keys * width / (chip.rate("bf16") * spec.tensor_efficiency)
+        pad = spec.pad_rows or spec.rows
+        rows = np.minimum(spec.rows, np.ceil(share * shape.length / pad) * pad)
+        block = block + rows * spec.keys * width / (chip.rate("bf16") * spec.tensor_efficiency)
     chain = np.ceil(blocks / splits) * block
     cycles = np.ceil(tiles * splits / chip.sms) * (spec.tile_cycles + chain)
     cache = shape.stored * (cache_bytes if spec.cache_bytes is None else spec.cache_bytes)

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_attention import AttentionShape, decode, prefill
+from archsim.components.compute.gpu_attention import AttentionShape, prefill
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
@@ -238,7 +238,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         )
         # A few queries of a latent cache are stacked like heads.
         if (op.q_len == 1 or op.kv_shared) and variety.decode is not None:
-            seconds = decode(chip, variety.decode, shape, bits / 8, spec.l2_share)
+            seconds = spec.decode(chip, name, shape, bits / 8)
         elif op.q_len > 1 and variety.prefill is not None:
             seconds = prefill(chip, variety.prefill, shape)
         else:

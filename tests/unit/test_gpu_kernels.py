@@ -42,6 +42,11 @@ RATES = {"bf16": 1024, "fp16": 1024, "int8": 2048}
 CHIP = GpuChip(108, 1_410_000_000, RATES, 2.039e12, 40 * 2**20, "mma", "n7", 400.0)
 
 
+def replace_spec(spec, **changes):
+    """A spec with other values."""
+    return type(spec).model_validate(spec.model_dump(exclude_none=True) | changes)
+
+
 def seconds(m, k, n, chip=CHIP, dtype="bf16", **more):
     return float(gemm(chip, KERNELS.gemm, dtype, m, k, n, **more).seconds[0])
 
@@ -152,6 +157,24 @@ def test_decode_splits_keys_over_idle_processors_only_where_heads_share_them():
     spec = KERNELS.attention.varieties["flash2"].decode
     shared, single = (float(decode(CHIP, spec, AttentionShape.of(1, h, 8, 128, 1, 65535))[0]) for h in (32, 8))
     assert shared < single / 4
+
+
+def test_grouped_heads_fill_eight_waves_with_splits_and_leave_few_blocks_to_the_other_kernel():
+    kernels = KERNELS.attention
+    plain = kernels.varieties["tensorrt_llm_multihead"].decode
+
+    def took(batch, keys, name="tensorrt_llm_grouped"):
+        return float(kernels.decode(CHIP, name, AttentionShape.of(batch, 8, 1, 128, 1, keys - 1), 2.0)[0])
+
+    # 108 SMs: 26 blocks of 128 keys are less than a quarter of them, 27 are not.
+    assert took(26, 255) == float(decode(CHIP, plain, AttentionShape.of(26, 8, 1, 128, 1, 254))[0])
+    assert took(27, 255) < 0.99 * float(decode(CHIP, plain, AttentionShape.of(27, 8, 1, 128, 1, 254))[0])
+    # The least that splits: 256 keys in two parts, which a second kernel combines.
+    spec = kernels.varieties["tensorrt_llm_grouped"].decode
+    halves = replace_spec(spec, combine_us=0.0)
+    shape = AttentionShape.of(64, 8, 1, 128, 1, np.array([254, 255]))
+    combined = decode(CHIP, spec, shape) - decode(CHIP, halves, shape)
+    np.testing.assert_allclose(combined, [0.0, spec.combine_us * 1e-6], atol=1e-12)
 
 
 HOPPER = GpuChip(132, 1_980_000_000, {"bf16": 2048}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
