@@ -76,7 +76,7 @@ class DecodeSpec(Spec):
     splits_single_heads: bool = True
     """False: keys that only one head uses are not split over SMs"""
     split_waves: Count | None = None
-    """waves of tiles that splits may fill, of 128 keys at least and at most the root of eight times as many as these are
+    """waves of tiles that splits may fill, each of 128 keys at least and at most the root of eight times as many splits
     (TensorRT-LLM's rule); None: one wave, over SMs that would idle"""
     least_sm_share: NotNegative = 0.0
     """share of the SMs that tiles of 128 keys at least must fill, or ``otherwise`` decodes"""
