@@ -254,7 +254,7 @@ def _gemm(
     m, n, k = sizes["m"], sizes["n"], sizes["k"]
     best = gpu_gemm.gemm(gpu.chip, gpu.kernels.gemm, dtype, m, k, n, sizes["groups"], activity=activity)
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
-    tiles = np.array([f"{rows}x{wide}" for rows, wide in form.tiles])
+    tiles = np.array([f"{rows}x{wide}" for rows, wide in form.every_tile])
     flops = 2 * sizes["groups"] * m * n * k
     facts = {"tflops": 1e-12 * flops / best.seconds, "tile": tiles[best.tile], "split_k": best.split}
     return Timed(

@@ -189,7 +189,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
         )
-        rows, columns = format_of(kernels.gemm, name).tiles[int(best.tile[0])]
+        rows, columns = format_of(kernels.gemm, name).every_tile[int(best.tile[0])]
         left, right = op.groups * -(-n // columns) * m * k, op.groups * -(-m // rows) * k * n
         return KernelWork(
             cycles=self._cycles(best.seconds, op.m),

@@ -127,6 +127,14 @@ def test_what_a_chip_or_a_library_has_not_is_refused():
         seconds(1, 1, 1, GpuChip(1, 1, RATES, 1.0, 1, "mma", "n77", None))
 
 
+def test_kernels_for_few_rows_stop_at_their_last_row():
+    chip = GpuChip(132, 1_980_000_000, {"bf16": 2048, "fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
+    form = KERNELS.gemm.formats["fp8"]
+    best = gemm(chip, KERNELS.gemm, "fp8", np.array([16, 64, 65, 65]), 4096, np.array([2048, 2048, 2048, 16384]))
+    assert [form.every_tile[tile] in form.few_tiles for tile in best.tile] == [True, True, False, False]
+    assert best.seconds[1] < best.seconds[2]
+
+
 # --- attention
 
 
