@@ -295,7 +295,7 @@ def _attention(
             raise InputError("'kv_len' is less than 'isl': the keys of a prompt include those of its own tokens")
         asked = shape(length)
         seconds, flops, moved = gpu_attention.prefill(gpu.chip, variety.prefill, asked), asked.flops(), asked.bytes()
-        done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
+        done = gpu.kernels.attention_activity(gpu.chip, asked, 2.0)
         tile = np.full(seconds.shape, f"{variety.prefill.rows}x{variety.prefill.keys}")
         facts = {"tflops": 1e-12 * flops / seconds, "tile": tile}
         return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, facts, flops, done), f"attention {name} prefill"
@@ -306,7 +306,7 @@ def _attention(
     asked = shape(np.ones_like(keys))
     seconds = spec.decode(gpu.chip, name, asked, bits / 8)
     flops = asked.flops()
-    done = gpu.kernels.attention_activity(gpu.chip, flops, asked.bytes(bits / 8))
+    done = gpu.kernels.attention_activity(gpu.chip, asked, bits / 8)
     read = asked.stored * bits / 8
     tile = np.full(seconds.shape, f"{variety.decode.rows}x{variety.decode.keys}")
     facts = {"gb_per_s": 1e-9 * read / seconds, "tflops": 1e-12 * flops / seconds, "tile": tile}

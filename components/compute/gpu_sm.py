@@ -243,7 +243,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             seconds = prefill(chip, variety.prefill, shape)
         else:
             return None
-        done = kernels.attention_activity(chip, shape.flops(), shape.bytes(bits / 8))
+        done = kernels.attention_activity(chip, shape, bits / 8)
         query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
         return KernelWork(
             cycles=self._cycles(seconds, op.kv_len),
