@@ -46,6 +46,7 @@ _FORMATS = {
     "sq": "int8",
     "w4a16_mxfp4": "int4_wo",
 }
+_HALVES = ("bf16", "fp16")  # timed alike, but not every chip multiplies both
 _CACHE_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "int8": 8}
 _FUNCTIONS = {"rmsnorm_in": "rmsnorm", "rmsnorm_post": "rmsnorm"}
 _GROUPED_HEADS = 32  # heads that share keys, at most, in TensorRT-LLM's grouped decode
@@ -251,6 +252,8 @@ def _gemm(
     if gpu.kernels.gemm is None:
         raise InputError(f"'{gpu.kernels.name}' has no GEMM kernels")
     dtype = kind[0]
+    if dtype in _HALVES:
+        gpu.chip.check(dtype)
     m, n, k = sizes["m"], sizes["n"], sizes["k"]
     best = gpu_gemm.gemm(gpu.chip, gpu.kernels.gemm, dtype, m, k, n, sizes["groups"], activity=activity)
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
@@ -318,6 +321,8 @@ def _experts(
 ) -> tuple[Timed, str]:
     if gpu.kernels.experts is None:
         raise InputError(f"'{gpu.kernels.name}' has no kernels of experts")
+    if kind[0] in _HALVES:
+        gpu.chip.check(kind[0])
     spec, num_tokens, topk = gpu.kernels.experts, sizes["num_tokens"], sizes["topk"]
     spread = spec.spread.get(gpu.chip.instruction, "over ranks")
     loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"], spread)

@@ -105,7 +105,7 @@ class ExpertKernelsSpec(Spec):
     tiles: dict[str, ExpertTileSpec]
     """by name"""
     choices: dict[str, tuple[ExpertChoiceSpec, ...]]
-    """tiles by format, or else by instruction of the chip, or by both (``wgmma int4_wo``) before either"""
+    """tiles by format, or else by instruction of the chip and its process (``mma n7``), or by instruction alone"""
     spread: dict[str, Literal["over experts", "over ranks"]]
     """where the measured tables' generator of loads puts visits that rounding leaves over: to the experts with fewest,
     of all or of each rank in turn; by instruction"""
@@ -142,7 +142,7 @@ class ExpertKernelsSpec(Spec):
         InputError: nothing is known.
         """
         name = "bf16" if dtype == "fp16" else dtype
-        names = f"{chip.instruction} {name}", name, chip.instruction
+        names = name, f"{chip.instruction} {chip.process}", chip.instruction
         found = next((self.choices[key] for key in names if key in self.choices), None)
         if found is None:
             raise InputError(

@@ -539,6 +539,14 @@ def test_an_error_names_the_line(tmp_path, capsys):
     assert "cases.csv:4: chip 'A100 SXM': this chip does not multiply fp8: it has" in capsys.readouterr().err
 
 
+def test_a_format_of_16_bits_that_a_chip_has_not_is_refused():
+    volta = load_spec("v100_sxm", ChipSpec, category="chips")
+    case = {"m": 64, "n": 64, "k": 64}
+    assert answer(volta, "gemm", [case | {"dtype": "float16"}])[0]["latency_us"] > 0
+    with pytest.raises(InputError, match="chip 'V100 SXM': this chip does not multiply bf16: it has fp16"):
+        answer(volta, "gemm", [case | {"dtype": "bfloat16"}])
+
+
 def test_the_picture_has_a_panel_per_chip_and_kernel():
     times = {
         ("gemm", "a"): (np.array([1.0, 10.0]), np.array([1.1, 9.0]), np.array([1.0, 1.0])),
