@@ -46,8 +46,10 @@ class GemmFormatSpec(Spec):
     right_bytes: Positive
     """of an element of the right operand, scales included"""
     tensor_efficiency: dict[str, Share] = Field(default_factory=dict)
-    """share of the tensor cores' rate that the main loop sustains beside scaling, promotion and dequantisation; by
-    instruction, all of it where none is given"""
+    """share of the tensor cores' rate that the main loop sustains; by instruction, all of it where none is given"""
+    outside_cycles: dict[str, NotNegative] = Field(default_factory=dict)
+    """of an SM per 1,024 multiply-adds beside the tensor cores: scaling, promotion of sums, dequantisation; by
+    instruction, none where none is given"""
     tiles: tuple[tuple[Count, Count], ...]
     """output tiles (m, n) that the kernels come in"""
     few_rows: Annotated[int, Field(ge=0)] = 0
@@ -164,6 +166,7 @@ def gemm(
     """
     form = format_of(kernels, dtype)
     rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
+    rate = rate / (1.0 + rate * form.outside_cycles.get(chip.instruction, 0.0) / 1024)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")

@@ -135,6 +135,17 @@ def test_kernels_for_few_rows_stop_at_their_last_row():
     assert best.seconds[1] < best.seconds[2]
 
 
+def test_work_outside_the_tensor_cores_weighs_less_where_these_are_slow():
+    fast = GpuChip(132, 1_980_000_000, {"bf16": 2048, "fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", None)
+    slow = replace(fast, macs_per_cycle={"bf16": 512, "fp8": 1024})
+    shares = [
+        2 * 8192**3 / seconds(8192, 8192, 8192, chip, "fp8_block") / (2 * 132 * chip.rate("fp8") * 1.98e9)
+        for chip in (fast, slow)
+    ]
+    assert shares[0] < 0.6
+    assert shares[1] > 0.75
+
+
 # --- attention
 
 
