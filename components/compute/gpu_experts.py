@@ -45,7 +45,7 @@ class ExpertTileSpec(Spec):
     columns: Count
     """of an expert's product"""
     efficiency: Share = 1.0
-    """share of the format's rate that its main loop sustains"""
+    """share of the format's rate, what is outside the tensor cores included, that its main loop sustains"""
     memory_efficiency: Share | None = None
     """share of the memory's peak that its loads reach; None: the library's"""
     in_flight: Count = 1
@@ -90,8 +90,8 @@ class ExpertFormatSpec(Spec):
     """launches of the whole op"""
     around_us: NotNegative = 0.0
     """of the whole op, beside its launches"""
-    tensor_efficiency: dict[str, Share]
-    """share of the tensor cores' rate that the main loop sustains; by instruction"""
+    outside_cycles: dict[str, NotNegative]
+    """of an SM per 1,024 multiply-adds of the main loop beside the tensor cores'; by instruction"""
     unaligned_share: dict[str, Share] = Field(default_factory=dict)
     """speed of a product of a depth that is no multiple of 16, beside one that is: its rows are loaded element by
     element; by instruction, the same where none is given"""
@@ -379,7 +379,8 @@ def _tiled_s(
     n: Floats,
 ) -> Floats:
     """Seconds of a grouped product in tiles of one shape."""
-    rate = chip.rate(form.multiplies) * of_instruction(form.tensor_efficiency, chip, "tensor_efficiency")
+    outside = of_instruction(form.outside_cycles, chip, "outside_cycles") / 1024
+    rate = 1.0 / (1.0 / chip.rate(form.multiplies) + outside)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     share = tile.memory_efficiency or of_instruction(kernels.memory_efficiency, chip, "memory_efficiency")
     blocks, strips = loads.blocks[:, BLOCK_ROWS.index(tile.rows)], np.ceil(n / tile.columns)
