@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compute import gpu_attention, gpu_elementwise, gpu_experts, gpu_gemm
+from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity
@@ -28,7 +29,11 @@ OPS: dict[str, tuple[str, ...]] = {
 }
 """Columns that a case of each kernel needs."""
 
-_MORE = {"gemm": {"groups": 1.0}}  # columns of numbers that a case may have, and what they are without
+MORE: dict[str, dict[str, float]] = {
+    "gemm": {"groups": 1.0},
+    "attention": {"v_head_dim": 0.0, "window": np.inf, "kv_shared": 0.0},
+}
+"""Columns of numbers that a case may have, and what they are without; values are as wide as keys where not said."""
 
 WORDS = frozenset({"dtype", "phase", "kv_dtype", "distribution", "op"})
 """Columns that hold words; the others hold whole numbers."""
@@ -41,6 +46,7 @@ _FORMATS = {
     "sq": "int8",
     "w4a16_mxfp4": "int4_wo",
 }
+_HALVES = ("bf16", "fp16")  # timed alike, but not every chip multiplies both
 _CACHE_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "int8": 8}
 _FUNCTIONS = {"rmsnorm_in": "rmsnorm", "rmsnorm_post": "rmsnorm"}
 _GROUPED_HEADS = 32  # heads that share keys, at most, in TensorRT-LLM's grouped decode
@@ -91,20 +97,31 @@ def gpu_of(spec: ChipSpec) -> Gpu:
 def kind_of(op: str, case: Case) -> tuple[str, ...]:
     """What sets the kernel of a case apart: cases of one kind are timed at once.
 
-    gemm, moe: (format, measurement). attention: (phase, format of the cache, variety, measurement). elementwise:
-    (function, measurement).
+    gemm, moe: (format, measurement). attention: (phase, format of the cache, variety, whether it is latent,
+    measurement). elementwise: (function, measurement).
     """
     measurement = measurement_of(case)
     if op == "elementwise":
         return _FUNCTIONS.get(str(case["op"]), str(case["op"])), measurement
     if op == "attention":
-        return str(case["phase"]), format_name(case["kv_dtype"]), _variety_of(case), measurement
+        return (
+            str(case["phase"]),
+            format_name(case["kv_dtype"]),
+            _variety_of(case),
+            "latent" if _latent(case) else "",
+            measurement,
+        )
     return format_name(case["dtype"]), measurement
 
 
 def format_name(name: Any) -> str:
     """Our name of a number format."""
     return _FORMATS.get(str(name), str(name))
+
+
+def _latent(case: Case) -> bool:
+    """Whether values are a part of the stored keys."""
+    return float(case.get("kv_shared") or 0) > 0
 
 
 def _variety_of(case: Case) -> str:
@@ -217,7 +234,7 @@ def kinds(op: str, cases: Sequence[Case]) -> dict[tuple[str, ...], list[int]]:
 def arrays(op: str, cases: Sequence[Case]) -> tuple[dict[str, Floats], dict[str, list[str]]]:
     """Columns of numbers and columns of words of the cases of a kernel."""
     sizes = {c: np.array([float(case[c]) for case in cases]) for c in OPS[op] if c not in WORDS}
-    for name, usual in _MORE.get(op, {}).items():
+    for name, usual in MORE.get(op, {}).items():
         sizes[name] = np.array([float(case.get(name) or usual) for case in cases])
     words = {c: [str(case[c]) for case in cases] for c in OPS[op] if c in WORDS}
     return sizes, words
@@ -235,10 +252,12 @@ def _gemm(
     if gpu.kernels.gemm is None:
         raise InputError(f"'{gpu.kernels.name}' has no GEMM kernels")
     dtype = kind[0]
+    if dtype in _HALVES:
+        gpu.chip.check(dtype)
     m, n, k = sizes["m"], sizes["n"], sizes["k"]
     best = gpu_gemm.gemm(gpu.chip, gpu.kernels.gemm, dtype, m, k, n, sizes["groups"], activity=activity)
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
-    tiles = np.array([f"{rows}x{wide}" for rows, wide in form.tiles])
+    tiles = np.array([f"{rows}x{wide}" for rows, wide in form.every_tile])
     flops = 2 * sizes["groups"] * m * n * k
     facts = {"tflops": 1e-12 * flops / best.seconds, "tile": tiles[best.tile], "split_k": best.split}
     return Timed(
@@ -251,7 +270,7 @@ def _attention(
 ) -> tuple[Timed, str]:
     if gpu.kernels.attention is None:
         raise InputError(f"'{gpu.kernels.name}' has no attention kernels")
-    phase, cache, wanted = kind[:3]
+    phase, cache, wanted, latent = kind[:4]
     spec = gpu.kernels.attention
     if cache not in _CACHE_BITS:
         raise InputError(f"attention does not read a cache of format '{cache}': {nearest(cache, _CACHE_BITS)}")
@@ -259,19 +278,27 @@ def _attention(
     heads, kv_heads = sizes["heads"], sizes["kv_heads"]
     if (heads % kv_heads != 0).any():
         raise InputError("'heads' is no multiple of 'kv_heads': as many heads share each key")
-    shape = (sizes["batch"], heads, kv_heads, sizes["head_dim"])
-    name = wanted or spec.default_of(gpu.chip, bits)
+    keys, wide = sizes["kv_len"], sizes["head_dim"]
+    values = np.where(sizes["v_head_dim"] > 0, sizes["v_head_dim"], wide)
+    if latent and (values > wide).any():
+        raise InputError("'v_head_dim' is more than 'head_dim': values that are a part of the keys are no wider")
+
+    def shape(length: Floats) -> AttentionShape:
+        before = keys - length
+        sides = sizes["batch"], heads, kv_heads, wide, length, before
+        return AttentionShape.of(*sides, values, sizes["window"], kv_shared=bool(latent))
+
+    name = wanted or spec.default_of(gpu.chip, bits, bool(latent))
     variety = spec.variety(name)
     if phase == "prefill":
         if variety.prefill is None:
             raise InputError(f"attention kernels '{name}' have no prefill")
         length = sizes["isl"]
-        if (sizes["kv_len"] < length).any():
+        if (keys < length).any():
             raise InputError("'kv_len' is less than 'isl': the keys of a prompt include those of its own tokens")
-        cached = sizes["kv_len"] - length
-        seconds = gpu_attention.prefill(gpu.chip, variety.prefill, *shape, length, cached)
-        flops, moved = gpu_attention.attended(*shape, length, cached)
-        done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
+        asked = shape(length)
+        seconds, flops, moved = gpu_attention.prefill(gpu.chip, variety.prefill, asked), asked.flops(), asked.bytes()
+        done = gpu.kernels.attention_activity(gpu.chip, asked, 2.0)
         tile = np.full(seconds.shape, f"{variety.prefill.rows}x{variety.prefill.keys}")
         facts = {"tflops": 1e-12 * flops / seconds, "tile": tile}
         return Timed(seconds, moved / gpu.chip.memory_bytes_per_s, facts, flops, done), f"attention {name} prefill"
@@ -279,12 +306,13 @@ def _attention(
         raise InputError(f"no phase of attention is called '{phase}': prefill, decode")
     if variety.decode is None:
         raise InputError(f"attention kernels '{name}' have no decode")
-    seconds = gpu_attention.decode(gpu.chip, variety.decode, *shape, sizes["kv_len"], bits / 8, spec.l2_share)
-    flops, moved = gpu_attention.attended(*shape, 1, sizes["kv_len"] - 1, bits / 8)
-    done = gpu.kernels.attention_activity(gpu.chip, flops, moved)
-    read = sizes["batch"] * kv_heads * 2 * sizes["kv_len"] * sizes["head_dim"] * bits / 8
+    asked = shape(np.ones_like(keys))
+    seconds = spec.decode(gpu.chip, name, asked, bits / 8)
+    flops = asked.flops()
+    done = gpu.kernels.attention_activity(gpu.chip, asked, bits / 8)
+    read = asked.stored * bits / 8
     tile = np.full(seconds.shape, f"{variety.decode.rows}x{variety.decode.keys}")
-    facts = {"gb_per_s": 1e-9 * read / seconds, "tile": tile}
+    facts = {"gb_per_s": 1e-9 * read / seconds, "tflops": 1e-12 * flops / seconds, "tile": tile}
     return Timed(seconds, read / gpu.chip.memory_bytes_per_s, facts, flops, done), f"attention {name} decode"
 
 
@@ -293,14 +321,17 @@ def _experts(
 ) -> tuple[Timed, str]:
     if gpu.kernels.experts is None:
         raise InputError(f"'{gpu.kernels.name}' has no kernels of experts")
-    num_tokens, topk = sizes["num_tokens"], sizes["topk"]
-    loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"])
+    if kind[0] in _HALVES:
+        gpu.chip.check(kind[0])
+    spec, num_tokens, topk = gpu.kernels.experts, sizes["num_tokens"], sizes["topk"]
+    spread = spec.spread.get(gpu.chip.instruction, "over ranks")
+    loads = gpu_experts.load(num_tokens, sizes["experts"], topk, sizes["ep"], words["distribution"], spread)
     width = sizes["inter"] / sizes["tp"]
     if (width < 1).any():
         raise InputError("'tp' is more than 'inter': a rank has no column of an expert")
     visits = num_tokens * topk
-    layer = gpu_experts.experts(gpu.chip, gpu.kernels.experts, kind[0], loads, visits, sizes["hidden"], width)
-    form = gpu_experts.expert_format(gpu.kernels.experts, kind[0])
+    layer = gpu_experts.experts(gpu.chip, spec, kind[0], loads, num_tokens, visits, sizes["hidden"], width)
+    form = gpu_experts.expert_format(spec, kind[0])
     read_s = loads.active * 3 * sizes["hidden"] * width * form.right_bytes / gpu.chip.memory_bytes_per_s
     facts = {"active_experts": loads.active, "tokens_of_rank": loads.tokens}
     return Timed(

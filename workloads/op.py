@@ -274,12 +274,16 @@ class GroupedMatMul(Op):
     Attributes
     ----------
     rows: tokens of each expert of this rank; an expert with none is not read.
+    tokens: of the step, each counted once; 0 where each visits one expert.
+    width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
     """
 
     rows: tuple[int, ...]
     k: int
     n: int
+    tokens: int = 0
+    width: int = 0
     just_routed: bool = True
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16

@@ -483,6 +483,7 @@ class _Rank:
         here = sum(rows)
         visits = moe.experts_per_token + (1 if copies else 0)
         inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
+        step_tokens = min(here, tokens * ep)
         bias = moe.experts if moe.router_bias else 0
         ops: list[Op] = [
             self.linear("router", tokens, model.hidden, moe.experts),
@@ -513,6 +514,8 @@ class _Rank:
                 rows=rows,
                 k=model.hidden,
                 n=2 * inner,
+                tokens=step_tokens,
+                width=inner,
                 left_dtype=f.dispatch if travelling else f.activation,
                 right_dtype=f.weight,
                 out_dtype=f.activation,
@@ -526,6 +529,8 @@ class _Rank:
                 rows=rows,
                 k=inner,
                 n=model.hidden,
+                tokens=step_tokens,
+                width=inner,
                 just_routed=False,
                 left_dtype=f.activation,
                 right_dtype=f.weight,

@@ -488,7 +488,8 @@ def kernel(
     \b
     archsim kernel --chip h100_sxm --op gemm --dtype bfloat16 -m 4096 -n 4096 -k 4096
     archsim kernel --chip a100_sxm --op attention --with phase=decode --with batch=16 --with isl=1 --with kv_len=4096 \\
-        --with heads=32 --with kv_heads=8 --with head_dim=128
+        --with heads=32 --with kv_heads=8 \\
+        --with head_dim=128 --with window=4096    (latent: head_dim=576 v_head_dim=512 kv_shared=1)
     archsim kernel --chip h100_sxm --op elementwise --with function=rmsnorm --with rows=4096 --with cols=8192
     archsim kernel --cases gemms.csv --out answers.csv       columns device, dtype, m, n, k
     archsim kernel --op moe --cases moe.csv --json           num_tokens, hidden, inter, topk, experts, tp, ep, ...

@@ -70,9 +70,9 @@ def kernel(
 
 def _pairs(pairs: Sequence[str], op: str) -> dict[str, str]:
     """Columns from ``KEY=VALUE``; the function of a row-wise kernel is its column ``op``."""
-    from archsim.kernels import OPS
+    from archsim.kernels import MORE, OPS
 
-    known = [*OPS[op], "kernel", "measurement"]
+    known = [*OPS[op], *MORE.get(op, ()), "kernel", "measurement"]
     found = {}
     for pair in pairs:
         key, _, value = pair.partition("=")
@@ -86,7 +86,7 @@ def _pairs(pairs: Sequence[str], op: str) -> dict[str, str]:
 
 def _checked(row: Mapping[str, str], options: Mapping[str, Any], op: str, file: str, line: int) -> dict[str, Any]:
     """One case: numbers as ints; the row goes before the options, and what is usual before nothing."""
-    from archsim.kernels import OPS, WORDS
+    from archsim.kernels import MORE, OPS, WORDS
 
     # A measured latency stays, under another name than the answer's.
     case: dict[str, Any] = {f"given_{name}" if name in _ANSWERS else name: value for name, value in row.items()}
@@ -94,7 +94,8 @@ def _checked(row: Mapping[str, str], options: Mapping[str, Any], op: str, file: 
         if name in options:
             case.setdefault(name, options[name])
     problems = []
-    for name in OPS[op]:
+    more = [name for name in MORE.get(op, ()) if row.get(name) or options.get(name)]
+    for name in (*OPS[op], *more):
         stand_in = _WITHOUT.get(name, "")
         given = (row.get(name), options.get(name), row.get(stand_in), options.get(stand_in), _USUAL.get(name))
         value = next((str(each) for each in given if each not in (None, "")), "")

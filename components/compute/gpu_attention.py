@@ -10,12 +10,17 @@ and the combination of split keys.
 kernel combines the parts. Waves of tiles each cost a start and their chain of key blocks; that overlaps with reading
 the cache, once per tile, from the L2 where all of it fits.
 
+**Windows** (sliding-window attention) leave a tile of queries the keys of its band, and a decode step the last keys.
+**Latent attention** keeps one vector per token that is key and value to all heads: decoding reads it once for both, and
+the many heads that share it are products large enough to wait for the tensor cores.
+
 A *variety* is one library's kernels on one kind of tensor core: FlashAttention 2 (mma), FlashAttention 3 (wgmma, also
-over an FP8 cache), TensorRT-LLM's.
+over an FP8 cache), TensorRT-LLM's, FlashMLA (wgmma, latent).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -30,6 +35,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 _THREADS_OF_SM = 2048
 _COPY_THREADS = 512  # of a block that writes one token into the cache, at most
+_LEAST_SPLIT = 128  # keys, of TensorRT-LLM's splits
 _CHAIN_NORM = 2.0  # in which the work of all tiles and the longest tile add up
 
 
@@ -69,6 +75,13 @@ class DecodeSpec(Spec):
     """keys of a block, and the least of a split"""
     splits_single_heads: bool = True
     """False: keys that only one head uses are not split over SMs"""
+    split_waves: Count | None = None
+    """waves of tiles that splits may fill, each of 128 keys at least and at most the root of eight times as many splits
+    (TensorRT-LLM's rule); None: one wave, over SMs that would idle"""
+    least_sm_share: NotNegative = 0.0
+    """share of the SMs that tiles of 128 keys at least must fill, or ``otherwise`` decodes"""
+    otherwise: str = ""
+    """variety that decodes then"""
     cache_bytes: Positive | None = None
     """moved per element of the cache; None: as it is stored"""
     launch_us: NotNegative
@@ -76,7 +89,11 @@ class DecodeSpec(Spec):
     tile_cycles: NotNegative
     """start and end of a tile"""
     block_cycles: NotNegative
-    """of a block of keys of 128 elements"""
+    """of a block of keys and values of 128 elements each; beside the products, where those are counted"""
+    tensor_efficiency: Share | None = None
+    """share of the tensor cores' rate in the two products; None: ``block_cycles`` holds them"""
+    pad_rows: Count | None = None
+    """multiple that heads of a tile are padded to in the products; None: to all its rows"""
     combine_us: NotNegative
     """of combining split keys"""
     memory_efficiency: Share
@@ -108,7 +125,7 @@ class AttentionKernelsSpec(Spec):
     varieties: dict[str, AttentionVarietySpec]
     """by name"""
     default: dict[str, str]
-    """the variety by instruction of the chip and bits of the cache, such as ``wgmma 8``"""
+    """the variety by instruction of the chip and bits of the cache, such as ``wgmma 8``, and ``wgmma 8 latent``"""
     l2_share: Share
     """of the L2 that the cache of a step can hold on to"""
 
@@ -123,38 +140,117 @@ class AttentionKernelsSpec(Spec):
             raise InputError(f"no attention kernels are called '{name}': {nearest(name, self.varieties)}")
         return self.varieties[name]
 
-    def default_of(self, chip: GpuChip, cache_bits: int) -> str:
-        """Name of the variety that the chip's software uses.
+    def default_of(self, chip: GpuChip, cache_bits: int, latent: bool = False) -> str:
+        """Name of the variety that the chip's software uses; ``latent``: where values are a part of the keys.
 
         Raises
         ------
         InputError: none is known.
         """
-        key = f"{chip.instruction} {cache_bits}"
+        key = f"{chip.instruction} {cache_bits}{' latent' if latent else ''}"
         if key not in self.default:
             raise InputError(f"no attention kernels are known for '{key}' bits: {nearest(key, self.default)}")
         return self.default[key]
 
+    def decode(self, chip: GpuChip, name: str, shape: AttentionShape, cache_bytes: float) -> Floats:
+        """Seconds of decoding with the variety of this name, see :func:`decode`.
 
-def prefill(
-    chip: GpuChip,
-    spec: PrefillSpec,
-    batch: Any,
-    heads: Any,
-    kv_heads: Any,
-    head_dim: Any,
-    length: Any,
-    cached: Any = 0,
-    causal: bool = True,
-) -> Floats:
-    """Seconds of attention of ``length`` new queries per sequence, [shapes].
+        Raises
+        ------
+        InputError: it, or the one that stands in for it, has no decode.
+        """
+        spec = self.variety(name).decode
+        if spec is None:
+            raise InputError(f"attention kernels '{name}' have no decode")
+        seconds = decode(chip, spec, shape, cache_bytes, self.l2_share)
+        if not spec.otherwise:
+            return seconds
+        tiles = shape.batch * shape.kv_heads * np.maximum(1.0, np.floor(shape.keys / _LEAST_SPLIT))
+        other = self.decode(chip, spec.otherwise, shape, cache_bytes)
+        return np.where(tiles < spec.least_sm_share * chip.sms, other, seconds)
 
-    Parameters
+
+@dataclass(frozen=True)
+class AttentionShape:
+    """Sequences and heads; arrays [shapes].
+
+    Attributes
     ----------
-    batch, heads, kv_heads, head_dim, length: ints or arrays of one shape. cached: keys before the new ones.
-    causal: a query sees the keys up to its own.
+    batch: sequences. heads: of queries. kv_heads: of keys. head_dim: width of queries and keys. v_head_dim: of values.
+    length: new queries per sequence. cached: keys before them. window: keys that a query sees at most, its own
+    included; infinite without one. causal: a query sees the keys up to its own; windows take it so.
+    kv_shared: values are a part of the stored keys.
     """
-    batch, heads, kv_heads, head_dim, length, cached = columns(batch, heads, kv_heads, head_dim, length, cached)
+
+    batch: Floats
+    heads: Floats
+    kv_heads: Floats
+    head_dim: Floats
+    v_head_dim: Floats
+    length: Floats
+    cached: Floats
+    window: Floats
+    causal: bool = True
+    kv_shared: bool = False
+
+    @staticmethod
+    def of(
+        batch: Any,
+        heads: Any,
+        kv_heads: Any,
+        head_dim: Any,
+        length: Any,
+        cached: Any = 0,
+        v_head_dim: Any = None,
+        window: Any = np.inf,
+        causal: bool = True,
+        kv_shared: bool = False,
+    ) -> AttentionShape:
+        """From ints or arrays of one shape; values as wide as keys where not said."""
+        wide = head_dim if v_head_dim is None else v_head_dim
+        b, h, shared, keys, values, new, before, seen = columns(
+            batch, heads, kv_heads, head_dim, wide, length, cached, window
+        )
+        return AttentionShape(b, h, shared, keys, values, new, before, seen, causal, kv_shared)
+
+    @property
+    def keys(self) -> Floats:
+        """Per sequence, those that some query sees."""
+        every: Floats = self.cached + self.length
+        return np.minimum(every, self.window + self.length - 1) if self.causal else every
+
+    @property
+    def width(self) -> Floats:
+        """Elements of a query and of its result; of the two products, a multiply-add each per score."""
+        wide: Floats = self.head_dim + self.v_head_dim
+        return wide
+
+    @property
+    def stored(self) -> Floats:
+        """Elements of the cache that are read: per sequence, head and key those of a key and a value."""
+        width = self.head_dim if self.kv_shared else self.width
+        elements: Floats = self.batch * self.kv_heads * self.keys * width
+        return elements
+
+    def flops(self) -> Floats:
+        """Of both products."""
+        pairs = self.length * (self.cached + self.length)
+        if self.causal:
+            pairs = self.length * (self.cached + self.length - (self.length - 1) / 2)
+            # The last queries see more keys before them than the window holds.
+            pairs = pairs - _lost(self.cached + self.length - self.window, 1.0, self.length)
+        done: Floats = 2 * self.batch * self.heads * pairs * self.width
+        return done
+
+    def bytes(self, cache_bytes: float = 2.0) -> Floats:
+        """Of queries, results, keys and values, each moved once; ``cache_bytes``: of an element of the cache."""
+        moved: Floats = self.batch * self.length * self.heads * self.width * 2 + self.stored * cache_bytes
+        return moved
+
+
+def prefill(chip: GpuChip, spec: PrefillSpec, shape: AttentionShape) -> Floats:
+    """Seconds of attention of many new queries per sequence, [shapes]."""
+    batch, heads, kv_heads, length, cached = shape.batch, shape.heads, shape.kv_heads, shape.length, shape.cached
     share = heads / kv_heads
     packed = np.full(length.shape, True) if spec.packs == "always" else length == 1
     tall = np.where(packed, length * share, length)
@@ -164,83 +260,75 @@ def prefill(
     all_keys = np.ceil((cached + length) / spec.keys) * spec.keys
     # A tile sees keys up to its last query, rounded up to blocks: half a block on average.
     mean = cached + np.minimum(length, span * (tiles + 1) / 2) + spec.keys / 2
-    swept = tiles * (np.minimum(all_keys, mean) if causal else all_keys)
+    if shape.causal:
+        # A window leaves it the keys of a band, rounded to blocks at both ends.
+        band = shape.window + np.minimum(span, length) - 1 + spec.keys
+        mean = mean - _lost(cached + span * tiles + spec.keys / 2 - band, span, tiles) / tiles
+        all_keys = np.minimum(all_keys, band)
+    swept = tiles * (np.minimum(all_keys, mean) if shape.causal else all_keys)
     swept = np.where(tiles <= 1, all_keys, swept)
-    per_key = spec.rows * (2 * head_dim / chip.rate("bf16") / spec.tensor_efficiency + spec.softmax_cycles)
+    per_key = spec.rows * (shape.width / chip.rate("bf16") / spec.tensor_efficiency + spec.softmax_cycles)
     every = batch * stacks * (swept * per_key + tiles * spec.tile_cycles) / chip.sms
     longest = all_keys * per_key * spec.chain_share + spec.tile_cycles
     compute_s = overlapped(every, longest, _CHAIN_NORM) / chip.clock_hz
-    moved = batch * (length * 2 * heads + (cached + length) * 2 * kv_heads) * head_dim * 2
-    seconds = compute_s + moved / (chip.memory_bytes_per_s * spec.memory_efficiency) + spec.launch_us * 1e-6
-    seconds = seconds + _cache_write_s(chip, spec.cache_write_us, batch * length, kv_heads * head_dim)
+    seconds = compute_s + shape.bytes() / (chip.memory_bytes_per_s * spec.memory_efficiency) + spec.launch_us * 1e-6
+    seconds = seconds + _cache_write_s(chip, spec.cache_write_us, batch * length, kv_heads * shape.head_dim)
     idle = (length == 1) & (batch * stacks * tiles < 0.8 * chip.sms)
     combined: Floats = seconds + np.where(idle, spec.combine_us * 1e-6, 0.0)
     return combined
 
 
 def decode(
-    chip: GpuChip,
-    spec: DecodeSpec,
-    batch: Any,
-    heads: Any,
-    kv_heads: Any,
-    head_dim: Any,
-    length: Any,
-    cache_bytes: float = 2.0,
-    l2_share: float = 0.8,
+    chip: GpuChip, spec: DecodeSpec, shape: AttentionShape, cache_bytes: float = 2.0, l2_share: float = 0.8
 ) -> Floats:
-    """Seconds of attention of one new query per sequence over ``length`` keys, [shapes].
+    """Seconds of attention of a new query per sequence, or of a few, [shapes].
 
     Parameters
     ----------
-    batch, heads, kv_heads, head_dim, length: ints or arrays of one shape. cache_bytes: of an element of the cache.
-    l2_share: of the L2 that the cache can hold on to.
+    cache_bytes: of an element of the cache. l2_share: of the L2 that the cache can hold on to.
     """
-    batch, heads, kv_heads, head_dim, length = columns(batch, heads, kv_heads, head_dim, length)
+    batch, heads, kv_heads, width = shape.batch, shape.heads, shape.kv_heads, shape.width
     share = heads / kv_heads
-    tiles = batch * kv_heads * np.ceil(share / spec.rows)
-    blocks = np.ceil(length / spec.keys)
+    stacks = np.ceil(share * shape.length / spec.rows)
+    tiles = batch * kv_heads * stacks
+    blocks = np.ceil(shape.keys / spec.keys)
     splits = np.clip(np.floor(chip.sms / tiles), 1.0, blocks)
+    if spec.split_waves is not None:
+        most = np.floor(shape.keys / _LEAST_SPLIT)
+        most = np.minimum(most, np.rint(np.sqrt(8 * most)))
+        over = np.maximum(1.0, batch * kv_heads * most / (chip.sms * spec.split_waves))
+        splits = np.maximum(1.0, np.floor(most / over))
     if not spec.splits_single_heads:
         splits = np.where(share > 1, splits, 1.0)
-    chain = np.ceil(blocks / splits) * spec.block_cycles * head_dim / 128
+    block = spec.block_cycles * width / 256
+    if spec.tensor_efficiency is not None:
+        pad = spec.pad_rows or spec.rows
+        rows = np.minimum(spec.rows, np.ceil(share * shape.length / pad) * pad)
+        block = block + rows * spec.keys * width / (chip.rate("bf16") * spec.tensor_efficiency)
+    chain = np.ceil(blocks / splits) * block
     cycles = np.ceil(tiles * splits / chip.sms) * (spec.tile_cycles + chain)
-    element = cache_bytes if spec.cache_bytes is None else spec.cache_bytes
-    cache = batch * kv_heads * 2 * length * head_dim * element
+    cache = shape.stored * (cache_bytes if spec.cache_bytes is None else spec.cache_bytes)
     peak = chip.memory_bytes_per_s
     from_memory = np.where(cache < l2_share * chip.l2_bytes, 0.0, cache) / (peak * spec.memory_efficiency)
-    again = cache * np.ceil(share / spec.rows) / (peak * spec.reread_speed)
-    passes = batch * heads * head_dim * 2 * spec.query_passes / peak
+    again = cache * stacks / (peak * spec.reread_speed)
+    passes = batch * heads * shape.length * width * spec.query_passes / peak
     memory_s = np.maximum(from_memory, again) + passes
     seconds = overlapped(cycles / chip.clock_hz, memory_s, spec.overlap_exponent) + spec.launch_us * 1e-6
     seconds = seconds + np.where(splits > 1, spec.combine_us * 1e-6, 0.0)
     seconds = seconds + np.where(share > 1, spec.stack_us * 1e-6, 0.0)
     seconds = seconds + np.where((share > 1) & (kv_heads > 1) & (batch > 1), spec.transpose_us * 1e-6, 0.0)
-    written: Floats = seconds + _cache_write_s(chip, spec.cache_write_us, batch, kv_heads * head_dim)
+    written: Floats = seconds + _cache_write_s(
+        chip, spec.cache_write_us, batch * shape.length, kv_heads * shape.head_dim
+    )
     return written
 
 
-def attended(
-    batch: Any,
-    heads: Any,
-    kv_heads: Any,
-    head_dim: Any,
-    length: Any,
-    cached: Any = 0,
-    cache_bytes: float = 2.0,
-    causal: bool = True,
-) -> tuple[Floats, Floats]:
-    """FLOPs of both products, and bytes of queries, results, keys and values, each moved once; [shapes].
-
-    Parameters
-    ----------
-    length: new queries per sequence. cached: keys before them. cache_bytes: of an element of the cache.
-    """
-    batch, heads, kv_heads, head_dim, length, cached = columns(batch, heads, kv_heads, head_dim, length, cached)
-    keys = cached + length
-    pairs = length * (keys - (length - 1) / 2 if causal else keys)
-    moved = batch * head_dim * (2 * 2 * length * heads + 2 * cache_bytes * keys * kv_heads)
-    return 4 * batch * heads * pairs * head_dim, moved
+def _lost(longest: Floats, step: Floats | float, most: Floats) -> Floats:
+    """Sum of ``longest``, ``longest - step``, ... as long as they are above 0, over ``most`` of them at most."""
+    cut = np.clip(longest, 0.0, None)
+    count = np.minimum(most, np.ceil(cut / step))
+    lost: Floats = count * cut - step * count * (count - 1) / 2
+    return lost
 
 
 def _cache_write_s(chip: GpuChip, wave_us: float, tokens: Floats, width: Floats) -> Floats:

@@ -38,6 +38,16 @@ class GpuChip:
     power_cap_w: float | None
     idle_w: float = 0.0
 
+    def check(self, dtype: str) -> None:
+        """Whether its tensor cores multiply this format, told apart from others of its width.
+
+        Raises
+        ------
+        InputError: they do not.
+        """
+        if dtype not in self.macs_per_cycle:
+            raise InputError(f"this chip does not multiply {dtype}: it has {', '.join(self.macs_per_cycle)}")
+
     def rate(self, dtype: str) -> int:
         """Multiply-accumulates per cycle of one SM; chips before bf16 take fp16 for it.
 
@@ -47,8 +57,7 @@ class GpuChip:
         """
         if dtype == "bf16" and dtype not in self.macs_per_cycle:
             dtype = "fp16"
-        if dtype not in self.macs_per_cycle:
-            raise InputError(f"this chip does not multiply {dtype}: it has {', '.join(self.macs_per_cycle)}")
+        self.check(dtype)
         return self.macs_per_cycle[dtype]
 
 

@@ -46,10 +46,16 @@ class GemmFormatSpec(Spec):
     right_bytes: Positive
     """of an element of the right operand, scales included"""
     tensor_efficiency: dict[str, Share] = Field(default_factory=dict)
-    """share of the tensor cores' rate that the main loop sustains beside scaling, promotion and dequantisation; by
-    instruction, all of it where none is given"""
+    """share of the tensor cores' rate that the main loop sustains; by instruction, all of it where none is given"""
+    outside_cycles: dict[str, NotNegative] = Field(default_factory=dict)
+    """of an SM per 1,024 multiply-adds beside the tensor cores: scaling, promotion of sums, dequantisation; by
+    instruction, none where none is given"""
     tiles: tuple[tuple[Count, Count], ...]
     """output tiles (m, n) that the kernels come in"""
+    few_rows: Annotated[int, Field(ge=0)] = 0
+    """rows up to which ``few_tiles`` are there too"""
+    few_tiles: tuple[tuple[Count, Count], ...] = ()
+    """output tiles of kernels for few rows"""
     splits: tuple[Count, ...] = (1,)
     """parts of K that the kernels come in"""
     around_us: NotNegative = 0.0
@@ -62,6 +68,11 @@ class GemmFormatSpec(Spec):
     """of launching that copy"""
     flop_energy_share: Positive = 1.0
     """energy of a FLOP beside one of 16 bits"""
+
+    @property
+    def every_tile(self) -> tuple[tuple[int, int], ...]:
+        """All output tiles; :attr:`GemmKernel.tile` counts them."""
+        return self.tiles + self.few_tiles
 
 
 class GemmKernelsSpec(Spec):
@@ -104,7 +115,7 @@ class GemmKernel:
     Attributes
     ----------
     seconds: all kernels of the product. memory_seconds: of its memory traffic alone. tile, split: index into the
-    format's tiles, parts of K. done: what it spends energy on.
+    format's every_tile, parts of K. done: what it spends energy on.
     """
 
     seconds: Floats
@@ -155,6 +166,7 @@ def gemm(
     """
     form = format_of(kernels, dtype)
     rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
+    rate = rate / (1.0 + rate * form.outside_cycles.get(chip.instruction, 0.0) / 1024)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
@@ -166,7 +178,7 @@ def gemm(
     bandwidth = chip.memory_bytes_per_s * kernels.memory_efficiency
     launch_s, prologue = kernels.launch_us * 1e-6, kernels.prologue_cycles
     best: dict[str, npt.NDArray[Any]] = {}
-    for index, (rows, wide) in enumerate(form.tiles):
+    for index, (rows, wide) in enumerate(form.every_tile):
         tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
         held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
         per_k = max(rows * wide / rate, (rows * left + wide * right) / feed)
@@ -187,6 +199,8 @@ def gemm(
             memory_s = moved / bandwidth
             seconds = overlapped(cycles / chip.clock_hz, memory_s, kernels.overlap_exponent)
             seconds = seconds + launch_s * (2 if split > 1 else 1)
+            if index >= len(form.tiles):
+                seconds = np.where(m <= form.few_rows, seconds, np.inf)
             found = {"seconds": seconds, "memory": memory_s, "moved": moved}
             if not best:
                 best = found | {"tile": np.full(m.shape, index), "split": np.full(m.shape, split)}

@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from archsim.components.compute.gpu_attention import AttentionKernelsSpec
+from archsim.components.compute.gpu_attention import AttentionKernelsSpec, AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip
 from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec
 from archsim.components.compute.gpu_experts import ExpertKernelsSpec, GroupedKernel
@@ -87,14 +87,19 @@ class GpuKernelsSpec(Spec):
         form = self.gemm.formats.get(dtype)
         return flop_energy_j(chip, self.gemm) * (1.0 if form is None else form.flop_energy_share)
 
-    def attention_activity(self, chip: GpuChip, flops: Floats, moved: Floats) -> Activity:
-        """What attention spends energy on."""
-        share = 0.0 if self.power is None else self.power.attention_flop_share
-        return Activity(flops * self.flop_j(chip) * share, moved, moved)
+    def attention_activity(self, chip: GpuChip, shape: AttentionShape, cache_bytes: float) -> Activity:
+        """What attention spends energy on; ``cache_bytes``: of an element of the cache."""
+        moved = shape.bytes(cache_bytes)
+        if self.power is None or self.gemm is None:
+            return Activity(0.0 * moved, moved, moved)
+        element_j = 1e-12 * self.power.attention_element_pj * process_energy(chip, self.gemm)
+        flop_j = self.power.attention_flop_share * self.flop_j(chip)
+        return Activity(shape.flops() * flop_j + shape.stored * element_j, moved, moved)
 
     def experts_activity(self, chip: GpuChip, dtype: str, layer: GroupedKernel) -> Activity:
         """What experts of this format spend energy on."""
-        return Activity(layer.flops * self.flop_j(chip, dtype), layer.memory_bytes, layer.memory_bytes)
+        share = 1.0 if self.power is None else self.power.expert_flop_share.get(dtype, 1.0)
+        return Activity(layer.flops * self.flop_j(chip, dtype) * share, layer.memory_bytes, layer.memory_bytes)
 
     def energy(self, chip: GpuChip, done: Activity, seconds: Floats) -> Energy | None:
         """Energy of kernels; None where it is not known."""

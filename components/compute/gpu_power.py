@@ -34,6 +34,10 @@ class PowerSpec(Spec):
     """per byte of the memory, its device, PHY and controller"""
     attention_flop_share: NotNegative
     """energy of a FLOP of attention, its softmax included, beside one of a GEMM: scores stay in registers"""
+    attention_element_pj: NotNegative
+    """per element of keys and values that attention brings to the tensor cores, whatever its format"""
+    expert_flop_share: dict[str, NotNegative]
+    """energy of a FLOP of experts beside one of a GEMM of the format: other kernels, more padding; by format"""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_attention import attended, decode, prefill
+from archsim.components.compute.gpu_attention import AttentionShape, prefill
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
@@ -189,7 +189,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
         )
-        rows, columns = format_of(kernels.gemm, name).tiles[int(best.tile[0])]
+        rows, columns = format_of(kernels.gemm, name).every_tile[int(best.tile[0])]
         left, right = op.groups * -(-n // columns) * m * k, op.groups * -(-m // rows) * k * n
         return KernelWork(
             cycles=self._cycles(best.seconds, op.m),
@@ -204,7 +204,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         if kernels.experts is None or name not in kernels.experts.formats:
             return None
         loads = load_of(op.rows)
-        product = grouped_gemm(chip, kernels.experts, name, loads, sum(op.rows), op.k, op.n)
+        visits = sum(op.rows)
+        tokens = op.tokens or visits
+        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n)
         done = kernels.experts_activity(chip, name, product)
         return KernelWork(
             cycles=self._cycles(product.seconds, op.n),
@@ -217,22 +219,32 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def _attention(self, chip: GpuChip, kernels: GpuKernelsSpec, op: Attention) -> KernelWork | None:
         spec = kernels.attention
-        # Latent attention and windows are kernels of their own, which nobody has measured here.
-        if spec is None or op.kv_shared or op.window is not None or op.head_dim != op.v_head_dim:
+        if spec is None:
             return None
-        name = spec.default_of(chip, op.kv_dtype.bits)
+        bits = op.kv_dtype.bits
+        name = spec.default_of(chip, bits, op.kv_shared)
         variety = spec.variety(name)
-        shape = (op.batch, op.heads, op.kv_heads, op.head_dim)
-        before = np.asarray(op.kv_len) - op.q_len
-        if op.q_len == 1 and variety.decode is not None:
-            seconds = decode(chip, variety.decode, *shape, op.kv_len, op.kv_dtype.bits / 8, spec.l2_share)
+        shape = AttentionShape.of(
+            op.batch,
+            op.heads,
+            op.kv_heads,
+            op.head_dim,
+            op.q_len,
+            np.asarray(op.kv_len) - op.q_len,
+            op.v_head_dim,
+            np.inf if op.window is None else op.window,
+            op.causal,
+            op.kv_shared,
+        )
+        # A few queries of a latent cache are stacked like heads.
+        if (op.q_len == 1 or op.kv_shared) and variety.decode is not None:
+            seconds = spec.decode(chip, name, shape, bits / 8)
         elif op.q_len > 1 and variety.prefill is not None:
-            seconds = prefill(chip, variety.prefill, *shape, op.q_len, before, op.causal)
+            seconds = prefill(chip, variety.prefill, shape)
         else:
             return None
-        flops, moved = attended(*shape, op.q_len, before, op.kv_dtype.bits / 8, op.causal)
-        done = kernels.attention_activity(chip, flops, moved)
-        query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        done = kernels.attention_activity(chip, shape, bits / 8)
+        query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
         return KernelWork(
             cycles=self._cycles(seconds, op.kv_len),
             memory_bytes=query + op.kv_bytes(),
@@ -244,7 +256,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _attention_roofline(
         self, shares: AttentionSharesSpec, op: Attention, dtype: DType, memory: MemoryView
     ) -> KernelWork:
-        query = 2 * op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
+        query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
         moved = query + op.kv_bytes()
         computing = op.macs() / (self.peak_macs_per_cycle(dtype) * shares.compute * self.clock_hz)
         reading = moved / (memory.bytes_per_s * shares.memory)

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archsim.cli import main
-from archsim.components.compute.gpu_attention import decode, prefill
+from archsim.components.compute.gpu_attention import AttentionShape, decode, prefill
 from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_elementwise import elementwise
-from archsim.components.compute.gpu_experts import balanced, experts, grouped_gemm, load, load_of, power_law
+from archsim.components.compute.gpu_experts import (
+    ExpertKernelsSpec,
+    balanced,
+    experts,
+    grouped_gemm,
+    load,
+    load_of,
+    power_law,
+)
 from archsim.components.compute.gpu_gemm import gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.config import load_spec, shipped
@@ -29,6 +40,11 @@ from archsim.workloads.program import Program
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 RATES = {"bf16": 1024, "fp16": 1024, "int8": 2048}
 CHIP = GpuChip(108, 1_410_000_000, RATES, 2.039e12, 40 * 2**20, "mma", "n7", 400.0)
+
+
+def replace_spec(spec, **changes):
+    """A spec with other values."""
+    return type(spec).model_validate(spec.model_dump(exclude_none=True) | changes)
 
 
 def seconds(m, k, n, chip=CHIP, dtype="bf16", **more):
@@ -111,14 +127,35 @@ def test_what_a_chip_or_a_library_has_not_is_refused():
         seconds(1, 1, 1, GpuChip(1, 1, RATES, 1.0, 1, "mma", "n77", None))
 
 
+def test_kernels_for_few_rows_stop_at_their_last_row():
+    chip = GpuChip(132, 1_980_000_000, {"bf16": 2048, "fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
+    form = KERNELS.gemm.formats["fp8"]
+    best = gemm(chip, KERNELS.gemm, "fp8", np.array([16, 64, 65, 65]), 4096, np.array([2048, 2048, 2048, 16384]))
+    assert [form.every_tile[tile] in form.few_tiles for tile in best.tile] == [True, True, False, False]
+    assert best.seconds[1] < best.seconds[2]
+
+
+def test_work_outside_the_tensor_cores_weighs_less_where_these_are_slow():
+    fast = GpuChip(132, 1_980_000_000, {"bf16": 2048, "fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", None)
+    slow = replace(fast, macs_per_cycle={"bf16": 512, "fp8": 1024})
+    shares = [
+        2 * 8192**3 / seconds(8192, 8192, 8192, chip, "fp8_block") / (2 * 132 * chip.rate("fp8") * 1.98e9)
+        for chip in (fast, slow)
+    ]
+    assert shares[0] < 0.6
+    assert shares[1] > 0.75
+
+
 # --- attention
 
 
 def test_causal_prefill_takes_about_half_and_cached_keys_take_more():
     spec = KERNELS.attention.varieties["flash2"].prefill
-    causal, full = (float(prefill(CHIP, spec, 4, 32, 8, 128, 8192, causal=c)[0]) for c in (True, False))
+    shape = AttentionShape.of
+    causal, full = (float(prefill(CHIP, spec, shape(4, 32, 8, 128, 8192, causal=c))[0]) for c in (True, False))
     assert 0.45 < causal / full < 0.55
-    assert float(prefill(CHIP, spec, 4, 32, 8, 128, 1024, 4096)[0]) > float(prefill(CHIP, spec, 4, 32, 8, 128, 1024)[0])
+    after, alone = (float(prefill(CHIP, spec, shape(4, 32, 8, 128, 1024, before))[0]) for before in (4096, 0))
+    assert after > alone
 
 
 def test_attention_never_beats_the_tensor_cores_or_the_memory():
@@ -126,10 +163,10 @@ def test_attention_never_beats_the_tensor_cores_or_the_memory():
     batch, kv_heads = rng.integers(1, 64, (2, 300)).astype(float)
     heads, length = kv_heads * rng.integers(1, 9, 300), rng.integers(2, 8192, 300).astype(float)
     spec = KERNELS.attention.varieties["flash2"]
-    took = prefill(CHIP, spec.prefill, batch, heads, kv_heads, 128, length)
+    took = prefill(CHIP, spec.prefill, AttentionShape.of(batch, heads, kv_heads, 128, length))
     flops = 4 * batch * heads * 128 * length * (length + 1) / 2
     assert (flops / took <= 2 * 108 * 1024 * 1.41e9).all()
-    took = decode(CHIP, spec.decode, batch, heads, kv_heads, 128, length)
+    took = decode(CHIP, spec.decode, AttentionShape.of(batch, heads, kv_heads, 128, 1, length - 1))
     read = batch * kv_heads * 2 * length * 128 * 2
     outside = read > 40 * 2**20
     assert (read[outside] / took[outside] <= 2.039e12).all()
@@ -137,8 +174,107 @@ def test_attention_never_beats_the_tensor_cores_or_the_memory():
 
 def test_decode_splits_keys_over_idle_processors_only_where_heads_share_them():
     spec = KERNELS.attention.varieties["flash2"].decode
-    shared, single = (float(decode(CHIP, spec, 1, h, 8, 128, 65536)[0]) for h in (32, 8))
+    shared, single = (float(decode(CHIP, spec, AttentionShape.of(1, h, 8, 128, 1, 65535))[0]) for h in (32, 8))
     assert shared < single / 4
+
+
+def test_grouped_heads_fill_eight_waves_with_splits_and_leave_few_blocks_to_the_other_kernel():
+    kernels = KERNELS.attention
+    plain = kernels.varieties["tensorrt_llm_multihead"].decode
+
+    def took(batch, keys, name="tensorrt_llm_grouped"):
+        return float(kernels.decode(CHIP, name, AttentionShape.of(batch, 8, 1, 128, 1, keys - 1), 2.0)[0])
+
+    # 108 SMs: 26 blocks of 128 keys are less than a quarter of them, 27 are not.
+    assert took(26, 255) == float(decode(CHIP, plain, AttentionShape.of(26, 8, 1, 128, 1, 254))[0])
+    assert took(27, 255) < 0.99 * float(decode(CHIP, plain, AttentionShape.of(27, 8, 1, 128, 1, 254))[0])
+    # The least that splits: 256 keys in two parts, which a second kernel combines.
+    spec = kernels.varieties["tensorrt_llm_grouped"].decode
+    halves = replace_spec(spec, combine_us=0.0)
+    shape = AttentionShape.of(64, 8, 1, 128, 1, np.array([254, 255]))
+    combined = decode(CHIP, spec, shape) - decode(CHIP, halves, shape)
+    np.testing.assert_allclose(combined, [0.0, spec.combine_us * 1e-6], atol=1e-12)
+
+
+HOPPER = GpuChip(132, 1_980_000_000, {"bf16": 2048}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
+SHAPES = st.tuples(
+    st.integers(1, 64), st.sampled_from([(8, 8), (32, 8), (128, 1)]), st.integers(1, 3000), st.integers(0, 9000)
+)
+
+
+def _took(shape):
+    """Prefill and decode, s."""
+    spec = KERNELS.attention.varieties
+    return [
+        float(seconds[0])
+        for name in ("flash2", "flash3", "flash_mla")
+        for part, time in ((spec[name].prefill, prefill), (spec[name].decode, decode))
+        if part is not None
+        for seconds in [time(HOPPER, part, shape)]
+    ]
+
+
+@given(SHAPES, st.integers(1, 20_000))
+def test_windows_save_what_they_leave_out_and_nothing_where_they_hold_all(sizes, window):
+    batch, (heads, kv_heads), length, cached = sizes
+
+    def shape(**more):
+        return AttentionShape.of(batch, heads, kv_heads, 128, length, cached, **more)
+
+    every, banded, wider = shape(), shape(window=window), shape(window=window + 1)
+    for all_keys, few, more in zip(_took(every), _took(banded), _took(wider), strict=True):
+        assert few <= more <= all_keys
+    if window >= cached + length:
+        assert _took(banded) == _took(every)
+        assert (banded.flops(), banded.bytes()) == (every.flops(), every.bytes())
+    # Pair by pair: query i of the new ones sees the keys up to its own, a window of them at most.
+    pairs = sum(min(cached + i + 1, window) for i in range(length))
+    assert banded.flops()[0] == 4 * batch * heads * 128 * pairs
+    assert banded.keys[0] == min(cached + length, window + length - 1)
+
+
+@given(SHAPES, st.integers(1, 512))
+def test_values_may_be_narrower_than_keys_and_shared_with_them_they_are_read_once(sizes, values):
+    batch, (heads, kv_heads), length, cached = sizes
+
+    def shape(v_head_dim, kv_shared=False):
+        return AttentionShape.of(
+            batch, heads, kv_heads, 512, length, cached, v_head_dim=v_head_dim, kv_shared=kv_shared
+        )
+
+    assert _took(shape(512)) == _took(AttentionShape.of(batch, heads, kv_heads, 512, length, cached))
+    for narrow, plain in zip(_took(shape(values)), _took(shape(512)), strict=True):
+        assert narrow <= plain
+    for once, twice in zip(_took(shape(values, True)), _took(shape(values)), strict=True):
+        assert once <= twice
+    assert shape(values, True).stored[0] * (512 + values) == shape(values).stored[0] * 512
+
+
+def test_latent_decode_waits_for_the_memory_with_few_heads_and_for_the_tensor_cores_with_many():
+    spec = KERNELS.attention.varieties["flash_mla"].decode
+
+    def latent(heads, chip=HOPPER):
+        return float(decode(chip, spec, AttentionShape.of(128, heads, 1, 576, 1, 16383, 512, kv_shared=True))[0])
+
+    cache_s = 128 * 16384 * 576 * 2 / 3.35e12
+    assert cache_s < latent(16) < 1.6 * cache_s  # within what the library reports: 3 TB/s of an H800's 3.35
+    slow = replace(HOPPER, macs_per_cycle={"bf16": 512})
+    assert latent(128, slow) > 2 * latent(128)
+    assert 2 * 128 * 128 * 16384 * 1088 / latent(128) < 2 * 132 * 2048 * 1.98e9
+
+
+@pytest.mark.parametrize(
+    ("model", "kernel"), [("deepseek-v2-lite", "flash_mla, 16 heads"), ("gemma-2-2b", "flash3, 2 ")]
+)
+def test_latent_attention_and_windows_of_a_model_are_whole_kernels(model, kernel):
+    workload = {"kind": "transformer", "model": model, "batch": 4, "input": 6000, "output": 2}
+    rows = run({"name": "r", "chip": "h100_sxm", "workload": workload}).op_rows
+    attention = [r for r in rows if r["kind"] == "attention"]
+    assert {r["why"].startswith("flash") for r in attention} == {True}
+    decoding = [r for r in attention if r["name"].startswith("decode")]
+    assert all(r["why"].startswith(kernel) for r in decoding)
+    if model == "gemma-2-2b":  # every second layer sees 4,096 keys
+        assert len({r["cycles"] for r in decoding}) == 2
 
 
 # --- experts
@@ -156,20 +292,79 @@ def test_balanced_tokens_are_those_of_the_rule_spelled_out(tokens, count, topk):
     assert naive.sum() == tokens * topk
 
 
-def test_a_power_law_conserves_visits_until_an_expert_is_full():
-    uniform = np.random.default_rng(1).random(128)
-    counts = power_law(1024, 128, 8, 1.2, uniform)
-    assert counts.max() <= 1024
-    assert counts.sum() <= 1024 * 8
-    assert power_law(4, 128, 8, 1.01, uniform).sum() == 32
+@given(
+    st.integers(1, 60),
+    st.sampled_from([(8, 2), (16, 4), (96, 8)]),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1.01, 1.2, 3.0]),
+    st.integers(0, 99),
+)
+def test_visits_that_rounding_leaves_over_go_one_by_one_to_the_experts_with_fewest(tokens, sizes, groups, alpha, seed):
+    experts, topk = sizes
+    uniform = np.random.default_rng(seed).random(experts)
+    visits = tokens * topk
+    low, high = (1.0, tokens * 0.8) if visits > experts else (0.01, 2.0)
+    share = (low ** (1 - alpha) + (high ** (1 - alpha) - low ** (1 - alpha)) * uniform) ** (1 / (1 - alpha))
+    naive = [[min(round(s), tokens) for s in group] for group in (share / share.sum() * visits).reshape(groups, -1)]
+    while (left := visits - sum(map(sum, naive))) != 0:
+        for group in naive:
+            if left > 0 and min(group) < tokens:
+                group[group.index(min(group))] += 1
+                left -= 1
+            elif left < 0 and max(group) > 0:
+                group[group.index(max(group))] -= 1
+                left += 1
+    counts = power_law(tokens, experts, topk, alpha, uniform, groups)
+    np.testing.assert_array_equal(counts, np.concatenate(naive))
+    assert counts.sum() == visits
+    assert counts.max() <= tokens
+
+
+def test_few_visits_drawn_for_all_experts_fall_to_the_first_rank():
+    # Four tokens visit 384 experts 32 times; shares round to nothing, so the first 32 experts get one each.
+    case = [4], [384], [8], [32], ["power_law_1.2"]
+    assert load(*case, "over experts").active[0] > 11
+    assert load(*case, "over ranks").active[0] < 4
+
+
+def _product_s(chip, dtype, rows, tokens, width=0, k=4096, n=4096):
+    visits = sum(rows)
+    return float(grouped_gemm(chip, KERNELS.experts, dtype, load_of(rows), tokens, visits, width, k, n).seconds[0])
+
+
+def test_a_library_changes_its_tiles_where_its_rule_says():
+    # vLLM 0.14 on Ampere: narrow tiles up to a token per expert; the wide ones after it read slower.
+    few, many = (_product_s(CHIP, "bf16", [2] * 64, tokens) for tokens in (64, 65))
+    assert many > 1.2 * few
+    # Tuned tiles for this size of experts alone.
+    tuned, next_to_it = (_product_s(CHIP, "bf16", [512] * 8, 2048, width) for width in (3584, 3585))
+    assert next_to_it > 1.3 * tuned
+    # Weights of 4 bits: the plain lanes take them up to six visits per expert.
+    up_to, beyond = (_product_s(HOPPER, "int4_wo", [6] * 47 + [last], 100) for last in (6, 7))
+    assert beyond < 0.99 * up_to
+
+
+def test_strips_that_the_l2_does_not_hold_come_from_the_memory():
+    rows, small, large = [4096] * 8, replace(CHIP, l2_bytes=2**20), replace(CHIP, l2_bytes=2**34)
+    slow, fast = (_product_s(chip, "bf16", rows, 16384, k=14336) for chip in (small, large))
+    assert slow > 1.2 * fast
+
+
+def test_choices_without_an_end_and_tiles_that_are_not_there_are_refused():
+    data = KERNELS.experts.model_dump(exclude_none=True)
+    data["choices"]["mma"] = [{"tokens": 8, "tiles": ["16x32"]}]
+    with pytest.raises(ValueError, match=r"'choices\.mma': the last choice has no bounds"):
+        ExpertKernelsSpec.model_validate(data)
+    data["choices"]["mma"] = [{"tiles": ["16x33"]}]
+    with pytest.raises(ValueError, match="names no tile '16x33': did you mean"):
+        ExpertKernelsSpec.model_validate(data)
 
 
 def test_the_layer_is_its_two_products():
     spec, loads = KERNELS.experts, load_of([3, 0, 200, 17])
-    chip = GpuChip(132, 1_980_000_000, {"bf16": 2048}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
-    up = grouped_gemm(chip, spec, "bf16", loads, 220, 4096, 2 * 1536)
-    down = grouped_gemm(chip, spec, "bf16", loads, 220, 1536, 4096)
-    layer = experts(chip, spec, "bf16", loads, 220, 4096, 1536)
+    up = grouped_gemm(HOPPER, spec, "bf16", loads, 110, 220, 1536, 4096, 2 * 1536)
+    down = grouped_gemm(HOPPER, spec, "bf16", loads, 110, 220, 1536, 1536, 4096)
+    layer = experts(HOPPER, spec, "bf16", loads, 110, 220, 4096, 1536)
     assert layer.seconds == up.seconds + down.seconds
     assert layer.flops == 6 * 220 * 4096 * 1536
     assert layer.memory_bytes == up.memory_bytes + down.memory_bytes
@@ -233,7 +428,7 @@ def test_a_run_takes_the_time_of_experts_and_row_wise_functions_asked_alone():
     mapper = Mapper(machine, machine.place(program))
     rows = tuple(int(count) for count in balanced(64, 8, 2))
     took = [
-        mapper.lower(GroupedMatMul(name=name, rows=rows, k=k, n=n)).cycles
+        mapper.lower(GroupedMatMul(name=name, rows=rows, k=k, n=n, tokens=64, width=14336)).cycles
         for name, k, n in (("gate_up", 4096, 2 * 14336), ("down", 14336, 4096))
     ]
     case = {"num_tokens": 64, "hidden": 4096, "inter": 14336, "topk": 2, "experts": 8, "tp": 1, "ep": 1}
@@ -353,6 +548,14 @@ def test_an_error_names_the_line(tmp_path, capsys):
     cases.write_text("device,dtype,m,n,k\nh100_sxm,bf16,1,1,1\na100_sxm,bf16,1,1,1\na100_sxm,fp8,1,1,1\n")
     assert main(["kernel", "--cases", str(cases)]) == 2
     assert "cases.csv:4: chip 'A100 SXM': this chip does not multiply fp8: it has" in capsys.readouterr().err
+
+
+def test_a_format_of_16_bits_that_a_chip_has_not_is_refused():
+    volta = load_spec("v100_sxm", ChipSpec, category="chips")
+    case = {"m": 64, "n": 64, "k": 64}
+    assert answer(volta, "gemm", [case | {"dtype": "float16"}])[0]["latency_us"] > 0
+    with pytest.raises(InputError, match="chip 'V100 SXM': this chip does not multiply bf16: it has fp16"):
+        answer(volta, "gemm", [case | {"dtype": "bfloat16"}])
 
 
 def test_the_picture_has_a_panel_per_chip_and_kernel():

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import GpuChip
+from archsim.components.compute.gpu_experts import GroupedKernel
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity, PowerSpec, energy
 from archsim.config import load_spec
@@ -18,7 +20,14 @@ from archsim.machine import ChipSpec
 from archsim.runs import run
 
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
-SPEC = PowerSpec(sm_cycle_pj=200.0, cache_byte_pj=30.0, memory_byte_pj=100.0, attention_flop_share=0.4)
+SPEC = PowerSpec(
+    sm_cycle_pj=200.0,
+    cache_byte_pj=30.0,
+    memory_byte_pj=100.0,
+    attention_flop_share=0.4,
+    attention_element_pj=25.0,
+    expert_flop_share={"fp8_block": 4.0},
+)
 
 
 def board(cap_w):
@@ -89,3 +98,17 @@ def test_a_run_spends_the_joules_of_the_kernel_asked_alone():
     assert spent == pytest.approx(alone["energy_j"] - chip.static_power * alone["latency_us"] * 1e-6, rel=1e-6)
     assert {action for _, action in by_action} == {"kernel_pj", "static"}
     assert by_action["chip.hbm", "kernel_pj"] > by_action["chip.l2", "kernel_pj"] > 0
+
+
+def test_attention_and_experts_pay_for_what_they_do():
+    chip = GpuChip(132, 1_980_000_000, {"bf16": 2048, "fp8": 4096}, 4.8e12, 50 * 2**20, "wgmma", "4n", 700.0)
+    kernels = KERNELS.model_copy(update={"power": SPEC})
+    shape = AttentionShape.of(64, 32, 8, 128, 1, 8191)
+    wide, narrow = (kernels.attention_activity(chip, shape, cache_bytes) for cache_bytes in (2.0, 1.0))
+    flop_j = 4 * 64 * 32 * 8192 * 128 * kernels.flop_j(chip) * 0.4
+    element_j = 64 * 8 * 2 * 8192 * 128 * 25e-12
+    assert wide.flop_j[0] == narrow.flop_j[0] == pytest.approx(flop_j + element_j)  # process 4n: relative energy 1
+    assert wide.memory_bytes[0] - narrow.memory_bytes[0] == 64 * 8 * 2 * 8192 * 128
+    layer = GroupedKernel(*(np.array([x]) for x in (1e-3, 1e12, 1e9)))
+    assert kernels.experts_activity(chip, "fp8_block", layer).flop_j[0] == 4e12 * kernels.flop_j(chip, "fp8_block")
+    assert kernels.experts_activity(chip, "bf16", layer).flop_j[0] == 1e12 * kernels.flop_j(chip, "bf16")
