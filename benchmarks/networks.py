@@ -1,9 +1,18 @@
-"""Collectives of many ranks, messages one by one, and routers cycle by cycle."""
+"""Collectives of many ranks, messages one by one, and routers cycle by cycle.
+
+BookSim's and ASTRA-sim's rates are on record; where the variable BOOKSIM names its binary, BookSim runs here.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import re
+import resource
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -32,6 +41,24 @@ _ASTRA = {
     "implementation": "ring",
     "preferred_dataset_splits": "4",
 }
+
+
+_BOOKSIM_CONFIG = """topology = mesh; k = 8; n = 2; routing_function = dor; traffic = uniform; num_vcs = 4;
+vc_buf_size = 8; injection_rate = 0.2; injection_rate_uses_flits = 1; packet_size = 1; routing_delay = 0;
+sim_type = latency; vc_allocator = separable_input_first; sw_allocator = separable_input_first; sample_period = 5000;
+"""
+
+
+def _booksim(binary: str) -> float:
+    """Router cycles per CPU second of BookSim, the whole process."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "mesh"
+        config.write_text(_BOOKSIM_CONFIG.replace("; ", ";\n"))
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([binary, str(config)], check=False, capture_output=True, text=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cycles = re.findall(r"Time taken is (\d+) cycles", done.stdout)
+    return int(cycles[-1]) / (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
 def _ring(ranks: int, n_bytes: int) -> tuple[Network, Schedule]:
@@ -120,6 +147,10 @@ def measure() -> list[dict[str, str]]:
     state = new_state(mesh(8, 2, False), RouterSpec(), traffic("uniform", 64, 8, 2), 1, 0.2, 1)
     cycles = 20000 / cpu_s(lambda: advance(state, 20000, False, False), 3)
     how = "ASTRA-sim's accounting, exact"
+    peer, beside = _BOOKSIM_CYCLES, "BookSim's rate on record"
+    if os.environ.get("BOOKSIM"):
+        peer = _booksim(os.environ["BOOKSIM"])
+        beside = f"BookSim: {peer:,.0f} in this run, process included"
     return [
         {
             "what": "1 GiB ring all-reduce, 1,024 ranks, 4 chunks",
@@ -160,8 +191,8 @@ def measure() -> list[dict[str, str]]:
         },
         {
             "what": "router cycles a second, 8x8 mesh, 0.2 flits",
-            "measured": f"{cycles:,.0f}, {cycles / _BOOKSIM_CYCLES:.1f}x BookSim's",
-            "aim": "44,500",
-            "how": "uniform traffic, BookSim's rate as published beside its runs",
+            "measured": f"{cycles:,.0f}, {cycles / peer:.1f}x BookSim's",
+            "aim": ">= 10x",
+            "how": f"uniform traffic; {beside}",
         },
     ]

@@ -23,6 +23,7 @@ from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
 from archsim.components.network.network import Network, NetworkSpec
+from archsim.components.network.router_level import LOAD
 from archsim.components.network.topology import SWITCH, DimensionSpec
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
@@ -38,7 +39,6 @@ _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_
 _DEGRADED = re.compile(
     r"((?P<dimension>\d{1,3}):)?(?P<source>\d{1,7}|switch)-(?P<target>\d{1,7}|switch)=(?P<share>\d{0,9}(\.\d{1,9})?)"
 )
-LOAD = "injection_rate_flits_per_node_cycle"
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_router import Network
 
-from archsim.components.network.cases import LOAD, answer
-from archsim.components.network.router_level import kernel, random_numbers
+from archsim.components.network.cases import answer
+from archsim.components.network.router_level import LOAD, kernel, random_numbers
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, from_channels
 from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
 from archsim.components.network.router_level.measurement import measure

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from archsim.components.network.cases import LOAD, answer
+from archsim.components.network.cases import answer
+from archsim.components.network.router_level import LOAD
 from archsim.report.curves import Series, picture
 from archsim.validation.framework import cases
 

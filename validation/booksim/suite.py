@@ -6,7 +6,8 @@ Same routers, same random numbers, so every packet takes the same way in the sam
 
 from __future__ import annotations
 
-from archsim.components.network.cases import LOAD, answer
+from archsim.components.network.cases import answer
+from archsim.components.network.router_level import LOAD
 from archsim.validation.framework import Row, cases, compared, to_digits
 
 _SOURCE = "BookSim 2, sources as of commit 28f4329"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from archsim.components.network.cases import LOAD
+from archsim.components.network.router_level import LOAD
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree
 from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
