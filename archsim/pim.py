@@ -128,7 +128,8 @@ def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> An
         instructions = instruction_trace.read(file) if there else instruction_trace.loop(named)
         products_alone = all(instruction.name in instruction_trace.PRODUCTS for instruction in instructions)
         if accounting == "aim_simulator" or not products_alone:
-            return Answer(_system_figures(pim, aim_system.play(instructions)), commands)
+            played = aim_system.play(instructions)
+            return Answer(_system_figures(pim, played), played.log)
         for play, channels in instruction_trace.streams(instructions).items():
             scheduler = CommandScheduler(spec.timing, banks.row_columns, refresh)
             shares.append((channels, scheduler.issue(instruction_trace.commands(play))))

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
+from archsim.components.pim.command_scheduler import Command
 from archsim.components.pim.instruction_trace import CHANNELS, Instruction
 
 TIMING: Mapping[str, int] = MappingProxyType(
@@ -205,6 +206,8 @@ class Played(NamedTuple):
     total: Counter[str]
     channels: int
     """channels with instructions of their own"""
+    log: list[Command]
+    """commands of the busiest channel; that of one bank's MAC is called MACSB"""
 
 
 @dataclass
@@ -219,6 +222,7 @@ class _Channel:
     answered: int = 0
     """requests of this tick that the DMA waited for"""
     commands: Counter[str] = field(default_factory=Counter)
+    log: list[Command] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rows: list[int | None] = [None] * _BANKS
@@ -265,6 +269,8 @@ class _Channel:
     def _issue(self, command: str, request: _Request) -> None:
         bank = request.bank
         self.commands[command] += 1
+        row = request.row if command in ("ACT", "ACT16") or command in _OF_ALL_BANKS | _OF_A_BANK else -1
+        self.log.append(Command(self.clock, "MACSB" if command == "MAC" else command, row))
         for level, following, cycles in _WAITS.get(command, ()):
             if level != "channel" and bank < 0:
                 continue
@@ -410,12 +416,13 @@ def play(instructions: Sequence[Instruction]) -> Played:
             for channel in channels:
                 channel.clock += skipped
             cycles += skipped
-    busiest = max(channels, key=lambda channel: channel.commands.total()).commands
+    busiest = max(channels, key=lambda channel: len(channel.log))
     total: Counter[str] = Counter()
     for channel in channels:
         for name, count in channel.commands.items():
             total[name] += channel.count * count
-    return Played(cycles, busiest, total, sum(channel.count for channel in channels if channel.commands))
+    played = sum(channel.count for channel in channels if channel.commands)
+    return Played(cycles, busiest.commands, total, played, busiest.log)
 
 
 def _groups(instructions: Sequence[Instruction]) -> list[list[int]]:

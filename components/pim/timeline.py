@@ -20,7 +20,20 @@ _COLOURS = {
     "PRE": "#cc79a7",
     "RDMAC": "#56b4e9",
     "REF": "#e69f00",
+    "WRMAC16": "#d55e00",
+    "WRA16": "#d55e00",
+    "WRCP": "#d55e00",
+    "ACT16": "#009e73",
+    "MAC16": "#0072b2",
+    "MACSB": "#0072b2",
+    "AF16": "#0072b2",
+    "EWMUL16": "#0072b2",
+    "RDCP": "#0072b2",
+    "PREA": "#cc79a7",
+    "RDMAC16": "#56b4e9",
+    "RDAF16": "#56b4e9",
 }
+_ACTIVATES, _CLOSES = {"MAC": "ACT", "ACT16": "ACT16"}, ("PRE", "PREA", "WRA16")
 _STYLE = "text { font: 12px sans-serif; fill: #1f2328 } .title { font-weight: 600 } .grid { stroke: #eaeef2 }"
 _WIDTH, _LABEL, _LANE, _TOP = 1400, 90, 24, 50
 _OPEN = "row open"
@@ -37,7 +50,9 @@ def svg(commands: Sequence[Command], title: str, first: int = 0, cycles: int = 1
     shown = [c for c in commands if first <= c.cycle < end]
     if not shown:
         raise InputError(f"no command was sent in cycles {first:,} to {end:,}: there is nothing to draw")
-    together = any(c.name == "MAC" for c in commands)  # one row is open in all banks, or none
+    # One row is open in all banks, or none, when their MAC is one command, or their ACT is.
+    activate = next((_ACTIVATES[c.name] for c in commands if c.name in _ACTIVATES), "")
+    together = activate != ""
     lanes = [name for name in _COLOURS if any(c.name == name for c in shown)] + [_OPEN] * together
     height = _TOP + _LANE * len(lanes) + 30
     scale = (_WIDTH - _LABEL - 20) / cycles
@@ -57,7 +72,7 @@ def svg(commands: Sequence[Command], title: str, first: int = 0, cycles: int = 1
     ]
     shapes += [
         box(len(lanes) - 1, low, high, "#dfe3e8", f"row {row} open from {low} to {high}")
-        for row, low, high in _opened(commands, end)
+        for row, low, high in _opened(commands, end, activate)
         if together and high > first
     ]
     for c in shown:
@@ -74,15 +89,15 @@ def svg(commands: Sequence[Command], title: str, first: int = 0, cycles: int = 1
     )
 
 
-def _opened(commands: Sequence[Command], end: int) -> Iterator[tuple[int, int, int]]:
+def _opened(commands: Sequence[Command], end: int, activate: str) -> Iterator[tuple[int, int, int]]:
     """Row, first and last cycle of each time a row was open before ``end``."""
     row, since = -1, 0
     for c in commands:
         if c.cycle >= end:
             break
-        if c.name == "ACT":
+        if c.name == activate:
             row, since = c.row, c.cycle
-        elif c.name == "PRE" and row >= 0:
+        elif c.name in _CLOSES and row >= 0:
             yield row, since, c.cycle
             row = -1
     if row >= 0:

@@ -86,6 +86,17 @@ def test_mixed_traces_are_played_as_the_simulator_does(tmp_path: Path, case: dic
     assert {name: count for name, count in figures.items() if name.startswith("commands_")} == counts
 
 
+def test_any_trace_has_commands_to_read_and_to_draw(tmp_path: Path) -> None:
+    played = answer(
+        {"device": "aim", "trace": str(trace(tmp_path, MIXED[0]["lines"].replace(" / ", "\n") + "\nAiM EOC\n"))}
+    )
+    assert played.commands
+    assert [c.cycle for c in played.commands] == sorted(c.cycle for c in played.commands)
+    every = answer({"device": "aim", "trace": "micro_wrbias_mac_af_rdaf_16banks.trace"}).commands
+    picture = svg(every, "all banks", 0, 500)
+    assert all(f">{name}</text>" in picture for name in ("WRMAC16", "ACT16", "MAC16", "AF16", "RDAF16", "row open"))
+
+
 def instructions() -> st.SearchStrategy[instruction_trace.Instruction]:
     """Those of products, for all channels."""
     return st.builds(
