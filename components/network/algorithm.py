@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -336,6 +336,23 @@ def custom(source: Source) -> Algorithm:
 # --- the proof -----------------------------------------------------------------------------------------
 
 
+def orderly(after: Sequence[Iterable[int]]) -> list[int]:
+    """Numbers in an order in which each comes after those that it waits for; without those that wait in a circle."""
+    waits = [set(before) for before in after]
+    left = [len(before) for before in waits]
+    later: list[list[int]] = [[] for _ in waits]
+    for number, before in enumerate(waits):
+        for other in before:
+            later[other].append(number)
+    ready = [number for number, count in enumerate(left) if not count]
+    for number in ready:
+        for other in later[number]:
+            left[other] -= 1
+            if not left[other]:
+                ready.append(other)
+    return ready
+
+
 def order(algorithm: Algorithm) -> list[int]:
     """Numbers of the sends in an order that keeps all waits.
 
@@ -343,23 +360,14 @@ def order(algorithm: Algorithm) -> list[int]:
     ------
     InputError: sends wait for each other in a circle: a deadlock, whose sends are named.
     """
-    left = [len(set(send.after)) for send in algorithm.sends]
-    later: list[list[int]] = [[] for _ in algorithm.sends]
-    for number, send in enumerate(algorithm.sends):
-        for before in set(send.after):
-            later[before].append(number)
-    ready = [number for number, count in enumerate(left) if not count]
-    for number in ready:
-        for other in later[number]:
-            left[other] -= 1
-            if not left[other]:
-                ready.append(other)
-    if len(ready) < len(left):
-        here = next(number for number, count in enumerate(left) if count)
+    ready = orderly([send.after for send in algorithm.sends])
+    stuck = set(range(len(algorithm.sends))) - set(ready)
+    if stuck:
+        here = min(stuck)
         seen: list[int] = []
         while here not in seen:
             seen.append(here)
-            here = next(before for before in algorithm.sends[here].after if left[before])
+            here = next(before for before in algorithm.sends[here].after if before in stuck)
         circle = [*seen[seen.index(here) :], here]
         named = " waits for ".join(
             f"send {number} ({algorithm.sends[number].source} -> {algorithm.sends[number].target})" for number in circle

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archsim.components.network.algorithm import TRACE_FILE
+from archsim.components.network.algorithm import TRACE_FILE, orderly
 from archsim.components.network.graph import Ways
 from archsim.components.network.graph_simulation import Played, Step, carried, play_steps
 from archsim.errors import InputError, Problem, nearest
@@ -135,7 +135,7 @@ def check(trace: Trace, op: str) -> None:
     """
     heard = [0] * len(trace.nodes)  # of each node, ranks as bits
     known = [1 << rank for rank in range(trace.ranks)]
-    for number in _order(trace):
+    for number in orderly(trace.after):
         node = trace.nodes[number]
         heard[number] = 1 << node.rank
         for other in trace.after[number]:
@@ -222,24 +222,8 @@ def _waits(nodes: Sequence[Node], ranks: int) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def _order(trace: Trace) -> list[int]:
-    """Nodes in an order that keeps all waits, as far as there is one."""
-    left = [len(after) for after in trace.after]
-    later: list[list[int]] = [[] for _ in left]
-    for number, after in enumerate(trace.after):
-        for other in after:
-            later[other].append(number)
-    ready = [number for number, count in enumerate(left) if not count]
-    for number in ready:
-        for other in later[number]:
-            left[other] -= 1
-            if not left[other]:
-                ready.append(other)
-    return ready
-
-
 def _no_circle(trace: Trace) -> None:
-    stuck = set(range(len(trace.nodes))) - set(_order(trace))
+    stuck = set(range(len(trace.nodes))) - set(orderly(trace.after))
     if not stuck:
         return
     here, seen = min(stuck), []
