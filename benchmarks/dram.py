@@ -7,8 +7,6 @@ variable RAMULATOR2 names the folder of its built Python package it runs here on
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,7 +15,7 @@ from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.stream import Stream
 from archsim.components.memory.command_level.work import Requests
-from benchmarks.timing import cpu_s
+from benchmarks.timing import cpu_s, process_cpu_s
 
 _REQUESTS = 1_000_000
 _ON_RECORD = {"seq_rd": 0.22e6, "rand_rw21": 0.13e6}
@@ -46,17 +44,9 @@ def _ramulator(package: str, requests: Requests) -> tuple[float, int]:
         trace = Path(folder) / "trace"
         lines = zip(requests.is_write.tolist(), requests.address.tolist(), strict=True)
         trace.write_text("".join(f"{'ST' if is_write else 'LD'} {address:#x}\n" for is_write, address in lines))
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [sys.executable, "-c", _SCRIPT, str(trace)],
-            check=True,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": package},
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return len(requests) / cpu, int(done.stdout.rsplit("cycles", 1)[1])
+        command = [sys.executable, "-c", _SCRIPT, str(trace)]
+        seconds, printed = process_cpu_s(command, {"PYTHONPATH": package})
+    return len(requests) / seconds, int(printed.rsplit("cycles", 1)[1])
 
 
 def measure() -> list[dict[str, str]]:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import resource
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -27,7 +25,7 @@ from archsim.components.network.router_level.kernel import RouterSpec, advance, 
 from archsim.components.network.router_level.traffic import traffic
 from archsim.config import load_spec
 from archsim.timebase import Timebase
-from benchmarks.timing import cpu_s
+from benchmarks.timing import cpu_s, process_cpu_s
 
 _BOOKSIM_CYCLES, _ASTRA_MESSAGES = 4450, 0.33e6
 _ASTRA = {
@@ -54,11 +52,8 @@ def _booksim(binary: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "mesh"
         config.write_text(_BOOKSIM_CONFIG.replace("; ", ";\n"))
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = subprocess.run([binary, str(config)], check=False, capture_output=True, text=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cycles = re.findall(r"Time taken is (\d+) cycles", done.stdout)
-    return int(cycles[-1]) / (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        seconds, printed = process_cpu_s([binary, str(config)], check=False)  # it ends with -1 when all is well
+    return int(re.findall(r"Time taken is (\d+) cycles", printed)[-1]) / seconds
 
 
 def _ring(ranks: int, n_bytes: int) -> tuple[Network, Schedule]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
+from types import MappingProxyType
 
 
 def cpu_s(call: Callable[[], object], runs: int = 5) -> float:
@@ -16,3 +20,13 @@ def cpu_s(call: Callable[[], object], runs: int = 5) -> float:
         call()
         seconds.append(time.process_time() - start)
     return median(seconds)
+
+
+def process_cpu_s(
+    command: Sequence[str], environment: Mapping[str, str] = MappingProxyType({}), check: bool = True
+) -> tuple[float, str]:
+    """CPU seconds of a command as a process of its own, and what it prints; ``check``: it must end with 0."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, check=check, capture_output=True, text=True, env={**os.environ, **environment})
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
