@@ -57,7 +57,7 @@ class SegmentResult:
 
     name: str
     steps: int
-    tokens: int
+    tokens: Dim
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
 
@@ -350,7 +350,7 @@ class Result:
         rows = []
         for segment in self.segments:
             seconds = self.machine.time.seconds(segment.ticks)
-            tokens = segment.tokens * segment.steps
+            tokens = _sum(segment.tokens, segment.steps)
             rows.append(
                 {
                     "segment": segment.name,

@@ -44,7 +44,9 @@ class CompositionOfExpertsSpec(WorkloadSpec):
     output: Count
     """tokens of an answer"""
     router_output: Count = 1
-    """tokens that the router decodes to name the expert"""
+    """tokens in which the router names the expert"""
+    first_token: Literal["prefill", "decode"] = "prefill"
+    """phase that gives the first token of each answer, as in a workload of kind transformer"""
     tensor_parallel: Count = 1
     """ranks that share every model"""
     dtype: DType = DType.BF16
@@ -76,6 +78,7 @@ class CompositionOfExpertsWorkload:
                 batch=batch,
                 input=spec.input,
                 output=output,
+                first_token=spec.first_token,
                 dtype=spec.dtype,
                 tensor_parallel=spec.tensor_parallel,
             )

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.errors import InputError
+from archsim.workloads.ragged import Ragged
 
 Dim: TypeAlias = int | npt.NDArray[np.int64]
 
@@ -324,9 +325,11 @@ class Attention(Op):
     kv_shared: the value is a part of the stored key (latent attention), so it is stored and read once.
     window: keys a query sees at most, its own included; None sees all.
     kv_role: where keys and values live; ACTIVATION when they were just computed and are not the cache itself.
+    ragged: sequences of different lengths as one kernel; ``batch``, ``q_len`` and ``kv_len`` are then how many there
+        are at most and those of the longest, to which an engine that knows no other way pads them.
     """
 
-    batch: int
+    batch: Dim
     heads: int
     kv_heads: int
     q_len: int
@@ -339,50 +342,70 @@ class Attention(Op):
     dtype: DType = DType.BF16
     kv_dtype: DType = DType.BF16
     kv_role: Role = Role.KV
+    ragged: Ragged | None = None
     kind: ClassVar[str] = "attention"
 
-    def kv_span(self) -> Dim:
-        """Keys that any query of this op can see."""
+    def span(self, queries: Dim, keys: Dim) -> Dim:
+        """Keys that some of the last ``queries`` positions of a sequence of ``keys`` can see."""
+        return keys if self.window is None else minimum(keys, self.window + queries - 1)
+
+    def pairs_of(self, queries: Dim, keys: Dim) -> Dim:
+        """Query-key pairs of one head of such a sequence that are computed; exact for causal masks."""
+        if not self.causal:
+            return queries * keys
+        first = keys - queries + 1  # keys seen by the first query
         if self.window is None:
-            return self.kv_len
-        return minimum(self.kv_len, self.window + self.q_len - 1)
+            return queries * first + queries * (queries - 1) // 2
+        short = minimum(maximum(self.window - first + 1, 0), queries)  # queries that see less than a window
+        missing: Dim = short * (2 * (self.window - first) - short + 1)
+        return queries * self.window - missing // 2
+
+    def queries(self) -> Dim:
+        """New positions of all sequences."""
+        return self.batch * self.q_len if self.ragged is None else self.ragged.tokens
+
+    def keys(self) -> Dim:
+        """Keys of all sequences that some query sees."""
+        if self.ragged is None:
+            return self.batch * self.span(self.q_len, self.kv_len)
+        return self.ragged.total(lambda q, kv: np.asarray(self.span(q, kv)), linear=self.window is None)
 
     def pairs(self) -> Dim:
-        """Query-key pairs of one head of one sequence that are computed; exact for causal masks."""
-        q, kv = self.q_len, self.kv_len
-        if not self.causal:
-            return q * kv
-        first = kv - q + 1  # keys seen by the first query
-        if self.window is None:
-            return q * first + q * (q - 1) // 2
-        short = minimum(maximum(self.window - first + 1, 0), q)  # queries that see less than a window
-        missing: Dim = short * (2 * (self.window - first) - short + 1)
-        return q * self.window - missing // 2
+        """Query-key pairs of one head of all sequences."""
+        if self.ragged is None:
+            return self.batch * self.pairs_of(self.q_len, self.kv_len)
+        return self.ragged.total(lambda q, kv: np.asarray(self.pairs_of(q, kv)), linear=self.window is None)
 
     def macs(self) -> Dim:
         """Multiply-accumulates of both products."""
-        return self.batch * self.heads * self.pairs() * (self.head_dim + self.v_head_dim)
+        return self.heads * self.pairs() * (self.head_dim + self.v_head_dim)
 
     def flops(self) -> Dim:
         return 2 * self.macs()
 
     def softmax_elements(self) -> Dim:
         """Scores that go through the exponential."""
-        return self.batch * self.heads * self.pairs()
+        return self.heads * self.pairs()
+
+    def kv_width(self) -> int:
+        """Elements stored of a token for a head of keys and values."""
+        return self.head_dim if self.kv_shared else self.head_dim + self.v_head_dim
 
     def kv_bytes(self) -> Dim:
         """Bytes of keys and values read once."""
-        width = self.head_dim if self.kv_shared else self.head_dim + self.v_head_dim
-        return self.kv_dtype.bytes(self.batch * self.kv_heads * self.kv_span() * width)
+        return self.kv_dtype.bytes(self.kv_heads * self.keys() * self.kv_width())
+
+    def query_bytes(self) -> Dim:
+        """Bytes of the queries."""
+        return self.dtype.bytes(self.queries() * self.heads * self.head_dim)
 
     def reads(self) -> dict[Role, Dim]:
-        query = self.dtype.bytes(self.batch * self.heads * self.q_len * self.head_dim)
         if self.kv_role is Role.ACTIVATION:
-            return {Role.ACTIVATION: query + self.kv_bytes()}
-        return {Role.ACTIVATION: query, self.kv_role: self.kv_bytes()}
+            return {Role.ACTIVATION: self.query_bytes() + self.kv_bytes()}
+        return {Role.ACTIVATION: self.query_bytes(), self.kv_role: self.kv_bytes()}
 
     def writes(self) -> dict[Role, Dim]:
-        return {Role.ACTIVATION: self.dtype.bytes(self.batch * self.heads * self.q_len * self.v_head_dim)}
+        return {Role.ACTIVATION: self.dtype.bytes(self.queries() * self.heads * self.v_head_dim)}
 
 
 @dataclass(frozen=True, kw_only=True)
