@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -11,6 +10,7 @@ from pydantic import Field, model_validator
 
 from archsim.errors import InputError, Problem
 from archsim.spec import Count, Spec, WorkloadSpec
+from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.op import Conv, DType, Role
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.recorded import recorded_file
@@ -175,7 +175,7 @@ class ConvolutionsWorkload:
     def __init__(self, spec: ConvolutionsSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program; ``capacity_bytes`` and ``formats`` change nothing."""
         spec = self.spec
         layers = spec.layers if spec.topology is None else read_topology(recorded_file(spec.topology))

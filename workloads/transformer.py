@@ -19,8 +19,8 @@ overlaps is the machine's business. Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +31,7 @@ from archsim.errors import InputError
 from archsim.spec import Count, Share, WorkloadSpec
 from archsim.units import si
 from archsim.workloads.expert_placement import Packing, busiest, place
+from archsim.workloads.formats import ANYTHING, Formats, MachineFormats, Wanted
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec
 from archsim.workloads.model import MixtureSpec, ModelSpec
@@ -53,22 +54,6 @@ from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.requests import RecordedLengths, Request, read_requests
 
 Phase = Literal["prefill", "decode", "encode"]
-
-_WIDE, _NARROW = (DType.BF16, DType.FP16, DType.FP32), (DType.INT8, DType.FP8)
-"""What ``dtype: auto`` would multiply in, the most wanted first."""
-
-
-def _widest_first(formats: Collection[DType] | None) -> list[tuple[DType, DType]]:
-    """What ``dtype: auto`` tries: formats of weights and KV cache, and of activations.
-
-    Where an engine multiplies no narrow format, narrow weights are widened as they are read.
-    """
-    wide = next((d for d in _WIDE if formats is None or d in formats), None)
-    narrow = next((d for d in _NARROW if formats is None or d in formats), wide)
-    if narrow is None:  # an engine of other formats only: it will say so itself
-        return _widest_first(None)
-    choices = [(DType.INT8, narrow), (DType.INT4, narrow)]
-    return choices if wide is None else [(wide, wide), *choices]
 
 
 class TransformerSpec(WorkloadSpec):
@@ -102,7 +87,8 @@ class TransformerSpec(WorkloadSpec):
     """recorded prompt and answer lengths, in place of batch, input and output"""
     dtype: DType | Literal["auto"] = "auto"
     """format of weights, KV cache and activations; auto takes the widest of bf16, int8 and int4 in which they
-    fit the memory (activations int8 at the narrowest)"""
+    fit the memory (activations int8 at the narrowest). A KV cache that attention does not read, and activations of 4
+    bits that nothing multiplies, are wider"""
     weight_dtype: DType | None = None
     """format of the weights, where it differs"""
     activation_dtype: DType | None = None
@@ -207,16 +193,6 @@ class TransformerSpec(WorkloadSpec):
         return tuple(sorted(self.phases, key=("prefill", "decode", "encode").index))
 
 
-@dataclass(frozen=True)
-class _Formats:
-    """Number formats of a program."""
-
-    weight: DType
-    activation: DType
-    kv: DType
-    dispatch: DType
-
-
 class _Rank:
     """Builds the ops of one rank.
 
@@ -225,7 +201,7 @@ class _Rank:
     spec: the workload. formats: its number formats.
     """
 
-    def __init__(self, spec: TransformerSpec, formats: _Formats, router: Router | None) -> None:
+    def __init__(self, spec: TransformerSpec, formats: Formats, router: Router | None) -> None:
         self.spec, self.model, self.formats, self.router = spec, spec.model, formats, router
         model, self.tp = spec.model, spec.tensor_parallel
         self.heads = model.heads // self.tp
@@ -804,18 +780,19 @@ class TransformerWorkload:
     def __init__(self, spec: TransformerSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program of one rank.
 
         Parameters
         ----------
         capacity_bytes: memory of a rank for weights, KV cache and activations; ``dtype: auto`` picks by it,
             and takes the widest format when it is not known.
-        formats: what the machine multiplies; ``dtype: auto`` keeps to it. None: anything.
+        formats: what the machine computes with; ``dtype`` keeps to it.
 
         Raises
         ------
-        InputError: the model does not divide among the ranks, or a recorded file is wrong.
+        InputError: the model does not divide among the ranks, attention reads no such KV cache, or a recorded file is
+            wrong.
         """
         spec, model = self.spec, self.spec.model
         _check_parallel(spec)
@@ -824,7 +801,10 @@ class TransformerWorkload:
         if model.moe is not None:
             router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
         program, tried = None, []
-        for choice in self._formats(formats):
+        for choice in self._wanted.choices(formats):
+            if choice.kv not in formats.cached:
+                reads = ", ".join(formats.cached)
+                raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
             program = self._build(choice, router, passes, final)
             need = sum(program.resident_bytes.values()) + program.activation_bytes
             tried.append((choice, need))
@@ -835,26 +815,19 @@ class TransformerWorkload:
         notes = self._notes(tried, capacity_bytes, passes)
         return replace(program, notes=tuple(notes))
 
-    def _formats(self, formats: Collection[DType] | None) -> list[_Formats]:
-        """Number formats to try, widest first; one unless some are to be chosen."""
-        spec = self.spec
-        candidates = _widest_first(formats) if spec.dtype == "auto" else [(spec.dtype, spec.dtype)]
-        choices = []
-        for stored, activation in candidates if self._chooses else candidates[:1]:
-            act = spec.activation_dtype or activation
-            choices.append(
-                _Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored, spec.dispatch_dtype or act)
-            )
-        return choices
-
     @property
-    def _chooses(self) -> bool:
-        """True when a number format is left to us."""
+    def _wanted(self) -> Wanted:
         spec = self.spec
-        return spec.dtype == "auto" and not (spec.weight_dtype and spec.kv_dtype and spec.activation_dtype)
+        return Wanted(
+            None if spec.dtype == "auto" else spec.dtype,
+            weight=spec.weight_dtype,
+            activation=spec.activation_dtype,
+            kv=spec.kv_dtype,
+            dispatch=spec.dispatch_dtype,
+        )
 
     def _build(
-        self, formats: _Formats, router: Router | None, passes: Sequence[Pass], final: Sequence[tuple[int, int]]
+        self, formats: Formats, router: Router | None, passes: Sequence[Pass], final: Sequence[tuple[int, int]]
     ) -> Program:
         rank = _Rank(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
@@ -869,18 +842,20 @@ class TransformerWorkload:
             activation_bytes=rank.activation_bytes(segments, max(int(np.max(step.tokens)) for step in passes)),
         )
 
-    def _notes(self, tried: Sequence[tuple[_Formats, int]], capacity: int | None, passes: Sequence[Pass]) -> list[str]:
+    def _notes(self, tried: Sequence[tuple[Formats, int]], capacity: int | None, passes: Sequence[Pass]) -> list[str]:
         spec, model = self.spec, self.spec.model
         formats, need = tried[-1]
         notes = []
-        if self._chooses:
-            chosen = f"weights {formats.weight}, KV cache {formats.kv}, activations {formats.activation}"
+        asked = spec.kv_dtype or spec.dtype, spec.activation_dtype or spec.dtype
+        if spec.dtype != "auto" and asked != (formats.kv, formats.activation):
+            notes.append(f"dtype {spec.dtype}: {formats}, which this machine computes with")
+        if self._wanted.free:
             if capacity is None:
-                notes.append(f"dtype auto: {chosen}, for no memory size is known")
+                notes.append(f"dtype auto: {formats}, for no memory size is known")
             else:
                 larger = "".join(f"; {f.weight} needs {si(size, 'B', 4)}" for f, size in tried[:-1])
                 fit = "fit in" if need <= capacity else "is the narrowest choice and still exceeds"
-                notes.append(f"dtype auto: {chosen}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}{larger}")
+                notes.append(f"dtype auto: {formats}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}{larger}")
         if model.vocab % spec.tensor_parallel:
             padded = -(-model.vocab // spec.tensor_parallel) * spec.tensor_parallel
             notes.append(f"vocabulary of {model.vocab} padded to {padded} for {spec.tensor_parallel} ranks")

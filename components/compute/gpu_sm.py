@@ -11,7 +11,7 @@ included, by the models beside this file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -111,6 +111,19 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def granularity(self) -> tuple[int, int, int]:
         return 128, 64, 128
 
+    def cached_dtypes(self) -> Collection[DType]:
+        kernels = self.spec.kernels
+        if kernels is None or kernels.attention is None or self.spec.attention is not None:
+            return tuple(DType)
+        known = kernels.attention.default
+        return tuple(d for d in DType if f"{self.spec.instruction} {d.bits}" in known)
+
+    def widened_dtypes(self) -> Collection[DType]:
+        kernels = self.spec.kernels
+        if kernels is None or kernels.gemm is None or DType.INT4 in self.spec.macs_per_cycle:
+            return ()
+        return (DType.INT4,) if "int4_wo" in kernels.gemm.formats else ()
+
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
         best: MatrixWork | None = None
@@ -173,8 +186,10 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _gemm(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
     ) -> KernelWork | None:
-        name = _format(dtype, op.right_dtype)
-        if kernels.gemm is None or name not in kernels.gemm.formats:
+        if kernels.gemm is None:
+            return None
+        name, stored = _format(dtype, op, kernels.gemm.formats)
+        if name not in kernels.gemm.formats:
             return None
         best = gemm(
             chip,
@@ -185,6 +200,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             op.n,
             groups=op.groups,
             out_bytes=op.out_dtype.bits / 8,
+            stored_bytes=stored,
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
         )
@@ -201,13 +217,15 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         )
 
     def _experts(self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType) -> KernelWork | None:
-        name = _format(dtype, op.right_dtype)
-        if kernels.experts is None or name not in kernels.experts.formats:
+        if kernels.experts is None:
+            return None
+        name, stored = _format(dtype, op, kernels.experts.formats)
+        if name not in kernels.experts.formats:
             return None
         loads = load_of(op.rows)
         visits = sum(op.rows)
         tokens = op.tokens or visits
-        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n)
+        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n, stored)
         done = kernels.experts_activity(chip, name, product)
         return KernelWork(
             cycles=self._cycles(product.seconds, op.n),
@@ -343,8 +361,19 @@ def _shapes(op: Attention) -> Iterator[AttentionShape]:
         yield AttentionShape(batch, h, shared, wide, values, new, before, seen, op.causal, op.kv_shared)
 
 
-def _format(multiplied: DType, weights: DType) -> str:
-    """The libraries' name of a format: what is multiplied, and the weights where they are kept narrower."""
+def _format(
+    multiplied: DType, op: MatMul | GroupedMatMul, known: Collection[str]
+) -> tuple[str, tuple[float | None, float | None]]:
+    """The libraries' name of a format, and bytes of operands that are stored in another width than it has.
+
+    Weights narrower than what is multiplied have kernels of their own, or are widened by those of the wider format
+    (assumed to take no longer than these).
+    """
+    left, right = op.left_dtype.bits, op.right_dtype.bits
+    natural = storage = multiplied.bits
+    name = "nvfp4" if multiplied is DType.FP4 else multiplied.value
     if multiplied in (DType.BF16, DType.FP16):
-        return "int4_wo" if weights is DType.INT4 else "bf16"
-    return "nvfp4" if multiplied is DType.FP4 else multiplied.value
+        name = "bf16"
+        if right < storage and f"int{right}_wo" in known:
+            name, natural = f"int{right}_wo", right
+    return name, (None if left == storage else left / 8, None if right == natural else right / 8)

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 import archsim
 from archsim.config import load_spec
 from archsim.errors import InputError
+from archsim.workloads.formats import MachineFormats
 from archsim.workloads.model import ModelSpec, mtp_parameters, parameters
 from archsim.workloads.op import Attention, Collective, DType, GroupedMatMul, MatMul, Op, Role, Vector
 from archsim.workloads.program import Program, Segment
@@ -229,7 +230,7 @@ def test_auto_keeps_to_what_the_machine_multiplies(
     formats: set[DType], capacity: int, chosen: tuple[DType, DType]
 ) -> None:
     spec = TransformerSpec(model=load("llama-3-8b"), input=64, output=1)
-    program = TransformerWorkload(spec).program(capacity * 10**9, formats)
+    program = TransformerWorkload(spec).program(capacity * 10**9, MachineFormats(formats))
     matmul = next(op for _, op in ops(program.segments[0], MatMul))
     assert (matmul.right_dtype, matmul.left_dtype) == chosen
 
