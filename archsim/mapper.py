@@ -415,7 +415,7 @@ class Mapper:
             work,
             reads[Role.ACTIVATION],
             Role.WEIGHT,
-            engine.weight_bytes(op.k, op.active() * op.n, op.right_dtype),
+            _expert_bytes(engine, op),
             op.writes()[Role.ACTIVATION],
             op.macs(),
             (max(busiest, 1), op.k, op.n),
@@ -637,6 +637,12 @@ def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:
     if op.right is not Role.WEIGHT:
         return op.right_bytes()
     columns = op.groups * op.n
+    return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
+
+
+def _expert_bytes(engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Dim:
+    """Bytes of the active experts as the engine reads them."""
+    columns = op.active() * op.n
     return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
 
 

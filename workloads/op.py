@@ -122,6 +122,23 @@ class Op:
         return {}
 
 
+@dataclass(frozen=True)
+class Scales:
+    """Scales and zero points beside quantised weights: ``bits`` for each ``group`` of them; None: for each column."""
+
+    bits: int
+    group: int | None
+
+    def bytes(self, k: Dim, columns: Dim) -> Dim:
+        """Bytes beside ``columns`` columns of ``k`` weights."""
+        groups = columns if self.group is None else ceil_div(k * columns, self.group)
+        return ceil_div(groups * self.bits, 8)
+
+
+def _scale_bytes(scales: Scales | None, k: Dim, columns: Dim) -> Dim:
+    return 0 if scales is None else scales.bytes(k, columns)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MatMul(Op):
     """``groups`` independent products [m, k] x [k, n], each with its own right-hand side.
@@ -131,6 +148,7 @@ class MatMul(Op):
     right: role of the right-hand side; WEIGHT for a linear layer.
     bias: True when a vector of n weights is added.
     left_shared: True when all groups read the same left-hand side.
+    scales: beside quantised weights.
     """
 
     m: Dim
@@ -143,6 +161,7 @@ class MatMul(Op):
     right: Role = Role.WEIGHT
     bias: bool = False
     left_shared: bool = False
+    scales: Scales | None = None
     kind: ClassVar[str] = "matmul"
 
     def macs(self) -> Dim:
@@ -157,10 +176,10 @@ class MatMul(Op):
         return self.left_dtype.bytes((1 if self.left_shared else self.groups) * self.m * self.k)
 
     def right_bytes(self) -> Dim:
-        """Bytes of the right-hand sides and the bias."""
-        return self.right_dtype.bytes(self.groups * self.k * self.n) + (
-            self.out_dtype.bytes(self.groups * self.n) if self.bias else 0
-        )
+        """Bytes of the right-hand sides, their scales and the bias."""
+        columns = self.groups * self.n
+        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
+        return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
 
     def out_bytes(self) -> Dim:
         """Bytes of the products."""
@@ -278,6 +297,7 @@ class GroupedMatMul(Op):
     tokens: of the step, each counted once; 0 where each visits one expert.
     width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
+    scales: beside quantised weights.
     """
 
     rows: tuple[int, ...]
@@ -286,6 +306,7 @@ class GroupedMatMul(Op):
     tokens: int = 0
     width: int = 0
     just_routed: bool = True
+    scales: Scales | None = None
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16
@@ -303,8 +324,13 @@ class GroupedMatMul(Op):
         return 2 * self.macs()
 
     def right_bytes(self) -> Dim:
-        """Bytes of the weights of the active experts."""
-        return self.right_dtype.bytes(self.active() * self.k * self.n)
+        """Bytes of the weights of the active experts, and their scales."""
+        return self.expert_bytes(self.active())
+
+    def expert_bytes(self, experts: int) -> Dim:
+        """Bytes of the weights of so many experts, and their scales."""
+        columns = experts * self.n
+        return self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
 
     def reads(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}

@@ -51,6 +51,7 @@ from archsim.workloads.op import (
 )
 from archsim.workloads.passes import Pass, Uniform, fullest_cache, recorded_decodes, recorded_prompts
 from archsim.workloads.program import Block, Program, Segment
+from archsim.workloads.quantization import QuantizationSpec
 from archsim.workloads.requests import RecordedLengths, Request, read_requests
 
 Phase = Literal["prefill", "decode", "encode"]
@@ -204,6 +205,8 @@ class _Rank:
     def __init__(self, spec: TransformerSpec, formats: Formats, router: Router | None) -> None:
         self.spec, self.model, self.formats, self.router = spec, spec.model, formats, router
         model, self.tp = spec.model, spec.tensor_parallel
+        stored = None if spec.weight_dtype is not None else model.quantization
+        self.scales = None if stored is None else stored.scales
         self.heads = model.heads // self.tp
         self.kv_heads = max(model.kv_heads // self.tp, 1)
         self.inner = model.intermediate // self.tp
@@ -213,6 +216,11 @@ class _Rank:
     # --- pieces
 
     def linear(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+        """A product with weights of a layer."""
+        return replace(self.whole(name, m, k, n, bias, groups), right_dtype=self.formats.weight, scales=self.scales)
+
+    def whole(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+        """A product with weights that are not quantised with those of the layers."""
         f = self.formats
         return MatMul(
             name=name,
@@ -222,7 +230,7 @@ class _Rank:
             groups=groups,
             bias=bias,
             left_dtype=f.activation,
-            right_dtype=f.weight,
+            right_dtype=f.table,
             out_dtype=f.activation,
         )
 
@@ -411,7 +419,7 @@ class _Rank:
         step_tokens = min(here, tokens * ep)
         bias = moe.experts if moe.router_bias else 0
         ops: list[Op] = [
-            self.linear("router", tokens, model.hidden, moe.experts),
+            self.whole("router", tokens, model.hidden, moe.experts),
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
@@ -430,7 +438,7 @@ class _Rank:
         if moe.shared_intermediate and not copies:
             shared_ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
         if moe.shared_gate:
-            shared_ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
+            shared_ops.append(self.whole("shared_gate", tokens, model.hidden, 1))
         if shared_ops:
             ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
         ops += [
@@ -443,6 +451,7 @@ class _Rank:
                 width=inner,
                 left_dtype=f.dispatch if travelling else f.activation,
                 right_dtype=f.weight,
+                scales=self.scales,
                 out_dtype=f.activation,
                 after=("dispatch" if travelling else "top_k",),
             ),
@@ -459,6 +468,7 @@ class _Rank:
                 just_routed=False,
                 left_dtype=f.activation,
                 right_dtype=f.weight,
+                scales=self.scales,
                 out_dtype=f.activation,
             ),
         ]
@@ -537,7 +547,7 @@ class _Rank:
         hidden, width = model.hidden, model.embedding_width or model.hidden
 
         def rows(name: str, of: int) -> Embedding:
-            return Embedding(name=name, tokens=tokens, width=of, dtype=f.weight, out_dtype=f.activation)
+            return Embedding(name=name, tokens=tokens, width=of, dtype=f.table, out_dtype=f.activation)
 
         ops: list[Op] = [rows("tokens", width)]
         if self.spec.cache_tier is not None and not step.absorbed:
@@ -554,10 +564,10 @@ class _Rank:
                 )
             )
         if model.embedding_width is not None:
-            ops.append(self.linear("project_in", tokens, width, hidden))
+            ops.append(self.whole("project_in", tokens, width, hidden))
         if model.encoder is not None and model.encoder.patch_elements:
             patches = tokens - step.sequences  # the first token of a sequence is the table's
-            ops.append(self.linear("patches", patches, model.encoder.patch_elements, hidden, bias=True))
+            ops.append(self.whole("patches", patches, model.encoder.patch_elements, hidden, bias=True))
         summed = 1
         if model.positions == "learned":
             ops.append(rows("positions", hidden))
@@ -580,21 +590,21 @@ class _Rank:
         if model.encoder is not None:
             if model.encoder.pooler:
                 ops += [
-                    self.linear("pooler", rows, model.hidden, model.hidden, bias=True),
+                    self.whole("pooler", rows, model.hidden, model.hidden, bias=True),
                     self.vector("tanh", "tanh", rows, model.hidden),
                 ]
             if model.encoder.classes:
-                ops.append(self.linear("classifier", rows, model.hidden, model.encoder.classes, bias=True))
+                ops.append(self.whole("classifier", rows, model.hidden, model.encoder.classes, bias=True))
             return Block("head", tuple(ops)) if ops else None
         if model.embedding_width is not None:
-            ops.append(self.linear("project_out", rows, model.hidden, width))
+            ops.append(self.whole("project_out", rows, model.hidden, width))
         return Block("head", (*ops, *self.logits(rows)))
 
     def logits(self, rows: Dim) -> list[Op]:
         """The LM head, each rank's part of the vocabulary gathered."""
         model = self.model
         ops: list[Op] = [
-            self.linear("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
+            self.whole("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
         ]
         if self.tp > 1:
             gathered = self.formats.activation.bytes(rows * self.vocab * self.tp)
@@ -625,7 +635,7 @@ class _Rank:
                 name="tokens",
                 tokens=tokens,
                 width=model.hidden,
-                dtype=self.formats.weight,
+                dtype=self.formats.table,
                 out_dtype=self.formats.activation,
             ),
             self.norm("token_norm", tokens),
@@ -645,14 +655,14 @@ class _Rank:
 
         Biases and norms are held in the format of the activations, as the ops read them.
         """
-        model, weight = self.model, self.formats.weight
+        model, table_dtype = self.model, self.formats.table
         width = model.embedding_width or model.hidden
-        table = int(weight.bytes(self.vocab * width))
+        table = int(table_dtype.bytes(self.vocab * width))
         total = table
         if model.positions == "learned":
-            total += int(weight.bytes((model.max_positions + model.position_offset) * model.hidden))
+            total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
         if model.encoder is not None:
-            total += int(weight.bytes(model.encoder.token_types * model.hidden))
+            total += int(table_dtype.bytes(model.encoder.token_types * model.hidden))
         for block in segment.blocks:
             shared = block.name == "prediction"  # its LM head is the model's
             total += block.repeat * sum(_stored(op) for op in block.ops if not (shared and op.name == "lm_head"))
@@ -684,7 +694,7 @@ class _Rank:
 def _stored(op: Op) -> int:
     """Bytes of parameters that an op uses; of all its experts, visited or not."""
     if isinstance(op, GroupedMatMul):
-        return int(op.right_dtype.bytes(len(op.rows) * op.k * op.n))
+        return int(op.expert_bytes(len(op.rows)))
     if isinstance(op, Embedding):
         return 0
     return int(np.max(op.reads().get(Role.WEIGHT, 0)))
@@ -801,7 +811,7 @@ class TransformerWorkload:
         if model.moe is not None:
             router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
         program, tried = None, []
-        for choice in self._wanted.choices(formats):
+        for choice in self._wanted(formats).choices(formats):
             if choice.kv not in formats.cached:
                 reads = ", ".join(formats.cached)
                 raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
@@ -815,13 +825,20 @@ class TransformerWorkload:
         notes = self._notes(tried, capacity_bytes, passes)
         return replace(program, notes=tuple(notes))
 
-    @property
-    def _wanted(self) -> Wanted:
-        spec = self.spec
+    def _wanted(self, machine: MachineFormats) -> Wanted:
+        """What is asked for; a quantised model's weights are its file's unless the workload says otherwise."""
+        spec, stored = self.spec, self.spec.model.quantization
+        dtype = None if spec.dtype == "auto" else spec.dtype
+        weight, table, activation = spec.weight_dtype, None, spec.activation_dtype
+        if stored is not None and weight is None:
+            weight, table = stored.dtype, dtype if dtype is not None and dtype.bits >= 16 else DType.BF16
+            if activation is None and stored.activation in machine.multiplied:
+                activation = stored.activation
         return Wanted(
-            None if spec.dtype == "auto" else spec.dtype,
-            weight=spec.weight_dtype,
-            activation=spec.activation_dtype,
+            dtype,
+            weight=weight,
+            table=table,
+            activation=activation,
             kv=spec.kv_dtype,
             dispatch=spec.dispatch_dtype,
         )
@@ -849,13 +866,15 @@ class TransformerWorkload:
         asked = spec.kv_dtype or spec.dtype, spec.activation_dtype or spec.dtype
         if spec.dtype != "auto" and asked != (formats.kv, formats.activation):
             notes.append(f"dtype {spec.dtype}: {formats}, which this machine computes with")
-        if self._wanted.free:
+        if spec.dtype == "auto" and not (spec.weight_dtype and spec.kv_dtype and spec.activation_dtype):
             if capacity is None:
                 notes.append(f"dtype auto: {formats}, for no memory size is known")
             else:
                 larger = "".join(f"; {f.weight} needs {si(size, 'B', 4)}" for f, size in tried[:-1])
                 fit = "fit in" if need <= capacity else "is the narrowest choice and still exceeds"
                 notes.append(f"dtype auto: {formats}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}{larger}")
+        if model.quantization is not None:
+            notes.append(self._quantisation_note(model.quantization, formats))
         if model.vocab % spec.tensor_parallel:
             padded = -(-model.vocab // spec.tensor_parallel) * spec.tensor_parallel
             notes.append(f"vocabulary of {model.vocab} padded to {padded} for {spec.tensor_parallel} ranks")
@@ -884,6 +903,15 @@ class TransformerWorkload:
                 f"all requests start together, each leaves the batch when it has its tokens, none joins later{rounding}"
             )
         return notes
+
+    def _quantisation_note(self, stored: QuantizationSpec, formats: Formats) -> str:
+        taken = f"{formats.weight} in place of {stored.method}'s"
+        if self.spec.weight_dtype is None:
+            scales = (
+                f", {stored.scale_bits} bits of scales for each {stored.group or 'column'}" if stored.scales else ""
+            )
+            taken = f"as {stored.method} stores them{scales}"
+        return f"weights of layers are {taken}; embeddings, LM head and routers are {formats.table}"
 
     def _routing_note(self, moe: MixtureSpec) -> str:
         spec = self.spec

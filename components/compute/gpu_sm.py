@@ -376,4 +376,7 @@ def _format(
         name = "bf16"
         if right < storage and f"int{right}_wo" in known:
             name, natural = f"int{right}_wo", right
-    return name, (None if left == storage else left / 8, None if right == natural else right / 8)
+    weights = None if right == natural else right / 8
+    if op.scales is not None:
+        weights = int(op.right_dtype.bytes(op.k * op.n) + op.scales.bytes(op.k, op.n)) / int(np.max(op.k * op.n))
+    return name, (None if left == storage else left / 8, weights)
