@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,9 @@ from archsim.model.memory import Memory
 from archsim.query_blocks import blocked
 from archsim.spec import ComponentSpec
 from archsim.units import si
+from archsim.workloads.limits import check_op
 from archsim.workloads.op import (
+    LARGEST,
     Attention,
     Collective,
     Delay,
@@ -48,8 +49,10 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
     ceil_div,
+    lanes,
     maximum,
     minimum,
+    over_steps,
 )
 
 HOST = "host"
@@ -60,7 +63,7 @@ _PREFETCHED = (Role.WEIGHT, Role.KV)
 
 
 def _total(value: Dim) -> int:
-    return int(np.sum(value))
+    return over_steps(value, 1)
 
 
 class Mapper:
@@ -83,7 +86,10 @@ class Mapper:
         scratch = machine.scratchpad
         held = placement.peak_bytes[scratch.path]
         double = getattr(scratch.spec, "double_buffered", False)
-        self._tile_bytes = max(0, scratch.capacity_bytes - held) // (2 if double else 1)
+        self._tile_bytes = min(max(0, scratch.capacity_bytes - held) // (2 if double else 1), LARGEST)
+        matrix = [engine for engine in self.engines.values() if isinstance(engine, MatrixEngine)]
+        gm, gk, gn = (max(sizes) for sizes in zip((1, 1, 1), *(engine.granularity() for engine in matrix), strict=True))
+        self._granularity = gm, gk, gn
 
     def lower(self, op: Op) -> Lowered:
         """The op on its cheapest engine.
@@ -94,6 +100,7 @@ class Mapper:
         """
         key = _key(op)
         if key not in self._known:
+            check_op(op, self._granularity)
             if op.stream in self._streams:
                 lowered = self._streams[op.stream].lower(replace(op, stream=None))
                 self._known[key] = _on_servers_of(op.stream, lowered, self.machine.spec.chip.streams[op.stream])
@@ -307,13 +314,19 @@ class Mapper:
         work_of = engine.weight_work if op.right is Role.WEIGHT else engine.matrix_work
         work = work_of(op.groups, m, k, n, dtype, tile_m=rows)
         cycles = np.broadcast_to(work.cycles, rows.shape)[which]
-        compute = self.machine.time.cycles(cycles, engine.clock_hz)
+        # Of mappings that last longer than can be counted, none is picked unless all do.
+        time = self.machine.time
+        compute = time.cycles(minimum(cycles, LARGEST * engine.clock_hz // time.ticks_per_s - 1), engine.clock_hz)
         tiers: dict[str, Dim] = {}
         for role, n_bytes in ((Role.ACTIVATION, left * left_passes + out), (op.right, right * right_passes)):
             home = self.placement.home[role]
             if home != inside:
                 tiers[home] = tiers.get(home, 0) + n_bytes
-        slowest = reduce(maximum, (self.machine.memories[home].busy_ticks(n) for home, n in tiers.items()), compute)
+        slowest: Any = compute
+        for home, moved in tiers.items():
+            memory = self.machine.memories[home]
+            most = LARGEST * memory.bytes_per_s // time.ticks_per_s - 1
+            slowest = np.maximum(slowest, memory.busy_ticks(minimum(moved, most)))
         traffic = left * left_passes + right * right_passes
         best = np.lexsort((-Tm * Tn, traffic, np.asarray(slowest)))[0]
         at = int(which[best])
@@ -600,7 +613,7 @@ def _of_steps(op: Op, kinds: Sequence[Lowered], which: npt.NDArray[np.int64]) ->
     """An op whose sizes change: step ``i`` as ``kinds[which[i]]``; the way of the first step is told."""
 
     def steps(values: Sequence[Dim]) -> Dim:
-        return values[0] if len(set(values)) == 1 else np.array(values, dtype=np.int64)[which]
+        return values[0] if len(set(values)) == 1 else lanes([int(value) for value in values])[which]
 
     def phase(name: str) -> dict[Any, Dim]:
         parts = [getattr(kind, name) for kind in kinds]

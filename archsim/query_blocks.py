@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from archsim.errors import InputError
 from archsim.model.component import MatrixEngine
 from archsim.spec import ComponentSpec
+from archsim.units import si
 from archsim.workloads.op import Attention, Dim, DType
 
+_MOST_BLOCKS = 2**22
 Ints = npt.NDArray[np.int64]
 
 
@@ -52,6 +55,11 @@ def blocked(engine: MatrixEngine[ComponentSpec], op: Attention, dtype: DType, he
     """
     share = max(1, op.heads // op.kv_heads)  # query heads that use the same keys are stacked
     rows_at_once = max(1, engine.granularity()[0] // share)
+    if int(np.max(op.queries())) > _MOST_BLOCKS * rows_at_once:
+        raise InputError(
+            f"'{op.name}' has {si(int(np.max(op.queries())), '')} queries, more than {_MOST_BLOCKS:,} blocks of "
+            f"{rows_at_once}"
+        )
     if op.ragged is None:
         return _uniform(engine, op, dtype, share, rows_at_once, held_keys)
     parts = [_some_steps(engine, op, dtype, share, rows_at_once, held_keys, *chunk) for chunk in op.ragged.chunks()]

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from archsim.config import digest, to_yaml
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Lowered, countable
 from archsim.sim.schedule import OpTimes
 from archsim.sim.segment import simulate
 from archsim.version import __version__
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, of_steps, over_steps
 from archsim.workloads.program import Program
 
 if TYPE_CHECKING:
@@ -64,15 +64,7 @@ class SegmentResult:
     @property
     def ticks(self) -> int:
         """Length of the segment."""
-        return int(self.step_ticks.sum())
-
-
-def _steps(value: Dim, steps: int) -> npt.NDArray[np.int64]:
-    return np.broadcast_to(np.asarray(value, dtype=np.int64), (steps,))
-
-
-def _sum(value: Dim, steps: int) -> int:
-    return int(value.sum()) if isinstance(value, np.ndarray) and value.ndim else int(value) * steps
+        return over_steps(self.step_ticks, self.steps)
 
 
 @dataclass(frozen=True)
@@ -159,11 +151,13 @@ class Result:
                 for op in block.ops:
                     limits = op.lowered.busy()
                     names = list(limits)
-                    slowest = np.argmax([_steps(t, segment.steps) for t in limits.values()], axis=0) if names else None
+                    slowest = (
+                        np.argmax([of_steps(t, segment.steps) for t in limits.values()], axis=0) if names else None
+                    )
                     for record in op.times:
-                        exposed = record.copies * _steps(record.exposed, segment.steps)
+                        exposed = of_steps(record.exposed, segment.steps)
                         for i, name in enumerate(names):
-                            ticks[name] += int(exposed[slowest == i].sum())
+                            ticks[name] += record.copies * over_steps(exposed[slowest == i], 1)
         return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}
 
     @property
@@ -179,7 +173,7 @@ class Result:
             for block in segment.blocks:
                 for op in block.ops:
                     for name, t in op.lowered.busy().items():
-                        ticks[name] += _sum(t, segment.steps) * block.repeat
+                        ticks[name] += over_steps(t, segment.steps) * block.repeat
         return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items())}
 
     @functools.cached_property
@@ -191,7 +185,7 @@ class Result:
                 for op in block.ops:
                     lowered = op.lowered
                     if lowered.peak and lowered.clock_hz:
-                        done = _sum(lowered.useful, segment.steps) * block.repeat
+                        done = over_steps(lowered.useful, segment.steps) * block.repeat
                         useful[lowered.engine] += done / (lowered.peak * lowered.clock_hz)
         return {name: seconds / self.time_s for name, seconds in sorted(useful.items())} if self.ticks else {}
 
@@ -205,7 +199,7 @@ class Result:
                 blocks = [
                     (tuple(op.lowered.faster(server, 2) for op in block.ops), block.repeat) for block in segment.blocks
                 ]
-                total += _sum(simulate(blocks, segment.steps).step_ticks, segment.steps)
+                total += over_steps(simulate(countable(blocks), segment.steps).step_ticks, segment.steps)
             answers[server] = self.machine.time.seconds(total)
         return answers
 
@@ -230,20 +224,20 @@ class Result:
                     low = op.lowered
                     counts = by_op.get(f"{segment.name}/{block.name}.{low.op.name}", {})
                     energy = sum(count * self.prices[key] for key, count in counts.items()) / block.repeat
-                    limits = {name: _sum(t, n) for name, t in low.busy().items()}
-                    traffic = {path: _sum(b, n) for path, b in low.traffic.items()}
+                    limits = {name: over_steps(t, n) for name, t in low.busy().items()}
+                    traffic = {path: over_steps(b, n) for path, b in low.traffic.items()}
                     fixed = {
                         "kind": low.op.kind,
                         "engine": low.engine,
                         "steps": n,
-                        "cycles": _sum(low.cycles, n),
-                        "flops": _sum(low.op.flops(), n),
+                        "cycles": over_steps(low.cycles, n),
+                        "flops": over_steps(low.op.flops(), n),
                         "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
                         "energy_j": energy,
                         "bound_by": max(limits, key=lambda k: limits[k], default=""),
                         "utilisation": (
-                            _sum(low.useful, n) / (low.peak * _sum(low.cycles, n))
-                            if low.peak and _sum(low.cycles, n)
+                            over_steps(low.useful, n) / (low.peak * over_steps(low.cycles, n))
+                            if low.peak and over_steps(low.cycles, n)
                             else None
                         ),
                         "why": low.why,
@@ -251,9 +245,9 @@ class Result:
                         "busy_s": {name: time.seconds(t) for name, t in limits.items()},
                     }
                     for record in op.times:
-                        start, end = _steps(record.start, n), _steps(record.end, n)
-                        period = _steps(record.period, n)
-                        exposed, duration = _sum(record.exposed, n), int((end - start).sum())
+                        start, end = of_steps(record.start, n), of_steps(record.end, n)
+                        period = of_steps(record.period, n)
+                        exposed, duration = over_steps(record.exposed, n), over_steps(end - start, n)
                         for j in range(record.copies):
                             first, final = int(start[0]) + j * int(period[0]), int(end[-1]) + j * int(period[-1])
                             rows.append(
@@ -350,7 +344,7 @@ class Result:
         rows = []
         for segment in self.segments:
             seconds = self.machine.time.seconds(segment.ticks)
-            tokens = _sum(segment.tokens, segment.steps)
+            tokens = over_steps(segment.tokens, segment.steps)
             rows.append(
                 {
                     "segment": segment.name,

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import model_validator
 
 from archsim import registry
@@ -15,12 +14,12 @@ from archsim.errors import InputError
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.mapper import Mapper
 from archsim.model.ledger import Ledger, price_list
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Lowered, countable
 from archsim.result import BlockResult, OpResult, Result, SegmentResult
 from archsim.sim.schedule import OpTimes
 from archsim.sim.segment import simulate
 from archsim.spec import Spec, WorkloadPart
-from archsim.workloads.op import Collective, Dim
+from archsim.workloads.op import Collective, of_steps, over_steps
 from archsim.workloads.program import Program
 
 Source = str | Path | Mapping[str, Any]
@@ -105,7 +104,7 @@ def run(
     for segment in program.segments:
         tell(f"simulating {segment.name}")
         blocks = [(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks]
-        times = simulate(blocks, segment.steps, program.ranks if brute_force else 1, brute_force)
+        times = simulate(countable(blocks), segment.steps, program.ranks if brute_force else 1, brute_force)
         results = []
         for b, (block, (ops, repeat)) in enumerate(zip(segment.blocks, blocks, strict=True)):
             mine: list[list[OpTimes]] = [[] for _ in ops]
@@ -135,7 +134,7 @@ def run(
                 segment.steps,
                 segment.tokens,
                 tuple(results),
-                np.broadcast_to(np.asarray(times.step_ticks, dtype=np.int64), (segment.steps,)),
+                of_steps(times.step_ticks, segment.steps),
             )
         )
     prices = price_list(machine.components, machine.technology, set(ledger.totals()))
@@ -147,8 +146,3 @@ def _shares(path: str, lowered: Lowered, ranks: int) -> int:
     if path == "network" and isinstance(lowered.op, Collective):
         return max(1, ranks // lowered.op.ranks)
     return ranks
-
-
-def over_steps(value: Dim, steps: int) -> int:
-    """Sum over the steps of a segment of a value that is the same in all, or given for each."""
-    return int(value.sum()) if isinstance(value, np.ndarray) and value.ndim else int(value) * steps

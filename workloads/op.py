@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +21,9 @@ import numpy.typing as npt
 
 from archsim.errors import InputError
 from archsim.workloads.ragged import Ragged
+
+LARGEST = 2**62
+"""What an int64 of ticks, bytes or counts stays below."""
 
 Dim: TypeAlias = int | npt.NDArray[np.int64]
 
@@ -41,8 +46,38 @@ def minimum(a: Dim, b: Dim) -> Dim:
 def where(condition: bool | npt.NDArray[np.bool_], a: Dim, b: Dim) -> Dim:
     """``a`` where the condition holds, else ``b``; an int when the condition is one truth."""
     if isinstance(condition, np.ndarray):
-        return np.where(condition, np.asarray(a, np.int64), np.asarray(b, np.int64))
+        return np.where(condition, a, b)
     return a if condition else b
+
+
+def lanes(values: Sequence[int]) -> npt.NDArray[np.int64]:
+    """An array with an entry per step: int64, or of Python's ints where some do not fit."""
+    fits = not len(values) or max(values) < LARGEST
+    return np.array(values, dtype=np.int64 if fits else object)
+
+
+def ceil_scaled(count: Dim, ratio: Fraction) -> Dim:
+    """``ceil(count * ratio)``, exact, for an int or an array (shape kept)."""
+    a, b = ratio.numerator, ratio.denominator
+    if isinstance(count, np.ndarray):
+        if count.size and int(count.max()) * a + b >= LARGEST:
+            return lanes([-(-c * a // b) for c in count.ravel().tolist()]).reshape(count.shape)
+        return -(-count * a // b)
+    return -(-int(count) * a // b)
+
+
+def of_steps(value: Dim, steps: int) -> npt.NDArray[np.int64]:
+    """The value in each step."""
+    return np.broadcast_to(value if isinstance(value, np.ndarray) else lanes([value]), (steps,))
+
+
+def over_steps(value: Dim, steps: int) -> int:
+    """Sum over the steps of a segment of a value that is the same in all, or given for each; exact at any size."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        if value.dtype == object:
+            return int(value.sum())
+        return (int((value >> 32).sum()) << 32) + int((value & 0xFFFFFFFF).sum())
+    return int(value) * steps
 
 
 class DType(enum.StrEnum):

@@ -32,6 +32,7 @@ from archsim.spec import Count, Share, WorkloadSpec
 from archsim.units import si
 from archsim.workloads.expert_placement import Packing, busiest, place
 from archsim.workloads.formats import ANYTHING, Formats, MachineFormats, Wanted
+from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec
 from archsim.workloads.model import MixtureSpec, ModelSpec
@@ -686,6 +687,7 @@ class _Rank:
         """The residual stream and the operands of the op that has most of them."""
         largest = 0
         for op in {id(op): op for s in segments for b in s.blocks for op in b.ops}.values():
+            check_op(op)
             live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
             largest = max(largest, int(np.max(live)))
         return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))

@@ -30,7 +30,20 @@ from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, Matr
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
-from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Role, Vector, ceil_div, maximum
+from archsim.workloads.op import (
+    LARGEST,
+    Attention,
+    Dim,
+    DType,
+    GroupedMatMul,
+    MatMul,
+    Op,
+    Role,
+    Vector,
+    ceil_div,
+    lanes,
+    maximum,
+)
 
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
@@ -301,8 +314,11 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def _ints(self, values: Floats, size: Dim) -> Dim:
         """Values [shapes] rounded, as an int where the size that shapes them is one."""
-        rounded = np.rint(values).astype(np.int64)
-        return rounded if isinstance(size, np.ndarray) else int(rounded[0])
+        if not isinstance(size, np.ndarray):
+            return round(float(values[0]))
+        if np.max(values) < LARGEST:
+            return np.rint(values).astype(np.int64)
+        return lanes([round(value) for value in values.tolist()])
 
     def _energy(self, chip: GpuChip, done: Activity, seconds: Floats, size: Dim) -> KernelEnergy | None:
         """Energy of a kernel beside the idle board's, which the run counts; None where it is not known."""

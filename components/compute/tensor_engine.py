@@ -34,7 +34,7 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, where
+from archsim.workloads.op import Dim, DType, ceil_scaled, where
 
 Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "matrix_2d", "serial_column"]
 Technique = Literal["baseline", "opt1", "opt2", "opt3", "opt4c", "opt4e"]
@@ -173,7 +173,7 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         if self.spec.style == "serial_column":
             mean = self.spec.description().digit_cycles(self.spec.operand_sigma)
-            return {"digit": -(-macs * mean.numerator // mean.denominator)}
+            return {"digit": ceil_scaled(macs, mean)}
         return {"mac_int8": macs}
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:

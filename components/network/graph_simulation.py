@@ -17,7 +17,7 @@ from archsim.components.network.algorithm import Algorithm, order
 from archsim.components.network.flow import Flows
 from archsim.components.network.graph import Graph, Ways
 from archsim.components.network.link import Link
-from archsim.components.network.message_kernel import Ints, Schedule, lists, run
+from archsim.components.network.message_kernel import Ints, Schedule, counted, lists, run
 from archsim.errors import InputError
 from archsim.timebase import Timebase
 from archsim.workloads.op import Dim
@@ -105,14 +105,14 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
         Link(edge.link.model_copy(update={"efficiency": edge.link.efficiency * edge.share}), graph.name, time)
         for edge in graph.edges
     ]
-    distinct, column = np.unique(np.array([step.size for step in steps], dtype=np.int64), return_inverse=True)
+    distinct, column = np.unique(counted([step.size for step in steps]), return_inverse=True)
 
     def table(ticks: Callable[[Link, int], Dim]) -> Ints:
-        edges = np.array([[int(ticks(link, int(n))) for n in distinct] for link in links], dtype=np.int64)
+        edges = counted([[int(ticks(link, int(n))) for n in distinct] for link in links])
         return np.vstack([edges.reshape(len(links), -1), distinct])  # an engine takes its ticks
 
     busy, sent = table(lambda link, n: link.occupancy(n)), table(lambda link, n: link.serialization(n))
-    latency = np.array([link.latency for link in links] + [0], dtype=np.int64)[:, None]
+    latency = counted([link.latency for link in links] + [0])[:, None]
     through = np.array([edge.target >= graph.ranks for edge in graph.edges] + [False])[:, None]
     count = len(steps)
     # Gate n opens when step n is over, gate ``count + r`` when rank r begins.

@@ -28,7 +28,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.timebase import Timebase
 from archsim.units import Bytes, Joules, SquareMillimetres, Watts
-from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, ceil_div
+from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, ceil_div, lanes
 
 _ACTIONS = ("activate", "mac_column", "buffer_write", "accumulator_write", "accumulator_read")
 
@@ -246,7 +246,7 @@ def _collect(answer: Callable[..., dict[str, int]], useful: Dim, *sizes: Dim) ->
 
     def column(name: str) -> Dim:
         values = [a[name] for a in answers]
-        return np.array(values, dtype=np.int64).reshape(shape) if shape else values[0]
+        return lanes(values).reshape(shape) if shape else values[0]
 
     macs, activates = column("mac_commands"), column("activate_commands")
     hits: Any = 1.0 - activates / np.maximum(macs, 1)
