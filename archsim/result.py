@@ -67,6 +67,28 @@ class SegmentResult:
         return over_steps(self.step_ticks, self.steps)
 
 
+_MOST_ROWS = 1024
+"""Rows of the copies of an op that are alike."""
+
+
+def _groups(copies: int) -> list[tuple[int, int]]:
+    """(first copy, copies) of each row."""
+    if copies <= _MOST_ROWS:
+        return [(copy, 1) for copy in range(copies)]
+    return [(0, 1), (1, copies - 1)]
+
+
+def _more(count: int) -> str:
+    return "" if count == 1 else f"(+{count - 1})"
+
+
+def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
+    """What a row says of one copy, of so many."""
+    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j")}
+    shares = {name: {key: part * count for key, part in row[name].items()} for name in ("traffic", "busy_s")}
+    return row | sums | shares
+
+
 @dataclass(frozen=True)
 class Result:
     """Time, energy and area of a run, per op and per component.
@@ -209,6 +231,9 @@ class Result:
     def op_rows(self) -> list[dict[str, Any]]:
         """A row per op and layer, steps of a segment summed: times in s, energy in J.
 
+        Of an op that recurs in more than 1,024 layers all but the first are one row, named by its first layer and how
+        many follow it; its quantities are sums.
+
         ``time_s`` is the op's share of the run's length, ``duration_s`` runs from its start to its end;
         ``traffic`` is bytes by memory or link, ``busy_s`` the seconds each server is held.
         """
@@ -248,16 +273,18 @@ class Result:
                         start, end = of_steps(record.start, n), of_steps(record.end, n)
                         period = of_steps(record.period, n)
                         exposed, duration = over_steps(record.exposed, n), over_steps(end - start, n)
-                        for j in range(record.copies):
-                            first, final = int(start[0]) + j * int(period[0]), int(end[-1]) + j * int(period[-1])
+                        for first, count in _groups(record.copies):
+                            start_ticks = int(start[0]) + first * int(period[0])
+                            end_ticks = int(end[-1]) + (first + count - 1) * int(period[-1])
+                            label = block.label(record.first + first)
                             rows.append(
                                 {
-                                    "name": f"{segment.name}/{block.label(record.first + j)}.{low.op.name}",
-                                    "start_s": time.seconds(offset + first),
-                                    "end_s": time.seconds(offset + last_step + final),
-                                    "time_s": time.seconds(exposed),
-                                    "duration_s": time.seconds(duration),
-                                    **fixed,
+                                    "name": f"{segment.name}/{label}{_more(count)}.{low.op.name}",
+                                    "start_s": time.seconds(offset + start_ticks),
+                                    "end_s": time.seconds(offset + last_step + end_ticks),
+                                    "time_s": time.seconds(exposed * count),
+                                    "duration_s": time.seconds(duration * count),
+                                    **(fixed if count == 1 else _times(fixed, count)),
                                 }
                             )
             offset += segment.ticks
