@@ -162,6 +162,25 @@ class Result:
         """Area of all chips: the sum of their parts."""
         return sum(self.area_by_component.values())
 
+    @functools.cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """What the totals do not hold, in words."""
+        chip, ranks = self.machine.spec.chip, self.program.ranks
+        told = []
+        if not any(self.machine.static_power_w().values()):
+            told.append("no static power is known: energy and mean power are those of actions alone")
+        if chip.die is None:
+            parts = [*self.machine.engines, *(p for p, m in self.machine.memories.items() if m.kind != "dram")]
+            bare = [path for path in parts if not self.area_by_component.get(path)]
+            if bare:
+                told.append(f"no area is known of {', '.join(bare)}")
+        if self.machine.network is not None and not self.area_by_component.get("network"):
+            told.append("no area is known of the network")
+        if ranks < self.machine.spec.chips:
+            told.append(f"area is that of all {self.machine.spec.chips} chips, energy that of the {ranks} that run")
+        told.append("times carry no band of error")
+        return tuple(told)
+
     # -- where the time goes
 
     @functools.cached_property
@@ -442,6 +461,7 @@ class Result:
             },
             "components": self.component_rows(),
             "notes": list(self.program.notes),
+            "left_out": list(self.left_out),
             "ops": [{column: row[column] for column in columns} for row in self.op_rows],
         }
 

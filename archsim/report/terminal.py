@@ -40,6 +40,7 @@ def show(result: Result, console: Console) -> None:
     )
     for note in result.program.notes:
         console.print(f"note: {note}", style="dim")
+    console.print(f"left out: {'; '.join(result.left_out)}", style="dim")
     console.print()
     console.print(
         _table(
