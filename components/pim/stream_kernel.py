@@ -6,10 +6,10 @@ its length. Every ``max`` below is a gap of :func:`archsim.components.pim.comman
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compiled import allocating_kernel, kernel
 from archsim.components.pim.pim_timing import Counts, PimTiming, Segment
 
 # Places in the state: cycles of the last command of each kind, then the open row, the mode, the next refresh
@@ -23,33 +23,33 @@ _LONG_AGO = -(2**40)
 Ints = npt.NDArray[np.int64]
 
 
-@numba.njit(cache=True)
+@kernel
 def _pre(s: Ints, t: Ints) -> int:
     return int(max(s[_NOW] + 1, s[_MAC] + t[_MAC_PRE], s[_ACT] + t[_ACT_PRE], s[_TMOD] + t[_MODE]))
 
 
-@numba.njit(cache=True)
+@kernel
 def _act(s: Ints, t: Ints) -> int:
     row = max(s[_PRE] + t[_PRE_ACT], s[_ACT] + t[_ACT_ACT], s[_REF] + t[_RFC])
     return int(max(s[_NOW] + 1, row, s[_TMOD] + t[_MODE]))
 
 
-@numba.njit(cache=True)
+@kernel
 def _mac(s: Ints, t: Ints) -> int:
     return int(max(s[_NOW] + 1, s[_ACT] + t[_ACT_MAC], s[_MAC] + t[_MAC_MAC], s[_TMOD] + t[_MODE]))
 
 
-@numba.njit(cache=True)
+@kernel
 def _write(s: Ints, t: Ints) -> int:
     return int(max(s[_NOW] + 1, s[_WR] + t[_WR_WR], s[_RD] + t[_RD_WR], s[_TMOD] + t[_MODE]))
 
 
-@numba.njit(cache=True)
+@kernel
 def _read(s: Ints, t: Ints) -> int:
     return int(max(s[_NOW] + 1, s[_MAC] + t[_MAC_RD], s[_TMOD] + t[_MODE]))
 
 
-@numba.njit(cache=True)
+@kernel
 def _refresh(s: Ints, t: Ints) -> None:
     if s[_ROW] >= 0:
         s[_PRE] = s[_NOW] = _pre(s, t)
@@ -59,7 +59,7 @@ def _refresh(s: Ints, t: Ints) -> None:
     s[_REFS] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _registers(s: Ints, t: Ints, kind: int) -> int:
     """The cycle at which a register command (0 write, 1 read) can go, after refreshes and mode change."""
     while True:
@@ -74,7 +74,7 @@ def _registers(s: Ints, t: Ints, kind: int) -> int:
             return cycle
 
 
-@numba.njit(cache=True)
+@kernel
 def _open(s: Ints, t: Ints, row: int) -> int:
     """The cycle at which a MAC on the row can go, after refreshes, the change of mode, PRE and ACT."""
     while True:
@@ -97,13 +97,13 @@ def _open(s: Ints, t: Ints, row: int) -> int:
             s[_ROW] = -1
 
 
-@numba.njit(cache=True)
+@kernel
 def _burst(s: Ints, gap: int, cycle: int, count: int) -> int:
     """How many of ``count`` commands, ``gap`` apart from ``cycle`` on, go before the next refresh."""
     return int(min(count, max(1, (s[_DUE] - cycle + gap - 1) // gap)))
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def _stream(segments: Ints, t: Ints, row_columns: int, refresh: bool) -> Ints:
     s = np.full(14, _LONG_AGO, np.int64)
     s[_NOW], s[_ROW], s[_REGISTERS] = -1, -1, 0

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compiled import kernel
 from archsim.components.memory.command_level import device, frfcfs, work
 from archsim.components.memory.command_level.device import Device
 from archsim.components.memory.command_level.frfcfs import State, advance
@@ -83,13 +83,13 @@ def channels(count: int, most: int, request_bytes: int, chosen: DramPreset) -> C
     )
 
 
-@numba.njit(cache=True)
+@kernel
 def has_room(channels: Channels, channel: int) -> bool:
     """Whether the queue of a channel takes one more."""
     return bool(channels.counts[channel, _CAME] - channels.states.now[channel, HEAD] < QUEUE)
 
 
-@numba.njit(cache=True)
+@kernel
 def push(channels: Channels, channel: int, packet: int, request: int, is_write: bool, cycle: int) -> None:
     """A packet joins the queue of its channel."""
     count = channels.counts[channel, _CAME]
@@ -102,7 +102,7 @@ def push(channels: Channels, channel: int, packet: int, request: int, is_write: 
     channels.counts[channel, _OPEN] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _advance(channels: Channels, channel: int, until: int) -> None:
     now, banks, ready, listed, windows, refreshes = channels.states
     state = State(now[channel], banks[channel], ready[channel], listed[channel], windows[channel], refreshes[channel])
@@ -110,7 +110,7 @@ def _advance(channels: Channels, channel: int, until: int) -> None:
     advance(state, channels.device, todo, channels.policy, until, False, NEVER)
 
 
-@numba.njit(cache=True)
+@kernel
 def step(channels: Channels, channel: int, cycle: int) -> tuple[int, int]:
     """One memory cycle of a channel; the packets of the read and the write that it answers, or -1."""
     now, counts = channels.states.now[channel], channels.counts[channel]
