@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 STAMP  := $(VENV)/.installed
 
 .PHONY: demo test test-slow lint bench validate calibrate clean
@@ -9,8 +10,9 @@ STAMP  := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
 
+# A process for each core takes a group of tests at a time (tests/conftest.py).
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations 5 --durations-min 5
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow

@@ -6,6 +6,7 @@ read; a comment or a place in a file changes nothing.
 
 from __future__ import annotations
 
+import dis
 import enum
 import functools
 import hashlib
@@ -54,21 +55,14 @@ def _code_content(code: CodeType) -> Iterator[object]:
 
 
 def _globals_read(function: FunctionType) -> Iterator[tuple[str, object]]:
-    """Global names of a function with what they stand for, names looked up in our modules too."""
-    names = sorted(_names(function.__code__))
-    for name in names:
-        if name not in function.__globals__:
-            continue
-        value = function.__globals__[name]
+    """Global names of a function with what they stand for; of our modules, the names that it may look up in them."""
+    code = function.__code__
+    for name in sorted({step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}):
+        value = function.__globals__.get(name)  # a builtin where it is none
         if isinstance(value, ModuleType) and not _foreign(value.__name__):
-            yield from ((f"{name}.{each}", getattr(value, each)) for each in names if hasattr(value, each))
+            yield from ((f"{name}.{each}", getattr(value, each)) for each in code.co_names if hasattr(value, each))
         else:
             yield name, value
-
-
-def _names(code: CodeType) -> set[str]:
-    inner = (_names(constant) for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*inner)
 
 
 def _foreign(module: str | None) -> bool:

@@ -50,6 +50,8 @@ class Channels(NamedTuple):
     channel_bits: int
     """low bits of the number of a request that only choose its channel"""
     request_bytes: int
+    queue: int
+    """packets that wait before a controller"""
 
 
 def controller(chosen: DramPreset) -> tuple[int, ...]:
@@ -57,7 +59,7 @@ def controller(chosen: DramPreset) -> tuple[int, ...]:
     return policy("frfcfs_onnxim" if "rank" in chosen.rules.levels else "frfcfs_onnxim_hbm", chosen).figures
 
 
-def channels(count: int, most: int, request_bytes: int, chosen: DramPreset) -> Channels:
+def channels(count: int, most: int, request_bytes: int, chosen: DramPreset, queue: int = QUEUE) -> Channels:
     """Idle channels of ``count`` devices, with room for the ``most`` requests that come to any of them."""
     arrays = device.device(chosen)
     figures = np.array(controller(chosen), np.int64)
@@ -80,13 +82,14 @@ def channels(count: int, most: int, request_bytes: int, chosen: DramPreset) -> C
         counts=np.zeros((count, 3), np.int64),
         channel_bits=count.bit_length() - 1,
         request_bytes=request_bytes,
+        queue=queue,
     )
 
 
 @kernel
 def has_room(channels: Channels, channel: int) -> bool:
     """Whether the queue of a channel takes one more."""
-    return bool(channels.counts[channel, _CAME] - channels.states.now[channel, HEAD] < QUEUE)
+    return bool(channels.counts[channel, _CAME] - channels.states.now[channel, HEAD] < channels.queue)
 
 
 @kernel
