@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, overload
 
 from pydantic import Field
 
@@ -45,6 +45,35 @@ class Send(NamedTuple):
     after: tuple[int, ...]
 
 
+class Around(Sequence[Send]):
+    """Rounds of a ring: in each, every rank sends one chunk to the next, once that of the round before has come to it.
+
+    Parameters
+    ----------
+    ranks: of the ring, in order.
+    rounds: of each, how far before its sender's number the number of its chunk is, and whether it is added.
+    """
+
+    def __init__(self, ranks: int, rounds: Sequence[tuple[int, bool]]) -> None:
+        self.ranks = ranks
+        self.rounds = tuple(rounds)
+
+    def __len__(self) -> int:
+        return self.ranks * len(self.rounds)
+
+    @overload
+    def __getitem__(self, number: int) -> Send: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Send]: ...
+    def __getitem__(self, number: int | slice) -> Send | Sequence[Send]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        turn, source = divmod(range(len(self))[number], self.ranks)
+        behind, reduces = self.rounds[turn]
+        after = ((turn - 1) * self.ranks + (source - 1) % self.ranks,) if turn else ()
+        return Send(source, (source + 1) % self.ranks, ((source - behind) % self.ranks,), reduces, after)
+
+
 class Algorithm(NamedTuple):
     """A collective over ``ranks`` ranks of a buffer in ``chunks`` chunks."""
 
@@ -52,7 +81,7 @@ class Algorithm(NamedTuple):
     op: Op
     ranks: int
     chunks: int
-    sends: tuple[Send, ...]
+    sends: Sequence[Send]
 
     def chunk_bytes(self, n_bytes: int) -> int:
         """Bytes of a chunk when each rank has ``n_bytes`` (the gathered ones, of an all-gather), rounded up."""
@@ -97,7 +126,6 @@ def _around(steps: _Steps, line: Sequence[int], groups: Sequence[Sequence[int]],
 def ring(op: Op, ranks: int) -> Algorithm:
     """Chunks passed from neighbour to neighbour; the group of rank r ends its reduction at rank r."""
     steps, line = _Steps(), range(ranks)
-    parts = [(rank,) for rank in line]
     if op == "broadcast":
         for rank in range(ranks - 1):
             steps.send(rank, rank + 1, (0,))
@@ -109,11 +137,9 @@ def ring(op: Op, ranks: int) -> Algorithm:
                 for hop in range(ahead):
                     steps.send((source + hop) % ranks, (source + hop + 1) % ranks, (chunk,))
         return Algorithm("ring", op, ranks, ranks * ranks, tuple(steps.sends))
-    if op in ("all_reduce", "reduce_scatter"):
-        _around(steps, line, parts, True, -1)
-    if op in ("all_reduce", "all_gather"):
-        _around(steps, line, parts, False, 0)
-    return Algorithm("ring", op, ranks, ranks, tuple(steps.sends))
+    rounds = [(turn + 1, True) for turn in range(ranks - 1)] if op in ("all_reduce", "reduce_scatter") else []
+    rounds += [(turn, False) for turn in range(ranks - 1)] if op in ("all_reduce", "all_gather") else []
+    return Algorithm("ring", op, ranks, ranks, Around(ranks, rounds))
 
 
 def direct(op: Op, ranks: int) -> Algorithm:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from archsim.spec import Count, Share, Spec
 
 Routing = Literal["shortest", "dimension_order", "ecmp", "adaptive"]
 ROUTINGS = ("shortest", "dimension_order", "ecmp", "adaptive")
+FIXED = ("shortest", "dimension_order")
+"""routings by which all messages between two ranks go the same way"""
 
 
 class Edge(NamedTuple):
@@ -261,20 +264,20 @@ class Ways:
             raise InputError(f"'{graph.name}' has no dimensions to route in order: {nearest('ecmp', ROUTINGS)}")
         self.graph = graph
         self.routing: Routing = routing
-        self._distances: dict[int, list[int]] = {}
+        self._searches: dict[int, tuple[dict[int, int], deque[int]]] = {}
+        self._known: dict[tuple[int, int], list[int]] = {}
         self._given = [0.0] * len(graph.edges)
         self._joined = {(edge.source, edge.target): number for number, edge in enumerate(graph.edges)}
 
     def check(self) -> None:
         """Raise InputError when some rank cannot reach another."""
         for target in range(self.graph.ranks):
-            distances = self._to(target)
             for source in range(self.graph.ranks):
-                if distances[source] < 0:
+                if source not in self._to(target, source):
                     raise self._cut(source, target)
 
-    def path(self, source: int, target: int, flow: int = 0, n_bytes: float = 1.0) -> list[int]:
-        """Numbers of the edges from one rank to another.
+    def path(self, source: int, target: int, flow: int = 0, n_bytes: float = 1.0) -> Sequence[int]:
+        """Numbers of the edges from one rank to another; found once where the routing is fixed.
 
         Parameters
         ----------
@@ -285,10 +288,19 @@ class Ways:
         ------
         InputError: there is no way, or none in the order of dimensions.
         """
-        if self.routing == "dimension_order":
-            return self._in_order(source, target)
-        distances = self._to(target)
-        if distances[source] < 0:
+        if self.routing not in FIXED:
+            return self._walk(source, target, flow, n_bytes)
+        known = self._known.get((source, target))
+        if known is None:
+            ordered = self.routing == "dimension_order"
+            known = self._in_order(source, target) if ordered else self._walk(source, target, flow, n_bytes)
+            self._known[source, target] = known
+        return known
+
+    def _walk(self, source: int, target: int, flow: int, n_bytes: float) -> list[int]:
+        """One of the shortest ways."""
+        distances = self._to(target, source)
+        if source not in distances:
             raise self._cut(source, target)
         found: list[int] = []
         here = source
@@ -296,7 +308,7 @@ class Ways:
             nearer = [
                 number
                 for number in self.graph.leaving[here]
-                if distances[self.graph.edges[number].target] == distances[here] - 1
+                if distances.get(self.graph.edges[number].target) == distances[here] - 1
             ]
             number = nearer[0]
             if self.routing == "ecmp":
@@ -308,20 +320,19 @@ class Ways:
             here = self.graph.edges[number].target
         return found
 
-    def _to(self, target: int) -> list[int]:
-        """Hops from each vertex to a rank, -1 where there is no way; ranks forward nothing unless they must."""
-        known = self._distances.get(target)
-        if known is None:
-            known = [-1] * self.graph.vertices
-            known[target] = 0
-            reached = [target]
-            for here in reached:
-                for number in self.graph.entering[here]:
-                    before = self.graph.edges[number].source
-                    if known[before] < 0:
-                        known[before] = known[here] + 1
-                        reached.append(before)
-            self._distances[target] = known
+    def _to(self, target: int, source: int) -> dict[int, int]:
+        """Hops to a rank from a vertex and from all nearer ones; ranks forward nothing unless they must.
+
+        The search stops at the source and goes on from there when it is asked for one further away.
+        """
+        known, left = self._searches.setdefault(target, ({target: 0}, deque([target])))
+        while source not in known and left:
+            here = left.popleft()
+            for number in self.graph.entering[here]:
+                before = self.graph.edges[number].source
+                if before not in known:
+                    known[before] = known[here] + 1
+                    left.append(before)
         return known
 
     def _in_order(self, source: int, target: int) -> list[int]:

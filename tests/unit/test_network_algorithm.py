@@ -37,6 +37,20 @@ def test_flat_algorithms_move_the_right_data(name: str, op: str, ranks: int) -> 
     check(algorithm(name, op, ranks))
 
 
+@pytest.mark.parametrize("op", ["all_reduce", "reduce_scatter", "all_gather"])
+@pytest.mark.parametrize("ranks", [2, 3, 7])
+def test_a_ring_waits_for_what_brought_its_chunk(op: str, ranks: int) -> None:
+    """The order that its rounds say is the one that its chunks need."""
+    ring = algorithm("ring", op, ranks)
+    brought: dict[tuple[int, int], list[int]] = {}
+    for number, send in enumerate(ring.sends):
+        assert send.after == tuple(brought.get((send.source, send.chunks[0]), []))
+        place = send.target, send.chunks[0]
+        brought[place] = [*brought.get(place, []), number] if send.reduces else [number]
+    assert ring.sends[-1] == ring.sends[len(ring.sends) - 1] == list(ring.sends)[-1]
+    assert ring.sends[:3] == list(ring.sends)[:3]
+
+
 @pytest.mark.parametrize(("name", "op"), TREES)
 @pytest.mark.parametrize("ranks", [2, 4, 8, 16])
 def test_trees_and_halvings_move_the_right_data(name: str, op: str, ranks: int) -> None:
