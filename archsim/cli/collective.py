@@ -54,7 +54,9 @@ def _draw(case: Mapping[str, str], picture: Path) -> dict[str, Any]:
 
 
 def _placed(problem: Problem, file: Path | None, line: int) -> Problem:
-    """A problem at the row it came from, or at the option."""
+    """A problem at the row it came from, or at the option; what stands in another file keeps its place."""
+    if problem.file:
+        return problem if file is None else Problem(str(problem), str(file), line, 1)
     message = f"{problem.path}: {problem.message}" if problem.path else problem.message
     if file is not None:
         return Problem(message, str(file), line, 1)

@@ -18,7 +18,7 @@ from typing import Annotated, Literal, NamedTuple, overload
 from pydantic import Field
 
 from archsim.components.network.binary_tree import double_binary_tree
-from archsim.config import Source, load_spec
+from archsim.config import Source, build, load_tree
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 
@@ -338,25 +338,32 @@ def custom(source: Source) -> Algorithm:
     ------
     InputError: a step names a rank, chunk or send that does not exist.
     """
-    spec = load_spec(source, AlgorithmSpec)
+    tree = load_tree(source, spec=AlgorithmSpec)
+    spec = build(tree, AlgorithmSpec)
     steps = _Steps()
     for number, step in enumerate(spec.sends):
-        where = f"sends.{number}"
-        for rank in (step.source, step.target):
-            if rank >= spec.ranks:
-                raise InputError(f"{where}: there is no rank {rank} among {spec.ranks}")
-        if step.source == step.target or not step.chunks:
-            raise InputError(f"{where}: a send carries at least one chunk to another rank")
-        if max(step.chunks) >= spec.chunks:
-            raise InputError(f"{where}: there is no chunk {max(step.chunks)} among {spec.chunks}")
+        wrong = _wrong(spec, step)
+        if wrong:
+            path = f"sends.{number}"
+            raise tree.origin(path).error(wrong, path)
         if step.after is None:
             steps.send(step.source, step.target, step.chunks, step.reduce)
-            continue
-        missing = [other for other in step.after if other >= len(spec.sends)]
-        if missing:
-            raise InputError(f"{where}: there is no send {missing[0]} among {len(spec.sends)} to come after")
-        steps.put(Send(step.source, step.target, step.chunks, step.reduce, step.after))
+        else:
+            steps.put(Send(step.source, step.target, step.chunks, step.reduce, step.after))
     return Algorithm(spec.name, spec.op, spec.ranks, spec.chunks, tuple(steps.sends))
+
+
+def _wrong(spec: AlgorithmSpec, step: StepSpec) -> str:
+    """What a step names that does not exist, or nothing."""
+    for rank in (step.source, step.target):
+        if rank >= spec.ranks:
+            return f"there is no rank {rank} among {spec.ranks}"
+    if step.source == step.target or not step.chunks:
+        return "a send carries at least one chunk to another rank"
+    if max(step.chunks) >= spec.chunks:
+        return f"there is no chunk {max(step.chunks)} among {spec.chunks}"
+    missing = [other for other in step.after or () if other >= len(spec.sends)]
+    return f"there is no send {missing[0]} among {len(spec.sends)} to come after" if missing else ""
 
 
 # --- the proof -----------------------------------------------------------------------------------------

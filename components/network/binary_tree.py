@@ -1,11 +1,14 @@
 """Double binary trees: two in-order trees over the same ranks, in which no rank but two does the inner work of both.
 
 Sanders, Speck, Träff 2009; NCCL's and ASTRA-sim's large all-reduces go over them. In an in-order tree over 0, 1, ...
-the odd ranks are leaves or the even ones are, so a rank that forwards in one tree is a leaf of the other.
+the odd ranks are leaves or the even ones are, so a rank that forwards in one tree is a leaf of the other. The trees are
+NCCL's (src/graph/trees.cc): rank 0 above a tree of the others by the lowest bit that is set, and the same mirrored over
+an even number of ranks, or moved on by one rank over an odd one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archsim.errors import InputError
@@ -26,26 +29,29 @@ class BinaryTree:
 
 
 def double_binary_tree(ranks: int) -> tuple[BinaryTree, BinaryTree]:
-    """The two trees over a power of two of ranks: one rooted at the last rank, one at the first.
+    """The two trees over any number of ranks, the one rooted at rank 0 last."""
+    if ranks < 2:
+        raise InputError(f"a double binary tree needs at least two ranks, not {ranks}")
+    above = [_above(rank, ranks) for rank in range(ranks)]
+    if ranks % 2:
+        other = [-1 if above[rank - 1] < 0 else (above[rank - 1] + 1) % ranks for rank in range(ranks)]
+    else:
+        other = [-1 if up < 0 else ranks - 1 - up for up in reversed(above)]
+    return _tree(other), _tree(above)
 
-    Below the root hangs a full in-order tree of all the others.
-    """
-    if ranks < 2 or ranks & (ranks - 1):
-        raise InputError(f"a double binary tree needs a power of two of ranks, not {ranks}")
-    return _tree(ranks, ranks - 1, 0), _tree(ranks, 0, 1)
+
+def _above(rank: int, ranks: int) -> int:
+    """The rank above: its lowest bit moved up, or taken away where there are not so many ranks."""
+    if rank == 0:
+        return -1
+    bit = rank & -rank
+    up = (rank ^ bit) | bit << 1
+    return up if up < ranks else rank ^ bit
 
 
-def _tree(ranks: int, root: int, first: int) -> BinaryTree:
-    parent = [-1] * ranks
-    children: list[tuple[int, ...]] = [()] * ranks
-
-    def below(above: int, low: int, count: int) -> int:
-        """The root of the full tree of ``count`` ranks from ``low``, hung below ``above``."""
-        here, half = low + count // 2, count // 2
-        parent[here] = above
-        if half:
-            children[here] = below(here, low, half), below(here, here + 1, half)
-        return here
-
-    children[root] = (below(root, first, ranks - 1),)
-    return BinaryTree(root, tuple(parent), tuple(children))
+def _tree(parent: Sequence[int]) -> BinaryTree:
+    children: list[list[int]] = [[] for _ in parent]
+    for rank, up in enumerate(parent):
+        if up >= 0:
+            children[up].append(rank)
+    return BinaryTree(parent.index(-1), tuple(parent), tuple(map(tuple, children)))

@@ -290,7 +290,7 @@ def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:
         if steps.op != op:
             raise InputError(f"op: algorithm '{steps.name}' is of {steps.op}, not of {op}")
         return steps
-    if not name or name in _CLOSED or "/" in name:
+    if not name or name in (*_CLOSED, "in_switch") or "/" in name:
         return None
     sizes = [_whole(size, "ranks") for size in _cell(case, "ranks").replace("x", "/").split("/")]
     return algorithm(name, op, math.prod(sizes), sizes[0])
@@ -320,6 +320,9 @@ def _network(case: Mapping[str, str], played: bool) -> Network:
                     f"{name}: expected {len(topologies)} entries, one for each dimension, not {len(values)}"
                 )
             cells[name] = values[index if len(values) > 1 else 0].replace("\0", "/s")
+        if cells.get("algorithm") == "in_switch":
+            del cells["algorithm"]
+            cells = _in_switch(case, cells)
         link: dict[str, Any] = {"extends": f"links/{cells.pop('link')}"} if "link" in cells else {"kind": "link"}
         link |= {name: cells.pop(name) for name in ("bandwidth", "latency") if name in cells}
         if "extends" not in link and not {"bandwidth", "latency"} <= set(link):
@@ -330,6 +333,17 @@ def _network(case: Mapping[str, str], played: bool) -> Network:
         )
     spec = load_spec({"kind": "network", "dimensions": dimensions, "launch": case.get("launch") or "0 s"}, NetworkSpec)
     return Network(spec, "network", Timebase())
+
+
+def _in_switch(case: Mapping[str, str], cells: Mapping[str, str]) -> dict[str, str]:
+    """The cells of a dimension whose switch sums; in chunks of each rank as large as NCCL's largest unless said."""
+    op, n_bytes = _op_and_bytes(case)
+    ranks = _whole(cells["ranks"], "ranks")
+    algorithm("in_switch", op, ranks)
+    if cells["topology"] != "switch":
+        raise InputError(f"algorithm: a {cells['topology']} has no switch that sums")
+    chunk = load_spec("collectives/nccl", NcclSpec, category="collectives").nvls_chunk
+    return {"pieces": str(max(1, n_bytes // (ranks * chunk))), **cells, "switch_reduces": "true"}
 
 
 def _cell(case: Mapping[str, str], name: str) -> str:

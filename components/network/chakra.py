@@ -94,8 +94,11 @@ def read(path: str) -> Trace:
             raise InputError([Problem(problem.message, str(file)) for problem in error.problems]) from None
         except (OSError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
             raise InputError([Problem(f"cannot be read as a trace: {error}", str(file))]) from None
-    trace = Trace(matched["stem"], len(files), tuple(nodes), _waits(nodes, len(files)))
-    _no_circle(trace)
+    try:
+        trace = Trace(matched["stem"], len(files), tuple(nodes), _waits(nodes, len(files)))
+        _no_circle(trace)
+    except InputError as error:
+        raise InputError([Problem(problem.message, path) for problem in error.problems]) from None
     return trace
 
 
@@ -156,6 +159,12 @@ def _node(rank: int, fields: Mapping[str, Any]) -> Node:
     kind = fields.get("type", "INVALID_NODE")
     kind = (_KINDS | _OTHERS).get(kind, str(kind))
     where = f"node {number} '{name}'"
+    if kind == "COMM_COLL_NODE":
+        raise InputError(
+            f"{where}: a collective is not played within a trace: ask it with --op, or write out its steps"
+        )
+    if kind in _OTHERS.values():
+        raise InputError(f"{where}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
     if kind not in _KINDS.values():
         raise InputError(f"{where}: a {kind} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
     attributes = {str(one.get("name")): one for one in fields.get("attr", ())}

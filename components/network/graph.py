@@ -17,7 +17,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from archsim.components.network.link import LinkSpec
-from archsim.config import Named, Source, load_spec
+from archsim.config import Named, Source, build, load_tree
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Share, Spec
 
@@ -227,20 +227,23 @@ def read(source: Source) -> Graph:
     ------
     InputError: a link names a vertex that does not exist, or some ranks cannot reach others.
     """
-    spec = load_spec(source, GraphSpec)
+    tree = load_tree(source, spec=GraphSpec)
+    spec = build(tree, GraphSpec)
     vertices = spec.ranks + spec.switches
     edges: list[Edge] = []
     for number, link in enumerate(spec.links):
         one, other = link.ends
         if max(one, other) >= vertices or one == other:
-            raise InputError(
-                f"links.{number}.ends: expected two of the vertices 0 to {vertices - 1}, not {one}, {other}"
-            )
+            path = f"links.{number}.ends"
+            raise tree.origin(path).error(f"expected two of the vertices 0 to {vertices - 1}, not {one}, {other}", path)
         edges.append(Edge(one, other, link.link, link.share))
         if not link.one_way:
             edges.append(Edge(other, one, link.link, link.share))
     graph = Graph(spec.name, spec.ranks, vertices, tuple(edges))
-    Ways(graph).check()
+    try:
+        Ways(graph).check()
+    except InputError as error:
+        raise tree.place.error(str(error)) from None
     return graph
 
 

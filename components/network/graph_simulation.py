@@ -255,7 +255,7 @@ def flow_s(ways: Ways, job: Job) -> float:
 
 def _laid(job: Job, ranks: int) -> None:
     if job.algorithm.name == "in_switch":
-        raise InputError("sums in a switch are not played step by step on a graph")
+        raise InputError("sums in a switch are not played on a graph: ask a dimension, as --topology switch --ranks 8")
     if len(set(job.members)) != job.algorithm.ranks or not set(job.members) <= set(range(ranks)):
         raise InputError(
             f"algorithm '{job.algorithm.name}' of {job.algorithm.ranks} ranks is not laid over as many of the "
