@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
 
 
 @dataclass(frozen=True)

@@ -4,57 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import model_validator
 
 from archsim import registry
-from archsim.config import Named, load_spec
+from archsim.config import load_spec
 from archsim.errors import InputError
-from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.machine import Machine
 from archsim.mapper import Mapper
 from archsim.model.ledger import Ledger, price_list
 from archsim.model.lowered import Lowered
 from archsim.result import BlockResult, OpResult, Result, SegmentResult
+from archsim.run_spec import RunSpec
 from archsim.sim.schedule import OpTimes
 from archsim.sim.segment import simulate
-from archsim.spec import Spec, WorkloadPart
 from archsim.workloads.op import Collective, Dim
 from archsim.workloads.program import Program
 
 Source = str | Path | Mapping[str, Any]
-
-
-class RunSpec(Spec):
-    """One run: a machine and a workload."""
-
-    name: str
-    """what the run is called"""
-    chip: Annotated[ChipSpec | None, Named("chips")] = None
-    """a lone chip, by name, by path, or in full"""
-    system: Annotated[SystemSpec | None, Named("systems")] = None
-    """chips joined by a network, instead of a lone chip"""
-    workload: WorkloadPart
-    """what runs on it"""
-    notes: str = ""
-    """what this run shows"""
-    source: str = ""
-    """where the set-up is published"""
-
-    @model_validator(mode="after")
-    def _one_machine(self) -> RunSpec:
-        if (self.chip is None) == (self.system is None):
-            raise ValueError("name either a 'chip' or a 'system' to run on")
-        return self
-
-    def machine_spec(self) -> SystemSpec:
-        """The system; a lone chip is a system of one."""
-        if self.system is not None:
-            return self.system
-        if self.chip is None:
-            raise InputError("name either a 'chip' or a 'system' to run on")
-        return SystemSpec(name=self.chip.name, chip=self.chip)
 
 
 def load(source: Source, overrides: Mapping[str, Any] | None = None) -> RunSpec:

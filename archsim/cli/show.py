@@ -22,7 +22,7 @@ _SPECS = {
     "systems": "archsim.machine:SystemSpec",
     "models": "archsim.workloads.model:ModelSpec",
     "technology": "archsim.model.technology:TechnologySpec",
-    "runs": "archsim.runs:RunSpec",
+    "runs": "archsim.run_spec:RunSpec",
     "sweeps": "archsim.sweeps:SweepSpec",
     "links": "archsim.components.network.link:LinkSpec",
     "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",

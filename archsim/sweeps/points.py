@@ -16,7 +16,7 @@ from archsim.spec import Spec
 from archsim.sweeps.work import Record
 
 if TYPE_CHECKING:
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
 
 _MOST_POINTS = 1_000_000
 _OBJECTIVES: dict[str, Literal["min", "max"]] = {"time_s": "min", "energy_j.total": "min", "area_mm2.total": "min"}
@@ -86,7 +86,7 @@ def points_of(source: Source, overrides: Mapping[str, Any]) -> tuple[SweepSpec, 
 
     Overrides that begin with ``base.`` are overrides of the run, so they reach through its names.
     """
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
 
     of_run = {path.removeprefix("base."): value for path, value in overrides.items() if path[:5] == "base."}
     of_sweep = {path: value for path, value in overrides.items() if path[:5] != "base."}

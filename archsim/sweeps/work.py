@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.errors import ArchsimError, RunFailed
 
 if TYPE_CHECKING:
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
     from archsim.sweeps.store import Store
 
 
