@@ -59,6 +59,15 @@ class InputError(ArchsimError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+_SHOWN = 80
+
+
+def shortened(value: object, most: int = _SHOWN) -> str:
+    """A value as an error shows it: on one line, without what a terminal would obey, cut where it grows long."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[: 2 * most])
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names lie nearest to ``name``, or list them when none does."""
     names = sorted(str(k) for k in known)
