@@ -71,11 +71,12 @@ def shortened(value: object, most: int = _SHOWN) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names lie nearest to ``name``, or list them when none does."""
     names = sorted(str(k) for k in known)
+    name = name[:_SHOWN]
     folded = {k.casefold(): k for k in names}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{folded[close[0]]}'?"
+        return f"did you mean '{shortened(folded[close[0]])}'?"
     if not names:
         return "none is known"
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    shown = ", ".join(shortened(k) for k in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"known: {shown}"

@@ -21,7 +21,7 @@ from archsim.config import load_spec
 from archsim.errors import InputError, Problem, nearest
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.model.technology import Technology
-from archsim.units import MICRO, NANO
+from archsim.units import MICRO, NANO, whole
 
 HBM_PIM = "hbm_pim"
 ACCOUNTINGS = ("hardware", "aim_simulator")
@@ -70,13 +70,10 @@ def _operation(case: Mapping[str, str]) -> str:
 
 def _size(case: Mapping[str, str], name: str) -> int:
     text = case.get(name, "")
-    try:
-        value = float(text)
-    except ValueError:
-        raise InputError([Problem(f"{name} is a positive number, not '{text}'", f"--{name.lower()}")]) from None
-    if value < 1 or value != int(value):
-        raise InputError([Problem(f"{name} is a positive whole number, not {text}", f"--{name.lower()}")])
-    return int(value)
+    try:  # tables write 4096.0
+        return whole(text.removesuffix(".0"), 1, 2**31)
+    except InputError as error:
+        raise InputError([Problem(str(error), path=name)]) from None
 
 
 def _refresh(case: Mapping[str, str], default: bool) -> bool:
@@ -88,16 +85,19 @@ def _hbm_pim(case: Mapping[str, str]) -> Answer:
     if case.get("trace", "").endswith(".trace"):
         raise InputError([Problem("instruction traces are of AiM; hbm_pim takes M and K", "--trace")])
     m, commands = _size(case, "M"), list[Command]()
+    channels = _size(case, "channels") if case.get("channels") else hbm_pim.CHANNELS
     if operation == "gemv":
         k = _size(case, "K")
-        done = hbm_pim.gemv(m, k, refresh=refresh, log=commands)
-        plain = hbm_pim.host(2 * m * k + 2 * k, 2 * m, refresh=refresh)
+        done = hbm_pim.gemv(m, k, refresh=refresh, log=commands, channels=channels)
+        plain = hbm_pim.host(2 * m * k + 2 * k, 2 * m, refresh=refresh, channels=channels)
     else:
-        done = hbm_pim.elementwise(cast(hbm_pim.Elementwise, operation), m, refresh=refresh, log=commands)
-        plain = hbm_pim.host(2 * m * (1 if operation == "relu" else 2), 2 * m, refresh=refresh)
+        kind = cast(hbm_pim.Elementwise, operation)
+        done = hbm_pim.elementwise(kind, m, refresh=refresh, log=commands, channels=channels)
+        plain = hbm_pim.host(2 * m * (1 if operation == "relu" else 2), 2 * m, refresh=refresh, channels=channels)
     figures = {
         "cycles": done.cycles,
         "time_us": done.cycles * NANO / MICRO,
+        "channels": channels,
         "activates": done.activates,
         "refreshes": done.refreshes,
         "host_cycles": plain.cycles,

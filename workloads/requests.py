@@ -27,6 +27,7 @@ from archsim.config import File
 from archsim.errors import InputError, Problem, nearest, shortened
 from archsim.files import lines, parse_json, read_rows
 from archsim.spec import Count, Spec
+from archsim.units import whole
 from archsim.workloads.recorded import recorded_file
 
 
@@ -109,11 +110,11 @@ def _tokens(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
     if key not in row:
         raise InputError([Problem(f"'{key}' is missing: {nearest(key, row)}", str(path), line, 1)])
     value = row[key]
-    text = str(value)
-    if isinstance(value, bool | float) or not text.isdecimal() or not text.isascii() or int(text[:13]) > _MOST_TOKENS:
+    try:
+        return whole(str(value), most=_MOST_TOKENS)
+    except InputError:
         message = f"'{key}' is '{shortened(value)}', which is no number of tokens (at most {_MOST_TOKENS:,})"
-        raise InputError([Problem(message, str(path), line, 1)])
-    return int(text)
+        raise InputError([Problem(message, str(path), line, 1)]) from None
 
 
 def _arrival(row: Mapping[str, Any], form: _Format, path: Path, line: int) -> int:

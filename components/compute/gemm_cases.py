@@ -12,6 +12,7 @@ import numpy as np
 from archsim.components.compute import accounting_scalesim
 from archsim.components.compute.systolic_array import DATAFLOWS, array_cycles, operand_elements
 from archsim.errors import InputError
+from archsim.units import whole
 
 _MOST = 2**31
 
@@ -96,9 +97,10 @@ def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
     for theirs, ours in _ONNXIM.items():
         text = str(case.get(theirs) or "")
         if text:
-            if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-                raise InputError(f"{theirs}: expected a whole number of at least 1, not '{text}'")
-            given[ours] = int(text)
+            try:
+                given[ours] = whole(text, 1, _MOST)
+            except InputError as error:
+                raise InputError(f"{theirs}: {error}") from None
     npu = Npu(edge=edge, dram=_RAMULATOR[Path(file).name] if memory == "ramulator2" else "", **given)
     # Its Gemm reads biases, its MatMul does not.
     return asdict(onnxim_answer(int(case["M"]), int(case["K"]), int(case["N"]), npu, case.get("op") == "Gemm"))

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
@@ -60,6 +62,9 @@ class Algorithm(NamedTuple):
         return -(-n_bytes // parts)
 
 
+_MOST_SENDS = 2_500_000
+
+
 class _Steps:
     """Collects sends in an order in which they could be done one by one."""
 
@@ -74,6 +79,8 @@ class _Steps:
 
     def put(self, send: Send) -> None:
         """A send with its own order; later ones of its chunks from its target wait for it."""
+        if len(self.sends) == _MOST_SENDS:
+            raise InputError(f"the algorithm needs more than {_MOST_SENDS:,} sends, which are not played one by one")
         for chunk in send.chunks:
             place = send.target, chunk
             if send.reduces:
@@ -313,6 +320,14 @@ def custom(source: Source) -> Algorithm:
     InputError: a step names a rank, chunk or send that does not exist.
     """
     spec = load_spec(source, AlgorithmSpec)
+    where_from = str(source) if isinstance(source, str | Path) else ""
+    try:
+        return _custom(spec)
+    except InputError as error:  # a step is wrong
+        raise InputError([replace(problem, file=where_from) for problem in error.problems]) from None
+
+
+def _custom(spec: AlgorithmSpec) -> Algorithm:
     steps = _Steps()
     for number, step in enumerate(spec.sends):
         where = f"sends.{number}"

@@ -26,9 +26,9 @@ from archsim.components.network.network import Network, NetworkSpec
 from archsim.components.network.router_level import LOAD
 from archsim.components.network.topology import SWITCH, DimensionSpec
 from archsim.config import load_spec
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened
 from archsim.timebase import Timebase
-from archsim.units import BYTES, parse
+from archsim.units import BYTES, parse, whole
 
 if TYPE_CHECKING:
     from archsim.components.network.graph_simulation import Played
@@ -39,6 +39,7 @@ _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_
 _DEGRADED = re.compile(
     r"((?P<dimension>\d{1,3}):)?(?P<source>\d{1,7}|switch)-(?P<target>\d{1,7}|switch)=(?P<share>\d{0,9}(\.\d{1,9})?)"
 )
+_MOST_BYTES = 2**50
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
@@ -188,7 +189,10 @@ def _op_and_bytes(case: Mapping[str, str]) -> tuple[str, int]:
     op = ALIASES.get(op, op)
     if op not in BUS_FACTOR:
         raise InputError(f"no collective is called '{op}': {nearest(op, BUS_FACTOR)}")
-    return op, int(text) if text.isdecimal() else int(parse(text, BYTES))
+    n_bytes = _whole(text, "bytes") if text.isdecimal() else int(parse(text, BYTES))
+    if n_bytes > _MOST_BYTES:
+        raise InputError(f"bytes: at most {_MOST_BYTES:,} are moved, not '{shortened(text)}'")
+    return op, n_bytes
 
 
 def is_graph(case: Mapping[str, str]) -> bool:
@@ -339,9 +343,10 @@ def _cell(case: Mapping[str, str], name: str) -> str:
 
 
 def _whole(text: str, name: str) -> int:
-    if not text.isdecimal() or int(text) > 2**62:
-        raise InputError(f"{name}: expected a whole number, not '{text}'")
-    return int(text)
+    try:
+        return whole(text)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
 
 
 def _valid(spec: type[Any], data: dict[str, Any]) -> Any:

@@ -118,6 +118,23 @@ def test_products_take_the_same_cycles_with_the_system_and_without(play: list[in
     assert aim_system.play(play).cycles == cycles(alone)
 
 
+def test_channels_of_hbm_pim_count() -> None:
+    one, all_ = (answer({"device": "hbm_pim", "M": "512", "K": "512", "channels": n}).figures for n in ("1", "64"))
+    plain = answer({"device": "hbm_pim", "M": "512", "K": "512"}).figures
+    assert all_ == plain
+    assert one["cycles"] == hbm_pim.gemv(512, 512, channels=1).cycles > 4 * plain["cycles"]
+    assert one["host_cycles"] > 30 * plain["host_cycles"]  # the host has no more channels than the memory
+    added = answer({"device": "hbm_pim", "M": "65536", "operation": "add", "channels": "4"}).figures
+    assert added["cycles"] == hbm_pim.elementwise("add", 65536, channels=4).cycles
+    assert added["cycles"] > hbm_pim.elementwise("add", 65536).cycles
+
+
+def test_a_gemv_of_one_channel_takes_the_time_of_its_reads() -> None:
+    cycles = hbm_pim.gemv(4096, 1024, channels=1).cycles
+    assert cycles == 211_471
+    assert cycles > 4096 * 1024 * 2 / 64  # bytes by those of a cycle in all-bank mode
+
+
 def test_a_missing_trace_of_the_simulators_own_tests_is_made_up() -> None:
     figures = answer({"device": "aim", "trace": "test/micro_wrab_1024_1bank.trace"}).figures
     assert (figures["cycles"], figures["commands_WRA16"], figures["channels"]) == (103393, 1024, 1)
@@ -127,8 +144,8 @@ def test_a_missing_trace_of_the_simulators_own_tests_is_made_up() -> None:
     ("case", "message"),
     [
         ({}, "--device: is missing"),
-        ({"device": "aim"}, "--m: M is a positive number, not ''"),
-        ({"device": "aim", "M": "0", "K": "4"}, "positive whole number, not 0"),
+        ({"device": "aim"}, "M: expected a whole number from 1 to"),
+        ({"device": "aim", "M": "0", "K": "4"}, "M: expected a whole number from 1 to .*, not '0'"),
         ({"device": "aim", "M": "4", "K": "4", "operation": "add"}, "only know gemv"),
         ({"device": "hbm_pim", "M": "4", "operation": "sub"}, "no operation is called 'sub'"),
         ({"device": "tpu_v4i", "M": "4", "K": "4"}, "has no PIM channels"),
