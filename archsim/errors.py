@@ -59,6 +59,11 @@ class InputError(ArchsimError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def wrong(path: str, message: str) -> InputError:
+    """An error at one key or column."""
+    return InputError([Problem(message, path=path)])
+
+
 _SHOWN = 80
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from archsim.components.network.link import LinkSpec
 from archsim.config import Named, Source, load_spec
-from archsim.errors import InputError, nearest, shortened
+from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.spec import Count, Share, Spec
 
 _MOST_EDGES = 1_000_000
@@ -412,8 +412,8 @@ def named(name: str, link: LinkSpec) -> Graph:
         return read(name)
     kind, _, numbers = name.partition(":")
     if kind not in SHAPES:
-        raise InputError(f"topology: no network is called '{shortened(kind)}': {nearest(kind, SHAPES)}")
+        raise wrong("topology", f"no network is called '{shortened(kind)}': {nearest(kind, SHAPES)}")
     parts = numbers.split("x")
     if not all(part.isdecimal() and len(part) < 7 for part in parts):
-        raise InputError(f"topology: '{shortened(name)}' is not written like {kind}:4x4x4")
+        raise wrong("topology", f"'{shortened(name)}' is not written like {kind}:4x4x4")
     return SHAPES[kind]([int(part) for part in parts], link)

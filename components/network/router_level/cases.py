@@ -17,7 +17,7 @@ from archsim.components.network.router_level.fabric import Fabric, cube, dragonf
 from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
 from archsim.components.network.router_level.traffic import traffic
-from archsim.errors import InputError, nearest, shortened
+from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.units import whole
 
 SETTINGS = {
@@ -44,10 +44,10 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     fabric, radix, dimensions = _fabric(case.get("topology", ""))
     kind = re.match(r"[a-z]*", fabric.name).group()  # type: ignore[union-attr]
     if case.get("routing") and case["routing"] not in _ROUTING[kind]:
-        raise InputError(f"routing: a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
+        raise wrong("routing", f"a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
     for name in ("vc_allocator", "sw_allocator"):
         if case.get(name, _ALLOCATOR) != _ALLOCATOR:
-            raise InputError(f"{name}: only {_ALLOCATOR} is modelled, not '{case[name]}'")
+            raise wrong(name, f"only {_ALLOCATOR} is modelled, not '{case[name]}'")
     router = RouterSpec(
         **{ours: _whole(case, theirs, 0) for theirs, ours in SETTINGS.items() if case.get(theirs)},
         **({"speedup": _number(case, "speedup")} if case.get("speedup") else {}),
@@ -87,16 +87,16 @@ def _fabric(name: str) -> tuple[Fabric, int, int]:
     if match := re.fullmatch(r"dragonfly_p(\d{1,4})a(\d{1,6})h(\d{1,6})g(\d{1,9})", name):
         p, a, h, g = (int(n) for n in match.groups())
         if (a, h, g) != (2 * p, p, 2 * p * p + 1):
-            raise InputError(f"topology: a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
+            raise wrong("topology", f"a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
         _bounded(p * a * g)
         return dragonfly(p), p, 1
     kinds = ("mesh8x8", "torus8x8", "fattree_k4n3", "dragonfly_p2a4h2g9")
-    raise InputError(f"topology: no router network is called '{shortened(name)}': {nearest(name, kinds)}")
+    raise wrong("topology", f"no router network is called '{shortened(name)}': {nearest(name, kinds)}")
 
 
 def _bounded(nodes: int) -> None:
     if nodes > _MOST_NODES:
-        raise InputError(f"topology: {nodes:,} nodes are more than the {_MOST_NODES:,} that are played flit by flit")
+        raise wrong("topology", f"{nodes:,} nodes are more than the {_MOST_NODES:,} that are played flit by flit")
 
 
 def _number(case: Mapping[str, str], name: str) -> float:
@@ -105,7 +105,7 @@ def _number(case: Mapping[str, str], name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{name}: expected a number, not '{shortened(case.get(name, ''))}'")
+        raise wrong(name, f"expected a number, not '{shortened(case.get(name, ''))}'")
     return value
 
 
@@ -113,4 +113,4 @@ def _whole(case: Mapping[str, str], name: str, least: int = 1) -> int:
     try:
         return whole(case.get(name, ""), least, 2**30)
     except InputError as error:
-        raise InputError(f"{name}: {error}") from None
+        raise wrong(name, str(error)) from None
