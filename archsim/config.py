@@ -42,7 +42,7 @@ from pydantic_core import PydanticSerializationError
 
 from archsim import registry
 from archsim.errors import InputError, Problem, nearest, shortened
-from archsim.files import read_text
+from archsim.files import at_home, read_text
 
 __all__ = [
     "CONFIGS",
@@ -54,6 +54,7 @@ __all__ = [
     "build",
     "digest",
     "dump",
+    "files_of",
     "load_spec",
     "load_tree",
     "locate",
@@ -252,7 +253,7 @@ def _names_beside(path: Path) -> list[str]:
 
 def _load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] = ()) -> Tree:
     """The tree of a file with all that it extends and includes; ``chain`` holds the files that led here."""
-    path = path.expanduser()
+    path = at_home(str(path))
     resolved = Path(os.path.abspath(path))
     if resolved in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
@@ -422,7 +423,7 @@ def resolve_named(category: str, text: str, near: Origin | None = None) -> Path:
     """
     near = near or Origin("argument")
     if _is_file(text):
-        return Path(near.file).parent / Path(text).expanduser()
+        return Path(near.file).parent / at_home(text)
     known = shipped(category)
     wanted = _plain(text.removeprefix(f"{category}/"))
     for name, path in known.items():
@@ -568,7 +569,7 @@ def _by_name(tree: Tree, expected: _Expected) -> Tree:
 def _file_named(text: str, near: Origin, mark: File) -> str:
     """The whole path of a file; a name that ships, or that means nothing yet, as it is."""
     folder = Path(near.file).parent if near.line else Path()
-    given = folder / Path(text).expanduser()
+    given = folder / at_home(text)
     known = CONFIGS / mark.category / text
     if Path(text).name == text and not given.exists() and (known.is_file() or not Path(text).suffix):
         return text
@@ -772,8 +773,7 @@ def _shown(value: object) -> str:
         return "a list"
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
-    text = f"'{value}'" if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else text[:56] + "...'"
+    return f"'{shortened(value, 60)}'" if isinstance(value, str) else shortened(repr(value), 60)
 
 
 _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
@@ -852,6 +852,28 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
+
+
+def files_of(spec: BaseModel) -> Iterator[str]:
+    """The paths of all files that a spec names by fields marked :class:`File`."""
+
+    def within(value: Any) -> Iterator[str]:
+        if isinstance(value, BaseModel):
+            yield from files_of(value)
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                yield from within(item)
+        elif isinstance(value, tuple | list):
+            for item in value:
+                yield from within(item)
+
+    for name, field in type(spec).model_fields.items():
+        value = getattr(spec, name)
+        if isinstance(value, str):
+            if _Expected(field.annotation, field.metadata).file is not None:
+                yield value
+        else:
+            yield from within(value)
 
 
 def to_yaml(spec: BaseModel) -> str:

@@ -32,6 +32,14 @@ def reason(error: BaseException) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
+def at_home(text: str) -> Path:
+    """The path of a text, a ``~`` in front of it being a home; that of nobody is a folder of this name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file open for reading.
@@ -195,23 +203,36 @@ def writing(path: Path) -> Iterator[TextIO]:
     ------
     RunFailed: it cannot be written; the file is what it was before.
     """
+    with _replacing(path) as handle, open(handle, "w", encoding="utf-8", newline="") as stream:
+        yield stream
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[int]:
+    """The descriptor of a new file, to be closed, which takes the place of ``path`` in the end."""
     try:
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():  # a terminal, a pipe
-            with target.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
+            yield os.open(target, os.O_WRONLY | os.O_CLOEXEC)
             return
         beside = target.with_name(f".{target.name[:200]}.{os.getpid()}.tmp")
         try:
-            with beside.open("w", encoding="utf-8", newline="") as stream:
-                yield stream
-            beside.replace(target)
+            yield os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            os.replace(beside, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
             raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError | UnicodeError):
+            raise
         raise cannot_write(path, error) from None
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file as :func:`write_text` does."""
+    with _replacing(path) as handle, open(handle, "wb") as stream:
+        stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -253,12 +274,13 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([_cell(name) for name in columns])
-    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    writer.writerow([plain_cell(name) for name in columns])
+    writer.writerows([plain_cell(row.get(name)) for name in columns] for row in rows)
     return stream.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def plain_cell(value: Any) -> Any:
+    """A cell that a spreadsheet shows as it is and does not compute."""
     if not isinstance(value, str) or not value.startswith(_FORMULA):
         return value
     try:

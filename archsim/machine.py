@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
@@ -238,6 +239,8 @@ class Machine:
         for path, component in self.components.items():
             if path == "chip.die" or (path != "network" and self.spec.chip.die is None):
                 for block, area in component.area_mm2(self.technology).items():
+                    if not 0 <= area < math.inf:
+                        raise InputError(f"{path}: its {block} would have an area of {area:g} mm2")
                     yield path, block, area
         for block, area in self.spec.chip.other_area.items():
             yield "chip", block, area
@@ -246,7 +249,11 @@ class Machine:
         """Static power of one chip by component, W."""
         if self.spec.chip.static_power is not None:
             return {"chip": self.spec.chip.static_power}
-        return {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        found = {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        for path, watts in found.items():
+            if not 0 <= watts < math.inf:
+                raise InputError(f"{path}: would leak {watts:g} W")
+        return found
 
 
 AreaTree = tuple[str, float, list["AreaTree"]]

@@ -58,6 +58,8 @@ class Dimension:
     example: str
     whole: bool = False
     positive: bool = False
+    most: int = 10**30
+    """the largest number, so that sums and products of it stay numbers"""
 
 
 TIME = Dimension(
@@ -66,9 +68,10 @@ TIME = Dimension(
     "ps",
     "500 ns",
     whole=True,
+    most=3600 * 10**12,
 )
-FREQUENCY = Dimension("frequency", _scaled("Hz", _BIG), "Hz", "1.4 GHz", whole=True, positive=True)
-BYTES = Dimension("size", _BYTES, "B", "80 GiB", whole=True)
+FREQUENCY = Dimension("frequency", _scaled("Hz", _BIG), "Hz", "1.4 GHz", whole=True, positive=True, most=10**15)
+BYTES = Dimension("size", _BYTES, "B", "80 GiB", whole=True, most=2**60)
 BANDWIDTH = Dimension(
     "bandwidth",
     _per_second(_BYTES) | _per_second(_BITS) | _scaled("bps", _BIG, Fraction(1, 8)),
@@ -76,6 +79,7 @@ BANDWIDTH = Dimension(
     "1.6 TB/s",
     whole=True,
     positive=True,
+    most=2**60,
 )
 ENERGY = Dimension("energy", _scaled("J", _SMALL), "J", "0.2 pJ")
 ENERGY_PER_BIT = Dimension(
@@ -136,6 +140,9 @@ def parse(text: object, dimension: Dimension) -> int | float:
     value = Fraction(number) * dimension.units[unit]
     if value < 0:
         raise InputError(f"'{shown}' is negative: a {dimension.name} is not")
+    if value > dimension.most:
+        most = format_quantity(dimension.most, dimension)
+        raise InputError(f"'{shown}' is out of range: a {dimension.name} here is at most {most}")
     if dimension.positive and value == 0:
         raise InputError(f"'{shown}' is zero: a {dimension.name} here must be more")
     if not dimension.whole:

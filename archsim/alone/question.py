@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.files import at_home
 
 Case = Mapping[str, Any]
 """A case: columns that the question knows by their values, others by their text."""
@@ -87,7 +88,7 @@ class Column:
 
 def _beside(text: str, home: Path | None) -> Path:
     """A file, relative to the one that names it; there also the only one of its name in the folders below."""
-    file = (home or Path()) / Path(text).expanduser()
+    file = (home or Path()) / at_home(text)
     if home is None or file.exists():
         return file
     below = sorted(home.rglob(Path(text).name)) if Path(text).name else []
