@@ -29,8 +29,8 @@ validate: $(STAMP)
 	$(BIN)/archsim validate
 
 calibrate: $(STAMP)
-	$(BIN)/archsim calibrate nvidia
-	$(BIN)/archsim calibrate amd
+	$(BIN)/archsim calibrate nvidia --out configs/kernels/nvidia.yaml
+	$(BIN)/archsim calibrate amd --out configs/kernels/amd.yaml
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

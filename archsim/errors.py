@@ -67,9 +67,16 @@ def wrong(path: str, message: str) -> InputError:
 _SHOWN = 80
 
 
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: characters that do not print are spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def shortened(value: object, most: int = _SHOWN) -> str:
-    """A value as an error shows it: on one line, without what a terminal would obey, cut where it grows long."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[: 2 * most])
+    """A value as an error shows it: on one line, of printable characters, cut where it grows long."""
+    text = printable(str(value)[: 2 * most])
     return text if len(text) <= most else text[: most - 3] + "..."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from archsim.errors import ArchsimError, InputError, Problem
+from archsim.errors import ArchsimError, InputError, Problem, printable, shortened
+from archsim.files import reason
 
-from . import BROKEN_PIPE, INTERRUPTED, alone
+from . import BROKEN_PIPE, FAILED, INTERRUPTED, alone
 
 
 class _Commands(TyperGroup):
@@ -22,14 +24,27 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except ArchsimError as error:
-            sys.stdout.flush()
-            print(error, file=sys.stderr)
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+            _tell(error)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(BROKEN_PIPE) from None
+        except OSError as error:  # a full disk, most likely that of stdout
+            _tell(f"cannot go on: {f'{error.filename}: ' if error.filename else ''}{reason(error)}")
+            raise typer.Exit(FAILED) from None
+        except MemoryError:
+            _tell("cannot go on: there is not enough memory")
+            raise typer.Exit(FAILED) from None
+
+
+def _tell(error: object) -> None:
+    """What went wrong, on stderr."""
+    for line in str(error).splitlines():
+        print(printable(line), file=sys.stderr)
 
 
 app = typer.Typer(
@@ -55,7 +70,7 @@ def _overrides(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or ():
         path, equals, value = pair.partition("=")
         if not equals or not path:
-            raise InputError([Problem(f"'{pair}' is not written like chip.clock='1 GHz'", "--set")])
+            raise InputError([Problem(f"'{shortened(pair)}' is not written like chip.clock='1 GHz'", "--set")])
         if path in overrides:
             raise InputError([Problem("is set twice", "--set", path=path)])
         overrides[path] = value
@@ -197,6 +212,10 @@ def _folders(out: Path | None, names: list[str]) -> list[Path | None]:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError([Problem(f"two runs are called '{twice}': their results need folders of their own", "--out")])
+    for name in names:
+        if not name.isprintable() or name.startswith(".") or {*"/\\:"} & {*name} or len(name.encode()) > 200:
+            shown = shortened(name)
+            raise InputError([Problem(f"a run called '{shown}' needs a plain name for a folder of its own", "--out")])
     return [out / name for name in names]
 
 
@@ -348,8 +367,6 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result 
     \b
     archsim report results/my_run
     """
-    if not (folder / "result.json").is_file():
-        raise InputError(f"'{folder}' is no result folder: it holds no result.json")
     from archsim.report import html
 
     html.write(folder)
@@ -359,13 +376,13 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="A result 
 def calibrate(
     name: Annotated[str, typer.Argument(help="Calibration: shipped name or file.")] = "nvidia",
     stage: Annotated[list[str] | None, typer.Option(help="Only these stages.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="Instead of the shipped kernels.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help="If absent, NAME.yaml here.")] = None,
     json: Json = False,
 ) -> None:
     """Fit kernel parameters to measured rows; write them with intervals, and report errors on chips left out.
 
     \b
-    archsim calibrate nvidia                                 writes configs/kernels/nvidia.yaml
+    archsim calibrate nvidia                                 writes nvidia.yaml; a chip's engine names it as 'kernels'
     archsim calibrate nvidia --stage 'gemm bf16' --out mine.yaml
     archsim calibrate my_calibration.yaml --json
     """

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from archsim.cli.output import console
+from archsim.cli.output import console, say
+from archsim.errors import printable
 from archsim.units import si
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequen
     """A plain table; the columns named in ``numbers`` are set flush right."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left")
+        made.add_column(printable(column), justify="right" if column in numbers else "left")
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made
@@ -31,7 +32,7 @@ def cell(value: Any) -> str:
     """A value as it stands in a table."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def print_claims(rows: Sequence[dict[str, Any]]) -> None:
@@ -57,8 +58,8 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
     for suite, role in sorted(large):
         group = groups[suite, role]
         worst = max(abs(row["error"]) for row in group)
-        print(f"{suite}: {_passed(group)} of role '{role}' passed, largest error {worst:.3g}")
-    print(f"{_passed(rows)} passed")
+        say(f"{suite}: {_passed(group)} of role '{role}' passed, largest error {worst:.3g}")
+    say(f"{_passed(rows)} passed")
 
 
 def _passed(rows: Sequence[dict[str, Any]]) -> str:
