@@ -48,11 +48,11 @@ _ABOUT = """Ask a network alone: a collective, or traffic on routers.
     archsim collective --op all_reduce --bytes 64MB --ranks 16 --topology switch --algorithm double_binary_tree --check
     archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
     archsim collective --op all_to_all --bytes 1MB --topology torus:8x8 --routing dimension_order --picture torus.svg
-    archsim collective --algorithm my_trace.0.et --topology torus:8 --link nvlink4 --check --op all_reduce
+    archsim collective --algorithm my_trace.0.json --topology torus:2 --link nvlink4 --check --op all_reduce
     archsim collective --op all_reduce --bytes 1GiB --ranks 1024 --topology ring --degraded 0-1=0.5
     archsim collective --op all_reduce --bytes 1MB --topology my_network.yaml --routing ecmp
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1
-    archsim collective --cases cases.csv --out answers.csv
+    archsim collective --cases collective_cases.csv --out answers.csv
 
     The columns of a file say who is asked: op, bytes, ranks, topology the model of the hardware; backend, collective,
     comm_size_bytes, npus_per_dim, implementation, ... the model as ASTRA-sim counts; system (or device), collective,

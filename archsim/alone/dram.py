@@ -102,7 +102,7 @@ _ABOUT = """Ask a DRAM channel alone, command by command.
     archsim dram --preset hbm3_16gb_8hi_6400 --stream 'RD 0 32x33554432'          a gigabyte in order
     archsim dram --preset ddr5_16gb_x8_6400an --stream 'RD 0 64x999' --stream 'WR 0x100000 rowx9 64x9 below=8'
     archsim dram --preset gddr6_8gb_x16_14000 --pattern rand_rw21 --requests 500 --picture banks.svg
-    archsim dram --cases cases.csv --out answers.csv         columns preset, policy, trace, pattern and n_req, or stream
+    archsim dram --cases dram_cases.csv --out answers.csv    preset, policy, trace, pattern and n_req, or stream
 
     Lines of a trace are 'LD 0x40' and 'ST 0x80', '0x40 R' and '0x80 W', or '0x40 READ 0' with the first cycle to offer
     it in. A stream is RD or WR, the first byte (or a place, as bank:3/row:9), loops as STRIDExCOUNT from the outside in

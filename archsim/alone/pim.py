@@ -44,7 +44,7 @@ _ABOUT = """Ask processing in memory alone: a matrix times a vector, or a trace 
     archsim pim --device aim -m 4096 -k 4096
     archsim pim --device hbm_pim -m 4096 -k 1024 --no-refresh
     archsim pim --device aim --trace layer.trace --commands commands.csv
-    archsim pim --cases cases.csv --out answers.csv          columns device, M, K, channels, operation, trace
+    archsim pim --cases pim_cases.csv --out answers.csv      columns device, M, K, channels, operation, trace
 
     A trace has lines such as 'AiM WR_GB 64 0 0xffffffff' and ends with 'AiM EOC'.
 """

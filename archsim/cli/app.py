@@ -85,6 +85,7 @@ def archsim(version: Annotated[bool, typer.Option("--version", help="Print the v
     archsim list                                             what is shipped
     archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
     archsim show tpu_v4i                                     a chip with the origin of every value
+    archsim new                                              files to try: a run, a chip, a config.json, cases, ...
     archsim COMMAND --help                                   more examples
 
     Exit codes: 0 done, 1 a run or a validation failed, 2 bad input.
@@ -124,7 +125,7 @@ def run(
     archsim run my_run.yaml --set chip.clock='1.2 GHz' --set workload.batch=16
     archsim run a.yaml b.yaml --json                         several; one JSON list
     archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
-    archsim run --model ./config.json --system 4x_a100 --tp 4 --input 512 --output 64
+    archsim run --model ./config.json --system dgx_a100 --tp 4 --input 512 --output 64
     """
     from archsim.cli.output import console, output_folder, print_json, progress
 
@@ -331,6 +332,9 @@ def validate(
     pictures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="For pictures of the suites that have some.")
     ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="For the misses of this run, which are then on record.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare with published and measured figures.
@@ -339,25 +343,50 @@ def validate(
     archsim validate
     archsim validate scalesim --json
     archsim validate chips --pictures out                    predicted against measured, a panel per chip and kernel
+    archsim validate models --record misses.csv              after a change whose misses are accepted
     archsim list suites
 
-    The exit code is 1 if a figure lies outside its tolerance.
+    Misses that are on record (validation/misses.csv), and no worse, are told and accepted. The exit code is 1 if a
+    figure lies outside its tolerance that is not on record, or has an error that has grown.
     """
-    from archsim.cli.output import output_folder, print_json, progress
+    from archsim.cli.output import output_file, output_folder, print_json, progress
+    from archsim.validation import misses
     from archsim.validation.framework import run_suites, write_pictures
 
+    known = misses.read()
+    output_file(record)
     with output_folder(pictures, overwrite=True), progress("validate") as told:
         rows = run_suites(suites or [], told)
         if pictures is not None:
             write_pictures(suites or [], pictures)
+    if record is not None:
+        misses.record(rows, record)
+    for row in rows:
+        row["status"] = misses.status(row, known)
     if json:
         print_json(rows)
     else:
         from archsim.cli.tables import print_claims
 
         print_claims(rows)
-    if not all(row["passed"] for row in rows):
+    if record is None and any(row["status"] in ("new", "worse") for row in rows):
         raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to.")] = Path(),
+    overwrite: Overwrite = False,
+) -> None:
+    """Write small files of every kind to begin with: runs, a chip, a model, cases, traces, a network.
+
+    \b
+    archsim new                                              here; the examples of all commands name these files
+    archsim new first_steps
+    """
+    from archsim.cli import new as files
+
+    files.new(folder, overwrite)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_SHOWN = 50
+_STATUS = {"passed": "passed", "recorded": "missed, on record", "new": "NEW MISS", "worse": "WORSE"}
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> Table:
@@ -41,14 +43,14 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         groups.setdefault((row["suite"], row["role"]), []).append(row)
     large = {key for key, group in groups.items() if len(group) > _MOST_SHOWN}
-    columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role", "passed"]
+    columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role", "status"]
     shown = [
         [
             *(row[c] for c in columns[:6]),
             f"{row['error']:+.2%}",
             f"{row['tolerance']:.2%}",
             row["role"],
-            "yes" if row["passed"] else "NO",
+            _STATUS[row["status"]],
         ]
         for row in rows
         if (row["suite"], row["role"]) not in large or not row["passed"]
@@ -59,7 +61,11 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
         group = groups[suite, role]
         worst = max(abs(row["error"]) for row in group)
         say(f"{suite}: {_passed(group)} of role '{role}' passed, largest error {worst:.3g}")
-    say(f"{_passed(rows)} passed")
+    count = Counter(row["status"] for row in rows)
+    say(
+        f"{_passed(rows)} passed; misses: {count['recorded']} on record, {count['new']} new, "
+        f"{count['worse']} worse than recorded"
+    )
 
 
 def _passed(rows: Sequence[dict[str, Any]]) -> str:
