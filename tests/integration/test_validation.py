@@ -114,6 +114,8 @@ def test_only_news_fail(
     file = tmp_path / "misses.csv"
     misses.record([made_up(0.3), made_up(0.2, role="exact"), made_up(0.01)], file)
     assert misses.read(file) == {("x", "x", "m"): 0.3}
+    misses.record([], tmp_path / "none.csv")
+    assert misses.read(tmp_path / "none.csv") == {}
     assert misses.status(now, misses.read(file)) == status
     monkeypatch.setattr(misses.read, "__defaults__", (file,))
     monkeypatch.setattr(framework, "run_suites", lambda *_: [dict(now)])
