@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench validate calibrate clean
+.PHONY: demo test test-slow fuzz lint bench validate calibrate clean
 
 demo: $(STAMP)
 	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
@@ -14,6 +14,9 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(STAMP)   # millions of inputs, others than those of make test; FIRST=123 for yet others
+	cd tests && ../$(BIN)/python -m fuzz.hunt $(or $(COUNT),2000000) $(or $(FIRST),100000)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

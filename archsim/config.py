@@ -42,7 +42,7 @@ from pydantic_core import PydanticSerializationError
 
 from archsim import registry
 from archsim.errors import InputError, Problem, nearest, shortened
-from archsim.files import at_home, read_text
+from archsim.files import at_home, is_file, read_text
 
 __all__ = [
     "CONFIGS",
@@ -212,8 +212,8 @@ def _compose(text: str, file: str) -> yaml.Node:
         what = " ".join(part for part in (error.context, error.problem) if part)
         place = Origin(file, mark.line + 1, mark.column + 1) if mark else Origin(file)
         raise place.error(f"no valid YAML: {what}") from None
-    except yaml.YAMLError as error:
-        raise Origin(file).error(f"no valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise Origin(file).error(f"no valid YAML: {shortened(' '.join(str(error).split()))}") from None
     except RecursionError:
         raise Origin(file).error(f"nested more than {_MOST_LEVELS} levels deep") from None
     if node is None:
@@ -235,7 +235,7 @@ def _read(path: Path, near: Origin | None) -> str:
         return read_text(path, _MOST_BYTES)
     except InputError as error:
         (problem,) = error.problems
-        if problem.line or path.is_file():
+        if problem.line or is_file(path):
             raise
         close = difflib.get_close_matches(path.name, _names_beside(path), n=1)
         hint = f": did you mean '{path.parent / close[0]}'?" if close else ""
@@ -246,7 +246,7 @@ def _read(path: Path, near: Origin | None) -> str:
 def _names_beside(path: Path) -> list[str]:
     """What a file that is not there may have been meant to be."""
     try:
-        return [] if path.exists() else [other.name for other in path.parent.iterdir()]
+        return [] if os.path.lexists(path) else [other.name for other in path.parent.iterdir()]
     except (OSError, ValueError):
         return []
 
@@ -571,7 +571,7 @@ def _file_named(text: str, near: Origin, mark: File) -> str:
     folder = Path(near.file).parent if near.line else Path()
     given = folder / at_home(text)
     known = CONFIGS / mark.category / text
-    if Path(text).name == text and not given.exists() and (known.is_file() or not Path(text).suffix):
+    if Path(text).name == text and not is_file(given) and (is_file(known) or not Path(text).suffix):
         return text
     return os.path.abspath(given)
 

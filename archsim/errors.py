@@ -7,6 +7,7 @@ and leaves with :attr:`ArchsimError.exit_code`. Anything else that escapes is a 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,10 @@ class RunFailed(ArchsimError):
     """A run or a validation was well posed and did not reach its end or its target."""
 
     exit_code = 1
+
+
+_LONG = re.compile(r"'([^']{200,})'")
+"""What a message quotes of an input and nobody wants to read"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,8 @@ class Problem:
         place = self.file
         if self.line:
             place += f":{self.line}:{self.column}"
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        message = _LONG.sub(lambda quoted: f"'{shortened(quoted[1])}'", self.message)
+        return ": ".join(part for part in (place, shortened(self.path, 300), message) if part)
 
 
 class InputError(ArchsimError, ValueError):

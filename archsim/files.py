@@ -40,6 +40,14 @@ def at_home(text: str) -> Path:
         return Path(text)
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file is there; no path that a system refuses is one."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """A file open for reading.

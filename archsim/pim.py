@@ -19,6 +19,7 @@ from archsim.components.pim.pim_timing import Counts
 from archsim.components.pim.stream_kernel import stream
 from archsim.config import load_spec
 from archsim.errors import InputError, Problem, nearest, shortened, wrong
+from archsim.files import is_file
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.model.technology import Technology
 from archsim.units import MICRO, NANO, whole
@@ -128,7 +129,7 @@ def _channels(device: str, case: Mapping[str, str], log: bool) -> Answer:
     commands: list[Command] = []
     if case.get("trace", "").endswith(".trace") and not case.get("K"):
         file, named = Path(case["trace"]), Path(case["trace"]).stem
-        there = file.is_file() or named not in instruction_trace.LOOPS
+        there = is_file(file) or named not in instruction_trace.LOOPS
         instructions = instruction_trace.read(file) if there else instruction_trace.loop(named)
         products_alone = all(instruction.name in instruction_trace.PRODUCTS for instruction in instructions)
         if accounting == "aim_simulator" or not products_alone:

@@ -101,7 +101,7 @@ def _detect(path: Path, row: Mapping[str, Any]) -> str:
     for name, form in _FORMATS.items():
         if form.input in row and form.output in row:
             return name
-    columns = ", ".join(str(key) for key in row)
+    columns = shortened(", ".join(str(key) for key in row), 200)
     expected = "; ".join(f"{name}: {form.input}, {form.output}" for name, form in _FORMATS.items())
     raise InputError([Problem(f"holds no known columns ({columns}); known are {expected}", str(path))])
 

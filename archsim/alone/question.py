@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from archsim.errors import InputError, Problem, nearest, shortened
-from archsim.files import at_home
+from archsim.files import at_home, is_file
 
 Case = Mapping[str, Any]
 """A case: columns that the question knows by their values, others by their text."""
@@ -89,7 +89,7 @@ class Column:
 def _beside(text: str, home: Path | None) -> Path:
     """A file, relative to the one that names it; there also the only one of its name in the folders below."""
     file = (home or Path()) / at_home(text)
-    if home is None or file.exists():
+    if home is None or is_file(file):
         return file
     below = sorted(home.rglob(Path(text).name)) if Path(text).name else []
     return below[0] if len(below) == 1 else file

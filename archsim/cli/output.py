@@ -68,8 +68,8 @@ def output_folder(folder: Path | None, overwrite: bool = False) -> Iterator[None
     if folder is None:
         yield
         return
-    new = not folder.exists()
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

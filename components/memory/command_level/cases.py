@@ -21,7 +21,7 @@ from archsim.components.memory.command_level.preset import DramPreset, preset
 from archsim.components.memory.command_level.standard import STANDARDS
 from archsim.components.memory.command_level.trace import read
 from archsim.errors import InputError, Problem, shortened
-from archsim.files import parse_json
+from archsim.files import is_file, parse_json
 from archsim.units import whole
 
 _SIMULATORS = {"Ramulator": "frfcfs_ramulator", "DRAMsim3": "per_bank_dramsim3"}
@@ -39,7 +39,7 @@ def answer(case: Mapping[str, str], log: int = 0) -> Answer:
     )
     channel = Channel(_preset(case), controller)
     file = Path(case["trace"]) if case.get("trace") else None
-    if case.get("pattern") and (file is None or not file.is_file()):
+    if case.get("pattern") and (file is None or not is_file(file)):
         try:
             count = whole(case.get("n_req", ""), 1, 10**7)
         except InputError as error:
