@@ -436,7 +436,7 @@ def locate(text: str, near: Origin | None = None) -> Path:
     """The file that a name of whatever category, or a path, means; see :func:`resolve_named`."""
     near = near or Origin("argument")
     category, slash, _ = text.partition("/")
-    if _is_file(text) or (slash and (CONFIGS / category).is_dir()):
+    if _is_file(text) or (slash and category in {folder.name for folder in CONFIGS.iterdir()}):
         return resolve_named(category, text, near)
     everything = {
         f"{folder.name}/{name}": path

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from numba.core import event
 
@@ -22,6 +23,8 @@ class _Teller(event.Listener):
         """It has been."""
 
 
-def when_compiling(tell: Callable[[], None]) -> None:
-    """Have a function called when the first kernel of this process is compiled, and not when all come from a cache."""
-    event.register("numba:compile", _Teller(tell))  # type: ignore[no-untyped-call]
+@contextlib.contextmanager
+def when_compiling(tell: Callable[[], None]) -> Iterator[None]:
+    """Within it, a function is called when a first kernel is compiled, and not where all come from a cache."""
+    with event.install_listener("numba:compile", _Teller(tell)):
+        yield

@@ -97,4 +97,5 @@ QUESTION = Question(
     ),
     outputs=(Output("picture", "FILE.svg", "The graph with its busy links."),),
     written=_drawn,
+    compiled=lambda options: not options or "traffic" in options or ":" in options.get("topology", ""),
 )

@@ -147,4 +147,5 @@ QUESTION = Question(
         Output("picture", "OUT.svg", "For the banks over time."),
     ),
     written=_written,
+    compiled=lambda options: True,
 )

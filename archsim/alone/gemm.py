@@ -76,4 +76,5 @@ QUESTION = Question(
     together=True,
     outputs=(Output("picture", "FILE.svg", "Busy PEs over time, one case."),),
     written=_drawn,
+    compiled=lambda options: options.get("accounting") == "onnxim",
 )

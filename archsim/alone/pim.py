@@ -69,4 +69,5 @@ QUESTION = Question(
         Output("picture", "OUT.svg", "For its commands over time."),
     ),
     written=_written,
+    compiled=lambda options: options.get("device") != "hbm_pim",
 )

@@ -117,6 +117,7 @@ class Question:
     together: whether many cases are answered faster at once.
     outputs, written: further files of one case, and the function that answers it and writes those that are asked for.
     narrowed: the question once its settings are known. more: further columns for the option ``--with``.
+    compiled: whether options are answered by compiled kernels, which take a while the first time.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Question:
     written: Callable[[Case, Mapping[str, Path]], Figures] | None = None
     narrowed: Callable[[Question, Mapping[str, str]], Question] | None = None
     more: tuple[str, ...] = ()
+    compiled: Callable[[Mapping[str, str]], bool] = lambda options: False
 
     def column(self, name: str) -> Column | None:
         """The column of that name."""

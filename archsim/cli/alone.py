@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,23 +89,21 @@ def _answer(
     as_json: bool,
 ) -> None:
     """Answer the case of the options, or each row of the file."""
-    from archsim.alone.sheet import ask, ask_file
+    from archsim.alone.sheet import Answered, ask, ask_file
     from archsim.cli.output import console, output_file, print_json
-    from archsim.components.compiling import when_compiling
     from archsim.files import csv_text, write_text
 
     for path in (out, *outputs.values()):
         output_file(path)
-    when_compiling(lambda: print("compiling kernels, which happens once ...", file=sys.stderr, flush=True))
     texts |= _pairs(question, texts, pairs)
-    if file is None:
-        answer = ask(question, texts, outputs)
-        rows, problems = [answer], []
-    else:
-        for name in outputs:
-            raise InputError([Problem("is for one case, not for a file of cases", f"--{name}")])
-        answered = ask_file(question, texts, file)
-        rows, problems = answered.rows, answered.problems
+    with _told_of_compiling(question.compiled(texts)):
+        if file is None:
+            answered = Answered([ask(question, texts, outputs)], [])
+        else:
+            for name in outputs:
+                raise InputError([Problem("is for one case, not for a file of cases", f"--{name}")])
+            answered = ask_file(question, texts, file)
+    rows, problems = answered.rows, answered.problems
     if out is not None:
         write_text(out, csv_text(rows))
     if as_json:
@@ -118,6 +117,18 @@ def _answer(
     if problems:  # the other rows are answered
         more = [Problem(f"and {len(problems) - _MOST_TOLD} more")] if len(problems) > _MOST_TOLD else []
         raise InputError([*problems[:_MOST_TOLD], *more])
+
+
+@contextlib.contextmanager
+def _told_of_compiling(likely: bool) -> Iterator[None]:
+    """Says on stderr that kernels are compiled, when they are: the first answer takes longer than the next ones."""
+    if not likely:
+        yield
+        return
+    from archsim.components.compiling import when_compiling
+
+    with when_compiling(lambda: print("compiling kernels, the first time only ...", file=sys.stderr, flush=True)):
+        yield
 
 
 def _pairs(question: Question, texts: Mapping[str, str], pairs: Sequence[str]) -> dict[str, str]:

@@ -40,6 +40,8 @@ _DEGRADED = re.compile(
     r"((?P<dimension>\d{1,3}):)?(?P<source>\d{1,7}|switch)-(?P<target>\d{1,7}|switch)=(?P<share>\d{0,9}(\.\d{1,9})?)"
 )
 _MOST_BYTES = 2**50
+_SWITCH_PIECES = "64"
+"""that a switch sums one after the other; assumed: so many that hops overlap, as NVLS does with its chunks"""
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
@@ -126,6 +128,10 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     if is_graph(case) or is_trace(case):
         return on_graph(case)[0]
     op, n_bytes = _op_and_bytes(case)
+    if case.get("algorithm") == "in_switch":  # timed in closed form, by a switch that sums
+        if op != "all_reduce":
+            raise wrong("algorithm", f"a switch sums an all_reduce, and does no {op}")
+        case = {"pieces": _SWITCH_PIECES, **case, "algorithm": "", "switch_reduces": "true"}
     steps = _steps(case, op)
     network = _network(case, played=steps is not None)
     answers: dict[str, Any] = {}

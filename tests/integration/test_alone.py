@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 
 from archsim.alone.sheet import ask_file
 from archsim.cli import main
-from archsim.cli.alone import QUESTIONS
+from archsim.cli.alone import QUESTIONS, _told_of_compiling
 from archsim.errors import InputError
 from archsim.files import csv_text, read_rows
 
@@ -161,3 +162,33 @@ def test_csv_that_is_written_reads_the_same(tmp_path: Path) -> None:
         header, first, second = csv.reader(stream)
     assert (header, first) == (["a", "'-b", "c"], ["'=1+1", "-3", "'-x"])
     assert second == ["+2", "'@", "'quoted"]
+
+
+def test_compiling_is_told_once_and_only_then(capsys: pytest.CaptureFixture[str]) -> None:
+    def one(x: float) -> float:
+        return x + 1
+
+    def two(x: float) -> float:
+        return x + 2
+
+    compiled = numba.njit(one)
+    with _told_of_compiling(True):
+        assert compiled(1.0) == 2.0
+        assert numba.njit(two)(1.0) == 3.0
+    assert capsys.readouterr().err == "compiling kernels, the first time only ...\n"
+    with _told_of_compiling(True):
+        assert compiled(2.0) == 3.0
+    with _told_of_compiling(False):
+        assert numba.njit(lambda x: x)(1.0) == 1.0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_sum_in_the_switch_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--op", "all_reduce", "--bytes", "1GiB", "--ranks", "8", "--topology", "switch", "--link", "nvlink4"]
+    assert main(["collective", *asked, "--algorithm", "in_switch", "--check", "--json"]) == 0
+    summed = json.loads(capsys.readouterr().out)
+    assert main(["collective", *asked, "--json"]) == 0
+    rings = json.loads(capsys.readouterr().out)
+    assert rings["busbw_GBps"] < summed["busbw_GBps"] < 2 * rings["busbw_GBps"]
+    assert main(["collective", *asked[2:], "--op", "all_gather", "--algorithm", "in_switch"]) == 2
+    assert "--algorithm: a switch sums an all_reduce" in capsys.readouterr().err
