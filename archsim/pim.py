@@ -102,7 +102,7 @@ def _hbm_pim(case: Mapping[str, str]) -> Answer:
     figures = {
         "cycles": done.cycles,
         "time_us": done.cycles * NANO / MICRO,
-        "channels": channels,
+        "channels_used": channels,
         "activates": done.activates,
         "refreshes": done.refreshes,
         "host_cycles": plain.cycles,
@@ -157,7 +157,7 @@ def _system_figures(pim: PimChannel, played: aim_system.Played) -> dict[str, Any
     return {
         "cycles": played.cycles,
         "time_us": played.cycles / pim.clock_hz / MICRO,
-        "channels": played.channels,
+        "channels_used": played.channels,
         **{f"commands_{name}": count for name, count in sorted(played.total.items())},
     }
 
@@ -181,7 +181,7 @@ def _figures(
     return {
         "cycles": cycles,
         "time_us": seconds / MICRO,
-        "channels": channels,
+        "channels_used": channels,
         **totals,
         "row_hits": 1 - totals["activates"] / totals["macs"] if totals["macs"] else 0.0,
         "energy_nj": (dynamic + standing) / NANO,

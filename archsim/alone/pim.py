@@ -63,7 +63,7 @@ QUESTION = Question(
         Column("accounting", "hardware, or aim_simulator."),
     ),
     answers=answers,
-    figures=("cycles", "time_us", "channels", "activates", "refreshes", "macs", "row_hits", "energy_nj"),
+    figures=("cycles", "time_us", "channels_used", "activates", "refreshes", "macs", "row_hits", "energy_nj"),
     outputs=(
         Output("commands", "OUT.csv", "For the busiest channel's."),
         Output("picture", "OUT.svg", "For its commands over time."),

@@ -287,3 +287,10 @@ def test_a_part_of_negative_area_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(type(part), "area_mm2", lambda self, technology: {"x": -1.0})
     with pytest.raises(InputError, match="its x would have an area of -1 mm2"):
         list(machine.areas())
+
+
+def test_a_link_is_no_network() -> None:
+    link = {"kind": "link", "bandwidth": "1 GB/s", "latency": "1 us"}
+    system = {"name": "s", "chips": 2, "chip": "tpu_v4i", "network": link}
+    with pytest.raises(InputError, match="network: a part of kind 'link' does no collectives"):
+        Machine(load_spec(system, SystemSpec))

@@ -40,7 +40,7 @@ def test_an_instruction_trace_is_the_product_that_it_spells(tmp_path: Path) -> N
     product = answer({"device": "aim", "M": "512", "K": "1024"})
     assert played.figures == product.figures
     assert [c.name for c in played.commands].count("MAC") == 64
-    assert played.figures["channels"] == 32
+    assert played.figures["channels_used"] == 32
 
 
 def test_channels_of_a_mask_play_side_by_side(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_gemv_of_one_channel_takes_the_time_of_its_reads() -> None:
 
 def test_a_missing_trace_of_the_simulators_own_tests_is_made_up() -> None:
     figures = answer({"device": "aim", "trace": "test/micro_wrab_1024_1bank.trace"}).figures
-    assert (figures["cycles"], figures["commands_WRA16"], figures["channels"]) == (103393, 1024, 1)
+    assert (figures["cycles"], figures["commands_WRA16"], figures["channels_used"]) == (103393, 1024, 1)
 
 
 @pytest.mark.parametrize(
