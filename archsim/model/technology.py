@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from archsim.errors import ArchsimError, nearest
+from archsim.errors import ArchsimError, nearest, shortened
 from archsim.spec import Field, Spec
 from archsim.units import Joules, JoulesPerBit, SquareMillimetres, Watts
 
@@ -75,13 +75,13 @@ class Technology:
             return self.spec.entries[name]
         except KeyError:
             raise MissingEntry(
-                f"technology '{self.name}' has no entry '{name}': {nearest(name, self.spec.entries)}"
+                f"technology '{self.name}' has no entry '{shortened(name)}': {nearest(name, self.spec.entries)}"
             ) from None
 
     def _figure(self, name: str, quantity: str) -> float:
         figure = getattr(self.entry(name), quantity)
         if figure is None:
-            raise MissingEntry(f"entry '{name}' of technology '{self.name}' gives no {quantity}")
+            raise MissingEntry(f"entry '{shortened(name)}' of technology '{self.name}' gives no {quantity}")
         return float(figure)
 
     def energy_j(self, name: str) -> float:

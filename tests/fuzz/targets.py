@@ -29,7 +29,7 @@ from archsim.files import csv_text, parse_json, read_rows
 from archsim.machine import ChipSpec, SystemSpec
 from archsim.model.technology import TechnologySpec
 from archsim.report import html
-from archsim.runs import RunSpec
+from archsim.runs import RunSpec, run
 from archsim.sweeps.points import points_of
 from archsim.units import AREA, BANDWIDTH, BYTES, ENERGY, ENERGY_PER_BIT, FLOPS, FREQUENCY, POWER, TIME, parse, whole
 from archsim.validation import misses
@@ -158,6 +158,22 @@ _ON_GRAPH = _sides(op="all_reduce", bytes="1MB", topology="torus:2x2", routing="
 _TRACED = _sides(topology="torus:2", link="nvlink4", algorithm="my_trace.0.json", check="yes", op="all_reduce")
 _GEMM = _sides(M=64, K=64, N=64, array="8x8", dataflow="ws", accounting="scalesim")
 _ONNXIM = _sides(M=64, K=64, N=64, array="8x8", dataflow="ws", accounting="onnxim", dram_freq=877)
+_WHOLE = """name: x
+chip:
+  name: small
+  technology: n7
+  clock: 1 GHz
+  engines:
+    mxu: {kind: systolic_array, rows: 16, columns: 16}
+    vpu: {kind: vector_unit, lanes: 64}
+  memories:
+    buffer: {kind: sram, capacity: 1 MiB, bandwidth: 256 GB/s, read_energy: 0.1 pJ/bit, write_energy: 0.1 pJ/bit,
+             area_per_mib: 1 mm2}
+    store: {kind: dram, standard: HBM2, capacity: 8 GiB, bandwidth: 32 GB/s, efficiency: 0.9}
+  static_power: 1 W
+"""
+_PRODUCTS = _WHOLE + "workload: {kind: gemm, dtype: int8, gemms: [{name: a, m: 64, k: 256, n: 256, count: 2}]}\n"
+_TOKENS = _WHOLE + "workload: {kind: transformer, model: gpt2, dtype: int8, batch: 1, input: 8, output: 3}\n"
 _LAYERS = (
     "layers:\n  - {name: a, in_channels: 3, out_channels: 8, size: 32, kernel: [3, 3], stride: 2, padding: same}\n"
     "  - {name: b, in_channels: 8, out_channels: 8, size: [16, 16], kernel: 3, groups: 8, rounding: ceil}\n"
@@ -243,6 +259,7 @@ TARGETS = (
     Target("options of collective", (_MINE, _SLOW, _ON_GRAPH, _TRACED), _options("collective"), "", 0.2),
     Target("options of gemm", (_GEMM, _ONNXIM), _options("gemm"), "", 0.3),
     Target("layers", (_LAYERS,), lambda f: load_spec(f, ConvolutionsSpec), "layers.yaml"),
+    Target("runs to their end", (_PRODUCTS, _TOKENS), lambda f: run(f).to_json(), "run.yaml", 0.2),
     Target("misses", ("suite,case,metric,role,error\na,b,c,validation,0.3\n",), misses.read, "misses.csv"),
     Target("results", (_RESULT,), _report, "", 0.3),
 )
