@@ -274,12 +274,12 @@ def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
         raise
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, columns in the order in which they first appear; absent cells are empty.
+def csv_text(rows: Sequence[Mapping[str, Any]], last: str = "") -> str:
+    """Rows as CSV, columns in the order in which they first appear, but one the last; absent cells are empty.
 
     A text that a spreadsheet would compute (``=1+1``) is given a ``'`` in front, which :func:`read_rows` takes away.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda name: name == last)
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([plain_cell(name) for name in columns])

@@ -127,6 +127,7 @@ QUESTION = Question(
     answers=answers,
     figures=(
         "cycles",
+        "cycle_ps",
         "time_s",
         "bw_GBps",
         "bus_share",

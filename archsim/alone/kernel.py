@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from archsim.alone.question import Case, Column, Figures, Question
+from archsim.alone.question import Answer, Case, Column, Question, in_halves
 from archsim.errors import InputError
 
 _MOST = 2**31
@@ -40,7 +40,7 @@ def _of_kernel(question: Question, settings: Mapping[str, str]) -> Question:
         columns.append(kind if name in WORDS else replace(kind, kind="whole"))
     more = ["function" if name == "op" else name for name in (*OPS[op], *MORE.get(op, ()))]
 
-    def answers(cases: Sequence[Case]) -> list[Figures]:
+    def answers(cases: Sequence[Case]) -> list[Answer]:
         return _answers(op, cases)
 
     return replace(
@@ -52,26 +52,36 @@ def _of_kernel(question: Question, settings: Mapping[str, str]) -> Question:
     )
 
 
-def _answers(op: str, cases: Sequence[Case]) -> list[Figures]:
-    """Figures of kernels of one op, chip by chip."""
+def _answers(op: str, cases: Sequence[Case]) -> list[Answer]:
+    """Answers of kernels of one op, chip by chip and kind by kind, so that one that fails leaves the others."""
     from archsim.config import load_spec
-    from archsim.kernels import answer
+    from archsim.kernels import answer, kinds
     from archsim.machine import ChipSpec
 
-    found: list[Figures] = [{}] * len(cases)
+    found: list[Answer] = [{}] * len(cases)
     for chip in dict.fromkeys(case["device"] for case in cases):
         mine = [i for i, case in enumerate(cases) if case["device"] == chip]
+        try:
+            spec = load_spec(chip, ChipSpec, category="chips")
+        except InputError as error:
+            found = [error if case["device"] == chip else answered for case, answered in zip(cases, found, strict=True)]
+            continue
+
+        def figures(asked: Sequence[Case], spec: ChipSpec = spec) -> list[Answer]:
+            rows = zip(asked, answer(spec, op, asked), strict=True)
+            return [{name: value for name, value in row.items() if name not in case} for case, row in rows]
+
         # A measured latency is no part of what is asked.
         asked = [
             {f"given_{name}" if name in _FIGURES else name: value for name, value in cases[i].items()} for i in mine
         ]
-        spec = load_spec(chip, ChipSpec, category="chips")
-        for i, case, row in zip(mine, asked, answer(spec, op, asked), strict=True):
-            found[i] = {name: value for name, value in row.items() if name not in case}
+        for which in kinds(op, asked).values():
+            for j, answered in zip(which, in_halves(figures, [asked[j] for j in which]), strict=True):
+                found[mine[j]] = answered
     return found
 
 
-def _unasked(cases: Sequence[Case]) -> list[Figures]:
+def _unasked(cases: Sequence[Case]) -> list[Answer]:
     raise InputError("which kernel is asked for is not known")
 
 

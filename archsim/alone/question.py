@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.errors import ArchsimError, InputError, Problem, nearest, shortened
 from archsim.files import at_home, is_file
 
 Case = Mapping[str, Any]
 """A case: columns that the question knows by their values, others by their text."""
 Figures = dict[str, Any]
 """What is answered, by name; an ``error`` among them says why it is not."""
+Answer = Figures | InputError
+"""To a case, or what is wrong with it"""
 
 _CONFIGS = (".yaml", ".yml", ".json", ".et")
 
@@ -95,6 +97,17 @@ def _beside(text: str, home: Path | None) -> Path:
     return below[0] if len(below) == 1 else file
 
 
+def in_halves(ask: Callable[[Sequence[Case]], Sequence[Figures | InputError]], cases: Sequence[Case]) -> list[Answer]:
+    """Answers of cases that are asked together; where one fails them all, in halves, until it stands alone."""
+    try:
+        return list(ask(cases)) if cases else []
+    except ArchsimError as error:
+        if len(cases) == 1:
+            return [error if isinstance(error, InputError) else InputError(str(error))]
+    half = len(cases) // 2
+    return in_halves(ask, cases[:half]) + in_halves(ask, cases[half:])
+
+
 @dataclass(frozen=True)
 class Output:
     """A file that the answer to one case may be written to as well: a picture, or commands."""
@@ -111,10 +124,10 @@ class Question:
     Attributes
     ----------
     about: help of the command.
-    answers: figures of cases, in order; raises an InputError whose problems' paths are columns.
+    answers: to cases, in order; may raise an InputError, of a lone case. Paths of its problems are columns.
     needed: columns without which there is nothing to answer.
     figures: names of what may be answered; a given column of such a name becomes ``given_NAME``.
-    together: whether many cases are answered faster at once.
+    together: whether many cases are answered faster at once, and so are asked for again in halves when one fails.
     outputs, written: further files of one case, and the function that answers it and writes those that are asked for.
     narrowed: the question once its settings are known. more: further columns for the option ``--with``.
     compiled: whether options are answered by compiled kernels, which take a while the first time.
@@ -123,7 +136,7 @@ class Question:
     name: str
     about: str
     columns: tuple[Column, ...]
-    answers: Callable[[Sequence[Case]], list[Figures]]
+    answers: Callable[[Sequence[Case]], Sequence[Answer]]
     needed: tuple[str, ...] = ()
     figures: tuple[str, ...] = ()
     together: bool = False

@@ -7,13 +7,13 @@ in its column ``error``; the others are answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from archsim.alone.question import Case, Figures, Question
-from archsim.errors import ArchsimError, InputError, Problem, nearest
+from archsim.alone.question import Answer, Case, Question, in_halves
+from archsim.errors import InputError, Problem, nearest
 from archsim.files import read_rows
 
 ERROR = "error"
@@ -45,7 +45,10 @@ def ask(question: Question, options: Mapping[str, str], outputs: Mapping[str, Pa
         if outputs and question.written is not None:
             figures = question.written(case, outputs)
         else:
-            (figures,) = question.answers([case])
+            (answer,) = question.answers([case])
+            if isinstance(answer, InputError):
+                raise answer
+            figures = answer
     except InputError as error:
         raise InputError(list(dict.fromkeys(placed(problem, question) for problem in error.problems))) from None
     given = {c.name: case[c.name] for c in question.columns if c.name in options and c.kind not in ("pair", "yes")}
@@ -71,7 +74,11 @@ def ask_file(question: Question, options: Mapping[str, str], file: Path) -> Answ
         except InputError as error:
             cases.append(error)
     good = [case for case in cases if not isinstance(case, InputError)]
-    answers = iter(_answers(question, good))
+    answers: Iterator[Answer]
+    if question.together:
+        answers = iter(in_halves(question.answers, good))
+    else:
+        answers = (answer for case in good for answer in in_halves(question.answers, [case]))
     found = [case if isinstance(case, InputError) else next(answers) for case in cases]
 
     names = {name for figures in found if not isinstance(figures, InputError) for name in figures}
@@ -121,22 +128,6 @@ def _expect_columns(question: Question, options: Mapping[str, str], header: Mapp
             problems.append(Problem(message, str(file), 1, 1))
     if problems:
         raise InputError(problems)
-
-
-def _answers(question: Question, cases: Sequence[Case]) -> list[Figures | InputError]:
-    """An answer or an error to each case; many that fail as one are asked in halves."""
-    if not cases:
-        return []
-    if len(cases) == 1 or question.together:
-        try:
-            return list(question.answers(cases))
-        except ArchsimError as error:
-            if len(cases) == 1:
-                return [error if isinstance(error, InputError) else InputError(str(error))]
-    half = len(cases) // 2 if question.together else 1
-    if half == 1:
-        return [figures for case in cases for figures in _answers(question, [case])]
-    return _answers(question, cases[:half]) + _answers(question, cases[half:])
 
 
 def placed(problem: Problem, question: Question, file: Path | None = None, line: int = 0) -> Problem:

@@ -89,7 +89,7 @@ def _answer(
     as_json: bool,
 ) -> None:
     """Answer the case of the options, or each row of the file."""
-    from archsim.alone.sheet import Answered, ask, ask_file
+    from archsim.alone.sheet import ERROR, Answered, ask, ask_file
     from archsim.cli.output import console, output_file, print_json
     from archsim.files import csv_text, write_text
 
@@ -105,7 +105,7 @@ def _answer(
             answered = ask_file(question, texts, file)
     rows, problems = answered.rows, answered.problems
     if out is not None:
-        write_text(out, csv_text(rows))
+        write_text(out, csv_text(rows, ERROR))
     if as_json:
         print_json(rows if file is not None else rows[0])
     elif file is None:
@@ -113,7 +113,7 @@ def _answer(
 
         console().print(table(("", "value"), list(rows[0].items()), ("value",)))
     elif out is None:
-        print(csv_text(rows), end="")
+        print(csv_text(rows, ERROR), end="")
     if problems:  # the other rows are answered
         more = [Problem(f"and {len(problems) - _MOST_TOLD} more")] if len(problems) > _MOST_TOLD else []
         raise InputError([*problems[:_MOST_TOLD], *more])

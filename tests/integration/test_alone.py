@@ -46,6 +46,7 @@ def test_what_a_file_gave_is_kept_and_bad_rows_say_why(
     assert f"{cases}:3:1: " in capsys.readouterr().err
     first, second, third = rows_of(out)
     assert first == third
+    assert list(first)[-1] == "error"
     assert float(first[figure]) > 0
     assert second[figure] == ""
     assert second["error"]
@@ -192,3 +193,21 @@ def test_a_sum_in_the_switch_can_be_asked_for(capsys: pytest.CaptureFixture[str]
     assert rings["busbw_GBps"] < summed["busbw_GBps"] < 2 * rings["busbw_GBps"]
     assert main(["collective", *asked[2:], "--op", "all_gather", "--algorithm", "in_switch"]) == 2
     assert "--algorithm: a switch sums an all_reduce" in capsys.readouterr().err
+
+
+def test_many_bad_rows_cost_little(tmp_path: Path) -> None:
+    """Each is found by itself; the good ones are still answered together."""
+    good = {"device": "h100_sxm", "dtype": "bf16", "m": "64", "n": "64"}
+    rows = [good | {"k": str(k)} for k in range(1, 401)]
+    bad = {7: {"device": "none"}, 8: {"dtype": "fp3"}, 100: {"k": "-1"}, 399: {"device": "tpu_v4i"}}
+    asked = [row | bad.get(i, {}) for i, row in enumerate(rows)]
+    file = tmp_path / "cases.csv"
+    question = next(q for q in QUESTIONS if q.name == "kernel")
+    file.write_text(csv_text(rows))
+    whole = ask_file(question, {}, file).rows
+    file.write_text(csv_text(asked))
+    some = ask_file(question, {}, file)
+    assert [i for i, row in enumerate(some.rows) if row["error"]] == sorted(bad)
+    assert [problem.line for problem in some.problems] == [i + 2 for i in sorted(bad)]
+    for i in set(range(400)) - set(bad):
+        assert some.rows[i] == whole[i] | {"error": ""}
