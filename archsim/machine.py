@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
@@ -132,6 +133,8 @@ class Machine:
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
         self.network = self.components.get("network")
+        if self.network is not None and not hasattr(self.network, "collective"):
+            raise InputError(f"network: a part of kind '{self.network.kind}' does no collectives: write kind: network")
 
     def _parts(self) -> list[tuple[str, ComponentSpec]]:
         chip = self.spec.chip
@@ -238,6 +241,8 @@ class Machine:
         for path, component in self.components.items():
             if path == "chip.die" or (path != "network" and self.spec.chip.die is None):
                 for block, area in component.area_mm2(self.technology).items():
+                    if not 0 <= area < math.inf:
+                        raise InputError(f"{path}: its {block} would have an area of {area:g} mm2")
                     yield path, block, area
         for block, area in self.spec.chip.other_area.items():
             yield "chip", block, area
@@ -246,7 +251,11 @@ class Machine:
         """Static power of one chip by component, W."""
         if self.spec.chip.static_power is not None:
             return {"chip": self.spec.chip.static_power}
-        return {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        found = {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        for path, watts in found.items():
+            if not 0 <= watts < math.inf:
+                raise InputError(f"{path}: would leak {watts:g} W")
+        return found
 
 
 AreaTree = tuple[str, float, list["AreaTree"]]

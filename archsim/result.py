@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.config import digest, to_yaml
+from archsim.files import csv_text, write_texts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices
 from archsim.model.lowered import Lowered
@@ -425,26 +426,30 @@ class Result:
         }
 
     def write(self, folder: Path) -> None:
-        """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``."""
-        import pandas as pd
+        """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``.
 
+        Raises
+        ------
+        RunFailed: the disk is full or the folder cannot be written to; nothing of the result is left there.
+        """
         from archsim.report import html, timeline
 
-        folder.mkdir(parents=True, exist_ok=True)
-        document = self.to_json()
-        (folder / "result.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        (folder / "config.yaml").write_text(to_yaml(self.spec))
-        ops = [_flat(row) for row in self.op_rows]
+        document, trace = self.to_json(), timeline.to_perfetto(self)
+        texts = {
+            "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
+            "config.yaml": to_yaml(self.spec),
+            "timeline.json": trace,
+            "report.html": html.to_page(document, json.loads(trace)),
+        }
         for name, rows in (
-            ("ops", ops),
+            ("ops", [_flat(row) for row in self.op_rows]),
             ("components", self.component_rows()),
             ("kinds", self.kind_rows()),
             ("memory", self.memory_rows()),
             ("segments", self.segment_rows()),
         ):
-            pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
-        (folder / "timeline.json").write_text(timeline.to_perfetto(self))
-        html.write(folder)
+            texts[f"{name}.csv"] = csv_text(rows)
+        write_texts(folder, texts)
 
     def print(self, console: Console) -> None:
         """The answer as tables on a terminal."""

@@ -155,7 +155,10 @@ class TransformerSpec(WorkloadSpec):
                 raise ValueError(
                     "'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill"
                 )
-        elif {"batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
+        elif any(
+            getattr(self, name) != type(self).model_fields[name].get_default()  # a resolved config says defaults, too
+            for name in ("batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance")
+        ):
             raise ValueError(
                 "lengths take the place of batch, prefill_batch, input, cached and output, and know no "
                 "mtp_acceptance: give one or the other"

@@ -13,6 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from archsim.errors import InputError, Problem, shortened
+from archsim.files import parse_json, read_text, write_text
 from archsim.report import lanes
 from archsim.report.folding import FoldedOp, FoldedPhase, fold_ops, fold_phases
 from archsim.report.pictures import (
@@ -37,16 +39,28 @@ from archsim.report.pictures import (
 )
 
 _TEXT = ' class="text"'
+_MOST_BYTES = 2**29
 _MAX_OPS = 400  # rows of the table and dots of the roofline, longest first
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a result folder; returns its path."""
-    document = json.loads((folder / "result.json").read_text())
-    trace = folder / "timeline.json"
-    timeline = json.loads(trace.read_text()) if trace.is_file() else None
-    path = folder / "report.html"
-    path.write_text(to_page(document, timeline), encoding="utf-8")
+    """Write ``report.html`` into a result folder; returns its path.
+
+    Raises
+    ------
+    InputError: the folder holds no result. RunFailed: the report cannot be written.
+    """
+    file, trace, path = folder / "result.json", folder / "timeline.json", folder / "report.html"
+    if not file.is_file():
+        raise InputError(f"'{folder}' is no result folder: it holds no result.json")
+    document = parse_json(read_text(file, _MOST_BYTES), str(file))
+    timeline = parse_json(read_text(trace, _MOST_BYTES), str(trace)) if trace.is_file() else None
+    try:
+        page = to_page(document, timeline)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        message = f"holds no result of this version of archsim ({shortened(repr(error))})"
+        raise InputError([Problem(message, str(file))]) from None
+    write_text(path, page)
     return path
 
 

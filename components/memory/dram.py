@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import model_validator
 
+from archsim.config import File
 from archsim.errors import InputError
 from archsim.model.memory import Memory
 from archsim.model.technology import Technology
@@ -35,7 +36,7 @@ _LONG_BYTES = 2**26
 class DramChannelsSpec(Spec):
     """The channels of a tier, for the fidelity ``command``."""
 
-    device: str
+    device: Annotated[str, File("drams")]
     """preset of one channel: shipped name or file"""
     count: Count
     """channels; transfers are spread over all of them evenly"""

@@ -354,7 +354,7 @@ def test_files_that_cannot_be_read(shop: Path) -> None:
     assert "latin.yaml:2:7: no UTF-8 text: byte 0xe9" in complaint("latin.yaml")
     (shop / "large.yaml").write_bytes(b"#" * (2**23 + 1))
     assert "too large" in complaint("large.yaml")
-    assert "too large" in complaint(Path("/dev/zero"))
+    assert "a device or a pipe" in complaint(Path("/dev/zero"))
     assert "nobody" in complaint({"chip": "nobody"})
     assert "argument: seed: expected a whole number" in complaint({"seed": "x"})
     assert "is no plain data" in complaint({"seed": object()})

@@ -139,7 +139,9 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert "there is no other rank 2 among 2" in broken([message(0, SEND, 2)], [], tmp_path)
     assert "two nodes have the id 0" in broken([compute(0, 1), compute(0, 1)], [], tmp_path)
     collective = {"id": 4, "name": "x", "type": "COMM_COLL_NODE", "dataDeps": ()}
-    assert "node 4 'x': a collective is not played within a trace" in broken([collective], [], tmp_path)
+    assert "node 4 'x': the trace names a whole collective (COMM_COLL_NODE), and only steps are played" in broken(
+        [collective], [], tmp_path
+    )
     assert "has no attribute comm_size" in broken(
         [{"id": 0, "name": "", "type": SEND, "attr": {"comm_dst": 1}}], [], tmp_path
     )
