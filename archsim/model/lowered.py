@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from archsim.workloads.op import Dim, Op
+from archsim.workloads.op import Collective, Dim, Op
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,10 @@ class Lowered:
         def pick(value: Dim) -> int:
             return int(value[step]) if isinstance(value, np.ndarray) else value
 
+        op = replace(self.op, bytes=pick(self.op.bytes)) if isinstance(self.op, Collective) else self.op
         return replace(
             self,
+            op=op,
             body={s: pick(t) for s, t in self.body.items()},
             prefetch={s: (pick(t), pick(h)) for s, (t, h) in self.prefetch.items()},
             fill={s: pick(t) for s, t in self.fill.items()},

@@ -8,34 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from archsim.components.network.collective import Gate, Message
 from archsim.components.network.message_kernel import Schedule, lists, run
 from archsim.components.network.topology import LinkName
+from archsim.model.network import Parcel, Wire
 
-
-@dataclass(frozen=True)
-class Wire:
-    """A link as the simulation sees it; each function maps payload bytes to ticks.
-
-    Attributes
-    ----------
-    busy: how long a message occupies the link.
-    arrival: from its start until its last byte is at the other end.
-    head: from its start until the device at the other end may begin to send it on: its arrival where messages
-        are stored and forwarded, less where they are cut through.
-    latency: ticks from the end of feeding it, where a link before it does so late, until the last byte has arrived.
-    medium: what it shares with others, as both directions of a half-duplex link do; itself when absent.
-    """
-
-    name: LinkName
-    busy: Callable[[int], int]
-    arrival: Callable[[int], int]
-    head: Callable[[int], int]
-    latency: int = 0
-    medium: LinkName | None = None
+M = TypeVar("M", Message, Parcel)
 
 
 @dataclass(frozen=True)
@@ -57,10 +39,10 @@ class Outcome:
 
 
 def play(
-    messages: Sequence[Message],
+    messages: Sequence[M],
     starts: Sequence[int],
-    route: Callable[[Message], Sequence[Wire]],
-    use: Callable[[Message], int],
+    route: Callable[[M], Sequence[Wire]],
+    use: Callable[[M], int],
 ) -> Outcome:
     """Simulate a schedule.
 
