@@ -14,12 +14,13 @@ from archsim.config import Named
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine
 from archsim.model.memory import Memory
+from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
 from archsim.spec import ComponentSpec, Count, PartSpec, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.op import DType, Role
-from archsim.workloads.program import Program
+from archsim.workloads.plan import Holdings
 
 
 class ChipSpec(Spec):
@@ -132,7 +133,7 @@ class Machine:
         }
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
-        self.network = self.components.get("network")
+        self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
         if self.network is not None and not hasattr(self.network, "collective"):
             raise InputError(f"network: a part of kind '{self.network.kind}' does no collectives: write kind: network")
 
@@ -192,7 +193,15 @@ class Machine:
         """The memory that weights (or the KV cache) live in."""
         return self.memory(self.spec.chip.placement.get(role, list(self.spec.chip.memories)[-1]))
 
-    def place(self, program: Program) -> Placement:
+    def grains(self) -> dict[str, int]:
+        """Memories that serve streams in turns, and the ticks of a grain."""
+        return {
+            path: int(memory.busy_ticks(memory.grain_bytes))
+            for path, memory in self.memories.items()
+            if memory.grain_bytes
+        }
+
+    def place(self, name: str, program: Holdings) -> Placement:
         """Give every tensor role a home and check that it fits.
 
         Raises
@@ -227,7 +236,7 @@ class Machine:
             if total > capacity:
                 parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
                 raise InputError(
-                    f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
+                    f"'{name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
                     f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
                 )
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})

@@ -67,18 +67,17 @@ class Mapper:
 
     Parameters
     ----------
-    machine: the machine. placement: where tensors live. groups: (ranks of the program), for collectives.
+    machine: the machine. placement: where tensors live.
     stream: the stream of ops it maps, where the chip gives that engines of its own.
     """
 
-    def __init__(self, machine: Machine, placement: Placement, ranks: int = 1, stream: str | None = None) -> None:
+    def __init__(self, machine: Machine, placement: Placement, stream: str | None = None) -> None:
         self.machine = machine
         self.beside_others = stream is not None
         self.engines = machine.engines if stream is None else machine.streams[stream]
         self.placement = placement
-        self.ranks = ranks
         self._known: dict[object, Lowered] = {}
-        self._streams = {} if stream else {name: Mapper(machine, placement, ranks, name) for name in machine.streams}
+        self._streams = {} if stream else {name: Mapper(machine, placement, name) for name in machine.streams}
         scratch = machine.scratchpad
         held = placement.peak_bytes[scratch.path]
         double = getattr(scratch.spec, "double_buffered", False)
@@ -607,20 +606,17 @@ class Mapper:
             raise InputError(
                 f"'{op.name}' needs a network between {op.ranks} chips, and system '{self.machine.spec.name}' has none"
             )
-        if op.exchange is not None:
-            timing = network.exchange(op.exchange, op.bytes, op.ranks)  # type: ignore[attr-defined]
-        else:
-            timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        ticks, moved, bound_by = network.time_of(op)
         # These are the actions of the whole group, not of one rank; the ledger knows.
-        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
+        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in moved.items()}
         traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link")) // op.ranks}
         return Lowered(
             op,
             "network",
-            {"network": timing.ticks},
+            {"network": ticks},
             actions=actions,
             traffic=traffic,
-            why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
+            why=f"{op.collective} over {op.ranks} ranks, {bound_by}",
         )
 
 

@@ -231,8 +231,10 @@ def shifted(task: Task, member: int, ranks: Ranks) -> Task:
 
 
 def groups_of(group: Ranks, ranks: Ranks) -> dict[int, Ranks]:
-    """Each rank of a class to its group, where the first rank's is this one: the next that is in no group yet begins one
-    that is shifted by as much."""
+    """Each rank of a class to its group, where the first rank's is this one.
+
+    The next rank that is in no group yet begins one that is shifted by as much.
+    """
     found: dict[int, Ranks] = {}
     for rank in ranks:
         if rank in found:

@@ -52,7 +52,7 @@ def show(result: Result, console: Console) -> None:
             result.bound_by,
         )
     )
-    for note in result.program.notes:
+    for note in result.plan.notes:
         console.print(Text(f"note: {printable(note)}", "dim"))
     console.print()
     console.print(

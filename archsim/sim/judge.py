@@ -16,8 +16,12 @@ import simpy
 from archsim.model.lowered import Lowered
 from archsim.model.network import Flow, Gate, Parcel
 from archsim.sim.clock import MEMORIES, SOURCES, flow_key, op_key, task_key
+from archsim.sim.schedule import OpTimes, SegmentTimes
+from archsim.sim.segment import together
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
+from archsim.sim.stream import TaskTimes
+from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
 from archsim.workloads.task import GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Task, shifted
@@ -29,7 +33,7 @@ PREFETCH, READY, START, BEGIN, END, DONE = range(6)
 
 @dataclass(frozen=True)
 class OpRun:
-    """One run of one op on one rank; ticks."""
+    """One run of one op on one rank; ticks. ``begun``: start of its step; ``place``: in program order."""
 
     rank: int
     task: str
@@ -40,6 +44,8 @@ class OpRun:
     copy: int
     start: int
     end: int
+    begun: int
+    place: int
 
 
 @dataclass
@@ -59,6 +65,44 @@ class Verdict:
 def judge(job: Job, setting: Setting) -> Verdict:
     """Play a job."""
     return _Judge(job, setting).play()
+
+
+def judged(job: Job, setting: Setting) -> WorldTimes:
+    """What the judge says, as the world would say it: of each class the rank that is described."""
+    verdict = judge(job, setting)
+    runs: dict[tuple[int, str, int], dict[int, list[OpRun]]] = defaultdict(lambda: defaultdict(list))
+    for run in verdict.ops:
+        runs[run.rank, run.task, run.number][run.step].append(run)
+    tasks: list[TaskTimes] = []
+    pieces: dict[tuple[int, int], PieceTimes] = {}
+    for (rank, _), items in job.streams().items():
+        times: dict[str, int] = defaultdict(int)
+        for task in _unrolled(items):
+            number = times[task.name]
+            times[task.name] += 1
+            start, end = verdict.tasks[rank, task.name, number]
+            of = None
+            if isinstance(task.what, Segment):
+                of = together([_step(runs[rank, task.name, number][step]) for step in range(task.what.steps)])
+                piece = pieces.setdefault(
+                    (rank, id(task.what)), PieceTimes(rank, task.what, setting.lower(rank, task.what), [])
+                )
+                piece.times.append((of, 1))
+            tasks.append(TaskTimes(task, number, start, end, of))
+    tasks.sort(key=lambda t: t.end)
+    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [])
+
+
+def _step(runs: Sequence[OpRun]) -> SegmentTimes:
+    """Times of one step, counted from its start."""
+    begin = min((run.begun for run in runs), default=0)
+    records, frontier = [], 0
+    for run in sorted(runs, key=lambda r: r.place):
+        end = run.end - begin
+        exposed = max(0, end - frontier)
+        records.append(OpTimes(run.block, run.op, run.copy, run.start - begin, end=end, exposed=exposed))
+        frontier = max(frontier, end)
+    return SegmentTimes(records, frontier, len({(run.block, run.copy) for run in runs}))
 
 
 class _Signals:
@@ -143,6 +187,7 @@ class _Rank:
         turns: dict[str | None, simpy.Event] = {}
         released: dict[str, simpy.Event] = {}
         beside: set[str | None] = set()
+        queues: dict[str | None, int] = {None: stream << 6}
         processes, number = [], 0
         for b, (ops, repeat) in enumerate(lowered):
             for copy in range(repeat):
@@ -150,7 +195,8 @@ class _Rank:
                     continue
                 if beside != (beside := {op.op.stream for op in ops}):
                     turns.clear()
-                entry, done = last, {}
+                entry = last
+                done: dict[str, simpy.Event] = {}
                 for i, op in enumerate(ops):
                     after = op.op.after
                     waits = [last] if after is None else [entry, *(done[name] for name in after)]
@@ -161,7 +207,8 @@ class _Rank:
                         waits.append(signals.prefetched)
                     turn = turns.get(op.op.stream, entry)
                     place = (*what, b, i, copy)
-                    processes.append(env.process(self._op(op, stream, key, number, waits, turn, signals, place)))
+                    queue = queues.setdefault(op.op.stream, (stream << 6) + len(queues))
+                    processes.append(env.process(self._op(op, stream, queue, key, number, waits, turn, signals, place)))
                     number += 1
                     turns[op.op.stream], released[op.engine] = signals.issued, signals.released
                     last = done[op.op.name] = signals.done
@@ -194,6 +241,7 @@ class _Rank:
         self,
         op: Lowered,
         stream: int,
+        queue: int,
         key: int,
         number: int,
         waits: list[simpy.Event],
@@ -204,7 +252,8 @@ class _Rank:
         env, engine = self.env, op.engine
         fetched: tuple[list[simpy.Event], list[simpy.Event]] = ([], [])
         if op.prefetch:
-            env.process(self._fetch(op, stream, key, turn, signals, fetched))
+            env.process(self._fetch(op, queue, key, turn, signals, fetched))
+        begun = int(env.now)
         yield env.all_of(waits)
         yield self._at(key, READY)
         if not isinstance(op.op, Collective):
@@ -217,7 +266,7 @@ class _Rank:
         while self.free[engine] > env.now:
             yield self._at(key, START, self.free[engine])
         start = int(env.now)
-        fills = [self._ask(server, stream, int(ticks))[1] for server, ticks in op.fill.items()]
+        fills = [self._ask(server, queue, int(ticks))[1] for server, ticks in op.fill.items()]
         yield env.all_of([*fetched[0], *fills])
         yield self._at(key, BEGIN)
         there, computed = list(fetched[1]), int(env.now)
@@ -225,7 +274,7 @@ class _Rank:
             there.append(self.judge.joined(self.number, op, (stream, number), (*place, stream)))
         else:
             for server, ticks in op.body.items():
-                event = self._ask(server, stream, int(ticks))[1]
+                event = self._ask(server, queue, int(ticks))[1]
                 if server == engine:
                     computed = int(self.free[engine])
                 else:
@@ -233,8 +282,8 @@ class _Rank:
         signals.issued.succeed()
         yield env.all_of(there)
         tail = int(op.tail) if op.prefetch or any(server != engine for server in op.body) else 0
-        yield self._at(key, END, max([computed, int(env.now), *(event.value + tail for event in there)]))
-        drains = [self._ask(server, stream, int(ticks))[1] for server, ticks in op.drain.items()]
+        yield self._at(key, END, max([computed, int(env.now), *(int(event.value or 0) + tail for event in there)]))
+        drains = [self._ask(server, queue, int(ticks))[1] for server, ticks in op.drain.items()]
         signals.released.succeed()
         if not isinstance(op.op, Collective):
             self.holder[engine] = None
@@ -245,7 +294,7 @@ class _Rank:
         yield self._at(key, DONE)
         signals.done.succeed()
         task, execution, step, block, i, copy = place
-        run = OpRun(self.number, task, execution, step, block, i, copy, start, int(env.now))
+        run = OpRun(self.number, task, execution, step, block, i, copy, start, int(env.now), begun, number)
         self.judge.verdict.ops.append(run)
         for (path, action), count in op.actions.items():
             if not isinstance(op.op, Collective) or self.number % op.op.ranks == 0:

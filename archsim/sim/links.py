@@ -4,8 +4,8 @@ A flow alone on its links takes its closed form's time. Flows that meet are play
 the first of them: what is asked of the past is the same, since a message waits only for what came before it. They stay
 together until all have ended and the links are free.
 
-The ranks of a class have flows like the one that is described, each its own, at the same time: a *bundle*. Alone they share
-no links; among others all of them are played, and must end together.
+The ranks of a class have flows like the one that is described, each its own, at the same time: a *bundle*. Alone they
+share no links; among others all of them are played, and must end together.
 
 A piece that a rank plays ahead has collectives in it; it *claims* their links, and is told when a flow wants one.
 """
@@ -49,7 +49,7 @@ class _Flight:
 
     Attributes
     ----------
-    place: stream, and number in it, of what began it. end, clear: ticks at which it ends, and at which its links are free.
+    place: stream, and number in it, of what began it. end, clear: ticks at which it ends, at which its links are free.
     """
 
     start: int

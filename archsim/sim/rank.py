@@ -60,6 +60,7 @@ class _Op:
         "lowered",
         "missing",
         "number",
+        "queue",
         "record",
         "released",
         "run",
@@ -74,7 +75,7 @@ class _Op:
     def __init__(self, run: Run, lowered: Lowered, record: OpTimes, rank: int, number: int) -> None:
         self.run, self.lowered, self.record, self.number = run, lowered, record, number
         self.key = op_key(rank, run.stream, number)
-        self.missing = 0
+        self.missing = self.queue = 0
         self.issued = self.released = self.done = self.started = self.begun = False
         self.copy: list[Run] | None = None  # where the next copy is to be made, shared by the last ops of this one
         self.after_issue: _Op | None = None
@@ -101,6 +102,7 @@ class Run:
         self.blocks = blocks
         self.left = sum(len(ops) * repeat for ops, repeat in blocks)
         self.issuing: dict[str | None, _Op] = {}
+        self.queues: dict[str | None, int] = {None: stream << 6}  # at memories that serve in turns
         self.beside: set[str | None] | None = None
         self.on_engine: dict[str, _Op] = {}
         self.last: _Op | None = None
@@ -161,6 +163,7 @@ class Rank:
         for i, lowered in enumerate(ops):
             op = _Op(run, lowered, OpTimes(b, i, copy, start=0), self.number, len(run.records))
             run.records.append(op.record)
+            op.queue = run.queues.setdefault(lowered.op.stream, (run.stream << 6) + len(run.queues))
             after = lowered.op.after
             for other in [run.last] if after is None else [entry, *(mine[name] for name in after)]:
                 if other is not None and not other.done:
@@ -213,7 +216,7 @@ class Rank:
             if server in self._turns:
                 op.waits_begin += 1
                 op.waits_there += 1
-                self._turns[server].ask(op.run.stream, int(ticks), self._there, op, int(head), self._head)
+                self._turns[server].ask(op.queue, int(ticks), self._there, op, int(head), self._head)
             else:
                 end = self._reserve(server, int(ticks))
                 op.begin_at = max(op.begin_at, end - int(ticks) + int(head))
@@ -242,7 +245,7 @@ class Rank:
         for server, ticks in op.lowered.fill.items():
             if server in self._turns:
                 op.waits_begin += 1
-                self._turns[server].ask(op.run.stream, int(ticks), self._head, op)
+                self._turns[server].ask(op.queue, int(ticks), self._head, op)
             else:
                 op.begin_at = max(op.begin_at, self._reserve(server, int(ticks)))
         if not op.waits_begin:
@@ -267,7 +270,7 @@ class Rank:
                     op.computed = self._reserve(server, int(ticks))
                 elif server in self._turns:
                     op.waits_there += 1
-                    self._turns[server].ask(op.run.stream, int(ticks), self._there, op)
+                    self._turns[server].ask(op.queue, int(ticks), self._there, op)
                 else:
                     op.there_at = max(op.there_at, self._reserve(server, int(ticks)))
         op.issued = True
@@ -290,7 +293,7 @@ class Rank:
         for server, ticks in lowered.drain.items():
             if server in self._turns:
                 op.waits_done += 1
-                self._turns[server].ask(op.run.stream, int(ticks), self._drained, op)
+                self._turns[server].ask(op.queue, int(ticks), self._drained, op)
             else:
                 op.done_at = max(op.done_at, self._reserve(server, int(ticks)))
         if not op.waits_done:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import simpy
-from simpy.core import EventPriority
+from simpy.events import EventPriority
 
 
 class SimPyClock:

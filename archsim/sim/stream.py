@@ -22,12 +22,13 @@ Process = Generator[simpy.Event, Any, None]
 
 @dataclass
 class TaskTimes:
-    """When a task ran: ``number`` is that of its execution, times are ticks."""
+    """When a task ran: ``number`` is that of its execution, times are ticks; ``times`` those of the ops of a piece."""
 
     task: Task
     number: int
     start: int
     end: int
+    times: SegmentTimes | None = None
 
 
 class Around(Protocol):
@@ -77,6 +78,7 @@ class Stream:
         self.since = 0
         self.task: Task | None = None
         self._begun = 0
+        self._times_of_piece: SegmentTimes | None = None
         self._items: list[Task | Loop] = []
         self._came: simpy.Event | None = None
         self._times: dict[str, int] = defaultdict(int)
@@ -115,6 +117,7 @@ class Stream:
                 continue
             self.task = task
             self._begun += 1
+            self._times_of_piece = None
             number = self._times[task.name]
             self._times[task.name] += 1
             for wait in task.after:
@@ -125,7 +128,7 @@ class Stream:
             start = clock.now
             yield clock.event(start, key)
             yield from self._do(task)
-            world.ended(self, TaskTimes(task, number, start, clock.now))
+            world.ended(self, TaskTimes(task, number, start, clock.now, self._times_of_piece))
 
     def _wait(self, event: simpy.Event, what: str, of: tuple[int, str] | None = None) -> Process:
         self.waiting, self.waits_for, self.since = what, of, self.world.clock.now
@@ -161,6 +164,7 @@ class Stream:
         done = self.world.env.event()
 
         def ended(times: SegmentTimes) -> None:
+            self._times_of_piece = times
             self.world.counted(self.rank, segment, times)
             done.succeed()
 

@@ -1,8 +1,9 @@
 """A memory that serves its streams in turns, grain by grain.
 
 Each stream has a queue, first in first out. The memory goes round the streams that have something to ask, in the order
-of their numbers, and gives each a grain; a stream alone has the memory for itself. When all is served it begins anew. Nothing happens here for each grain:
-between two arrivals whole rounds are counted, and an event is the end of a request or of its head.
+of their numbers, and gives each a grain; a stream alone has the memory for itself. When all is served it begins anew.
+Nothing happens here for each grain: between two arrivals whole rounds are counted, and an event is the end of a request
+or of its head.
 
 Whom to serve is decided when all requests of a tick are there (:data:`archsim.sim.clock.MEMORIES`).
 """

@@ -154,8 +154,8 @@ class World:
         return self._alone[key]
 
     def links_of(self, rank: int, segment: Segment) -> Names | None:
-        """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes, share
-        links with each other, or leave links busy behind."""
+        """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes,
+        share links with each other, or leave links busy behind."""
         key = (rank, id(segment))
         if key not in self._links_of:
             lowered = [op for ops, _ in self.lowered(rank, segment) for op in ops if isinstance(op.op, Collective)]

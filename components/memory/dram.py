@@ -58,6 +58,10 @@ class DramSpec(ComponentSpec):
     """bytes it holds"""
     bandwidth: BytesPerSecond
     """peak bandwidth of all channels"""
+    arbitration: Literal["turns", "fifo"] = "turns"
+    """how streams that share it are served: in turns, grain by grain, or first come, first served, an op at a time"""
+    grain: Bytes = 4096
+    """bytes of a turn; assumed: a row or two of the channels, as fair controllers serve"""
     efficiency: Share = 0.9
     """share of the peak that long streams reach; of no use to the fidelity 'command'"""
     latency: Picoseconds = 100_000
@@ -102,6 +106,10 @@ class Dram(Memory[DramSpec]):
     @property
     def peak_bytes_per_s(self) -> int:
         return self.spec.bandwidth
+
+    @property
+    def grain_bytes(self) -> int:
+        return self.spec.grain if self.spec.arbitration == "turns" else 0
 
     @property
     def latency_ticks(self) -> int:

@@ -6,18 +6,33 @@ equal it agrees with the closed form to the tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from archsim.components.network.collective import Gate, Message
+from archsim.components.network.collective import Gate
 from archsim.components.network.message_kernel import Schedule, lists, run
-from archsim.components.network.topology import LinkName
-from archsim.model.network import Parcel, Wire
+from archsim.model.network import Wire
 
-M = TypeVar("M", Message, Parcel)
+
+class Sendable(Protocol):
+    """What a message is to the links."""
+
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def source(self) -> int: ...
+    @property
+    def target(self) -> int: ...
+    @property
+    def waits(self) -> tuple[Gate, ...]: ...
+    @property
+    def feeds(self) -> tuple[Gate, ...]: ...
+
+
+M = TypeVar("M", bound=Sendable)
 
 
 @dataclass(frozen=True)
@@ -34,8 +49,8 @@ class Outcome:
 
     ticks: tuple[int, ...]
     received: tuple[int, ...]
-    link_bytes: dict[LinkName, int]
-    link_ticks: dict[LinkName, int]
+    link_bytes: dict[Any, int]
+    link_ticks: dict[Any, int]
 
 
 def play(
@@ -62,7 +77,7 @@ def play(
     gates = {gate: number for number, gate in enumerate(gates)}
     paths = [route(message) for message in messages]
     wires = {wire.name: wire for path in paths for wire in path}
-    mediums: dict[LinkName, int] = {}
+    mediums: dict[Hashable, int] = {}
     links = {name: number for number, name in enumerate(wires)}
     sizes = sorted({message.n_bytes for message in messages})
     column = {n_bytes: number for number, n_bytes in enumerate(sizes)}

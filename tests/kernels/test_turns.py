@@ -12,7 +12,13 @@ from archsim.sim.simpy_clock import SimPyClock
 from archsim.sim.turns import Turns
 
 asks = st.lists(
-    st.tuples(st.integers(0, 60), st.sampled_from((2, TASKS, LINKS)), st.integers(0, 3), st.integers(0, 25), st.integers(0, 28)),
+    st.tuples(
+        st.integers(0, 60),
+        st.sampled_from((2, TASKS, LINKS)),
+        st.integers(0, 3),
+        st.integers(0, 25),
+        st.integers(0, 28),
+    ),
     max_size=12,
 )
 

@@ -14,8 +14,9 @@ import functools
 from typing import Any, cast
 
 from archsim.components.pim.pim_channel import PimChannelSpec
+from archsim.records import over_steps
 from archsim.result import Result
-from archsim.runs import over_steps, run
+from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 from archsim.validation.information import Figure
@@ -120,7 +121,7 @@ def _result(model: str, slow_asic: bool = False) -> Result:
 
 @functools.cache
 def _baseline(name: str, model: str) -> Result:
-    return run(BASELINES[name], {"workload.model": _result(model).program.name})
+    return run(BASELINES[name], {"workload.model": _result(model).plan.name})
 
 
 def _with_channels(channels: int) -> Result:
