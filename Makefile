@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 .PHONY: demo test test-slow fuzz lint bench validate calibrate clean
 
 demo: $(STAMP)
-	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
+	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite --what-if
 
 # A process for each core takes a group of tests at a time (tests/conftest.py).
 test: $(STAMP)

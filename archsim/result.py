@@ -346,8 +346,20 @@ class Result:
 
     # -- out
 
+    def critical_path(self) -> dict[str, dict[str, float]]:
+        """Server to its time on the path, s, and what twice as fast would gain, if :attr:`what_if_s` has been asked."""
+        asked: dict[str, float] = self.__dict__.get("what_if_s", {})
+        path = {name: {"time_s": seconds} for name, seconds in self.time_by_bound.items()}
+        for name, seconds in asked.items():
+            path[name]["run_s_if_twice_as_fast"] = seconds
+            path[name]["speedup_if_twice_as_fast"] = self.time_s / seconds if seconds else 1.0
+        return path
+
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data, for ``--json`` and ``result.json``; :meth:`what_if` is asked on its own."""
+        """All of it as plain data, for ``--json`` and ``result.json``.
+
+        The critical path says what twice as fast would gain once :attr:`what_if_s` has been asked.
+        """
         from archsim.report.facts import area_blocks, machine_facts
 
         by_action: dict[str, float] = _grouped(
@@ -392,7 +404,7 @@ class Result:
                 for row in self.memory_rows()
             },
             "bound_by": self.bound_by,
-            "critical_path": {name: {"time_s": seconds} for name, seconds in self.time_by_bound.items()},
+            "critical_path": self.critical_path(),
             "components": self.component_rows(),
             "notes": list(self.plan.notes),
             "ops": [{column: row[column] for column in columns} for row in self.op_rows],

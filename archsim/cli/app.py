@@ -107,6 +107,9 @@ def run(
     brute_force: Annotated[
         bool, typer.Option("--brute-force", help="Simulate every repetition, not just one; the answer is equal.")
     ] = False,
+    what_if: Annotated[
+        bool, typer.Option("--what-if", help="Ask what each resource twice as fast would gain; a simulation each.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="Model: shipped name, our YAML or a config.json.")] = None,
     chip: Annotated[str | None, typer.Option(help="Chip: shipped name or file.")] = None,
     system: Annotated[str | None, typer.Option(help="System of chips: shipped name or file.")] = None,
@@ -155,6 +158,9 @@ def run(
     with output_folder(out, overwrite), progress("run") as told:
         for i, (spec, folder) in enumerate(zip(loaded, folders, strict=True)):
             result = simulate(spec, brute_force=brute_force, progress=partial(told, i, len(loaded)))
+            if what_if:
+                told(i, len(loaded), "asking what if")
+                _ = result.what_if_s
             if folder is not None:
                 result.write(folder)
             results.append(result)

@@ -248,22 +248,31 @@ def _critical_path(document: Mapping[str, Any], colours: Mapping[str, str]) -> s
     run_s = document["time_s"]
     rows = []
     for path, facts in document["critical_path"].items():
-        seconds, faster = facts["time_s"], facts["run_s_if_twice_as_fast"]
+        seconds, faster = facts["time_s"], facts.get("run_s_if_twice_as_fast")
         colour = colours.get(path, "r9")
         on_path = stacked([Part(seconds, colour, "", f"{path}: {quantity(seconds, 's', 4)} on the path")], run_s)
-        gain = stacked(
-            [Part(run_s - faster, colour, "", f"{path} twice as fast: {quantity(run_s - faster, 's', 4)} less")], run_s
-        )
+        gained = ""
+        if faster is not None:
+            less = f"{path} twice as fast: {quantity(run_s - faster, 's', 4)} less"
+            gain = stacked([Part(run_s - faster, colour, "", less)], run_s)
+            gained = (
+                f"<td class=wide>{gain}</td><td>{quantity(faster, 's', 4)}</td>"
+                f"<td><b>{facts['speedup_if_twice_as_fast']:.2f}×</b></td>"
+            )
         rows.append(
             f"<tr><th scope=row>{escape(short(path))}</th><td class=wide>{on_path}</td>"
-            f"<td>{quantity(seconds, 's', 4)}</td><td>{percent(seconds / run_s)}</td>"
-            f"<td class=wide>{gain}</td><td>{quantity(faster, 's', 4)}</td>"
-            f"<td><b>{facts['speedup_if_twice_as_fast']:.2f}×</b></td></tr>"
+            f"<td>{quantity(seconds, 's', 4)}</td><td>{percent(seconds / run_s)}</td>{gained}</tr>"
         )
+    asked = any("run_s_if_twice_as_fast" in facts for facts in document["critical_path"].values())
     head = (
         "<tr><th scope=col>resource</th><th scope=col colspan=3>on the critical path</th>"
-        "<th scope=col class=wide>saved, were it twice as fast</th><th scope=col>run takes</th>"
-        "<th scope=col>speedup</th></tr>"
+        + (
+            "<th scope=col class=wide>saved, were it twice as fast</th><th scope=col>run takes</th>"
+            "<th scope=col>speedup</th>"
+            if asked
+            else ""
+        )
+        + "</tr>"
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Critical path"><table class="plain"><thead>'

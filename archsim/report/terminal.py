@@ -128,19 +128,20 @@ def show(result: Result, console: Console) -> None:
         )
     )
     console.print()
-    console.print(
-        _table(
-            "critical path, and what a resource twice as fast would gain",
-            ["resource", "on the path", "share", "run would take", "speedup"],
-            [
-                [
-                    name,
-                    si(seconds, "s", 4),
-                    _percent(seconds / result.time_s),
-                    si(result.what_if_s[name], "s", 4),
-                    f"{result.time_s / result.what_if_s[name]:.2f}x",
-                ]
-                for name, seconds in result.time_by_bound.items()
-            ],
-        )
+    console.print(_critical_path(result))
+
+
+def _critical_path(result: Result) -> Table:
+    rows, asked = [], False
+    for name, facts in result.critical_path().items():
+        row = [name, si(facts["time_s"], "s", 4), _percent(facts["time_s"] / result.time_s)]
+        if "run_s_if_twice_as_fast" in facts:
+            asked = True
+            row += [si(facts["run_s_if_twice_as_fast"], "s", 4), f"{facts['speedup_if_twice_as_fast']:.2f}x"]
+        rows.append(row)
+    columns = ["resource", "on the path", "share"]
+    if not asked:
+        return _table("critical path", columns, rows)
+    return _table(
+        "critical path, and what a resource twice as fast would gain", [*columns, "run would take", "speedup"], rows
     )
