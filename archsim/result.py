@@ -326,6 +326,32 @@ class Result:
             for path, memory in self.machine.memories.items()
         ]
 
+    def task_rows(self, most: int = 5000) -> list[dict[str, Any]]:
+        """A row per task of the described ranks, the first ``most`` to end: when it ran (s) and what it came after.
+
+        Empty for ranks that do one thing after the other: their phases say it all.
+        """
+        tasks = self.world.tasks
+        if len({(t.task.rank, t.task.stream) for t in tasks}) < 2:
+            return []
+        seconds = self.machine.time.seconds
+        return [
+            {
+                "rank": t.task.rank,
+                "ranks": len(self.plan.job.members(t.task.rank)),
+                "stream": t.task.stream,
+                "name": t.task.name,
+                "number": t.number,
+                "start_s": seconds(t.start),
+                "end_s": seconds(t.end),
+                "after": [
+                    [t.task.rank if wait.rank is None else wait.rank, wait.name, t.number - wait.back]
+                    for wait in t.task.after
+                ],
+            }
+            for t in tasks[:most]
+        ]
+
     def segment_rows(self) -> list[dict[str, Any]]:
         """A row per phase: length (s), steps, tokens per second of the whole system."""
         rows = []
@@ -404,6 +430,7 @@ class Result:
                 for row in self.memory_rows()
             },
             "bound_by": self.bound_by,
+            **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),
             "components": self.component_rows(),
             "notes": list(self.plan.notes),

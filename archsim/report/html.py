@@ -15,7 +15,7 @@ from typing import Any
 
 from archsim.errors import InputError, Problem, shortened
 from archsim.files import parse_json, read_text, write_text
-from archsim.report import lanes
+from archsim.report import lanes, streams
 from archsim.report.folding import FoldedOp, FoldedPhase, fold_ops, fold_phases
 from archsim.report.pictures import (
     ACTION_KINDS,
@@ -86,6 +86,12 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
             "Every distinct op, its layers and steps together: area by its share of the run, colour by kind. "
             "Its pace is FLOPs over its time, or over the time its busiest resource was held where that is "
             "longer, since data may be loaded ahead. Bandwidths are the sustained ones.",
+        ),
+        _section(
+            "Ranks and streams",
+            streams.picture(document.get("tasks", ()), document["time_s"]),
+            "What each stream of each distinct rank does when; lines join tasks of different streams that wait for "
+            "each other.",
         ),
         _section(
             "Timeline",

@@ -11,6 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import simpy
 
 from archsim.model.lowered import Lowered
@@ -21,6 +22,7 @@ from archsim.sim.segment import together
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
 from archsim.sim.stream import TaskTimes
+from archsim.sim.turns import Turns
 from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
@@ -62,14 +64,20 @@ class Verdict:
         return max((end for _, end in self.tasks.values()), default=0)
 
 
-def judge(job: Job, setting: Setting) -> Verdict:
-    """Play a job."""
-    return _Judge(job, setting).play()
+def judge(job: Job, setting: Setting, by_grain: bool = True) -> Verdict:
+    """Play a job.
+
+    Parameters
+    ----------
+    by_grain: memories in turns serve grain after grain; else whole rounds at once, as :mod:`archsim.sim.turns` does,
+        for machines whose memories hold a million grains.
+    """
+    return _Judge(job, setting, by_grain).play()
 
 
 def judged(job: Job, setting: Setting) -> WorldTimes:
     """What the judge says, as the world would say it: of each class the rank that is described."""
-    verdict = judge(job, setting)
+    verdict = judge(job, setting, by_grain=False)
     runs: dict[tuple[int, str, int], dict[int, list[OpRun]]] = defaultdict(lambda: defaultdict(list))
     for run in verdict.ops:
         runs[run.rank, run.task, run.number][run.step].append(run)
@@ -163,6 +171,23 @@ class Memory:
         self.clock.env.process(wait())
 
 
+class _Rounds:
+    """A memory that counts whole rounds."""
+
+    def __init__(self, clock: SimPyClock, grain: int, number: int) -> None:
+        self.env, self.turns = clock.env, Turns(clock, grain, number)
+
+    def ask(self, stream: int, ticks: int, head: int) -> tuple[simpy.Event, simpy.Event]:
+        """As :meth:`Memory.ask`."""
+        there_head, there = self.env.event(), self.env.event()
+        self.turns.ask(stream, ticks, _tell, there, head, lambda _, tick: _tell(there_head, tick))
+        return there_head, there
+
+
+def _tell(event: simpy.Event, tick: int) -> None:
+    event.succeed(tick)
+
+
 class _Rank:
     """One rank."""
 
@@ -171,8 +196,9 @@ class _Rank:
         self.free: dict[str, int] = defaultdict(int)
         self.holder: dict[str, object] = {}
         self.queue: dict[str, list[simpy.Event]] = defaultdict(list)
-        self.memories = {
-            name: Memory(self.clock, grain, (number << 8) + i)
+        kind = Memory if judge.by_grain else _Rounds
+        self.memories: dict[str, Memory | _Rounds] = {
+            name: kind(self.clock, grain, (number << 8) + i)
             for i, (name, grain) in enumerate(sorted(judge.setting.grains.items()))
         }
 
@@ -263,26 +289,22 @@ class _Rank:
                 yield mine
                 yield self._at(key, START)
             self.holder[engine] = op
-        while self.free[engine] > env.now:
-            yield self._at(key, START, self.free[engine])
         start = int(env.now)
         fills = [self._ask(server, queue, int(ticks))[1] for server, ticks in op.fill.items()]
         yield env.all_of([*fetched[0], *fills])
         yield self._at(key, BEGIN)
-        there, computed = list(fetched[1]), int(env.now)
+        there = list(fetched[1])
+        own: list[simpy.Event] = []
         if isinstance(op.op, Collective):
             there.append(self.judge.joined(self.number, op, (stream, number), (*place, stream)))
         else:
             for server, ticks in op.body.items():
                 event = self._ask(server, queue, int(ticks))[1]
-                if server == engine:
-                    computed = int(self.free[engine])
-                else:
-                    there.append(event)
+                (own if server == engine else there).append(event)
         signals.issued.succeed()
-        yield env.all_of(there)
+        yield env.all_of([*there, *own])
         tail = int(op.tail) if op.prefetch or any(server != engine for server in op.body) else 0
-        yield self._at(key, END, max([computed, int(env.now), *(int(event.value or 0) + tail for event in there)]))
+        yield self._at(key, END, max([int(env.now), *(int(event.value or 0) + tail for event in there)]))
         drains = [self._ask(server, queue, int(ticks))[1] for server, ticks in op.drain.items()]
         signals.released.succeed()
         if not isinstance(op.op, Collective):
@@ -298,12 +320,13 @@ class _Rank:
         self.judge.verdict.ops.append(run)
         for (path, action), count in op.actions.items():
             if not isinstance(op.op, Collective) or self.number % op.op.ranks == 0:
-                self.judge.verdict.actions[path, action] += int(count)
+                each = count[step] if isinstance(count, np.ndarray) and count.ndim else count
+                self.judge.verdict.actions[path, action] += int(each)
 
 
 class _Judge:
-    def __init__(self, job: Job, setting: Setting) -> None:
-        self.job, self.setting = job, setting
+    def __init__(self, job: Job, setting: Setting, by_grain: bool) -> None:
+        self.job, self.setting, self.by_grain = job, setting, by_grain
         self.env = simpy.Environment()
         self.clock = SimPyClock(self.env)
         self.verdict = Verdict()

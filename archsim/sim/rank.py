@@ -7,7 +7,7 @@ events move on:
 ========  ===========================================================================================
 prefetch  the op before it in its stream has begun: what is known early is asked for
 ready     what it waits for has ended: it takes its engine, or its place in the engine's queue
-start     the engine is free: its fills are asked for
+start     the engine is its own: its fills are asked for
 begin     the fills and the head of the prefetch are there: the body is asked for
 end       the body has ended: the drain is asked for, the engine given up
 done      the results have left
@@ -235,10 +235,6 @@ class Rank:
 
     def _start(self, op: _Op) -> None:
         now = self.clock.now
-        free = self._free.get(op.lowered.engine, 0)
-        if free > now:  # another engine's op uses it
-            self._at(op, START, free)
-            return
         op.record.start = now - op.run.began
         op.started = True
         op.begin_at = max(op.begin_at, now)
@@ -266,11 +262,12 @@ class Rank:
             self.carrier.carry(lowered, (op.run.stream, op.number), self._there, op)
         else:
             for server, ticks in lowered.body.items():
-                if server == lowered.engine:
-                    op.computed = self._reserve(server, int(ticks))
-                elif server in self._turns:
+                if server in self._turns:
                     op.waits_there += 1
-                    self._turns[server].ask(op.queue, int(ticks), self._there, op)
+                    served = self._computed if server == lowered.engine else self._there
+                    self._turns[server].ask(op.queue, int(ticks), served, op)
+                elif server == lowered.engine:
+                    op.computed = self._reserve(server, int(ticks))
                 else:
                     op.there_at = max(op.there_at, self._reserve(server, int(ticks)))
         op.issued = True
@@ -280,6 +277,11 @@ class Rank:
             self._at(op.after_issue, PREFETCH, now)
         if not op.waits_there:
             self._at(op, END, _body_end(op))
+
+    def _computed(self, op: _Op, tick: int) -> None:
+        """A memory that is the op's own engine has served it."""
+        op.computed = tick
+        self._there(op, op.there_at)
 
     def _there(self, op: _Op, tick: int) -> None:
         op.waits_there -= 1

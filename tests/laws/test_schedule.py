@@ -18,7 +18,7 @@ from archsim.workloads.op import Op
 from archsim.workloads.program import Segment
 from archsim.workloads.task import Job, Task
 
-ENGINES = ("mxu", "vpu")
+ENGINES = ("mxu", "vpu", "hbm")
 MEMORIES = ("hbm", "cmem")
 ticks = st.integers(1, 40)
 
@@ -31,7 +31,7 @@ def lowered_op(draw, index):
         after = tuple(draw(st.sets(st.sampled_from([f"op{i}" for i in range(index)]), max_size=2)))
     body = {engine: draw(st.integers(1, 40))}
     if draw(st.integers(0, 3)) == 0:
-        body[ENGINES[1 - ENGINES.index(engine)]] = draw(ticks)  # attention: array and vector unit together
+        body["vpu" if engine == "mxu" else "mxu"] = draw(ticks)  # attention: array and vector unit together
     prefetch, fill, drain = {}, {}, {}
     for memory in MEMORIES:
         if draw(st.booleans()):

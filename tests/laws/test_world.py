@@ -19,7 +19,7 @@ from archsim.workloads.op import Collective, Op
 from archsim.workloads.program import Segment
 from archsim.workloads.task import After, GroupCollective, Job, Pause, Receive, Send, Task
 
-ENGINES = ("mxu", "vpu")
+ENGINES = ("mxu", "vpu", "hbm")
 MEMORIES = ("hbm", "ddr")
 TIME = Timebase([10**12])
 RANKS = 4
@@ -60,7 +60,7 @@ def lowered(draw, index, net, streams):
     engine = draw(st.sampled_from(ENGINES))
     body = {engine: draw(st.integers(0, 20))}
     if draw(st.integers(0, 3)) == 0:
-        body[ENGINES[1 - ENGINES.index(engine)]] = draw(st.integers(1, 20))
+        body["vpu" if engine == "mxu" else "mxu"] = draw(st.integers(1, 20))
     prefetch, fill, drain = {}, {}, {}
     for memory in MEMORIES:
         if draw(st.booleans()):
