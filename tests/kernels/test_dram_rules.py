@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from naive_dram_jedec import violations
 
+from archsim.components.fields import record
 from archsim.components.memory.command_level import frfcfs, issue
 from archsim.components.memory.command_level.channel import Channel, Command
 from archsim.components.memory.command_level.device import AWAITED, device
-from archsim.components.memory.command_level.fields import record
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.policy import POLICIES, policy
 from archsim.components.memory.command_level.preset import DramPreset, preset

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compiled import kernel
+from archsim.components.fields import Records
 from archsim.components.memory.command_level import device, frfcfs, work
 from archsim.components.memory.command_level.device import Device
-from archsim.components.memory.command_level.fields import Records
 from archsim.components.memory.command_level.frfcfs import State, advance
 from archsim.components.memory.command_level.issue import NEVER, WR
 from archsim.components.memory.command_level.layout import layout, place_of
@@ -110,8 +110,16 @@ def push(channels: Channels, channel: int, packet: int, request: int, is_write: 
 
 @kernel
 def _advance(channels: Channels, channel: int, until: int) -> None:
-    now, banks, ready, listed, windows, refreshes = channels.states
-    state = State(now[channel], banks[channel], ready[channel], listed[channel], windows[channel], refreshes[channel])
+    now, banks, ready, listed, bounds, windows, refreshes = channels.states
+    state = State(
+        now[channel],
+        banks[channel],
+        ready[channel],
+        listed[channel],
+        bounds[channel],
+        windows[channel],
+        refreshes[channel],
+    )
     todo = Work(channels.requests[channel], channels.answered[channel], channels.command[channel])
     advance(state, channels.device, todo, channels.policy, until, False, NEVER)
 

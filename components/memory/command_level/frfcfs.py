@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from archsim.components.compiled import kernel, part
+from archsim.components.fields import Record, Records, fields, record
 from archsim.components.memory.command_level.device import (
     DUAL,
     HALF,
@@ -24,7 +25,6 @@ from archsim.components.memory.command_level.device import (
     Figures,
     Ints,
 )
-from archsim.components.memory.command_level.fields import Record, Records, fields, record
 from archsim.components.memory.command_level.issue import (
     ACT,
     ACT2,
@@ -62,10 +62,10 @@ _ROW_BUS, _COLUMN_BUS, _BOTH = range(3)
 READS, WRITES = range(2)
 _HITS, _MISSES, _ACTIVE, _DUE = 0, 2, 4, 5
 
-BANK = fields("deadline opened_for", COMMON_BANK, oldest=2, newest=2, candidate=4, bound=4, place=4)
+BANK = fields("deadline opened_for", COMMON_BANK, oldest=2, newest=2, candidate=4, place=4)
 """Of a bank, besides ``held``, which counts the column commands since its row was opened: the latest tick of ACT2; the
 request that its row was opened for; for each queue the oldest request and the newest; for each kind and queue the
-request that may be next; by place in the list the first tick in which it may; the bank's place in the list."""
+request that may be next, and the bank's place in the list."""
 
 NOW = fields(
     "writing tried pair_tick pair_low pair_high pair_bank clock_until after_cas activating next_bank",
@@ -91,6 +91,7 @@ class State(NamedTuple):
     ready: for each command and node the first tick in which it may be sent.
     listed: banks that have a request of a kind and queue, and those whose rows are held; in no order; and places of a
         list, to work with.
+    bounds: for each kind and queue, by place in its list, the first tick in which a bank may be next.
     windows: for each window and node a ring of the last ticks, and where the ring goes on.
     refreshes: ring of what is to be refreshed, by first banks.
     """
@@ -99,6 +100,7 @@ class State(NamedTuple):
     banks: Records
     ready: Ints
     listed: Ints
+    bounds: Ints
     windows: Ints
     refreshes: Ints
 
@@ -115,6 +117,7 @@ def start(device: Device, policy: FirstReady) -> State:
         rows,
         first_ticks(device),
         np.zeros((6, banks), np.int64),
+        np.zeros((4, banks), np.int64),
         window_rings(device),
         np.zeros(4 * banks + 64, np.int64),
     )
@@ -148,7 +151,7 @@ def _barred(now: Record, bank: int, whole: bool) -> bool:
 
 
 @part
-def _set(now: Record, banks: Records, listed: Ints, kind: int, bank: int, request: int) -> None:
+def _set(now: Record, banks: Records, listed: Ints, bounds: Ints, kind: int, bank: int, request: int) -> None:
     """The request (or -1) of a bank that may be next of a kind and queue."""
     before = banks[bank].candidate[kind]
     banks[bank].candidate[kind] = request
@@ -158,21 +161,21 @@ def _set(now: Record, banks: Records, listed: Ints, kind: int, bank: int, reques
             place = now.banks_of[kind]
             listed[kind, place], banks[bank].place[kind] = bank, place
             now.banks_of[kind] = place + 1
-        banks[banks[bank].place[kind]].bound[kind] = 0
+        bounds[kind, banks[bank].place[kind]] = 0
     elif before >= 0:
         last = now.banks_of[kind] - 1
         place, moved = banks[bank].place[kind], listed[kind, last]
         listed[kind, place], banks[moved].place[kind] = moved, place
-        banks[place].bound[kind] = banks[last].bound[kind]
+        bounds[kind, place] = bounds[kind, last]
         now.banks_of[kind] = last
 
 
 @part
-def _due(now: Record, banks: Records, listed: Ints, kind: int) -> tuple[int, int]:
+def _due(now: Record, banks: Records, listed: Ints, bounds: Ints, kind: int) -> tuple[int, int]:
     """Collect the places of a list whose banks may have a command now: how many, and when the next one may."""
     clock, many, soonest = now.clock, 0, NEVER
     for place in range(now.banks_of[kind]):
-        at = banks[place].bound[kind]
+        at = bounds[kind, place]
         listed[_DUE, many] = place
         many += at <= clock  # no branch: what comes next cannot be foreseen
         soonest = min(soonest, at if at > clock else NEVER)
@@ -180,7 +183,7 @@ def _due(now: Record, banks: Records, listed: Ints, kind: int) -> tuple[int, int
 
 
 @part
-def _sort(now: Record, banks: Records, listed: Ints, requests: Records, bank: int) -> None:
+def _sort(now: Record, banks: Records, listed: Ints, bounds: Ints, requests: Records, bank: int) -> None:
     """Find the requests that may be next: the row has changed."""
     row = banks[bank].open
     for queue in (READS, WRITES):
@@ -192,12 +195,12 @@ def _sort(now: Record, banks: Records, listed: Ints, requests: Records, bank: in
             elif miss < 0:
                 miss = request
             request = requests[request].next
-        _set(now, banks, listed, _HITS + queue, bank, hit)
-        _set(now, banks, listed, _MISSES + queue, bank, miss)
+        _set(now, banks, listed, bounds, _HITS + queue, bank, hit)
+        _set(now, banks, listed, bounds, _MISSES + queue, bank, miss)
 
 
 @part
-def _put(now: Record, banks: Records, listed: Ints, requests: Records, queue: int, request: int) -> None:
+def _put(now: Record, banks: Records, listed: Ints, bounds: Ints, requests: Records, queue: int, request: int) -> None:
     """A request joins the list of its bank."""
     bank = requests[request].bank
     newest = banks[bank].newest[queue]
@@ -209,12 +212,12 @@ def _put(now: Record, banks: Records, listed: Ints, requests: Records, queue: in
     banks[bank].newest[queue] = request
     kind = queue + (_HITS if requests[request].row == banks[bank].open else _MISSES)
     if banks[bank].candidate[kind] < 0:
-        _set(now, banks, listed, kind, bank, request)
+        _set(now, banks, listed, bounds, kind, bank, request)
     now.length[queue] += 1
 
 
 @part
-def _take(now: Record, banks: Records, listed: Ints, requests: Records, queue: int, request: int) -> None:
+def _take(now: Record, banks: Records, listed: Ints, bounds: Ints, requests: Records, queue: int, request: int) -> None:
     """A request that was next leaves the list of its bank; the one after it of its kind may be next."""
     bank = requests[request].bank
     before, after = requests[request].previous, requests[request].next
@@ -231,7 +234,7 @@ def _take(now: Record, banks: Records, listed: Ints, requests: Records, queue: i
     hits = requests[request].row == row
     while after >= 0 and (requests[after].row == row) != hits:
         after = requests[after].next
-    _set(now, banks, listed, queue + (_HITS if hits else _MISSES), bank, after)
+    _set(now, banks, listed, bounds, queue + (_HITS if hits else _MISSES), bank, after)
 
 
 @part
@@ -255,6 +258,7 @@ def _pick_hit(
     banks: Records,
     ready: Ints,
     listed: Ints,
+    bounds: Ints,
     requests: Records,
     levels: Ints,
     figures: Figures,
@@ -270,7 +274,7 @@ def _pick_hit(
     column = WR if queue == WRITES else RD
     stalled = _stalled(now, banks, listed, requests, policy, queue)
     best = NEVER
-    many, soonest = _due(now, banks, listed, kind)
+    many, soonest = _due(now, banks, listed, bounds, kind)
     for due in range(many):
         place = listed[_DUE, due]
         bank = listed[kind, place]
@@ -279,7 +283,7 @@ def _pick_hit(
             at = max(earliest(ready, levels, column, bank), now.column_free)
             if figures.bus == HALF:
                 at = max(at, clock) | 1
-            banks[place].bound[kind] = at
+            bounds[kind, place] = at
             if at > clock:
                 soonest = min(soonest, at)
             elif bank != stalled and bank != kept:
@@ -296,6 +300,7 @@ def _pick_miss(
     banks: Records,
     ready: Ints,
     listed: Ints,
+    bounds: Ints,
     levels: Ints,
     figures: Figures,
     policy: FirstReady,
@@ -309,7 +314,7 @@ def _pick_miss(
     if now.wake[kind] > clock:
         return best, now.wake[kind]
     half = figures.bus == HALF
-    many, soonest = _due(now, banks, listed, kind)
+    many, soonest = _due(now, banks, listed, bounds, kind)
     for due in range(many):
         place = listed[_DUE, due]
         bank = listed[kind, place]
@@ -326,7 +331,7 @@ def _pick_miss(
                 if half and at <= clock and _barred(now, bank, False):
                     at = clock + 1
                 free = banks[bank].opened_for < 0 or policy.passes == 0
-            banks[place].bound[kind] = at
+            bounds[kind, place] = at
             if at > clock:
                 soonest = min(soonest, at)
             elif free and bank != kept:
@@ -398,6 +403,7 @@ def _choose(
     banks: Records,
     ready: Ints,
     listed: Ints,
+    bounds: Ints,
     refreshes: Ints,
     requests: Records,
     levels: Ints,
@@ -432,11 +438,11 @@ def _choose(
         return -1, -1, 0, soonest
     request = NEVER
     if buses != _ROW_BUS:
-        request, at = _pick_hit(now, banks, ready, listed, requests, levels, figures, policy, queue, kept)
+        request, at = _pick_hit(now, banks, ready, listed, bounds, requests, levels, figures, policy, queue, kept)
         soonest = min(soonest, at)
     hit = request
     if buses != _COLUMN_BUS:
-        request, at = _pick_miss(now, banks, ready, listed, levels, figures, policy, queue, kept, request)
+        request, at = _pick_miss(now, banks, ready, listed, bounds, levels, figures, policy, queue, kept, request)
         soonest = min(soonest, at)
     if request == NEVER:
         return -1, -1, 0, soonest
@@ -449,7 +455,9 @@ def _choose(
 
 
 @part
-def _accept(now: Record, banks: Records, listed: Ints, requests: Records, answered: Ints, policy: FirstReady) -> bool:
+def _accept(
+    now: Record, banks: Records, listed: Ints, bounds: Ints, requests: Records, answered: Ints, policy: FirstReady
+) -> bool:
     """Offer the next request to the queues; True when it was taken."""
     request = now.head
     address, is_write, bank = requests[request].address, requests[request].is_write, requests[request].bank
@@ -479,7 +487,7 @@ def _accept(now: Record, banks: Records, listed: Ints, requests: Records, answer
                 return False
             other = requests[other].next
     requests[request].taken = now.clock
-    _put(now, banks, listed, requests, queue, request)
+    _put(now, banks, listed, bounds, requests, queue, request)
     return True
 
 
@@ -512,7 +520,7 @@ def advance(
 
     Without draining all is done when the last request is taken, with it when the last data has been asked for.
     """
-    now, banks, ready, listed, rings, refreshes = state
+    now, banks, ready, listed, bounds, rings, refreshes = state
     levels, rules, windows, figures = device
     requests, answered, log = work
     many, bus = requests.shape[0], figures.bus
@@ -520,7 +528,7 @@ def advance(
     while now.clock < until and now.head < head:
         taken = False
         if now.head < many and requests[now.head].arrival <= now.clock:
-            taken = _accept(now, banks, listed, requests, answered, policy)
+            taken = _accept(now, banks, listed, bounds, requests, answered, policy)
             if taken:
                 now.taken_at = now.clock
                 now.head += 1
@@ -544,7 +552,7 @@ def advance(
                 request = banks[bank].opened_for
             else:
                 bank, request, command, at = _choose(
-                    now, banks, ready, listed, refreshes, requests, levels, figures, policy, buses
+                    now, banks, ready, listed, bounds, refreshes, requests, levels, figures, policy, buses
                 )
                 if now.activating >= 0:
                     needs_clock = request >= 0 and RD <= command <= WR and clock >= now.clock_until
@@ -560,7 +568,7 @@ def advance(
                 high = bank + (figures.scope if command in (PRE_ALL, REF) else 1)
                 if command in (PRE_ALL, PRE):
                     for closed in range(bank, high):
-                        _sort(now, banks, listed, requests, closed)
+                        _sort(now, banks, listed, bounds, requests, closed)
                 else:
                     now.wake[:4] = 0  # its bank is no longer kept
                     now.refreshes_due -= 1
@@ -593,7 +601,7 @@ def advance(
                 if banks[bank].opened_for == request:
                     _release(now, banks, listed, bank)
                 else:
-                    _take(now, banks, listed, requests, requests[request].is_write, request)
+                    _take(now, banks, listed, bounds, requests, requests[request].is_write, request)
                 answer(
                     now,
                     requests,
@@ -606,7 +614,7 @@ def advance(
                 if closes and banks[bank].candidate[_HITS] < 0 and banks[bank].candidate[_HITS + WRITES] < 0:
                     command = RDA if command == RD else WRA
             elif command == ACT:
-                _take(now, banks, listed, requests, requests[request].is_write, request)
+                _take(now, banks, listed, bounds, requests, requests[request].is_write, request)
                 banks[bank].opened_for, banks[bank].held = request, 0
                 if bus == SPLIT:
                     now.activating = bank
@@ -619,7 +627,7 @@ def advance(
                 _hold(now, banks, listed, bank)
             issue(now, banks, ready, rings, rules, windows, figures, log, command, bank, request, row)
             if command != RD and command != WR:
-                _sort(now, banks, listed, requests, bank)
+                _sort(now, banks, listed, bounds, requests, bank)
             if bus == HALF and buses == _ROW_BUS and clock % 2 == 1:
                 now.pair_tick, now.pair_bank = clock + (3 if command == ACT else 1), bank
                 now.pair_low = bank // figures.scope * figures.scope

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.components.compiled import part
+from archsim.components.fields import Record, Records, fields
 from archsim.components.memory.command_level.device import (
     AWAITED,
     DUAL,
@@ -15,7 +16,6 @@ from archsim.components.memory.command_level.device import (
     Figures,
     Ints,
 )
-from archsim.components.memory.command_level.fields import Record, Records, fields
 
 ACT, PRE, RD, WR, PRE_ALL, REF, REF_BANK, ACT2, CAS_RD, CAS_WR, RDA, WRA = range(ISSUED)
 CLOSED, HALF_OPEN = -1, -2

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 
 from archsim.components.compiled import kernel, part
+from archsim.components.fields import Record, Records, fields, record
 from archsim.components.memory.command_level.device import (
     DUAL,
     Device,
     Figures,
     Ints,
 )
-from archsim.components.memory.command_level.fields import Record, Records, fields, record
 from archsim.components.memory.command_level.issue import (
     ACT,
     CLOSED,
@@ -43,9 +43,8 @@ from archsim.components.memory.command_level.work import (
 
 _READS, _WRITES = range(2)
 
-BANK = fields("queued bound", COMMON_BANK)
-"""Of a bank, besides ``held``, which counts the column commands since the last ACT: requests queued, no command before
-this tick."""
+BANK = fields("queued", COMMON_BANK)
+"""Of a bank, besides ``held``, which counts the column commands since the last ACT: its queue."""
 
 NOW = fields("turn draining next_node in_flight", COMMON_NOW, length=2)
 """The bank whose turn was last, writes to drain, the next node to refresh, reads under way, and the lengths of the
@@ -62,6 +61,7 @@ class State(NamedTuple):
     ready: for each command and node the first tick in which it may be sent.
     transactions: requests waiting to move on, reads and writes, oldest first.
     queues: requests of each bank, oldest first.
+    bounds: no command of a bank before this tick.
     windows: for each window and node a ring of the last ticks, and where the ring goes on.
     refreshes: ring of nodes to refresh, by their first bank.
     """
@@ -71,6 +71,7 @@ class State(NamedTuple):
     ready: Ints
     transactions: Ints
     queues: Ints
+    bounds: Ints
     windows: Ints
     refreshes: Ints
 
@@ -80,13 +81,13 @@ def start(device: Device, policy: PerBank) -> State:
     banks = device.figures.banks
     now = record(NOW, due=device.figures.refresh_interval * device.figures.scope // banks)
     rows = closed_banks(device, BANK)
-    rows["bound"] = NEVER
     return State(
         now,
         rows,
         first_ticks(device),
         np.zeros((2, policy.transactions), np.int64),
         np.zeros((banks, policy.commands_per_bank), np.int64),
+        np.full(banks, NEVER, np.int64),
         window_rings(device),
         np.zeros(4 * banks + 64, np.int64),
     )
@@ -99,6 +100,7 @@ def _ready(
     ready: Ints,
     levels: Ints,
     queues: Ints,
+    bounds: Ints,
     requests: Records,
     policy: PerBank,
     bank: int,
@@ -142,7 +144,7 @@ def _ready(
             if waits:
                 continue
         return slot, command
-    banks[bank].bound = bound
+    bounds[bank] = bound
     return -1, 0
 
 
@@ -153,6 +155,7 @@ def _next(
     ready: Ints,
     levels: Ints,
     queues: Ints,
+    bounds: Ints,
     requests: Records,
     figures: Figures,
     policy: PerBank,
@@ -166,7 +169,7 @@ def _next(
     clock, many = now.clock, figures.banks
     soonest = NEVER
     for bank in range(many):
-        soonest = min(soonest, banks[bank].bound)
+        soonest = min(soonest, bounds[bank])
     if soonest > clock:
         return -1, 0, 0, soonest
     soonest = NEVER
@@ -175,12 +178,14 @@ def _next(
         bank = bank + 1 if bank + 1 < many else 0
         if low <= bank < high:
             continue
-        if banks[bank].bound <= clock:
-            slot, command = _ready(now, banks, ready, levels, queues, requests, policy, bank, row_free, column_free)
+        if bounds[bank] <= clock:
+            slot, command = _ready(
+                now, banks, ready, levels, queues, bounds, requests, policy, bank, row_free, column_free
+            )
             if slot >= 0:
                 now.turn = bank
                 return bank, slot, command, 0
-        soonest = min(soonest, banks[bank].bound)
+        soonest = min(soonest, bounds[bank])
     return -1, 0, 0, soonest
 
 
@@ -207,7 +212,7 @@ def _refresh(
 
 @part
 def _schedule(
-    now: Record, banks: Records, transactions: Ints, queues: Ints, requests: Records, policy: PerBank
+    now: Record, banks: Records, transactions: Ints, queues: Ints, bounds: Ints, requests: Records, policy: PerBank
 ) -> bool:
     """Move one transaction on to the queue of its bank; True when anything changed."""
     queued = 0
@@ -233,7 +238,7 @@ def _schedule(
                 now.draining -= 1
             queues[bank, banks[bank].queued] = request
             banks[bank].queued += 1
-            banks[bank].bound = 0
+            bounds[bank] = 0
             for place in range(slot, now.length[kind] - 1):
                 transactions[kind, place] = transactions[kind, place + 1]
             now.length[kind] -= 1
@@ -291,7 +296,7 @@ def advance(state: State, device: Device, work: Work, policy: PerBank, until: in
 
     All is done when every request is taken and the last read has its data; writes may still wait.
     """
-    now, banks, ready, transactions, queues, rings, refreshes = state
+    now, banks, ready, transactions, queues, bounds, rings, refreshes = state
     levels, rules, windows, figures = device
     requests, answered, log = work
     many, scope = requests.shape[0], figures.scope
@@ -317,7 +322,19 @@ def advance(state: State, device: Device, work: Work, policy: PerBank, until: in
                 bank, command, soonest = _refresh(now, banks, ready, levels, refreshes, figures, row_free)
             if bank < 0:
                 bank, slot, command, at = _next(
-                    now, banks, ready, levels, queues, requests, figures, policy, low, high, row_free, column_free
+                    now,
+                    banks,
+                    ready,
+                    levels,
+                    queues,
+                    bounds,
+                    requests,
+                    figures,
+                    policy,
+                    low,
+                    high,
+                    row_free,
+                    column_free,
                 )
                 if bank < 0:
                     soonest = min(soonest, at)
@@ -350,8 +367,8 @@ def advance(state: State, device: Device, work: Work, policy: PerBank, until: in
                 low = high = 0
             row = requests[request].row if request >= 0 else -1
             issue(now, banks, ready, rings, rules, windows, figures, log, command, bank, request, row)
-            banks[bank].bound = 0 if banks[bank].queued > 0 else NEVER
-        changed = _schedule(now, banks, transactions, queues, requests, policy)
+            bounds[bank] = 0 if banks[bank].queued > 0 else NEVER
+        changed = _schedule(now, banks, transactions, queues, bounds, requests, policy)
         clock += 1
         now.clock = clock
         offered = now.head < many and requests[now.head].arrival < clock

@@ -17,8 +17,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archsim.components.compiled import kernel, part
+from archsim.components.fields import Record, Records, fields
 from archsim.components.memory.command_level.device import AWAITED, HALF, ISSUED, Device, Ints
-from archsim.components.memory.command_level.fields import Record, Records, fields
 from archsim.components.memory.command_level.frfcfs import (
     State,
     advance,
@@ -167,7 +167,7 @@ def _describe(
     state: State, device: Device, requests: Records, policy: FirstReady, walk: Walk, progress: Progress, out: Ints
 ) -> None:
     """The state apart from time, number and place."""
-    now, banks, ready, _, rings, refreshes = state
+    now, banks, ready, _, _, rings, refreshes = state
     levels, _, windows, figures = device
     counts, seen, order, place = progress.counts, progress.seen, walk.order, walk.place
     clock, head, many = now.clock, now.head, figures.banks

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from archsim.components.fields import record
 from archsim.components.memory.command_level import recurrence
 from archsim.components.memory.command_level.address import encode
 from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
-from archsim.components.memory.command_level.fields import record
 from archsim.components.memory.command_level.frfcfs import State, advance
 from archsim.components.memory.command_level.issue import NEVER
 from archsim.components.memory.command_level.layout import layout

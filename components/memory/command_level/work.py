@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compiled import kernel
+from archsim.components.fields import Records, fields
 from archsim.components.memory.command_level import address as address_map
-from archsim.components.memory.command_level.fields import Records, fields
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.errors import InputError
