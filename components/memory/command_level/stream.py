@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from archsim.components.fields import record
 from archsim.components.memory.command_level import recurrence
 from archsim.components.memory.command_level.address import encode
 from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
-from archsim.components.memory.command_level.frfcfs import READ_QUEUE, REFRESH, WRITE_QUEUE, State, advance
-from archsim.components.memory.command_level.issue import HEAD, NEVER
+from archsim.components.memory.command_level.frfcfs import State, advance
+from archsim.components.memory.command_level.issue import NEVER
 from archsim.components.memory.command_level.layout import layout
-from archsim.components.memory.command_level.policy import EACH_BANK
+from archsim.components.memory.command_level.policy import EACH_BANK, FirstReady
 from archsim.components.memory.command_level.preset import DramPreset
-from archsim.components.memory.command_level.work import FIELDS, Requests, Work
+from archsim.components.memory.command_level.work import REQUEST, Requests, Work
 from archsim.errors import InputError, nearest, shortened
 
 _MOST = 2**40
@@ -181,54 +182,53 @@ class Forwarded:
     latencies: Ints
 
 
-def forward(preset: DramPreset, device: Device, policy: Ints, state: State, stream: Stream) -> Forwarded | None:
+def forward(preset: DramPreset, device: Device, policy: FirstReady, state: State, stream: Stream) -> Forwarded | None:
     """Play a stream on a channel at rest; None when it does not repeat itself in a way that can be seen."""
     walk = _walk(preset, policy, stream)
     if walk is None:
         return None
     progress = _progress(device, policy)
-    window = max(4096, 4 * int(walk.figures[recurrence.SPACING]) + 8)
-    work = Work(np.full((window, FIELDS), -1, np.int64), np.zeros(window, np.int64), np.zeros((0, 4), np.int64))
+    window = max(4096, 4 * walk.spacing + 8)
+    work = Work(np.full(window, -1, REQUEST), np.zeros(window, np.int64), np.zeros((0, 4), np.int64))
     while (reached := recurrence.forward(state, device, work, policy, walk, progress)) == recurrence.FULL:
         more = np.zeros((2 * len(progress.latencies), 3), np.int64)
         more[: len(progress.latencies)] = progress.latencies
         progress = progress._replace(latencies=more)
     if reached == recurrence.STARVED:
         return None
-    left = len(stream) - int(progress.counts[recurrence.BASE] + state.now[HEAD])
-    rest = work._replace(requests=work.requests[: int(state.now[HEAD]) + left])
+    left = len(stream) - int(progress.counts.ahead + state.now.head)
+    rest = work._replace(requests=work.requests[: int(state.now.head) + left])
     advance(state, device, rest, policy, NEVER, False, NEVER)
     recurrence.note(state.now, rest, progress)
     totals = np.zeros(recurrence.TOTAL, np.int64)
     recurrence.totals(state.now, state.banks, totals)
     return Forwarded(
         state,
-        int(progress.counts[recurrence.TICKS]),
-        int(progress.counts[recurrence.PERIODS]),
+        int(progress.counts.ticks),
+        int(progress.counts.periods),
         totals + progress.extra,
-        progress.latencies[: progress.counts[recurrence.NOTED]],
+        progress.latencies[: progress.counts.noted],
     )
 
 
-def _progress(device: Device, policy: Ints) -> recurrence.Progress:
-    nodes, banks = int(device.levels[-1].sum()) + int(device.figures[0]), int(device.figures[0])
+def _progress(device: Device, policy: FirstReady) -> recurrence.Progress:
+    banks = device.figures.banks
+    nodes = int(device.levels[-1].sum()) + banks
     rings = int((device.windows[:, 5] * banks).sum())
-    waiting = int(policy[READ_QUEUE] + policy[WRITE_QUEUE]) + banks
+    waiting = policy.read_queue + policy.write_queue + banks
     width = 3 * banks + AWAITED * nodes + rings + 4 * waiting + 4 * banks + 128
-    counts = np.zeros(recurrence.COUNTS, np.int64)
-    counts[[recurrence.LAST_DUE, recurrence.STAMP]] = -1, 1
     rows = recurrence.SHORTS + _REFRESHES
     return recurrence.Progress(
-        counts,
+        record(recurrence.COUNTS, last_due=-1, stamp=1),
         np.zeros(recurrence.TOTAL, np.int64),
         np.zeros((_LATENCIES, 3), np.int64),
         np.zeros((rows, width), np.int64),
-        np.zeros((rows, recurrence.TOTALS + recurrence.TOTAL), np.int64),
+        np.zeros(rows, recurrence.MARK),
         np.zeros(nodes + banks, np.int64),
     )
 
 
-def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk | None:
+def _walk(preset: DramPreset, policy: FirstReady, stream: Stream) -> recurrence.Walk | None:
     """How a stream runs through a device; None when its addresses never come to a place that is like the first."""
     loops = _merged(stream.strides, stream.counts)
     found = _alike(preset, policy)
@@ -245,22 +245,24 @@ def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk |
         inner *= count
     else:
         return None
-    figures = [
-        stream.base,
-        int(stream.is_write),
-        stream.gap,
-        len(stream),
-        granule,
-        preset.capacity_bytes,
-        run,
-        spacing,
-        preset.burst.bit_length() - 1,
-        block_bits,
-        beside,
-    ]
     fields, hashes = layout(preset)
     return recurrence.Walk(
-        np.array(loops, np.int64), np.array(figures, np.int64), fields, hashes, order, np.argsort(order)
+        loops=np.array(loops, np.int64),
+        base_byte=stream.base,
+        writes=int(stream.is_write),
+        gap=stream.gap,
+        requests=len(stream),
+        granule=granule,
+        capacity=preset.capacity_bytes,
+        run=run,
+        spacing=spacing,
+        burst_bits=preset.burst.bit_length() - 1,
+        block_bits=block_bits,
+        beside=beside,
+        fields=fields,
+        hashes=hashes,
+        order=order,
+        place=np.argsort(order),
     )
 
 
@@ -277,7 +279,7 @@ def _merged(strides: Sequence[int], counts: Sequence[int]) -> list[tuple[int, in
     return loops
 
 
-def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, int, Any] | None:
+def _alike(preset: DramPreset, policy: FirstReady) -> tuple[int, int, int, Any] | None:
     """Bytes by which addresses may be moved and meet a device that is alike; bits of an address in bursts below those
     that walk banks; how many banks lie beside each other in this; and banks in the order of the walk."""
     fields = [field for field in preset.mapping.fields if field.bits]
@@ -285,7 +287,7 @@ def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, int, Any] | None
     if fields[-1].level != "row" or fields[-1].target != 0:
         return None
     banks = np.arange(preset.banks)
-    if hashes or policy[REFRESH] == EACH_BANK:  # only rows may be moved, by so many that hashes stay
+    if hashes or policy.refresh == EACH_BANK:  # only rows may be moved, by so many that hashes stay
         mixed = max((h.row + sizes[h.level].bit_length() - 1 for h in hashes), default=0)
         return preset.burst << fields[-1].source + mixed, fields[-1].source, preset.banks, banks
     walked, above = list[str](), len(levels)

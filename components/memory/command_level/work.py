@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compiled import kernel
+from archsim.components.fields import Records, fields
 from archsim.components.memory.command_level import address as address_map
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.preset import DramPreset
@@ -20,8 +21,8 @@ Ints = npt.NDArray[np.int64]
 LAST_ARRIVAL = 2**38
 """The latest tick in which a request may arrive: a channel that idles is still refreshed, tick after tick"""
 
-IS_WRITE, ADDRESS, BANK, ROW, ARRIVAL, TAKEN, DONE, BEGUN, NEXT, PREVIOUS, FIELDS = range(11)
-"""Columns of :attr:`Work.requests`: the address in bursts, the first tick a request is offered in, the tick it was
+REQUEST = fields("is_write address bank row arrival taken done begun next previous")
+"""Of a request: the address in bursts, the first tick a request is offered in, the tick it was
 taken in, the tick its last data moves in, whether a command was sent for it, and links for the kernels."""
 
 
@@ -30,12 +31,12 @@ class Work(NamedTuple):
 
     Attributes
     ----------
-    requests: a row for each, by the columns named above; -1 where not yet known.
+    requests: a row for each; -1 where not yet known.
     answered: reads in the order in which they are answered.
     log: rows of (tick, command, bank, request or -1), as many commands as there is room for.
     """
 
-    requests: Ints
+    requests: Records
     answered: Ints
     log: Ints
 
@@ -78,7 +79,7 @@ def decode(preset: DramPreset, address: Ints) -> Mapping[str, Ints]:
 
 def work(preset: DramPreset, requests: Requests, log: int = 0) -> Work:
     """Requests decoded for the kernels, with room for ``log`` commands."""
-    rows = np.empty((len(requests), FIELDS), np.int64)
+    rows = np.empty(len(requests), REQUEST)
     fields, hashes = layout(preset)
     _fill(
         rows,
@@ -94,7 +95,7 @@ def work(preset: DramPreset, requests: Requests, log: int = 0) -> Work:
 
 @kernel
 def _fill(
-    rows: Ints,
+    rows: Records,
     address: Ints,
     is_write: npt.NDArray[np.bool_],
     arrival: Ints,
@@ -104,9 +105,9 @@ def _fill(
 ) -> None:
     for row in range(rows.shape[0]):
         bursts = address[row] >> burst_bits
-        rows[row, IS_WRITE] = is_write[row]
-        rows[row, ADDRESS] = bursts
-        rows[row, BANK], rows[row, ROW] = place_of(fields, hashes, bursts)
-        rows[row, ARRIVAL] = arrival[row]
-        rows[row, TAKEN] = rows[row, DONE] = rows[row, NEXT] = rows[row, PREVIOUS] = -1
-        rows[row, BEGUN] = 0
+        rows[row].is_write = is_write[row]
+        rows[row].address = bursts
+        rows[row].bank, rows[row].row = place_of(fields, hashes, bursts)
+        rows[row].arrival = arrival[row]
+        rows[row].taken = rows[row].done = rows[row].next = rows[row].previous = -1
+        rows[row].begun = 0
