@@ -11,6 +11,7 @@ import contextlib
 import csv
 import io
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -177,7 +178,7 @@ def parse_json(text: str, path: str = "", line: int = 0) -> Any:
     InputError: it is no JSON, nested too deep, or holds a number that is none; ``path`` and ``line`` are told.
     """
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         place = (line or error.lineno, error.colno) if path else (0, 0)
         raise InputError([Problem(f"no valid JSON: {error.msg}", path, *place)]) from None
@@ -188,7 +189,12 @@ def parse_json(text: str, path: str = "", line: int = 0) -> Any:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{shortened(name)} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def _size(n_bytes: int) -> str:
