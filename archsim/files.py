@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
 import math
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from archsim.errors import InputError, Problem, RunFailed, shortened
+from archsim.errors import ArchsimError, InputError, Problem, RunFailed, shortened
 
 MOST_BYTES = 64 * 2**20
 """of a file that is read as a whole"""
@@ -207,6 +208,13 @@ def _size(n_bytes: int) -> str:
 def cannot_write(path: Path, error: BaseException) -> RunFailed:
     """The error of a file that could not be written."""
     return RunFailed(f"cannot write '{path}': {reason(error)}")
+
+
+def unwritable(path: Path, error: BaseException, option: str = "--out") -> ArchsimError:
+    """The error of a place that cannot be written to: a full disk is nobody's input."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return cannot_write(path, error)
+    return InputError([Problem(f"cannot write to '{path}': {reason(error)}", option)])
 
 
 @contextlib.contextmanager
