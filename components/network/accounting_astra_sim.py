@@ -267,6 +267,8 @@ class _Dimension:
         which they end with sending it on; leaves end when they have it.
         """
         n, delay, splits = self.ranks, self.spec.endpoint_delay_ns, self.spec.splits
+        if n & (n - 1):
+            raise InputError(f"a doubleBinaryTree of ASTRA-sim needs a power of two of ranks, not {n}")
         trees = double_binary_tree(n)
         busy = self._busy(size)
         members = range(n)
