@@ -121,7 +121,7 @@ def lines(path: Path, most: int = 2**29) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         message = f"no UTF-8 text: byte 0x{error.object[error.start]:02x}"
         raise InputError([Problem(message, str(path), number, error.start + 1)]) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError([Problem(f"cannot read it: {reason(error)}", str(path))]) from None
 
 
