@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.config import CONFIGS, File, load_spec
@@ -50,6 +50,15 @@ class StageSpec(Spec):
     """rows that are used: column to the values allowed"""
     parameters: Annotated[dict[str, tuple[float, float, float]], Field(min_length=1, max_length=MOST_PARAMETERS)]
     """path in the kernels' config to starting value, least and most"""
+
+    @model_validator(mode="after")
+    def _in_range(self) -> StageSpec:
+        for path, (start, least, most) in self.parameters.items():
+            if not 0 < least <= start <= most:
+                raise ValueError(
+                    f"'{path}' starts between its least and most, above zero: not {start}, {least}, {most}"
+                )
+        return self
 
 
 class CalibrationSpec(Spec):
@@ -222,7 +231,11 @@ def _fit_stage(
     paths = list(stage.parameters)
     start, least, most = (np.array([stage.parameters[p][i] for p in paths]) for i in range(3))
     for path in paths:
-        _put(data, path, _get(data, path))  # a wrong path is found here
+        usual = _get(data, path)  # a wrong path is found here
+        for bound in stage.parameters[path]:  # and a value that the kernels cannot have
+            _put(data, path, bound)
+            load_spec(data, GpuKernelsSpec)
+        _put(data, path, usual)
 
     def predicted(values: Floats, some: Sequence[_Group]) -> list[Floats]:
         for path, value in zip(paths, values, strict=True):

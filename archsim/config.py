@@ -855,25 +855,16 @@ _Dumper.add_representer(str, _text)
 
 
 def files_of(spec: BaseModel) -> Iterator[str]:
-    """The paths of all files that a spec names by fields marked :class:`File`."""
+    """The paths of all files that a spec names where :class:`File` marks them."""
 
-    def within(value: Any) -> Iterator[str]:
-        if isinstance(value, BaseModel):
-            yield from files_of(value)
-        elif isinstance(value, Mapping):
-            for item in value.values():
-                yield from within(item)
-        elif isinstance(value, tuple | list):
-            for item in value:
-                yield from within(item)
+    def within(tree: Tree, expected: _Expected) -> Iterator[str]:
+        if isinstance(tree.value, dict | list):
+            for key, child in tree.value.items() if isinstance(tree.value, dict) else enumerate(tree.value):
+                yield from within(child, expected.child(tree, key))
+        elif expected.file is not None and isinstance(tree.value, str):
+            yield tree.value
 
-    for name, field in type(spec).model_fields.items():
-        value = getattr(spec, name)
-        if isinstance(value, str):
-            if _Expected(field.annotation, field.metadata).file is not None:
-                yield value
-        else:
-            yield from within(value)
+    return within(tree_of(dump(spec)), _Expected(type(spec)))
 
 
 def to_yaml(spec: BaseModel) -> str:

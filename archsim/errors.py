@@ -25,7 +25,8 @@ class RunFailed(ArchsimError):
 
 
 _LONG = re.compile(r"'([^']{200,})'")
-"""What a message quotes of an input and nobody wants to read"""
+_MOST = 1500
+"""What a message quotes of an input, and how long it grows, beyond which nobody reads it"""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ class Problem:
         if self.line:
             place += f":{self.line}:{self.column}"
         message = _LONG.sub(lambda quoted: f"'{shortened(quoted[1])}'", self.message)
+        if len(message) > _MOST:
+            message = f"{message[:_MOST]} ..."
         return ": ".join(part for part in (place, shortened(self.path, 300), message) if part)
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import io
 import json
+import math
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from archsim.errors import InputError, Problem, RunFailed, shortened
+from archsim.errors import ArchsimError, InputError, Problem, RunFailed, shortened
 
 MOST_BYTES = 64 * 2**20
 """of a file that is read as a whole"""
@@ -119,7 +121,7 @@ def lines(path: Path, most: int = 2**29) -> Iterator[tuple[int, str]]:
     except UnicodeDecodeError as error:
         message = f"no UTF-8 text: byte 0x{error.object[error.start]:02x}"
         raise InputError([Problem(message, str(path), number, error.start + 1)]) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError([Problem(f"cannot read it: {reason(error)}", str(path))]) from None
 
 
@@ -177,7 +179,7 @@ def parse_json(text: str, path: str = "", line: int = 0) -> Any:
     InputError: it is no JSON, nested too deep, or holds a number that is none; ``path`` and ``line`` are told.
     """
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except json.JSONDecodeError as error:
         place = (line or error.lineno, error.colno) if path else (0, 0)
         raise InputError([Problem(f"no valid JSON: {error.msg}", path, *place)]) from None
@@ -188,7 +190,12 @@ def parse_json(text: str, path: str = "", line: int = 0) -> Any:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{shortened(name)} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def _size(n_bytes: int) -> str:
@@ -201,6 +208,13 @@ def _size(n_bytes: int) -> str:
 def cannot_write(path: Path, error: BaseException) -> RunFailed:
     """The error of a file that could not be written."""
     return RunFailed(f"cannot write '{path}': {reason(error)}")
+
+
+def unwritable(path: Path, error: BaseException, option: str = "--out") -> ArchsimError:
+    """The error of a place that cannot be written to: a full disk is nobody's input."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return cannot_write(path, error)
+    return InputError([Problem(f"cannot write to '{path}': {reason(error)}", option)])
 
 
 @contextlib.contextmanager

@@ -73,12 +73,16 @@ class Column:
             if text.lower() not in words:
                 raise InputError(f"expected yes or no, not '{shortened(text)}'")
             return words[text.lower()]
-        if self.kind == "file" or (self.kind == "named" and text.endswith(_CONFIGS)):
+        if self.names_file(text):
             return str(_beside(text, home))
         if self.known and text not in self.known:
             expected = f"{', '.join(self.known[:-1])} or {self.known[-1]}"
             raise InputError(f"expected {expected}, not '{shortened(text)}': {nearest(text, self.known)}")
         return text
+
+    def names_file(self, text: str) -> bool:
+        """Whether a text here is the path of a file."""
+        return self.kind == "file" or (self.kind == "named" and text.endswith(_CONFIGS))
 
     def parts(self, text: str) -> dict[str, str]:
         """The two columns that a pair stands for."""

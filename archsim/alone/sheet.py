@@ -7,14 +7,15 @@ in its column ``error``; the others are answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from archsim.alone.question import Answer, Case, Question, in_halves
 from archsim.errors import InputError, Problem, nearest
-from archsim.files import read_rows
+from archsim.files import at_home, read_rows
 
 ERROR = "error"
 _NOWHERE = ("", "argument", "override", "default")
@@ -67,8 +68,9 @@ def ask_file(question: Question, options: Mapping[str, str], file: Path) -> Answ
     question, options = _narrowed(question, options)
     _expect_columns(question, options, rows[0][1], file)
     cases: list[Case | InputError] = []
+    from_here = {name: _from_here(question, name, text) for name, text in options.items()}
     for _, row in rows:
-        texts = {**options, **{name: cell for name, cell in row.items() if cell}}
+        texts = {**from_here, **{name: cell for name, cell in row.items() if cell}}
         try:
             cases.append(question.case(texts, file.parent))
         except InputError as error:
@@ -83,14 +85,15 @@ def ask_file(question: Question, options: Mapping[str, str], file: Path) -> Answ
 
     names = {name for figures in found if not isinstance(figures, InputError) for name in figures}
     names |= {*question.figures, ERROR}
+    kept = _kept_names(rows[0][1], names)
     answered, problems = list[dict[str, Any]](), list[Problem]()
     for (line, row), case, figures in zip(rows, cases, found, strict=True):
-        shown = {f"given_{name}" if name in names else name: cell for name, cell in row.items()}
-        values = {} if isinstance(case, InputError) else case
+        shown: dict[str, Any] = {kept[name]: cell for name, cell in row.items()}
         for name, text in options.items():
             if not shown.get(name) and name not in names:
                 shown[name] = text
-        shown |= {name: values[name] for name in shown if isinstance(values.get(name), int) and question.column(name)}
+        values = {} if isinstance(case, InputError) else case
+        shown |= {name: values[name] for name, text in shown.items() if str(values.get(name)) == text}
         if isinstance(figures, InputError):
             mine = [placed(problem, question, file, line) for problem in figures.problems]
             problems += mine
@@ -100,6 +103,25 @@ def ask_file(question: Question, options: Mapping[str, str], file: Path) -> Answ
         for row in answered:
             row.setdefault(ERROR, "")
     return Answered(answered, problems)
+
+
+def _kept_names(header: Iterable[str], answers: Collection[str]) -> dict[str, str]:
+    """Names under which columns stay beside answers: ``given_NAME`` where an answer has the name."""
+    kept: dict[str, str] = {}
+    taken = {*header, *answers}
+    for name in header:
+        new = name
+        while name in answers and new in taken:
+            new = f"given_{new}"
+        taken.add(new)
+        kept[name] = new
+    return kept
+
+
+def _from_here(question: Question, name: str, text: str) -> str:
+    """The text of an option; a file that it names lies here, not beside the cases."""
+    column = question.column(name)
+    return os.path.abspath(at_home(text)) if column is not None and column.names_file(text) else text
 
 
 def _narrowed(question: Question, options: Mapping[str, str]) -> tuple[Question, dict[str, str]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim.errors import InputError, Problem, printable
+from archsim.files import unwritable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,8 +76,7 @@ def output_folder(folder: Path | None, overwrite: bool = False) -> Iterator[None
             pass
         taken = any(folder.iterdir())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError([Problem(f"cannot write to '{folder}': {reason}", "--out")]) from None
+        raise unwritable(folder, error) from None
     if taken and not overwrite:
         raise InputError([Problem(f"'{folder}' holds files already: name a new folder, or add --overwrite", "--out")])
     try:
@@ -95,9 +95,8 @@ def output_file(path: Path | None) -> None:
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+        folder = path.is_dir()
     except (OSError, ValueError) as error:
-        raise InputError(
-            [Problem(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}", "--out")]
-        ) from None
-    if path.is_dir():
+        raise unwritable(path, error) from None
+    if folder:
         raise InputError([Problem(f"cannot write '{path}': it is a folder", "--out")])

@@ -28,8 +28,7 @@ class Store:
         except InputError:
             raise
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError([Problem(f"cannot write to '{folder}': {reason}", "--out")]) from None
+            raise files.unwritable(folder, error) from None
 
     def read(self, key: str) -> Record | None:
         """The record of a point, None if there is none or another version made it."""

@@ -94,7 +94,7 @@ def read(path: str) -> Trace:
             nodes += [_node(rank, fields) for fields in raw[1:]]  # the first one describes the trace
         except InputError as error:
             raise InputError([replace(problem, file=str(file)) for problem in error.problems]) from None
-        except (OSError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
             raise InputError([Problem(f"cannot be read as a trace: {shortened(error)}", str(file))]) from None
     try:
         trace = Trace(matched["stem"], len(files), tuple(nodes), _waits(nodes, len(files)))
@@ -177,7 +177,7 @@ def _node(rank: int, fields: Mapping[str, Any]) -> Node:
     def whole(attribute: str, given: Any, most: int = _MOST) -> int:
         try:
             value = int(given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"{where}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
         if not 0 <= value <= most:
             raise InputError(f"{where}: {attribute} is from 0 to {most}, not {shortened(given)}")

@@ -347,7 +347,7 @@ CASES = [
         "it holds no rows",
         rows="M,K,N\n",
     ),
-    gemm("answers nowhere", "--array 8x8 --dataflow ws -M 1 -K 1 -N 1 --out none/x.csv", "--out: cannot write"),
+    gemm("answers nowhere", "--array 8x8 --dataflow ws -M 1 -K 1 -N 1 --out none/x.csv", "--out: cannot write to"),
     # --- looking around
     Case("show nothing", "show tpu_v4ii", ("no config is called 'tpu_v4ii': did you mean 'tpu_v4i'?",)),
     Case("show no file", "show none.yaml", ("cannot read 'none.yaml'",)),

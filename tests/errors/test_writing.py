@@ -180,3 +180,17 @@ def test_a_folder_that_holds_no_result_is_told(tmp_path: Path, capsys: pytest.Ca
         (tmp_path / "result.json").write_text(text)
         assert main(["report", str(tmp_path)]) == 2
         assert "result.json" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_from_the_start_is_no_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    (tmp_path / "sweep.yaml").write_text(f"base: {TOY}/run.yaml\ngrid: {{chip.clock: [1 GHz]}}\n")
+    for command in (["run", str(TOY / "run.yaml")], ["sweep", str(tmp_path / "sweep.yaml")]):
+        assert main([*command, "--out", str(tmp_path / "o")]) == 1
+        said = capsys.readouterr().err
+        assert said == f"cannot write '{tmp_path}/o': No space left on device\n"

@@ -94,6 +94,10 @@ def test_files_that_rows_name_lie_beside_them(
     (tmp_path / "a" / "t.trace").write_text("0x40 R\n")
     (tmp_path / "a" / "net.yaml").write_text("name: pair\nranks: 2\nlinks: [{ends: [0, 1], link: nvlink4}]\n")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "here.trace").write_text("0x40 R\n0x80 R\n")
+    (tmp_path / "a" / "cases.csv").write_text("preset,note\nddr4_8gb_x8_3200aa,x\n")
+    assert main(["dram", "--cases", "a/cases.csv", "--trace", "here.trace", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["RD"] == 2  # an option's file lies here
     for command, text in (
         ("dram", "preset,trace\nddr4_8gb_x8_3200aa,t.trace\n"),
         ("collective", "op,bytes,topology\nall_reduce,64,net.yaml\n"),
@@ -200,3 +204,15 @@ def test_many_bad_rows_cost_little(tmp_path: Path) -> None:
     assert [problem.line for problem in some.problems] == [i + 2 for i in sorted(bad)]
     for i in set(range(400)) - set(bad):
         assert some.rows[i] == whole[i] | {"error": ""}
+
+
+def test_names_that_are_given_twice_keep_apart(tmp_path: Path) -> None:
+    file = tmp_path / "cases.csv"
+    file.write_text(
+        "M,K,N,array,dataflow,total_cycles,given_total_cycles\n8,8.0,08,8x8,ws,1,2\n"  # cells stay as they are
+    )
+    question = next(q for q in QUESTIONS if q.name == "gemm")
+    (row,) = ask_file(question, {}, file).rows
+    assert (row["given_given_total_cycles"], row["given_total_cycles"]) == ("1", "2")
+    assert row["total_cycles"] == 30
+    assert (row["M"], row["K"], row["N"]) == (8, "8.0", "08")

@@ -175,10 +175,11 @@ def test_results_of_another_version_and_torn_files_are_made_again(tmp_path: Path
     table = sweep(toy(), tmp_path)
     points = sorted((tmp_path / "points").iterdir())
     points[0].write_text(points[0].read_text()[:20])
+    points[2].write_text("[]")
     old = json.loads(points[1].read_text())
     points[1].write_text(json.dumps(old | {"version": "0.0.0"}))
     pd.testing.assert_frame_equal(sweep(toy(), tmp_path), table)
-    assert len(runs) == 6
+    assert len(runs) == 7
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from archsim.components.network.router_level.fabric import Fabric, cube, dragonf
 from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
 from archsim.components.network.router_level.traffic import traffic
+from archsim.config import load_spec
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.units import whole
 
@@ -48,11 +49,13 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     for name in ("vc_allocator", "sw_allocator"):
         if case.get(name, _ALLOCATOR) != _ALLOCATOR:
             raise wrong(name, f"only {_ALLOCATOR} is modelled, not '{case[name]}'")
-    router = RouterSpec(
-        **{ours: _whole(case, theirs, 0) for theirs, ours in SETTINGS.items() if case.get(theirs)},
-        **({"speedup": _number(case, "speedup")} if case.get("speedup") else {}),
+    settings: dict[str, Any] = {ours: _whole(case, name, 0) for name, ours in SETTINGS.items() if case.get(name)}
+    if case.get("speedup"):
+        settings["speedup"] = _number(case, "speedup")
+    router = load_spec(settings, RouterSpec)
+    how = load_spec(
+        {"sample_period": _whole(case, "sample_period")} if case.get("sample_period") else {}, MeasurementSpec
     )
-    how = MeasurementSpec(**({"sample_period": _whole(case, "sample_period")} if case.get("sample_period") else {}))
     measured = measure(
         fabric,
         router,
