@@ -12,13 +12,14 @@ from pydantic import Field, model_validator
 from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
-from archsim.model.component import Component, Engine
+from archsim.model.component import Component, Engine, MatrixEngine
 from archsim.model.memory import Memory
 from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
 from archsim.spec import ComponentSpec, Count, PartSpec, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
+from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, Role
 from archsim.workloads.plan import Holdings
 
@@ -241,9 +242,13 @@ class Machine:
                 )
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
 
-    def formats(self) -> tuple[DType, ...]:
-        """Operand formats that some engine multiplies."""
-        return tuple(dict.fromkeys(d for engine in self.engines.values() for d in engine.dtypes()))
+    def formats(self) -> MachineFormats:
+        """What some engine multiplies, attends to and widens."""
+        multiplied = dict.fromkeys(d for engine in self.engines.values() for d in engine.dtypes())
+        matrix = [engine for engine in self.engines.values() if isinstance(engine, MatrixEngine)]
+        read = {d for engine in matrix for d in engine.cached_dtypes()} if matrix else set(DType)
+        widened = [d for engine in matrix for d in engine.widened_dtypes()]
+        return MachineFormats(tuple(multiplied), tuple(d for d in DType if d in read), tuple(widened))
 
     def areas(self) -> Iterator[tuple[str, str, float]]:
         """(component path, block, mm²) of one chip, its published other blocks included."""

@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.model.ledger import Ledger
-from archsim.model.lowered import Lowered
-from archsim.sim.rank import Blocks
+from archsim.model.lowered import Blocks, Lowered
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import Collective, Dim
+from archsim.workloads.op import Collective, Dim, of_steps, over_steps
 from archsim.workloads.plan import Plan
 
 
@@ -51,7 +50,7 @@ class SegmentResult:
 
     name: str
     steps: int
-    tokens: int
+    tokens: Dim
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
     rank: int = 0
@@ -64,17 +63,7 @@ class SegmentResult:
     @property
     def ticks(self) -> int:
         """Length of an execution."""
-        return int(self.step_ticks.sum())
-
-
-def per_step(value: Dim, steps: int) -> npt.NDArray[np.int64]:
-    """A value that is the same in all steps, or given for each, as int64 [steps]."""
-    return np.broadcast_to(np.asarray(value, dtype=np.int64), (steps,))
-
-
-def over_steps(value: Dim, steps: int) -> int:
-    """Sum over the steps of a segment of a value that is the same in all, or given for each."""
-    return int(value.sum()) if isinstance(value, np.ndarray) and value.ndim else int(value) * steps
+        return over_steps(self.step_ticks, self.steps)
 
 
 def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
@@ -86,12 +75,12 @@ def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
         if place not in slowest:
             limits = blocks[record.block][0][record.op].busy()
             names = list(limits)
-            each = np.argmax([per_step(t, steps) for t in limits.values()], axis=0) if names else None
+            each = np.argmax([of_steps(t, steps) for t in limits.values()], axis=0) if names else None
             slowest[place] = names, each
         names, which = slowest[place]
-        exposed = record.copies * per_step(record.exposed, steps)
+        exposed = of_steps(record.exposed, steps)
         for i, name in enumerate(names):
-            ticks[name] += int(exposed[which == i].sum())
+            ticks[name] += record.copies * over_steps(exposed[which == i], 1)
     return ticks
 
 
@@ -117,7 +106,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
                     piece.segment.steps,
                     piece.segment.tokens,
                     _blocks(piece, times),
-                    per_step(times.step_ticks, piece.segment.steps),
+                    of_steps(times.step_ticks, piece.segment.steps),
                     piece.rank,
                     members,
                     count,

@@ -14,12 +14,13 @@ from archsim.config import digest, to_yaml
 from archsim.files import csv_text, write_texts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
-from archsim.records import SegmentResult, bounds, over_steps, per_step, segments_of
+from archsim.model.lowered import Blocks
+from archsim.records import SegmentResult, bounds, segments_of
 from archsim.sim.critical import critical_path
-from archsim.sim.rank import Blocks
 from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
 from archsim.version import __version__
+from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
 
@@ -233,9 +234,9 @@ class Result:
                         "busy_s": {name: time.seconds(t) for name, t in limits.items()},
                     }
                     for record in op.times:
-                        start, end = per_step(record.start, n), per_step(record.end, n)
-                        period = per_step(record.period, n)
-                        exposed, duration = over_steps(record.exposed, n), int((end - start).sum())
+                        start, end = of_steps(record.start, n), of_steps(record.end, n)
+                        period = of_steps(record.period, n)
+                        exposed, duration = over_steps(record.exposed, n), over_steps(end - start, n)
                         for j in range(record.copies):
                             first, final = int(start[0]) + j * int(period[0]), int(end[-1]) + j * int(period[-1])
                             rows.append(
@@ -357,7 +358,7 @@ class Result:
         rows = []
         for segment in self.segments:
             seconds = self.machine.time.seconds(segment.ticks * segment.count)
-            tokens = segment.tokens * segment.steps * segment.count
+            tokens = over_steps(segment.tokens, segment.steps) * segment.count
             rows.append(
                 {
                     "segment": segment.name,

@@ -11,10 +11,10 @@ from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.mapper import Mapper
+from archsim.model.lowered import Blocks, countable
 from archsim.result import Result
 from archsim.run_spec import RunSpec
 from archsim.sim.judge import judged
-from archsim.sim.rank import Blocks
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.workloads.plan import Plan
@@ -84,6 +84,6 @@ def _lowering(machine: Machine, placements: Mapping[int, Placement]) -> Callable
 
     def lower(rank: int, segment: Segment) -> Blocks:
         mapper = only or of_rank[rank]
-        return [(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks]
+        return countable([(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
 
     return lower

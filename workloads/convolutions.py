@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -12,6 +11,7 @@ from archsim.config import File
 from archsim.errors import InputError, Problem
 from archsim.files import read_cells
 from archsim.spec import Count, Spec, WorkloadSpec
+from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.op import Conv, DType, Role
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.recorded import recorded_file
@@ -180,7 +180,7 @@ class ConvolutionsWorkload:
     def __init__(self, spec: ConvolutionsSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program; ``capacity_bytes`` and ``formats`` change nothing."""
         spec = self.spec
         layers = spec.layers if spec.topology is None else read_topology(recorded_file(spec.topology))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.workloads.quantization import read_quantization
 
 Fields = dict[str, Any]
 
@@ -71,6 +72,18 @@ class _Config:
                     return default
                 return _ACTIVATIONS[str(value)]
         return default
+
+    def quantization(self, given: object) -> Fields | None:
+        """How weights are stored."""
+        if not isinstance(given, Mapping):
+            self.problem("quantization_config", "expected a mapping")
+            return None
+        try:
+            return read_quantization(given)
+        except InputError as error:
+            for problem in error.problems:
+                self.problem(f"quantization_config.{problem.path}", problem.message)
+            return None
 
 
 def _common(c: _Config) -> Fields:
@@ -348,6 +361,8 @@ def from_config_json(data: Mapping[str, Any], where: str = "") -> Fields:
     family = _family(data, where)
     config = _Config({"model_type": family, **data}, where)
     fields = _FAMILIES[family][1](config)
+    if (quantised := data.get("quantization_config")) is not None:
+        fields["quantization"] = config.quantization(quantised)
     if config.problems:
         raise InputError(config.problems)
     name = data.get("_name_or_path")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from archsim.sim.schedule import OpTimes
 from archsim.sim.server import ReservationServer
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, over_steps
 
 if TYPE_CHECKING:
     from archsim.records import OpResult, SegmentResult
@@ -152,7 +152,7 @@ def _slices(result: Result) -> list[Slice]:
     drawn: list[Slice] = []
     for segment in result.segments:
         for step in sorted({0, segment.steps - 1}):
-            drawn += _step(segment, step, segment.start + int(segment.step_ticks[:step].sum()))
+            drawn += _step(segment, step, segment.start + over_steps(segment.step_ticks[:step], step))
     return drawn
 
 

@@ -21,16 +21,14 @@ those of different streams as they become ready. A memory serves first come, fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Blocks, Lowered
 from archsim.sim.clock import Clock, Heap, flow_key, op_key
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.turns import Turns
 from archsim.workloads.op import Collective
-
-Blocks = Sequence[tuple[Sequence[Lowered], int]]
 
 PREFETCH, READY, START, BEGIN, END, DONE = range(6)
 

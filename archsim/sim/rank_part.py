@@ -13,15 +13,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Blocks, Lowered
 from archsim.sim.clock import FIRST, Heap, flow_key
 from archsim.sim.links import Bundle, Claim, Links, Names, Tell
-from archsim.sim.rank import Blocks, Rank, Run
+from archsim.sim.rank import Rank, Run
 from archsim.sim.schedule import SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
-from archsim.workloads.op import Collective, Dim
+from archsim.workloads.op import Collective, Dim, over_steps
 from archsim.workloads.program import Segment
 
 Ended = Callable[[SegmentTimes], None]
@@ -204,5 +204,4 @@ def _last(value: Dim) -> int:
 
 def _ticks(times: SegmentTimes, segment: Segment) -> int:
     """Length of a piece, all its steps."""
-    ticks = times.step_ticks
-    return int(ticks.sum()) if isinstance(ticks, np.ndarray) else ticks * segment.steps
+    return over_steps(times.step_ticks, segment.steps)

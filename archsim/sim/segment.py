@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from archsim.sim.rank import Blocks, play
+from archsim.model.lowered import Blocks
+from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, lanes
 
 
 def simulate(blocks: Blocks, steps: int, grains: Mapping[str, int]) -> SegmentTimes:
@@ -29,18 +29,18 @@ def simulate(blocks: Blocks, steps: int, grains: Mapping[str, int]) -> SegmentTi
 def together(each: Sequence[SegmentTimes]) -> SegmentTimes:
     """Times of steps one by one as lanes."""
 
-    def lanes(values: list[Dim]) -> Dim:
-        return np.array(values, dtype=np.int64) if len(values) > 1 else values[0]
+    def many(values: list[Any]) -> Dim:
+        return lanes(values) if len(values) > 1 else values[0]
 
     ops = [
         OpTimes(
             rows[0].block,
             rows[0].op,
             rows[0].first,
-            lanes([r.start for r in rows]),
-            end=lanes([r.end for r in rows]),
-            exposed=lanes([r.exposed for r in rows]),
+            many([r.start for r in rows]),
+            end=many([r.end for r in rows]),
+            exposed=many([r.exposed for r in rows]),
         )
         for rows in zip(*(times.ops for times in each), strict=True)
     ]
-    return SegmentTimes(ops, lanes([t.step_ticks for t in each]), sum(t.copies_simulated for t in each))
+    return SegmentTimes(ops, many([t.step_ticks for t in each]), sum(t.copies_simulated for t in each))

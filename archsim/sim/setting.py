@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from archsim.model.lowered import Blocks
 from archsim.model.network import Network
-from archsim.sim.rank import Blocks
 from archsim.timebase import Timebase
 from archsim.workloads.program import Segment
 

@@ -17,11 +17,10 @@ from typing import Any
 import simpy
 
 from archsim.errors import InputError
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Blocks, Lowered
 from archsim.model.network import Flow, Network
 from archsim.sim.clock import SOURCES
 from archsim.sim.links import Bundle, Links, Names, Tell, UnequalError
-from archsim.sim.rank import Blocks
 from archsim.sim.rank_part import RankPart
 from archsim.sim.schedule import SegmentTimes
 from archsim.sim.segment import simulate

@@ -13,6 +13,7 @@ from archsim.components.compute import accounting_scalesim
 from archsim.components.compute.systolic_array import DATAFLOWS, array_cycles, operand_elements
 from archsim.errors import InputError, wrong
 from archsim.units import whole
+from archsim.workloads.op import LARGEST
 
 _MOST = 2**31
 
@@ -40,9 +41,11 @@ def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> 
         mine = [i for i, case in enumerate(cases) if case["dataflow"] == dataflow]
         if not mine:
             continue
-        M, K, N, R, C = (
-            np.array([int(cases[i][key]) for i in mine], dtype=np.int64) for key in ("M", "K", "N", "rows", "cols")
-        )
+        sizes = [[int(cases[i][key]) for i in mine] for key in ("M", "K", "N", "rows", "cols")]
+        # Operands, sums and cycles are within a few times of the multiply-adds of whole folds.
+        folds = [m * k * n * (r + c) ** 3 for m, k, n, r, c in zip(*sizes, strict=True)]
+        kind = np.int64 if max(folds) < LARGEST else object
+        M, K, N, R, C = (np.array(size, dtype=kind) for size in sizes)
         if accounting == "scalesim":
             columns = asdict(accounting_scalesim.answer(dataflow, M, K, N, R, C))
         else:

@@ -24,7 +24,7 @@ from archsim.model.memory import Memory
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres, Watts
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, lanes
 
 if TYPE_CHECKING:
     from archsim.components.memory.command_level.channel import Channel
@@ -120,7 +120,7 @@ class Dram(Memory[DramSpec]):
             return super().busy_ticks(n_bytes)
         if isinstance(n_bytes, np.ndarray):
             sizes, which = np.unique(n_bytes, return_inverse=True)
-            return np.array([self._played(int(size)) for size in sizes], np.int64)[which].reshape(n_bytes.shape)
+            return lanes([self._played(int(size)) for size in sizes])[which].reshape(n_bytes.shape)
         return self._played(int(n_bytes))
 
     @cached_property

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from archsim.components.network.collective import Gate
-from archsim.components.network.message_kernel import Schedule, lists, run
+from archsim.components.network.message_kernel import Schedule, counted, lists, run
 from archsim.model.network import Wire
 
 
@@ -96,7 +96,7 @@ def play(
 
     def table(ticks: Callable[[Wire, int], int]) -> np.ndarray:
         rows = [[ticks(wire, n_bytes) for n_bytes in sizes] for wire in wires.values()]
-        return np.array(rows, dtype=np.int64).reshape(len(wires), len(sizes))
+        return counted(rows).reshape(len(wires), len(sizes))
 
     ends, received, occupied, _ = run(
         Schedule(
@@ -109,7 +109,7 @@ def play(
             medium=np.array(
                 [mediums.setdefault(wire.medium or wire.name, len(mediums)) for wire in wires.values()], dtype=np.int64
             ),
-            latency=np.array([wire.latency for wire in wires.values()], dtype=np.int64),
+            latency=counted([wire.latency for wire in wires.values()]),
             busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
             arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
             head=table(lambda wire, n_bytes: wire.head(n_bytes)),

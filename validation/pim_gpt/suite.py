@@ -14,13 +14,12 @@ import functools
 from typing import Any, cast
 
 from archsim.components.pim.pim_channel import PimChannelSpec
-from archsim.records import over_steps
 from archsim.result import Result
 from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 from archsim.validation.information import Figure
-from archsim.workloads.op import Role
+from archsim.workloads.op import Role, over_steps
 
 MODELS = {
     "GPT-2 small": "gpt2_small",
