@@ -101,11 +101,12 @@ class Placement:
 
     Attributes
     ----------
-    home: role to path of a memory. peak_bytes: path to bytes occupied at most.
+    home: role to path of a memory. peak_bytes: path to bytes occupied at most. contents: path to bytes by kind.
     """
 
     home: dict[Role, str]
     peak_bytes: dict[str, int]
+    contents: dict[str, dict[str, int]]
 
 
 class Machine:
@@ -211,7 +212,7 @@ class Machine:
         """
         held: dict[str, dict[str, int]] = {path: {} for path in self.memories}
         home: dict[Role, str] = {}
-        for role in (Role.WEIGHT, Role.KV):
+        for role in (Role.WEIGHT, Role.KV, Role.GRADIENT, Role.OPTIMIZER):
             memory = self.main_memory(role)
             home[role] = memory.path
             held[memory.path][role.value] = program.resident_bytes.get(role, 0)
@@ -240,7 +241,7 @@ class Machine:
                     f"'{name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
                     f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
                 )
-        return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
+        return Placement(home, {path: sum(contents.values()) for path, contents in held.items()}, held)
 
     def formats(self) -> MachineFormats:
         """What some engine multiplies, attends to and widens."""

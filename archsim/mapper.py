@@ -178,6 +178,8 @@ class Mapper:
                 return Lowered(op, HOST, {HOST: self.machine.time.ps(op.ps)}, why=op.reason)
             case Embedding():
                 return self._embedding(op)
+        if isinstance(op, Attention) and op.passes != (1, 1):
+            return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
         able = [engine for engine in self.engines.values() if engine.supports(op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())

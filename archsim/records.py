@@ -44,11 +44,12 @@ class SegmentResult:
 
     Attributes
     ----------
-    rank, members: the first rank of the class, and how many it has. executions: in this way or another.
+    phase: its name without the rank. rank, members: the first rank of the class, and how many it has. executions: in this way or another.
     step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
     """
 
     name: str
+    phase: str
     steps: int
     tokens: Dim
     blocks: tuple[BlockResult, ...]
@@ -103,6 +104,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
             segments.append(
                 SegmentResult(
                     name,
+                    piece.segment.name,
                     piece.segment.steps,
                     piece.segment.tokens,
                     _blocks(piece, times),

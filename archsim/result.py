@@ -289,10 +289,12 @@ class Result:
         ]
 
     def kind_rows(self) -> list[dict[str, Any]]:
-        """A row per segment and op kind: exposed time (s), share, FLOPs, bytes, energy."""
+        """A row per phase and op kind: exposed time (s), share, FLOPs and bytes of a rank on average, energy of all."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
+        of = {segment.name: (segment.phase, segment.members) for segment in self.segments}
         for row in self.op_rows:
-            key = (row["name"].partition("/")[0], row["kind"])
+            phase, members = of[row["name"].partition("/")[0]]
+            key = (phase, row["kind"])
             total = rows.setdefault(
                 key,
                 {
@@ -305,8 +307,11 @@ class Result:
                     "bounds": defaultdict(float),
                 },
             )
-            for column in ("time_s", "flops", "bytes", "energy_j"):
-                total[column] += row[column]
+            for column in ("time_s", "flops", "bytes"):
+                whole = row[column] * members
+                exact = isinstance(whole, int) and whole % self.plan.ranks == 0
+                total[column] += whole // self.plan.ranks if exact else whole / self.plan.ranks
+            total["energy_j"] += row["energy_j"]
             total["bounds"][row["bound_by"]] += row["time_s"]
         answer = []
         for total in sorted(rows.values(), key=lambda r: -r["time_s"]):
@@ -354,17 +359,23 @@ class Result:
         ]
 
     def segment_rows(self) -> list[dict[str, Any]]:
-        """A row per phase: length (s), steps, tokens per second of the whole system."""
-        rows = []
+        """A row per phase: length (s) and steps of a rank on average, tokens per second of the whole system."""
+        phases: dict[str, tuple[int, int, int]] = {}
         for segment in self.segments:
-            seconds = self.machine.time.seconds(segment.ticks * segment.count)
-            tokens = over_steps(segment.tokens, segment.steps) * segment.count
+            ticks, steps, tokens = phases.get(segment.phase, (0, 0, 0))
+            ticks += segment.ticks * segment.count * segment.members
+            steps += segment.steps * segment.count * segment.members
+            tokens += over_steps(segment.tokens, segment.steps) * segment.count
+            phases[segment.phase] = ticks, steps, tokens
+        rows = []
+        for phase, (ticks, steps, tokens) in phases.items():
+            seconds = ticks / (self.machine.time.ticks_per_s * self.plan.ranks)
             rows.append(
                 {
-                    "segment": segment.name,
+                    "segment": phase,
                     "time_s": seconds,
-                    "steps": segment.steps,
-                    "step_s": seconds / segment.steps if segment.steps else 0.0,
+                    "steps": -(-steps // self.plan.ranks),
+                    "step_s": ticks / (self.machine.time.ticks_per_s * steps) if steps else 0.0,
                     "tokens": tokens,
                     "tokens_per_s": tokens / seconds if seconds else 0.0,
                 }

@@ -198,7 +198,7 @@ class TransformerSpec(WorkloadSpec):
         return tuple(sorted(self.phases, key=("prefill", "decode", "encode").index))
 
 
-class _Rank:
+class RankOps:
     """Builds the ops of one rank.
 
     Parameters
@@ -851,11 +851,11 @@ class TransformerWorkload:
     def _build(
         self, formats: Formats, router: Router | None, passes: Sequence[Pass], final: Sequence[tuple[int, int]]
     ) -> Program:
-        rank = _Rank(self.spec, formats, router)
+        rank = RankOps(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
         whole = segments[-1]
         if self.spec.micro_batches > 1:  # both halves use the same weights
-            whole = _Rank(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
+            whole = RankOps(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
         return Program(
             name=self.spec.model.name,
             segments=segments,

@@ -119,6 +119,11 @@ def run(
     output: Annotated[int | None, typer.Option(help="Tokens that each sequence answers.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16, int8, int4, ...")] = None,
     tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.")] = None,
+    train: Annotated[bool, typer.Option("--train", help="A step of training instead of inference.")] = False,
+    pp: Annotated[int | None, typer.Option(help="Training: pipeline stages.")] = None,
+    dp: Annotated[int | None, typer.Option(help="Training: data-parallel replicas.")] = None,
+    micro_batch: Annotated[int | None, typer.Option(help="Training: sequences computed at a time.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="Training: 1f1b or gpipe.")] = None,
 ) -> None:
     """Run a workload on a machine.
 
@@ -129,6 +134,7 @@ def run(
     archsim run a.yaml b.yaml --json                         several; one JSON list
     archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
     archsim run --model ./config.json --system dgx_a100 --tp 4 --input 512 --output 64
+    archsim run --model gpt3-175b --system selene --train --tp 8 --pp 16 --dp 8 --batch 1536 --micro-batch 1
     """
     from archsim.cli.output import console, output_folder, print_json, progress
 
@@ -143,6 +149,11 @@ def run(
         "output": output,
         "dtype": dtype,
         "tp": tp,
+        "pp": pp,
+        "dp": dp,
+        "micro_batch": micro_batch,
+        "schedule": schedule,
+        "train": train or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     if runs and given:
@@ -174,6 +185,19 @@ def run(
         print(f"results are in {out}", file=sys.stderr)
 
 
+_TRAINING = {
+    "batch": "batch",
+    "input": "input",
+    "dtype": "dtype",
+    "tp": "tensor_parallel",
+    "pp": "pipeline_parallel",
+    "dp": "data_parallel",
+    "micro_batch": "micro_batch",
+    "schedule": "schedule",
+}
+"""Options of a training step, and what they set."""
+
+
 def _run_of(options: dict[str, Any]) -> dict[str, Any]:
     """The run that the options of ``archsim run`` describe."""
     if not options:
@@ -183,6 +207,18 @@ def _run_of(options: dict[str, Any]) -> dict[str, Any]:
     if ("chip" in options) == ("system" in options):
         raise InputError("give either --chip or --system: the machine to run it on")
     machine = "chip" if "chip" in options else "system"
+    name = f"{_stem(options['model'])}_on_{_stem(options[machine])}"
+    if options.pop("train", False):
+        keys = _TRAINING
+        workload: dict[str, Any] = {"kind": "training", "model": options["model"]}
+        unfit = next((o for o in options if o not in (*keys, "model", machine)), None)
+        if unfit is not None:
+            raise InputError([Problem("says nothing of a training step", f"--{unfit}")])
+        workload |= {key: options[option] for option, key in keys.items() if option in options}
+        return {"name": f"training_{name}", machine: options[machine], "workload": workload}
+    unfit = next((o for o in ("pp", "dp", "micro_batch", "schedule") if o in options), None)
+    if unfit is not None:
+        raise InputError([Problem("is of a training step: give --train too", f"--{unfit.replace('_', '-')}")])
     phase = options.get("phase", "both")
     if phase not in ("prefill", "decode", "both", "encode"):
         raise InputError([Problem(f"expected prefill, decode, both or encode, not '{phase}'", "--phase")])
@@ -198,7 +234,6 @@ def _run_of(options: dict[str, Any]) -> dict[str, Any]:
     ):
         if option in options:
             workload[key] = options[option]
-    name = f"{_stem(options['model'])}_on_{_stem(options[machine])}"
     return {"name": name, machine: options[machine], "workload": workload}
 
 

@@ -88,6 +88,22 @@ class Lowered:
             tail=change(self.tail),
         )
 
+    def times(self, numerator: int, denominator: int) -> Lowered:
+        """An op that takes, does and moves so many times as much, rounded up."""
+
+        def scale(value: Dim) -> Dim:
+            return -(-value * numerator // denominator)
+
+        return replace(
+            self._with(scale),
+            op=self.op,
+            actions={key: scale(count) for key, count in self.actions.items()},
+            traffic={path: scale(n) for path, n in self.traffic.items()},
+            cycles=scale(self.cycles),
+            useful=scale(self.useful),
+            why=f"{numerator}/{denominator} of the forward pass: {self.why}",
+        )
+
     def faster(self, server: str, factor: int) -> Lowered:
         """The same op with one server ``factor`` times as fast (rounded up to ticks)."""
 

@@ -96,6 +96,7 @@ class Links:
     _meetings: list[_Meeting] = field(default_factory=list)
     _claims: list[Claim] = field(default_factory=list)
     _meet: dict[tuple[Names, Names], bool] = field(default_factory=dict)
+    _played: dict[tuple[tuple[int, Flow], ...], list[int]] = field(default_factory=dict)
 
     def carry(self, bundle: Bundle, place: tuple[int, int], tell: Tell, what: Any, since: int | None = None) -> None:
         """Begin a bundle now, or have begun it while it was alone on its links; ``tell(what, tick)`` at its end.
@@ -121,13 +122,12 @@ class Links:
 
     def _play(self, flights: list[_Flight], latest: _Flight) -> None:
         """Play flights that share links message by message."""
-        if self.network is None:
-            raise TypeError("flows share the links of no network")
         flows = sorted(((f.key(first), f, flow) for f in flights for first, flow in f.bundle.flows), key=lambda i: i[0])
         begin = min(f.start for f in flights)
         ends: dict[int, set[int]] = {id(f): set() for f in flights}
-        for (_, f, _), end in zip(flows, self.network.play([(f.start - begin, w) for _, f, w in flows]), strict=True):
-            ends[id(f)].add(begin + end)
+        for group in _apart([(f, flow) for _, f, flow in flows]):
+            for (f, _), end in zip(group, self._ends(tuple((f.start - begin, w) for f, w in group)), strict=True):
+                ends[id(f)].add(begin + end)
         late = max(f.bundle.clear_ticks - f.bundle.ticks for f in flights)
         for f in flights:
             if len(ends[id(f)]) > 1:
@@ -137,6 +137,14 @@ class Links:
             if not f.told and (f is latest or f.end != end):
                 f.end = end
                 self._ask(f)
+
+    def _ends(self, flows: tuple[tuple[int, Flow], ...]) -> list[int]:
+        """Ends of flows that share links; what was played once is remembered."""
+        if self.network is None:
+            raise TypeError("flows share the links of no network")
+        if flows not in self._played:
+            self._played[flows] = self.network.play(flows)
+        return self._played[flows]
 
     def claim(self, links: Names, give_up: Callable[[], None]) -> Claim | None:
         """Claim links for what is played ahead; None where they are not free, and whoever claimed them gives up."""
@@ -178,3 +186,24 @@ class Links:
         if number == flight.asked:
             flight.told = True
             flight.tell(flight.what, flight.end)
+
+
+def _apart(flows: list[tuple[_Flight, Flow]]) -> list[list[tuple[_Flight, Flow]]]:
+    """Flows in groups that share no links with each other; one group where all are alike, of equal bundles' ranks."""
+    of_link: dict[Hashable, int] = {}
+    parent = list(range(len(flows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    for number, (_, flow) in enumerate(flows):
+        for link in flow.links:
+            parent[root(number)] = root(of_link.setdefault(link, number))
+    groups: dict[int, list[tuple[_Flight, Flow]]] = {}
+    for number, pair in enumerate(flows):
+        groups.setdefault(root(number), []).append(pair)
+    shapes = {tuple((id(flight), len(flow.links)) for flight, flow in group) for group in groups.values()}
+    found = list(groups.values())
+    return found[:1] if len(shapes) == 1 else found

@@ -7,7 +7,7 @@ collective in it: it is played over again from its start to the present, and goe
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -118,6 +118,7 @@ class RankPart:
         self.ahead: _Ahead | None = None
         self.live: Rank | None = None
         self.running = 0
+        self._lasts: dict[int, list[tuple[int, int, int]]] = {}
 
     def submit(self, stream: int, segment: Segment, ended: Ended) -> None:
         """Begin a piece now; ``ended`` is called with its times."""
@@ -174,7 +175,15 @@ class RankPart:
 
     def _end_key(self, times: SegmentTimes, ahead: _Ahead, end: int) -> int:
         """Key of the end of a piece: where a collective ends with it, that of the collective, which brings it about."""
-        blocks, keys = self.world.lowered(self.number, ahead.segment), [FIRST]
+        if id(times) not in self._lasts:
+            self._lasts[id(times)] = list(self._last_collectives(times, ahead.segment))
+        return max(
+            (flow_key(end - ticks, ahead.stream, n, first) for n, ticks, first in self._lasts[id(times)]), default=FIRST
+        )
+
+    def _last_collectives(self, times: SegmentTimes, segment: Segment) -> Iterator[tuple[int, int, int]]:
+        """Number, ticks and first rank of collectives that end with a piece."""
+        blocks = self.world.lowered(self.number, segment)
         before = [0]
         for ops, repeat in blocks:
             before.append(before[-1] + len(ops) * repeat)
@@ -185,9 +194,8 @@ class RankPart:
             ended = _last(record.end) + (record.copies - 1) * _last(record.period)
             if isinstance(lowered.op, Collective) and ended == last:
                 number = before[record.block] + copy * len(blocks[record.block][0]) + record.op
-                bundle = self.world.bundle_of(self.number, lowered.at(ahead.segment.steps - 1))
-                keys.append(flow_key(end - bundle.ticks, ahead.stream, number, bundle.flows[0][0]))
-        return max(keys)
+                bundle = self.world.bundle_of(self.number, lowered.at(segment.steps - 1))
+                yield number, bundle.ticks, bundle.flows[0][0]
 
     def _end_ahead(self, ahead: _Ahead) -> None:
         if ahead is not self.ahead:

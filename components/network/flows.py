@@ -22,23 +22,24 @@ if TYPE_CHECKING:
 
 
 def collective_flow(network: Network, name: str, n_bytes: int, group: Sequence[int]) -> Flow:
-    """A collective of evenly spaced ranks.
+    """A collective of ranks that are evenly spaced, or stand anywhere along one dimension that is no ring.
 
     Raises
     ------
     InputError: the group is not evenly spaced, or cuts through a dimension.
     """
     check(name)
-    inner = _distance(group)
     dimensions = network.spec.dimensions
-    spanned = spans(dimensions, len(group), inner, closed=name != "send_recv")
-    _check_places(dimensions, spanned, group)
-    timing = network.collective(name, n_bytes, len(group), inner)
+    spanned = _line(dimensions, group)
+    if spanned is None:
+        spanned = spans(dimensions, len(group), _distance(group), closed=name != "send_recv")
+        _check_places(dimensions, spanned, group)
+    timing = network.timed(name, n_bytes, spanned)
     launch = int(network.time.ps(network.spec.launch)) if spanned else 0
 
     @functools.cache
     def parcels() -> Sequence[Parcel]:
-        wire = network.wires({})
+        wire = network.own_wires
         overheads = [int(network.time.ps(dimension.overhead)) for dimension in dimensions]
         return [
             _parcel(message, dimensions, group, wire, overheads)
@@ -59,7 +60,7 @@ def collective_flow(network: Network, name: str, n_bytes: int, group: Sequence[i
 
 def message_flow(network: Network, source: int, target: int, n_bytes: int) -> Flow:
     """A message from one rank to another, the innermost dimension in which they differ first."""
-    dimensions, wire = network.spec.dimensions, network.wires({})
+    dimensions, wire = network.spec.dimensions, network.own_wires
     if not min(source, target) >= 0 or max(source, target) >= network.ranks:
         raise InputError(f"rank {source} sends to rank {target}: the network has ranks 0 to {network.ranks - 1}")
     names: list[LinkName] = []
@@ -95,6 +96,24 @@ def message_flow(network: Network, source: int, target: int, n_bytes: int) -> Fl
     return Flow(what, 2, launch, ticks, ticks + max(0, late), links, lambda: [parcel] if path else [], actions)
 
 
+def _line(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> tuple[Span, ...] | None:
+    """The one dimension in which members of a group differ, where any of its ranks may stand together; else None."""
+    stride = 1
+    for index, dimension in enumerate(dimensions):
+        same = {(rank % stride, rank // (stride * dimension.ranks)) for rank in group}
+        if len(group) > 1 and len(same) == 1 and dimension.topology != "ring":
+            _check_ranks(dimensions, group)
+            return (Span(index, len(group)),)
+        stride *= dimension.ranks
+    return None
+
+
+def _check_ranks(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> None:
+    total = math.prod(dimension.ranks for dimension in dimensions)
+    if min(group) < 0 or max(group) >= total:
+        raise InputError(f"the group {list(group)} names ranks beyond those of the network, 0 to {total - 1}")
+
+
 def _distance(group: Sequence[int]) -> int:
     """Ranks between neighbours of a group."""
     steps = {b - a for a, b in itertools.pairwise(group)}
@@ -107,9 +126,7 @@ def _check_places(dimensions: Sequence[DimensionSpec], spanned: Sequence[Span], 
     """Complain of a group that goes over the edge of a dimension it does not fill."""
     reach = {span.index: span.ranks for span in spanned}
     first, last, stride = group[0], group[-1], 1
-    total = math.prod(dimension.ranks for dimension in dimensions)
-    if first < 0 or last >= total:
-        raise InputError(f"the group {list(group)} names ranks beyond those of the network, 0 to {total - 1}")
+    _check_ranks(dimensions, group)
     for index, dimension in enumerate(dimensions):
         begin, end = first // stride % dimension.ranks, last // stride % dimension.ranks
         if (index in reach) != (begin != end) or end < begin:

@@ -114,7 +114,10 @@ class Network(model.Network[NetworkSpec]):
         check(name)
         if np.min(n_bytes) < 0:
             raise InputError(f"a {name} of {np.min(n_bytes)} bytes is negative")
-        spanned = spans(self.spec.dimensions, ranks, inner, closed=name != "send_recv")
+        return self.timed(name, n_bytes, spans(self.spec.dimensions, ranks, inner, closed=name != "send_recv"))
+
+    def timed(self, name: str, n_bytes: Dim, spanned: Sequence[Span]) -> Timing:
+        """Time and traffic of a collective over these parts of the dimensions."""
         ticks: Dim = 0 * n_bytes
         actions: dict[str, Dim] = {}
         shares: dict[str, int] = {}
@@ -133,6 +136,11 @@ class Network(model.Network[NetworkSpec]):
         if self._without_closed_form(spanned):
             ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    @functools.cached_property
+    def own_wires(self) -> Callable[[LinkName], Wire]:
+        """Links as the simulation sees them."""
+        return self.wires({})
 
     def time_of(self, op: Collective) -> tuple[Dim, dict[str, Dim], str]:
         timing = (
