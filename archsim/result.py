@@ -207,6 +207,9 @@ class Result:
         by_op = self.ledger.by_op()
         for segment in self.segments:
             n, k = segment.steps, segment.count
+            of_class: dict[str, Any] = {}
+            if len(self.placements) > 1:
+                of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
             last_step = segment.ticks - int(segment.step_ticks[-1]) if n else 0
             for block in segment.blocks:
                 for op in block.ops:
@@ -246,6 +249,7 @@ class Result:
                                     "end_s": time.seconds(segment.last_start + last_step + final),
                                     "time_s": time.seconds(exposed * k),
                                     "duration_s": time.seconds(duration * k),
+                                    **of_class,
                                     **fixed,
                                 }
                             )
@@ -332,14 +336,18 @@ class Result:
             for path, memory in self.machine.memories.items()
         ]
 
-    def task_rows(self, most: int = 5000) -> list[dict[str, Any]]:
-        """A row per task of the described ranks, the first ``most`` to end: when it ran (s) and what it came after.
+    def task_rows(self, most: int = 10_000) -> list[dict[str, Any]]:
+        """A row per task of the described ranks: when it ran (s) and what it came after.
 
-        Empty for ranks that do one thing after the other: their phases say it all.
+        Of more than ``most`` those that take longest, pieces of work before others. Empty for ranks that do one thing
+        after the other: their phases say it all.
         """
         tasks = self.world.tasks
         if len({(t.task.rank, t.task.stream) for t in tasks}) < 2:
             return []
+        if len(tasks) > most:
+            longest = sorted(tasks, key=lambda t: (t.times is None, t.start - t.end))[:most]
+            tasks = sorted(longest, key=lambda t: t.end)
         seconds = self.machine.time.seconds
         return [
             {
@@ -348,6 +356,7 @@ class Result:
                 "stream": t.task.stream,
                 "name": t.task.name,
                 "number": t.number,
+                "computes": t.times is not None,
                 "start_s": seconds(t.start),
                 "end_s": seconds(t.end),
                 "after": [
@@ -355,7 +364,7 @@ class Result:
                     for wait in t.task.after
                 ],
             }
-            for t in tasks[:most]
+            for t in tasks
         ]
 
     def segment_rows(self) -> list[dict[str, Any]]:
@@ -421,6 +430,8 @@ class Result:
             "why",
             "traffic",
             "busy_s",
+            "phase",
+            "share",
         )
         return {
             "name": self.name,
@@ -446,7 +457,7 @@ class Result:
             "critical_path": self.critical_path(),
             "components": self.component_rows(),
             "notes": list(self.plan.notes),
-            "ops": [{column: row[column] for column in columns} for row in self.op_rows],
+            "ops": [{column: row[column] for column in columns if column in row} for row in self.op_rows],
         }
 
     def write(self, folder: Path) -> None:

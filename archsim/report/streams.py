@@ -10,8 +10,8 @@ from typing import Any
 
 from archsim.report.pictures import quantity, ticks
 
-_MAX_BARS = 4000
-_MAX_LANES = 64
+_MAX_BARS = 8000
+_MAX_LANES = 32
 _MAX_ARROWS = 300
 _HEIGHT, _WIDTH = 22, 1000
 
@@ -23,7 +23,10 @@ def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
         lanes[task["rank"], task["stream"]].append(task)
     if len(lanes) < 2 or not time_s:
         return ""
-    shown = sorted(lanes)[:_MAX_LANES]
+    busy = {lane: sum(t["end_s"] - t["start_s"] for t in mine if t["computes"]) for lane, mine in lanes.items()}
+    shown = sorted(lanes)
+    if len(shown) > _MAX_LANES:  # those that compute, where all are too many
+        shown = sorted(sorted(lanes, key=lambda lane: -busy[lane])[:_MAX_LANES])
     kinds = {kind: f"k{i % 9}" for i, kind in enumerate(dict.fromkeys(_kind(task) for task in tasks))}
     drawn = sorted((t for lane in shown for t in lanes[lane]), key=lambda t: t["start_s"] - t["end_s"])[:_MAX_BARS]
     rows = []
