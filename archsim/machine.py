@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, TypeVar, cast
@@ -11,14 +12,16 @@ from pydantic import Field, model_validator
 from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
-from archsim.model.component import Component, Engine
+from archsim.model.component import Component, Engine, MatrixEngine
 from archsim.model.memory import Memory
+from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
 from archsim.spec import ComponentSpec, Count, PartSpec, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
+from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, Role
-from archsim.workloads.program import Program
+from archsim.workloads.plan import Holdings
 
 
 class ChipSpec(Spec):
@@ -131,7 +134,9 @@ class Machine:
         }
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
-        self.network = self.components.get("network")
+        self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
+        if self.network is not None and not hasattr(self.network, "collective"):
+            raise InputError(f"network: a part of kind '{self.network.kind}' does no collectives: write kind: network")
 
     def _parts(self) -> list[tuple[str, ComponentSpec]]:
         chip = self.spec.chip
@@ -189,7 +194,15 @@ class Machine:
         """The memory that weights (or the KV cache) live in."""
         return self.memory(self.spec.chip.placement.get(role, list(self.spec.chip.memories)[-1]))
 
-    def place(self, program: Program) -> Placement:
+    def grains(self) -> dict[str, int]:
+        """Memories that serve streams in turns, and the ticks of a grain."""
+        return {
+            path: int(memory.busy_ticks(memory.grain_bytes))
+            for path, memory in self.memories.items()
+            if memory.grain_bytes
+        }
+
+    def place(self, name: str, program: Holdings) -> Placement:
         """Give every tensor role a home and check that it fits.
 
         Raises
@@ -224,20 +237,26 @@ class Machine:
             if total > capacity:
                 parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
                 raise InputError(
-                    f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
+                    f"'{name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
                     f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
                 )
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
 
-    def formats(self) -> tuple[DType, ...]:
-        """Operand formats that some engine multiplies."""
-        return tuple(dict.fromkeys(d for engine in self.engines.values() for d in engine.dtypes()))
+    def formats(self) -> MachineFormats:
+        """What some engine multiplies, attends to and widens."""
+        multiplied = dict.fromkeys(d for engine in self.engines.values() for d in engine.dtypes())
+        matrix = [engine for engine in self.engines.values() if isinstance(engine, MatrixEngine)]
+        read = {d for engine in matrix for d in engine.cached_dtypes()} if matrix else set(DType)
+        widened = [d for engine in matrix for d in engine.widened_dtypes()]
+        return MachineFormats(tuple(multiplied), tuple(d for d in DType if d in read), tuple(widened))
 
     def areas(self) -> Iterator[tuple[str, str, float]]:
         """(component path, block, mm²) of one chip, its published other blocks included."""
         for path, component in self.components.items():
             if path == "chip.die" or (path != "network" and self.spec.chip.die is None):
                 for block, area in component.area_mm2(self.technology).items():
+                    if not 0 <= area < math.inf:
+                        raise InputError(f"{path}: its {block} would have an area of {area:g} mm2")
                     yield path, block, area
         for block, area in self.spec.chip.other_area.items():
             yield "chip", block, area
@@ -246,7 +265,11 @@ class Machine:
         """Static power of one chip by component, W."""
         if self.spec.chip.static_power is not None:
             return {"chip": self.spec.chip.static_power}
-        return {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        found = {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        for path, watts in found.items():
+            if not 0 <= watts < math.inf:
+                raise InputError(f"{path}: would leak {watts:g} W")
+        return found
 
 
 AreaTree = tuple[str, float, list["AreaTree"]]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -31,9 +30,12 @@ from archsim.model.component import Component, Engine, KernelWork, MatrixEngine,
 from archsim.model.ledger import KERNEL_PJ
 from archsim.model.lowered import Lowered
 from archsim.model.memory import Memory
+from archsim.query_blocks import blocked
 from archsim.spec import ComponentSpec
 from archsim.units import si
+from archsim.workloads.limits import check_op
 from archsim.workloads.op import (
+    LARGEST,
     Attention,
     Collective,
     Delay,
@@ -47,8 +49,10 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
     ceil_div,
+    lanes,
     maximum,
     minimum,
+    over_steps,
 )
 
 HOST = "host"
@@ -59,7 +63,7 @@ _PREFETCHED = (Role.WEIGHT, Role.KV)
 
 
 def _total(value: Dim) -> int:
-    return int(np.sum(value))
+    return over_steps(value, 1)
 
 
 class Mapper:
@@ -67,22 +71,24 @@ class Mapper:
 
     Parameters
     ----------
-    machine: the machine. placement: where tensors live. groups: (ranks of the program), for collectives.
+    machine: the machine. placement: where tensors live.
     stream: the stream of ops it maps, where the chip gives that engines of its own.
     """
 
-    def __init__(self, machine: Machine, placement: Placement, ranks: int = 1, stream: str | None = None) -> None:
+    def __init__(self, machine: Machine, placement: Placement, stream: str | None = None) -> None:
         self.machine = machine
         self.beside_others = stream is not None
         self.engines = machine.engines if stream is None else machine.streams[stream]
         self.placement = placement
-        self.ranks = ranks
         self._known: dict[object, Lowered] = {}
-        self._streams = {} if stream else {name: Mapper(machine, placement, ranks, name) for name in machine.streams}
+        self._streams = {} if stream else {name: Mapper(machine, placement, name) for name in machine.streams}
         scratch = machine.scratchpad
         held = placement.peak_bytes[scratch.path]
         double = getattr(scratch.spec, "double_buffered", False)
-        self._tile_bytes = max(0, scratch.capacity_bytes - held) // (2 if double else 1)
+        self._tile_bytes = min(max(0, scratch.capacity_bytes - held) // (2 if double else 1), LARGEST)
+        matrix = [engine for engine in self.engines.values() if isinstance(engine, MatrixEngine)]
+        gm, gk, gn = (max(sizes) for sizes in zip((1, 1, 1), *(engine.granularity() for engine in matrix), strict=True))
+        self._granularity = gm, gk, gn
 
     def lower(self, op: Op) -> Lowered:
         """The op on its cheapest engine.
@@ -93,6 +99,7 @@ class Mapper:
         """
         key = _key(op)
         if key not in self._known:
+            check_op(op, self._granularity)
             if op.stream in self._streams:
                 lowered = self._streams[op.stream].lower(replace(op, stream=None))
                 self._known[key] = _on_servers_of(op.stream, lowered, self.machine.spec.chip.streams[op.stream])
@@ -273,12 +280,14 @@ class Mapper:
 
     def _matmul(self, engine: MatrixEngine[ComponentSpec], op: MatMul) -> Lowered:
         dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)
-        if any(isinstance(d, np.ndarray) for d in (op.m, op.k, op.n)):
-            return self._streamed(engine, op, dtype)
-        m, k, n = int(op.m), int(op.k), int(op.n)
         whole = self._kernel(engine, op, dtype, op.right)
         if whole is not None:
             return whole
+        if any(isinstance(size, np.ndarray) for size in (op.m, op.k, op.n)):
+            kinds, which = np.unique(np.stack(np.broadcast_arrays(op.m, op.k, op.n)), axis=1, return_inverse=True)
+            each = [self._matmul(engine, replace(op, m=m, k=k, n=n)) for m, k, n in kinds.T.tolist()]
+            return _of_steps(op, each, which.ravel())
+        m, k, n = int(op.m), int(op.k), int(op.n)
         inside = self.machine.scratchpad.path
         left_moves = self.placement.home[Role.ACTIVATION] != inside
         right_moves = self.placement.home[op.right] != inside
@@ -304,13 +313,19 @@ class Mapper:
         work_of = engine.weight_work if op.right is Role.WEIGHT else engine.matrix_work
         work = work_of(op.groups, m, k, n, dtype, tile_m=rows)
         cycles = np.broadcast_to(work.cycles, rows.shape)[which]
-        compute = self.machine.time.cycles(cycles, engine.clock_hz)
+        # Of mappings that last longer than can be counted, none is picked unless all do.
+        time = self.machine.time
+        compute = time.cycles(minimum(cycles, LARGEST * engine.clock_hz // time.ticks_per_s - 1), engine.clock_hz)
         tiers: dict[str, Dim] = {}
         for role, n_bytes in ((Role.ACTIVATION, left * left_passes + out), (op.right, right * right_passes)):
             home = self.placement.home[role]
             if home != inside:
                 tiers[home] = tiers.get(home, 0) + n_bytes
-        slowest = reduce(maximum, (self.machine.memories[home].busy_ticks(n) for home, n in tiers.items()), compute)
+        slowest: Any = compute
+        for home, moved in tiers.items():
+            memory = self.machine.memories[home]
+            most = LARGEST * memory.bytes_per_s // time.ticks_per_s - 1
+            slowest = np.maximum(slowest, memory.busy_ticks(minimum(moved, most)))
         traffic = left * left_passes + right * right_passes
         best = np.lexsort((-Tm * Tn, traffic, np.asarray(slowest)))[0]
         at = int(which[best])
@@ -397,24 +412,6 @@ class Mapper:
         places = (engine.path, energy.engine_pj), (self.machine.scratchpad.path, energy.cache_pj)
         return {(path, KERNEL_PJ): pj for path, pj in (*places, (memory.path, energy.memory_pj))}
 
-    def _streamed(self, engine: MatrixEngine[ComponentSpec], op: MatMul, dtype: DType) -> Lowered:
-        """A product whose sizes change from step to step: operands stream once, tile by tile."""
-        work_of = engine.weight_work if op.right is Role.WEIGHT else engine.matrix_work
-        work = work_of(op.groups, op.m, op.k, op.n, dtype)
-        return self._product(
-            engine,
-            op,
-            dtype,
-            replace(work, how=""),
-            op.left_bytes(),
-            op.right,
-            _right_bytes(engine, op),
-            op.out_bytes(),
-            op.macs(),
-            (op.m, op.k, op.n),
-            "streamed once",
-        )
-
     def _grouped(self, engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Lowered:
         dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)
         whole = self._kernel(engine, op, dtype, Role.WEIGHT)
@@ -430,7 +427,7 @@ class Mapper:
             work,
             reads[Role.ACTIVATION],
             Role.WEIGHT,
-            engine.weight_bytes(op.k, op.active() * op.n, op.right_dtype),
+            _expert_bytes(engine, op),
             op.writes()[Role.ACTIVATION],
             op.macs(),
             (max(busiest, 1), op.k, op.n),
@@ -492,59 +489,26 @@ class Mapper:
         whole = self._kernel(engine, op, dtype, Role.KV)
         if whole is not None:
             return whole
-        share = max(1, op.heads // op.kv_heads)  # query heads that use the same keys are stacked
-        gm, _, gn = engine.granularity()
-        # A causal mask spares the keys after a block of queries; the few queries of a decode step are one block.
-        growing = isinstance(op.kv_len, np.ndarray)
-        block = min(op.q_len, max(1, gm // share)) if op.causal and not growing else op.q_len
-        blocks = -(-op.q_len // block)
-        if blocks == 1:
-            rows: Dim = share * op.q_len
-            keys: Dim = op.kv_span()
-        else:
-            last = np.minimum(np.arange(1, blocks + 1) * block, op.q_len)
-            rows = share * np.diff(last, prepend=0)
-            keys = op.kv_len - op.q_len + last
-            if op.window is not None:
-                keys = np.minimum(keys, op.window + block - 1)
-        pairs = op.batch * op.kv_heads
-        scores = engine.matrix_work(pairs, rows, op.head_dim, keys, dtype)
-        values = engine.matrix_work(pairs, rows, keys, op.v_head_dim, dtype)
-
-        def total(a: Dim, b: Dim) -> Dim:
-            return a + b if blocks == 1 else int(np.sum(a + b))
-
-        cycles = total(scores.cycles, values.cycles)
+        gn = engine.granularity()[2]
+        key_bits = op.kv_dtype.bits * (op.head_dim + op.v_head_dim)
+        done = blocked(engine, op, dtype, held_keys=8 * self._tile_bytes // key_bits)
         vector, softmax_ticks, actions = self._elementwise("softmax", op.softmax_elements())
         flow = _Flow(self, ahead=engine.loads_ahead)
-        reads = op.reads()
-        query = op.dtype.bytes(op.batch * op.heads * op.q_len * op.head_dim)
-        kv = op.kv_bytes()
-        kv_role = Role.KV if Role.KV in reads else Role.ACTIVATION
-        # Keys and values are read again for every block of queries unless they stay in the scratchpad.
-        per_head = op.kv_dtype.bytes(maximum(1, op.kv_span()) * (op.head_dim + op.v_head_dim))
-        stays = bool(np.all(np.asarray(per_head) <= self._tile_bytes))
-        passes = 1 if stays else blocks
-        flow.read(Role.ACTIVATION, query, first=op.dtype.bytes(int(np.max(rows)) * op.head_dim))
-        flow.read(kv_role, kv * passes, first=op.kv_dtype.bytes(op.head_dim * minimum(op.kv_span(), gn)))
+        kv_role = Role.KV if Role.KV in op.reads() else Role.ACTIVATION
+        kv = op.kv_dtype.bytes(op.kv_heads * done.read_keys * op.kv_width())
+        flow.read(Role.ACTIVATION, op.query_bytes(), first=op.dtype.bytes(done.rows * op.head_dim))
+        flow.read(kv_role, kv, first=op.kv_dtype.bytes(op.head_dim * minimum(op.span(op.q_len, op.kv_len), gn)))
         out = op.writes()[Role.ACTIVATION]
-        flow.write(Role.ACTIVATION, out, last=op.dtype.bytes(int(np.max(rows)) * op.v_head_dim))
-        flow.inside(
-            reads=op.dtype.bytes(total(scores.left, values.left))
-            + op.kv_dtype.bytes(total(scores.right, values.right)),
-            writes=out,
-        )
-        compute = self.machine.time.cycles(cycles, engine.clock_hz)
+        flow.write(Role.ACTIVATION, out, last=op.dtype.bytes(done.rows * op.v_head_dim))
+        flow.inside(reads=op.dtype.bytes(done.left) + op.kv_dtype.bytes(done.right), writes=out)
+        compute = self.machine.time.cycles(done.cycles, engine.clock_hz)
         macs = op.macs()
         actions |= {(engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()}
-        actions[engine.path, "accumulator_access"] = total(
-            scores.out_writes + scores.out_reads, values.out_writes + values.out_reads
-        )
+        actions[engine.path, "accumulator_access"] = done.accumulated
         body = {engine.path: compute, vector: softmax_ticks, **flow.body()}
-        steps = blocks * pairs
         why = (
-            f"{blocks} blocks of {block} queries, {share} heads stacked, keys and values read {passes}x; "
-            f"softmax on {vector}"
+            f"{done.most} blocks of {done.size} queries, {max(1, op.heads // op.kv_heads)} heads stacked, keys and "
+            f"values read {_total(done.read_keys) / max(1, _total(op.keys())):.3g}x; softmax on {vector}"
         )
         return Lowered(
             op,
@@ -553,11 +517,11 @@ class Mapper:
             flow.prefetches,
             flow.fills,
             flow.drains,
-            self.machine.time.cycles(ceil_div(cycles, steps), engine.clock_hz),
+            self.machine.time.cycles(ceil_div(done.cycles, done.blocks), engine.clock_hz),
             _merged(actions, flow.actions),
             flow.traffic,
             engine.clock_hz,
-            cycles,
+            done.cycles,
             macs,
             engine.peak_macs_per_cycle(dtype),
             why,
@@ -607,20 +571,20 @@ class Mapper:
             raise InputError(
                 f"'{op.name}' needs a network between {op.ranks} chips, and system '{self.machine.spec.name}' has none"
             )
-        if op.exchange is not None:
-            timing = network.exchange(op.exchange, op.bytes, op.ranks)  # type: ignore[attr-defined]
-        else:
-            timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        if isinstance(op.bytes, np.ndarray):
+            sizes, which = np.unique(op.bytes, return_inverse=True)
+            return _of_steps(op, [self._collective(replace(op, bytes=size)) for size in sizes.tolist()], which)
+        ticks, moved, bound_by = network.time_of(op)
         # These are the actions of the whole group, not of one rank; the ledger knows.
-        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
+        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in moved.items()}
         traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link")) // op.ranks}
         return Lowered(
             op,
             "network",
-            {"network": timing.ticks},
+            {"network": ticks},
             actions=actions,
             traffic=traffic,
-            why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
+            why=f"{op.collective} over {op.ranks} ranks, {bound_by}",
         )
 
 
@@ -641,6 +605,37 @@ def _on_servers_of(stream: str, lowered: Lowered, units: Iterable[str]) -> Lower
     )
 
 
+def _of_steps(op: Op, kinds: Sequence[Lowered], which: npt.NDArray[np.int64]) -> Lowered:
+    """An op whose sizes change: step ``i`` as ``kinds[which[i]]``; the way of the first step is told."""
+
+    def steps(values: Sequence[Dim]) -> Dim:
+        return values[0] if len(set(values)) == 1 else lanes([int(value) for value in values])[which]
+
+    def phase(name: str) -> dict[Any, Dim]:
+        parts = [getattr(kind, name) for kind in kinds]
+        return {key: steps([part.get(key, 0) for part in parts]) for key in dict.fromkeys(k for p in parts for k in p)}
+
+    early = [kind.prefetch for kind in kinds]
+    prefetch = {
+        server: (steps([p.get(server, (0, 0))[0] for p in early]), steps([p.get(server, (0, 0))[1] for p in early]))
+        for server in dict.fromkeys(s for p in early for s in p)
+    }
+    first: Lowered = kinds[which[0]]
+    return replace(
+        first,
+        op=op,
+        body=phase("body"),
+        prefetch=prefetch,
+        fill=phase("fill"),
+        drain=phase("drain"),
+        tail=steps([kind.tail for kind in kinds]),
+        actions=phase("actions"),
+        traffic=phase("traffic"),
+        cycles=steps([kind.cycles for kind in kinds]),
+        useful=steps([kind.useful for kind in kinds]),
+    )
+
+
 def _out_bits(op: MatMul | GroupedMatMul | Attention) -> int:
     """Bits of an element of the result."""
     return op.dtype.bits if isinstance(op, Attention) else op.out_dtype.bits
@@ -651,6 +646,12 @@ def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:
     if op.right is not Role.WEIGHT:
         return op.right_bytes()
     columns = op.groups * op.n
+    return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
+
+
+def _expert_bytes(engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Dim:
+    """Bytes of the active experts as the engine reads them."""
+    columns = op.active() * op.n
     return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
 
 

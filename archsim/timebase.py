@@ -19,24 +19,10 @@ from fractions import Fraction
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.workloads.op import Dim
+from archsim.workloads.op import LARGEST, Dim, ceil_scaled
 
 _PS_PER_S = 10**12
-_INT64_SAFE = 2**62
 _FINEST = 10**17  # ticks per second: an int64 then counts to a minute and a half
-
-
-def _ceil_scaled(count: Dim, ratio: Fraction) -> Dim:
-    """``ceil(count * ratio)``, exact, for an int or an int64 array (shape kept)."""
-    a, b = ratio.numerator, ratio.denominator
-    if isinstance(count, np.ndarray):
-        if count.size and int(count.max()) * a + b >= _INT64_SAFE:
-            exact = np.array([-(-int(c) * a // b) for c in count.ravel()], dtype=object)
-            if int(exact.max()) >= 2**63:
-                raise InputError("this run lasts longer than simulated time can count (about a hundred days)")
-            return exact.astype(np.int64).reshape(count.shape)
-        return -(-count * a // b)
-    return -(-int(count) * a // b)
 
 
 class Timebase:
@@ -71,18 +57,20 @@ class Timebase:
         period, rest = divmod(self.ticks_per_s, clock_hz)
         if rest:
             raise ValueError(f"{clock_hz} Hz is no clock of this timebase")
+        if isinstance(n, np.ndarray) and n.size and int(n.max()) * period >= LARGEST:
+            return n.astype(object) * period
         return n * period
 
     def ps(self, n: Dim) -> Dim:
         """Ticks of ``n`` picoseconds; exact where a picosecond is whole ticks, else rounded up."""
-        return _ceil_scaled(n, Fraction(self.ticks_per_s, _PS_PER_S))
+        return ceil_scaled(n, Fraction(self.ticks_per_s, _PS_PER_S))
 
     def transfer(self, n_bytes: Dim, bytes_per_s: int) -> Dim:
         """Ticks to move ``n_bytes`` at ``bytes_per_s``, rounded up once."""
         ratio = self._per_byte.get(bytes_per_s)
         if ratio is None:
             ratio = self._per_byte[bytes_per_s] = Fraction(self.ticks_per_s, bytes_per_s)
-        return _ceil_scaled(n_bytes, ratio)
+        return ceil_scaled(n_bytes, ratio)
 
     def seconds(self, ticks: int) -> float:
         """``ticks`` in seconds, correctly rounded."""

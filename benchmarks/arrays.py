@@ -30,7 +30,7 @@ def _network(workload: dict[str, Any] | str, overrides: dict[str, str] | None = 
 
 def _networks() -> Iterator[Row]:
     bert = {"kind": "transformer", "model": "bert-large", "input": 512, "dtype": "int8"}
-    gpt3 = {"kind": "transformer", "model": "gpt3-175b", "input": 2048, "output": 1, "dtype": "int8"}
+    gpt3 = {"kind": "transformer", "model": "gpt3-175b", "input": 2048, "output": 2, "dtype": "int8"}
     runs: dict[str, tuple[Any, ...]] = {
         "ResNet-50, 224 x 224": ("resnet50_on_edge_npu",),
         "ViT-L/16, 8 images": ("vit_l_on_tpu_v4i",),

@@ -19,7 +19,7 @@ def _transformer(model: str, layers: int | None = None, steps: int = 128) -> Cal
     run = {
         "name": model,
         "chip": "tpu_v4i",
-        "workload": {"kind": "transformer", "model": model, "input": 2048, "output": steps, "dtype": "int8"},
+        "workload": {"kind": "transformer", "model": model, "input": 2048, "output": steps + 1, "dtype": "int8"},
     }
     return lambda: archsim.run(run, overrides).to_json()
 

@@ -8,7 +8,6 @@ holds the least recently used experts no longer than it must; experts are read-o
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -19,6 +18,7 @@ from archsim.config import Named
 from archsim.errors import InputError
 from archsim.spec import Count, WorkloadSpec
 from archsim.units import si
+from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType, Role, Transfer
 from archsim.workloads.program import Block, Program, Segment
@@ -44,7 +44,9 @@ class CompositionOfExpertsSpec(WorkloadSpec):
     output: Count
     """tokens of an answer"""
     router_output: Count = 1
-    """tokens that the router decodes to name the expert"""
+    """tokens in which the router names the expert"""
+    first_token: Literal["prefill", "decode"] = "prefill"
+    """phase that gives the first token of each answer, as in a workload of kind transformer"""
     tensor_parallel: Count = 1
     """ranks that share every model"""
     dtype: DType = DType.BF16
@@ -76,6 +78,7 @@ class CompositionOfExpertsWorkload:
                 batch=batch,
                 input=spec.input,
                 output=output,
+                first_token=spec.first_token,
                 dtype=spec.dtype,
                 tensor_parallel=spec.tensor_parallel,
             )
@@ -103,13 +106,13 @@ class CompositionOfExpertsWorkload:
                 held.popitem(last=False)
         return tuple(missed)
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program of one rank.
 
         Parameters
         ----------
         capacity_bytes: fast memory of a rank, which says how many experts it holds.
-        formats: what the machine multiplies; changes nothing.
+        formats: what the machine computes with; changes nothing.
 
         Raises
         ------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from archsim.spec import Count, Spec, WorkloadSpec
+from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.op import DType, MatMul, Role
 from archsim.workloads.program import Block, Program, Segment
 
@@ -57,7 +57,7 @@ class GemmWorkload:
     def __init__(self, spec: GemmSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program; ``capacity_bytes`` and ``formats`` change nothing."""
         blocks, weights, live = [], 0, 0
         for gemm in self.spec.gemms:

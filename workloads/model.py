@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
 from archsim.workloads.huggingface import from_config_json, is_config_json
+from archsim.workloads.quantization import QuantizationSpec
 
 Whole = Annotated[int, Field(ge=0, le=2**40, strict=True)]
 """A number of things, possibly none."""
@@ -158,6 +159,8 @@ class ModelSpec(Spec):
     """present for latent attention; kv_heads and head_dim are then not used"""
     mtp_layers: Whole = 0
     """multi-token prediction layers published with the model (DeepSeek-V3); not part of its main count"""
+    quantization: QuantizationSpec | None = None
+    """how the model's file stores the weights of its layers; in the workload's weight_dtype when absent"""
     source: str = ""
     """where the shape is printed, and how sure it is"""
 

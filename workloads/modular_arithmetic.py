@@ -20,13 +20,14 @@ Shapes and steps: github EfficientPPML/CROSS fe28ff6, jaxite_word/{finite_field,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from archsim.spec import Count, WorkloadSpec
+from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.op import DType, MatMul, Op, Role, Vector
 from archsim.workloads.program import Block, Program, Segment
 
@@ -101,7 +102,7 @@ class ModularArithmeticWorkload:
     def __init__(self, spec: ModularArithmeticSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program; ``capacity_bytes`` and ``formats`` change nothing."""
         ops = self._modmul() if self.spec.operation == "modmul" else self._ntt()
         weights = sum(int(op.reads().get(Role.WEIGHT, 0)) for op in ops)

@@ -11,13 +11,19 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.errors import InputError
+from archsim.workloads.ragged import Ragged
+
+LARGEST = 2**62
+"""What an int64 of ticks, bytes or counts stays below."""
 
 Dim: TypeAlias = int | npt.NDArray[np.int64]
 
@@ -40,8 +46,38 @@ def minimum(a: Dim, b: Dim) -> Dim:
 def where(condition: bool | npt.NDArray[np.bool_], a: Dim, b: Dim) -> Dim:
     """``a`` where the condition holds, else ``b``; an int when the condition is one truth."""
     if isinstance(condition, np.ndarray):
-        return np.where(condition, np.asarray(a, np.int64), np.asarray(b, np.int64))
+        return np.where(condition, a, b)
     return a if condition else b
+
+
+def lanes(values: Sequence[int]) -> npt.NDArray[np.int64]:
+    """An array with an entry per step: int64, or of Python's ints where some do not fit."""
+    fits = not len(values) or max(values) < LARGEST
+    return np.array(values, dtype=np.int64 if fits else object)
+
+
+def ceil_scaled(count: Dim, ratio: Fraction) -> Dim:
+    """``ceil(count * ratio)``, exact, for an int or an array (shape kept)."""
+    a, b = ratio.numerator, ratio.denominator
+    if isinstance(count, np.ndarray):
+        if count.size and int(count.max()) * a + b >= LARGEST:
+            return lanes([-(-c * a // b) for c in count.ravel().tolist()]).reshape(count.shape)
+        return -(-count * a // b)
+    return -(-int(count) * a // b)
+
+
+def of_steps(value: Dim, steps: int) -> npt.NDArray[np.int64]:
+    """The value in each step."""
+    return np.broadcast_to(value if isinstance(value, np.ndarray) else lanes([value]), (steps,))
+
+
+def over_steps(value: Dim, steps: int) -> int:
+    """Sum over the steps of a segment of a value that is the same in all, or given for each; exact at any size."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        if value.dtype == object:
+            return int(value.sum())
+        return (int((value >> 32).sum()) << 32) + int((value & 0xFFFFFFFF).sum())
+    return int(value) * steps
 
 
 class DType(enum.StrEnum):
@@ -121,6 +157,23 @@ class Op:
         return {}
 
 
+@dataclass(frozen=True)
+class Scales:
+    """Scales and zero points beside quantised weights: ``bits`` for each ``group`` of them; None: for each column."""
+
+    bits: int
+    group: int | None
+
+    def bytes(self, k: Dim, columns: Dim) -> Dim:
+        """Bytes beside ``columns`` columns of ``k`` weights."""
+        groups = columns if self.group is None else ceil_div(k * columns, self.group)
+        return ceil_div(groups * self.bits, 8)
+
+
+def _scale_bytes(scales: Scales | None, k: Dim, columns: Dim) -> Dim:
+    return 0 if scales is None else scales.bytes(k, columns)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MatMul(Op):
     """``groups`` independent products [m, k] x [k, n], each with its own right-hand side.
@@ -130,6 +183,7 @@ class MatMul(Op):
     right: role of the right-hand side; WEIGHT for a linear layer.
     bias: True when a vector of n weights is added.
     left_shared: True when all groups read the same left-hand side.
+    scales: beside quantised weights.
     """
 
     m: Dim
@@ -142,6 +196,7 @@ class MatMul(Op):
     right: Role = Role.WEIGHT
     bias: bool = False
     left_shared: bool = False
+    scales: Scales | None = None
     kind: ClassVar[str] = "matmul"
 
     def macs(self) -> Dim:
@@ -156,10 +211,10 @@ class MatMul(Op):
         return self.left_dtype.bytes((1 if self.left_shared else self.groups) * self.m * self.k)
 
     def right_bytes(self) -> Dim:
-        """Bytes of the right-hand sides and the bias."""
-        return self.right_dtype.bytes(self.groups * self.k * self.n) + (
-            self.out_dtype.bytes(self.groups * self.n) if self.bias else 0
-        )
+        """Bytes of the right-hand sides, their scales and the bias."""
+        columns = self.groups * self.n
+        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
+        return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
 
     def out_bytes(self) -> Dim:
         """Bytes of the products."""
@@ -277,6 +332,7 @@ class GroupedMatMul(Op):
     tokens: of the step, each counted once; 0 where each visits one expert.
     width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
+    scales: beside quantised weights.
     """
 
     rows: tuple[int, ...]
@@ -285,6 +341,7 @@ class GroupedMatMul(Op):
     tokens: int = 0
     width: int = 0
     just_routed: bool = True
+    scales: Scales | None = None
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16
@@ -302,8 +359,13 @@ class GroupedMatMul(Op):
         return 2 * self.macs()
 
     def right_bytes(self) -> Dim:
-        """Bytes of the weights of the active experts."""
-        return self.right_dtype.bytes(self.active() * self.k * self.n)
+        """Bytes of the weights of the active experts, and their scales."""
+        return self.expert_bytes(self.active())
+
+    def expert_bytes(self, experts: int) -> Dim:
+        """Bytes of the weights of so many experts, and their scales."""
+        columns = experts * self.n
+        return self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
 
     def reads(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}
@@ -324,9 +386,11 @@ class Attention(Op):
     kv_shared: the value is a part of the stored key (latent attention), so it is stored and read once.
     window: keys a query sees at most, its own included; None sees all.
     kv_role: where keys and values live; ACTIVATION when they were just computed and are not the cache itself.
+    ragged: sequences of different lengths as one kernel; ``batch``, ``q_len`` and ``kv_len`` are then how many there
+        are at most and those of the longest, to which an engine that knows no other way pads them.
     """
 
-    batch: int
+    batch: Dim
     heads: int
     kv_heads: int
     q_len: int
@@ -339,50 +403,70 @@ class Attention(Op):
     dtype: DType = DType.BF16
     kv_dtype: DType = DType.BF16
     kv_role: Role = Role.KV
+    ragged: Ragged | None = None
     kind: ClassVar[str] = "attention"
 
-    def kv_span(self) -> Dim:
-        """Keys that any query of this op can see."""
+    def span(self, queries: Dim, keys: Dim) -> Dim:
+        """Keys that some of the last ``queries`` positions of a sequence of ``keys`` can see."""
+        return keys if self.window is None else minimum(keys, self.window + queries - 1)
+
+    def pairs_of(self, queries: Dim, keys: Dim) -> Dim:
+        """Query-key pairs of one head of such a sequence that are computed; exact for causal masks."""
+        if not self.causal:
+            return queries * keys
+        first = keys - queries + 1  # keys seen by the first query
         if self.window is None:
-            return self.kv_len
-        return minimum(self.kv_len, self.window + self.q_len - 1)
+            return queries * first + queries * (queries - 1) // 2
+        short = minimum(maximum(self.window - first + 1, 0), queries)  # queries that see less than a window
+        missing: Dim = short * (2 * (self.window - first) - short + 1)
+        return queries * self.window - missing // 2
+
+    def queries(self) -> Dim:
+        """New positions of all sequences."""
+        return self.batch * self.q_len if self.ragged is None else self.ragged.tokens
+
+    def keys(self) -> Dim:
+        """Keys of all sequences that some query sees."""
+        if self.ragged is None:
+            return self.batch * self.span(self.q_len, self.kv_len)
+        return self.ragged.total(lambda q, kv: np.asarray(self.span(q, kv)), linear=self.window is None)
 
     def pairs(self) -> Dim:
-        """Query-key pairs of one head of one sequence that are computed; exact for causal masks."""
-        q, kv = self.q_len, self.kv_len
-        if not self.causal:
-            return q * kv
-        first = kv - q + 1  # keys seen by the first query
-        if self.window is None:
-            return q * first + q * (q - 1) // 2
-        short = minimum(maximum(self.window - first + 1, 0), q)  # queries that see less than a window
-        missing: Dim = short * (2 * (self.window - first) - short + 1)
-        return q * self.window - missing // 2
+        """Query-key pairs of one head of all sequences."""
+        if self.ragged is None:
+            return self.batch * self.pairs_of(self.q_len, self.kv_len)
+        return self.ragged.total(lambda q, kv: np.asarray(self.pairs_of(q, kv)), linear=self.window is None)
 
     def macs(self) -> Dim:
         """Multiply-accumulates of both products."""
-        return self.batch * self.heads * self.pairs() * (self.head_dim + self.v_head_dim)
+        return self.heads * self.pairs() * (self.head_dim + self.v_head_dim)
 
     def flops(self) -> Dim:
         return 2 * self.macs()
 
     def softmax_elements(self) -> Dim:
         """Scores that go through the exponential."""
-        return self.batch * self.heads * self.pairs()
+        return self.heads * self.pairs()
+
+    def kv_width(self) -> int:
+        """Elements stored of a token for a head of keys and values."""
+        return self.head_dim if self.kv_shared else self.head_dim + self.v_head_dim
 
     def kv_bytes(self) -> Dim:
         """Bytes of keys and values read once."""
-        width = self.head_dim if self.kv_shared else self.head_dim + self.v_head_dim
-        return self.kv_dtype.bytes(self.batch * self.kv_heads * self.kv_span() * width)
+        return self.kv_dtype.bytes(self.kv_heads * self.keys() * self.kv_width())
+
+    def query_bytes(self) -> Dim:
+        """Bytes of the queries."""
+        return self.dtype.bytes(self.queries() * self.heads * self.head_dim)
 
     def reads(self) -> dict[Role, Dim]:
-        query = self.dtype.bytes(self.batch * self.heads * self.q_len * self.head_dim)
         if self.kv_role is Role.ACTIVATION:
-            return {Role.ACTIVATION: query + self.kv_bytes()}
-        return {Role.ACTIVATION: query, self.kv_role: self.kv_bytes()}
+            return {Role.ACTIVATION: self.query_bytes() + self.kv_bytes()}
+        return {Role.ACTIVATION: self.query_bytes(), self.kv_role: self.kv_bytes()}
 
     def writes(self) -> dict[Role, Dim]:
-        return {Role.ACTIVATION: self.dtype.bytes(self.batch * self.heads * self.q_len * self.v_head_dim)}
+        return {Role.ACTIVATION: self.dtype.bytes(self.queries() * self.heads * self.v_head_dim)}
 
 
 @dataclass(frozen=True, kw_only=True)

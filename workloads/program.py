@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from archsim.errors import InputError
-from archsim.workloads.op import Collective, Op, Role
+from archsim.workloads.op import Collective, Dim, Op, Role
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,14 @@ class Segment:
 
     Attributes
     ----------
-    tokens: tokens that one step of this rank group produces or consumes, for rates per token.
+    tokens: tokens that one step of this rank group produces or consumes, for rates per token; int64 [steps] where
+        sequences leave.
     """
 
     name: str
     blocks: tuple[Block, ...]
     steps: int = 1
-    tokens: int = 0
+    tokens: Dim = 0
 
 
 @dataclass(frozen=True)

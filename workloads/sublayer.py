@@ -8,7 +8,6 @@ so that a machine that tracks the GEMM's stores can start it before the GEMM end
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -16,6 +15,7 @@ from pydantic import Field
 from archsim.config import Named
 from archsim.errors import InputError
 from archsim.spec import Count, WorkloadSpec
+from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Collective, DType, MatMul, Role
 from archsim.workloads.program import Block, Program, Segment
@@ -56,7 +56,7 @@ class SublayerWorkload:
             return (model.heads + 2 * model.kv_heads) * model.head_dim
         return model.intermediate * (2 if sublayer == "fc1_bwd" and model.mlp == "gated" else 1)
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program of one rank; ``capacity_bytes`` and ``formats`` change nothing.
 
         Raises

@@ -4,7 +4,8 @@ The program holds what inference computes, op by op, and no schedule: which engi
 overlaps is the machine's business. Conventions:
 
 - Step ``t`` of decoding (from 0) adds one token to each sequence, whose query sees ``input + t + 1`` keys.
-  A decode phase has ``output`` steps.
+- Prefill gives the first token of an answer, as vLLM, TensorRT-LLM and MLPerf count: ``output`` tokens take
+  ``output - 1`` steps of decoding. A run of decode alone decodes all of them (``first_token`` says otherwise).
 - In prefill only the last token of each sequence passes the final norm and the LM head.
 - Latent attention is computed in its expanded form in prefill (keys and values of all heads are made from the
   latent vector) and in its absorbed form in decoding (queries are taken to the latent space instead).
@@ -18,11 +19,8 @@ overlaps is the machine's business. Conventions:
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -33,6 +31,8 @@ from archsim.errors import InputError
 from archsim.spec import Count, Share, WorkloadSpec
 from archsim.units import si
 from archsim.workloads.expert_placement import Packing, busiest, place
+from archsim.workloads.formats import ANYTHING, Formats, MachineFormats, Wanted
+from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec
 from archsim.workloads.model import MixtureSpec, ModelSpec
@@ -50,26 +50,12 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
 )
+from archsim.workloads.passes import Pass, Uniform, fullest_cache, recorded_decodes, recorded_prompts
 from archsim.workloads.program import Block, Program, Segment
-from archsim.workloads.requests import RecordedLengths, read_requests
+from archsim.workloads.quantization import QuantizationSpec
+from archsim.workloads.requests import RecordedLengths, Request, read_requests
 
 Phase = Literal["prefill", "decode", "encode"]
-
-_WIDE, _NARROW = (DType.BF16, DType.FP16, DType.FP32), (DType.INT8, DType.FP8)
-"""What ``dtype: auto`` would multiply in, the most wanted first."""
-
-
-def _widest_first(formats: Collection[DType] | None) -> list[tuple[DType, DType]]:
-    """What ``dtype: auto`` tries: formats of weights and KV cache, and of activations.
-
-    Where an engine multiplies no narrow format, narrow weights are widened as they are read.
-    """
-    wide = next((d for d in _WIDE if formats is None or d in formats), None)
-    narrow = next((d for d in _NARROW if formats is None or d in formats), wide)
-    if narrow is None:  # an engine of other formats only: it will say so itself
-        return _widest_first(None)
-    choices = [(DType.INT8, narrow), (DType.INT4, narrow)]
-    return choices if wide is None else [(wide, wide), *choices]
 
 
 class TransformerSpec(WorkloadSpec):
@@ -89,7 +75,11 @@ class TransformerSpec(WorkloadSpec):
     cache_tier: str | None = None
     """memory from which prefill fetches what is cached, such as a pool shared by the machine; at hand when absent"""
     output: Count | None = None
-    """tokens decoded for each sequence, one a step"""
+    """tokens that each sequence gets from this run; all but the first token are decoded, one a step"""
+    first_token: Literal["prefill", "decode"] | None = None
+    """phase that gives the first token of an answer: prefill, so that N tokens take N - 1 decode steps, as vLLM,
+    TensorRT-LLM and MLPerf count; decode where a source counts a step for each token; when absent prefill, and decode
+    in a run of decode alone"""
     prefill_batch: Count | None = None
     """sequences of a rank that are prefilled together, one such group after another; all when absent"""
     mtp_acceptance: Share | None = None
@@ -99,7 +89,8 @@ class TransformerSpec(WorkloadSpec):
     """recorded prompt and answer lengths, in place of batch, input and output"""
     dtype: DType | Literal["auto"] = "auto"
     """format of weights, KV cache and activations; auto takes the widest of bf16, int8 and int4 in which they
-    fit the memory (activations int8 at the narrowest)"""
+    fit the memory (activations int8 at the narrowest). A KV cache that attention does not read, and activations of 4
+    bits that nothing multiplies, are wider"""
     weight_dtype: DType | None = None
     """format of the weights, where it differs"""
     activation_dtype: DType | None = None
@@ -150,12 +141,17 @@ class TransformerSpec(WorkloadSpec):
             if self.input is None:
                 raise ValueError("'input' is missing: the tokens of a prompt")
             if self.output is None and "decode" in phases:
-                raise ValueError("'output' is missing: the number of decode steps")
+                raise ValueError("'output' is missing: the tokens of an answer")
+            if phases == ("decode",) and self.decode_steps(self.output or 0) == 0:
+                raise ValueError("an 'output' of one token is prefill's (first_token): there is nothing to decode")
             if self.cached and ("prefill" not in phases or self.cached >= (self.input or 0)):
                 raise ValueError(
                     "'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill"
                 )
-        elif {"batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
+        elif any(
+            getattr(self, name) != type(self).model_fields[name].get_default()  # a resolved config says defaults, too
+            for name in ("batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance")
+        ):
             raise ValueError(
                 "lengths take the place of batch, prefill_batch, input, cached and output, and know no "
                 "mtp_acceptance: give one or the other"
@@ -189,72 +185,17 @@ class TransformerSpec(WorkloadSpec):
             )
         return self
 
+    def decode_steps(self, output: int) -> int:
+        """Steps in which a sequence gets its answer of ``output`` tokens, those of multi-token prediction apart."""
+        by_prefill = "prefill" in self.resolved_phases if self.first_token is None else self.first_token == "prefill"
+        return max(output - by_prefill, 0)
+
     @property
     def resolved_phases(self) -> tuple[Phase, ...]:
         """The phases that are run, in the order of time."""
         if self.phases is None:
             return ("encode",) if self.model.encoder is not None else ("prefill", "decode")
         return tuple(sorted(self.phases, key=("prefill", "decode", "encode").index))
-
-
-@dataclass(frozen=True)
-class _Formats:
-    """Number formats of a program."""
-
-    weight: DType
-    activation: DType
-    kv: DType
-    dispatch: DType
-
-
-@dataclass(frozen=True)
-class _Group:
-    """``count`` sequences with ``q_len`` new tokens each, which see ``kv_len`` keys."""
-
-    count: int
-    q_len: int
-    kv_len: Dim
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """One pass through the layers on one rank.
-
-    Attributes
-    ----------
-    name: of its segment. phase: number of its routing draw.
-    groups: its sequences by length. tokens: new tokens of all of them.
-    absorbed: latent attention works in the latent space. drafting: the prediction layer runs too.
-    produced: tokens of one step of all ranks, where they are not the tokens computed.
-    """
-
-    name: str
-    phase: int
-    groups: tuple[_Group, ...]
-    steps: int = 1
-    absorbed: bool = False
-    drafting: bool = False
-    produced: int | None = None
-
-    def half(self) -> _Pass:
-        """The pass of a micro-batch of two."""
-        odd = next((group.count for group in self.groups if group.count % 2), None)
-        if odd is not None:
-            raise InputError(f"{odd} sequences of a rank do not divide into 2 micro_batches")
-        return replace(self, groups=tuple(replace(group, count=group.count // 2) for group in self.groups))
-
-    @property
-    def sequences(self) -> int:
-        return sum(group.count for group in self.groups)
-
-    @property
-    def tokens(self) -> int:
-        return sum(group.count * group.q_len for group in self.groups)
-
-    @property
-    def cached(self) -> int:
-        """Tokens of before that a prefill sees."""
-        return sum(group.count * (int(np.max(group.kv_len)) - group.q_len) for group in self.groups)
 
 
 class _Rank:
@@ -265,9 +206,11 @@ class _Rank:
     spec: the workload. formats: its number formats.
     """
 
-    def __init__(self, spec: TransformerSpec, formats: _Formats, router: Router | None) -> None:
+    def __init__(self, spec: TransformerSpec, formats: Formats, router: Router | None) -> None:
         self.spec, self.model, self.formats, self.router = spec, spec.model, formats, router
         model, self.tp = spec.model, spec.tensor_parallel
+        stored = None if spec.weight_dtype is not None else model.quantization
+        self.scales = None if stored is None else stored.scales
         self.heads = model.heads // self.tp
         self.kv_heads = max(model.kv_heads // self.tp, 1)
         self.inner = model.intermediate // self.tp
@@ -276,7 +219,12 @@ class _Rank:
 
     # --- pieces
 
-    def linear(self, name: str, m: int, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+    def linear(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+        """A product with weights of a layer."""
+        return replace(self.whole(name, m, k, n, bias, groups), right_dtype=self.formats.weight, scales=self.scales)
+
+    def whole(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+        """A product with weights that are not quantised with those of the layers."""
         f = self.formats
         return MatMul(
             name=name,
@@ -286,7 +234,7 @@ class _Rank:
             groups=groups,
             bias=bias,
             left_dtype=f.activation,
-            right_dtype=f.weight,
+            right_dtype=f.table,
             out_dtype=f.activation,
         )
 
@@ -294,7 +242,7 @@ class _Rank:
         self,
         name: str,
         function: str,
-        rows: int,
+        rows: Dim,
         width: int,
         inputs: int = 1,
         outputs: int = 1,
@@ -313,13 +261,13 @@ class _Rank:
             dtype=self.formats.activation,
         )
 
-    def norm(self, name: str, rows: int) -> Vector:
+    def norm(self, name: str, rows: Dim) -> Vector:
         return self.vector(name, self.model.norm, rows, self.model.hidden, weights=self.norm_weights)
 
-    def residual(self, name: str, rows: int, inputs: int = 2) -> Vector:
+    def residual(self, name: str, rows: Dim, inputs: int = 2) -> Vector:
         return self.vector(name, "residual", rows, self.model.hidden, inputs=inputs)
 
-    def all_reduce(self, tokens: int, producer: str) -> list[Op]:
+    def all_reduce(self, tokens: Dim, producer: str) -> list[Op]:
         if self.tp == 1:
             return []
         size = self.formats.activation.bytes(tokens * self.model.hidden)
@@ -329,7 +277,7 @@ class _Rank:
             )
         ]
 
-    def joined(self, ops: list[Op], tokens: int, which: str, producer: str) -> list[Op]:
+    def joined(self, ops: list[Op], tokens: Dim, which: str, producer: str) -> list[Op]:
         """Attention or MLP between its norms and with its residual sum."""
         where = self.model.norm_position
         out: list[Op] = [] if where == "post" else [self.norm(f"{which}_norm", tokens)]
@@ -343,7 +291,7 @@ class _Rank:
 
     # --- attention
 
-    def attention(self, step: _Pass, window: int | None) -> list[Op]:
+    def attention(self, step: Pass, window: int | None) -> list[Op]:
         """From the normed input to the output projection."""
         if self.model.mla is not None:
             return self.latent_attention(step)
@@ -376,21 +324,11 @@ class _Rank:
             kv_dtype=f.activation if encoder else f.kv,
             kv_role=Role.ACTIVATION if encoder else Role.KV,
         )
-        ops += self.by_length(base, step)
+        ops.append(step.attention(base))
         ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
         return ops
 
-    def by_length(self, base: Attention, step: _Pass) -> list[Op]:
-        """One attention for each length of the pass."""
-        if len(step.groups) == 1:
-            group = step.groups[0]
-            return [replace(base, batch=group.count, q_len=group.q_len, kv_len=group.kv_len)]
-        return [
-            replace(base, name=f"attention.{number}", batch=group.count, q_len=group.q_len, kv_len=group.kv_len)
-            for number, group in enumerate(step.groups)
-        ]
-
-    def latent_attention(self, step: _Pass) -> list[Op]:
+    def latent_attention(self, step: Pass) -> list[Op]:
         model, f, tokens = self.model, self.formats, step.tokens
         mla = model.mla
         if mla is None:
@@ -435,7 +373,7 @@ class _Rank:
             )
             ops += [
                 self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
-                *self.by_length(base, step),
+                step.attention(base),
                 self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
             ]
         else:
@@ -454,8 +392,7 @@ class _Rank:
             )
             expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
             keys = seen + ranks * step.cached  # of cached tokens only the latent vectors are kept
-            everyone = replace(step, groups=tuple(replace(g, count=ranks * g.count) for g in step.groups))
-            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), *self.by_length(base, everyone)]
+            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), step.attention(base, ranks)]
         if gathered:
             size = f.activation.bytes(seen * heads * mla.v_head_dim)
             ops.append(Collective(name="heads_all_to_all", collective="all_to_all", bytes=size, ranks=ranks))
@@ -464,7 +401,7 @@ class _Rank:
 
     # --- MLP and experts
 
-    def mlp(self, tokens: int, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
+    def mlp(self, tokens: Dim, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
         model, gated = self.model, self.model.mlp == "gated"
         up = f"{prefix}gate_up" if gated else f"{prefix}up"
         return [
@@ -486,7 +423,7 @@ class _Rank:
         step_tokens = min(here, tokens * ep)
         bias = moe.experts if moe.router_bias else 0
         ops: list[Op] = [
-            self.linear("router", tokens, model.hidden, moe.experts),
+            self.whole("router", tokens, model.hidden, moe.experts),
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
@@ -505,7 +442,7 @@ class _Rank:
         if moe.shared_intermediate and not copies:
             shared_ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
         if moe.shared_gate:
-            shared_ops.append(self.linear("shared_gate", tokens, model.hidden, 1))
+            shared_ops.append(self.whole("shared_gate", tokens, model.hidden, 1))
         if shared_ops:
             ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
         ops += [
@@ -518,6 +455,7 @@ class _Rank:
                 width=inner,
                 left_dtype=f.dispatch if travelling else f.activation,
                 right_dtype=f.weight,
+                scales=self.scales,
                 out_dtype=f.activation,
                 after=("dispatch" if travelling else "top_k",),
             ),
@@ -534,6 +472,7 @@ class _Rank:
                 just_routed=False,
                 left_dtype=f.activation,
                 right_dtype=f.weight,
+                scales=self.scales,
                 out_dtype=f.activation,
             ),
         ]
@@ -550,7 +489,7 @@ class _Rank:
 
     # --- layers and ends
 
-    def dense_layer(self, step: _Pass, window: int | None) -> tuple[Op, ...]:
+    def dense_layer(self, step: Pass, window: int | None) -> tuple[Op, ...]:
         model, tokens = self.model, step.tokens
         if model.parallel_attention:
             up, *rest = self.mlp(tokens, self.inner, bias=model.mlp_bias)
@@ -576,7 +515,7 @@ class _Rank:
             *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
         )
 
-    def layers(self, step: _Pass) -> tuple[Block, ...]:
+    def layers(self, step: Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
         model = self.model
         if model.window_layers == "alternate":
@@ -591,32 +530,32 @@ class _Rank:
             layers += order(parts)
         return _runs(layers)
 
-    def expert_layers(self, step: _Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
+    def expert_layers(self, step: Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
         """Attention and experts of each layer; layers of equal loads are the same objects."""
         attention = tuple(self.joined(self.attention(step, self.model.window), step.tokens, "attention", "out"))
-        group = self.group_tokens(step)
+        group, tokens = self.group_tokens(step), step.constant_tokens
         known: dict[tuple[int, ...], Layer] = {}
         for layer in range(self.model.layers - self.model.dense_layers):
             counts = router.counts(layer, group, step.phase)
             if counts not in known:
-                experts = self.joined(self.experts(step.tokens, moe, counts), step.tokens, "mlp", "experts_sum")
+                experts = self.joined(self.experts(tokens, moe, counts), tokens, "mlp", "experts_sum")
                 known[counts] = attention, tuple(experts)
             yield known[counts]
 
-    def group_tokens(self, step: _Pass) -> int:
+    def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
-        return step.tokens * (self.spec.expert_parallel if self.tp == 1 else 1)
+        return step.constant_tokens * (self.spec.expert_parallel if self.tp == 1 else 1)
 
-    def embedding(self, step: _Pass) -> Block:
+    def embedding(self, step: Pass) -> Block:
         model, f, tokens = self.model, self.formats, step.tokens
         hidden, width = model.hidden, model.embedding_width or model.hidden
 
         def rows(name: str, of: int) -> Embedding:
-            return Embedding(name=name, tokens=tokens, width=of, dtype=f.weight, out_dtype=f.activation)
+            return Embedding(name=name, tokens=tokens, width=of, dtype=f.table, out_dtype=f.activation)
 
         ops: list[Op] = [rows("tokens", width)]
         if self.spec.cache_tier is not None and not step.absorbed:
-            size = self.kv_bytes([(1, step.cached)])
+            size = self.kv_bytes([(1, int(np.max(step.cached)))])
             ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
         if self.tp > 1:
             ops.append(
@@ -629,10 +568,10 @@ class _Rank:
                 )
             )
         if model.embedding_width is not None:
-            ops.append(self.linear("project_in", tokens, width, hidden))
+            ops.append(self.whole("project_in", tokens, width, hidden))
         if model.encoder is not None and model.encoder.patch_elements:
             patches = tokens - step.sequences  # the first token of a sequence is the table's
-            ops.append(self.linear("patches", patches, model.encoder.patch_elements, hidden, bias=True))
+            ops.append(self.whole("patches", patches, model.encoder.patch_elements, hidden, bias=True))
         summed = 1
         if model.positions == "learned":
             ops.append(rows("positions", hidden))
@@ -646,7 +585,7 @@ class _Rank:
             ops.append(self.norm("embedding_norm", tokens))
         return Block("embedding", tuple(ops))
 
-    def head(self, step: _Pass) -> Block | None:
+    def head(self, step: Pass) -> Block | None:
         model, rows = self.model, step.tokens if step.drafting else step.sequences
         width = model.embedding_width or model.hidden
         ops: list[Op] = []
@@ -655,21 +594,21 @@ class _Rank:
         if model.encoder is not None:
             if model.encoder.pooler:
                 ops += [
-                    self.linear("pooler", rows, model.hidden, model.hidden, bias=True),
+                    self.whole("pooler", rows, model.hidden, model.hidden, bias=True),
                     self.vector("tanh", "tanh", rows, model.hidden),
                 ]
             if model.encoder.classes:
-                ops.append(self.linear("classifier", rows, model.hidden, model.encoder.classes, bias=True))
+                ops.append(self.whole("classifier", rows, model.hidden, model.encoder.classes, bias=True))
             return Block("head", tuple(ops)) if ops else None
         if model.embedding_width is not None:
-            ops.append(self.linear("project_out", rows, model.hidden, width))
+            ops.append(self.whole("project_out", rows, model.hidden, width))
         return Block("head", (*ops, *self.logits(rows)))
 
-    def logits(self, rows: int) -> list[Op]:
+    def logits(self, rows: Dim) -> list[Op]:
         """The LM head, each rank's part of the vocabulary gathered."""
         model = self.model
         ops: list[Op] = [
-            self.linear("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
+            self.whole("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
         ]
         if self.tp > 1:
             gathered = self.formats.activation.bytes(rows * self.vocab * self.tp)
@@ -680,7 +619,7 @@ class _Rank:
             )
         return ops
 
-    def segment(self, step: _Pass) -> Segment:
+    def segment(self, step: Pass) -> Segment:
         replicas = _replicas(self.spec)
         head = self.head(step)
         blocks = [self.embedding(step), *self.layers(step), *(() if head is None else (head,))]
@@ -689,9 +628,9 @@ class _Rank:
         tokens = replicas * step.tokens if step.produced is None else step.produced
         return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
 
-    def prediction(self, step: _Pass) -> Block:
+    def prediction(self, step: Pass) -> Block:
         """The layer of multi-token prediction: it joins a hidden state with the token that followed."""
-        model, tokens = self.model, step.tokens
+        model, tokens = self.model, step.constant_tokens
         if model.moe is None or self.router is None:
             raise ValueError("the model has no layer of multi-token prediction")
         counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
@@ -700,7 +639,7 @@ class _Rank:
                 name="tokens",
                 tokens=tokens,
                 width=model.hidden,
-                dtype=self.formats.weight,
+                dtype=self.formats.table,
                 out_dtype=self.formats.activation,
             ),
             self.norm("token_norm", tokens),
@@ -720,14 +659,14 @@ class _Rank:
 
         Biases and norms are held in the format of the activations, as the ops read them.
         """
-        model, weight = self.model, self.formats.weight
+        model, table_dtype = self.model, self.formats.table
         width = model.embedding_width or model.hidden
-        table = int(weight.bytes(self.vocab * width))
+        table = int(table_dtype.bytes(self.vocab * width))
         total = table
         if model.positions == "learned":
-            total += int(weight.bytes((model.max_positions + model.position_offset) * model.hidden))
+            total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
         if model.encoder is not None:
-            total += int(weight.bytes(model.encoder.token_types * model.hidden))
+            total += int(table_dtype.bytes(model.encoder.token_types * model.hidden))
         for block in segment.blocks:
             shared = block.name == "prediction"  # its LM head is the model's
             total += block.repeat * sum(_stored(op) for op in block.ops if not (shared and op.name == "lm_head"))
@@ -751,6 +690,7 @@ class _Rank:
         """The residual stream and the operands of the op that has most of them."""
         largest = 0
         for op in {id(op): op for s in segments for b in s.blocks for op in b.ops}.values():
+            check_op(op)
             live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
             largest = max(largest, int(np.max(live)))
         return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))
@@ -759,7 +699,7 @@ class _Rank:
 def _stored(op: Op) -> int:
     """Bytes of parameters that an op uses; of all its experts, visited or not."""
     if isinstance(op, GroupedMatMul):
-        return int(op.right_dtype.bytes(len(op.rows) * op.k * op.n))
+        return int(op.expert_bytes(len(op.rows)))
     if isinstance(op, Embedding):
         return 0
     return int(np.max(op.reads().get(Role.WEIGHT, 0)))
@@ -820,76 +760,31 @@ def _check_parallel(spec: TransformerSpec) -> None:
         raise InputError(f"batch {spec.batch} does not divide among data_parallel {dp} ranks")
 
 
-def _uniform_passes(spec: TransformerSpec) -> tuple[list[_Pass], list[tuple[int, int]]]:
+def _uniform_passes(spec: TransformerSpec) -> tuple[list[Pass], list[tuple[int, int]]]:
     """Passes of equal sequences, and the (sequences, tokens) that are cached at the end."""
     count, length, phases = spec.batch // _replicas(spec), spec.input or 1, spec.resolved_phases
-    passes = []
-    for phase in phases:
-        if phase == "decode":
-            passes.append(_decode_pass(spec, count, length, spec.output or 1))
-        else:
-            together = min(spec.prefill_batch or count, count)
-            if count % together:
-                raise InputError(f"{count} sequences of a rank do not divide into groups of prefill_batch {together}")
-            new = length - spec.cached
-            passes.append(_Pass(phase, 0, (_Group(together, new, length),), count // together))
-    final = length + (spec.output or 0 if "decode" in phases else 0)
-    return passes, [(count, final)]
+    decoded = spec.decode_steps(spec.output or 0) if "decode" in phases else 0
+    together = min(spec.prefill_batch or count, count)
+    sequences = Uniform(count, length, spec.cached, together, decoded, spec.mtp_acceptance, spec.batch * decoded)
+    passes = [sequences.prompt(phase) for phase in phases if phase != "decode"]
+    return [*passes, *([sequences.decode()] if decoded else [])], [(count, length + decoded)]
 
 
-def _decode_pass(spec: TransformerSpec, count: int, length: int, output: int) -> _Pass:
-    if spec.mtp_acceptance is None:
-        kv_len = length + 1 + np.arange(output, dtype=np.int64)
-        return _Pass("decode", 1, (_Group(count, 1, kv_len if output > 1 else length + 1),), output, absorbed=True)
-    # A step computes the last sure token and the draft, and keeps 1 + acceptance of them on average.
-    rate = Fraction(str(1 + spec.mtp_acceptance))
-    steps = math.ceil(output / rate)
-    grown = np.array([int(t * rate) for t in range(steps)], dtype=np.int64)
-    return _Pass(
-        "decode",
-        1,
-        (_Group(count, 2, length + 2 + grown if steps > 1 else length + 2),),
-        steps,
-        absorbed=True,
-        drafting=True,
-        produced=round(Fraction(spec.batch * output, steps)),
-    )
-
-
-def _recorded_passes(spec: TransformerSpec, recorded: RecordedLengths) -> tuple[list[_Pass], list[tuple[int, int]]]:
-    """Passes of recorded sequences, which leave the batch as they finish, and the fullest cache.
-
-    All requests start together and none joins later.
-    """
-    requests = read_requests(recorded.path, recorded.format, recorded.requests, recorded.first)
+def _recorded_passes(spec: TransformerSpec, recorded: RecordedLengths) -> tuple[list[Pass], list[tuple[int, int]]]:
+    """Passes of recorded sequences, and the fullest cache."""
     size, phases = recorded.bucket, spec.resolved_phases
 
     def rounded(length: int) -> int:
         return max(-(-length // size) * size, 1)
 
-    pairs = [(rounded(r.input), rounded(r.output) if r.output else 0) for r in requests]
-    passes: list[_Pass] = []
-    inputs = sorted(Counter(length for length, _ in pairs).items())
-    fullest = [(count, length) for length, count in inputs]
-    if phases[0] != "decode":
-        passes.append(_Pass(phases[0], 0, tuple(_Group(count, length, length) for length, count in inputs)))
+    requests = [
+        Request(r.arrival_ps, rounded(r.input), spec.decode_steps(rounded(r.output)) if r.output else 0)
+        for r in read_requests(recorded.path, recorded.format, recorded.requests, recorded.first)
+    ]
+    passes = [recorded_prompts(phase, requests) for phase in phases if phase != "decode"]
     if "decode" not in phases:
-        return passes, fullest
-    ends = sorted({output for _, output in pairs if output})
-    begin = 0
-    for number, end in enumerate(ends):
-        alive = sorted(Counter(length for length, output in pairs if output >= end).items())
-        steps = np.arange(begin, end, dtype=np.int64)
-        groups = tuple(
-            _Group(count, 1, length + 1 + steps if len(steps) > 1 else length + 1 + begin) for length, count in alive
-        )
-        name = "decode" if len(ends) == 1 else f"decode.{number}"
-        passes.append(_Pass(name, 1 + number, groups, len(steps), absorbed=True))
-        cached = [(count, length + end) for length, count in alive]
-        if sum(c * n for c, n in cached) > sum(c * n for c, n in fullest):
-            fullest = cached
-        begin = end
-    return passes, fullest
+        return passes, fullest_cache([replace(r, output=0) for r in requests])
+    return [*passes, *recorded_decodes(requests, apart=spec.model.moe is not None)], fullest_cache(requests)
 
 
 class TransformerWorkload:
@@ -900,18 +795,19 @@ class TransformerWorkload:
     def __init__(self, spec: TransformerSpec) -> None:
         self.spec = spec
 
-    def program(self, capacity_bytes: int | None = None, formats: Collection[DType] | None = None) -> Program:
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
         """The program of one rank.
 
         Parameters
         ----------
         capacity_bytes: memory of a rank for weights, KV cache and activations; ``dtype: auto`` picks by it,
             and takes the widest format when it is not known.
-        formats: what the machine multiplies; ``dtype: auto`` keeps to it. None: anything.
+        formats: what the machine computes with; ``dtype`` keeps to it.
 
         Raises
         ------
-        InputError: the model does not divide among the ranks, or a recorded file is wrong.
+        InputError: the model does not divide among the ranks, attention reads no such KV cache, or a recorded file is
+            wrong.
         """
         spec, model = self.spec, self.spec.model
         _check_parallel(spec)
@@ -920,7 +816,10 @@ class TransformerWorkload:
         if model.moe is not None:
             router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
         program, tried = None, []
-        for choice in self._formats(formats):
+        for choice in self._wanted(formats).choices(formats):
+            if choice.kv not in formats.cached:
+                reads = ", ".join(formats.cached)
+                raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
             program = self._build(choice, router, passes, final)
             need = sum(program.resident_bytes.values()) + program.activation_bytes
             tried.append((choice, need))
@@ -931,26 +830,26 @@ class TransformerWorkload:
         notes = self._notes(tried, capacity_bytes, passes)
         return replace(program, notes=tuple(notes))
 
-    def _formats(self, formats: Collection[DType] | None) -> list[_Formats]:
-        """Number formats to try, widest first; one unless some are to be chosen."""
-        spec = self.spec
-        candidates = _widest_first(formats) if spec.dtype == "auto" else [(spec.dtype, spec.dtype)]
-        choices = []
-        for stored, activation in candidates if self._chooses else candidates[:1]:
-            act = spec.activation_dtype or activation
-            choices.append(
-                _Formats(spec.weight_dtype or stored, act, spec.kv_dtype or stored, spec.dispatch_dtype or act)
-            )
-        return choices
-
-    @property
-    def _chooses(self) -> bool:
-        """True when a number format is left to us."""
-        spec = self.spec
-        return spec.dtype == "auto" and not (spec.weight_dtype and spec.kv_dtype and spec.activation_dtype)
+    def _wanted(self, machine: MachineFormats) -> Wanted:
+        """What is asked for; a quantised model's weights are its file's unless the workload says otherwise."""
+        spec, stored = self.spec, self.spec.model.quantization
+        dtype = None if spec.dtype == "auto" else spec.dtype
+        weight, table, activation = spec.weight_dtype, None, spec.activation_dtype
+        if stored is not None and weight is None:
+            weight, table = stored.dtype, dtype if dtype is not None and dtype.bits >= 16 else DType.BF16
+            if activation is None and stored.activation in machine.multiplied:
+                activation = stored.activation
+        return Wanted(
+            dtype,
+            weight=weight,
+            table=table,
+            activation=activation,
+            kv=spec.kv_dtype,
+            dispatch=spec.dispatch_dtype,
+        )
 
     def _build(
-        self, formats: _Formats, router: Router | None, passes: Sequence[_Pass], final: Sequence[tuple[int, int]]
+        self, formats: Formats, router: Router | None, passes: Sequence[Pass], final: Sequence[tuple[int, int]]
     ) -> Program:
         rank = _Rank(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
@@ -962,21 +861,25 @@ class TransformerWorkload:
             segments=segments,
             ranks=self.spec.tensor_parallel * _replicas(self.spec),
             resident_bytes={Role.WEIGHT: rank.weight_bytes(whole), Role.KV: rank.kv_bytes(final)},
-            activation_bytes=rank.activation_bytes(segments, max(step.tokens for step in passes)),
+            activation_bytes=rank.activation_bytes(segments, max(int(np.max(step.tokens)) for step in passes)),
         )
 
-    def _notes(self, tried: Sequence[tuple[_Formats, int]], capacity: int | None, passes: Sequence[_Pass]) -> list[str]:
+    def _notes(self, tried: Sequence[tuple[Formats, int]], capacity: int | None, passes: Sequence[Pass]) -> list[str]:
         spec, model = self.spec, self.spec.model
         formats, need = tried[-1]
         notes = []
-        if self._chooses:
-            chosen = f"weights {formats.weight}, KV cache {formats.kv}, activations {formats.activation}"
+        asked = spec.kv_dtype or spec.dtype, spec.activation_dtype or spec.dtype
+        if spec.dtype != "auto" and asked != (formats.kv, formats.activation):
+            notes.append(f"dtype {spec.dtype}: {formats}, which this machine computes with")
+        if spec.dtype == "auto" and not (spec.weight_dtype and spec.kv_dtype and spec.activation_dtype):
             if capacity is None:
-                notes.append(f"dtype auto: {chosen}, for no memory size is known")
+                notes.append(f"dtype auto: {formats}, for no memory size is known")
             else:
                 larger = "".join(f"; {f.weight} needs {si(size, 'B', 4)}" for f, size in tried[:-1])
                 fit = "fit in" if need <= capacity else "is the narrowest choice and still exceeds"
-                notes.append(f"dtype auto: {chosen}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}{larger}")
+                notes.append(f"dtype auto: {formats}, {si(need, 'B', 4)} a rank, {fit} {si(capacity, 'B', 4)}{larger}")
+        if model.quantization is not None:
+            notes.append(self._quantisation_note(model.quantization, formats))
         if model.vocab % spec.tensor_parallel:
             padded = -(-model.vocab // spec.tensor_parallel) * spec.tensor_parallel
             notes.append(f"vocabulary of {model.vocab} padded to {padded} for {spec.tensor_parallel} ranks")
@@ -984,7 +887,7 @@ class TransformerWorkload:
             notes.append(
                 f"each of {model.kv_heads} key-value heads is held by {spec.tensor_parallel // model.kv_heads} ranks"
             )
-        longest = max(int(np.max(group.kv_len)) for step in passes for group in step.groups)
+        longest = max(int(np.max(step.kv_len)) for step in passes)
         if longest > model.max_positions:
             notes.append(
                 f"sequences of {longest} tokens are longer than the {model.max_positions} positions "
@@ -1005,6 +908,15 @@ class TransformerWorkload:
                 f"all requests start together, each leaves the batch when it has its tokens, none joins later{rounding}"
             )
         return notes
+
+    def _quantisation_note(self, stored: QuantizationSpec, formats: Formats) -> str:
+        taken = f"{formats.weight} in place of {stored.method}'s"
+        if self.spec.weight_dtype is None:
+            scales = (
+                f", {stored.scale_bits} bits of scales for each {stored.group or 'column'}" if stored.scales else ""
+            )
+            taken = f"as {stored.method} stores them{scales}"
+        return f"weights of layers are {taken}; embeddings, LM head and routers are {formats.table}"
 
     def _routing_note(self, moe: MixtureSpec) -> str:
         spec = self.spec

@@ -10,7 +10,7 @@ answer has the shape they broadcast to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -230,6 +230,14 @@ class MatrixEngine(Engine[S]):
     def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
         """A row-wise function that runs beside this engine as a kernel of its own; None: not known."""
         return None
+
+    def cached_dtypes(self) -> Collection[DType]:
+        """Formats of a KV cache that attention reads."""
+        return tuple(DType)
+
+    def widened_dtypes(self) -> Collection[DType]:
+        """Formats of weights that are widened to 16 bits as they are read, whatever narrower is multiplied."""
+        return ()
 
     @abstractmethod
     def peak_macs_per_cycle(self, dtype: DType) -> int:

@@ -17,9 +17,12 @@ data came. The op ends with its drain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
-from archsim.workloads.op import Dim, Op
+import numpy as np
+
+from archsim.workloads.op import LARGEST, Collective, Dim, Op
 
 
 @dataclass(frozen=True)
@@ -66,25 +69,27 @@ class Lowered:
 
     def at(self, step: int) -> Lowered:
         """The op of one step, with ints only."""
-        from dataclasses import replace
 
-        import numpy as np
-
-        def pick(value: Dim) -> int:
+        def pick(value: Dim) -> Dim:
             return int(value[step]) if isinstance(value, np.ndarray) else value
 
+        return self._with(pick)
+
+    def _with(self, change: Callable[[Dim], Dim]) -> Lowered:
+        """With every time changed, and with what a collective carries."""
+        op = replace(self.op, bytes=change(self.op.bytes)) if isinstance(self.op, Collective) else self.op
         return replace(
             self,
-            body={s: pick(t) for s, t in self.body.items()},
-            prefetch={s: (pick(t), pick(h)) for s, (t, h) in self.prefetch.items()},
-            fill={s: pick(t) for s, t in self.fill.items()},
-            drain={s: pick(t) for s, t in self.drain.items()},
-            tail=pick(self.tail),
+            op=op,
+            body={s: change(t) for s, t in self.body.items()},
+            prefetch={s: (change(t), change(h)) for s, (t, h) in self.prefetch.items()},
+            fill={s: change(t) for s, t in self.fill.items()},
+            drain={s: change(t) for s, t in self.drain.items()},
+            tail=change(self.tail),
         )
 
     def faster(self, server: str, factor: int) -> Lowered:
         """The same op with one server ``factor`` times as fast (rounded up to ticks)."""
-        from dataclasses import replace
 
         def scale(phase: dict[str, Dim]) -> dict[str, Dim]:
             return {s: -(-t // factor) if s == server else t for s, t in phase.items()}
@@ -99,3 +104,19 @@ class Lowered:
             },
             tail=-(-self.tail // factor) if server == self.engine else self.tail,
         )
+
+
+Blocks = Sequence[tuple[Sequence[Lowered], int]]
+"""The lowered ops of each block, and how often it is repeated."""
+
+
+def countable(blocks: Blocks) -> Blocks:
+    """The blocks with arrays of Python's ints where a step, all its ops one after the other, does not fit an int64."""
+    longest = sum(repeat * sum(int(np.max(t)) for op in ops for t in op.busy().values()) for ops, repeat in blocks)
+    if longest < LARGEST:
+        return blocks
+
+    def exact(value: Dim) -> Dim:
+        return value.astype(object) if isinstance(value, np.ndarray) else value
+
+    return [(tuple(op._with(exact) for op in ops), repeat) for ops, repeat in blocks]

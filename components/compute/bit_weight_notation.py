@@ -27,7 +27,7 @@ from typing import Literal
 
 from archsim.components.compute.encoders import mean_cycles_per_operand, mean_nonzero_digits
 from archsim.components.compute.systolic_array import array_cycles
-from archsim.workloads.op import Dim, ceil_div
+from archsim.workloads.op import Dim, ceil_div, ceil_scaled
 
 LoopName = Literal["M", "N", "K", "BW"]
 Place = Literal["spatial", "temporal", "outside"]
@@ -141,7 +141,7 @@ class Description:
         if self.skips_zeros:
             mean = self.digit_cycles(sigma)
             vectors = groups * m * ceil_div(n, N.extent)
-            scan = ceil_div(vectors * k * mean.numerator, mean.denominator * K.extent)
+            scan = ceil_scaled(vectors * k, mean / K.extent)
             return scan + vectors * (k + SCAN_LOAD + self.depth) + 1
         steps = groups * ceil_div(m, M.extent) * ceil_div(k, K.extent) * ceil_div(n, N.extent)
         skew = sum(loop.extent - 1 for loop in (M, N, K) if loop.transport == "skewed")

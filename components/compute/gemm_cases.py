@@ -11,7 +11,9 @@ import numpy as np
 
 from archsim.components.compute import accounting_scalesim
 from archsim.components.compute.systolic_array import DATAFLOWS, array_cycles, operand_elements
-from archsim.errors import InputError
+from archsim.errors import InputError, wrong
+from archsim.units import whole
+from archsim.workloads.op import LARGEST
 
 _MOST = 2**31
 
@@ -39,9 +41,11 @@ def answer(cases: Sequence[Mapping[str, Any]], accounting: str = "hardware") -> 
         mine = [i for i, case in enumerate(cases) if case["dataflow"] == dataflow]
         if not mine:
             continue
-        M, K, N, R, C = (
-            np.array([int(cases[i][key]) for i in mine], dtype=np.int64) for key in ("M", "K", "N", "rows", "cols")
-        )
+        sizes = [[int(cases[i][key]) for i in mine] for key in ("M", "K", "N", "rows", "cols")]
+        # Operands, sums and cycles are within a few times of the multiply-adds of whole folds.
+        folds = [m * k * n * (r + c) ** 3 for m, k, n, r, c in zip(*sizes, strict=True)]
+        kind = np.int64 if max(folds) < LARGEST else object
+        M, K, N, R, C = (np.array(size, dtype=kind) for size in sizes)
         if accounting == "scalesim":
             columns = asdict(accounting_scalesim.answer(dataflow, M, K, N, R, C))
         else:
@@ -76,6 +80,8 @@ _ONNXIM = {
     "icnt_injection_ports_per_core": "ports",
 }
 """ONNXim's names of the quantities of :class:`archsim.components.compute.onnxim.accounting.Npu`."""
+ONNXIM_COLUMNS = (*_ONNXIM, "dram_type", "dram_config_path", "op")
+"""Columns that a case in ONNXim's accounting may have"""
 _RAMULATOR = {"HBM2.yaml": "onnxim_hbm2_8gb_2400", "DDR4.yaml": "onnxim_ddr4_16gb_x4_1600j"}
 """Presets of the devices that ONNXim configures Ramulator 2 for."""
 
@@ -89,16 +95,17 @@ def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"ONNXim counts square weight-stationary arrays, not {edge}x{case['cols']} {case['dataflow']}")
     memory, file = str(case.get("dram_type") or "simple"), str(case.get("dram_config_path") or "")
     if memory not in ("simple", "ramulator2"):
-        raise InputError(f"dram_type: expected simple or ramulator2, not '{memory}'")
+        raise wrong("dram_type", f"expected simple or ramulator2, not '{memory}'")
     if memory == "ramulator2" and Path(file).name not in _RAMULATOR:
-        raise InputError(f"dram_config_path: ONNXim brings {' and '.join(_RAMULATOR)} for Ramulator 2, not '{file}'")
+        raise wrong("dram_config_path", f"ONNXim brings {' and '.join(_RAMULATOR)} for Ramulator 2, not '{file}'")
     given: dict[str, int] = {}
     for theirs, ours in _ONNXIM.items():
         text = str(case.get(theirs) or "")
         if text:
-            if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-                raise InputError(f"{theirs}: expected a whole number of at least 1, not '{text}'")
-            given[ours] = int(text)
+            try:
+                given[ours] = whole(text, 1, _MOST)
+            except InputError as error:
+                raise wrong(theirs, str(error)) from None
     npu = Npu(edge=edge, dram=_RAMULATOR[Path(file).name] if memory == "ramulator2" else "", **given)
     # Its Gemm reads biases, its MatMul does not.
     return asdict(onnxim_answer(int(case["M"]), int(case["K"]), int(case["N"]), npu, case.get("op") == "Gemm"))

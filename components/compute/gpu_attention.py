@@ -10,6 +10,9 @@ and the combination of split keys.
 kernel combines the parts. Waves of tiles each cost a start and their chain of key blocks; that overlaps with reading
 the cache, once per tile, from the L2 where all of it fits.
 
+**Ragged batches** are one kernel: tiles of all sequences share the SMs, longest first, and a wave lasts as long as its
+longest tile.
+
 **Windows** (sliding-window attention) leave a tile of queries the keys of its band, and a decode step the last keys.
 **Latent attention** keeps one vector per token that is key and value to all heads: decoding reads it once for both, and
 the many heads that share it are products large enough to wait for the tensor cores.
@@ -75,9 +78,12 @@ class DecodeSpec(Spec):
     """keys of a block, and the least of a split"""
     splits_single_heads: bool = True
     """False: keys that only one head uses are not split over SMs"""
+    length_margin: Positive | None = None
+    """where lengths differ, a sequence is split by so many times an SM's even share of all key blocks, whatever their
+    number; None: all sequences into the same number of splits"""
     split_waves: Count | None = None
     """waves of tiles that splits may fill, each of 128 keys at least and at most the root of eight times as many splits
-    (TensorRT-LLM's rule); None: one wave, over SMs that would idle"""
+    (TensorRT-LLM's rule); None: one wave, over SMs that would idle, where that pays"""
     least_sm_share: NotNegative = 0.0
     """share of the SMs that tiles of 128 keys at least must fill, or ``otherwise`` decodes"""
     otherwise: str = ""
@@ -165,20 +171,20 @@ class AttentionKernelsSpec(Spec):
         seconds = decode(chip, spec, shape, cache_bytes, self.l2_share)
         if not spec.otherwise:
             return seconds
-        tiles = shape.batch * shape.kv_heads * np.maximum(1.0, np.floor(shape.keys / _LEAST_SPLIT))
+        tiles = (shape.batch * shape.kv_heads * np.maximum(1.0, np.floor(shape.keys / _LEAST_SPLIT))).sum(-1)
         other = self.decode(chip, spec.otherwise, shape, cache_bytes)
         return np.where(tiles < spec.least_sm_share * chip.sms, other, seconds)
 
 
 @dataclass(frozen=True)
 class AttentionShape:
-    """Sequences and heads; arrays [shapes].
+    """Sequences and heads; arrays [shapes, classes of equal sequences], the longest class first.
 
     Attributes
     ----------
-    batch: sequences. heads: of queries. kv_heads: of keys. head_dim: width of queries and keys. v_head_dim: of values.
-    length: new queries per sequence. cached: keys before them. window: keys that a query sees at most, its own
-    included; infinite without one. causal: a query sees the keys up to its own; windows take it so.
+    batch: sequences. heads: of queries. kv_heads: of keys. head_dim: width of queries and keys. v_head_dim: of values;
+    of all classes. length: new queries per sequence. cached: keys before them. window: keys that a query sees at most,
+    its own included; infinite without one. causal: a query sees the keys up to its own; windows take it so.
     kv_shared: values are a part of the stored keys.
     """
 
@@ -206,11 +212,10 @@ class AttentionShape:
         causal: bool = True,
         kv_shared: bool = False,
     ) -> AttentionShape:
-        """From ints or arrays of one shape; values as wide as keys where not said."""
+        """Of equal sequences, from ints or arrays [shapes]; values as wide as keys where not said."""
         wide = head_dim if v_head_dim is None else v_head_dim
-        b, h, shared, keys, values, new, before, seen = columns(
-            batch, heads, kv_heads, head_dim, wide, length, cached, window
-        )
+        sizes = columns(batch, heads, kv_heads, head_dim, wide, length, cached, window)
+        b, h, shared, keys, values, new, before, seen = (size[:, None] for size in sizes)
         return AttentionShape(b, h, shared, keys, values, new, before, seen, causal, kv_shared)
 
     @property
@@ -227,24 +232,36 @@ class AttentionShape:
 
     @property
     def stored(self) -> Floats:
-        """Elements of the cache that are read: per sequence, head and key those of a key and a value."""
+        """Elements of the cache that are read, [shapes]: per sequence, head and key those of a key and a value."""
         width = self.head_dim if self.kv_shared else self.width
-        elements: Floats = self.batch * self.kv_heads * self.keys * width
+        elements: Floats = (self.batch * self.kv_heads * self.keys * width).sum(-1)
+        return elements
+
+    @property
+    def tokens(self) -> Floats:
+        """New ones of all sequences, [shapes]."""
+        new: Floats = (self.batch * self.length).sum(-1)
+        return new
+
+    @property
+    def query_elements(self) -> Floats:
+        """Of all queries and their results, [shapes]."""
+        elements: Floats = self.tokens * (self.heads * self.width)[:, 0]
         return elements
 
     def flops(self) -> Floats:
-        """Of both products."""
+        """Of both products, [shapes]."""
         pairs = self.length * (self.cached + self.length)
         if self.causal:
             pairs = self.length * (self.cached + self.length - (self.length - 1) / 2)
             # The last queries see more keys before them than the window holds.
             pairs = pairs - _lost(self.cached + self.length - self.window, 1.0, self.length)
-        done: Floats = 2 * self.batch * self.heads * pairs * self.width
+        done: Floats = (2 * self.batch * self.heads * pairs * self.width).sum(-1)
         return done
 
     def bytes(self, cache_bytes: float = 2.0) -> Floats:
-        """Of queries, results, keys and values, each moved once; ``cache_bytes``: of an element of the cache."""
-        moved: Floats = self.batch * self.length * self.heads * self.width * 2 + self.stored * cache_bytes
+        """Of queries, results, keys and values, each moved once, [shapes]; ``cache_bytes``: of a stored element."""
+        moved: Floats = self.query_elements * 2 + self.stored * cache_bytes
         return moved
 
 
@@ -268,12 +285,12 @@ def prefill(chip: GpuChip, spec: PrefillSpec, shape: AttentionShape) -> Floats:
     swept = tiles * (np.minimum(all_keys, mean) if shape.causal else all_keys)
     swept = np.where(tiles <= 1, all_keys, swept)
     per_key = spec.rows * (shape.width / chip.rate("bf16") / spec.tensor_efficiency + spec.softmax_cycles)
-    every = batch * stacks * (swept * per_key + tiles * spec.tile_cycles) / chip.sms
-    longest = all_keys * per_key * spec.chain_share + spec.tile_cycles
+    every = (batch * stacks * (swept * per_key + tiles * spec.tile_cycles)).sum(-1) / chip.sms
+    longest = np.where(batch > 0, all_keys * per_key * spec.chain_share + spec.tile_cycles, 0.0).max(-1)
     compute_s = overlapped(every, longest, _CHAIN_NORM) / chip.clock_hz
     seconds = compute_s + shape.bytes() / (chip.memory_bytes_per_s * spec.memory_efficiency) + spec.launch_us * 1e-6
-    seconds = seconds + _cache_write_s(chip, spec.cache_write_us, batch * length, kv_heads * shape.head_dim)
-    idle = (length == 1) & (batch * stacks * tiles < 0.8 * chip.sms)
+    seconds = seconds + _cache_write_s(chip, spec.cache_write_us, shape)
+    idle = (length == 1).all(-1) & ((batch * stacks * tiles).sum(-1) < 0.8 * chip.sms)
     combined: Floats = seconds + np.where(idle, spec.combine_us * 1e-6, 0.0)
     return combined
 
@@ -287,40 +304,76 @@ def decode(
     ----------
     cache_bytes: of an element of the cache. l2_share: of the L2 that the cache can hold on to.
     """
-    batch, heads, kv_heads, width = shape.batch, shape.heads, shape.kv_heads, shape.width
-    share = heads / kv_heads
+    batch, kv_heads, width = shape.batch, shape.kv_heads, shape.width
+    share = shape.heads / kv_heads
     stacks = np.ceil(share * shape.length / spec.rows)
-    tiles = batch * kv_heads * stacks
-    blocks = np.ceil(shape.keys / spec.keys)
-    splits = np.clip(np.floor(chip.sms / tiles), 1.0, blocks)
-    if spec.split_waves is not None:
-        most = np.floor(shape.keys / _LEAST_SPLIT)
-        most = np.minimum(most, np.rint(np.sqrt(8 * most)))
-        over = np.maximum(1.0, batch * kv_heads * most / (chip.sms * spec.split_waves))
-        splits = np.maximum(1.0, np.floor(most / over))
-    if not spec.splits_single_heads:
-        splits = np.where(share > 1, splits, 1.0)
     block = spec.block_cycles * width / 256
     if spec.tensor_efficiency is not None:
         pad = spec.pad_rows or spec.rows
         rows = np.minimum(spec.rows, np.ceil(share * shape.length / pad) * pad)
         block = block + rows * spec.keys * width / (chip.rate("bf16") * spec.tensor_efficiency)
-    chain = np.ceil(blocks / splits) * block
-    cycles = np.ceil(tiles * splits / chip.sms) * (spec.tile_cycles + chain)
+    tiles = batch * kv_heads * stacks
     cache = shape.stored * (cache_bytes if spec.cache_bytes is None else spec.cache_bytes)
     peak = chip.memory_bytes_per_s
     from_memory = np.where(cache < l2_share * chip.l2_bytes, 0.0, cache) / (peak * spec.memory_efficiency)
-    again = cache * stacks / (peak * spec.reread_speed)
-    passes = batch * heads * shape.length * width * spec.query_passes / peak
-    memory_s = np.maximum(from_memory, again) + passes
-    seconds = overlapped(cycles / chip.clock_hz, memory_s, spec.overlap_exponent) + spec.launch_us * 1e-6
-    seconds = seconds + np.where(splits > 1, spec.combine_us * 1e-6, 0.0)
-    seconds = seconds + np.where(share > 1, spec.stack_us * 1e-6, 0.0)
-    seconds = seconds + np.where((share > 1) & (kv_heads > 1) & (batch > 1), spec.transpose_us * 1e-6, 0.0)
-    written: Floats = seconds + _cache_write_s(
-        chip, spec.cache_write_us, batch * shape.length, kv_heads * shape.head_dim
-    )
+    again = cache * stacks[:, 0] / (peak * spec.reread_speed)
+    memory_s = np.maximum(from_memory, again) + shape.query_elements * spec.query_passes / peak
+
+    def took(parts: Floats, chain: Floats) -> Floats:
+        cycles = _waves_of(chip, spec, tiles, parts, chain, block)
+        combined_s = np.where(((parts > 1) & (batch > 0)).any(-1), spec.combine_us * 1e-6, 0.0)
+        return overlapped(cycles / chip.clock_hz, memory_s, spec.overlap_exponent) + combined_s
+
+    blocks = np.ceil(shape.keys / spec.keys)
+    seconds = took(*_splits(chip, spec, shape, tiles, blocks))
+    if spec.split_waves is None:  # else the library's own rule says whether to split
+        seconds = np.minimum(seconds, took(np.ones_like(blocks), blocks))
+    shared = share[:, 0] > 1
+    several = (kv_heads[:, 0] > 1) & (batch.sum(-1) > 1)
+    seconds = seconds + spec.launch_us * 1e-6 + np.where(shared, spec.stack_us * 1e-6, 0.0)
+    seconds = seconds + np.where(shared & several, spec.transpose_us * 1e-6, 0.0)
+    written: Floats = seconds + _cache_write_s(chip, spec.cache_write_us, shape)
     return written
+
+
+def _waves_of(chip: GpuChip, spec: DecodeSpec, tiles: Floats, parts: Floats, chain: Floats, block: Floats) -> Floats:
+    """Cycles of waves of tiles, the longest first; each wave lasts as long as the first of its tiles, [shapes].
+
+    Parameters
+    ----------
+    tiles: of each class before they are split. parts, chain: of a tile, and the blocks of each. block: cycles of one.
+    """
+    cut = chain
+    if spec.length_margin is not None and tiles.shape[-1] > 1:
+        # Of a longer sequence no tile has more than an even share of all blocks; what is cut off fills the SMs.
+        even = np.ceil(spec.length_margin * (tiles * parts * chain).sum(-1, keepdims=True) / chip.sms)
+        mean = np.ceil((tiles * chain).sum(-1, keepdims=True) / tiles.sum(-1, keepdims=True))
+        cut = np.minimum(chain, np.maximum(even, mean))
+    waves = np.diff(np.ceil(np.cumsum(tiles * parts, axis=-1) / chip.sms), axis=-1, prepend=0.0)
+    cycles: Floats = (waves * (spec.tile_cycles + cut * block) + tiles * parts * (chain - cut) * block / chip.sms).sum(
+        -1
+    )
+    return cycles
+
+
+def _splits(
+    chip: GpuChip, spec: DecodeSpec, shape: AttentionShape, tiles: Floats, blocks: Floats
+) -> tuple[Floats, Floats]:
+    """Parts that the keys of a sequence are split into, and the blocks of a part, [shapes, classes].
+
+    Parameters
+    ----------
+    tiles: of all sequences of a class, before they are split. blocks: of a sequence.
+    """
+    parts = np.clip(np.floor(chip.sms / tiles.sum(-1, keepdims=True)), 1.0, blocks)
+    if spec.split_waves is not None:
+        most = np.floor(shape.keys / _LEAST_SPLIT)
+        most = np.minimum(most, np.rint(np.sqrt(8 * most)))
+        splits = (shape.batch * shape.kv_heads * most).sum(-1, keepdims=True) / (chip.sms * spec.split_waves)
+        parts = np.maximum(1.0, np.floor(most / np.maximum(1.0, splits)))
+    if not spec.splits_single_heads:
+        parts = np.where(shape.heads > shape.kv_heads, parts, 1.0)
+    return parts, np.ceil(blocks / parts)
 
 
 def _lost(longest: Floats, step: Floats | float, most: Floats) -> Floats:
@@ -331,8 +384,8 @@ def _lost(longest: Floats, step: Floats | float, most: Floats) -> Floats:
     return lost
 
 
-def _cache_write_s(chip: GpuChip, wave_us: float, tokens: Floats, width: Floats) -> Floats:
-    """Seconds of writing tokens into the paged cache, a block of threads each, beyond the first wave."""
-    blocks_of_sm = np.floor(_THREADS_OF_SM / np.minimum(_COPY_THREADS, width))
-    seconds: Floats = (np.ceil(tokens / (chip.sms * blocks_of_sm)) - 1) * wave_us * 1e-6
+def _cache_write_s(chip: GpuChip, wave_us: float, shape: AttentionShape) -> Floats:
+    """Seconds of writing tokens into the paged cache, a block of threads each, beyond the first wave; [shapes]."""
+    blocks_of_sm = np.floor(_THREADS_OF_SM / np.minimum(_COPY_THREADS, (shape.kv_heads * shape.head_dim)[:, 0]))
+    seconds: Floats = (np.ceil(shape.tokens / (chip.sms * blocks_of_sm)) - 1) * wave_us * 1e-6
     return seconds

@@ -328,19 +328,23 @@ def grouped_gemm(
     width: Any,
     k: Any,
     n: Any,
+    stored_bytes: tuple[float | None, float | None] = (None, None),
 ) -> GroupedKernel:
     """One of the two grouped products [tokens, k] x [experts, k, n], half of what stands around both included.
 
     Parameters
     ----------
     loads: of the rank's experts. tokens: of the step. visits: theirs, of experts of all ranks. width: elements between
-    the two products of an expert.
+    the two products of an expert. stored_bytes: of an element of the tokens and of the weights, where they are not the
+    format's.
 
     Raises
     ------
     InputError: there are no kernels of this format, or the chip does not multiply it.
     """
     form = expert_format(kernels, dtype)
+    left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
+    form = form.model_copy(update={"left_bytes": left, "right_bytes": right})
     tokens, visits, width, k, n = columns(tokens, visits, width, k, n)
     best = np.full(k.shape, np.nan)
     for choice in kernels.choices_of(chip, dtype):

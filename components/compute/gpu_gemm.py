@@ -151,6 +151,7 @@ def gemm(
     activity: float = 1.0,
     left_cached: bool = False,
     out_cached: bool = False,
+    stored_bytes: tuple[float | None, float | None] = (None, None),
 ) -> GemmKernel:
     """Times of products [m, k] x [k, n].
 
@@ -159,6 +160,7 @@ def gemm(
     m, k, n, groups: ints or arrays of one shape; ``groups`` equal products are one kernel.
     activity: energy of the operands' bits beside that of random ones.
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
+    stored_bytes: of an element of the left and of the right operand, where they are not the format's.
 
     Raises
     ------
@@ -172,7 +174,7 @@ def gemm(
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
     flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
     m, k, n, groups = columns(m, k, n, groups)
-    left, right = form.left_bytes, form.right_bytes
+    left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
     once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
     stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n
     bandwidth = chip.memory_bytes_per_s * kernels.memory_efficiency

@@ -11,6 +11,7 @@ Energies belong to an architecture's libraries and scale with the process; idle 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -54,6 +55,13 @@ class Activity:
     cache_bytes: Floats
     memory_bytes: Floats
     slowdown: Floats | float = 1.0
+
+
+def joined(parts: Sequence[Activity]) -> Activity:
+    """Kernels at full clock, one after the other."""
+    return Activity(
+        *(np.concatenate([getattr(p, f) for p in parts]) for f in ("flop_j", "cache_bytes", "memory_bytes"))
+    )
 
 
 @dataclass(frozen=True)

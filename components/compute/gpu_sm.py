@@ -11,7 +11,7 @@ included, by the models beside this file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
 from typing import Annotated, Literal
 
@@ -24,13 +24,26 @@ from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
 from archsim.components.compute.gpu_gemm import format_of, gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
-from archsim.components.compute.gpu_power import Activity
+from archsim.components.compute.gpu_power import Activity, joined
 from archsim.config import Named
 from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
-from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Vector, ceil_div, maximum
+from archsim.workloads.op import (
+    LARGEST,
+    Attention,
+    Dim,
+    DType,
+    GroupedMatMul,
+    MatMul,
+    Op,
+    Role,
+    Vector,
+    ceil_div,
+    lanes,
+    maximum,
+)
 
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
@@ -111,6 +124,19 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def granularity(self) -> tuple[int, int, int]:
         return 128, 64, 128
 
+    def cached_dtypes(self) -> Collection[DType]:
+        kernels = self.spec.kernels
+        if kernels is None or kernels.attention is None or self.spec.attention is not None:
+            return tuple(DType)
+        known = kernels.attention.default
+        return tuple(d for d in DType if f"{self.spec.instruction} {d.bits}" in known)
+
+    def widened_dtypes(self) -> Collection[DType]:
+        kernels = self.spec.kernels
+        if kernels is None or kernels.gemm is None or DType.INT4 in self.spec.macs_per_cycle:
+            return ()
+        return (DType.INT4,) if "int4_wo" in kernels.gemm.formats else ()
+
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
         best: MatrixWork | None = None
@@ -173,40 +199,46 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _gemm(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
     ) -> KernelWork | None:
-        name = _format(dtype, op.right_dtype)
-        if kernels.gemm is None or name not in kernels.gemm.formats:
+        if kernels.gemm is None:
             return None
-        m, k, n = int(op.m), int(op.k), int(op.n)
+        name, stored = _format(dtype, op, kernels.gemm.formats)
+        if name not in kernels.gemm.formats:
+            return None
         best = gemm(
             chip,
             kernels.gemm,
             name,
-            m,
-            k,
-            n,
+            op.m,
+            op.k,
+            op.n,
             groups=op.groups,
             out_bytes=op.out_dtype.bits / 8,
+            stored_bytes=stored,
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
         )
-        rows, columns = format_of(kernels.gemm, name).every_tile[int(best.tile[0])]
-        left, right = op.groups * -(-n // columns) * m * k, op.groups * -(-m // rows) * k * n
+        rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
+        if not isinstance(op.m, np.ndarray):
+            rows, columns = int(rows[0]), int(columns[0])
+        left, right = op.groups * -(-op.n // columns) * op.m * op.k, op.groups * -(-op.m // rows) * op.k * op.n
         return KernelWork(
             cycles=self._cycles(best.seconds, op.m),
-            memory_bytes=round(float(best.done.memory_bytes[0])),
+            memory_bytes=self._ints(best.done.memory_bytes, op.m),
             cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
             energy=self._energy(chip, best.done, best.seconds, op.m),
-            how=f"tile {rows}x{columns}, K split {int(best.split[0])}x",
+            how=f"tile {np.ravel(rows)[0]}x{np.ravel(columns)[0]}, K split {int(best.split[0])}x",
         )
 
     def _experts(self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType) -> KernelWork | None:
-        name = _format(dtype, op.right_dtype)
-        if kernels.experts is None or name not in kernels.experts.formats:
+        if kernels.experts is None:
+            return None
+        name, stored = _format(dtype, op, kernels.experts.formats)
+        if name not in kernels.experts.formats:
             return None
         loads = load_of(op.rows)
         visits = sum(op.rows)
         tokens = op.tokens or visits
-        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n)
+        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n, stored)
         done = kernels.experts_activity(chip, name, product)
         return KernelWork(
             cycles=self._cycles(product.seconds, op.n),
@@ -224,40 +256,31 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         bits = op.kv_dtype.bits
         name = spec.default_of(chip, bits, op.kv_shared)
         variety = spec.variety(name)
-        shape = AttentionShape.of(
-            op.batch,
-            op.heads,
-            op.kv_heads,
-            op.head_dim,
-            op.q_len,
-            np.asarray(op.kv_len) - op.q_len,
-            op.v_head_dim,
-            np.inf if op.window is None else op.window,
-            op.causal,
-            op.kv_shared,
-        )
         # A few queries of a latent cache are stacked like heads.
-        if (op.q_len == 1 or op.kv_shared) and variety.decode is not None:
-            seconds = spec.decode(chip, name, shape, bits / 8)
-        elif op.q_len > 1 and variety.prefill is not None:
-            seconds = prefill(chip, variety.prefill, shape)
-        else:
+        decodes = (op.q_len == 1 or op.kv_shared) and variety.decode is not None
+        if not decodes and (op.q_len == 1 or variety.prefill is None):
             return None
-        done = kernels.attention_activity(chip, shape, bits / 8)
-        query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
+        seconds, energy = [], []
+        for shape in _shapes(op):
+            if decodes:
+                seconds.append(spec.decode(chip, name, shape, bits / 8))
+            elif variety.prefill is not None:
+                seconds.append(prefill(chip, variety.prefill, shape))
+            energy.append(kernels.attention_activity(chip, shape, bits / 8))
+        took = np.concatenate(seconds)
+        query = op.query_bytes() + op.writes()[Role.ACTIVATION]
         return KernelWork(
-            cycles=self._cycles(seconds, op.kv_len),
+            cycles=self._cycles(took, op.kv_len),
             memory_bytes=query + op.kv_bytes(),
             cache_bytes=query + op.kv_bytes(),
-            energy=self._energy(chip, done, seconds, op.kv_len),
+            energy=self._energy(chip, joined(energy), took, op.kv_len),
             how=f"{name}, {op.heads // op.kv_heads} heads share keys",
         )
 
     def _attention_roofline(
         self, shares: AttentionSharesSpec, op: Attention, dtype: DType, memory: MemoryView
     ) -> KernelWork:
-        query = op.dtype.bytes(op.batch * op.heads * op.q_len * (op.head_dim + op.v_head_dim))
-        moved = query + op.kv_bytes()
+        moved = op.query_bytes() + op.writes()[Role.ACTIVATION] + op.kv_bytes()
         computing = op.macs() / (self.peak_macs_per_cycle(dtype) * shares.compute * self.clock_hz)
         reading = moved / (memory.bytes_per_s * shares.memory)
         return KernelWork(
@@ -291,8 +314,11 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def _ints(self, values: Floats, size: Dim) -> Dim:
         """Values [shapes] rounded, as an int where the size that shapes them is one."""
-        rounded = np.rint(values).astype(np.int64)
-        return rounded if isinstance(size, np.ndarray) else int(rounded[0])
+        if not isinstance(size, np.ndarray):
+            return round(float(values[0]))
+        if np.max(values) < LARGEST:
+            return np.rint(values).astype(np.int64)
+        return lanes([round(value) for value in values.tolist()])
 
     def _energy(self, chip: GpuChip, done: Activity, seconds: Floats, size: Dim) -> KernelEnergy | None:
         """Energy of a kernel beside the idle board's, which the run counts; None where it is not known."""
@@ -334,8 +360,39 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         return {"SMs": self.spec.count * (technology.area_mm2("gpu_sm") if area is None else area)}
 
 
-def _format(multiplied: DType, weights: DType) -> str:
-    """The libraries' name of a format: what is multiplied, and the weights where they are kept narrower."""
+def _shapes(op: Attention) -> Iterator[AttentionShape]:
+    """What the kernels know of an attention: one shape for all steps of equal sequences, else some steps a shape."""
+    window = np.inf if op.window is None else float(op.window)
+    if op.ragged is None:
+        cached = np.asarray(op.kv_len) - op.q_len
+        sizes = op.batch, op.heads, op.kv_heads, op.head_dim, op.q_len, cached, op.v_head_dim, window
+        yield AttentionShape.of(*sizes, causal=op.causal, kv_shared=op.kv_shared)
+        return
+    for counts, queries, keys in op.ragged.chunks():
+        h, shared, wide, values, seen = (
+            np.full((len(counts), 1), float(size))
+            for size in (op.heads, op.kv_heads, op.head_dim, op.v_head_dim, window)
+        )
+        batch, new, before = (part.astype(np.float64) for part in (counts, queries, keys - queries))
+        yield AttentionShape(batch, h, shared, wide, values, new, before, seen, op.causal, op.kv_shared)
+
+
+def _format(
+    multiplied: DType, op: MatMul | GroupedMatMul, known: Collection[str]
+) -> tuple[str, tuple[float | None, float | None]]:
+    """The libraries' name of a format, and bytes of operands that are stored in another width than it has.
+
+    Weights narrower than what is multiplied have kernels of their own, or are widened by those of the wider format
+    (assumed to take no longer than these).
+    """
+    left, right = op.left_dtype.bits, op.right_dtype.bits
+    natural = storage = multiplied.bits
+    name = "nvfp4" if multiplied is DType.FP4 else multiplied.value
     if multiplied in (DType.BF16, DType.FP16):
-        return "int4_wo" if weights is DType.INT4 else "bf16"
-    return "nvfp4" if multiplied is DType.FP4 else multiplied.value
+        name = "bf16"
+        if right < storage and f"int{right}_wo" in known:
+            name, natural = f"int{right}_wo", right
+    weights = None if right == natural else right / 8
+    if op.scales is not None:
+        weights = int(op.right_dtype.bytes(op.k * op.n) + op.scales.bytes(op.k, op.n)) / int(np.max(op.k * op.n))
+    return name, (None if left == storage else left / 8, weights)

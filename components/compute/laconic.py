@@ -26,7 +26,7 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType
+from archsim.workloads.op import Dim, DType, ceil_scaled
 
 _FILL = 2  # cycles of the encoder and the adder tree around a product; assumed
 
@@ -97,7 +97,7 @@ class Laconic(MatrixEngine[LaconicSpec]):
         spec, mean = self.spec, self._mean()
         row_tiles, column_tiles = -(-m // spec.rows), -(-n // spec.columns)
         steps = groups * row_tiles * column_tiles * -(-k // spec.lanes)
-        cycles = -(-steps * mean.numerator // mean.denominator) + _FILL
+        cycles = ceil_scaled(steps, mean) + _FILL
         return MatrixWork(
             cycles,
             groups * column_tiles * m * k,
@@ -109,7 +109,7 @@ class Laconic(MatrixEngine[LaconicSpec]):
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         terms = Fraction(self._mean_terms()).limit_denominator(10**6)
-        return {"term_pair": -(-macs * terms.numerator // terms.denominator)}
+        return {"term_pair": ceil_scaled(macs, terms)}
 
     def _mean_terms(self) -> float:
         counts = (digits(np.arange(-128, 128), 8, "mbe") != 0).sum(axis=-1)

@@ -34,7 +34,7 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType
+from archsim.workloads.op import Dim, DType, ceil_scaled, where
 
 Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "matrix_2d", "serial_column"]
 Technique = Literal["baseline", "opt1", "opt2", "opt3", "opt4c", "opt4e"]
@@ -155,9 +155,9 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
-        share_groups = isinstance(groups, int) and groups >= spec.count
-        mine_g = -(-groups // spec.count) if share_groups else groups
-        mine_n = n if share_groups else -(-n // spec.count)
+        share_groups = groups >= spec.count
+        mine_g = where(share_groups, -(-groups // spec.count), groups)
+        mine_n = where(share_groups, n, -(-n // spec.count))
         cycles = self.product_cycles(mine_g, m, k, mine_n)
         columns, row_tiles = -(-n // spec.columns), 1 if spec.style in ("tree", "serial_column") else -(-m // spec.rows)
         k_tiles = -(-k // spec.rows) if spec.style in ("systolic_ws", "cube", "tree") else 1
@@ -173,7 +173,7 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         if self.spec.style == "serial_column":
             mean = self.spec.description().digit_cycles(self.spec.operand_sigma)
-            return {"digit": -(-macs * mean.numerator // mean.denominator)}
+            return {"digit": ceil_scaled(macs, mean)}
         return {"mac_int8": macs}
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:

@@ -19,7 +19,7 @@ from archsim.model.component import Engine, Work
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import SquareMillimetres
-from archsim.workloads.op import Dim, DType, Op, Vector
+from archsim.workloads.op import Dim, DType, Op, Vector, ceil_scaled
 
 OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
     {
@@ -86,7 +86,7 @@ class VectorUnit(Engine[VectorUnitSpec]):
     def elementwise(self, function: str, elements: Dim) -> Work:
         """Cycles and actions of ``elements`` elements."""
         ops = self.ops(function)
-        lane_ops = -(-elements * ops.numerator // ops.denominator)
+        lane_ops = ceil_scaled(elements, ops)
         return Work(
             cycles=-(-lane_ops // self.spec.lanes), actions={f"alu_{self.spec.dtype}": lane_ops}, useful=elements
         )

@@ -89,6 +89,9 @@ class Algorithm(NamedTuple):
         return -(-n_bytes // parts)
 
 
+_MOST_SENDS = 2_500_000
+
+
 class _Steps:
     """Collects sends in an order in which they could be done one by one."""
 
@@ -103,6 +106,8 @@ class _Steps:
 
     def put(self, send: Send) -> None:
         """A send with its own order; later ones of its chunks from its target wait for it."""
+        if len(self.sends) == _MOST_SENDS:
+            raise InputError(f"the algorithm needs more than {_MOST_SENDS:,} sends, which are not played one by one")
         for chunk in send.chunks:
             place = send.target, chunk
             if send.reduces:

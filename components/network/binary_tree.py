@@ -8,7 +8,6 @@ an even number of ranks, or moved on by one rank over an odd one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archsim.errors import InputError
@@ -29,29 +28,35 @@ class BinaryTree:
 
 
 def double_binary_tree(ranks: int) -> tuple[BinaryTree, BinaryTree]:
-    """The two trees over any number of ranks, the one rooted at rank 0 last."""
+    """The two trees over any number of ranks, as NCCL builds them (github NVIDIA/nccl, src/graph/trees.cc).
+
+    The second one is rooted at rank 0. The first one is its mirror image, rooted at the last rank; of an odd number of
+    ranks the same shifted by one, rooted at rank 1.
+    """
     if ranks < 2:
-        raise InputError(f"a double binary tree needs at least two ranks, not {ranks}")
+        raise InputError(f"a double binary tree needs two ranks, not {ranks}")
     above = [_above(rank, ranks) for rank in range(ranks)]
-    if ranks % 2:
-        other = [-1 if above[rank - 1] < 0 else (above[rank - 1] + 1) % ranks for rank in range(ranks)]
-    else:
-        other = [-1 if up < 0 else ranks - 1 - up for up in reversed(above)]
+    other = [-1] * ranks
+    for rank, parent in enumerate(above):
+        if ranks % 2:
+            other[(rank + 1) % ranks] = parent if parent < 0 else (parent + 1) % ranks
+        else:
+            other[ranks - 1 - rank] = parent if parent < 0 else ranks - 1 - parent
     return _tree(other), _tree(above)
 
 
 def _above(rank: int, ranks: int) -> int:
-    """The rank above: its lowest bit moved up, or taken away where there are not so many ranks."""
+    """The parent of a rank in the in-order tree below rank 0, -1 for rank 0: by the lowest bit that is set."""
     if rank == 0:
         return -1
     bit = rank & -rank
-    up = (rank ^ bit) | bit << 1
-    return up if up < ranks else rank ^ bit
+    parent = (rank ^ bit) | bit << 1
+    return parent if parent < ranks else rank ^ bit
 
 
-def _tree(parent: Sequence[int]) -> BinaryTree:
+def _tree(parent: list[int]) -> BinaryTree:
     children: list[list[int]] = [[] for _ in parent]
-    for rank, up in enumerate(parent):
-        if up >= 0:
-            children[up].append(rank)
-    return BinaryTree(parent.index(-1), tuple(parent), tuple(map(tuple, children)))
+    for rank, above in enumerate(parent):
+        if above >= 0:
+            children[above].append(rank)
+    return BinaryTree(parent.index(-1), tuple(parent), tuple(tuple(mine) for mine in children))

@@ -13,13 +13,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from archsim.components.network.algorithm import TRACE_FILE, algorithm, orderly
 from archsim.components.network.graph import Ways
 from archsim.components.network.graph_simulation import Played, Step, carried, play_steps
-from archsim.errors import InputError, Problem, nearest
+from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.files import read_bytes
 from archsim.timebase import Timebase
 
 _KINDS = {4: "COMP_NODE", 5: "COMM_SEND_NODE", 6: "COMM_RECV_NODE", 7: "COMM_COLL_NODE"}
@@ -108,19 +110,19 @@ def read(path: str) -> Trace:
     nodes: list[Node] = []
     for rank, file in sorted(files.items()):
         try:
-            data = file.read_bytes()
+            data = read_bytes(file)
             raw = list(_documents(data.decode()) if matched["ending"] == "json" else _messages(data))
             nodes += [_node(rank, fields) for fields in raw[1:]]  # the first one describes the trace
         except InputError as error:
-            raise InputError([Problem(problem.message, str(file)) for problem in error.problems]) from None
-        except (OSError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            raise InputError([Problem(f"cannot be read as a trace: {error}", str(file))]) from None
+            raise InputError([replace(problem, file=str(file)) for problem in error.problems]) from None
+        except (OSError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+            raise InputError([Problem(f"cannot be read as a trace: {shortened(error)}", str(file))]) from None
     try:
         together = _together(nodes)
         trace = Trace(matched["stem"], len(files), tuple(nodes), _waits(nodes, len(files), together), together)
         _no_circle(trace)
-    except InputError as error:
-        raise InputError([Problem(problem.message, path) for problem in error.problems]) from None
+    except InputError as error:  # of the ranks together
+        raise InputError([replace(problem, file=path) for problem in error.problems]) from None
     return trace
 
 
@@ -221,22 +223,24 @@ def check(trace: Trace, op: str) -> None:
 
 def _node(rank: int, fields: Mapping[str, Any]) -> Node:
     number, name = int(fields.get("id", 0)), str(fields.get("name", ""))
+    if not 0 <= number < 2**64:
+        raise InputError(f"the id of node '{shortened(name)}' is no number of 64 bits")
     kind = fields.get("type", "INVALID_NODE")
     kind = (_KINDS | _OTHERS).get(kind, str(kind))
-    where = f"node {number} '{name}'"
+    where = f"node {number} '{shortened(name)}'"
     if kind in _OTHERS.values():
         raise InputError(f"{where}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
     if kind not in _KINDS.values():
-        raise InputError(f"{where}: a {kind} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
+        raise InputError(f"{where}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
     attributes = {str(one.get("name")): one for one in fields.get("attr", ())}
 
     def whole(attribute: str, given: Any, most: int = _MOST) -> int:
         try:
             value = int(given)
-        except (TypeError, ValueError):
-            raise InputError(f"{where}: expected a whole number for {attribute}, not '{given}'") from None
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{where}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
         if not 0 <= value <= most:
-            raise InputError(f"{where}: {attribute} is from 0 to {most}, not {value}")
+            raise InputError(f"{where}: {attribute} is from 0 to {most}, not {shortened(given)}")
         return value
 
     def of(attribute: str) -> int:

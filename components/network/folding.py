@@ -20,9 +20,11 @@ import numpy as np
 
 from archsim.components.network.collective import Phase, lines, messages_of, ring_sizes
 from archsim.components.network.link import LinkSpec
-from archsim.components.network.message_simulation import Outcome, Wire, play
+from archsim.components.network.message_kernel import counted
+from archsim.components.network.message_simulation import Outcome, play
 from archsim.components.network.ring_kernel import pass_on
 from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, route
+from archsim.model.network import Wire
 
 Local = tuple[int, int]
 """A link of a line: places of its ends, or SWITCH."""
@@ -180,7 +182,7 @@ def _play_ring(
 ) -> _Line:
     ranks = phase.span.ranks
     sizes = ring_sizes(phase, dimension)
-    distinct, column = np.unique(np.array(sizes, dtype=np.int64), return_inverse=True)
+    distinct, column = np.unique(counted(sizes), return_inverse=True)
     pieces = 1 if phase.name == "all_to_all" else dimension.pieces
     ends, received = list(key.begins), list(key.begins)
     link_bytes: dict[Local, int] = {}
@@ -199,9 +201,8 @@ def _play_ring(
         wires = [[wire(full(local)) for local in hops] for hops in names]
 
         def table(ticks: Callable[[Wire, int], int], wires: list[list[Wire]] = wires) -> np.ndarray:
-            return np.array(
-                [[[ticks(link, int(n)) for n in distinct] for link in hop] for hop in zip(*wires, strict=True)],
-                dtype=np.int64,
+            return counted(
+                [[[ticks(link, int(n)) for n in distinct] for link in hop] for hop in zip(*wires, strict=True)]
             )
 
         free = np.array([[idle.get(local, 0) for local in hop] for hop in zip(*names, strict=True)], dtype=np.int64)
@@ -214,7 +215,7 @@ def _play_ring(
             table(lambda link, n: link.busy(n)),
             table(lambda link, n: link.arrival(n)),
             table(lambda link, n: link.head(n)),
-            np.array([[link.latency for link in hop] for hop in zip(*wires, strict=True)], dtype=np.int64),
+            counted([[link.latency for link in hop] for hop in zip(*wires, strict=True)]),
             use,
         )
         ends = [max(a, int(b)) for a, b in zip(ends, sent, strict=True)]

@@ -18,9 +18,10 @@ from pydantic import Field
 
 from archsim.components.network.link import LinkSpec
 from archsim.config import Named, Source, build, load_tree
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.spec import Count, Share, Spec
 
+_MOST_EDGES = 1_000_000
 Routing = Literal["shortest", "dimension_order", "ecmp", "adaptive"]
 ROUTINGS = ("shortest", "dimension_order", "ecmp", "adaptive")
 FIXED = ("shortest", "dimension_order")
@@ -100,10 +101,17 @@ def _both(a: int, b: int, link: LinkSpec) -> tuple[Edge, Edge]:
     return Edge(a, b, link), Edge(b, a, link)
 
 
+def _bounded(edges: int) -> None:
+    """Raise InputError for a graph that is too large to be played message by message."""
+    if edges > _MOST_EDGES:
+        raise InputError(f"the network has {shortened(f'{edges:,}')} links; at most {_MOST_EDGES:,} are played")
+
+
 def cube(shape: Sequence[int], wraps: bool, link: LinkSpec) -> Graph:
     """A mesh, or a torus where it wraps, of any dimensions; two ranks are joined once."""
     if not shape or min(shape) < 1 or math.prod(shape) < 2:
         raise InputError(f"a mesh or torus has at least two ranks, not {'x'.join(map(str, shape)) or 'none'}")
+    _bounded(2 * math.prod(shape) * len(shape))
     edges: list[Edge] = []
     for rank in range(math.prod(shape)):
         stride = 1
@@ -120,6 +128,7 @@ def cube(shape: Sequence[int], wraps: bool, link: LinkSpec) -> Graph:
 
 def star(ranks: int, link: LinkSpec) -> Graph:
     """All ranks at one switch."""
+    _bounded(2 * ranks)
     edges = [edge for rank in range(ranks) for edge in _both(rank, ranks, link)]
     return Graph(f"switch of {ranks}", ranks, ranks + 1, tuple(edges))
 
@@ -141,6 +150,7 @@ def fat_tree(
     if rails > 1 and nodes % down and down % nodes:
         raise InputError(f"{nodes} nodes do not fill leaves of {down} ranks of a rail")
     leaves = ranks // down
+    _bounded(2 * planes * (ranks + leaves * up))
     edges: list[Edge] = []
     for plane in range(planes):
         first = ranks + plane * (leaves + up)
@@ -162,6 +172,7 @@ def dragonfly(
         raise InputError(f"a dragonfly has at least one rank, router and wide link, not {p}, {a}, {h}")
     groups = a * h + 1
     ranks = p * a * groups
+    _bounded(2 * ranks + groups * a * (a - 1 + h))
     edges = [edge for rank in range(ranks) for edge in _both(rank, ranks + rank // p, link)]
     for group in range(groups):
         first = ranks + group * a
@@ -230,6 +241,7 @@ def read(source: Source) -> Graph:
     tree = load_tree(source, spec=GraphSpec)
     spec = build(tree, GraphSpec)
     vertices = spec.ranks + spec.switches
+    _bounded(vertices)
     edges: list[Edge] = []
     for number, link in enumerate(spec.links):
         one, other = link.ends
@@ -274,10 +286,20 @@ class Ways:
 
     def check(self) -> None:
         """Raise InputError when some rank cannot reach another."""
+        for source in range(self.graph.ranks):
+            if source not in self._to(0, source):
+                raise self._cut(source, 0)
+        reached = [0]
+        seen = {0}
+        for here in reached:  # whoever reaches rank 0 and is reached from it reaches all others
+            for number in self.graph.leaving[here]:
+                there = self.graph.edges[number].target
+                if there not in seen:
+                    seen.add(there)
+                    reached.append(there)
         for target in range(self.graph.ranks):
-            for source in range(self.graph.ranks):
-                if source not in self._to(target, source):
-                    raise self._cut(source, target)
+            if target not in seen:
+                raise self._cut(0, target)
 
     def path(self, source: int, target: int, flow: int = 0, n_bytes: float = 1.0) -> Sequence[int]:
         """Numbers of the edges from one rank to another; found once where the routing is fixed.
@@ -395,8 +417,8 @@ def named(name: str, link: LinkSpec) -> Graph:
         return read(name)
     kind, _, numbers = name.partition(":")
     if kind not in SHAPES:
-        raise InputError(f"no topology is called '{kind}': {nearest(kind, SHAPES)}")
+        raise wrong("topology", f"no network is called '{shortened(kind)}': {nearest(kind, SHAPES)}")
     parts = numbers.split("x")
     if not all(part.isdecimal() and len(part) < 7 for part in parts):
-        raise InputError(f"'{name}' is not written like {kind}:4x4x4")
+        raise wrong("topology", f"'{shortened(name)}' is not written like {kind}:4x4x4")
     return SHAPES[kind]([int(part) for part in parts], link)

@@ -19,7 +19,7 @@ from archsim.components.network.algorithm import Algorithm, Around, order
 from archsim.components.network.flow import Flows
 from archsim.components.network.graph import FIXED, Graph, Ways
 from archsim.components.network.link import Link
-from archsim.components.network.message_kernel import Ints, Schedule, lists, run
+from archsim.components.network.message_kernel import Ints, Schedule, counted, lists, run
 from archsim.components.network.round_kernel import Rounds
 from archsim.components.network.round_kernel import run as run_rounds
 from archsim.errors import InputError
@@ -150,11 +150,11 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
     """Tick at which each rank's steps are over, and ticks for which each edge, then each engine, was occupied."""
     graph = ways.graph
     links = _links(graph, time)
-    distinct, column = np.unique(np.array([step.size for step in steps], dtype=np.int64), return_inverse=True)
+    distinct, column = np.unique(counted([step.size for step in steps]), return_inverse=True)
     busy, sent = (  # an engine takes its ticks
         np.vstack([_table(links, distinct.tolist(), ticks), distinct]) for ticks in (Link.occupancy, Link.serialization)
     )
-    latency = np.array([link.latency for link in links] + [0], dtype=np.int64)[:, None]
+    latency = counted([link.latency for link in links] + [0])[:, None]
     through = np.array([edge.target >= graph.ranks for edge in graph.edges] + [False])[:, None]
     count = len(steps)
     # Gate n opens when step n is over, gate ``count + r`` when rank r begins.

@@ -8,14 +8,38 @@ Events lie in a heap of (tick, message); a rank's start is the event of a negati
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compiled import kernel, part
+from archsim.errors import InputError
+from archsim.workloads.op import LARGEST
 
 Ints = npt.NDArray[np.int64]
+
+
+TOO_LONG = "these messages take longer than 64 bits of ticks can count (fifty days in picoseconds)"
+
+
+def counted(values: Sequence[Any]) -> Ints:
+    """Numbers of bytes or ticks as int64.
+
+    Raises
+    ------
+    InputError: one does not fit.
+    """
+    try:
+        return np.array(values, dtype=np.int64)
+    except OverflowError:
+        raise InputError(TOO_LONG) from None
+
+
+def check_end(ticks: float) -> None:
+    """Complain where what is played may end after all that an int64 counts; ``ticks``: were all of it in turn."""
+    if not ticks < LARGEST:
+        raise InputError(TOO_LONG)
 
 
 class Lists(NamedTuple):
@@ -75,6 +99,7 @@ def run(schedule: Schedule) -> tuple[Ints, Ints, Ints, int]:
     """Ticks at which each rank has sent and received all, at which it has received all, ticks for which each link was
     occupied, and how many messages never became ready."""
     messages, links = schedule.sizes.size, schedule.kind.size
+    check_end(_in_turn(schedule))
     ends, received = schedule.starts.copy(), schedule.starts.copy()
     occupied = np.zeros(links, dtype=np.int64)
     heap = np.zeros((messages + schedule.starts.size + 1, 2), dtype=np.int64)
@@ -91,6 +116,14 @@ def run(schedule: Schedule) -> tuple[Ints, Ints, Ints, int]:
         gates,
     )
     return ends, received, occupied, messages - sent
+
+
+def _in_turn(schedule: Schedule) -> float:
+    """Ticks that all messages take, one after the other."""
+    kinds = schedule.kind[schedule.paths.entries]
+    sizes = np.repeat(schedule.sizes, np.diff(schedule.paths.starts))
+    crossing = sum(float(table[kinds, sizes].astype(np.float64).sum()) for table in (schedule.busy, schedule.arrival))
+    return crossing + float(schedule.use.astype(np.float64).sum()) + float(schedule.starts.max(initial=0))
 
 
 @part

@@ -33,6 +33,7 @@ from archsim.components.network.collective import (
 )
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
+from archsim.components.network.flows import collective_flow, message_flow, play_flows
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import (
@@ -48,15 +49,16 @@ from archsim.components.network.topology import (
 )
 from archsim.config import Named
 from archsim.errors import InputError
-from archsim.model.component import Component
+from archsim.model import network as model
+from archsim.model.network import Flow, Wire
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.units import Picoseconds
-from archsim.workloads.op import Dim, TokenExchange
+from archsim.workloads.op import Collective, Dim, TokenExchange
 
 if TYPE_CHECKING:
-    from archsim.components.network.message_simulation import Outcome, Wire
+    from archsim.components.network.message_simulation import Outcome
 
 
 class NetworkSpec(ComponentSpec):
@@ -77,7 +79,7 @@ class NetworkSpec(ComponentSpec):
         return self
 
 
-class Network(Component[NetworkSpec]):
+class Network(model.Network[NetworkSpec]):
     """All links between the ranks of a system."""
 
     kind: ClassVar[str] = "network"
@@ -131,6 +133,23 @@ class Network(Component[NetworkSpec]):
         if self._without_closed_form(spanned):
             ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    def time_of(self, op: Collective) -> tuple[Dim, dict[str, Dim], str]:
+        timing = (
+            self.collective(op.collective, op.bytes, op.ranks)
+            if op.exchange is None
+            else self.exchange(op.exchange, op.bytes, op.ranks)
+        )
+        return timing.ticks, timing.actions, timing.bound_by
+
+    def flow(self, collective: str, n_bytes: int, group: Sequence[int]) -> Flow:
+        return collective_flow(self, collective, n_bytes, group)
+
+    def send(self, source: int, target: int, n_bytes: int) -> Flow:
+        return message_flow(self, source, target, n_bytes)
+
+    def play(self, flows: Sequence[tuple[int, Flow]]) -> list[int]:
+        return play_flows(flows)
 
     def has_link(self, name: LinkName) -> bool:
         """Whether there is a link of this name: (dimension, from, to), one end may be the switch."""
@@ -283,7 +302,7 @@ class Network(Component[NetworkSpec]):
         if spanned and not brute_force:
             use = [int(self.time.ps(dimension.overhead)) for dimension in dimensions]
             begins = self._begins(ranks, starts)
-            folded = play_lines(name, dimensions, spanned, n_bytes, begins, links, self._wires(links), use)
+            folded = play_lines(name, dimensions, spanned, n_bytes, begins, links, self.wires(links), use)
         return folded[0] if folded else self._play(schedule(name, dimensions, spanned, n_bytes), ranks, starts, links)
 
     def simulate_algorithm(
@@ -372,7 +391,7 @@ class Network(Component[NetworkSpec]):
     ) -> Outcome:
         from archsim.components.network.message_simulation import play  # compiled: not for the closed form
 
-        dimensions, wire = self.spec.dimensions, self._wires(links or {})
+        dimensions, wire = self.spec.dimensions, self.wires(links or {})
         overheads = [int(self.time.ps(d.overhead)) for d in dimensions]
 
         def path(message: Message) -> list[Wire]:
@@ -398,10 +417,8 @@ class Network(Component[NetworkSpec]):
         launch = int(self.time.ps(self.spec.launch)) if launched else 0
         return [start + launch for start in starts or [0] * ranks]
 
-    def _wires(self, links: Mapping[LinkName, LinkSpec]) -> Callable[[LinkName], Wire]:
+    def wires(self, links: Mapping[LinkName, LinkSpec]) -> Callable[[LinkName], Wire]:
         """Links as the simulation sees them, those of ``links`` instead of their dimension's."""
-        from archsim.components.network.message_simulation import Wire
-
         dimensions, own = self.spec.dimensions, self.links
         special = {name: Link(spec, self.path, self.time) for name, spec in links.items()}
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compiled import kernel
+from archsim.components.network.message_kernel import check_end
 
 Ints = npt.NDArray[np.int64]
 
@@ -44,6 +45,8 @@ def pass_on(
     link was occupied.
     """
     ranks = starts.size
+    hop = float(busy.max(initial=0)) + float(arrival.max(initial=0)) + float(use)
+    check_end(pieces * sizes.size * busy.shape[0] * hop + float(starts.max(initial=0)) + float(free.max(initial=0)))
     ends, received = starts.copy(), starts.copy()
     occupied = np.zeros_like(free)
     usable = np.zeros((2, pieces, ranks), dtype=np.int64)

@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from archsim.components.pim.pim_timing import Segment
+from archsim.errors import InputError
 
 Layout = Literal["dense", "aligned"]
+
+_MOST_PASSES, _MOST_TILES = 2**18, 2**24
+"""Of a product: what is played command by command in seconds."""
 
 
 class Share(NamedTuple):
@@ -64,6 +68,12 @@ def products(banks: Banks, groups: int, rows: int, k: int, n: int, layout: Layou
     tiles = -(-n // banks.banks)
     if not groups or not rows or not tiles or not k:
         return []
+    passes = groups * rows * -(-banks.columns(k) // banks.buffer_columns)
+    if passes > _MOST_PASSES or passes * -(-tiles // banks.channels) > _MOST_TILES:
+        raise InputError(
+            f"{groups} products of {rows} x {k} by {k} x {n} in memory are {passes:,} passes of {tiles:,} tiles: at "
+            f"most {_MOST_PASSES:,} passes and {_MOST_TILES:,} tiles a channel are played"
+        )
     if not split:
         most, more = divmod(tiles, banks.channels)
         deals = [(more, groups, most + 1), (banks.channels - more, groups, most)]

@@ -28,7 +28,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.timebase import Timebase
 from archsim.units import Bytes, Joules, SquareMillimetres, Watts
-from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role
+from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, ceil_div, lanes
 
 _ACTIONS = ("activate", "mac_column", "buffer_write", "accumulator_write", "accumulator_read")
 
@@ -141,10 +141,13 @@ class PimChannel(Engine[PimChannelSpec]):
             return work
         if isinstance(op, Attention):
             queries = op.heads // op.kv_heads
+            batch = op.batch if op.ragged is None else op.ragged.sequences
             work = _collect(
-                lambda keys: self._attention(op.batch, op.kv_heads, queries, op.head_dim, op.v_head_dim, keys),
+                lambda batch, keys: self._attention(batch, op.kv_heads, queries, op.head_dim, op.v_head_dim, keys),
                 op.macs(),
-                op.kv_span(),
+                batch,
+                # Time grows evenly with the keys, column by column: sequences of different lengths count as the mean.
+                op.span(op.q_len, op.kv_len) if op.ragged is None else ceil_div(op.keys(), batch),
             )
             work.detail["peak"] = self.peak_macs_per_cycle()
             work.detail["softmax_elements"] = op.softmax_elements()
@@ -243,7 +246,7 @@ def _collect(answer: Callable[..., dict[str, int]], useful: Dim, *sizes: Dim) ->
 
     def column(name: str) -> Dim:
         values = [a[name] for a in answers]
-        return np.array(values, dtype=np.int64).reshape(shape) if shape else values[0]
+        return lanes(values).reshape(shape) if shape else values[0]
 
     macs, activates = column("mac_commands"), column("activate_commands")
     hits: Any = 1.0 - activates / np.maximum(macs, 1)

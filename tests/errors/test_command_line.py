@@ -173,6 +173,8 @@ def test_an_interrupt_ends_quietly(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What is started in the background ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     points = tmp_path / "out" / "points"
     deadline = time.monotonic() + 60

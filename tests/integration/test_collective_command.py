@@ -134,7 +134,7 @@ def test_measured_files(capsys: pytest.CaptureFixture[str], file: str, column: s
     assert (code, err) == (0, "")
     with (tmp_path / "out.csv").open() as stream:
         answers = list(csv.DictReader(stream))
-    assert all(row[column] or row.get("unanswered") or row.get("dispatch_transmit_us") for row in answers)
+    assert all(row[column] or row.get("error") or row.get("dispatch_transmit_us") for row in answers)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from archsim.cli import main
+from archsim.validation import framework, misses
 from archsim.validation.framework import Row, names, run_suites
 from archsim.validation.information import Figure
 from archsim.validation.page import counts, information, section
@@ -92,3 +95,60 @@ def test_the_page_has_every_suite_once_and_adds_them_up() -> None:
         totals = [sum(part) for part in zip(*(n for n in numbers if n), strict=True)]
         assert " of ".join(f"{total:,}" for total in totals) == everything[column]
     assert int(everything[1].split(" of ")[1].replace(",", "")) > 5000
+
+
+def test_the_misses_on_record_are_those_there_are(suite: str, rows: list[Row]) -> None:
+    """Recorded by ``archsim validate --record validation/misses.csv``."""
+    known = {key: error for key, error in misses.read().items() if key[0] == suite}
+    assert failing(rows, lambda row: misses.status(row, known) in ("new", "worse")) == []
+    assert set(known) == {misses.key(row) for row in rows if not row["passed"]}
+
+
+def made_up(error: float, role: str = "validation", metric: str = "m") -> Row:
+    return {
+        **dict.fromkeys(("suite", "case", "unit", "source", "cause"), "x"),
+        "metric": metric,
+        "published": 1.0,
+        "simulated": 1.0 + error,
+        "error": error,
+        "tolerance": 0.1,
+        "role": role,
+        "passed": abs(error) <= 0.1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("now", "status", "code"),
+    [
+        (made_up(0.05), "passed", 0),
+        (made_up(0.3), "recorded", 0),
+        (made_up(-0.3), "recorded", 0),
+        (made_up(0.3002), "worse", 1),
+        (made_up(0.3, metric="other"), "new", 1),
+        (made_up(0.2, role="exact"), "new", 1),
+    ],
+)
+def test_only_news_fail(
+    now: Row,
+    status: str,
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "misses.csv"
+    misses.record([made_up(0.3), made_up(0.2, role="exact"), made_up(0.01)], file)
+    assert misses.read(file) == {("x", "x", "m"): 0.3}
+    misses.record([], tmp_path / "none.csv")
+    assert misses.read(tmp_path / "none.csv") == {}
+    assert misses.status(now, misses.read(file)) == status
+    monkeypatch.setattr(misses.read, "__defaults__", (file,))
+    monkeypatch.setattr(framework, "run_suites", lambda *_: [dict(now)])
+    assert main(["validate", "--json"]) == code
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["status"] == status
+    assert main(["validate"]) == code
+    again = tmp_path / "again.csv"
+    assert main(["validate", "--record", str(again)]) == 0
+    assert len(again.read_text().splitlines()) == 1 + (not now["passed"] and now["role"] != "exact")
+    capsys.readouterr()

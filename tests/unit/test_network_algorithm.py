@@ -97,6 +97,30 @@ def test_what_is_sent_twice_is_counted_twice() -> None:
         check(Algorithm("twice", "all_reduce", 2, 1, twice))
 
 
+@pytest.mark.parametrize("ranks", [*range(2, 40), 100, 255])
+def test_double_binary_trees_are_of_any_number_of_ranks(ranks: int) -> None:
+    check(algorithm("double_binary_tree", "all_reduce", ranks))
+    trees = double_binary_tree(ranks)
+    inner = [{rank for rank in range(ranks) if len(tree.children[rank]) == 2} for tree in trees]
+    assert len(inner[0] & inner[1]) <= 1  # an odd number of ranks has one that works twice
+    for tree in trees:
+        assert all(len(children) <= 2 for children in tree.children)
+        depth = {tree.root: 0}
+        for _ in range(ranks):
+            depth |= {rank: depth[above] + 1 for rank, above in enumerate(tree.parent) if above in depth}
+        assert max(depth.values()) <= ranks.bit_length()
+
+
+def test_double_binary_trees_of_nccl() -> None:
+    """As the comment in NCCL's trees.cc draws them, of 14 ranks: 0 above 8 above 4 and 12, 12 above 10 and 13, ..."""
+    second = double_binary_tree(14)[1]
+    assert second.children[0] == (8,)
+    assert second.children[8] == (4, 12)
+    assert second.children[4] == (2, 6)
+    assert second.children[12] == (10, 13)
+    assert second.children[10] == (9, 11)
+
+
 def test_double_binary_trees_share_the_inner_work() -> None:
     first, second = double_binary_tree(16)
     inner = [{rank for rank in range(16) if tree.children[rank]} for tree in (first, second)]
@@ -191,6 +215,7 @@ def test_wrong_questions_are_refused() -> None:
         ("rings", "all_reduce", 4, 0),
         ("ring", "send_recv", 4, 0),
         ("halving_doubling", "all_reduce", 6, 0),
+        ("double_binary_tree", "all_reduce", 1, 0),
         ("hierarchical", "all_reduce", 6, 4),
         ("ring", "all_reduce", 1, 0),
     ):

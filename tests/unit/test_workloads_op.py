@@ -46,7 +46,7 @@ def test_pairs_are_those_of_the_mask(q: int, past: int, causal: bool, window: in
     pairs, keys = naive_pairs(q, kv, causal, window)
     op = attention(q, kv, causal, window)
     assert op.pairs() == pairs
-    assert op.kv_span() == keys
+    assert op.keys() == keys
     grown = attention(q, np.array([kv, kv + 1]), causal, window)
     assert grown.pairs().tolist() == [pairs, naive_pairs(q, kv + 1, causal, window)[0]]
 

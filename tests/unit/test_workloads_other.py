@@ -119,7 +119,7 @@ def composition(**fields: Any) -> CompositionOfExpertsWorkload:
 
 
 def test_prompts_pass_the_router_then_each_waits_for_its_expert() -> None:
-    program = composition(resident_experts=1, experts=1000).program()
+    program = composition(resident_experts=1, experts=1000, first_token="decode").program()
     names = [segment.name for segment in program.segments]
     assert names[:5] == ["0.router.prefill", "0.router.decode", "0.0.switch", "0.0.prefill", "0.0.decode"]
     copies = [op for s in program.segments for b in s.blocks for op in b.ops if isinstance(op, Transfer)]
@@ -132,11 +132,14 @@ def test_prompts_pass_the_router_then_each_waits_for_its_expert() -> None:
     decode = program.segments[-1]
     assert (decode.steps, decode.tokens) == (20, 1)
     assert program.segments[0].tokens == 8 * 128
+    by_prefill = composition(resident_experts=1, experts=1000).program()
+    assert [s.name for s in by_prefill.segments][:4] == ["0.router.prefill", "0.0.switch", "0.0.prefill", "0.0.decode"]
+    assert by_prefill.segments[-1].steps == 19
 
 
 def test_the_fast_memory_holds_what_fits_and_the_note_says_so() -> None:
     program = composition(experts=850).program(64 * 2**30)
-    held = 64 * 2**30 // (program.segments[2].blocks[0].ops[0].bytes)  # type: ignore[attr-defined]
+    held = 64 * 2**30 // (program.segments[1].blocks[0].ops[0].bytes)  # type: ignore[attr-defined]
     assert program.resident_bytes[Role.WEIGHT] <= 64 * 2**30
     assert f"hbm holds {held - 2}" in program.notes[0] or f"hbm holds {held - 1}" in program.notes[0]
     assert "850 experts of 1.685 GB a rank (1.432 TB together) are kept in ddr" in program.notes[0]

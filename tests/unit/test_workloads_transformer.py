@@ -20,9 +20,11 @@ from pydantic import ValidationError
 import archsim
 from archsim.config import load_spec
 from archsim.errors import InputError
+from archsim.workloads.formats import MachineFormats
 from archsim.workloads.model import ModelSpec, mtp_parameters, parameters
 from archsim.workloads.op import Attention, Collective, DType, GroupedMatMul, MatMul, Op, Role, Vector
 from archsim.workloads.program import Program, Segment
+from archsim.workloads.ragged import Ragged
 from archsim.workloads.transformer import TransformerSpec, TransformerWorkload
 
 FOLDER = Path(archsim.__file__).parent / "configs" / "models"
@@ -97,7 +99,7 @@ def matrices(model: ModelSpec) -> int:
 )
 def test_flops_are_twice_the_weights_and_the_pairs_of_the_mask(name: str) -> None:
     model, batch, length, steps = load(name), 3, 50, 7
-    prefill, decode = build(model, batch=batch, input=length, output=steps).segments
+    prefill, decode = build(model, batch=batch, input=length, output=steps + 1).segments
     pair = 2 * model.layers * batch * model.heads * 2 * model.head_dim
     head = 2 * batch * model.vocab * model.hidden
     assert matrix_flops(prefill) == 2 * matrices(model) * batch * length + head
@@ -111,7 +113,7 @@ def test_latent_attention_is_expanded_in_prefill_and_absorbed_in_decoding() -> N
     model, batch, length, steps = load("deepseek-v2-lite"), 2, 40, 5
     mla = model.mla
     assert mla is not None
-    prefill, decode = build(model, batch=batch, input=length, output=steps).segments
+    prefill, decode = build(model, batch=batch, input=length, output=steps + 1).segments
     heads, layers = model.heads, model.layers
     assert attention_flops(prefill) == 2 * layers * batch * heads * (192 + 128) * length * (length + 1) // 2
     assert attention_flops(decode) == 2 * layers * batch * heads * (576 + 512) * sum(
@@ -142,7 +144,7 @@ def test_an_encoder_has_one_pass_without_mask_or_cache() -> None:
 
 def test_a_window_bounds_what_is_seen_and_kept() -> None:
     model = load("mistral-7b").model_copy(update={"window": 64})
-    program = build(model, input=100, output=3, dtype="bf16")
+    program = build(model, input=100, output=4, dtype="bf16")
     prefill, decode = program.segments
     pair = 2 * model.layers * model.heads * 2 * model.head_dim
     assert attention_flops(prefill) == pair * (64 * 65 // 2 + 36 * 64)
@@ -153,7 +155,7 @@ def test_a_window_bounds_what_is_seen_and_kept() -> None:
 def test_every_other_layer_of_gemma_2_has_the_window() -> None:
     model = load("gemma-2-2b").model_copy(update={"window": 64})
     program = build(model, input=100, output=1, dtype="bf16", phases=["decode"])
-    spans = [op.kv_span() for _, op in ops(program.segments[0], Attention)]
+    spans = [op.keys() for _, op in ops(program.segments[0], Attention)]
     assert spans == [64, 101] * 13
     assert program.resident_bytes[Role.KV] == 2 * 13 * (64 + 101) * 2 * 4 * 256
 
@@ -172,7 +174,7 @@ def test_weights_weigh_what_the_parameters_weigh(name: str, phase: str) -> None:
 
 def test_a_decode_step_reads_every_weight_once_and_writes_one_token_of_cache() -> None:
     model = load("llama-3-8b")
-    program = build(model, batch=4, input=30, output=5)
+    program = build(model, batch=4, input=30, output=6)
     decode = program.segments[1]
     table = model.vocab * model.hidden
     read = total(decode, lambda op: op.reads().get(Role.WEIGHT, 0), Op)
@@ -228,7 +230,7 @@ def test_auto_keeps_to_what_the_machine_multiplies(
     formats: set[DType], capacity: int, chosen: tuple[DType, DType]
 ) -> None:
     spec = TransformerSpec(model=load("llama-3-8b"), input=64, output=1)
-    program = TransformerWorkload(spec).program(capacity * 10**9, formats)
+    program = TransformerWorkload(spec).program(capacity * 10**9, MachineFormats(formats))
     matmul = next(op for _, op in ops(program.segments[0], MatMul))
     assert (matmul.right_dtype, matmul.left_dtype) == chosen
 
@@ -258,7 +260,7 @@ def test_activations_are_the_stream_and_the_largest_op() -> None:
 @pytest.mark.parametrize("name", ["llama-3-8b", "gpt3-175b", "mixtral-8x7b", "qwen1.5-moe-a2.7b"])
 def test_tensor_parallel_ranks_share_the_work_without_loss(name: str, tp: int) -> None:
     model = load(name).model_copy(update={"vocab": 50256})
-    fields = {"batch": 2, "input": 20, "output": 3, "dtype": "bf16", "routing": {"kind": "balanced"}}
+    fields = {"batch": 2, "input": 20, "output": 4, "dtype": "bf16", "routing": {"kind": "balanced"}}
     whole, part = build(model, **fields), build(model, **fields, tensor_parallel=tp)
     assert part.ranks == tp
     columns = 0 if model.moe is None else model.moe.experts + model.moe.shared_gate
@@ -275,7 +277,7 @@ def test_tensor_parallel_ranks_share_the_work_without_loss(name: str, tp: int) -
 
 
 def test_the_collectives_of_a_layer_name_their_producers() -> None:
-    decode = build("llama-3-8b", input=8, output=1, tensor_parallel=4).segments[1]
+    decode = build("llama-3-8b", input=8, output=2, tensor_parallel=4).segments[1]
     assert names(decode) == [
         "attention_norm",
         "qkv",
@@ -315,7 +317,7 @@ def test_parallel_attention_reduces_once_a_layer() -> None:
 
 
 def test_fewer_key_value_heads_than_ranks_are_held_by_several() -> None:
-    program = build("llama-3-70b", input=8, output=1, tensor_parallel=16)
+    program = build("llama-3-70b", input=8, output=2, tensor_parallel=16)
     attention = next(op for _, op in ops(program.segments[1], Attention))
     assert (attention.heads, attention.kv_heads) == (4, 1)
     assert any("each of 8 key-value heads is held by 2 ranks" in note for note in program.notes)
@@ -526,39 +528,54 @@ def write_requests(folder: Path, pairs: list[tuple[int, int]]) -> str:
     return str(path)
 
 
-def test_recorded_requests_are_computed_one_by_one_exactly(tmp_path: Path) -> None:
-    pairs = [(10, 3), (7, 5), (10, 5), (4, 0), (9, 1)]
-    model = load("gpt2")
-    program = build(model, lengths={"path": write_requests(tmp_path, pairs), "requests": 5}, dtype="bf16")
+@pytest.mark.parametrize("name", ["gpt2", "olmoe-1b-7b"])
+def test_recorded_requests_are_computed_as_if_one_by_one(tmp_path: Path, name: str) -> None:
+    pairs = [(10, 3), (7, 5), (10, 5), (4, 0), (9, 1), (3, 2)]
+    model = load(name)
+    program = build(model, lengths={"path": write_requests(tmp_path, pairs), "requests": 6}, dtype="bf16")
     pair = 2 * model.layers * model.heads * 2 * model.head_dim
+    head = 2 * model.vocab * model.hidden
     prefill, *decodes = program.segments
+    assert len([op for _, op in ops(prefill, Attention)]) == len(prefill.blocks) - 2
     assert attention_flops(prefill) == pair * sum(a * (a + 1) // 2 for a, _ in pairs)
-    assert matrix_flops(prefill) == 2 * matrices(model) * 40 + 2 * 5 * model.vocab * model.hidden
-    assert [(s.name, s.steps, s.tokens) for s in decodes] == [
-        ("decode.0", 1, 4),
-        ("decode.1", 2, 3),
-        ("decode.2", 2, 2),
-    ]
-    assert sum(attention_flops(s) for s in decodes) == pair * sum(a + t + 1 for a, b in pairs for t in range(b))
-    decoded = sum(b for _, b in pairs)
-    assert sum(s.steps * s.tokens for s in decodes) == decoded
-    assert sum(map(matrix_flops, decodes)) == decoded * 2 * (matrices(model) + model.vocab * model.hidden)
-    largest = max(sum(a + t for a, b in pairs if b >= t) for t in range(6))
-    assert program.resident_bytes[Role.KV] == 2 * model.layers * 2 * model.hidden * largest
+    assert matrix_flops(prefill) == 2 * matrices(model) * 43 + 6 * head
+    living = [sum(b - 1 > t for _, b in pairs) for t in range(4)]  # the first token is prefill's
+    each = [np.broadcast_to(s.tokens, (s.steps,)).tolist() for s in decodes]
+    # Loads of experts are drawn for a number of tokens, so that those passes are apart.
+    assert each == ([living] if model.moe is None else [[4], [3], [2, 2]])
+    assert sum(attention_flops(s) for s in decodes) == pair * sum(a + t + 1 for a, b in pairs for t in range(b - 1))
+    assert sum(map(matrix_flops, decodes)) == sum(living) * (2 * matrices(model) + head)
+    largest = max(sum(a for a, _ in pairs), *(sum(a + t for a, b in pairs if b - 1 >= t) for t in range(1, 5)))
+    assert program.resident_bytes[Role.KV] == 2 * model.layers * model.kv_elements * largest
     assert "each leaves the batch when it has its tokens" in program.notes[-1]
 
 
 def test_buckets_round_lengths_up_and_say_so(tmp_path: Path) -> None:
     path = write_requests(tmp_path, [(10, 3), (7, 5), (17, 8)])
     program = build("gpt2", lengths={"path": path, "requests": 3, "bucket": 8})
-    assert [op.kv_len for _, op in ops(program.segments[0], Attention)] == [8, 16, 24]
+    (attention,) = {op for _, op in ops(program.segments[0], Attention)}
+    assert attention.ragged == Ragged.of([(1, 8, 8, 1), (1, 16, 16, 1), (1, 24, 24, 1)], 1)
+    assert (attention.batch, attention.q_len, attention.kv_len) == (3, 24, 24)
     assert len(program.segments) == 2
     assert "lengths are rounded up to multiples of 8" in program.notes[-1]
 
 
+def test_prefill_gives_the_first_token() -> None:
+    steps = {n: [s.steps for s in build("gpt2", input=8, output=n).segments] for n in (1, 2, 16)}
+    assert steps == {1: [1], 2: [1, 1], 16: [1, 15]}
+    fields = {"input": 8, "output": 16}
+    assert build("gpt2", phases=["decode"], **fields).segments[0].steps == 16
+    assert build("gpt2", phases=["decode"], first_token="prefill", **fields).segments[0].steps == 15
+    assert [s.steps for s in build("gpt2", first_token="decode", **fields).segments] == [1, 16]
+    # The last token of an answer is never looked at again.
+    assert build("gpt2", dtype="int8", **fields).resident_bytes[Role.KV] == 2 * 12 * 768 * (8 + 15)
+    with pytest.raises(ValidationError, match="there is nothing to decode"):
+        build("gpt2", input=8, output=1, phases=["decode"], first_token="prefill")
+
+
 def test_sequences_longer_than_the_model_was_made_for_are_noted() -> None:
     assert any(
-        "sequences of 2024 tokens are longer than the 1024 positions" in note
+        "sequences of 2023 tokens are longer than the 1024 positions" in note
         for note in build("gpt2", input=1000, output=1024).notes
     )
 
@@ -591,7 +608,7 @@ def test_a_model_is_given_by_name_by_file_or_by_config_json(tmp_path: Path) -> N
 
 def test_a_long_decode_of_a_deep_model_is_held_once() -> None:
     """96 layers are one block, 1,024 steps are arrays: the program is no larger than that of a layer and a step."""
-    program = TransformerWorkload(TransformerSpec(model=load("gpt3-175b"), input=1024, output=1024)).program()
+    program = TransformerWorkload(TransformerSpec(model=load("gpt3-175b"), input=1024, output=1025)).program()
     decode = program.segments[-1]
     assert decode.steps == 1024
     assert [block.repeat for block in decode.blocks if block.name == "layer"] == [96]
@@ -668,7 +685,7 @@ def test_laws_of_any_small_model(data: st.DataObject) -> None:
     fields = {
         "batch": batch,
         "input": length,
-        "output": steps,
+        "output": steps + 1,
         "dtype": "bf16",
         "routing": {"kind": draw(st.sampled_from(["balanced", "uniform", "zipf", "dirichlet"]))},
         "seed": draw(st.integers(0, 99)),

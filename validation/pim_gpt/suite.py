@@ -15,11 +15,11 @@ from typing import Any, cast
 
 from archsim.components.pim.pim_channel import PimChannelSpec
 from archsim.result import Result
-from archsim.runs import over_steps, run
+from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 from archsim.validation.information import Figure
-from archsim.workloads.op import Role
+from archsim.workloads.op import Role, over_steps
 
 MODELS = {
     "GPT-2 small": "gpt2_small",
@@ -120,7 +120,7 @@ def _result(model: str, slow_asic: bool = False) -> Result:
 
 @functools.cache
 def _baseline(name: str, model: str) -> Result:
-    return run(BASELINES[name], {"workload.model": _result(model).program.name})
+    return run(BASELINES[name], {"workload.model": _result(model).plan.name})
 
 
 def _with_channels(channels: int) -> Result:

@@ -173,6 +173,7 @@ class Answer:
         tick_ns = self.preset.tick_ps / 1e3
         return {
             "cycles": self.cycles,
+            "cycle_ps": self.preset.tick_ps,
             "time_s": self.time_s,
             "bw_GBps": self.bytes_per_s / 1e9,
             "bus_share": self.bytes_per_s / self.preset.peak_bytes_per_s,

@@ -21,9 +21,10 @@ from archsim.components.memory.command_level.layout import layout
 from archsim.components.memory.command_level.policy import EACH_BANK, FirstReady
 from archsim.components.memory.command_level.preset import DramPreset
 from archsim.components.memory.command_level.work import REQUEST, Requests, Work
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened
 
 _MOST = 2**40
+_LONGEST_GAP = 2**30
 _LISTED = 10**8
 _SPACING = 32, 2**16
 _REFRESHES = 512
@@ -54,10 +55,12 @@ class Stream:
             raise InputError(f"a stream has a count for each stride, not {len(self.counts)} for {len(self.strides)}")
         if min(self.counts, default=1) < 1:
             raise InputError(f"a stream's counts are 1 or more, not {min(self.counts)}")
-        if len(self) > _MOST:
-            raise InputError(f"a stream of {len(self):,} requests never ends: at most {_MOST:,} are played")
-        if self.gap < 0:
-            raise InputError(f"a stream's gap is 0 or more ticks, not {self.gap}")
+        if (size := math.prod(self.counts)) > _MOST:
+            raise InputError(f"a stream of {shortened(f'{size:,}')} requests never ends: at most {_MOST:,} are played")
+        if not 0 <= self.gap <= _LONGEST_GAP:
+            raise InputError(f"a stream's gap is from 0 to {_LONGEST_GAP:,} ticks, not {shortened(self.gap)}")
+        if not 0 <= self.span[0] <= self.span[1] < 2**62:
+            raise InputError("a stream's addresses lie in 0 to 2^62")
 
     def __len__(self) -> int:
         return math.prod(self.counts)
@@ -108,18 +111,20 @@ def parse(text: str, preset: DramPreset) -> StreamText:
     """
     kind, *words = text.split() or [""]
     if kind.upper() not in ("RD", "WR") or not words:
-        raise InputError(f"'{text}' is no stream: write 'RD 0 64x1000'")
+        raise InputError(f"'{shortened(text)}' is no stream: write 'RD 0 64x1000'")
     loops, options = list[tuple[int, int]](), {"gap": 0, "after": -1, "below": 0}
     for word in words[1:]:
         name, equals, value = word.partition("=")
         if equals:
-            if name not in options or not value.isdecimal():
-                raise InputError(f"'{word}' is no setting of a stream: {nearest(name, options)}, as in gap=4")
+            if name not in options or not value.isdecimal() or len(value) > 18:
+                raise InputError(
+                    f"'{shortened(word)}' is no setting of a stream: {nearest(name, options)}, as in gap=4"
+                )
             options[name] = int(value)
             continue
-        match = re.fullmatch(r"(-?\w+?)x(\d+)", word)
+        match = re.fullmatch(r"(-?\w{1,40}?)x(\d{1,18})", word)
         if match is None:
-            raise InputError(f"'{word}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
+            raise InputError(f"'{shortened(word)}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
         loops.append((_stride(match[1], preset), int(match[2])))
     base = _base(words[0], preset)
     strides, counts = tuple(s for s, _ in loops), tuple(c for _, c in loops)
@@ -137,8 +142,10 @@ def _base(text: str, preset: DramPreset) -> int:
     parts = dict[str, Any]()
     for word in text.split("/"):
         level, _, index = word.partition(":")
-        if level not in preset.organisation or not index.isdecimal():
-            raise InputError(f"'{text}' is no first byte of a stream: write 4096, 0x1000, or a place as bank:3/row:100")
+        if level not in preset.organisation or not index.isdecimal() or len(index) > 18:
+            raise InputError(
+                f"'{shortened(text)}' is no first byte of a stream: write 4096, 0x1000, or a place as bank:3/row:100"
+            )
         if int(index) >= preset.organisation[level]:
             raise InputError(
                 f"'{word}': a channel of {preset.standard} has {preset.organisation[level]} of {level} here"

@@ -18,6 +18,9 @@ from archsim.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 
+LAST_ARRIVAL = 2**38
+"""The latest tick in which a request may arrive: a channel that idles is still refreshed, tick after tick"""
+
 REQUEST = fields("is_write address bank row arrival taken done begun next previous")
 """Of a request: the address in bursts, the first tick a request is offered in, the tick it was
 taken in, the tick its last data moves in, whether a command was sent for it, and links for the kernels."""
@@ -52,13 +55,15 @@ class Requests:
 
         Raises
         ------
-        InputError: an address or arrival is negative, or requests arrive out of order.
+        InputError: an address or arrival is negative, or requests arrive out of order or after :data:`LAST_ARRIVAL`.
         """
         addresses = np.atleast_1d(np.asarray(address, np.int64))
         writes = np.broadcast_to(np.asarray(is_write, np.bool_), addresses.shape)
         arrivals = np.broadcast_to(np.asarray(arrival, np.int64), addresses.shape)
         if addresses.size and (addresses.min() < 0 or arrivals.min() < 0):
             raise InputError("an address and an arrival are not negative")
+        if arrivals.size and arrivals.max() > LAST_ARRIVAL:
+            raise InputError(f"a request arrives in tick {LAST_ARRIVAL:,} at the latest")
         if (np.diff(arrivals) < 0).any():
             raise InputError("requests arrive in the order in which they are listed")
         return cls(addresses, writes, arrivals)
