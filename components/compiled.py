@@ -121,8 +121,13 @@ class KernelCache(_Cache):
 
 def folder() -> Path:
     """Where compiled kernels are kept: ``NUMBA_CACHE_DIR``, or the user's folder for caches."""
-    user: Any = appdirs
-    return Path(os.environ.get("NUMBA_CACHE_DIR") or user.user_cache_dir("archsim", appauthor=False)) / "kernels"
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if not chosen:
+        user: Any = appdirs
+        chosen = user.user_cache_dir("archsim", appauthor=False)
+        if not os.path.isabs(chosen):  # the variable for caches is set to nothing
+            chosen = os.path.expanduser("~/.cache/archsim")
+    return Path(chosen) / "kernels"
 
 
 def _write(file: Path, stored: bytes) -> None:

@@ -73,6 +73,18 @@ def test_without_a_cache_it_says_so_once(tmp_path: Path) -> None:
     assert said.count("kernels are compiled in every run") == said.count("\n") == 1
 
 
+@pytest.mark.parametrize("empty", ["", "here"])
+def test_a_variable_that_names_no_folder_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str
+) -> None:
+    from archsim.components.compiled import folder
+
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", empty)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert folder() == tmp_path / ".cache" / "archsim" / "kernels"
+
+
 def test_a_broken_file_in_the_cache_is_made_anew(tmp_path: Path) -> None:
     asked(tmp_path, HELPERS, tmp_path / "cache")
     for file in tmp_path.glob("cache/kernels/*"):
