@@ -114,6 +114,7 @@ def simulate(ways: Ways, trace: Trace, time: Timebase) -> Played:
     graph = ways.graph
     if graph.ranks != trace.ranks:
         raise InputError(f"trace '{trace.name}' of {trace.ranks} ranks is not laid over the network's {graph.ranks}")
+    ways.expect(trace.ranks)
     steps = []
     for number, (node, after) in enumerate(zip(trace.nodes, trace.after, strict=True)):
         if node.kind == "COMM_SEND_NODE":

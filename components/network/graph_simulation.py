@@ -63,7 +63,7 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     steps: list[Step] = []
     starts: list[int] = []
     for job in jobs:
-        _laid(job, ways.graph.ranks)
+        _laid(ways, job)
         order(job.algorithm)
         first, ranks = len(steps), len(starts)
         size = job.algorithm.chunk_bytes(job.n_bytes)
@@ -172,7 +172,7 @@ def carried(ways: Ways, steps: Sequence[Step]) -> tuple[int, ...]:
 
 def flow_s(ways: Ways, job: Job) -> float:
     """Seconds of a job as flows, wave by wave."""
-    _laid(job, ways.graph.ranks)
+    _laid(ways, job)
     algorithm = job.algorithm
     depth = [0] * len(algorithm.sends)
     for number in order(algorithm):
@@ -193,7 +193,10 @@ def flow_s(ways: Ways, job: Job) -> float:
     return seconds
 
 
-def _laid(job: Job, ranks: int) -> None:
+def _laid(ways: Ways, job: Job) -> None:
+    ranks = ways.graph.ranks
+    if ways.routing != "dimension_order":
+        ways.expect(len({send.target for send in job.algorithm.sends}))
     if job.algorithm.name == "in_switch":
         raise InputError("sums in a switch are not played step by step on a graph")
     if len(set(job.members)) != job.algorithm.ranks or not set(job.members) <= set(range(ranks)):
