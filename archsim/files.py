@@ -63,7 +63,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     with open(handle, "rb") as stream:
         mode = os.fstat(handle).st_mode
         if not stat.S_ISREG(mode):
-            raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "It is a device or a pipe, not a file")
+            raise OSError(0, "Is a directory" if stat.S_ISDIR(mode) else "it is a device or a pipe, not a file")
         yield stream
 
 

@@ -27,6 +27,7 @@ from archsim.units import MICRO, NANO, whole
 HBM_PIM = "hbm_pim"
 ACCOUNTINGS = ("hardware", "aim_simulator")
 _OPERATIONS = ("gemv", *hbm_pim.ELEMENTWISE)
+_MOST_PRODUCTS = 2**43
 _NAMED = {"aim_simulator": "aim", "PIMSimulator": HBM_PIM}
 """devices by the simulator that a row names"""
 
@@ -143,6 +144,8 @@ def _channels(device: str, case: Mapping[str, str], log: bool) -> Answer:
         if _operation(case) != "gemv":
             raise InputError([Problem("these channels only know gemv", path="operation")])
         m, k = _size(case, "M"), _size(case, "K")
+        if m * k > _MOST_PRODUCTS:
+            raise InputError(f"{m:,} x {k:,} products are more than the {_MOST_PRODUCTS:,} that are played")
         for share in products(banks, 1, 1, k, m, spec.layout, split=False):
             shares.append((share.channels, stream(share.segments, spec.timing, banks.row_columns, refresh)))
             if log and not commands:

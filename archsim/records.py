@@ -44,7 +44,8 @@ class SegmentResult:
 
     Attributes
     ----------
-    phase: its name without the rank. rank, members: the first rank of the class, and how many it has. executions: in this way or another.
+    phase: its name without the rank. rank, members: the first rank of the class, and how many it has.
+    executions: in this way or another.
     step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
     """
 

@@ -160,7 +160,8 @@ def placed(problem: Problem, question: Question, file: Path | None = None, line:
         return replace(problem, file=str(file), line=line, column=1)
     if problem.file not in _NOWHERE:
         return problem
-    flags = [c.flag for c in question.columns if c.flag and problem.path and problem.path in (c.name, *c.pair)]
+    names = {problem.path, problem.path.rpartition(".")[2]} - {""}  # as in dimensions.0.ranks
+    flags = [c.flag for c in question.columns if c.flag and names & {c.name, *c.pair}]
     if not flags and problem.path in question.more:
         flags = [f"--with {problem.path}=..."]
     return Problem(problem.message, flags[0]) if flags else replace(problem, file="", line=0, column=0)

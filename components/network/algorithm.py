@@ -89,7 +89,15 @@ class Algorithm(NamedTuple):
         return -(-n_bytes // parts)
 
 
-_MOST_SENDS = 2_500_000
+_MOST_SENDS, _MOST_CHUNKS = 2_500_000, 4_500_000
+
+
+def _bounded(sends: int, chunks: int = 0) -> None:
+    """Raise InputError for more sends, or chunks that they carry, than are played one by one."""
+    if sends > _MOST_SENDS:
+        raise InputError(f"the algorithm needs more than {_MOST_SENDS:,} sends, which are not played one by one")
+    if chunks > _MOST_CHUNKS:
+        raise InputError(f"the algorithm's sends carry more than {_MOST_CHUNKS:,} chunks, which are not followed")
 
 
 class _Steps:
@@ -97,6 +105,7 @@ class _Steps:
 
     def __init__(self) -> None:
         self.sends: list[Send] = []
+        self._carried = 0
         self._brought: dict[tuple[int, int], list[int]] = {}
 
     def send(self, source: int, target: int, chunks: Sequence[int], reduces: bool = False) -> None:
@@ -106,8 +115,8 @@ class _Steps:
 
     def put(self, send: Send) -> None:
         """A send with its own order; later ones of its chunks from its target wait for it."""
-        if len(self.sends) == _MOST_SENDS:
-            raise InputError(f"the algorithm needs more than {_MOST_SENDS:,} sends, which are not played one by one")
+        self._carried += len(send.chunks)
+        _bounded(len(self.sends), self._carried)
         for chunk in send.chunks:
             place = send.target, chunk
             if send.reduces:
@@ -135,6 +144,7 @@ def ring(op: Op, ranks: int) -> Algorithm:
         for rank in range(ranks - 1):
             steps.send(rank, rank + 1, (0,))
         return Algorithm("ring", op, ranks, 1, tuple(steps.sends))
+    _bounded(ranks * (ranks - 1) * (2 if op == "all_reduce" else 1))
     if op == "all_to_all":
         for source in line:
             for ahead in range(1, ranks):
@@ -150,7 +160,6 @@ def ring(op: Op, ranks: int) -> Algorithm:
 def direct(op: Op, ranks: int) -> Algorithm:
     """Every rank to every other at once, each beginning with its next neighbour."""
     steps = _Steps()
-    pairs = [(rank, (rank + ahead) % ranks) for ahead in range(1, ranks) for rank in range(ranks)]
     if op == "broadcast":
         for target in range(1, ranks):
             steps.send(0, target, (0,))
@@ -158,6 +167,8 @@ def direct(op: Op, ranks: int) -> Algorithm:
     if op == "send_recv":
         steps.send(0, 1, (0,))
         return Algorithm("direct", op, ranks, 1, tuple(steps.sends))
+    _bounded(ranks * (ranks - 1))
+    pairs = [(rank, (rank + ahead) % ranks) for ahead in range(1, ranks) for rank in range(ranks)]
     if op == "all_to_all":
         for source, target in pairs:
             steps.send(source, target, (source * ranks + target,))
@@ -175,6 +186,7 @@ def halving_doubling(op: Op, ranks: int) -> Algorithm:
     """Half of what is left to a partner half as far away each time, and back (Rabenseifner 2004)."""
     if ranks < 2 or ranks & (ranks - 1):
         raise InputError(f"halving_doubling needs a power of two of ranks, not {ranks}")
+    _bounded(ranks * (ranks.bit_length() - 1), ranks * ranks)
     steps = _Steps()
     distances = [1 << bit for bit in reversed(range(ranks.bit_length() - 1))]
     if op in ("all_reduce", "reduce_scatter"):
@@ -298,6 +310,7 @@ def algorithm(name: str, op: str, ranks: int, inner: int = 0) -> Algorithm:
         raise InputError(f"there is no {op} by {name}: {nearest(op, ops)}")
     if ranks < 2:
         raise InputError(f"a collective needs at least two ranks, not {ranks}")
+    _bounded(ranks - 1)
     return _FLAT[name][0](known, ranks) if name in _FLAT else _GROUPED[name][0](known, ranks, inner)
 
 
@@ -423,6 +436,7 @@ def check(algorithm: Algorithm) -> None:
         without its data, or with something counted twice.
     """
     op, ranks, chunks = algorithm.op, algorithm.ranks, algorithm.chunks
+    _bounded(len(algorithm.sends), ranks * chunks)
     if chunks % ranks and op in ("reduce_scatter", "all_gather", "all_to_all"):
         raise InputError(f"algorithm '{algorithm.name}': {chunks} chunks do not divide among {ranks} ranks")
     sequence = order(algorithm)

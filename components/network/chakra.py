@@ -136,6 +136,7 @@ def simulate(ways: Ways, trace: Trace, time: Timebase) -> Played:
     graph = ways.graph
     if graph.ranks != trace.ranks:
         raise InputError(f"trace '{trace.name}' of {trace.ranks} ranks is not laid over the network's {graph.ranks}")
+    ways.expect(trace.ranks)
     steps: list[Step] = []
     over: dict[int, int] = {}  # the step with which a node is over
     begun: dict[int, int] = {}  # with which a rank comes to a collective

@@ -21,7 +21,7 @@ from archsim.config import Named, Source, build, load_tree
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.spec import Count, Share, Spec
 
-_MOST_EDGES = 1_000_000
+_MOST_EDGES, _MOST_WAYS = 1_000_000, 2**25
 Routing = Literal["shortest", "dimension_order", "ecmp", "adaptive"]
 ROUTINGS = ("shortest", "dimension_order", "ecmp", "adaptive")
 FIXED = ("shortest", "dimension_order")
@@ -344,6 +344,13 @@ class Ways:
             found.append(number)
             here = self.graph.edges[number].target
         return found
+
+    def expect(self, targets: int) -> None:
+        """Raise InputError where ways to so many ranks are more than are found one by one."""
+        if targets * self.graph.vertices > _MOST_WAYS:
+            raise InputError(
+                f"ways to {targets:,} ranks of a network of {self.graph.vertices:,} vertices are too many to be found"
+            )
 
     def _to(self, target: int, source: int) -> dict[int, int]:
         """Hops to a rank from a vertex and from all nearer ones; ranks forward nothing unless they must.

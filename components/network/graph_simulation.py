@@ -65,7 +65,7 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     InputError: a job names other ranks than the graph has, deadlocks, or its messages have no way.
     """
     for job in jobs:
-        _laid(job, ways.graph.ranks)
+        _laid(ways, job)
     if ways.routing in FIXED and all(isinstance(job.algorithm.sends, Around) for job in jobs):
         return _play_rounds(ways, jobs, time)
     steps: list[Step] = []
@@ -232,7 +232,7 @@ def carried(ways: Ways, steps: Sequence[Step]) -> tuple[int, ...]:
 
 def flow_s(ways: Ways, job: Job) -> float:
     """Seconds of a job as flows, wave by wave."""
-    _laid(job, ways.graph.ranks)
+    _laid(ways, job)
     algorithm = job.algorithm
     depth = [0] * len(algorithm.sends)
     for number in order(algorithm):
@@ -253,7 +253,11 @@ def flow_s(ways: Ways, job: Job) -> float:
     return seconds
 
 
-def _laid(job: Job, ranks: int) -> None:
+def _laid(ways: Ways, job: Job) -> None:
+    ranks = ways.graph.ranks
+    if ways.routing != "dimension_order":
+        sends = job.algorithm.sends
+        ways.expect(job.algorithm.ranks if isinstance(sends, Around) else len({send.target for send in sends}))
     if job.algorithm.name == "in_switch":
         raise InputError("sums in a switch are not played on a graph: ask a dimension, as --topology switch --ranks 8")
     if len(set(job.members)) != job.algorithm.ranks or not set(job.members) <= set(range(ranks)):

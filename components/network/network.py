@@ -79,6 +79,10 @@ class NetworkSpec(ComponentSpec):
         return self
 
 
+_MOST_AROUND, _MOST_DIRECT, _MOST_PLAYED = 2**14, 2**10, 2**20
+"""ranks of a ring, of another dimension, and in all, that are played message by message"""
+
+
 class Network(model.Network[NetworkSpec]):
     """All links between the ranks of a system."""
 
@@ -291,8 +295,21 @@ class Network(model.Network[NetworkSpec]):
         brute_force: whether lines of ranks in equal state are played each instead of once (:mod:`folding`).
         """
         check(name)
+        self._playable(ranks)
         spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
         return self._simulate(name, n_bytes, spanned, ranks, starts, dict(links or {}), brute_force)
+
+    def _playable(self, ranks: int) -> None:
+        """Raise InputError for more ranks than are played message by message."""
+        for index, dimension in enumerate(self.spec.dimensions):
+            most = _MOST_AROUND if dimension.topology == "ring" else _MOST_DIRECT
+            if min(dimension.ranks, ranks) > most:
+                raise InputError(
+                    f"dimension {index}: {dimension.ranks:,} ranks of a {dimension.topology} are more than the "
+                    f"{most:,} that are played message by message"
+                )
+        if ranks > _MOST_PLAYED:
+            raise InputError(f"{ranks:,} ranks are more than the {_MOST_PLAYED:,} that are played message by message")
 
     def _simulate(
         self,

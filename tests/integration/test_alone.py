@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,31 @@ def test_names_that_are_given_twice_keep_apart(tmp_path: Path) -> None:
     assert (row["given_given_total_cycles"], row["given_total_cycles"]) == ("1", "2")
     assert row["total_cycles"] == 30
     assert (row["M"], row["K"], row["N"]) == (8, "8.0", "08")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "collective --op all_reduce --bytes 1GiB --ranks 65536 --topology switch --algorithm halving_doubling",
+        "collective --op all_reduce --bytes 1GiB --ranks 1000000000 --topology switch --algorithm double_binary_tree",
+        "collective --op all_reduce --bytes 1GiB --ranks 99999/99999 --topology ring/ring --algorithm hierarchical",
+        "collective --op all_reduce --bytes 1GiB --ranks 100000000 --topology ring --degraded 0-1=0.5",
+        "collective --op all_reduce --bytes 1GiB --ranks 1000000 --topology switch --degraded 0-switch=0.5",
+        "collective --op all_reduce --bytes 1MB --topology torus:999x999",
+        "collective --op all_to_all --bytes 1MB --topology torus:64x64",
+        "collective --op all_reduce --bytes 1MB --topology torus:128x128",
+        "collective --topology mesh512x512 --traffic transpose --load 0.1",
+        "dram --preset ddr4_8gb_x8_3200aa --stream RD_0_64x99999999 --stream WR_0_64x99999999",
+        "dram --preset ddr4_8gb_x8_3200aa --stream RD_0_64x99999999 --brute-force",
+        "dram --preset ddr4_8gb_x8_3200aa --stream RD_0_64x9_gap=1073741824",
+        "pim --device aim -m 2147483648 -k 2147483648",
+        "pim --device hbm_pim -m 1000000 -k 100000",
+        "pim --device hbm_pim -m 2147483648 --op add --channels 1",
+    ],
+)
+def test_what_would_take_for_ever_is_refused(asked: str, capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.process_time()
+    assert main([word.replace("_0_", " 0 ").replace("9_gap", "9 gap") for word in asked.split()]) == 2
+    assert time.process_time() - start < 10
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1, said

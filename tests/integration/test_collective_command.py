@@ -143,6 +143,7 @@ def test_measured_files(capsys: pytest.CaptureFixture[str], file: str, column: s
         ("--op allreduc --bytes 1GiB --ranks 4 --topology ring", "did you mean 'all_reduce'?"),
         ("--op all_reduce --bytes 1 --ranks 4 --topology rink", "did you mean 'ring'?"),
         ("--op all_reduce --bytes 1GiB --topology ring", "--ranks: is missing"),
+        ("--op all_reduce --bytes 1GiB --topology ring --ranks 0", "--ranks: expected at least 1, not 0"),
         ("--op all_reduce --bytes 1GiX --ranks 4 --topology ring", "no unit of size"),
         ("--op all_reduce --bytes 1GiB --ranks 4 --topology ring --bandwidth 0GB/s --latency 1ns", "is zero"),
         ("--op all_reduce --bytes 1GiB --ranks 4 --topology ring --link nvlink9", "did you mean"),

@@ -353,3 +353,13 @@ def test_a_preset_may_name_a_set_of_currents() -> None:
 def test_bad_sets_of_currents(power: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         preset({"extends": "ddr5_16gb_x8_4800bn", "power": power})
+
+
+@pytest.mark.parametrize(("name", "tick_ps"), [("hbm3_16gb_8hi_6400", 312.5), ("ddr4_8gb_x8_3200aa", 625)])
+def test_an_answer_says_how_long_its_cycles_are(name: str, tick_ps: float) -> None:
+    """HBM3 sends commands in half clocks: a read of one burst takes 54.5 clocks of 625 ps, which are 109 cycles."""
+    did = Channel(name).play(Requests.of([0x40], [False])).summary()
+    assert did["cycle_ps"] == tick_ps
+    assert did["cycles"] * did["cycle_ps"] * 1e-12 == pytest.approx(did["time_s"])
+    if name.startswith("hbm3"):
+        assert did["cycles"] == 109

@@ -24,8 +24,8 @@ from archsim.components.memory.command_level.work import REQUEST, Requests, Work
 from archsim.errors import InputError, nearest, shortened
 
 _MOST = 2**40
-_LONGEST_GAP = 2**30
-_LISTED = 10**8
+_LONGEST_GAP = 2**20
+_LISTED = 2**24  # of two gigabytes
 _SPACING = 32, 2**16
 _REFRESHES = 512
 _LATENCIES = 2**17
@@ -66,7 +66,14 @@ class Stream:
         return math.prod(self.counts)
 
     def requests(self) -> Requests:
-        """The requests one by one."""
+        """The requests one by one.
+
+        Raises
+        ------
+        InputError: there are too many.
+        """
+        if len(self) > _LISTED:
+            raise InputError(f"{len(self):,} requests one by one are more than the {_LISTED:,} that are played")
         address = np.full(1, self.base, np.int64)
         for stride, count in zip(self.strides, self.counts, strict=True):
             address = (address[:, None] + np.arange(count, dtype=np.int64) * stride).reshape(-1)
@@ -94,8 +101,6 @@ class StreamText:
 
     def requester(self) -> Requester:
         """The stream for an arbiter."""
-        if len(self.stream) > _LISTED:
-            raise InputError(f"{len(self.stream):,} requests one by one are more than the {_LISTED:,} that are played")
         return Requester(self.stream.requests(), self.after, self.below)
 
 
