@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -312,39 +313,48 @@ class Mapper:
 
         # The engine's answer depends on the tile through the rows at hand only.
         rows, which = np.unique(Tm, return_inverse=True)
-        work_of = engine.weight_work if op.right is Role.WEIGHT else engine.matrix_work
-        work = work_of(op.groups, m, k, n, dtype, tile_m=rows)
-        cycles = np.broadcast_to(work.cycles, rows.shape)[which]
         # Of mappings that last longer than can be counted, none is picked unless all do.
-        time = self.machine.time
-        compute = time.cycles(minimum(cycles, LARGEST * engine.clock_hz // time.ticks_per_s - 1), engine.clock_hz)
+        time, memories = self.machine.time, self.machine.memories
+
+        def ticks(path: str, n_bytes: Dim) -> Any:
+            most = min(LARGEST, LARGEST * memories[path].bytes_per_s // time.ticks_per_s - 1)
+            return memories[path].busy_ticks(minimum(n_bytes, most))
+
         tiers: dict[str, Dim] = {}
         for role, n_bytes in ((Role.ACTIVATION, left * left_passes + out), (op.right, right * right_passes)):
             home = self.placement.home[role]
             if home != inside:
                 tiers[home] = tiers.get(home, 0) + n_bytes
-        slowest: Any = compute
-        for home, moved in tiers.items():
-            memory = self.machine.memories[home]
-            most = LARGEST * memory.bytes_per_s // time.ticks_per_s - 1
-            slowest = np.maximum(slowest, memory.busy_ticks(minimum(moved, most)))
+        outside: Any = reduce(np.maximum, (ticks(home, moved) for home, moved in tiers.items()), np.zeros_like(Tm))
         traffic = left * left_passes + right * right_passes
-        best = np.lexsort((-Tm * Tn, traffic, np.asarray(slowest)))[0]
-        at = int(which[best])
-        mine = work.at(at, rows.shape)
-        kept = ("right panel", "left panel", "output tile")[int(order[best])]
+        best: tuple[Any, int, MatrixWork] | None = None
+        for work in engine.ways(op.right is Role.WEIGHT, op.groups, m, k, n, dtype, rows):
+            cycles = np.broadcast_to(work.cycles, rows.shape)
+            compute = time.cycles(minimum(cycles, LARGEST * engine.clock_hz // time.ticks_per_s - 1), engine.clock_hz)
+            fed = op.left_dtype.bytes(work.left) + op.right_dtype.bytes(work.right) + out
+            feeding = np.broadcast_to(ticks(inside, fed), rows.shape)
+            slowest = np.maximum(outside, np.maximum(compute, feeding)[which])
+            first = np.lexsort((-Tm * Tn, traffic, slowest))[0]
+            mine = work.at(int(which[first]), rows.shape)
+            cost = *(int(part[first]) for part in (slowest, traffic, -Tm * Tn)), mine.cycles, mine.left + mine.right
+            if best is None or cost < best[0]:
+                best = cost, int(first), mine
+        if best is None:
+            raise ValueError(f"{engine.path} knows no way to multiply")
+        _, at, mine = best
+        kept = ("right panel", "left panel", "output tile")[int(order[at])]
         why = (
-            f"{kept} of {Tm[best]}x{Tk[best] if order[best] == 2 else k}x{Tn[best]}, left read {left_passes[best]}x, "
-            f"right {right_passes[best]}x; {mine.how}"
+            f"{kept} of {Tm[at]}x{Tk[at] if order[at] == 2 else k}x{Tn[at]}, left read {left_passes[at]}x, "
+            f"right {right_passes[at]}x; {mine.how}"
         )
         return self._product(
             engine,
             op,
             dtype,
             mine,
-            left * int(left_passes[best]),
+            left * int(left_passes[at]),
             op.right,
-            right * int(right_passes[best]),
+            right * int(right_passes[at]),
             out,
             op.macs(),
             (m, k, n),

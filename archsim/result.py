@@ -31,6 +31,28 @@ if TYPE_CHECKING:
     from archsim.run_spec import RunSpec
 
 
+_MOST_ROWS = 1024
+"""Rows of the copies of an op that are alike."""
+
+
+def _groups(copies: int) -> list[tuple[int, int]]:
+    """(first copy, copies) of each row."""
+    if copies <= _MOST_ROWS:
+        return [(copy, 1) for copy in range(copies)]
+    return [(0, 1), (1, copies - 1)]
+
+
+def _more(count: int) -> str:
+    return "" if count == 1 else f"(+{count - 1})"
+
+
+def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
+    """What a row says of one copy, of so many."""
+    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j")}
+    shares = {name: {key: part * count for key, part in row[name].items()} for name in ("traffic", "busy_s")}
+    return row | sums | shares
+
+
 @dataclass(frozen=True)
 class Result:
     """Time, energy and area of a run, per op and per component.
@@ -126,6 +148,25 @@ class Result:
         """Area of all chips: the sum of their parts."""
         return sum(self.area_by_component.values())
 
+    @functools.cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """What the totals do not hold, in words."""
+        chip, ranks = self.machine.spec.chip, self.plan.ranks
+        told = []
+        if not any(self.machine.static_power_w().values()):
+            told.append("no static power is known: energy and mean power are those of actions alone")
+        if chip.die is None:
+            parts = [*self.machine.engines, *(p for p, m in self.machine.memories.items() if m.kind != "dram")]
+            bare = [path for path in parts if not self.area_by_component.get(path)]
+            if bare:
+                told.append(f"no area is known of {', '.join(bare)}")
+        if self.machine.network is not None and not self.area_by_component.get("network"):
+            told.append("no area is known of the network")
+        if ranks < self.machine.spec.chips:
+            told.append(f"area is that of all {self.machine.spec.chips} chips, energy that of the {ranks} that run")
+        told.append("times carry no band of error")
+        return tuple(told)
+
     # -- where the time goes
 
     @functools.cached_property
@@ -199,6 +240,9 @@ class Result:
     def op_rows(self) -> list[dict[str, Any]]:
         """A row per op and layer, steps of a segment summed: times in s, energy in J.
 
+        Of an op that recurs in more than 1,024 layers all but the first are one row, named by its first layer and how
+        many follow it; its quantities are sums.
+
         ``time_s`` is the op's share of its rank's time, ``duration_s`` runs from its start to its end, both of all
         executions; ``traffic`` is bytes by memory or link, ``busy_s`` the seconds each server is held.
         """
@@ -240,17 +284,19 @@ class Result:
                         start, end = of_steps(record.start, n), of_steps(record.end, n)
                         period = of_steps(record.period, n)
                         exposed, duration = over_steps(record.exposed, n), over_steps(end - start, n)
-                        for j in range(record.copies):
-                            first, final = int(start[0]) + j * int(period[0]), int(end[-1]) + j * int(period[-1])
+                        for first, count in _groups(record.copies):
+                            start_ticks = int(start[0]) + first * int(period[0])
+                            end_ticks = int(end[-1]) + (first + count - 1) * int(period[-1])
+                            label = block.label(record.first + first)
                             rows.append(
                                 {
-                                    "name": f"{segment.name}/{block.label(record.first + j)}.{low.op.name}",
-                                    "start_s": time.seconds(segment.start + first),
-                                    "end_s": time.seconds(segment.last_start + last_step + final),
-                                    "time_s": time.seconds(exposed * k),
-                                    "duration_s": time.seconds(duration * k),
+                                    "name": f"{segment.name}/{label}{_more(count)}.{low.op.name}",
+                                    "start_s": time.seconds(segment.start + start_ticks),
+                                    "end_s": time.seconds(segment.last_start + last_step + end_ticks),
+                                    "time_s": time.seconds(exposed * k * count),
+                                    "duration_s": time.seconds(duration * k * count),
                                     **of_class,
-                                    **fixed,
+                                    **(fixed if count == 1 else _times(fixed, count)),
                                 }
                             )
         rows.sort(key=lambda row: (row["start_s"], row["end_s"]))
@@ -457,6 +503,7 @@ class Result:
             "critical_path": self.critical_path(),
             "components": self.component_rows(),
             "notes": list(self.plan.notes),
+            "left_out": list(self.left_out),
             "ops": [{column: row[column] for column in columns if column in row} for row in self.op_rows],
         }
 

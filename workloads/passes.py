@@ -14,6 +14,8 @@ from archsim.workloads.op import Attention, Dim, maximum
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.requests import Request
 
+_MOST_STEPS = 2**22
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -114,6 +116,8 @@ class Uniform:
         drafting = self.accepted is not None
         rate = Fraction(str(1 + (self.accepted or 0)))
         steps, new = math.ceil(self.decoded / rate), 2 if drafting else 1
+        if steps > _MOST_STEPS:
+            raise InputError(f"{steps:,} steps of decoding: at most {_MOST_STEPS:,} are told apart")
         grown = np.arange(steps, dtype=np.int64) * rate.numerator // rate.denominator
         return Pass(
             "decode",

@@ -198,6 +198,9 @@ class TransformerSpec(WorkloadSpec):
         return tuple(sorted(self.phases, key=("prefill", "decode", "encode").index))
 
 
+_MOST_LAYERS = 2**14
+
+
 class RankOps:
     """Builds the ops of one rank.
 
@@ -518,6 +521,14 @@ class RankOps:
     def layers(self, step: Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
         model = self.model
+        if model.window_layers == "all" and model.moe is None:
+            name = "layer" if model.layers > 1 else "layer.0"
+            return (Block(name, self.dense_layer(step, model.window), model.layers),)
+        if model.layers > _MOST_LAYERS:
+            raise InputError(
+                f"'{model.name}' has {model.layers} layers of experts or of several windows: at most {_MOST_LAYERS} "
+                "are told apart"
+            )
         if model.window_layers == "alternate":
             kinds = [self.dense_layer(step, window) for window in (model.window, None)]
             layers = [kinds[number % 2] for number in range(model.dense_layers)]

@@ -10,7 +10,7 @@ answer has the shape they broadcast to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -254,6 +254,17 @@ class MatrixEngine(Engine[S]):
     def weight_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         """The same where the right operand is weights, which an engine may hold pruned."""
         return self.matrix_work(groups, m, k, n, dtype, tile_m)
+
+    def ways(
+        self, weights: bool, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None
+    ) -> Iterable[MatrixWork]:
+        """All ways that this engine could work, for a mapper that knows what its scratchpad feeds.
+
+        Parameters
+        ----------
+        weights: whether the right operand is weights. Others: as of :meth:`matrix_work`.
+        """
+        return [(self.weight_work if weights else self.matrix_work)(groups, m, k, n, dtype, tile_m)]
 
     def kept_weights(self, k: Dim) -> Dim:
         """How many of ``k`` weights of a column this engine holds and multiplies; all, unless it holds them pruned."""

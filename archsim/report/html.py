@@ -190,7 +190,8 @@ def _header(document: Mapping[str, Any], phases: Sequence[FoldedPhase]) -> str:
         f'<div class="tile"><span>{label}</span><strong>{value}</strong><span>{note}</span></div>'
         for label, value, note in tiles
     )
-    notes = "".join(f"<li>{escape(note)}</li>" for note in document["notes"])
+    left_out = [f"left out: {what}" for what in document.get("left_out", ())]
+    notes = "".join(f"<li>{escape(note)}</li>" for note in (*document["notes"], *left_out))
     return (
         f"<header><h1>{escape(document['name'])}</h1><p>{escape(workload['name'])}{ranks} · {escape(what)} · "
         f"{escape(machine['technology'])} · {quantity(machine['clock_hz'], 'Hz', 4)}</p>"

@@ -54,6 +54,7 @@ def show(result: Result, console: Console) -> None:
     )
     for note in result.plan.notes:
         console.print(Text(f"note: {printable(note)}", "dim"))
+    console.print(Text(printable(f"left out: {'; '.join(result.left_out)}"), "dim"))
     console.print()
     console.print(
         _table(

@@ -25,7 +25,7 @@ A naive array in the tests, operands moving from PE to PE, has the same last cyc
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -171,11 +171,20 @@ def _stationary_cycles(
     return end + last_t + rows - 2
 
 
+_FEW_ARRAYS = 16
+
+
 @functools.cache
 def _splits(count: int) -> tuple[tuple[int, int, int], ...]:
-    """Ways to share a product over at most ``count`` arrays: parts of (groups, M, N)."""
-    sizes = sorted({1, count, *(d for d in range(1, count + 1) if count % d == 0)})
-    return tuple((g, m, n) for g in sizes for m in sizes for n in sizes if g * m * n == count or (g * m * n == 1))
+    """Ways to share a product over at most ``count`` arrays: parts of (groups, M, N).
+
+    All of few arrays, so that what fewer arrays could do is among them; of many, powers of two and divisors.
+    """
+    if count <= _FEW_ARRAYS:
+        sizes = list(range(1, count + 1))
+    else:
+        sizes = sorted({count, *(d for d in range(1, count + 1) if count % d == 0 or d & (d - 1) == 0)})
+    return tuple((g, m, n) for g in sizes for m in sizes for n in sizes if g * m * n <= count)
 
 
 class SystolicArray(MatrixEngine[SystolicArraySpec]):
@@ -201,8 +210,11 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
         ``tile_m`` bounds the rows of the left operand worked on with one set of stationary values (the rest
         of the operand is not at hand yet).
         """
+        return functools.reduce(MatrixWork.better, self._ways(groups, m, k, n, tile_m))
+
+    def _ways(self, groups: Dim, m: Dim, k: Dim, n: Dim, tile_m: Dim | None) -> Iterator[MatrixWork]:
+        """Every dataflow and sharing."""
         spec = self.spec
-        best: MatrixWork | None = None
         for dataflow in spec.dataflows():
             chunk: Dim | None = tile_m if dataflow == "ws" else None
             if spec.accumulator_rows is not None and dataflow != "os":
@@ -224,7 +236,7 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
                 left, right, out_writes, out_reads = operand_elements(
                     dataflow, m, k, n, spec.rows, spec.columns, chunk, parts_m, parts_n
                 )
-                work = MatrixWork(
+                yield MatrixWork(
                     cycles,
                     groups * left,
                     groups * right,
@@ -232,10 +244,13 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
                     groups * out_reads,
                     f"{dataflow}, shared {parts_g}x{parts_m}x{parts_n} over groups, M, N",
                 )
-                best = work if best is None else best.better(work)
-        if best is None:
-            raise ValueError("a systolic array has at least one dataflow")
-        return best
+
+    def ways(
+        self, weights: bool, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None
+    ) -> Iterable[MatrixWork]:
+        kept = self.kept_weights(k) if weights else k
+        for work in self._ways(groups, m, kept, n, tile_m):
+            yield work if kept is k else replace(work, left=work.left // kept * k)
 
     def weight_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         """As :meth:`matrix_work`; of pruned weights those that are there fill the rows.

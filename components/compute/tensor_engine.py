@@ -21,6 +21,7 @@ there are nonzero ones and at least one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Annotated, Literal
 
 import numpy as np
@@ -34,7 +35,7 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, ceil_scaled, where
+from archsim.workloads.op import Dim, DType, ceil_scaled, minimum
 
 Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "matrix_2d", "serial_column"]
 Technique = Literal["baseline", "opt1", "opt2", "opt3", "opt4c", "opt4e"]
@@ -155,10 +156,10 @@ class TensorEngine(MatrixEngine[TensorEngineSpec]):
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
-        share_groups = groups >= spec.count
-        mine_g = where(share_groups, -(-groups // spec.count), groups)
-        mine_n = where(share_groups, n, -(-n // spec.count))
-        cycles = self.product_cycles(mine_g, m, k, mine_n)
+        # Engines share groups, columns or both: among the ways are those of fewer engines.
+        parts = sorted({spec.count, *(1 << bit for bit in range(spec.count.bit_length()))})
+        shared = [self.product_cycles(-(-groups // p), m, k, -(-n // (spec.count // p))) for p in parts]
+        cycles = reduce(minimum, shared)
         columns, row_tiles = -(-n // spec.columns), 1 if spec.style in ("tree", "serial_column") else -(-m // spec.rows)
         k_tiles = -(-k // spec.rows) if spec.style in ("systolic_ws", "cube", "tree") else 1
         return MatrixWork(

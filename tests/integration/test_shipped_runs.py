@@ -214,3 +214,13 @@ def test_a_format_that_no_engine_has_is_told() -> None:
     product = {"kind": "gemm", "gemms": [{"name": "a", "m": 8, "k": 8, "n": 8}], "dtype": "fp32"}
     with pytest.raises(InputError, match=r"mxu_int8: cannot multiply fp32 by fp32: this engine has int8"):
         archsim.run({"name": "a", "chip": "tpu_v6e", "workload": product})
+
+
+def test_what_totals_do_not_hold_is_said_beside_them():
+    alone = archsim.run("gpt2_on_edge_npu", {"workload.model.layers": 1, "workload.output": 2})
+    assert alone.left_out[-1] == "times carry no band of error"
+    assert alone.to_json()["left_out"] == list(alone.left_out)
+    few = archsim.run("mixtral_8x7b_on_dgx_h100", {"workload.model.layers": 1, "workload.tensor_parallel": 4})
+    assert "area is that of all 8 chips, energy that of the 4 that run" in few.left_out
+    dark = archsim.run("gpt2_on_edge_npu", {"workload.model.layers": 1, "chip.static_power": "0 W"})
+    assert "no static power is known: energy and mean power are those of actions alone" in dark.left_out

@@ -25,6 +25,10 @@ from archsim.components.compute.onnxim.layers import Allocator, Operands, produc
 from archsim.components.compute.onnxim.npu import Npu
 from archsim.components.compute.onnxim.program import Program, assemble
 from archsim.components.memory.command_level.preset import preset
+from archsim.errors import InputError
+
+_MOST_REQUESTS = 2**26
+"""Requests of a product, each held and played: 1.5 GB of them."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,12 @@ class LayerAnswer:
 def answer(M: int, K: int, N: int, npu: Npu, bias: bool = False) -> OnnximAnswer:
     """What ONNXim says of a product [M, K] x [K, N], with a row of N biases if it has them."""
     tile = tiling(M, K, N, npu)
+    read = (-(-N // tile[2]) * M * K + -(-M // tile[0]) * K * N + M * N) * npu.element_bytes // npu.request_bytes
+    if read > _MOST_REQUESTS:
+        raise InputError(
+            f"ONNXim plays every request of {npu.request_bytes} bytes, and {M} x {K} x {N} has {read:.3g}: at most "
+            f"{_MOST_REQUESTS:.3g}"
+        )
     tiles = product(M, K, N, npu, _addresses(M, K, N, npu, bias), tile)
     total, reads, writes, _, done = _run(assemble([tiles], npu.cores, *product_buffers(M, N, npu, tile)), npu)
     return OnnximAnswer(total, done[0], reads, writes)
