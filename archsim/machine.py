@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, model_validator
@@ -22,6 +22,7 @@ from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, Role
 from archsim.workloads.plan import Holdings
+from archsim.workloads.program import Program
 
 
 class ChipSpec(Spec):
@@ -106,7 +107,7 @@ class Placement:
 
     home: dict[Role, str]
     peak_bytes: dict[str, int]
-    contents: dict[str, dict[str, int]]
+    contents: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Machine:
@@ -203,7 +204,7 @@ class Machine:
             if memory.grain_bytes
         }
 
-    def place(self, name: str, program: Holdings) -> Placement:
+    def place(self, program: Holdings | Program) -> Placement:
         """Give every tensor role a home and check that it fits.
 
         Raises
@@ -238,7 +239,7 @@ class Machine:
             if total > capacity:
                 parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
                 raise InputError(
-                    f"'{name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
+                    f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
                     f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
                 )
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()}, held)

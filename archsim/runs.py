@@ -65,7 +65,7 @@ def run(
             f"'{plan.name}' runs on {plan.ranks} ranks, and system '{machine.spec.name}' has "
             f"{machine.spec.chips} {'chip' if machine.spec.chips == 1 else 'chips'}"
         )
-    placements = {rank: machine.place(plan.name, held) for rank, held in plan.holdings.items()}
+    placements = {rank: machine.place(held) for rank, held in plan.holdings.items()}
     tell("laying ops onto the machine")
     setting = Setting(machine.time, machine.network, machine.grains(), _lowering(machine, placements))
     tell("simulating")

@@ -16,10 +16,11 @@ class Holdings:
 
     Attributes
     ----------
-    resident_bytes: bytes of each role that live in memory throughout. tier_bytes: memory name to bytes of other things
+    name: whose it is. resident_bytes: bytes of each role that live in memory throughout. tier_bytes: memory name to bytes of other things
         kept there. activation_bytes: largest live set of activations.
     """
 
+    name: str
     resident_bytes: Mapping[Role, int] = field(default_factory=dict)
     tier_bytes: Mapping[str, int] = field(default_factory=dict)
     activation_bytes: int = 0
@@ -49,5 +50,5 @@ class Plan:
         """Equal ranks that do one thing after the other, in step."""
         tasks = tuple(Task(0, "program", segment.name, segment) for segment in program.segments)
         job = Job(program.name, tasks, {0: range(program.ranks)})
-        held = Holdings(program.resident_bytes, program.tier_bytes, program.activation_bytes)
+        held = Holdings(program.name, program.resident_bytes, program.tier_bytes, program.activation_bytes)
         return cls(program.name, job, {0: held}, program.notes)

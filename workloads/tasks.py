@@ -168,7 +168,7 @@ class TasksWorkload:
                 live[rank] = max(live.get(rank, 0), sum(_live(op) for op in ops))
         job = Job(self.spec.title, tuple(tasks))
         job.check()
-        holdings = {rank: Holdings({Role.WEIGHT: weights[rank]}, {}, live[rank]) for rank in weights}
+        holdings = {rank: Holdings(self.spec.title, {Role.WEIGHT: weights[rank]}, {}, live[rank]) for rank in weights}
         return Plan(self.spec.title, job, holdings)
 
 

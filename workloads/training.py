@@ -258,6 +258,7 @@ class TrainingWorkload:
         spec = self.spec
         shards = spec.data_parallel if spec.sharded_optimizer else 1
         return Holdings(
+            f"training {spec.model.name}",
             {
                 Role.WEIGHT: int(spec.dtype.bytes(stage.parameters)),
                 Role.GRADIENT: int(spec.gradient_dtype.bytes(stage.parameters)),

@@ -292,5 +292,5 @@ def test_a_part_of_negative_area_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_link_is_no_network() -> None:
     link = {"kind": "link", "bandwidth": "1 GB/s", "latency": "1 us"}
     system = {"name": "s", "chips": 2, "chip": "tpu_v4i", "network": link}
-    with pytest.raises(InputError, match="network: a part of kind 'link' does no collectives"):
+    with pytest.raises(InputError, match="network: a part of kind 'link' is not a network"):
         Machine(load_spec(system, SystemSpec))

@@ -12,7 +12,6 @@ from archsim.mapper import Mapper
 from archsim.runs import load
 from archsim.validation.framework import Row, answered
 from archsim.workloads.op import Collective
-from archsim.workloads.plan import Plan
 from archsim.workloads.sublayer import SublayerWorkload
 
 
@@ -38,7 +37,7 @@ def _sublayers(model: str, ranks: int) -> dict[str, list[float]]:
     machine = Machine(spec.machine_spec())
     workload = SublayerWorkload(spec.workload)  # type: ignore[arg-type]
     program = workload.program()
-    mapper = Mapper(machine, machine.place(program.name, Plan.of(program).holdings[0]))
+    mapper = Mapper(machine, machine.place(program))
     answers: dict[str, list[float]] = {"T3": [], "T3-MCA": [], "ideal": []}
     for block in program.segments[0].blocks:
         gemm, scatter, gather = (mapper.lower(op) for op in block.ops)
