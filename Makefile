@@ -2,18 +2,23 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+JOBS   ?= $(shell getconf _NPROCESSORS_ONLN)
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint bench validate calibrate clean
+.PHONY: demo test test-slow fuzz lint bench validate calibrate clean
 
 demo: $(STAMP)
-	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite
+	$(BIN)/archsim run configs/runs/llama_3_8b_on_tpu_v4i.yaml --out out/demo --overwrite --what-if
 
+# A process for each core takes a group of tests at a time (tests/conftest.py).
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations 5 --durations-min 5
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(STAMP)   # millions of inputs, others than those of make test; FIRST=123 for yet others
+	cd tests && ../$(BIN)/python -m fuzz.hunt $(or $(COUNT),2000000) $(or $(FIRST),100000)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -29,8 +34,8 @@ validate: $(STAMP)
 	$(BIN)/archsim validate
 
 calibrate: $(STAMP)
-	$(BIN)/archsim calibrate nvidia
-	$(BIN)/archsim calibrate amd
+	$(BIN)/archsim calibrate nvidia --out configs/kernels/nvidia.yaml
+	$(BIN)/archsim calibrate amd --out configs/kernels/amd.yaml
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)

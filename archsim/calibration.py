@@ -10,7 +10,6 @@ carry.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +17,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
-from archsim.config import CONFIGS, load_spec
-from archsim.errors import InputError, nearest
-from archsim.kernels import OPS, Gpu, arrays, gpu_of, kinds, times
+from archsim.config import CONFIGS, File, load_spec
+from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.files import read_rows
+from archsim.kernels import OPS, WORDS, Gpu, arrays, gpu_of, kinds, times
 from archsim.machine import ChipSpec
 from archsim.spec import Spec
 
@@ -51,6 +51,15 @@ class StageSpec(Spec):
     parameters: Annotated[dict[str, tuple[float, float, float]], Field(min_length=1, max_length=MOST_PARAMETERS)]
     """path in the kernels' config to starting value, least and most"""
 
+    @model_validator(mode="after")
+    def _in_range(self) -> StageSpec:
+        for path, (start, least, most) in self.parameters.items():
+            if not 0 < least <= start <= most:
+                raise ValueError(
+                    f"'{path}' starts between its least and most, above zero: not {start}, {least}, {most}"
+                )
+        return self
+
 
 class CalibrationSpec(Spec):
     """What is fitted on what."""
@@ -59,8 +68,8 @@ class CalibrationSpec(Spec):
     """of the calibration"""
     source: str
     """of the rows"""
-    kernels: str
-    """name of the kernels' config whose parameters are fitted"""
+    kernels: Annotated[str, File("kernels")]
+    """name or file of the kernels' config whose parameters are fitted"""
     rows: dict[str, str]
     """op (``gemm``; ``gemm power`` of stages that fit power) to the CSV file of its rows, beside this file"""
     stages: tuple[StageSpec, ...]
@@ -222,7 +231,11 @@ def _fit_stage(
     paths = list(stage.parameters)
     start, least, most = (np.array([stage.parameters[p][i] for p in paths]) for i in range(3))
     for path in paths:
-        _put(data, path, _get(data, path))  # a wrong path is found here
+        usual = _get(data, path)  # a wrong path is found here
+        for bound in stage.parameters[path]:  # and a value that the kernels cannot have
+            _put(data, path, bound)
+            load_spec(data, GpuKernelsSpec)
+        _put(data, path, usual)
 
     def predicted(values: Floats, some: Sequence[_Group]) -> list[Floats]:
         for path, value in zip(paths, values, strict=True):
@@ -263,16 +276,19 @@ def _fit_stage(
 
 
 def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]:
-    try:
-        with file.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-    except OSError as error:
-        raise InputError(f"stage '{stage.name}': cannot read {file}: {error.strerror}") from None
-    known = rows[0].keys() if rows else []
+    placed = read_rows(file)
+    known = placed[0][1].keys()
     for column in (*stage.where, "device", stage.target, *OPS[stage.op]):
         if column not in known:
             raise InputError(f"stage '{stage.name}': {file.name} has no column '{column}': {nearest(column, known)}")
-    rows = [row for row in rows if all(row[c] in values for c, values in stage.where.items())]
+    placed = [(line, row) for line, row in placed if all(row[c] in values for c, values in stage.where.items())]
+    numbers = [name for name in (stage.target, *OPS[stage.op]) if name not in WORDS]
+    for line, row in placed:
+        for name in numbers:
+            if not _positive(row[name]):
+                message = f"'{shortened(row[name])}' is no number above zero"
+                raise InputError([Problem(message, str(file), line, 1, name)])
+    rows = [row for _, row in placed]
     groups = []
     for device in dict.fromkeys(row["device"] for row in rows):
         if device not in chips:
@@ -287,6 +303,13 @@ def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]
         count = sum(g.measured.size for g in groups)
         raise InputError(f"stage '{stage.name}': {count} rows cannot set {len(stage.parameters)} parameters")
     return groups
+
+
+def _positive(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1e18
+    except ValueError:
+        return False
 
 
 def _get(data: Mapping[str, Any], path: str) -> Any:
@@ -313,6 +336,6 @@ def _digits(value: float) -> float:
 def shipped(name: str) -> tuple[CalibrationSpec, Path]:
     """A calibration that ships, or one in a file, and its folder."""
     file = Path(name)
-    if file.suffix in (".yaml", ".yml") and file.exists():
+    if file.suffix in (".yaml", ".yml"):
         return load_spec(file, CalibrationSpec), file.parent
     return load_spec(name, CalibrationSpec, category="calibrations"), CONFIGS / "calibrations"

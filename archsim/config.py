@@ -11,6 +11,10 @@ Text that ends in .yaml, .yml or .json, or starts with ``.``, ``/`` or ``~``, is
 it is written in; any other is a shipped name, such as ``tpu_v4i`` or ``chips/tpu_v4i``, in which dashes,
 dots, underscores and case are equal. A field of a spec marked :class:`Named` takes such a text for its value.
 
+A config may name any config file (.yaml, .yml, .json) that its reader may read, in whatever folder and through links
+too, and what it holds becomes a part of the resolved config: run configs that you would run as a script. It names
+nothing else: a device, a pipe or a file of another ending is refused.
+
 YAML is read by the rules of YAML 1.2: ``on`` is a word, ``1e9`` a number, ``12:30`` neither. JSON is YAML.
 """
 
@@ -19,6 +23,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 import math
 import numbers
@@ -36,10 +41,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from archsim import registry
-from archsim.errors import InputError, Problem, nearest
+from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.files import at_home, is_file, read_text
 
 __all__ = [
     "CONFIGS",
+    "File",
     "Named",
     "Origin",
     "Source",
@@ -47,6 +54,7 @@ __all__ = [
     "build",
     "digest",
     "dump",
+    "files_of",
     "load_spec",
     "load_tree",
     "locate",
@@ -64,6 +72,7 @@ CONFIGS = Path(__file__).parent / "configs"
 _MOST_BYTES = 8 * 2**20
 _MOST_NODES = 100_000
 _MOST_LEVELS = 64
+_LONG_TEXT = 100_000
 _SUFFIXES = (".yaml", ".yml", ".json")
 
 Keys: TypeAlias = tuple[str | int, ...]
@@ -157,6 +166,18 @@ class Named:
         return {"anyOf": [name, handler(schema)]}
 
 
+@dataclass(frozen=True)
+class File:
+    """Marks a field that names a file which is read when it is used, relative to the file that names it::
+
+    path: Annotated[str, File("traces")]
+
+    What ships in the category's folder may be named without one.
+    """
+
+    category: str
+
+
 # --- reading -------------------------------------------------------------------------------------------
 
 
@@ -183,14 +204,16 @@ for _tag, _pattern, _first in (
 def _compose(text: str, file: str) -> yaml.Node:
     """The YAML nodes of a text; raises an InputError with the place of a syntax error."""
     try:
+        if len(text) > _LONG_TEXT and sum(1 for _ in _values(text)) > 2 * _MOST_NODES:  # told before all are built
+            raise Origin(file).error(f"too large: more than {_MOST_NODES} values")
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = " ".join(part for part in (error.context, error.problem) if part)
         place = Origin(file, mark.line + 1, mark.column + 1) if mark else Origin(file)
         raise place.error(f"no valid YAML: {what}") from None
-    except yaml.YAMLError as error:
-        raise Origin(file).error(f"no valid YAML: {' '.join(str(error).split())}") from None
+    except (yaml.YAMLError, UnicodeError) as error:
+        raise Origin(file).error(f"no valid YAML: {shortened(' '.join(str(error).split()))}") from None
     except RecursionError:
         raise Origin(file).error(f"nested more than {_MOST_LEVELS} levels deep") from None
     if node is None:
@@ -198,31 +221,39 @@ def _compose(text: str, file: str) -> yaml.Node:
     return node
 
 
+def _values(text: str) -> Iterator[yaml.Event]:
+    """The first values of a YAML text, one more than are allowed."""
+    starts = (yaml.ScalarEvent, yaml.AliasEvent, yaml.CollectionStartEvent)
+    events = (event for event in yaml.parse(text, Loader=_Loader) if isinstance(event, starts))
+    return itertools.islice(events, 2 * _MOST_NODES + 1)  # keys are no values
+
+
 def _read(path: Path, near: Origin | None) -> str:
     """The text of a file; ``near`` is where the file is asked for."""
+    near = near or Origin(str(path))
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(_MOST_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-        hint = ""
-        if isinstance(error, FileNotFoundError) and path.parent.is_dir():
-            close = difflib.get_close_matches(path.name, (p.name for p in path.parent.iterdir()), n=1)
-            hint = f": did you mean '{path.parent / close[0]}'?" if close else ""
-        raise (near or Origin(str(path))).error(f"cannot read '{path}': {reason}{hint}") from None
-    if len(raw) > _MOST_BYTES:
-        raise Origin(str(path)).error(f"too large for a config: more than {_MOST_BYTES // 2**20} MiB")
+        return read_text(path, _MOST_BYTES)
+    except InputError as error:
+        (problem,) = error.problems
+        if problem.line or is_file(path):
+            raise
+        close = difflib.get_close_matches(path.name, _names_beside(path), n=1)
+        hint = f": did you mean '{path.parent / close[0]}'?" if close else ""
+        reason = problem.message.removeprefix("cannot read it: ")
+        raise near.error(f"cannot read '{path}': {reason}{hint}") from None
+
+
+def _names_beside(path: Path) -> list[str]:
+    """What a file that is not there may have been meant to be."""
     try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = raw[: error.start]
-        place = Origin(str(path), before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
-        raise place.error(f"no UTF-8 text: byte 0x{raw[error.start]:02x}") from None
+        return [] if os.path.lexists(path) else [other.name for other in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return []
 
 
 def _load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] = ()) -> Tree:
     """The tree of a file with all that it extends and includes; ``chain`` holds the files that led here."""
-    path = path.expanduser()
+    path = at_home(str(path))
     resolved = Path(os.path.abspath(path))
     if resolved in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
@@ -253,7 +284,7 @@ class _Reader:
         if node.tag == "!include":
             if not isinstance(node, yaml.ScalarNode):
                 raise own.error("!include is followed by the name of a file")
-            return _load_file(locate(node.value, own), own, self.chain)
+            return _load_file(_config_file(node.value, own), own, self.chain)
         if isinstance(node, yaml.MappingNode) and node.tag.endswith(":map"):
             return self._mapping(node, place, level)
         if isinstance(node, yaml.SequenceNode) and node.tag.endswith(":seq"):
@@ -277,6 +308,14 @@ class _Reader:
         return _extended(Tree(children, place), self.chain)
 
 
+def _config_file(text: str, near: Origin) -> Path:
+    """The file that ``extends`` or ``!include`` names: a config and nothing else, wherever it lies."""
+    file = locate(text, near)
+    if file.suffix not in _SUFFIXES:
+        raise near.error(f"'{shortened(text)}' is no config: its name ends in {', '.join(_SUFFIXES)}")
+    return file
+
+
 def _extended(tree: Tree, chain: tuple[Path, ...] = ()) -> Tree:
     """A mapping laid over what its ``extends`` names, if it has one."""
     if not isinstance(tree.value, dict) or "extends" not in tree.value:
@@ -286,7 +325,7 @@ def _extended(tree: Tree, chain: tuple[Path, ...] = ()) -> Tree:
     for parent in parents.value if isinstance(parents.value, list) else [parents]:
         if not isinstance(parent.value, str):
             raise parent.place.error("'extends' takes the name of a config or of a file, or a list of them")
-        loaded = _load_file(locate(parent.value, parent.place), parent.place, chain)
+        loaded = _load_file(_config_file(parent.value, parent.place), parent.place, chain)
         if not isinstance(loaded.value, dict):
             raise parent.place.error(f"'{parent.value}' holds no mapping to extend")
         base = merge(base, loaded)
@@ -384,7 +423,7 @@ def resolve_named(category: str, text: str, near: Origin | None = None) -> Path:
     """
     near = near or Origin("argument")
     if _is_file(text):
-        return Path(near.file).parent / Path(text).expanduser()
+        return Path(near.file).parent / at_home(text)
     known = shipped(category)
     wanted = _plain(text.removeprefix(f"{category}/"))
     for name, path in known.items():
@@ -397,7 +436,7 @@ def locate(text: str, near: Origin | None = None) -> Path:
     """The file that a name of whatever category, or a path, means; see :func:`resolve_named`."""
     near = near or Origin("argument")
     category, slash, _ = text.partition("/")
-    if _is_file(text) or (slash and (CONFIGS / category).is_dir()):
+    if _is_file(text) or (slash and category in {folder.name for folder in CONFIGS.iterdir()}):
         return resolve_named(category, text, near)
     everything = {
         f"{folder.name}/{name}": path
@@ -425,12 +464,15 @@ class _Expected:
     def __init__(self, annotation: Any, metadata: Sequence[Any] = ()) -> None:
         self.arms: list[Any] = []
         self.category = ""
+        self.file: File | None = None
         self._add(annotation, metadata)
 
     def _add(self, annotation: Any, metadata: Sequence[Any]) -> None:
         for mark in metadata:
             if isinstance(mark, Named):
                 self.category = mark.category
+            elif isinstance(mark, File):
+                self.file = mark
         origin = typing.get_origin(annotation)
         if origin is typing.Annotated:
             self._add(annotation.__origin__, annotation.__metadata__)
@@ -524,6 +566,16 @@ def _by_name(tree: Tree, expected: _Expected) -> Tree:
     return _load_file(resolve_named(expected.category, tree.value, tree.place), tree.place)
 
 
+def _file_named(text: str, near: Origin, mark: File) -> str:
+    """The whole path of a file; a name that ships, or that means nothing yet, as it is."""
+    folder = Path(near.file).parent if near.line else Path()
+    given = folder / at_home(text)
+    known = CONFIGS / mark.category / text
+    if Path(text).name == text and not is_file(given) and (is_file(known) or not Path(text).suffix):
+        return text
+    return os.path.abspath(given)
+
+
 def _resolve(tree: Tree, expected: _Expected, path: str, level: int, problems: list[Problem]) -> Tree:
     """The tree with all names replaced by what they name; names of nothing are added to ``problems``."""
     if level > _MOST_LEVELS:
@@ -539,6 +591,8 @@ def _resolve(tree: Tree, expected: _Expected, path: str, level: int, problems: l
         at = f"{path}.{key}" if path else str(key)
         return _resolve(child, expected.child(tree, key), at, level + 1, problems)
 
+    if expected.file is not None and isinstance(tree.value, str):
+        return Tree(_file_named(tree.value, tree.place, expected.file), tree.place)
     if isinstance(tree.value, dict):
         return Tree({key: below(key, child) for key, child in tree.value.items()}, tree.place)
     if isinstance(tree.value, list):
@@ -719,8 +773,7 @@ def _shown(value: object) -> str:
         return "a list"
     if value is None or isinstance(value, bool):
         return {None: "nothing", True: "true", False: "false"}[value]
-    text = f"'{value}'" if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else text[:56] + "...'"
+    return f"'{shortened(value, 60)}'" if isinstance(value, str) else shortened(repr(value), 60)
 
 
 _EXPECTED: dict[str, str | Callable[[Mapping[str, Any]], str]] = {
@@ -799,6 +852,19 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
+
+
+def files_of(spec: BaseModel) -> Iterator[str]:
+    """The paths of all files that a spec names where :class:`File` marks them."""
+
+    def within(tree: Tree, expected: _Expected) -> Iterator[str]:
+        if isinstance(tree.value, dict | list):
+            for key, child in tree.value.items() if isinstance(tree.value, dict) else enumerate(tree.value):
+                yield from within(child, expected.child(tree, key))
+        elif expected.file is not None and isinstance(tree.value, str):
+            yield tree.value
+
+    return within(tree_of(dump(spec)), _Expected(type(spec)))
 
 
 def to_yaml(spec: BaseModel) -> str:

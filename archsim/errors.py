@@ -7,6 +7,7 @@ and leaves with :attr:`ArchsimError.exit_code`. Anything else that escapes is a 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,11 @@ class RunFailed(ArchsimError):
     """A run or a validation was well posed and did not reach its end or its target."""
 
     exit_code = 1
+
+
+_LONG = re.compile(r"'([^']{200,})'")
+_MOST = 1500
+"""What a message quotes of an input, and how long it grows, beyond which nobody reads it"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,10 @@ class Problem:
         place = self.file
         if self.line:
             place += f":{self.line}:{self.column}"
-        return ": ".join(part for part in (place, self.path, self.message) if part)
+        message = _LONG.sub(lambda quoted: f"'{shortened(quoted[1])}'", self.message)
+        if len(message) > _MOST:
+            message = f"{message[:_MOST]} ..."
+        return ": ".join(part for part in (place, shortened(self.path, 300), message) if part)
 
 
 class InputError(ArchsimError, ValueError):
@@ -59,14 +68,36 @@ class InputError(ArchsimError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+def wrong(path: str, message: str) -> InputError:
+    """An error at one key or column."""
+    return InputError([Problem(message, path=path)])
+
+
+_SHOWN = 80
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would obey: characters that do not print are spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(value: object, most: int = _SHOWN) -> str:
+    """A value as an error shows it: on one line, of printable characters, cut where it grows long."""
+    text = printable(str(value)[: 2 * most])
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names lie nearest to ``name``, or list them when none does."""
     names = sorted(str(k) for k in known)
+    name = name[:_SHOWN]
     folded = {k.casefold(): k for k in names}
     close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{folded[close[0]]}'?"
+        return f"did you mean '{shortened(folded[close[0]])}'?"
     if not names:
         return "none is known"
-    shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    shown = ", ".join(shortened(k) for k in names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     return f"known: {shown}"

@@ -194,13 +194,12 @@ def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats],
     return Timed(seconds, timed.streams_s, facts, timed.flops, timed.done)
 
 
-def answer(chip: ChipSpec, op: str, cases: Sequence[Case], places: Sequence[str] = ()) -> list[dict[str, Any]]:
+def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any]]:
     """The cases with latency_us, its band, power, energy and facts of the kernel (bound, tile, ...) as further columns.
 
     Parameters
     ----------
     cases: mappings with the columns of :data:`OPS`, numbers as ints; other keys pass through.
-    places: where each case is written, for errors.
 
     Raises
     ------
@@ -212,8 +211,7 @@ def answer(chip: ChipSpec, op: str, cases: Sequence[Case], places: Sequence[str]
         try:
             timed = times(gpu, op, kind, *arrays(op, [cases[i] for i in mine]))
         except InputError as error:
-            where = f"{places[mine[0]]}: " if places else ""
-            raise InputError(f"{where}chip '{chip.name}': {error}") from None
+            raise InputError(f"chip '{chip.name}': {error}") from None
         latency_us = (timed.seconds * 1e6).tolist()
         facts = {name: values.tolist() for name, values in timed.facts.items()}
         for j, i in enumerate(mine):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, model_validator
@@ -13,12 +14,14 @@ from archsim.config import Named
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine, MatrixEngine
 from archsim.model.memory import Memory
+from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
 from archsim.spec import ComponentSpec, Count, PartSpec, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, Role
+from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Program
 
 
@@ -99,11 +102,12 @@ class Placement:
 
     Attributes
     ----------
-    home: role to path of a memory. peak_bytes: path to bytes occupied at most.
+    home: role to path of a memory. peak_bytes: path to bytes occupied at most. contents: path to bytes by kind.
     """
 
     home: dict[Role, str]
     peak_bytes: dict[str, int]
+    contents: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class Machine:
@@ -132,7 +136,9 @@ class Machine:
         }
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
-        self.network = self.components.get("network")
+        self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
+        if self.network is not None and not hasattr(self.network, "collective"):
+            raise InputError(f"network: a part of kind '{self.network.kind}' does no collectives: write kind: network")
 
     def _parts(self) -> list[tuple[str, ComponentSpec]]:
         chip = self.spec.chip
@@ -190,7 +196,15 @@ class Machine:
         """The memory that weights (or the KV cache) live in."""
         return self.memory(self.spec.chip.placement.get(role, list(self.spec.chip.memories)[-1]))
 
-    def place(self, program: Program) -> Placement:
+    def grains(self) -> dict[str, int]:
+        """Memories that serve streams in turns, and the ticks of a grain."""
+        return {
+            path: int(memory.busy_ticks(memory.grain_bytes))
+            for path, memory in self.memories.items()
+            if memory.grain_bytes
+        }
+
+    def place(self, program: Holdings | Program) -> Placement:
         """Give every tensor role a home and check that it fits.
 
         Raises
@@ -199,7 +213,7 @@ class Machine:
         """
         held: dict[str, dict[str, int]] = {path: {} for path in self.memories}
         home: dict[Role, str] = {}
-        for role in (Role.WEIGHT, Role.KV):
+        for role in (Role.WEIGHT, Role.KV, Role.GRADIENT, Role.OPTIMIZER):
             memory = self.main_memory(role)
             home[role] = memory.path
             held[memory.path][role.value] = program.resident_bytes.get(role, 0)
@@ -228,7 +242,7 @@ class Machine:
                     f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
                     f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
                 )
-        return Placement(home, {path: sum(contents.values()) for path, contents in held.items()})
+        return Placement(home, {path: sum(contents.values()) for path, contents in held.items()}, held)
 
     def formats(self) -> MachineFormats:
         """What some engine multiplies, attends to and widens."""
@@ -243,6 +257,8 @@ class Machine:
         for path, component in self.components.items():
             if path == "chip.die" or (path != "network" and self.spec.chip.die is None):
                 for block, area in component.area_mm2(self.technology).items():
+                    if not 0 <= area < math.inf:
+                        raise InputError(f"{path}: its {block} would have an area of {area:g} mm2")
                     yield path, block, area
         for block, area in self.spec.chip.other_area.items():
             yield "chip", block, area
@@ -251,7 +267,11 @@ class Machine:
         """Static power of one chip by component, W."""
         if self.spec.chip.static_power is not None:
             return {"chip": self.spec.chip.static_power}
-        return {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        found = {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        for path, watts in found.items():
+            if not 0 <= watts < math.inf:
+                raise InputError(f"{path}: would leak {watts:g} W")
+        return found
 
 
 AreaTree = tuple[str, float, list["AreaTree"]]

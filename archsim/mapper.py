@@ -72,18 +72,17 @@ class Mapper:
 
     Parameters
     ----------
-    machine: the machine. placement: where tensors live. groups: (ranks of the program), for collectives.
+    machine: the machine. placement: where tensors live.
     stream: the stream of ops it maps, where the chip gives that engines of its own.
     """
 
-    def __init__(self, machine: Machine, placement: Placement, ranks: int = 1, stream: str | None = None) -> None:
+    def __init__(self, machine: Machine, placement: Placement, stream: str | None = None) -> None:
         self.machine = machine
         self.beside_others = stream is not None
         self.engines = machine.engines if stream is None else machine.streams[stream]
         self.placement = placement
-        self.ranks = ranks
         self._known: dict[object, Lowered] = {}
-        self._streams = {} if stream else {name: Mapper(machine, placement, ranks, name) for name in machine.streams}
+        self._streams = {} if stream else {name: Mapper(machine, placement, name) for name in machine.streams}
         scratch = machine.scratchpad
         held = placement.peak_bytes[scratch.path]
         double = getattr(scratch.spec, "double_buffered", False)
@@ -180,6 +179,8 @@ class Mapper:
                 return Lowered(op, HOST, {HOST: self.machine.time.ps(op.ps)}, why=op.reason)
             case Embedding():
                 return self._embedding(op)
+        if isinstance(op, Attention) and op.passes != (1, 1):
+            return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
         able = [engine for engine in self.engines.values() if engine.supports(op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())
@@ -585,20 +586,17 @@ class Mapper:
         if isinstance(op.bytes, np.ndarray):
             sizes, which = np.unique(op.bytes, return_inverse=True)
             return _of_steps(op, [self._collective(replace(op, bytes=size)) for size in sizes.tolist()], which)
-        if op.exchange is not None:
-            timing = network.exchange(op.exchange, op.bytes, op.ranks)  # type: ignore[attr-defined]
-        else:
-            timing = network.collective(op.collective, op.bytes, op.ranks)  # type: ignore[attr-defined]
+        ticks, moved, bound_by = network.time_of(op)
         # These are the actions of the whole group, not of one rank; the ledger knows.
-        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in timing.actions.items()}
+        actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in moved.items()}
         traffic = {"network": _sum(c for (_, name), c in actions.items() if name.startswith("link")) // op.ranks}
         return Lowered(
             op,
             "network",
-            {"network": timing.ticks},
+            {"network": ticks},
             actions=actions,
             traffic=traffic,
-            why=f"{op.collective} over {op.ranks} ranks, {timing.bound_by}",
+            why=f"{op.collective} over {op.ranks} ranks, {bound_by}",
         )
 
 

@@ -18,14 +18,16 @@ from archsim.components.pim.pim_channel import PimChannel
 from archsim.components.pim.pim_timing import Counts
 from archsim.components.pim.stream_kernel import stream
 from archsim.config import load_spec
-from archsim.errors import InputError, Problem, nearest
+from archsim.errors import InputError, Problem, nearest, shortened, wrong
+from archsim.files import is_file
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.model.technology import Technology
-from archsim.units import MICRO, NANO
+from archsim.units import MICRO, NANO, whole
 
 HBM_PIM = "hbm_pim"
 ACCOUNTINGS = ("hardware", "aim_simulator")
 _OPERATIONS = ("gemv", *hbm_pim.ELEMENTWISE)
+_MOST_PRODUCTS = 2**43
 _NAMED = {"aim_simulator": "aim", "PIMSimulator": HBM_PIM}
 """devices by the simulator that a row names"""
 
@@ -37,12 +39,12 @@ class Answer(NamedTuple):
     commands: list[Command]
 
 
-def answer(case: Mapping[str, str], home: Path = Path(), log: bool = False) -> Answer:
+def answer(case: Mapping[str, str], log: bool = False) -> Answer:
     """One case.
 
     Parameters
     ----------
-    case: ``device`` (or ``sim``), ``M`` and ``K`` of a product or ``trace``, a file in or under ``home``; optionally
+    case: ``device`` (or ``sim``), ``M`` and ``K`` of a product or the path of a ``trace``; optionally
         ``operation``, ``channels``, ``refresh`` (true or false) and ``accounting``.
     log: whether commands are wanted.
 
@@ -54,50 +56,54 @@ def answer(case: Mapping[str, str], home: Path = Path(), log: bool = False) -> A
         (name for sim, name in _NAMED.items() if case.get("sim", "").startswith(sim)), ""
     )
     if not device:
-        raise InputError([Problem("is missing: aim, pim_gpt, hbm_pim or a chip's file", "--device")])
+        raise InputError([Problem("is missing: aim, pim_gpt, hbm_pim or a chip's file", path="device")])
     if device == HBM_PIM:
         return _hbm_pim(case)
-    return _channels(device, case, home, log)
+    return _channels(device, case, log)
 
 
 def _operation(case: Mapping[str, str]) -> str:
     named = case.get("operation") or case.get("kernel", "").partition("_")[0] or "gemv"
     name = "gemv" if named == "gv" else named
     if name not in _OPERATIONS:
-        raise InputError([Problem(f"no operation is called '{name}': {nearest(name, _OPERATIONS)}", "--operation")])
+        raise wrong("operation", f"no operation is called '{shortened(name)}': {nearest(name, _OPERATIONS)}")
     return name
 
 
 def _size(case: Mapping[str, str], name: str) -> int:
     text = case.get(name, "")
-    try:
-        value = float(text)
-    except ValueError:
-        raise InputError([Problem(f"{name} is a positive number, not '{text}'", f"--{name.lower()}")]) from None
-    if value < 1 or value != int(value):
-        raise InputError([Problem(f"{name} is a positive whole number, not {text}", f"--{name.lower()}")])
-    return int(value)
+    try:  # tables write 4096.0
+        return whole(text.removesuffix(".0"), 1, 2**31)
+    except InputError as error:
+        raise InputError([Problem(str(error), path=name)]) from None
 
 
 def _refresh(case: Mapping[str, str], default: bool) -> bool:
-    return {"true": True, "false": False, "": default}.get(case.get("refresh", "").lower(), default)
+    text = str(case.get("refresh", "")).lower()
+    known = {"true": True, "false": False, "": default}
+    if text not in known:
+        raise InputError([Problem(f"expected true or false, not '{shortened(text)}'", path="refresh")])
+    return known[text]
 
 
 def _hbm_pim(case: Mapping[str, str]) -> Answer:
     operation, refresh = _operation(case), _refresh(case, default=True)
     if case.get("trace", "").endswith(".trace"):
-        raise InputError([Problem("instruction traces are of AiM; hbm_pim takes M and K", "--trace")])
+        raise InputError([Problem("instruction traces are of AiM; hbm_pim takes M and K", path="trace")])
     m, commands = _size(case, "M"), list[Command]()
+    channels = _size(case, "channels") if case.get("channels") else hbm_pim.CHANNELS
     if operation == "gemv":
         k = _size(case, "K")
-        done = hbm_pim.gemv(m, k, refresh=refresh, log=commands)
-        plain = hbm_pim.host(2 * m * k + 2 * k, 2 * m, refresh=refresh)
+        done = hbm_pim.gemv(m, k, refresh=refresh, log=commands, channels=channels)
+        plain = hbm_pim.host(2 * m * k + 2 * k, 2 * m, refresh=refresh, channels=channels)
     else:
-        done = hbm_pim.elementwise(cast(hbm_pim.Elementwise, operation), m, refresh=refresh, log=commands)
-        plain = hbm_pim.host(2 * m * (1 if operation == "relu" else 2), 2 * m, refresh=refresh)
+        kind = cast(hbm_pim.Elementwise, operation)
+        done = hbm_pim.elementwise(kind, m, refresh=refresh, log=commands, channels=channels)
+        plain = hbm_pim.host(2 * m * (1 if operation == "relu" else 2), 2 * m, refresh=refresh, channels=channels)
     figures = {
         "cycles": done.cycles,
         "time_us": done.cycles * NANO / MICRO,
+        "channels_used": channels,
         "activates": done.activates,
         "refreshes": done.refreshes,
         "host_cycles": plain.cycles,
@@ -106,16 +112,16 @@ def _hbm_pim(case: Mapping[str, str]) -> Answer:
     return Answer(figures, commands)
 
 
-def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> Answer:
+def _channels(device: str, case: Mapping[str, str], log: bool) -> Answer:
     chip = load_spec(device, ChipSpec, category="chips")
     machine = Machine(SystemSpec(name=chip.name, chip=chip))
     pim = next((part for part in machine.components.values() if isinstance(part, PimChannel)), None)
     if pim is None:
-        raise InputError([Problem(f"the chip '{chip.name}' has no PIM channels", "--device")])
+        raise InputError([Problem(f"the chip '{chip.name}' has no PIM channels", path="device")])
     spec, accounting = pim.spec, case.get("accounting") or ("aim_simulator" if case.get("sim") else "hardware")
     if accounting not in ACCOUNTINGS:
         known = nearest(accounting, ACCOUNTINGS)
-        raise InputError([Problem(f"no accounting is called '{accounting}': {known}", "--accounting")])
+        raise InputError([Problem(f"no accounting is called '{shortened(accounting)}': {known}", path="accounting")])
     refresh = _refresh(case, default=spec.refresh and accounting == "hardware")
     banks = pim.banks
     if case.get("channels"):
@@ -123,8 +129,8 @@ def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> An
     shares: list[tuple[int, Counts]] = []
     commands: list[Command] = []
     if case.get("trace", "").endswith(".trace") and not case.get("K"):
-        file, named = _found(home, case["trace"]), Path(case["trace"]).stem
-        there = file.is_file() or named not in instruction_trace.LOOPS
+        file, named = Path(case["trace"]), Path(case["trace"]).stem
+        there = is_file(file) or named not in instruction_trace.LOOPS
         instructions = instruction_trace.read(file) if there else instruction_trace.loop(named)
         products_alone = all(instruction.name in instruction_trace.PRODUCTS for instruction in instructions)
         if accounting == "aim_simulator" or not products_alone:
@@ -136,8 +142,10 @@ def _channels(device: str, case: Mapping[str, str], home: Path, log: bool) -> An
             commands = max(commands, scheduler.log, key=len)
     else:
         if _operation(case) != "gemv":
-            raise InputError([Problem("these channels only know gemv", "--operation")])
+            raise InputError([Problem("these channels only know gemv", path="operation")])
         m, k = _size(case, "M"), _size(case, "K")
+        if m * k > _MOST_PRODUCTS:
+            raise InputError(f"{m:,} x {k:,} products are more than the {_MOST_PRODUCTS:,} that are played")
         for share in products(banks, 1, 1, k, m, spec.layout, split=False):
             shares.append((share.channels, stream(share.segments, spec.timing, banks.row_columns, refresh)))
             if log and not commands:
@@ -152,15 +160,9 @@ def _system_figures(pim: PimChannel, played: aim_system.Played) -> dict[str, Any
     return {
         "cycles": played.cycles,
         "time_us": played.cycles / pim.clock_hz / MICRO,
-        "channels": played.channels,
+        "channels_used": played.channels,
         **{f"commands_{name}": count for name, count in sorted(played.total.items())},
     }
-
-
-def _found(home: Path, name: str) -> Path:
-    """A trace in the folder of its case, or the only one of its name below it."""
-    below = [] if (home / name).is_file() else sorted(home.rglob(Path(name).name))
-    return below[0] if len(below) == 1 else home / name
 
 
 def _figures(
@@ -182,7 +184,7 @@ def _figures(
     return {
         "cycles": cycles,
         "time_us": seconds / MICRO,
-        "channels": channels,
+        "channels_used": channels,
         **totals,
         "row_hits": 1 - totals["activates"] / totals["macs"] if totals["macs"] else 0.0,
         "energy_nj": (dynamic + standing) / NANO,

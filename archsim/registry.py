@@ -25,6 +25,11 @@ def names(group: str) -> list[str]:
     return sorted(_entries(group))
 
 
+def places(group: str) -> list[str]:
+    """Where the classes of a group are, as ``package.module:Class``; imports nothing."""
+    return sorted(entry.value for entry in _entries(group).values())
+
+
 def known(group: str) -> str:
     """A sentence that lists the names of a group."""
     return "known: " + ", ".join(names(group))

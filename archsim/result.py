@@ -5,66 +5,30 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from archsim.config import digest, to_yaml
+from archsim.files import csv_text, write_texts
 from archsim.machine import Machine, Placement
-from archsim.model.ledger import Ledger, Prices
-from archsim.model.lowered import Lowered, countable
-from archsim.sim.schedule import OpTimes
-from archsim.sim.segment import simulate
+from archsim.model.ledger import Ledger, Prices, price_list
+from archsim.model.lowered import Blocks
+from archsim.records import SegmentResult, bounds, segments_of
+from archsim.sim.critical import critical_path
+from archsim.sim.setting import Setting
+from archsim.sim.world import WorldTimes, play
 from archsim.version import __version__
-from archsim.workloads.op import Dim, of_steps, over_steps
-from archsim.workloads.program import Program
+from archsim.workloads.op import of_steps, over_steps
+from archsim.workloads.plan import Plan
+from archsim.workloads.program import Segment
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from archsim.runs import RunSpec
-
-
-@dataclass(frozen=True)
-class OpResult:
-    """An op on the machine, and when its copies ran."""
-
-    lowered: Lowered
-    times: tuple[OpTimes, ...]
-
-
-@dataclass(frozen=True)
-class BlockResult:
-    """The ops of a block; ``repeat`` copies, the first one numbered ``first``."""
-
-    name: str
-    repeat: int
-    first: int
-    ops: tuple[OpResult, ...]
-
-    def label(self, copy: int) -> str:
-        """Name of a copy: ``layers.7``, or the block's own when there is one."""
-        return self.name if self.repeat == 1 else f"{self.name}.{self.first + copy}"
-
-
-@dataclass(frozen=True)
-class SegmentResult:
-    """A phase and the length of each of its steps in ticks, int64 [steps]."""
-
-    name: str
-    steps: int
-    tokens: Dim
-    blocks: tuple[BlockResult, ...]
-    step_ticks: npt.NDArray[np.int64]
-
-    @property
-    def ticks(self) -> int:
-        """Length of the segment."""
-        return over_steps(self.step_ticks, self.steps)
+    from archsim.run_spec import RunSpec
 
 
 _MOST_ROWS = 1024
@@ -98,11 +62,33 @@ class Result:
 
     spec: RunSpec
     machine: Machine
-    program: Program
-    placement: Placement
+    plan: Plan
+    placements: Mapping[int, Placement]
     segments: tuple[SegmentResult, ...]
     ledger: Ledger
     prices: Prices
+    setting: Setting
+    world: WorldTimes
+
+    @classmethod
+    def of(
+        cls,
+        spec: RunSpec,
+        machine: Machine,
+        plan: Plan,
+        placements: Mapping[int, Placement],
+        setting: Setting,
+        world: WorldTimes,
+    ) -> Result:
+        """The result of a job that has been played."""
+        segments, ledger = segments_of(plan, world)
+        prices = price_list(machine.components, machine.technology, set(ledger.totals()))
+        return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world)
+
+    @property
+    def placement(self) -> Placement:
+        """Where the tensors of the first rank live."""
+        return next(iter(self.placements.values()))
 
     # -- totals
 
@@ -118,7 +104,7 @@ class Result:
     @property
     def ticks(self) -> int:
         """Length of the run in ticks of the machine's timebase."""
-        return sum(segment.ticks for segment in self.segments)
+        return self.world.ticks
 
     @property
     def time_s(self) -> float:
@@ -138,7 +124,7 @@ class Result:
         energy = {key: count * self.prices[key] for key, count in self.ledger.totals().items()}
         for path, watts in self.machine.static_power_w().items():
             if watts:
-                energy[path, "static"] = watts * self.time_s * self.program.ranks
+                energy[path, "static"] = watts * self.time_s * self.plan.ranks
         return energy
 
     @functools.cached_property
@@ -165,7 +151,7 @@ class Result:
     @functools.cached_property
     def left_out(self) -> tuple[str, ...]:
         """What the totals do not hold, in words."""
-        chip, ranks = self.machine.spec.chip, self.program.ranks
+        chip, ranks = self.machine.spec.chip, self.plan.ranks
         told = []
         if not any(self.machine.static_power_w().values()):
             told.append("no static power is known: energy and mean power are those of actions alone")
@@ -185,20 +171,22 @@ class Result:
 
     @functools.cached_property
     def time_by_bound(self) -> dict[str, float]:
-        """What bounds the run: server to seconds of the critical path; they sum to the run's length."""
+        """What bounds the run: server to seconds of the critical path; they sum to the run's length.
+
+        Between ranks it is the network, where a task pauses ``pause``, and ``wait`` where nothing was there to do.
+        """
         ticks: dict[str, int] = defaultdict(int)
-        for segment in self.segments:
-            for block in segment.blocks:
-                for op in block.ops:
-                    limits = op.lowered.busy()
-                    names = list(limits)
-                    slowest = (
-                        np.argmax([of_steps(t, segment.steps) for t in limits.values()], axis=0) if names else None
-                    )
-                    for record in op.times:
-                        exposed = of_steps(record.exposed, segment.steps)
-                        for i, name in enumerate(names):
-                            ticks[name] += record.copies * over_steps(exposed[slowest == i], 1)
+        shares: dict[int, dict[str, int]] = {}
+        blocks = {(p.rank, id(p.segment)): p.blocks for p in self.world.pieces}
+        for stretch in critical_path(self.world.tasks, self.plan.job.first_of()):
+            times, segment = stretch.task.times, stretch.task.task.what
+            if times is None or not isinstance(segment, Segment):
+                ticks[stretch.what] += stretch.ticks
+                continue
+            if id(times) not in shares:
+                shares[id(times)] = bounds(times, blocks[stretch.task.task.rank, id(segment)], segment.steps)
+            for name, share in shares[id(times)].items():
+                ticks[name] += share
         return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}
 
     @property
@@ -208,41 +196,43 @@ class Result:
 
     @functools.cached_property
     def busy_s(self) -> dict[str, float]:
-        """Server to seconds it was held."""
+        """Server to seconds it was held, of a rank on average."""
         ticks: dict[str, int] = defaultdict(int)
         for segment in self.segments:
             for block in segment.blocks:
                 for op in block.ops:
                     for name, t in op.lowered.busy().items():
-                        ticks[name] += over_steps(t, segment.steps) * block.repeat
-        return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items())}
+                        ticks[name] += over_steps(t, segment.steps) * block.repeat * segment.count * segment.members
+        whole = self.machine.time.ticks_per_s * self.plan.ranks
+        return {name: t / whole for name, t in sorted(ticks.items())}
 
     @functools.cached_property
     def utilisation(self) -> dict[str, float]:
-        """Engine to useful work over what it could have done in the run's time."""
+        """Engine to useful work over what it could have done in the run's time, of a rank on average."""
         useful: dict[str, float] = defaultdict(float)
         for segment in self.segments:
+            share = segment.count * segment.members / self.plan.ranks
             for block in segment.blocks:
                 for op in block.ops:
                     lowered = op.lowered
                     if lowered.peak and lowered.clock_hz:
                         done = over_steps(lowered.useful, segment.steps) * block.repeat
-                        useful[lowered.engine] += done / (lowered.peak * lowered.clock_hz)
+                        useful[lowered.engine] += share * done / (lowered.peak * lowered.clock_hz)
         return {name: seconds / self.time_s for name, seconds in sorted(useful.items())} if self.ticks else {}
+
+    def what_if(self, server: str, factor: int = 2) -> float:
+        """Seconds the run would take were a server so many times as fast, the mapping unchanged."""
+
+        def lower(rank: int, segment: Segment) -> Blocks:
+            blocks = self.setting.lower(rank, segment)
+            return [(tuple(op.faster(server, factor) for op in ops), repeat) for ops, repeat in blocks]
+
+        return self.machine.time.seconds(play(self.plan.job, replace(self.setting, lower=lower)).ticks)
 
     @functools.cached_property
     def what_if_s(self) -> dict[str, float]:
-        """Server to seconds the run would take were that one twice as fast, the mapping unchanged."""
-        answers = {}
-        for server in self.time_by_bound:
-            total = 0
-            for segment in self.segments:
-                blocks = [
-                    (tuple(op.lowered.faster(server, 2) for op in block.ops), block.repeat) for block in segment.blocks
-                ]
-                total += over_steps(simulate(countable(blocks), segment.steps).step_ticks, segment.steps)
-            answers[server] = self.machine.time.seconds(total)
-        return answers
+        """:meth:`what_if` for each server that bounds some of the run; each is a simulation of its own."""
+        return {server: self.what_if(server) for server in self.time_by_bound if server not in ("pause", "wait")}
 
     # -- tables
 
@@ -253,31 +243,33 @@ class Result:
         Of an op that recurs in more than 1,024 layers all but the first are one row, named by its first layer and how
         many follow it; its quantities are sums.
 
-        ``time_s`` is the op's share of the run's length, ``duration_s`` runs from its start to its end;
-        ``traffic`` is bytes by memory or link, ``busy_s`` the seconds each server is held.
+        ``time_s`` is the op's share of its rank's time, ``duration_s`` runs from its start to its end, both of all
+        executions; ``traffic`` is bytes by memory or link, ``busy_s`` the seconds each server is held.
         """
         rows: list[dict[str, Any]] = []
         time = self.machine.time
         by_op = self.ledger.by_op()
-        offset = 0
         for segment in self.segments:
-            n = segment.steps
+            n, k = segment.steps, segment.count
+            of_class: dict[str, Any] = {}
+            if len(self.placements) > 1:
+                of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
             last_step = segment.ticks - int(segment.step_ticks[-1]) if n else 0
             for block in segment.blocks:
                 for op in block.ops:
                     low = op.lowered
                     counts = by_op.get(f"{segment.name}/{block.name}.{low.op.name}", {})
                     energy = sum(count * self.prices[key] for key, count in counts.items()) / block.repeat
-                    limits = {name: over_steps(t, n) for name, t in low.busy().items()}
-                    traffic = {path: over_steps(b, n) for path, b in low.traffic.items()}
+                    limits = {name: over_steps(t, n) * k for name, t in low.busy().items()}
+                    traffic = {path: over_steps(b, n) * k for path, b in low.traffic.items()}
                     fixed = {
                         "kind": low.op.kind,
                         "engine": low.engine,
-                        "steps": n,
-                        "cycles": over_steps(low.cycles, n),
-                        "flops": over_steps(low.op.flops(), n),
+                        "steps": n * k,
+                        "cycles": over_steps(low.cycles, n) * k,
+                        "flops": over_steps(low.op.flops(), n) * k,
                         "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
-                        "energy_j": energy,
+                        "energy_j": energy * k / segment.executions,
                         "bound_by": max(limits, key=lambda k: limits[k], default=""),
                         "utilisation": (
                             over_steps(low.useful, n) / (low.peak * over_steps(low.cycles, n))
@@ -299,14 +291,14 @@ class Result:
                             rows.append(
                                 {
                                     "name": f"{segment.name}/{label}{_more(count)}.{low.op.name}",
-                                    "start_s": time.seconds(offset + start_ticks),
-                                    "end_s": time.seconds(offset + last_step + end_ticks),
-                                    "time_s": time.seconds(exposed * count),
-                                    "duration_s": time.seconds(duration * count),
+                                    "start_s": time.seconds(segment.start + start_ticks),
+                                    "end_s": time.seconds(segment.last_start + last_step + end_ticks),
+                                    "time_s": time.seconds(exposed * k * count),
+                                    "duration_s": time.seconds(duration * k * count),
+                                    **of_class,
                                     **(fixed if count == 1 else _times(fixed, count)),
                                 }
                             )
-            offset += segment.ticks
         rows.sort(key=lambda row: (row["start_s"], row["end_s"]))
         return rows
 
@@ -347,10 +339,12 @@ class Result:
         ]
 
     def kind_rows(self) -> list[dict[str, Any]]:
-        """A row per segment and op kind: exposed time (s), share, FLOPs, bytes, energy."""
+        """A row per phase and op kind: exposed time (s), share, FLOPs and bytes of a rank on average, energy of all."""
         rows: dict[tuple[str, str], dict[str, Any]] = {}
+        of = {segment.name: (segment.phase, segment.members) for segment in self.segments}
         for row in self.op_rows:
-            key = (row["name"].partition("/")[0], row["kind"])
+            phase, members = of[row["name"].partition("/")[0]]
+            key = (phase, row["kind"])
             total = rows.setdefault(
                 key,
                 {
@@ -363,8 +357,11 @@ class Result:
                     "bounds": defaultdict(float),
                 },
             )
-            for column in ("time_s", "flops", "bytes", "energy_j"):
-                total[column] += row[column]
+            for column in ("time_s", "flops", "bytes"):
+                whole = row[column] * members
+                exact = isinstance(whole, int) and whole % self.plan.ranks == 0
+                total[column] += whole // self.plan.ranks if exact else whole / self.plan.ranks
+            total["energy_j"] += row["energy_j"]
             total["bounds"][row["bound_by"]] += row["time_s"]
         answer = []
         for total in sorted(rows.values(), key=lambda r: -r["time_s"]):
@@ -385,18 +382,55 @@ class Result:
             for path, memory in self.machine.memories.items()
         ]
 
+    def task_rows(self, most: int = 10_000) -> list[dict[str, Any]]:
+        """A row per task of the described ranks: when it ran (s) and what it came after.
+
+        Of more than ``most`` those that take longest, pieces of work before others. Empty for ranks that do one thing
+        after the other: their phases say it all.
+        """
+        tasks = self.world.tasks
+        if len({(t.task.rank, t.task.stream) for t in tasks}) < 2:
+            return []
+        if len(tasks) > most:
+            longest = sorted(tasks, key=lambda t: (t.times is None, t.start - t.end))[:most]
+            tasks = sorted(longest, key=lambda t: t.end)
+        seconds = self.machine.time.seconds
+        return [
+            {
+                "rank": t.task.rank,
+                "ranks": len(self.plan.job.members(t.task.rank)),
+                "stream": t.task.stream,
+                "name": t.task.name,
+                "number": t.number,
+                "computes": t.times is not None,
+                "start_s": seconds(t.start),
+                "end_s": seconds(t.end),
+                "after": [
+                    [t.task.rank if wait.rank is None else wait.rank, wait.name, t.number - wait.back]
+                    for wait in t.task.after
+                ],
+            }
+            for t in tasks
+        ]
+
     def segment_rows(self) -> list[dict[str, Any]]:
-        """A row per phase: length (s), steps, tokens per second of the whole system."""
-        rows = []
+        """A row per phase: length (s) and steps of a rank on average, tokens per second of the whole system."""
+        phases: dict[str, tuple[int, int, int]] = {}
         for segment in self.segments:
-            seconds = self.machine.time.seconds(segment.ticks)
-            tokens = over_steps(segment.tokens, segment.steps)
+            ticks, steps, tokens = phases.get(segment.phase, (0, 0, 0))
+            ticks += segment.ticks * segment.count * segment.members
+            steps += segment.steps * segment.count * segment.members
+            tokens += over_steps(segment.tokens, segment.steps) * segment.count
+            phases[segment.phase] = ticks, steps, tokens
+        rows = []
+        for phase, (ticks, steps, tokens) in phases.items():
+            seconds = ticks / (self.machine.time.ticks_per_s * self.plan.ranks)
             rows.append(
                 {
-                    "segment": segment.name,
+                    "segment": phase,
                     "time_s": seconds,
-                    "steps": segment.steps,
-                    "step_s": seconds / segment.steps if segment.steps else 0.0,
+                    "steps": -(-steps // self.plan.ranks),
+                    "step_s": ticks / (self.machine.time.ticks_per_s * steps) if steps else 0.0,
                     "tokens": tokens,
                     "tokens_per_s": tokens / seconds if seconds else 0.0,
                 }
@@ -405,8 +439,20 @@ class Result:
 
     # -- out
 
+    def critical_path(self) -> dict[str, dict[str, float]]:
+        """Server to its time on the path, s, and what twice as fast would gain, if :attr:`what_if_s` has been asked."""
+        asked: dict[str, float] = self.__dict__.get("what_if_s", {})
+        path = {name: {"time_s": seconds} for name, seconds in self.time_by_bound.items()}
+        for name, seconds in asked.items():
+            path[name]["run_s_if_twice_as_fast"] = seconds
+            path[name]["speedup_if_twice_as_fast"] = self.time_s / seconds if seconds else 1.0
+        return path
+
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain data, for ``--json`` and ``result.json``."""
+        """All of it as plain data, for ``--json`` and ``result.json``.
+
+        The critical path says what twice as fast would gain once :attr:`what_if_s` has been asked.
+        """
         from archsim.report.facts import area_blocks, machine_facts
 
         by_action: dict[str, float] = _grouped(
@@ -430,13 +476,15 @@ class Result:
             "why",
             "traffic",
             "busy_s",
+            "phase",
+            "share",
         )
         return {
             "name": self.name,
             "digest": self.digest,
             "version": __version__,
             "machine": machine_facts(self.machine),
-            "workload": {"name": self.program.name, "kind": self.spec.workload.kind, "ranks": self.program.ranks},
+            "workload": {"name": self.plan.name, "kind": self.spec.workload.kind, "ranks": self.plan.ranks},
             "time_s": self.time_s,
             "cycles": self.cycles,
             "segments": self.segment_rows(),
@@ -451,41 +499,39 @@ class Result:
                 for row in self.memory_rows()
             },
             "bound_by": self.bound_by,
-            "critical_path": {
-                name: {
-                    "time_s": seconds,
-                    "run_s_if_twice_as_fast": self.what_if_s[name],
-                    "speedup_if_twice_as_fast": self.time_s / self.what_if_s[name] if self.what_if_s[name] else 1.0,
-                }
-                for name, seconds in self.time_by_bound.items()
-            },
+            **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
+            "critical_path": self.critical_path(),
             "components": self.component_rows(),
-            "notes": list(self.program.notes),
+            "notes": list(self.plan.notes),
             "left_out": list(self.left_out),
-            "ops": [{column: row[column] for column in columns} for row in self.op_rows],
+            "ops": [{column: row[column] for column in columns if column in row} for row in self.op_rows],
         }
 
     def write(self, folder: Path) -> None:
-        """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``."""
-        import pandas as pd
+        """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``.
 
+        Raises
+        ------
+        RunFailed: the disk is full or the folder cannot be written to; nothing of the result is left there.
+        """
         from archsim.report import html, timeline
 
-        folder.mkdir(parents=True, exist_ok=True)
-        document = self.to_json()
-        (folder / "result.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
-        (folder / "config.yaml").write_text(to_yaml(self.spec))
-        ops = [_flat(row) for row in self.op_rows]
+        document, trace = self.to_json(), timeline.to_perfetto(self)
+        texts = {
+            "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
+            "config.yaml": to_yaml(self.spec),
+            "timeline.json": trace,
+            "report.html": html.to_page(document, json.loads(trace)),
+        }
         for name, rows in (
-            ("ops", ops),
+            ("ops", [_flat(row) for row in self.op_rows]),
             ("components", self.component_rows()),
             ("kinds", self.kind_rows()),
             ("memory", self.memory_rows()),
             ("segments", self.segment_rows()),
         ):
-            pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
-        (folder / "timeline.json").write_text(timeline.to_perfetto(self))
-        html.write(folder)
+            texts[f"{name}.csv"] = csv_text(rows)
+        write_texts(folder, texts)
 
     def print(self, console: Console) -> None:
         """The answer as tables on a terminal."""

@@ -4,56 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import model_validator
+from typing import Any
 
 from archsim import registry
-from archsim.config import Named, load_spec
+from archsim.config import load_spec
 from archsim.errors import InputError
-from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.machine import Machine, Placement
 from archsim.mapper import Mapper
-from archsim.model.ledger import Ledger, price_list
-from archsim.model.lowered import Lowered, countable
-from archsim.result import BlockResult, OpResult, Result, SegmentResult
-from archsim.sim.schedule import OpTimes
-from archsim.sim.segment import simulate
-from archsim.spec import Spec, WorkloadPart
-from archsim.workloads.op import Collective, of_steps, over_steps
-from archsim.workloads.program import Program
+from archsim.model.lowered import Blocks, countable
+from archsim.result import Result
+from archsim.run_spec import RunSpec
+from archsim.sim.judge import judged
+from archsim.sim.setting import Setting
+from archsim.sim.world import play
+from archsim.workloads.plan import Plan
+from archsim.workloads.program import Program, Segment
 
 Source = str | Path | Mapping[str, Any]
-
-
-class RunSpec(Spec):
-    """One run: a machine and a workload."""
-
-    name: str
-    """what the run is called"""
-    chip: Annotated[ChipSpec | None, Named("chips")] = None
-    """a lone chip, by name, by path, or in full"""
-    system: Annotated[SystemSpec | None, Named("systems")] = None
-    """chips joined by a network, instead of a lone chip"""
-    workload: WorkloadPart
-    """what runs on it"""
-    notes: str = ""
-    """what this run shows"""
-    source: str = ""
-    """where the set-up is published"""
-
-    @model_validator(mode="after")
-    def _one_machine(self) -> RunSpec:
-        if (self.chip is None) == (self.system is None):
-            raise ValueError("name either a 'chip' or a 'system' to run on")
-        return self
-
-    def machine_spec(self) -> SystemSpec:
-        """The system; a lone chip is a system of one."""
-        if self.system is not None:
-            return self.system
-        if self.chip is None:
-            raise InputError("name either a 'chip' or a 'system' to run on")
-        return SystemSpec(name=self.chip.name, chip=self.chip)
 
 
 def load(source: Source, overrides: Mapping[str, Any] | None = None) -> RunSpec:
@@ -78,71 +45,45 @@ def run(
     Parameters
     ----------
     source, overrides: as for :func:`load`, or a spec that is loaded already.
-    brute_force: simulate every step, every layer and every rank event by event, nothing folded; the same
-        answer to the last digit.
+    brute_force: a process for each op of each rank and each message, nothing folded; the same answer to the last digit.
     progress: called with a line for each phase.
 
     Raises
     ------
-    InputError: the run is not well posed: unknown names, a model that does not fit, an op nobody can do.
+    InputError: the run is not well posed: unknown names, a model that does not fit, an op nobody can do, tasks that
+        wait for each other.
     """
     spec = source if isinstance(source, RunSpec) else load(source, overrides)
     tell = progress or (lambda line: None)
     machine = Machine(spec.machine_spec())
     workload = registry.find("archsim.workloads", spec.workload.kind)(spec.workload)
     tell("building the program")
-    program: Program = workload.program(machine.main_memory().capacity_bytes, machine.formats())
-    if program.ranks > machine.spec.chips:
+    made: Program | Plan = workload.program(machine.main_memory().capacity_bytes, machine.formats())
+    plan = made if isinstance(made, Plan) else Plan.of(made)
+    if plan.ranks > machine.spec.chips:
         raise InputError(
-            f"'{program.name}' runs on {program.ranks} ranks, and system '{machine.spec.name}' has "
+            f"'{plan.name}' runs on {plan.ranks} ranks, and system '{machine.spec.name}' has "
             f"{machine.spec.chips} {'chip' if machine.spec.chips == 1 else 'chips'}"
         )
-    placement = machine.place(program)
-    mapper = Mapper(machine, placement, program.ranks)
-    ledger = Ledger()
-    segments = []
-    for segment in program.segments:
-        tell(f"simulating {segment.name}")
-        blocks = [(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks]
-        times = simulate(countable(blocks), segment.steps, program.ranks if brute_force else 1, brute_force)
-        results = []
-        for b, (block, (ops, repeat)) in enumerate(zip(segment.blocks, blocks, strict=True)):
-            mine: list[list[OpTimes]] = [[] for _ in ops]
-            for record in times.ops:
-                if record.block == b:
-                    mine[record.op].append(record)
-            results.append(
-                BlockResult(
-                    block.name,
-                    repeat,
-                    block.first,
-                    tuple(OpResult(lowered, tuple(records)) for lowered, records in zip(ops, mine, strict=True)),
-                )
-            )
-            for lowered in ops:
-                op_name = f"{segment.name}/{block.name}.{lowered.op.name}"
-                for (path, action), count in lowered.actions.items():
-                    ledger.record(
-                        path,
-                        op_name,
-                        action,
-                        over_steps(count, segment.steps) * repeat * _shares(path, lowered, program.ranks),
-                    )
-        segments.append(
-            SegmentResult(
-                segment.name,
-                segment.steps,
-                segment.tokens,
-                tuple(results),
-                of_steps(times.step_ticks, segment.steps),
-            )
-        )
-    prices = price_list(machine.components, machine.technology, set(ledger.totals()))
-    return Result(spec, machine, program, placement, tuple(segments), ledger, prices)
+    placements = {rank: machine.place(held) for rank, held in plan.holdings.items()}
+    tell("laying ops onto the machine")
+    setting = Setting(machine.time, machine.network, machine.grains(), _lowering(machine, placements))
+    tell("simulating")
+    times = (judged if brute_force else play)(plan.job, setting)
+    return Result.of(spec, machine, plan, placements, setting, times)
 
 
-def _shares(path: str, lowered: Lowered, ranks: int) -> int:
-    """How often the machine does what the op's actions say: once per rank, or once per group of a collective."""
-    if path == "network" and isinstance(lowered.op, Collective):
-        return max(1, ranks // lowered.op.ranks)
-    return ranks
+def _lowering(machine: Machine, placements: Mapping[int, Placement]) -> Callable[[int, Segment], Blocks]:
+    """Lays segments onto the machine; ranks that place their tensors alike share a mapper."""
+    mappers: dict[str, Mapper] = {}
+    of_rank: dict[int, Mapper] = {}
+    for rank, placement in placements.items():
+        key = repr((placement.home, placement.peak_bytes[machine.scratchpad.path]))
+        of_rank[rank] = mappers.setdefault(key, Mapper(machine, placement))
+    only = next(iter(mappers.values())) if len(mappers) == 1 else None
+
+    def lower(rank: int, segment: Segment) -> Blocks:
+        mapper = only or of_rank[rank]
+        return countable([(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
+
+    return lower

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened
 
 MILLI, MICRO, NANO, PICO = 1e-3, 1e-6, 1e-9, 1e-12
 
@@ -58,6 +58,8 @@ class Dimension:
     example: str
     whole: bool = False
     positive: bool = False
+    most: int = 10**30
+    """the largest number, so that sums and products of it stay numbers"""
 
 
 TIME = Dimension(
@@ -66,9 +68,10 @@ TIME = Dimension(
     "ps",
     "500 ns",
     whole=True,
+    most=3600 * 10**12,
 )
-FREQUENCY = Dimension("frequency", _scaled("Hz", _BIG), "Hz", "1.4 GHz", whole=True, positive=True)
-BYTES = Dimension("size", _BYTES, "B", "80 GiB", whole=True)
+FREQUENCY = Dimension("frequency", _scaled("Hz", _BIG), "Hz", "1.4 GHz", whole=True, positive=True, most=10**15)
+BYTES = Dimension("size", _BYTES, "B", "80 GiB", whole=True, most=2**60)
 BANDWIDTH = Dimension(
     "bandwidth",
     _per_second(_BYTES) | _per_second(_BITS) | _scaled("bps", _BIG, Fraction(1, 8)),
@@ -76,6 +79,7 @@ BANDWIDTH = Dimension(
     "1.6 TB/s",
     whole=True,
     positive=True,
+    most=2**60,
 )
 ENERGY = Dimension("energy", _scaled("J", _SMALL), "J", "0.2 pJ")
 ENERGY_PER_BIT = Dimension(
@@ -118,29 +122,47 @@ def parse(text: object, dimension: Dimension) -> int | float:
         of canonical units where one is needed.
     """
     if isinstance(text, bool) or not isinstance(text, str):
-        raise InputError(f"{text!r} has no unit: a {dimension.name} is written like '{dimension.example}'")
+        raise InputError(
+            f"{shortened(repr(text))} has no unit: a {dimension.name} is written like '{dimension.example}'"
+        )
+    shown = shortened(text)
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise InputError(f"'{text}' is no {dimension.name}: write it like '{dimension.example}'")
+        raise InputError(f"'{shown}' is no {dimension.name}: write it like '{dimension.example}'")
     number, unit = match.groups()
     if unit is None:
-        raise InputError(f"'{text}' has no unit: a {dimension.name} is written like '{dimension.example}'")
+        raise InputError(f"'{shown}' has no unit: a {dimension.name} is written like '{dimension.example}'")
     if unit not in dimension.units:
-        raise InputError(
-            f"'{unit}' is no unit of {dimension.name} (like '{dimension.example}'): {nearest(unit, dimension.units)}"
-        )
+        hint = nearest(unit, dimension.units)
+        raise InputError(f"'{shortened(unit)}' is no unit of {dimension.name} (like '{dimension.example}'): {hint}")
     if len(number) > 40 or abs(int(number.lower().partition("e")[2] or 0)) > 40:
-        raise InputError(f"'{text}' is out of range")
+        raise InputError(f"'{shown}' is out of range")
     value = Fraction(number) * dimension.units[unit]
     if value < 0:
-        raise InputError(f"'{text}' is negative: a {dimension.name} is not")
+        raise InputError(f"'{shown}' is negative: a {dimension.name} is not")
+    if value > dimension.most:
+        most = format_quantity(dimension.most, dimension)
+        raise InputError(f"'{shown}' is out of range: a {dimension.name} here is at most {most}")
     if dimension.positive and value == 0:
-        raise InputError(f"'{text}' is zero: a {dimension.name} here must be more")
+        raise InputError(f"'{shown}' is zero: a {dimension.name} here must be more")
     if not dimension.whole:
         return float(value)
     if value.denominator != 1:
-        raise InputError(f"'{text}' is {float(value):g} {dimension.canonical}: it must be a whole number")
+        raise InputError(f"'{shown}' is {float(value):g} {dimension.canonical}: it must be a whole number")
     return int(value)
+
+
+def whole(text: str, least: int = 0, most: int = 2**62) -> int:
+    """The whole number that a text of decimal digits is.
+
+    Raises
+    ------
+    InputError: it is none, or lies outside ``least`` to ``most``.
+    """
+    value = int(text) if text.isdecimal() and text.isascii() and len(text) <= 20 else least - 1
+    if not least <= value <= most:
+        raise InputError(f"expected a whole number from {least:,} to {most:,}, not '{shortened(text)}'")
+    return value
 
 
 def format_quantity(value: float, dimension: Dimension) -> str:

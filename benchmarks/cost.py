@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import archsim
+from benchmarks.row import Row, below
 from benchmarks.timing import cpu_s
 
 _ROOMY = {"chip.memories.hbm.capacity": "800 GiB"}
@@ -41,27 +42,13 @@ def _ranks(count: int) -> Callable[[], Any]:
     return lambda: archsim.run(run, overrides).to_json()
 
 
-def measure() -> list[dict[str, str]]:
+def measure() -> Iterator[Row]:
     """Rows of the table."""
-    llama, gpt3 = cpu_s(_transformer("llama-3-8b")), cpu_s(_transformer("gpt3-175b"))
-    layers = cpu_s(_transformer("gpt3-175b", 1)), cpu_s(_transformer("gpt3-175b", 96))
-    steps = cpu_s(_transformer("llama-3-8b", steps=16)), cpu_s(_transformer("llama-3-8b", steps=1024))
-    ranks = cpu_s(_ranks(8)), cpu_s(_ranks(1024))
     how = "one process, warm, tables included"
-    return [
-        {
-            "what": "Llama-3-8B, prefill 2,048 + 128 decode steps",
-            "measured": f"{llama:.3f} s",
-            "aim": "< 2 s",
-            "how": how,
-        },
-        {
-            "what": "GPT-3 175B, prefill 2,048 + 128 decode steps",
-            "measured": f"{gpt3:.3f} s",
-            "aim": "< 3 s",
-            "how": how,
-        },
-        {"what": "96 layers over 1", "measured": f"{layers[1] / layers[0]:.2f}x", "aim": "<= 1.5x", "how": how},
-        {"what": "1,024 decode steps over 16", "measured": f"{steps[1] / steps[0]:.2f}x", "aim": "<= 5x", "how": how},
-        {"what": "1,024 equal ranks over 8", "measured": f"{ranks[1] / ranks[0]:.2f}x", "aim": "<= 2x", "how": how},
-    ]
+    yield below("Llama-3-8B, prefill 2,048 + 128 decode steps", cpu_s(_transformer("llama-3-8b")), 2, how)
+    yield below("GPT-3 175B, prefill 2,048 + 128 decode steps", cpu_s(_transformer("gpt3-175b")), 3, how)
+    layers = cpu_s(_transformer("gpt3-175b", 96)) / cpu_s(_transformer("gpt3-175b", 1))
+    yield below("96 layers over 1", layers, 1.5, how, "times", 2)
+    steps = cpu_s(_transformer("llama-3-8b", steps=1024)) / cpu_s(_transformer("llama-3-8b", steps=16))
+    yield below("1,024 decode steps over 16", steps, 5, how, "times", 2)
+    yield below("1,024 equal ranks over 8", cpu_s(_ranks(1024)) / cpu_s(_ranks(8)), 2, how, "times", 2)

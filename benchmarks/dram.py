@@ -1,7 +1,6 @@
 """DRAM channels: requests a second by brute force beside Ramulator 2.1, and a gigabyte by fast-forward.
 
-Ramulator's figures on record were measured for 1,000,000 requests on DDR4-3200 (CPU seconds of the process). Where the
-variable RAMULATOR2 names the folder of its built Python package it runs here on the same requests instead.
+Where the variable RAMULATOR2 names the folder of its built Python package it runs here on the same requests.
 """
 
 from __future__ import annotations
@@ -9,16 +8,18 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.stream import Stream
 from archsim.components.memory.command_level.work import Requests
+from benchmarks.row import Peer, Row, below, beside
 from benchmarks.timing import cpu_s, process_cpu_s
 
 _REQUESTS = 1_000_000
-_ON_RECORD = {"seq_rd": 0.22e6, "rand_rw21": 0.13e6}
+_PATTERNS = ("seq_rd", "rand_rw21")
 _SCRIPT = """
 import sys
 import ramulator as r
@@ -49,39 +50,30 @@ def _ramulator(package: str, requests: Requests) -> tuple[float, int]:
     return len(requests) / seconds, int(printed.rsplit("cycles", 1)[1])
 
 
-def measure() -> list[dict[str, str]]:
-    """Rows of the table."""
+def _peer(channel: Channel, requests: Requests, policy: str) -> Peer:
+    """Ramulator 2.1 on the same requests, in millions a second."""
     package = os.environ.get("RAMULATOR2")
-    rows = []
+    if not package:
+        return Peer("Ramulator 2.1", None, "give the folder of its built Python package, make bench RAMULATOR2=FOLDER")
+    rate, cycles = _ramulator(package, requests)
+    how = f"{rate / 1e6:.2f} M/s in this run, process included"
+    if policy == "frfcfs_ramulator":
+        how += ", equal cycles" if channel.play(requests).summary()["cycles"] == cycles else ", CYCLES DIFFER"
+    return Peer("Ramulator 2.1", rate / 1e6, how)
+
+
+def measure() -> Iterator[Row]:
+    """Rows of the table."""
     for policy in ("frfcfs_ramulator", "frfcfs"):
         channel = Channel("ddr4_8gb_x8_3200aa", policy)
-        for name, recorded in _ON_RECORD.items():
+        for name in _PATTERNS:
             requests = pattern(channel.preset, name, _REQUESTS)
-            ours = _REQUESTS / cpu_s(lambda c=channel, r=requests: c.play(r), 3)  # type: ignore[misc]
-            peer, how = recorded, f"{recorded / 1e6:.2f} M/s on record"
-            if package:
-                peer, cycles = _ramulator(package, requests)
-                how = f"{peer / 1e6:.2f} M/s in this run, process included"
-                if policy == "frfcfs_ramulator":
-                    same = channel.play(requests).summary()["cycles"] == cycles
-                    how += ", equal cycles" if same else ", CYCLES DIFFER"
-            rows.append(
-                {
-                    "what": f"DDR4-3200, {name}, {policy}",
-                    "measured": f"{ours / 1e6:.1f} M requests/s, {ours / peer:.0f}x",
-                    "aim": ">= 15x",
-                    "how": f"Ramulator 2.1: {how}; ours warm",
-                }
-            )
+            ours = _REQUESTS / cpu_s(lambda c=channel, r=requests: c.play(r), 3) / 1e6  # type: ignore[misc]
+            peer = _peer(channel, requests, policy)
+            yield beside(f"DDR4-3200, {name}, {policy}", ours, "M requests/s", peer, 15, "ours warm")
     channel = Channel("hbm3_16gb_8hi_6400")
     for name, count in (("one channel", 2**30), ("each of 16 channels in step", 2**26)):
         stream = Stream(0, (channel.preset.burst,), (count // channel.preset.burst,))
-        rows.append(
-            {
-                "what": f"HBM3, 1 GiB read in order, {name}",
-                "measured": f"{cpu_s(lambda s=stream: channel.stream(s)) * 1e3:.1f} ms",  # type: ignore[misc]
-                "aim": "< 10 ms",
-                "how": "one process, warm; equal to brute force in every count",
-            }
-        )
-    return rows
+        milliseconds = cpu_s(lambda s=stream: channel.stream(s)) * 1e3  # type: ignore[misc]
+        how = "one process, warm; equal to brute force in every count"
+        yield below(f"HBM3, 1 GiB read in order, {name}", milliseconds, 10, how, "ms", 1)

@@ -1,6 +1,6 @@
 """Collectives of many ranks, messages one by one, and routers cycle by cycle.
 
-BookSim's and ASTRA-sim's rates are on record; where the variable BOOKSIM names its binary, BookSim runs here.
+Where the variable BOOKSIM names its binary, BookSim runs here.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import os
 import re
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from archsim.components.network.cases import astra_sim_cycles
+from archsim.components.network.cases import answer, astra_sim_cycles
 from archsim.components.network.flow import Flows
 from archsim.components.network.graph import Ways, cube
 from archsim.components.network.link import LinkSpec
@@ -25,9 +26,10 @@ from archsim.components.network.router_level.kernel import RouterSpec, advance, 
 from archsim.components.network.router_level.traffic import traffic
 from archsim.config import load_spec
 from archsim.timebase import Timebase
+from benchmarks.row import Peer, Row, below, beside
 from benchmarks.timing import cpu_s, process_cpu_s
 
-_BOOKSIM_CYCLES, _ASTRA_MESSAGES = 4450, 0.33e6
+_ASTRA_SIM = Peer("ASTRA-sim", None, "ASTRA-sim is not built here")
 _ASTRA = {
     "backend": "aware",
     "collective": "all_reduce",
@@ -110,7 +112,7 @@ def _one_slow_link(*rings: int) -> tuple[float, float]:
     return cpu_s(folded), cpu_s(each)
 
 
-def measure() -> list[dict[str, str]]:
+def measure() -> Iterator[Row]:
     """Rows of the table."""
     dims = {"npus_per_dim": "32x32x16", "topology": "Ring/Ring/Switch", "implementation": "ring/ring/direct"}
     three = _ASTRA | dims | {"bandwidth_GiBps": "100.0/100.0/50.0", "latency_ns": "300.0/300.0/700.0"}
@@ -122,7 +124,19 @@ def measure() -> list[dict[str, str]]:
         "topology": "Switch",
         "implementation": "direct",
     }
-    seconds = [cpu_s(lambda case=case: astra_sim_cycles(case)) for case in (_ASTRA, switch, many)]  # type: ignore[misc]
+    how = "ASTRA-sim's accounting, exact"
+    for what, limit, case in (
+        ("1 GiB ring all-reduce, 1,024 ranks, 4 chunks", 0.25, _ASTRA),
+        ("all-to-all, 256 ranks on a switch", 0.1, switch),
+        ("all-reduce, 16,384 ranks in three dimensions", 5, many),
+    ):
+        yield below(what, cpu_s(lambda case=case: astra_sim_cycles(case)), limit, how, digits=4)  # type: ignore[misc]
+    once, each = _one_slow_link(8, 8, 16)
+    how = f"lines in equal state played once, equal to the tick; each line alone {each:.2f} s"
+    yield below("the same on rings, 8x8x16, one slow link", once, each, how)
+    how = "1,083 of 3,072 lines differ"
+    yield below("all-reduce on rings, 32x32x16, one slow link", _one_slow_link(32, 32, 16)[0], 5, how)
+    yield from _graphs()
     net, schedule = _ring(1024, 2**30)
     run(_ring(8, 2**20)[1])
     begin = time.process_time()
@@ -130,6 +144,19 @@ def measure() -> list[dict[str, str]]:
     rate = schedule.sizes.size / (time.process_time() - begin)
     assert left == 0
     assert int(ends.max()) == net.collective("all_reduce", 2**30, 1024).ticks
+    what = "2.1 million messages, none folded, of a 1,024-rank ring"
+    yield beside(what, rate / 1e6, "M messages/s", _ASTRA_SIM, 10, "equal to the closed form")
+    state = new_state(mesh(8, 2, False), RouterSpec(), traffic("uniform", 64, 8, 2), 1, 0.2, 1)
+    cycles = 20000 / cpu_s(lambda: advance(state, 20000, False, False), 3)
+    peer = Peer("BookSim", None, "give its binary, make bench BOOKSIM=BINARY")
+    if os.environ.get("BOOKSIM"):
+        theirs = _booksim(os.environ["BOOKSIM"])
+        peer = Peer("BookSim", theirs, f"{theirs:,.0f} in this run, process included")
+    yield beside("routers, 8x8 mesh, 0.2 flits, uniform traffic", cycles, "cycles/s", peer, 10, "ours warm")
+
+
+def _graphs() -> Iterator[Row]:
+    """Whole questions on large graphs."""
     link = load_spec("ici_tpu_v4", LinkSpec, category="links")
 
     def flows() -> float:
@@ -137,57 +164,12 @@ def measure() -> list[dict[str, str]]:
         paths = [ways.path(rank, (rank * 7919 + 13) % 16384) for rank in range(16384)]
         return float(Flows(ways.graph, paths).finish_s(1e6).max())
 
-    fluid = cpu_s(flows, 3)
-    (once, each), (large, _) = _one_slow_link(8, 8, 16), _one_slow_link(32, 32, 16)
-    state = new_state(mesh(8, 2, False), RouterSpec(), traffic("uniform", 64, 8, 2), 1, 0.2, 1)
-    cycles = 20000 / cpu_s(lambda: advance(state, 20000, False, False), 3)
-    how = "ASTRA-sim's accounting, exact"
-    peer, beside = _BOOKSIM_CYCLES, "BookSim's rate on record"
-    if os.environ.get("BOOKSIM"):
-        peer = _booksim(os.environ["BOOKSIM"])
-        beside = f"BookSim: {peer:,.0f} in this run, process included"
-    return [
-        {
-            "what": "1 GiB ring all-reduce, 1,024 ranks, 4 chunks",
-            "measured": f"{seconds[0]:.4f} s",
-            "aim": "< 0.25 s",
-            "how": how,
-        },
-        {"what": "all-to-all, 256 ranks on a switch", "measured": f"{seconds[1]:.4f} s", "aim": "< 0.1 s", "how": how},
-        {
-            "what": "all-reduce, 16,384 ranks in three dimensions",
-            "measured": f"{seconds[2]:.4f} s",
-            "aim": "< 5 s",
-            "how": how,
-        },
-        {
-            "what": "the same on rings, 8x8x16, one slow link",
-            "measured": f"{once:.3f} s, each line alone {each:.2f} s ({each / once:.0f}x)",
-            "aim": "as each line alone",
-            "how": "lines in equal state played once, equal to the tick",
-        },
-        {
-            "what": "all-reduce on rings, 32x32x16, one slow link",
-            "measured": f"{large:.2f} s",
-            "aim": "< 5 s",
-            "how": "1,083 of 3,072 lines differ",
-        },
-        {
-            "what": "16,384 flows on a torus of 32x32x16",
-            "measured": f"{fluid:.2f} s",
-            "aim": "< 5 s",
-            "how": "max-min fair, graph and ways included",
-        },
-        {
-            "what": "messages a second, none folded (1,024-rank ring)",
-            "measured": f"{rate / 1e6:.1f} M/s, {rate / _ASTRA_MESSAGES:.0f}x ASTRA-sim's",
-            "aim": "3.3 M/s",
-            "how": "2.1 million messages, equal to the closed form",
-        },
-        {
-            "what": "router cycles a second, 8x8 mesh, 0.2 flits",
-            "measured": f"{cycles:,.0f}, {cycles / peer:.1f}x BookSim's",
-            "aim": ">= 10x",
-            "how": f"uniform traffic; {beside}",
-        },
-    ]
+    def ring(side: int) -> float:
+        case = {"op": "all_reduce", "bytes": "1GiB", "topology": f"torus:{side}x{side}", "link": "ici_tpu_v4"}
+        return float(answer(case)["time_us"])
+
+    how = "max-min fair, graph and ways included"
+    yield below("16,384 flows on a torus of 32x32x16", cpu_s(flows, 3), 5, how, digits=2)
+    how = "graph and ways included"
+    yield below("ring over a torus of 32x32, 2.1 million messages", cpu_s(lambda: ring(32), 3), 1.5, how, digits=2)
+    yield below("ring over a torus of 64x64, 33.5 million messages", cpu_s(lambda: ring(64), 1), 10, how, digits=2)

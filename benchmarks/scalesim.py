@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from archsim.components.compute.gemm_cases import answer
+from benchmarks.row import Peer, Row, beside
 
 _HOME = Path("build/peers/scalesim")
 _ROWS = _COLUMNS = 128
@@ -132,12 +134,10 @@ def _whole(cases: list[dict[str, Any]]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure() -> list[dict[str, str]]:
+def measure() -> Iterator[Row]:
     """Rows of the table."""
+    what = f"{len(_LAYERS)} layers of ResNet-50 and GPT-2, 128x128 WS"
     python = _python()
-    if python is None:
-        return [{"what": "SCALE-Sim 3.0.0", "measured": "could not be installed", "aim": ">= 1,000x", "how": ""}]
-    peer_s, peer_cycles = _peer(python)
     cases = [
         {"M": m, "K": k, "N": n, "rows": _ROWS, "cols": _COLUMNS, "dataflow": "ws"} for m, k, n in _LAYERS.values()
     ]
@@ -146,20 +146,15 @@ def measure() -> list[dict[str, str]]:
     repeats = 100
     for _ in range(repeats):
         ours = answer(cases, accounting="scalesim")
-    our_s = (time.process_time() - start) / repeats
-    whole_s = _whole(cases)
+    rate = repeats / (time.process_time() - start)
+    if python is None:
+        peer = Peer("SCALE-Sim 3.0.0", None, "it could not be installed from the package index")
+        yield beside(what, rate, "times a second", peer, 1000)
+        return
+    peer_s, peer_cycles = _peer(python)
     equal = sum(row["total_cycles"] == peer_cycles[name] for name, row in zip(_LAYERS, ours, strict=True))
-    return [
-        {
-            "what": f"{len(_LAYERS)} layers of ResNet-50 and GPT-2, 128x128 WS, SCALE-Sim over archsim",
-            "measured": f"{peer_s / our_s:,.0f}x ({peer_s:.1f} s, {our_s * 1e3:.2f} ms)",
-            "aim": ">= 1,000x",
-            "how": f"CPU, same run; cycles equal on {equal} of {len(_LAYERS)} layers; archsim warm, the peer a process",
-        },
-        {
-            "what": "the same, both as whole processes",
-            "measured": f"{peer_s / whole_s:,.0f}x ({whole_s:.2f} s)",
-            "aim": "",
-            "how": "CPU, start-up and CSV included",
-        },
-    ]
+    how = f"CPU, same run, {peer_s:.1f} s as a process; cycles equal on {equal} of {len(_LAYERS)} layers"
+    yield beside(what, rate, "times a second", Peer("SCALE-Sim 3.0.0", 1 / peer_s, how), 1000, "archsim warm")
+    whole_s = _whole(cases)
+    how = "CPU, start-up and CSV included"
+    yield Row("the same, both as whole processes", f"{whole_s:.2f} s, {peer_s / whole_s:,.0f}x", "", how)

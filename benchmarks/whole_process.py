@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+
+from benchmarks.row import Row, below
 
 
 def _usage(arguments: list[str], runs: int = 5) -> tuple[float, float]:
@@ -24,15 +27,11 @@ def _usage(arguments: list[str], runs: int = 5) -> tuple[float, float]:
     return median(seconds), max(megabytes)
 
 
-def measure() -> list[dict[str, str]]:
+def measure() -> Iterator[Row]:
     """Rows of the table."""
-    help_s, _ = _usage(["--help"])
-    run_s, run_mb = _usage(["run", "llama_3_8b_on_tpu_v4i", "--json"])
-    pim_s, _ = _usage(["run", "gpt3_xl_on_pim_gpt", "--json"])
     how = "whole process, median of 5"
-    return [
-        {"what": "archsim --help", "measured": f"{help_s:.3f} s", "aim": "< 0.25 s", "how": how},
-        {"what": "archsim run, Llama-3-8B on TPU v4i", "measured": f"{run_s:.2f} s", "aim": "", "how": how},
-        {"what": "its peak memory", "measured": f"{run_mb:.0f} MB", "aim": "< 400 MB", "how": how},
-        {"what": "GPT3-XL, 1,024 tokens on PIM-GPT", "measured": f"{pim_s:.2f} s", "aim": "< 2 s", "how": how},
-    ]
+    yield below("archsim --help", _usage(["--help"])[0], 0.25, how)
+    seconds, megabytes = _usage(["run", "llama_3_8b_on_tpu_v4i", "--json"])
+    yield Row("archsim run, Llama-3-8B on TPU v4i", f"{seconds:.2f} s", "", how)
+    yield below("its peak memory", megabytes, 400, how, "MB", 0)
+    yield below("GPT3-XL, 1,024 tokens on PIM-GPT", _usage(["run", "gpt3_xl_on_pim_gpt", "--json"])[0], 2, how)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from archsim.errors import InputError, nearest
+from archsim.files import write_text
 from archsim.spec import Spec
 
 Role = Literal["exact", "calibration", "validation"]
@@ -131,7 +132,7 @@ def write_pictures(suites: Sequence[str], folder: Path) -> list[Path]:
         module = importlib.import_module(f"archsim.validation.{name}.suite")
         if hasattr(module, "picture"):
             written.append(folder / f"{name}.svg")
-            written[-1].write_text(module.picture(), encoding="utf-8")
+            write_text(written[-1], module.picture())
     return written
 
 

@@ -32,12 +32,22 @@ def page(rows: Sequence[Row], figures: Mapping[str, Sequence[Figure]]) -> str:
     suites: dict[str, list[Row]] = {}
     for row in rows:
         suites.setdefault(row["suite"], []).append(row)
-    parts = [_INTRODUCTION, _overview(suites)]
-    for suite in sorted(suites):
-        parts.append(f"## {suite}\n\n{_about(suite)}\n")
-        parts += _roles(suites[suite])
-        parts += _information(figures.get(suite, ()))
-    return "\n".join(parts)
+    sections = (section(suite, suites[suite], figures.get(suite, ())) for suite in sorted(suites))
+    return "\n".join([_INTRODUCTION, _overview(suites), *sections])
+
+
+def section(suite: str, rows: Sequence[Row], figures: Sequence[Figure]) -> str:
+    """The part of the page about one suite."""
+    return "\n".join([f"## {suite}\n\n{_about(suite)}\n", *_roles(rows), *_information(figures)])
+
+
+def counts(suite: str, rows: Sequence[Row]) -> list[str]:
+    """The cells of a suite's line in the overview: how many rows of each role passed, and how many are missed."""
+    cells = [f"[{suite}](#{suite})"]
+    for role in ("exact", "calibration", "validation"):
+        of_role = [row for row in rows if row["role"] == role]
+        cells.append(_passed(of_role) if of_role else "")
+    return [*cells, str(sum(not row["passed"] for row in rows))]
 
 
 def information(suites: Iterable[str]) -> dict[str, list[Figure]]:
@@ -51,25 +61,8 @@ def information(suites: Iterable[str]) -> dict[str, list[Figure]]:
 
 
 def _overview(suites: Mapping[str, Sequence[Row]]) -> str:
-    lines = []
-    for suite in sorted(suites):
-        cells = [f"[{suite}](#{suite})"]
-        for role in ("exact", "calibration", "validation"):
-            of_role = [row for row in suites[suite] if row["role"] == role]
-            cells.append(_passed(of_role) if of_role else "")
-        cells.append(str(sum(not row["passed"] for row in suites[suite])))
-        lines.append(cells)
-    everything = [row for rows in suites.values() for row in rows]
-    lines.append(
-        [
-            "all",
-            *(
-                _passed([row for row in everything if row["role"] == role])
-                for role in ("exact", "calibration", "validation")
-            ),
-            str(sum(not row["passed"] for row in everything)),
-        ]
-    )
+    lines = [counts(suite, suites[suite]) for suite in sorted(suites)]
+    lines.append(["all", *counts("", [row for rows in suites.values() for row in rows])[1:]])
     return _table(["suite", "exact passed", "calibration passed", "validation passed", "missed"], lines, "lrrrr")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from archsim.config import File
 from archsim.errors import InputError, Problem
+from archsim.files import read_cells
 from archsim.spec import Count, Spec, WorkloadSpec
 from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.op import Conv, DType, Role
@@ -42,6 +43,8 @@ class Convolution(Spec):
     """transposed: positions added at the end"""
     dimensions: Annotated[int, Field(ge=1, le=3, strict=True)] = 2
     """how many, where no list tells"""
+    rounding: Literal["floor", "ceil"] = "floor"
+    """of the outputs where the stride does not divide: whether the last window may reach beyond the end, over zeros"""
     bias: bool = False
     count: Count = 1
     """how often, one after the other, each time with other filters"""
@@ -65,6 +68,13 @@ class Convolution(Spec):
             )
         else:
             padding = tuple((zeros, zeros) for zeros in each(self.padding))
+        if self.rounding == "ceil" and not self.transposed:
+            padding = tuple(
+                (before, after + -(inputs + before + after - (taps - 1) * apart - 1) % step)
+                for (before, after), inputs, taps, step, apart in zip(
+                    padding, size, kernel, stride, dilation, strict=True
+                )
+            )
         return Conv(
             name="convolution",
             batch=batch,
@@ -97,9 +107,9 @@ class ConvolutionsSpec(WorkloadSpec):
 
     kind: Literal["convolutions"] = "convolutions"
     layers: tuple[Convolution, ...] = ()
-    topology: str | None = None
+    topology: Annotated[str, File("traces")] | None = None
     """a topology file of SCALE-Sim instead: name, input rows and columns, filter rows and columns, channels, filters,
-    stride; inputs are padded already"""
+    stride; inputs are padded already, and windows counted as SCALE-Sim does, rounded up"""
     batch: Count = 1
     dtype: DType = DType.INT8
     """format of inputs and filters"""
@@ -131,14 +141,8 @@ def read_topology(file: Path) -> tuple[Convolution, ...]:
     ------
     InputError: the file cannot be read, or a row is no layer.
     """
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError([Problem(f"cannot read it: {error}", str(file))]) from None
     layers, problems = [], []
-    for line, row in enumerate(rows[1:], start=2):
-        name, *cells = (cell.strip() for cell in row) if row else ("",)
+    for line, (name, *cells) in read_cells(file)[1:]:
         if not name:
             continue
         sizes = [int(cell) if cell.isdecimal() and len(cell) < 10 else 0 for cell in cells[:7]]
@@ -158,6 +162,7 @@ def read_topology(file: Path) -> tuple[Convolution, ...]:
                 size=(height, width),
                 kernel=(rows_of, columns),
                 stride=stride,
+                rounding="ceil",  # as SCALE-Sim counts windows
             )
         )
     if problems:

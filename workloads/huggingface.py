@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from archsim.errors import InputError, Problem, nearest
+from archsim.errors import InputError, Problem, nearest, shortened
 from archsim.workloads.quantization import read_quantization
 
 Fields = dict[str, Any]
@@ -50,7 +50,7 @@ class _Config:
 
     def _whole(self, key: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            self.problem(key, f"{value!r} is no whole number")
+            self.problem(key, f"{shortened(repr(value))} is no whole number")
             return 1
         return value
 
@@ -59,7 +59,7 @@ class _Config:
         if value is None:
             return default
         if not isinstance(value, bool):
-            self.problem(key, f"{value!r} is neither true nor false")
+            self.problem(key, f"{shortened(repr(value))} is neither true nor false")
             return default
         return value
 
@@ -68,7 +68,7 @@ class _Config:
             if (value := self.data.get(key)) is not None:
                 if str(value) not in _ACTIVATIONS:
                     near = nearest(str(value), _ACTIVATIONS)
-                    self.problem(key, f"activation '{value}' is not supported: {near}")
+                    self.problem(key, f"activation '{shortened(value)}' is not supported: {near}")
                     return default
                 return _ACTIVATIONS[str(value)]
         return default
@@ -326,18 +326,22 @@ def is_config_json(data: Mapping[str, Any]) -> bool:
 
 def _family(data: Mapping[str, Any], where: str) -> str:
     if (family := data.get("model_type")) is not None:
-        if family in _FAMILIES:
-            return str(family)
-        message = f"models of type '{family}' are not supported: {nearest(str(family), _FAMILIES)}"
+        if isinstance(family, str) and family in _FAMILIES:
+            return family
+        message = f"models of type '{shortened(family)}' are not supported: {nearest(str(family), _FAMILIES)}"
         raise InputError([Problem(message, file=where, path="model_type")])
     listed = data.get("architectures")
     names = {architecture: name for name, (architecture, _) in _FAMILIES.items()}
     for architecture in listed if isinstance(listed, list) else [listed]:
-        if architecture in names:
+        if isinstance(architecture, str) and architecture in names:
             return names[architecture]
     told = listed[0] if isinstance(listed, list) and listed else listed
     raise InputError(
-        [Problem(f"'{told}' is not supported: {nearest(str(told), names)}", file=where, path="architectures")]
+        [
+            Problem(
+                f"'{shortened(told)}' is not supported: {nearest(str(told), names)}", file=where, path="architectures"
+            )
+        ]
     )
 
 

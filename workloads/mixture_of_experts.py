@@ -6,7 +6,6 @@ above ``tokens``; both hold exactly, for every kind of routing, as long as no ca
 
 from __future__ import annotations
 
-import csv
 import math
 from fractions import Fraction
 from functools import lru_cache
@@ -17,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
+from archsim.config import File
 from archsim.errors import InputError, Problem, nearest
+from archsim.files import read_rows
 from archsim.spec import Spec
 from archsim.workloads.model import MixtureSpec
 from archsim.workloads.recorded import recorded_file
@@ -38,7 +39,7 @@ class RoutingSpec(Spec):
     """true: counts are a seeded draw by these weights; false: the expected counts, rounded"""
     capacity_factor: Annotated[float, Field(gt=0, le=1000)] | None = None
     """an expert takes so many times its even share of the tokens and drops the others; all are taken when absent"""
-    path: str | None = None
+    path: Annotated[str, File("traces")] | None = None
     """CSV of recorded counts with columns model, kind, domain, layer, expert, count; a file, or a shipped trace"""
     model: str | None = None
     """rows of the table to take: value of its column model; may be left out where there is one"""
@@ -60,26 +61,17 @@ class RoutingSpec(Spec):
 def _table(path: str, changed_ns: int) -> dict[tuple[str, str, str], dict[int, dict[int, int]]]:
     """Recorded counts: (model, kind, domain) to layer to expert to count; a changed file is read again."""
     table: dict[tuple[str, str, str], dict[int, dict[int, int]]] = {}
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                try:
-                    key = row["model"], row["kind"], row["domain"]
-                    layer, expert, count = int(row["layer"]), int(row["expert"]), int(row["count"])
-                except KeyError as error:
-                    raise InputError(
-                        [Problem(f"has no column {error}: it needs model, kind, domain, layer, expert, count", path)]
-                    ) from None
-                except (TypeError, ValueError):
-                    raise InputError(
-                        [Problem("layer, expert and count are whole numbers", path, reader.line_num, 1)]
-                    ) from None
-                if min(layer, expert, count) < 0:
-                    raise InputError([Problem("layer, expert and count are not negative", path, reader.line_num, 1)])
-                table.setdefault(key, {}).setdefault(layer, {})[expert] = count
-    except UnicodeDecodeError as error:
-        raise InputError([Problem(f"cannot be read: {error}", path)]) from None
+    for line, row in read_rows(Path(path)):
+        try:
+            key = row["model"], row["kind"], row["domain"]
+            layer, expert, count = (row[name] for name in ("layer", "expert", "count"))
+        except KeyError as error:
+            raise InputError(
+                [Problem(f"has no column {error}: it needs model, kind, domain, layer, expert, count", path, 1, 1)]
+            ) from None
+        if not all(text.isdecimal() and text.isascii() and len(text) <= 15 for text in (layer, expert, count)):
+            raise InputError([Problem("layer, expert and count are whole numbers, not negative", path, line, 1)])
+        table.setdefault(key, {}).setdefault(int(layer), {})[int(expert)] = int(count)
     if not table:
         raise InputError([Problem("holds no counts", path)])
     return table

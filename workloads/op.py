@@ -123,6 +123,8 @@ class Role(enum.StrEnum):
 
     WEIGHT = "weight"  # read-only, known long before it is used: may be prefetched
     KV = "kv"  # the key-value cache: grows by a token a step
+    GRADIENT = "gradient"  # of weights, kept until the optimizer has used them
+    OPTIMIZER = "optimizer"  # its state: main copies of weights and moments
     ACTIVATION = "activation"  # produced by an op, consumed by the next ones
 
 
@@ -388,6 +390,7 @@ class Attention(Op):
     kv_role: where keys and values live; ACTIVATION when they were just computed and are not the cache itself.
     ragged: sequences of different lengths as one kernel; ``batch``, ``q_len`` and ``kv_len`` are then how many there
         are at most and those of the longest, to which an engine that knows no other way pads them.
+    passes: what is computed and moved as a ratio of the forward pass; (5, 2) going backward.
     """
 
     batch: Dim
@@ -404,6 +407,7 @@ class Attention(Op):
     kv_dtype: DType = DType.BF16
     kv_role: Role = Role.KV
     ragged: Ragged | None = None
+    passes: tuple[int, int] = (1, 1)
     kind: ClassVar[str] = "attention"
 
     def span(self, queries: Dim, keys: Dim) -> Dim:
@@ -439,7 +443,7 @@ class Attention(Op):
 
     def macs(self) -> Dim:
         """Multiply-accumulates of both products."""
-        return self.heads * self.pairs() * (self.head_dim + self.v_head_dim)
+        return self.heads * self.pairs() * (self.head_dim + self.v_head_dim) * self.passes[0] // self.passes[1]
 
     def flops(self) -> Dim:
         return 2 * self.macs()

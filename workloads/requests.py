@@ -5,7 +5,8 @@ Formats are told apart by what the file holds:
 ========  ==========================================================  =======================
 format    columns or keys                                             published with
 ========  ==========================================================  =======================
-azure     TIMESTAMP, ContextTokens, GeneratedTokens (CSV)             Azure LLM traces 2023
+azure     TIMESTAMP, ContextTokens, GeneratedTokens (CSV)             Azure LLM traces 2023, 2024
+burstgpt  Timestamp (s), Request tokens, Response tokens (CSV)        BurstGPT, KDD 2025
 mooncake  timestamp (ms), input_length, output_length (JSON lines)    Mooncake, FAST 2025
 sharegpt  input_toks, output_toks, arrival_time_ns (JSON lines)       LLMServingSim
 ========  ==========================================================  =======================
@@ -13,17 +14,20 @@ sharegpt  input_toks, output_toks, arrival_time_ns (JSON lines)       LLMServing
 
 from __future__ import annotations
 
-import csv
 import datetime
-import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from archsim.errors import InputError, Problem, nearest
+from archsim.config import File
+from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.files import lines, parse_json, read_rows
 from archsim.spec import Count, Spec
+from archsim.units import whole
 from archsim.workloads.recorded import recorded_file
 
 
@@ -54,17 +58,22 @@ class _Format:
 
 _FORMATS = {
     "azure": _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
+    "burstgpt": _Format("Timestamp", "Request tokens", "Response tokens", 10**12),
     "mooncake": _Format("timestamp", "input_length", "output_length", 10**9),
     "sharegpt": _Format("arrival_time_ns", "input_toks", "output_toks", 10**3),
 }
 
 
+_MOST_TOKENS = 2**40
+_MOMENT = re.compile(r"(?P<seconds>[^.]*?)(\.(?P<fraction>\d*))?(?P<offset>Z|[+-]\d\d:?\d\d)?", re.ASCII)
+
+
 class RecordedLengths(Spec):
     """Prompt and answer lengths taken from a recorded file."""
 
-    path: str
-    """the file, from the working directory, or the name of a shipped trace"""
-    format: Literal["auto", "azure", "mooncake", "sharegpt"] = "auto"
+    path: Annotated[str, File("traces")]
+    """the file, relative to the one that names it, or the name of a shipped trace"""
+    format: Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt"] = "auto"
     """how the file is written; auto looks at its columns"""
     requests: Count = 16
     """requests that are taken; they form one batch"""
@@ -76,32 +85,23 @@ class RecordedLengths(Spec):
 
 def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The rows of a file with their line numbers."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            if path.suffix == ".csv":
-                reader = csv.DictReader(file)
-                for row in reader:
-                    yield reader.line_num, row
-                return
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    data = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError([Problem(f"is no JSON: {error.msg}", str(path), number, error.colno)]) from None
-                if not isinstance(data, dict):
-                    raise InputError([Problem("a request is a JSON object", str(path), number, 1)])
-                yield number, data
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError([Problem(f"cannot be read: {error}", str(path))]) from None
+    if path.suffix == ".csv":
+        yield from read_rows(path)
+        return
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        data = parse_json(line, str(path), number)
+        if not isinstance(data, dict):
+            raise InputError([Problem("a request is a JSON object", str(path), number, 1)])
+        yield number, data
 
 
 def _detect(path: Path, row: Mapping[str, Any]) -> str:
     for name, form in _FORMATS.items():
         if form.input in row and form.output in row:
             return name
-    columns = ", ".join(str(key) for key in row)
+    columns = shortened(", ".join(str(key) for key in row), 200)
     expected = "; ".join(f"{name}: {form.input}, {form.output}" for name, form in _FORMATS.items())
     raise InputError([Problem(f"holds no known columns ({columns}); known are {expected}", str(path))])
 
@@ -111,25 +111,30 @@ def _tokens(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
         raise InputError([Problem(f"'{key}' is missing: {nearest(key, row)}", str(path), line, 1)])
     value = row[key]
     try:
-        count = -1 if isinstance(value, bool | float) else int(value)
-    except (TypeError, ValueError):
-        count = -1
-    if count < 0:
-        raise InputError([Problem(f"'{key}' is {value!r}, which is no number of tokens", str(path), line, 1)])
-    return count
+        return whole(str(value), most=_MOST_TOKENS)
+    except InputError:
+        message = f"'{key}' is '{shortened(value)}', which is no number of tokens (at most {_MOST_TOKENS:,})"
+        raise InputError([Problem(message, str(path), line, 1)]) from None
 
 
 def _arrival(row: Mapping[str, Any], form: _Format, path: Path, line: int) -> int:
+    """Picoseconds; of a date and time without an offset, as if it were UTC."""
     value = row.get(form.arrival)
+    text = str(value).strip()
     try:
         if form.arrival_unit_ps is not None:
-            return int(str(value)) * form.arrival_unit_ps
+            if re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", text) is None:
+                raise ValueError
+            return int(Fraction(text) * form.arrival_unit_ps)
         # seven decimals, one more than datetime reads
-        stamp, _, fraction = str(value).partition(".")
-        moment = datetime.datetime.fromisoformat(stamp).replace(tzinfo=datetime.UTC)
-        return int(moment.timestamp()) * 10**12 + int(f"{fraction:0<12.12}")
-    except ValueError:
-        raise InputError([Problem(f"'{form.arrival}' is {value!r}, which is no time", str(path), line, 1)]) from None
+        parts = _MOMENT.fullmatch(text)
+        if parts is None:
+            raise ValueError
+        moment = datetime.datetime.fromisoformat(parts["seconds"] + (parts["offset"] or "+00:00"))
+        return int(moment.timestamp()) * 10**12 + int(f"{parts['fraction'] or '':0<12.12}")
+    except (ValueError, OverflowError):
+        message = f"'{form.arrival}' is '{shortened(value)}', which is no time"
+        raise InputError([Problem(message, str(path), line, 1)]) from None
 
 
 def read_requests(path: str | Path, format: str = "auto", limit: int | None = None, first: int = 0) -> list[Request]:

@@ -148,7 +148,10 @@ class TransformerSpec(WorkloadSpec):
                 raise ValueError(
                     "'cached' tokens are fewer than those of a prompt ('input'), and need the phase prefill"
                 )
-        elif {"batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance"} & self.model_fields_set:
+        elif any(
+            getattr(self, name) != type(self).model_fields[name].get_default()  # a resolved config says defaults, too
+            for name in ("batch", "input", "cached", "output", "prefill_batch", "mtp_acceptance")
+        ):
             raise ValueError(
                 "lengths take the place of batch, prefill_batch, input, cached and output, and know no "
                 "mtp_acceptance: give one or the other"
@@ -198,7 +201,7 @@ class TransformerSpec(WorkloadSpec):
 _MOST_LAYERS = 2**14
 
 
-class _Rank:
+class RankOps:
     """Builds the ops of one rank.
 
     Parameters
@@ -859,11 +862,11 @@ class TransformerWorkload:
     def _build(
         self, formats: Formats, router: Router | None, passes: Sequence[Pass], final: Sequence[tuple[int, int]]
     ) -> Program:
-        rank = _Rank(self.spec, formats, router)
+        rank = RankOps(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
         whole = segments[-1]
         if self.spec.micro_batches > 1:  # both halves use the same weights
-            whole = _Rank(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
+            whole = RankOps(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
         return Program(
             name=self.spec.model.name,
             segments=segments,

@@ -10,17 +10,20 @@ from pathlib import Path
 import yaml
 
 from archsim.cli.output import console, output_file, print_json
+from archsim.errors import InputError, Problem
+from archsim.files import write_text
 
 
 def calibrate(name: str, stages: Sequence[str], out: Path | None, as_json: bool) -> None:
     """Fit, write the kernels' config and report what was found."""
     from archsim.calibration import calibrate as fit
     from archsim.calibration import shipped
-    from archsim.config import CONFIGS
 
     spec, folder = shipped(name)
-    target = out if out is not None else CONFIGS / "kernels" / f"{spec.kernels}.yaml"
+    target = out if out is not None else Path(f"{Path(spec.kernels).stem}.yaml")
     output_file(target)
+    if out is None and target.exists():
+        raise InputError([Problem(f"'{target}' is there already: name a file, this one to write over it", "--out")])
     kernels, results = fit(
         spec, folder, stages, lambda stage: print(f"fitting {stage}", file=sys.stderr) if sys.stderr.isatty() else None
     )
@@ -29,9 +32,8 @@ def calibrate(name: str, stages: Sequence[str], out: Path | None, as_json: bool)
         "# Parameters without an interval are stated: shapes of kernels, formats, and what 'source' calls assumed.\n"
     )
     data = kernels.model_dump(mode="json", exclude_none=True)
-    target.write_text(
-        header + yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None), encoding="utf-8"
-    )
+    write_text(target, header + yaml.safe_dump(data, sort_keys=False, width=120, default_flow_style=None))
+    print(f"kernels are in {target}", file=sys.stderr)
     if as_json:
         print_json([dataclasses.asdict(result) for result in results])
         return

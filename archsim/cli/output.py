@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.errors import InputError, Problem
+from archsim.errors import InputError, Problem, printable
+from archsim.files import unwritable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,14 +22,22 @@ Progress = Callable[[int, int, str], None]
 
 def print_json(document: Any) -> None:
     """The one JSON document on stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=not unicode))
+
+
+def say(text: str) -> None:
+    """A line for people; what a terminal would obey is spelled out."""
+    print(printable(text))
 
 
 def console() -> Console:
-    """Where tables for people go."""
+    """Where tables for people go; texts are shown as they are."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)  # a pipe has no width
+    return Console(
+        highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 160
+    )  # a pipe has no width
 
 
 @contextlib.contextmanager
@@ -41,11 +50,11 @@ def progress(what: str) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total, label: bar.update(
-            task, completed=done, total=total or None, description=label or what
+            task, completed=done, total=total or None, description=printable(label or what)
         )
 
 
@@ -60,15 +69,14 @@ def output_folder(folder: Path | None, overwrite: bool = False) -> Iterator[None
     if folder is None:
         yield
         return
-    new = not folder.exists()
     try:
+        new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
         taken = any(folder.iterdir())
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError([Problem(f"cannot write to '{folder}': {reason}", "--out")]) from None
+        raise unwritable(folder, error) from None
     if taken and not overwrite:
         raise InputError([Problem(f"'{folder}' holds files already: name a new folder, or add --overwrite", "--out")])
     try:
@@ -87,9 +95,8 @@ def output_file(path: Path | None) -> None:
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+        folder = path.is_dir()
     except (OSError, ValueError) as error:
-        raise InputError(
-            [Problem(f"cannot write '{path}': {getattr(error, 'strerror', None) or error}", "--out")]
-        ) from None
-    if path.is_dir():
+        raise unwritable(path, error) from None
+    if folder:
         raise InputError([Problem(f"cannot write '{path}': it is a folder", "--out")])

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim import registry
-from archsim.cli.output import print_json
+from archsim.cli.output import print_json, say
 from archsim.errors import InputError, nearest
+from archsim.files import lines
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -22,7 +23,7 @@ _SPECS = {
     "systems": "archsim.machine:SystemSpec",
     "models": "archsim.workloads.model:ModelSpec",
     "technology": "archsim.model.technology:TechnologySpec",
-    "runs": "archsim.runs:RunSpec",
+    "runs": "archsim.run_spec:RunSpec",
     "sweeps": "archsim.sweeps:SweepSpec",
     "links": "archsim.components.network.link:LinkSpec",
     "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",
@@ -75,10 +76,10 @@ def show(name: str, overrides: Mapping[str, str], area: bool, as_json: bool) -> 
         origins = {".".join(path): _origin(tree, data, path) for path in _leaves(data)}
         print_json({"config": data, "origins": origins})
     else:
-        lines = list(_lines(data, (), lambda path: _origin(tree, data, path)))
-        width = min(max(len(text) for text, _ in lines), 60)
-        for text, origin in lines:
-            print(f"{text:<{width}}  # {origin}" if origin else text)
+        shown = list(_lines(data, (), lambda path: _origin(tree, data, path)))
+        width = min(max(len(text) for text, _ in shown), 60)
+        for text, origin in shown:
+            say(f"{text:<{width}}  # {origin}" if origin else text)
 
 
 def _category(name: str) -> str:
@@ -172,20 +173,20 @@ def _show_area(built: Any, category: str, as_json: bool) -> None:
         name, mm2, children = node
         return {"name": name, "mm2": mm2, "children": [as_data(child) for child in children]}
 
-    def lines(node: Any, level: int) -> Iterator[tuple[str, float]]:
+    def told(node: Any, level: int) -> Iterator[tuple[str, float]]:
         name, mm2, children = node
         yield "  " * level + name, mm2
         for child in children:
-            yield from lines(child, level + 1)
+            yield from told(child, level + 1)
 
     if as_json:
         print_json(as_data(tree))
         return
-    rows = list(lines(tree, 0))
+    rows = list(told(tree, 0))
     width = max(len(name) for name, _ in rows)
     for name, mm2 in rows:
         share = mm2 / tree[1] if tree[1] else 0.0
-        print(f"{name:<{width}}  {mm2:12.4f} mm2  {share:6.1%}")
+        say(f"{name:<{width}}  {mm2:12.4f} mm2  {share:6.1%}")
 
 
 # --- list ----------------------------------------------------------------------------------------------
@@ -215,10 +216,10 @@ def list_all(category: str | None, as_json: bool) -> None:
         return
     for title, entries in names.items():
         if category is None:
-            print(f"{title}:")
+            say(f"{title}:")
         width = max((len(name) for name in entries), default=0)
         for name, remark in entries.items():
-            print(("  " if category is None else "") + f"{name:<{width}}  {remark}".rstrip())
+            say(("  " if category is None else "") + f"{name:<{width}}  {remark}".rstrip())
 
 
 def _names(category: str) -> dict[str, str]:
@@ -234,8 +235,7 @@ def _names(category: str) -> dict[str, str]:
 
 
 def _remark(path: Path) -> str:
-    with path.open(encoding="utf-8") as stream:
-        first = stream.readline()
+    first = next((text for _, text in lines(path)), "")
     return first.strip('#" \n') if first.startswith(("#", '"""')) else ""
 
 

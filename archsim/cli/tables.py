@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from archsim.cli.output import console
+from archsim.cli.output import console, say
+from archsim.errors import printable
 from archsim.units import si
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_SHOWN = 50
+_STATUS = {"passed": "passed", "recorded": "missed, on record", "new": "NEW MISS", "worse": "WORSE"}
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> Table:
     """A plain table; the columns named in ``numbers`` are set flush right."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left")
+        made.add_column(printable(column), justify="right" if column in numbers else "left")
     for row in rows:
         made.add_row(*(cell(value) for value in row))
     return made
@@ -31,7 +34,7 @@ def cell(value: Any) -> str:
     """A value as it stands in a table."""
     if isinstance(value, float):
         return f"{value:.6g}"
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def print_claims(rows: Sequence[dict[str, Any]]) -> None:
@@ -40,14 +43,14 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         groups.setdefault((row["suite"], row["role"]), []).append(row)
     large = {key for key, group in groups.items() if len(group) > _MOST_SHOWN}
-    columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role", "passed"]
+    columns = ["suite", "case", "metric", "unit", "published", "simulated", "error", "tolerance", "role", "status"]
     shown = [
         [
             *(row[c] for c in columns[:6]),
             f"{row['error']:+.2%}",
             f"{row['tolerance']:.2%}",
             row["role"],
-            "yes" if row["passed"] else "NO",
+            _STATUS[row["status"]],
         ]
         for row in rows
         if (row["suite"], row["role"]) not in large or not row["passed"]
@@ -57,8 +60,12 @@ def print_claims(rows: Sequence[dict[str, Any]]) -> None:
     for suite, role in sorted(large):
         group = groups[suite, role]
         worst = max(abs(row["error"]) for row in group)
-        print(f"{suite}: {_passed(group)} of role '{role}' passed, largest error {worst:.3g}")
-    print(f"{_passed(rows)} passed")
+        say(f"{suite}: {_passed(group)} of role '{role}' passed, largest error {worst:.3g}")
+    count = Counter(row["status"] for row in rows)
+    say(
+        f"{_passed(rows)} passed; misses: {count['recorded']} on record, {count['new']} new, "
+        f"{count['worse']} worse than recorded"
+    )
 
 
 def _passed(rows: Sequence[dict[str, Any]]) -> str:

@@ -6,9 +6,11 @@ run can be priced again for another technology.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 
+from archsim.errors import InputError
 from archsim.model.component import Component
 from archsim.model.technology import MissingEntry, Technology
 from archsim.spec import ComponentSpec
@@ -52,6 +54,7 @@ def price_list(
 
     Raises
     ------
+    InputError: an action would take a negative energy.
     MissingEntry: a component prices no such action, or the technology lacks the figure.
     """
     prices: dict[tuple[str, str], float] = {}
@@ -63,5 +66,7 @@ def price_list(
                 continue
             if action not in listed:
                 raise MissingEntry(f"{path} ({components[path].kind}) gives no energy for its action '{action}'")
+            if not 0 <= listed[action] < math.inf:
+                raise InputError(f"{path}: its action '{action}' would take {listed[action]:g} J")
             prices[path, action] = listed[action]
     return prices

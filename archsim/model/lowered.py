@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from archsim.workloads.op import LARGEST, Dim, Op
+from archsim.workloads.op import LARGEST, Collective, Dim, Op
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,32 @@ class Lowered:
         return self._with(pick)
 
     def _with(self, change: Callable[[Dim], Dim]) -> Lowered:
-        """With every time changed."""
+        """With every time changed, and with what a collective carries."""
+        op = replace(self.op, bytes=change(self.op.bytes)) if isinstance(self.op, Collective) else self.op
         return replace(
             self,
+            op=op,
             body={s: change(t) for s, t in self.body.items()},
             prefetch={s: (change(t), change(h)) for s, (t, h) in self.prefetch.items()},
             fill={s: change(t) for s, t in self.fill.items()},
             drain={s: change(t) for s, t in self.drain.items()},
             tail=change(self.tail),
+        )
+
+    def times(self, numerator: int, denominator: int) -> Lowered:
+        """An op that takes, does and moves so many times as much, rounded up."""
+
+        def scale(value: Dim) -> Dim:
+            return -(-value * numerator // denominator)
+
+        return replace(
+            self._with(scale),
+            op=self.op,
+            actions={key: scale(count) for key, count in self.actions.items()},
+            traffic={path: scale(n) for path, n in self.traffic.items()},
+            cycles=scale(self.cycles),
+            useful=scale(self.useful),
+            why=f"{numerator}/{denominator} of the forward pass: {self.why}",
         )
 
     def faster(self, server: str, factor: int) -> Lowered:

@@ -9,7 +9,7 @@ from archsim.workloads.op import Dim
 
 
 class Memory(Component[S]):
-    """A place for bytes with a capacity and a bandwidth that its users share, first come first served."""
+    """A place for bytes with a capacity and a bandwidth that its users share."""
 
     @property
     @abstractmethod
@@ -25,6 +25,14 @@ class Memory(Component[S]):
     def peak_bytes_per_s(self) -> int:
         """Peak bandwidth; the sustained one unless the memory knows better."""
         return self.bytes_per_s
+
+    @property
+    def grain_bytes(self) -> int:
+        """Bytes that a stream is served in its turn, where streams share the memory; 0: first come, first served.
+
+        Assumed: a row or two of a DRAM's channels, some lines of an SRAM's banks, as fair arbiters serve.
+        """
+        return 4096
 
     @property
     def latency_ticks(self) -> int:

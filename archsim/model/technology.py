@@ -17,10 +17,10 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from archsim.errors import ArchsimError, nearest
-from archsim.spec import Spec
+from archsim.errors import ArchsimError, nearest, shortened
+from archsim.spec import Field, Spec
 from archsim.units import Joules, JoulesPerBit, SquareMillimetres, Watts
 
 
@@ -39,7 +39,7 @@ class Entry(Spec):
     """area of one part"""
     leakage: Watts | None = None
     """static power of one part"""
-    value: float | None = None
+    value: Annotated[float, Field(ge=0)] | None = None
     """a plain factor (a ratio, an overhead)"""
     source: str
     """paper, table or data sheet"""
@@ -51,7 +51,7 @@ class TechnologySpec(Spec):
     """A technology table."""
 
     name: str
-    node_nm: float
+    node_nm: Annotated[float, Field(gt=0)]
     entries: dict[str, Entry]
 
 
@@ -75,13 +75,13 @@ class Technology:
             return self.spec.entries[name]
         except KeyError:
             raise MissingEntry(
-                f"technology '{self.name}' has no entry '{name}': {nearest(name, self.spec.entries)}"
+                f"technology '{self.name}' has no entry '{shortened(name)}': {nearest(name, self.spec.entries)}"
             ) from None
 
     def _figure(self, name: str, quantity: str) -> float:
         figure = getattr(self.entry(name), quantity)
         if figure is None:
-            raise MissingEntry(f"entry '{name}' of technology '{self.name}' gives no {quantity}")
+            raise MissingEntry(f"entry '{shortened(name)}' of technology '{self.name}' gives no {quantity}")
         return float(figure)
 
     def energy_j(self, name: str) -> float:
@@ -104,6 +104,16 @@ class Technology:
         """A plain factor."""
         return self._figure(name, "value")
 
+    def _size(self, name: str) -> float:
+        text = name.rpartition("/")[2]
+        try:
+            size = float(text)
+        except ValueError:
+            size = math.nan
+        if not 0 < size < math.inf:
+            raise MissingEntry(f"entry '{name}' of technology '{self.name}' ends in no size")
+        return size
+
     def at_size(self, family: str, size: float, quantity: str) -> float:
         """A figure of the family's entries ``family/SIZE``, interpolated log-log at ``size``.
 
@@ -111,10 +121,12 @@ class Technology:
         proportion and for energy follows the trend of the table.
         """
         points = sorted(
-            (float(name.rpartition("/")[2]), self._figure(name, quantity))
+            (self._size(name), self._figure(name, quantity))
             for name in self.spec.entries
             if name.startswith(family + "/")
         )
+        if any(figure <= 0 for _, figure in points):
+            raise MissingEntry(f"entries '{family}/SIZE' of technology '{self.name}' give a {quantity} of zero")
         if len(points) < 2:
             raise MissingEntry(f"technology '{self.name}' has no entries '{family}/SIZE'")
         above = next((i for i, (at, _) in enumerate(points) if at >= size and i), len(points) - 1)

@@ -67,19 +67,21 @@ class FoldedOp:
         return self.flops / self.paced_s if self.paced_s else 0.0
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Add one layer's row."""
+        """Add one layer's row; of a class of ranks by its share of them."""
         self.copies += 1
         self.steps = max(self.steps, row["steps"])
-        for column in ("time_s", "duration_s", "flops", "bytes", "energy_j", "cycles"):
-            setattr(self, column, getattr(self, column) + row[column])
-        self.paced_s += max([row["duration_s"], *row["busy_s"].values()])
+        share = row.get("share", 1)
+        for column in ("time_s", "duration_s", "flops", "bytes", "cycles"):
+            setattr(self, column, getattr(self, column) + row[column] * share)
+        self.energy_j += row["energy_j"]
+        self.paced_s += max([row["duration_s"], *row["busy_s"].values()]) * share
         if row["utilisation"] is not None:
             self.measured = True
-            self.useful_cycles += row["utilisation"] * row["cycles"]
+            self.useful_cycles += row["utilisation"] * row["cycles"] * share
         for path, n_bytes in row["traffic"].items():
-            self.traffic[path] += n_bytes
+            self.traffic[path] += n_bytes * share
         for path, seconds in row["busy_s"].items():
-            self.busy_s[path] += seconds
+            self.busy_s[path] += seconds * share
         if row["duration_s"] > self.longest_s:
             self.longest_s, self.why = row["duration_s"], row["why"]
 
@@ -110,10 +112,11 @@ def fold_names(names: Iterable[str]) -> dict[str, str]:
 
 def fold_ops(rows: Sequence[Mapping[str, Any]]) -> list[FoldedOp]:
     """Distinct ops in the order in which they first run."""
-    phases = fold_names(row["name"].partition("/")[0] for row in rows)
+    phases = fold_names(row.get("phase", row["name"].partition("/")[0]) for row in rows)
     ops: dict[tuple[str, ...], FoldedOp] = {}
     for row in rows:
         phase, _, name = row["name"].partition("/")
+        phase = row.get("phase", phase)
         key = phases[phase], fold_name(name), row["kind"], row["engine"]
         ops.setdefault(key, FoldedOp(*key)).add(row)
     return list(ops.values())

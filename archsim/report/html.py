@@ -13,7 +13,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from archsim.report import lanes
+from archsim.errors import InputError, Problem, shortened
+from archsim.files import parse_json, read_text, write_text
+from archsim.report import lanes, streams
 from archsim.report.folding import FoldedOp, FoldedPhase, fold_ops, fold_phases
 from archsim.report.pictures import (
     ACTION_KINDS,
@@ -37,16 +39,28 @@ from archsim.report.pictures import (
 )
 
 _TEXT = ' class="text"'
+_MOST_BYTES = 2**29
 _MAX_OPS = 400  # rows of the table and dots of the roofline, longest first
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a result folder; returns its path."""
-    document = json.loads((folder / "result.json").read_text())
-    trace = folder / "timeline.json"
-    timeline = json.loads(trace.read_text()) if trace.is_file() else None
-    path = folder / "report.html"
-    path.write_text(to_page(document, timeline), encoding="utf-8")
+    """Write ``report.html`` into a result folder; returns its path.
+
+    Raises
+    ------
+    InputError: the folder holds no result. RunFailed: the report cannot be written.
+    """
+    file, trace, path = folder / "result.json", folder / "timeline.json", folder / "report.html"
+    if not file.is_file():
+        raise InputError(f"'{folder}' is no result folder: it holds no result.json")
+    document = parse_json(read_text(file, _MOST_BYTES), str(file))
+    timeline = parse_json(read_text(trace, _MOST_BYTES), str(trace)) if trace.is_file() else None
+    try:
+        page = to_page(document, timeline)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError) as error:
+        message = f"holds no result of this version of archsim ({shortened(repr(error))})"
+        raise InputError([Problem(message, str(file))]) from None
+    write_text(path, page)
     return path
 
 
@@ -72,6 +86,12 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
             "Every distinct op, its layers and steps together: area by its share of the run, colour by kind. "
             "Its pace is FLOPs over its time, or over the time its busiest resource was held where that is "
             "longer, since data may be loaded ahead. Bandwidths are the sustained ones.",
+        ),
+        _section(
+            "Ranks and streams",
+            streams.picture(document.get("tasks", ()), document["time_s"]),
+            "What each stream of each distinct rank does when; lines join tasks of different streams that wait for "
+            "each other.",
         ),
         _section(
             "Timeline",
@@ -235,22 +255,31 @@ def _critical_path(document: Mapping[str, Any], colours: Mapping[str, str]) -> s
     run_s = document["time_s"]
     rows = []
     for path, facts in document["critical_path"].items():
-        seconds, faster = facts["time_s"], facts["run_s_if_twice_as_fast"]
+        seconds, faster = facts["time_s"], facts.get("run_s_if_twice_as_fast")
         colour = colours.get(path, "r9")
         on_path = stacked([Part(seconds, colour, "", f"{path}: {quantity(seconds, 's', 4)} on the path")], run_s)
-        gain = stacked(
-            [Part(run_s - faster, colour, "", f"{path} twice as fast: {quantity(run_s - faster, 's', 4)} less")], run_s
-        )
+        gained = ""
+        if faster is not None:
+            less = f"{path} twice as fast: {quantity(run_s - faster, 's', 4)} less"
+            gain = stacked([Part(run_s - faster, colour, "", less)], run_s)
+            gained = (
+                f"<td class=wide>{gain}</td><td>{quantity(faster, 's', 4)}</td>"
+                f"<td><b>{facts['speedup_if_twice_as_fast']:.2f}×</b></td>"
+            )
         rows.append(
             f"<tr><th scope=row>{escape(short(path))}</th><td class=wide>{on_path}</td>"
-            f"<td>{quantity(seconds, 's', 4)}</td><td>{percent(seconds / run_s)}</td>"
-            f"<td class=wide>{gain}</td><td>{quantity(faster, 's', 4)}</td>"
-            f"<td><b>{facts['speedup_if_twice_as_fast']:.2f}×</b></td></tr>"
+            f"<td>{quantity(seconds, 's', 4)}</td><td>{percent(seconds / run_s)}</td>{gained}</tr>"
         )
+    asked = any("run_s_if_twice_as_fast" in facts for facts in document["critical_path"].values())
     head = (
         "<tr><th scope=col>resource</th><th scope=col colspan=3>on the critical path</th>"
-        "<th scope=col class=wide>saved, were it twice as fast</th><th scope=col>run takes</th>"
-        "<th scope=col>speedup</th></tr>"
+        + (
+            "<th scope=col class=wide>saved, were it twice as fast</th><th scope=col>run takes</th>"
+            "<th scope=col>speedup</th>"
+            if asked
+            else ""
+        )
+        + "</tr>"
     )
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="Critical path"><table class="plain"><thead>'

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from archsim.errors import printable
 from archsim.units import si
 
 if TYPE_CHECKING:
@@ -17,12 +19,17 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}%"
 
 
+def _line(*parts: str) -> Text:
+    """A line whose second part, fourth, and so on are bold."""
+    return Text.assemble(*((printable(part), "bold" if i % 2 else "") for i, part in enumerate(parts)))
+
+
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     return table
 
 
@@ -31,16 +38,23 @@ def show(result: Result, console: Console) -> None:
     system, chip = result.machine.spec, result.machine.spec.chip
     chips = f"{system.chips} x {chip.name}" if system.chips > 1 else chip.name
     clock = si(chip.clock, "Hz", 4)
-    console.print(f"[bold]{result.name}[/bold]  on {chips} ({chip.technology.name}, {clock})")
+    power = si(result.energy_j / result.time_s if result.time_s else 0.0, "W", 4)
+    console.print(_line("", result.name, f"  on {chips} ({chip.technology.name}, {clock})"))
     console.print(
-        f"time [bold]{si(result.time_s, 's', 4)}[/bold]   {result.cycles['chip']:,} chip cycles   "
-        f"energy [bold]{si(result.energy_j, 'J', 4)}[/bold]   "
-        f"mean power {si(result.energy_j / result.time_s if result.time_s else 0.0, 'W', 4)}   "
-        f"area [bold]{result.area_mm2:,.1f} mm2[/bold]   bound by [bold]{result.bound_by}[/bold]"
+        _line(
+            "time ",
+            si(result.time_s, "s", 4),
+            f"   {result.cycles['chip']:,} chip cycles   energy ",
+            si(result.energy_j, "J", 4),
+            f"   mean power {power}   area ",
+            f"{result.area_mm2:,.1f} mm2",
+            "   bound by ",
+            result.bound_by,
+        )
     )
-    for note in result.program.notes:
-        console.print(f"note: {note}", style="dim")
-    console.print(f"left out: {'; '.join(result.left_out)}", style="dim")
+    for note in result.plan.notes:
+        console.print(Text(f"note: {printable(note)}", "dim"))
+    console.print(Text(printable(f"left out: {'; '.join(result.left_out)}"), "dim"))
     console.print()
     console.print(
         _table(
@@ -115,19 +129,20 @@ def show(result: Result, console: Console) -> None:
         )
     )
     console.print()
-    console.print(
-        _table(
-            "critical path, and what a resource twice as fast would gain",
-            ["resource", "on the path", "share", "run would take", "speedup"],
-            [
-                [
-                    name,
-                    si(seconds, "s", 4),
-                    _percent(seconds / result.time_s),
-                    si(result.what_if_s[name], "s", 4),
-                    f"{result.time_s / result.what_if_s[name]:.2f}x",
-                ]
-                for name, seconds in result.time_by_bound.items()
-            ],
-        )
+    console.print(_critical_path(result))
+
+
+def _critical_path(result: Result) -> Table:
+    rows, asked = [], False
+    for name, facts in result.critical_path().items():
+        row = [name, si(facts["time_s"], "s", 4), _percent(facts["time_s"] / result.time_s)]
+        if "run_s_if_twice_as_fast" in facts:
+            asked = True
+            row += [si(facts["run_s_if_twice_as_fast"], "s", 4), f"{facts['speedup_if_twice_as_fast']:.2f}x"]
+        rows.append(row)
+    columns = ["resource", "on the path", "share"]
+    if not asked:
+        return _table("critical path", columns, rows)
+    return _table(
+        "critical path, and what a resource twice as fast would gain", [*columns, "run would take", "speedup"], rows
     )

@@ -23,7 +23,8 @@ from archsim.sim.server import ReservationServer
 from archsim.workloads.op import Dim, over_steps
 
 if TYPE_CHECKING:
-    from archsim.result import OpResult, Result, SegmentResult
+    from archsim.records import OpResult, SegmentResult
+    from archsim.result import Result
 
 OPS, RESOURCES = "ops", "resources"
 
@@ -149,11 +150,9 @@ def _at(value: Dim, step: int) -> int:
 
 def _slices(result: Result) -> list[Slice]:
     drawn: list[Slice] = []
-    offset = 0
     for segment in result.segments:
         for step in sorted({0, segment.steps - 1}):
-            drawn += _step(segment, step, offset + over_steps(segment.step_ticks[:step], step))
-        offset += segment.ticks
+            drawn += _step(segment, step, segment.start + over_steps(segment.step_ticks[:step], step))
     return drawn
 
 
@@ -238,9 +237,8 @@ def _holds(segment: SegmentResult, step: int) -> dict[tuple[int, int, int], list
                 computed = end
             else:
                 there = max(there, end)
-        body_end = max(computed, there + _at(low.tail, step))
-        engine = servers[low.engine]
-        engine.free = max(int(engine.free), body_end)
+        fed = low.prefetch or any(server != low.engine for server in low.body)
+        body_end = max(computed, there + (_at(low.tail, step) if fed else 0))
         issue, skipped = begin, 0
         if record.copies > 1 and (n + 1 == len(order) or order[n + 1][:2] != (b, first)):
             skipped = (record.copies - 1) * _at(record.period, step)

@@ -99,8 +99,7 @@ class _Recursion:
         before = self.last_on.get(lowered.engine, -1)  # has drained, or asked to, before it gave up the engine
         self.last_on[lowered.engine] = self.number
         engine = self.servers[lowered.engine]
-        engine.beside(ready)
-        record.start = maximum(ready, engine.free)
+        record.start = maximum(ready, engine.held_until)
         if lowered.prefetch:
             record.start = maximum(record.start, self.issue)  # loads are asked for in program order
         begin = maximum(record.start, head)
@@ -112,10 +111,10 @@ class _Recursion:
             if server == lowered.engine:
                 computed = end
             else:
-                self.servers[server].held_since = begin
                 there = maximum(there, end)
-        body_end = maximum(computed, there + lowered.tail)
-        engine.free = maximum(engine.free, body_end)
+        fed = lowered.prefetch or any(server != lowered.engine for server in lowered.body)
+        body_end = maximum(computed, there + lowered.tail if fed else there)
+        engine.held_until = body_end
         self.issue = begin
         self.pending = (lowered, record, body_end)
 
@@ -125,6 +124,7 @@ class _Recursion:
         body_end = self.pending[2] if self.pending else self.end
         return [
             *(maximum(server.free, t0) - t0 for server in self.servers.values()),
+            *(maximum(server.held_until, t0) - t0 for server in self.servers.values()),
             body_end - t0,
             maximum(self.frontier, t0) - t0,
         ]
@@ -133,8 +133,8 @@ class _Recursion:
         """Let ``ticks`` pass with nothing changed relative to the clock."""
         for server in self.servers.values():
             server.free = server.free + ticks
+            server.held_until = server.held_until + ticks
             server.last_arrival = server.last_arrival + ticks
-            server.held_since = server.held_since + ticks
         self.issue, self.end, self.frontier = self.issue + ticks, self.end + ticks, self.frontier + ticks
         if self.pending is not None:
             lowered, record, body_end = self.pending

@@ -1,52 +1,46 @@
-"""The times of a segment, whichever way they are found."""
+"""The times of a piece that is alone on its rank."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Blocks
+from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
-from archsim.workloads.op import Dim
+from archsim.workloads.op import Dim, lanes
 
 
-def simulate(
-    blocks: Sequence[tuple[Sequence[Lowered], int]], steps: int, ranks: int = 1, brute_force: bool = False
-) -> SegmentTimes:
-    """All steps at once where that is exact, else step by step, event by event.
+def simulate(blocks: Blocks, steps: int, grains: Mapping[str, int]) -> SegmentTimes:
+    """All steps at once where that is exact, else step by step, op by op.
 
     Parameters
     ----------
     blocks: the lowered ops of each block, and how often it is repeated. steps: steps of the segment.
-    ranks: equal ranks to simulate side by side; one stands for all unless they are to be proven equal.
-    brute_force: event by event in any case, nothing folded.
+    grains: memories that serve streams in turns, and the ticks of a grain.
     """
-    if not brute_force:
-        try:
-            return schedule(blocks)
-        except OutOfOrder:
-            pass
-    from archsim.sim.events import simulate_step  # SimPy is not needed for most runs
+    try:
+        return schedule(blocks)
+    except OutOfOrder:
+        each = [play([(tuple(op.at(step) for op in ops), n) for ops, n in blocks], grains) for step in range(steps)]
+    return together(each)
 
-    each = [
-        simulate_step([(tuple(op.at(step) for op in ops), repeat) for ops, repeat in blocks], ranks)
-        for step in range(steps)
-    ]
-    columns = zip(*(times.ops for times in each), strict=True)
 
-    def lanes(values: list[Dim]) -> Dim:
-        return np.array(values, dtype=np.int64) if steps > 1 else values[0]
+def together(each: Sequence[SegmentTimes]) -> SegmentTimes:
+    """Times of steps one by one as lanes."""
+
+    def many(values: list[Any]) -> Dim:
+        return lanes(values) if len(values) > 1 else values[0]
 
     ops = [
         OpTimes(
             rows[0].block,
             rows[0].op,
             rows[0].first,
-            lanes([r.start for r in rows]),
-            end=lanes([r.end for r in rows]),
-            exposed=lanes([r.exposed for r in rows]),
+            many([r.start for r in rows]),
+            end=many([r.end for r in rows]),
+            exposed=many([r.exposed for r in rows]),
         )
-        for rows in columns
+        for rows in zip(*(times.ops for times in each), strict=True)
     ]
-    return SegmentTimes(ops, lanes([t.step_ticks for t in each]), sum(t.copies_simulated for t in each))
+    return SegmentTimes(ops, many([t.step_ticks for t in each]), sum(t.copies_simulated for t in each))

@@ -34,16 +34,16 @@ class OrderedServer(ReservationServer):
     ----------
     in_order: False once a request arrived before one reserved earlier, or at the same tick as one of an
         op that is not known to ask first.
-    held_since: when an op of another engine last took this one beside its own.
+    held_until: when the last op of this engine gave it up.
     """
 
-    __slots__ = ("held_since", "in_order", "last_arrival", "last_op")
+    __slots__ = ("held_until", "in_order", "last_arrival", "last_op")
 
     def __init__(self) -> None:
         super().__init__()
         self.last_arrival: Dim = -1
         self.last_op = -1
-        self.held_since: Dim = -1
+        self.held_until: Dim = 0
         self.in_order = True
 
     def ask(self, arrival: Dim, duration: Dim, op: int, known_after: int) -> Dim:
@@ -55,9 +55,3 @@ class OrderedServer(ReservationServer):
             self.in_order = False
         self.last_arrival, self.last_op = maximum(arrival, self.last_arrival), op
         return self.reserve(arrival, duration)
-
-    def beside(self, ready: Dim) -> None:
-        """Notice an op of this engine that is ready before another engine's op took it."""
-        early = ready <= self.held_since
-        if bool(early) if isinstance(early, bool) else bool(early.any()):
-            self.in_order = False

@@ -11,8 +11,9 @@ A sweep is a YAML file::
       - {chip: tpu_v3, chip.launch: 2 us}
     objectives: [time_s, energy_j.total]   # or {tokens_per_s: max, time_s: min}
 
-A point is keyed by the digest of its resolved config. Its result is written under that key as soon as it is
-known and as a whole or not at all, so a sweep that was killed goes on where it stopped.
+A point is keyed by its resolved config, the content of every file that it reads, and the code, shipped configs and
+calibrations that answer: where one of them changes, it is simulated again. Its result is written under that key as soon
+as it is known and as a whole or not at all, so a sweep that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -76,12 +77,12 @@ def sweep(
         records[record.key] = record
         told(done, len(wanted), spec.name)
 
-    from archsim.sweeps.table import make_table, plot
+    from archsim.sweeps.table import make_table, plot, table_csv
 
     for record in records.values():
         spec.check(record)
     table = make_table(spec, points, records)
-    store.write_text("points.csv", table.to_csv(index=False, lineterminator="\n"))
+    store.write_text("points.csv", table_csv(table))
     store.write_json("sweep.json", spec.model_dump(mode="json"))
     if store.folder is not None:
         plot(table, list(spec.objectives), store.folder)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from archsim.config import Named, Source, build, digest, load_tree, override
+from archsim.config import Named, Source, build, load_tree, override
 from archsim.errors import InputError, nearest
 from archsim.spec import Spec
+from archsim.sweeps.identity import keys
 from archsim.sweeps.work import Record
 
 if TYPE_CHECKING:
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
 
 _MOST_POINTS = 1_000_000
 _OBJECTIVES: dict[str, Literal["min", "max"]] = {"time_s": "min", "energy_j.total": "min", "area_mm2.total": "min"}
@@ -40,7 +41,8 @@ class SweepSpec(Spec):
     @classmethod
     def _small(cls, value: Any) -> Any:
         listed = isinstance(value, Sequence) and not isinstance(value, str)
-        return dict.fromkeys(value, "min") if listed else value
+        plain = listed and all(isinstance(name, str) for name in value)
+        return dict.fromkeys(value, "min") if plain else value
 
     @model_validator(mode="after")
     def _some(self) -> SweepSpec:
@@ -86,7 +88,7 @@ def points_of(source: Source, overrides: Mapping[str, Any]) -> tuple[SweepSpec, 
 
     Overrides that begin with ``base.`` are overrides of the run, so they reach through its names.
     """
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
 
     of_run = {path.removeprefix("base."): value for path, value in overrides.items() if path[:5] == "base."}
     of_sweep = {path: value for path, value in overrides.items() if path[:5] != "base."}
@@ -96,12 +98,12 @@ def points_of(source: Source, overrides: Mapping[str, Any]) -> tuple[SweepSpec, 
     if base is None:
         raise InputError("a sweep has a base")
     base = override(base, of_run, RunSpec)
-    points = []
+    points, key = [], keys()
     for i, values in enumerate(spec.points()):
         try:
             run = build(override(base, values, RunSpec), RunSpec)
         except InputError as error:
             points.append(Point(values, f"point {i}", None, str(error)))
         else:
-            points.append(Point(values, digest(run), run))
+            points.append(Point(values, key(run), run))
     return spec, points

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from archsim import __version__
+from archsim import __version__, files
 from archsim.errors import InputError, Problem
 from archsim.sweeps.work import Record
 
@@ -30,18 +28,20 @@ class Store:
         except InputError:
             raise
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError([Problem(f"cannot write to '{folder}': {reason}", "--out")]) from None
+            raise files.unwritable(folder, error) from None
 
     def read(self, key: str) -> Record | None:
         """The record of a point, None if there is none or another version made it."""
         if self.folder is None:
             return None
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            data = json.loads((self.folder / "points" / f"{key}.json").read_text(encoding="utf-8"))
-            if data["version"] == __version__:
-                return Record(key, data["result"], data["error"])
-        return None
+        try:
+            data = files.parse_json(files.read_text(self.folder / "points" / f"{key}.json"))
+        except InputError:
+            return None
+        if not isinstance(data, dict) or data.get("version") != __version__:
+            return None
+        result, error = data.get("result"), data.get("error")
+        return Record(key, result, error) if isinstance(result, dict) and isinstance(error, str) else None
 
     def write(self, record: Record) -> None:
         """Keep the record of a point."""
@@ -55,16 +55,5 @@ class Store:
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file of the folder: readers see the old one or the new one, never a part."""
-        if self.folder is None:
-            return
-        path = self.folder / name
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-                stream.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
+        if self.folder is not None:
+            files.write_text(self.folder / name, text)

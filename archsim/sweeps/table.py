@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from archsim.files import plain_cell, write_bytes
 from archsim.sweeps.points import Point, SweepSpec
 from archsim.sweeps.work import Record
 
@@ -62,6 +64,15 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def table_csv(table: pd.DataFrame) -> str:
+    """The table as CSV, in which a spreadsheet computes nothing."""
+    plain = table.rename(columns=plain_cell)
+    for name in plain.columns:
+        if plain[name].dtype.kind not in "biuf":
+            plain[name] = plain[name].map(plain_cell)
+    return plain.to_csv(index=False, lineterminator="\n")
+
+
 def plot(table: pd.DataFrame, objectives: Sequence[str], folder: Path) -> None:
     """Write ``pareto.svg`` and ``pareto.png``: the first two objectives, the front in colour.
 
@@ -88,5 +99,7 @@ def plot(table: pd.DataFrame, objectives: Sequence[str], folder: Path) -> None:
         axes.set(xlabel=x, ylabel=y)
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
-        figure.savefig(folder / "pareto.svg", metadata={"Date": None})
-        figure.savefig(folder / "pareto.png", dpi=150)
+        for kind, how in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
+            drawn = io.BytesIO()
+            figure.savefig(drawn, format=kind, **how)
+            write_bytes(folder / f"pareto.{kind}", drawn.getvalue())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-import multiprocessing
+import multiprocessing.connection
+import os
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from archsim.errors import ArchsimError, RunFailed
 
 if TYPE_CHECKING:
-    from archsim.runs import RunSpec
+    from archsim.run_spec import RunSpec
     from archsim.sweeps.store import Store
 
 
@@ -66,9 +68,17 @@ def _run_point(key: str, spec: RunSpec, store: Store) -> Record:
     return record
 
 
-def _leave_on_interrupt() -> None:
-    """A worker ends at once and without a word on Ctrl-C: what it had finished is stored."""
+def _leave_with_the_parent() -> None:
+    """A worker ends at once and without a word on Ctrl-C, and when its parent is killed: what it had done is stored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+
+
+def _follow(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os._exit(1)
 
 
 def simulate(todo: Mapping[str, RunSpec], store: Store, workers: int) -> Iterator[Record]:
@@ -79,7 +89,7 @@ def simulate(todo: Mapping[str, RunSpec], store: Store, workers: int) -> Iterato
         return
     # Spawned, not forked: a fork of a process with threads (numba's, BLAS's) may never wake up.
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(todo)), context, _leave_on_interrupt)
+    pool = concurrent.futures.ProcessPoolExecutor(min(workers, len(todo)), context, _leave_with_the_parent)
     waiting = iter(todo.items())
     try:
         running = {pool.submit(_run_point, *item, store) for item in itertools.islice(waiting, 2 * workers)}

@@ -11,7 +11,8 @@ import numpy as np
 
 from archsim.components.compute import accounting_scalesim
 from archsim.components.compute.systolic_array import DATAFLOWS, array_cycles, operand_elements
-from archsim.errors import InputError
+from archsim.errors import InputError, wrong
+from archsim.units import whole
 from archsim.workloads.op import LARGEST
 
 _MOST = 2**31
@@ -79,6 +80,8 @@ _ONNXIM = {
     "icnt_injection_ports_per_core": "ports",
 }
 """ONNXim's names of the quantities of :class:`archsim.components.compute.onnxim.accounting.Npu`."""
+ONNXIM_COLUMNS = (*_ONNXIM, "dram_type", "dram_config_path", "op")
+"""Columns that a case in ONNXim's accounting may have"""
 _RAMULATOR = {"HBM2.yaml": "onnxim_hbm2_8gb_2400", "DDR4.yaml": "onnxim_ddr4_16gb_x4_1600j"}
 """Presets of the devices that ONNXim configures Ramulator 2 for."""
 
@@ -92,16 +95,17 @@ def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"ONNXim counts square weight-stationary arrays, not {edge}x{case['cols']} {case['dataflow']}")
     memory, file = str(case.get("dram_type") or "simple"), str(case.get("dram_config_path") or "")
     if memory not in ("simple", "ramulator2"):
-        raise InputError(f"dram_type: expected simple or ramulator2, not '{memory}'")
+        raise wrong("dram_type", f"expected simple or ramulator2, not '{memory}'")
     if memory == "ramulator2" and Path(file).name not in _RAMULATOR:
-        raise InputError(f"dram_config_path: ONNXim brings {' and '.join(_RAMULATOR)} for Ramulator 2, not '{file}'")
+        raise wrong("dram_config_path", f"ONNXim brings {' and '.join(_RAMULATOR)} for Ramulator 2, not '{file}'")
     given: dict[str, int] = {}
     for theirs, ours in _ONNXIM.items():
         text = str(case.get(theirs) or "")
         if text:
-            if not text.isdecimal() or not 1 <= int(text) <= _MOST:
-                raise InputError(f"{theirs}: expected a whole number of at least 1, not '{text}'")
-            given[ours] = int(text)
+            try:
+                given[ours] = whole(text, 1, _MOST)
+            except InputError as error:
+                raise wrong(theirs, str(error)) from None
     npu = Npu(edge=edge, dram=_RAMULATOR[Path(file).name] if memory == "ramulator2" else "", **given)
     # Its Gemm reads biases, its MatMul does not.
     return asdict(onnxim_answer(int(case["M"]), int(case["K"]), int(case["N"]), npu, case.get("op") == "Gemm"))

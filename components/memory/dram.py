@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import model_validator
 
+from archsim.config import File
 from archsim.errors import InputError
 from archsim.model.memory import Memory
 from archsim.model.technology import Technology
@@ -35,7 +36,7 @@ _LONG_BYTES = 2**26
 class DramChannelsSpec(Spec):
     """The channels of a tier, for the fidelity ``command``."""
 
-    device: str
+    device: Annotated[str, File("drams")]
     """preset of one channel: shipped name or file"""
     count: Count
     """channels; transfers are spread over all of them evenly"""
@@ -57,6 +58,10 @@ class DramSpec(ComponentSpec):
     """bytes it holds"""
     bandwidth: BytesPerSecond
     """peak bandwidth of all channels"""
+    arbitration: Literal["turns", "fifo"] = "turns"
+    """how streams that share it are served: in turns, grain by grain, or first come, first served, an op at a time"""
+    grain: Bytes = 4096
+    """bytes of a turn; assumed: a row or two of the channels, as fair controllers serve"""
     efficiency: Share = 0.9
     """share of the peak that long streams reach; of no use to the fidelity 'command'"""
     latency: Picoseconds = 100_000
@@ -101,6 +106,10 @@ class Dram(Memory[DramSpec]):
     @property
     def peak_bytes_per_s(self) -> int:
         return self.spec.bandwidth
+
+    @property
+    def grain_bytes(self) -> int:
+        return self.spec.grain if self.spec.arbitration == "turns" else 0
 
     @property
     def latency_ticks(self) -> int:

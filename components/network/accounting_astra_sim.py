@@ -32,7 +32,7 @@ from archsim.spec import Count, Spec
 from archsim.units import BytesPerSecond
 
 if TYPE_CHECKING:
-    from archsim.components.network.message_simulation import Wire
+    from archsim.model.network import Wire
 
 _IMPLEMENTATIONS = ("ring", "direct", "halvingDoubling", "doubleBinaryTree")
 _COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "reduce_scatter")
@@ -231,7 +231,8 @@ class _Dimension:
 
     def simulated(self, name: str, size: int) -> int:
         """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
-        from archsim.components.network.message_simulation import Wire, play  # compiled: not for the closed form
+        from archsim.components.network.message_simulation import play  # compiled: not for the closed form
+        from archsim.model.network import Wire
 
         if self.implementation == "doubleBinaryTree":
             return self._double_binary_tree(size)
@@ -267,6 +268,8 @@ class _Dimension:
         which they end with sending it on; leaves end when they have it.
         """
         n, delay, splits = self.ranks, self.spec.endpoint_delay_ns, self.spec.splits
+        if n & (n - 1):
+            raise InputError(f"ASTRA-sim's double binary tree needs a power of two of ranks, not {n}")
         trees = double_binary_tree(n)
         busy = self._busy(size)
         members = range(n)

@@ -13,12 +13,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, overload
 
 from pydantic import Field
 
 from archsim.components.network.binary_tree import double_binary_tree
-from archsim.config import Source, load_spec
+from archsim.config import Source, build, load_tree
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 
@@ -45,6 +45,35 @@ class Send(NamedTuple):
     after: tuple[int, ...]
 
 
+class Around(Sequence[Send]):
+    """Rounds of a ring: in each, every rank sends one chunk to the next, once that of the round before has come to it.
+
+    Parameters
+    ----------
+    ranks: of the ring, in order.
+    rounds: of each, how far before its sender's number the number of its chunk is, and whether it is added.
+    """
+
+    def __init__(self, ranks: int, rounds: Sequence[tuple[int, bool]]) -> None:
+        self.ranks = ranks
+        self.rounds = tuple(rounds)
+
+    def __len__(self) -> int:
+        return self.ranks * len(self.rounds)
+
+    @overload
+    def __getitem__(self, number: int) -> Send: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Send]: ...
+    def __getitem__(self, number: int | slice) -> Send | Sequence[Send]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        turn, source = divmod(range(len(self))[number], self.ranks)
+        behind, reduces = self.rounds[turn]
+        after = ((turn - 1) * self.ranks + (source - 1) % self.ranks,) if turn else ()
+        return Send(source, (source + 1) % self.ranks, ((source - behind) % self.ranks,), reduces, after)
+
+
 class Algorithm(NamedTuple):
     """A collective over ``ranks`` ranks of a buffer in ``chunks`` chunks."""
 
@@ -52,7 +81,7 @@ class Algorithm(NamedTuple):
     op: Op
     ranks: int
     chunks: int
-    sends: tuple[Send, ...]
+    sends: Sequence[Send]
 
     def chunk_bytes(self, n_bytes: int) -> int:
         """Bytes of a chunk when each rank has ``n_bytes`` (the gathered ones, of an all-gather), rounded up."""
@@ -60,11 +89,23 @@ class Algorithm(NamedTuple):
         return -(-n_bytes // parts)
 
 
+_MOST_SENDS, _MOST_CHUNKS = 2_500_000, 4_500_000
+
+
+def _bounded(sends: int, chunks: int = 0) -> None:
+    """Raise InputError for more sends, or chunks that they carry, than are played one by one."""
+    if sends > _MOST_SENDS:
+        raise InputError(f"the algorithm needs more than {_MOST_SENDS:,} sends, which are not played one by one")
+    if chunks > _MOST_CHUNKS:
+        raise InputError(f"the algorithm's sends carry more than {_MOST_CHUNKS:,} chunks, which are not followed")
+
+
 class _Steps:
     """Collects sends in an order in which they could be done one by one."""
 
     def __init__(self) -> None:
         self.sends: list[Send] = []
+        self._carried = 0
         self._brought: dict[tuple[int, int], list[int]] = {}
 
     def send(self, source: int, target: int, chunks: Sequence[int], reduces: bool = False) -> None:
@@ -74,6 +115,8 @@ class _Steps:
 
     def put(self, send: Send) -> None:
         """A send with its own order; later ones of its chunks from its target wait for it."""
+        self._carried += len(send.chunks)
+        _bounded(len(self.sends), self._carried)
         for chunk in send.chunks:
             place = send.target, chunk
             if send.reduces:
@@ -97,11 +140,11 @@ def _around(steps: _Steps, line: Sequence[int], groups: Sequence[Sequence[int]],
 def ring(op: Op, ranks: int) -> Algorithm:
     """Chunks passed from neighbour to neighbour; the group of rank r ends its reduction at rank r."""
     steps, line = _Steps(), range(ranks)
-    parts = [(rank,) for rank in line]
     if op == "broadcast":
         for rank in range(ranks - 1):
             steps.send(rank, rank + 1, (0,))
         return Algorithm("ring", op, ranks, 1, tuple(steps.sends))
+    _bounded(ranks * (ranks - 1) * (2 if op == "all_reduce" else 1))
     if op == "all_to_all":
         for source in line:
             for ahead in range(1, ranks):
@@ -109,17 +152,14 @@ def ring(op: Op, ranks: int) -> Algorithm:
                 for hop in range(ahead):
                     steps.send((source + hop) % ranks, (source + hop + 1) % ranks, (chunk,))
         return Algorithm("ring", op, ranks, ranks * ranks, tuple(steps.sends))
-    if op in ("all_reduce", "reduce_scatter"):
-        _around(steps, line, parts, True, -1)
-    if op in ("all_reduce", "all_gather"):
-        _around(steps, line, parts, False, 0)
-    return Algorithm("ring", op, ranks, ranks, tuple(steps.sends))
+    rounds = [(turn + 1, True) for turn in range(ranks - 1)] if op in ("all_reduce", "reduce_scatter") else []
+    rounds += [(turn, False) for turn in range(ranks - 1)] if op in ("all_reduce", "all_gather") else []
+    return Algorithm("ring", op, ranks, ranks, Around(ranks, rounds))
 
 
 def direct(op: Op, ranks: int) -> Algorithm:
     """Every rank to every other at once, each beginning with its next neighbour."""
     steps = _Steps()
-    pairs = [(rank, (rank + ahead) % ranks) for ahead in range(1, ranks) for rank in range(ranks)]
     if op == "broadcast":
         for target in range(1, ranks):
             steps.send(0, target, (0,))
@@ -127,6 +167,8 @@ def direct(op: Op, ranks: int) -> Algorithm:
     if op == "send_recv":
         steps.send(0, 1, (0,))
         return Algorithm("direct", op, ranks, 1, tuple(steps.sends))
+    _bounded(ranks * (ranks - 1))
+    pairs = [(rank, (rank + ahead) % ranks) for ahead in range(1, ranks) for rank in range(ranks)]
     if op == "all_to_all":
         for source, target in pairs:
             steps.send(source, target, (source * ranks + target,))
@@ -144,6 +186,7 @@ def halving_doubling(op: Op, ranks: int) -> Algorithm:
     """Half of what is left to a partner half as far away each time, and back (Rabenseifner 2004)."""
     if ranks < 2 or ranks & (ranks - 1):
         raise InputError(f"halving_doubling needs a power of two of ranks, not {ranks}")
+    _bounded(ranks * (ranks.bit_length() - 1), ranks * ranks)
     steps = _Steps()
     distances = [1 << bit for bit in reversed(range(ranks.bit_length() - 1))]
     if op in ("all_reduce", "reduce_scatter"):
@@ -267,6 +310,7 @@ def algorithm(name: str, op: str, ranks: int, inner: int = 0) -> Algorithm:
         raise InputError(f"there is no {op} by {name}: {nearest(op, ops)}")
     if ranks < 2:
         raise InputError(f"a collective needs at least two ranks, not {ranks}")
+    _bounded(ranks - 1)
     return _FLAT[name][0](known, ranks) if name in _FLAT else _GROUPED[name][0](known, ranks, inner)
 
 
@@ -312,25 +356,32 @@ def custom(source: Source) -> Algorithm:
     ------
     InputError: a step names a rank, chunk or send that does not exist.
     """
-    spec = load_spec(source, AlgorithmSpec)
+    tree = load_tree(source, spec=AlgorithmSpec)
+    spec = build(tree, AlgorithmSpec)
     steps = _Steps()
     for number, step in enumerate(spec.sends):
-        where = f"sends.{number}"
-        for rank in (step.source, step.target):
-            if rank >= spec.ranks:
-                raise InputError(f"{where}: there is no rank {rank} among {spec.ranks}")
-        if step.source == step.target or not step.chunks:
-            raise InputError(f"{where}: a send carries at least one chunk to another rank")
-        if max(step.chunks) >= spec.chunks:
-            raise InputError(f"{where}: there is no chunk {max(step.chunks)} among {spec.chunks}")
+        wrong = _wrong(spec, step)
+        if wrong:
+            path = f"sends.{number}"
+            raise tree.origin(path).error(wrong, path)
         if step.after is None:
             steps.send(step.source, step.target, step.chunks, step.reduce)
-            continue
-        missing = [other for other in step.after if other >= len(spec.sends)]
-        if missing:
-            raise InputError(f"{where}: there is no send {missing[0]} among {len(spec.sends)} to come after")
-        steps.put(Send(step.source, step.target, step.chunks, step.reduce, step.after))
+        else:
+            steps.put(Send(step.source, step.target, step.chunks, step.reduce, step.after))
     return Algorithm(spec.name, spec.op, spec.ranks, spec.chunks, tuple(steps.sends))
+
+
+def _wrong(spec: AlgorithmSpec, step: StepSpec) -> str:
+    """What a step names that does not exist, or nothing."""
+    for rank in (step.source, step.target):
+        if rank >= spec.ranks:
+            return f"there is no rank {rank} among {spec.ranks}"
+    if step.source == step.target or not step.chunks:
+        return "a send carries at least one chunk to another rank"
+    if max(step.chunks) >= spec.chunks:
+        return f"there is no chunk {max(step.chunks)} among {spec.chunks}"
+    missing = [other for other in step.after or () if other >= len(spec.sends)]
+    return f"there is no send {missing[0]} among {len(spec.sends)} to come after" if missing else ""
 
 
 # --- the proof -----------------------------------------------------------------------------------------
@@ -385,6 +436,7 @@ def check(algorithm: Algorithm) -> None:
         without its data, or with something counted twice.
     """
     op, ranks, chunks = algorithm.op, algorithm.ranks, algorithm.chunks
+    _bounded(len(algorithm.sends), ranks * chunks)
     if chunks % ranks and op in ("reduce_scatter", "all_gather", "all_to_all"):
         raise InputError(f"algorithm '{algorithm.name}': {chunks} chunks do not divide among {ranks} ranks")
     sequence = order(algorithm)

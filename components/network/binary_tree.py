@@ -1,7 +1,9 @@
 """Double binary trees: two in-order trees over the same ranks, in which no rank but two does the inner work of both.
 
 Sanders, Speck, Träff 2009; NCCL's and ASTRA-sim's large all-reduces go over them. In an in-order tree over 0, 1, ...
-the odd ranks are leaves or the even ones are, so a rank that forwards in one tree is a leaf of the other.
+the odd ranks are leaves or the even ones are, so a rank that forwards in one tree is a leaf of the other. The trees are
+NCCL's (src/graph/trees.cc): rank 0 above a tree of the others by the lowest bit that is set, and the same mirrored over
+an even number of ranks, or moved on by one rank over an odd one.
 """
 
 from __future__ import annotations
@@ -26,26 +28,35 @@ class BinaryTree:
 
 
 def double_binary_tree(ranks: int) -> tuple[BinaryTree, BinaryTree]:
-    """The two trees over a power of two of ranks: one rooted at the last rank, one at the first.
+    """The two trees over any number of ranks, as NCCL builds them (github NVIDIA/nccl, src/graph/trees.cc).
 
-    Below the root hangs a full in-order tree of all the others.
+    The second one is rooted at rank 0. The first one is its mirror image, rooted at the last rank; of an odd number of
+    ranks the same shifted by one, rooted at rank 1.
     """
-    if ranks < 2 or ranks & (ranks - 1):
-        raise InputError(f"a double binary tree needs a power of two of ranks, not {ranks}")
-    return _tree(ranks, ranks - 1, 0), _tree(ranks, 0, 1)
+    if ranks < 2:
+        raise InputError(f"a double binary tree needs two ranks, not {ranks}")
+    above = [_above(rank, ranks) for rank in range(ranks)]
+    other = [-1] * ranks
+    for rank, parent in enumerate(above):
+        if ranks % 2:
+            other[(rank + 1) % ranks] = parent if parent < 0 else (parent + 1) % ranks
+        else:
+            other[ranks - 1 - rank] = parent if parent < 0 else ranks - 1 - parent
+    return _tree(other), _tree(above)
 
 
-def _tree(ranks: int, root: int, first: int) -> BinaryTree:
-    parent = [-1] * ranks
-    children: list[tuple[int, ...]] = [()] * ranks
+def _above(rank: int, ranks: int) -> int:
+    """The parent of a rank in the in-order tree below rank 0, -1 for rank 0: by the lowest bit that is set."""
+    if rank == 0:
+        return -1
+    bit = rank & -rank
+    parent = (rank ^ bit) | bit << 1
+    return parent if parent < ranks else rank ^ bit
 
-    def below(above: int, low: int, count: int) -> int:
-        """The root of the full tree of ``count`` ranks from ``low``, hung below ``above``."""
-        here, half = low + count // 2, count // 2
-        parent[here] = above
-        if half:
-            children[here] = below(here, low, half), below(here, here + 1, half)
-        return here
 
-    children[root] = (below(root, first, ranks - 1),)
-    return BinaryTree(root, tuple(parent), tuple(children))
+def _tree(parent: list[int]) -> BinaryTree:
+    children: list[list[int]] = [[] for _ in parent]
+    for rank, above in enumerate(parent):
+        if above >= 0:
+            children[above].append(rank)
+    return BinaryTree(parent.index(-1), tuple(parent), tuple(tuple(mine) for mine in children))

@@ -26,9 +26,9 @@ from archsim.components.network.network import Network, NetworkSpec
 from archsim.components.network.router_level import LOAD
 from archsim.components.network.topology import SWITCH, DimensionSpec
 from archsim.config import load_spec
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.timebase import Timebase
-from archsim.units import BYTES, parse
+from archsim.units import BYTES, parse, whole
 
 if TYPE_CHECKING:
     from archsim.components.network.graph_simulation import Played
@@ -39,6 +39,7 @@ _ASTRA_TOPOLOGY = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_
 _DEGRADED = re.compile(
     r"((?P<dimension>\d{1,3}):)?(?P<source>\d{1,7}|switch)-(?P<target>\d{1,7}|switch)=(?P<share>\d{0,9}(\.\d{1,9})?)"
 )
+_MOST_BYTES = 2**50
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
@@ -61,6 +62,12 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     ------
     InputError: a cell is missing or means nothing.
     """
+    if case.get("topology", "").endswith(".cfg"):
+        raise wrong(
+            "topology",
+            "a configuration file of BookSim is not read: give --topology mesh8x8, --traffic and --load, or columns "
+            "topology, traffic, injection_rate_flits_per_node_cycle, num_vcs, ... of --cases",
+        )
     if case.get(LOAD):
         from archsim.components.network.router_level import cases as router_network
 
@@ -85,7 +92,7 @@ def astra_sim_cycles(case: Mapping[str, str]) -> int:
     dimensions = []
     for topology, ranks, bandwidth, latency in zip(*parts, strict=True):
         if topology not in _ASTRA_TOPOLOGY:
-            raise InputError(f"topology: ASTRA-sim has no '{topology}': {nearest(topology, _ASTRA_TOPOLOGY)}")
+            raise wrong("topology", f"ASTRA-sim has no '{topology}': {nearest(topology, _ASTRA_TOPOLOGY)}")
         link = {"kind": "link", "bandwidth": f"{bandwidth} GiB/s", "latency": f"{latency} ns"}
         dimensions.append(
             _valid(
@@ -125,9 +132,7 @@ def _collective(case: Mapping[str, str]) -> dict[str, Any]:
     slow = _slow_links(case, network)
     if steps is not None:
         if steps.ranks != network.ranks:
-            raise InputError(
-                f"ranks: algorithm '{steps.name}' is of {steps.ranks} ranks, the network of {network.ranks}"
-            )
+            raise wrong("ranks", f"algorithm '{steps.name}' is of {steps.ranks} ranks, the network of {network.ranks}")
         seconds, bound, moved = _played(network, network.simulate_algorithm(steps, n_bytes, links=slow))
     elif slow:
         seconds, bound, moved = _played(network, network.simulate(op, n_bytes, network.ranks, links=slow))
@@ -161,11 +166,11 @@ def _degraded(case: Mapping[str, str]) -> dict[tuple[int, int, int], float]:
     for text in case["degraded"].split(",") if case.get("degraded") else ():
         written = _DEGRADED.fullmatch(text.strip())
         if not written:
-            raise InputError(f"degraded: expected links like 0-1=0.5 or 1:0-switch=0.5, not '{text}'")
+            raise wrong("degraded", f"expected links like 0-1=0.5 or 1:0-switch=0.5, not '{text}'")
         source, target = (SWITCH if end == "switch" else int(end) for end in written.group("source", "target"))
         share = float(written["share"] or 0)
         if not 0 < share <= 1:
-            raise InputError(f"degraded: a link keeps a share above 0 and up to 1 of its bandwidth, not {share:g}")
+            raise wrong("degraded", f"a link keeps a share above 0 and up to 1 of its bandwidth, not {share:g}")
         found[int(written["dimension"] or 0), source, target] = share
     return found
 
@@ -175,9 +180,7 @@ def _slow_links(case: Mapping[str, str], network: Network) -> dict[tuple[int, in
     found = {}
     for (index, source, target), share in _degraded(case).items():
         if index >= len(network.spec.dimensions) or not network.has_link((index, source, target)):
-            raise InputError(
-                f"degraded: dimension {index} has no link from {source} to {target}".replace("-1", "switch")
-            )
+            raise wrong("degraded", f"dimension {index} has no link from {source} to {target}".replace("-1", "switch"))
         link = network.spec.dimensions[index].link
         found[index, source, target] = link.model_copy(update={"efficiency": link.efficiency * share})
     return found
@@ -187,8 +190,11 @@ def _op_and_bytes(case: Mapping[str, str]) -> tuple[str, int]:
     op, text = _cell(case, "op"), _cell(case, "bytes")
     op = ALIASES.get(op, op)
     if op not in BUS_FACTOR:
-        raise InputError(f"no collective is called '{op}': {nearest(op, BUS_FACTOR)}")
-    return op, int(text) if text.isdecimal() else int(parse(text, BYTES))
+        raise wrong("op", f"no collective is called '{shortened(op)}': {nearest(op, BUS_FACTOR)}")
+    n_bytes = _whole(text, "bytes") if text.isdecimal() else int(parse(text, BYTES))
+    if n_bytes > _MOST_BYTES:
+        raise wrong("bytes", f"at most {_MOST_BYTES:,} are moved, not '{shortened(text)}'")
+    return op, n_bytes
 
 
 def is_graph(case: Mapping[str, str]) -> bool:
@@ -217,7 +223,7 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
         answers["check"] = "every rank ends with its data"
     job, level = Job(steps, range(steps.ranks), n_bytes), case.get("level") or "message"
     if level not in _LEVELS:
-        raise InputError(f"level: expected {' or '.join(_LEVELS)}, not '{level}'")
+        raise wrong("level", f"expected {' or '.join(_LEVELS)}, not '{level}'")
     busy = [0.0] * len(graph.edges)
     if level == "message":
         time = Timebase()
@@ -250,7 +256,7 @@ def _traced(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float]
         op = _cell(case, "op")
         op = ALIASES.get(op, op)
         if op not in BUS_FACTOR:
-            raise InputError(f"no collective is called '{op}': {nearest(op, BUS_FACTOR)}")
+            raise wrong("op", f"no collective is called '{shortened(op)}': {nearest(op, BUS_FACTOR)}")
         chakra.check(trace, op)
         answers["check"] = "every rank hears from all whose data it needs"
     time = Timebase()
@@ -264,12 +270,12 @@ def _traced(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float]
 def _ways(case: Mapping[str, str]) -> Ways:
     """The graph of a row and how its messages go."""
     if not is_graph(case):
-        raise InputError("topology: expected a graph, such as switch:8 or torus:4x4, or a file")
+        raise wrong("topology", "expected a graph, such as switch:8 or torus:4x4, or a file")
     link: dict[str, Any] = {"extends": f"links/{case['link']}"} if case.get("link") else {"kind": "link"}
     link |= {name: case[name] for name in ("bandwidth", "latency") if case.get(name)}
     graph = named(_cell(case, "topology"), load_spec(link, LinkSpec))
     if case.get("ranks") and case["ranks"] != str(graph.ranks):
-        raise InputError(f"ranks: '{graph.name}' has {graph.ranks}, not {case['ranks']}")
+        raise wrong("ranks", f"'{graph.name}' has {graph.ranks}, not {case['ranks']}")
     graph = graph.degraded({(source, target): share for (_, source, target), share in _degraded(case).items()})
     return Ways(graph, case.get("routing") or "shortest")  # type: ignore[arg-type]
 
@@ -288,9 +294,9 @@ def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:
     if name.endswith((".yaml", ".yml", ".json")):
         steps = custom(name)
         if steps.op != op:
-            raise InputError(f"op: algorithm '{steps.name}' is of {steps.op}, not of {op}")
+            raise wrong("op", f"algorithm '{steps.name}' is of {steps.op}, not of {op}")
         return steps
-    if not name or name in _CLOSED or "/" in name:
+    if not name or name in (*_CLOSED, "in_switch") or "/" in name:
         return None
     sizes = [_whole(size, "ranks") for size in _cell(case, "ranks").replace("x", "/").split("/")]
     return algorithm(name, op, math.prod(sizes), sizes[0])
@@ -316,14 +322,15 @@ def _network(case: Mapping[str, str], played: bool) -> Network:
         cells = {}
         for name, values in lists.items():
             if len(values) not in (1, len(topologies)):
-                raise InputError(
-                    f"{name}: expected {len(topologies)} entries, one for each dimension, not {len(values)}"
-                )
+                raise wrong(name, f"expected {len(topologies)} entries, one for each dimension, not {len(values)}")
             cells[name] = values[index if len(values) > 1 else 0].replace("\0", "/s")
+        if cells.get("algorithm") == "in_switch":
+            del cells["algorithm"]
+            cells = _in_switch(case, cells)
         link: dict[str, Any] = {"extends": f"links/{cells.pop('link')}"} if "link" in cells else {"kind": "link"}
         link |= {name: cells.pop(name) for name in ("bandwidth", "latency") if name in cells}
         if "extends" not in link and not {"bandwidth", "latency"} <= set(link):
-            raise InputError("link: name a shipped link, or give its bandwidth and latency")
+            raise wrong("link", "name a shipped link, or give its bandwidth and latency")
         whole = ("ranks", "directions", "pieces")
         dimensions.append(
             {**{name: _whole(v, name) if name in whole else v for name, v in cells.items()}, "link": link}
@@ -332,16 +339,28 @@ def _network(case: Mapping[str, str], played: bool) -> Network:
     return Network(spec, "network", Timebase())
 
 
+def _in_switch(case: Mapping[str, str], cells: Mapping[str, str]) -> dict[str, str]:
+    """The cells of a dimension whose switch sums; in chunks of each rank as large as NCCL's largest unless said."""
+    op, n_bytes = _op_and_bytes(case)
+    ranks = _whole(cells["ranks"], "ranks")
+    algorithm("in_switch", op, ranks)
+    if cells["topology"] != "switch":
+        raise wrong("algorithm", f"a {cells['topology']} has no switch that sums")
+    chunk = load_spec("collectives/nccl", NcclSpec, category="collectives").nvls_chunk
+    return {"pieces": str(max(1, n_bytes // (ranks * chunk))), **cells, "switch_reduces": "true"}
+
+
 def _cell(case: Mapping[str, str], name: str) -> str:
     if not case.get(name):
-        raise InputError(f"{name}: is missing")
+        raise wrong(name, "is missing")
     return case[name]
 
 
 def _whole(text: str, name: str) -> int:
-    if not text.isdecimal() or int(text) > 2**62:
-        raise InputError(f"{name}: expected a whole number, not '{text}'")
-    return int(text)
+    try:
+        return whole(text)
+    except InputError as error:
+        raise wrong(name, str(error)) from None
 
 
 def _valid(spec: type[Any], data: dict[str, Any]) -> Any:
@@ -368,7 +387,7 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
     elif not n_bytes:
         why = "bytes is missing"
     if why or gpu is None:
-        return {"unanswered": why}
+        return {"error": why}
     architecture, links = GPUS[gpu]
     nccl = Nccl(
         load_spec("collectives/nccl", NcclSpec, category="collectives"),
@@ -398,7 +417,7 @@ def _expert_parallel(case: Mapping[str, str]) -> dict[str, Any]:
         dispatch, combine = (exchange.low_latency(way, tokens, hidden, top_k) for way in DIRECTIONS)
         return {"dispatch_avg_t_us": dispatch * 1e6, "combine_avg_t_us": combine * 1e6}
     if kernel != "normal":
-        raise InputError(f"op_name: no kernels of DeepEP are called '{kernel}': {nearest(kernel, ('ll', 'normal'))}")
+        raise wrong("op_name", f"no kernels of DeepEP are called '{kernel}': {nearest(kernel, ('ll', 'normal'))}")
     sms = _whole((case.get("dispatch_sms") or "20").removesuffix(".0"), "dispatch_sms")
     dispatch, combine = (exchange.normal(way, tokens, hidden, top_k, sms) for way in DIRECTIONS)
     return {"dispatch_transmit_us": dispatch * 1e6, "combine_transmit_us": combine * 1e6}

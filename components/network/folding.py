@@ -21,9 +21,10 @@ import numpy as np
 from archsim.components.network.collective import Phase, lines, messages_of, ring_sizes
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.message_kernel import counted
-from archsim.components.network.message_simulation import Outcome, Wire, play
+from archsim.components.network.message_simulation import Outcome, play
 from archsim.components.network.ring_kernel import pass_on
 from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, route
+from archsim.model.network import Wire
 
 Local = tuple[int, int]
 """A link of a line: places of its ends, or SWITCH."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,12 +17,15 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from archsim.components.network.link import LinkSpec
-from archsim.config import Named, Source, load_spec
-from archsim.errors import InputError, nearest
+from archsim.config import Named, Source, build, load_tree
+from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.spec import Count, Share, Spec
 
+_MOST_EDGES, _MOST_WAYS = 1_000_000, 2**25
 Routing = Literal["shortest", "dimension_order", "ecmp", "adaptive"]
 ROUTINGS = ("shortest", "dimension_order", "ecmp", "adaptive")
+FIXED = ("shortest", "dimension_order")
+"""routings by which all messages between two ranks go the same way"""
 
 
 class Edge(NamedTuple):
@@ -97,10 +101,17 @@ def _both(a: int, b: int, link: LinkSpec) -> tuple[Edge, Edge]:
     return Edge(a, b, link), Edge(b, a, link)
 
 
+def _bounded(edges: int) -> None:
+    """Raise InputError for a graph that is too large to be played message by message."""
+    if edges > _MOST_EDGES:
+        raise InputError(f"the network has {shortened(f'{edges:,}')} links; at most {_MOST_EDGES:,} are played")
+
+
 def cube(shape: Sequence[int], wraps: bool, link: LinkSpec) -> Graph:
     """A mesh, or a torus where it wraps, of any dimensions; two ranks are joined once."""
     if not shape or min(shape) < 1 or math.prod(shape) < 2:
         raise InputError(f"a mesh or torus has at least two ranks, not {'x'.join(map(str, shape)) or 'none'}")
+    _bounded(2 * math.prod(shape) * len(shape))
     edges: list[Edge] = []
     for rank in range(math.prod(shape)):
         stride = 1
@@ -117,6 +128,7 @@ def cube(shape: Sequence[int], wraps: bool, link: LinkSpec) -> Graph:
 
 def star(ranks: int, link: LinkSpec) -> Graph:
     """All ranks at one switch."""
+    _bounded(2 * ranks)
     edges = [edge for rank in range(ranks) for edge in _both(rank, ranks, link)]
     return Graph(f"switch of {ranks}", ranks, ranks + 1, tuple(edges))
 
@@ -138,6 +150,7 @@ def fat_tree(
     if rails > 1 and nodes % down and down % nodes:
         raise InputError(f"{nodes} nodes do not fill leaves of {down} ranks of a rail")
     leaves = ranks // down
+    _bounded(2 * planes * (ranks + leaves * up))
     edges: list[Edge] = []
     for plane in range(planes):
         first = ranks + plane * (leaves + up)
@@ -159,6 +172,7 @@ def dragonfly(
         raise InputError(f"a dragonfly has at least one rank, router and wide link, not {p}, {a}, {h}")
     groups = a * h + 1
     ranks = p * a * groups
+    _bounded(2 * ranks + groups * a * (a - 1 + h))
     edges = [edge for rank in range(ranks) for edge in _both(rank, ranks + rank // p, link)]
     for group in range(groups):
         first = ranks + group * a
@@ -224,20 +238,24 @@ def read(source: Source) -> Graph:
     ------
     InputError: a link names a vertex that does not exist, or some ranks cannot reach others.
     """
-    spec = load_spec(source, GraphSpec)
+    tree = load_tree(source, spec=GraphSpec)
+    spec = build(tree, GraphSpec)
     vertices = spec.ranks + spec.switches
+    _bounded(vertices)
     edges: list[Edge] = []
     for number, link in enumerate(spec.links):
         one, other = link.ends
         if max(one, other) >= vertices or one == other:
-            raise InputError(
-                f"links.{number}.ends: expected two of the vertices 0 to {vertices - 1}, not {one}, {other}"
-            )
+            path = f"links.{number}.ends"
+            raise tree.origin(path).error(f"expected two of the vertices 0 to {vertices - 1}, not {one}, {other}", path)
         edges.append(Edge(one, other, link.link, link.share))
         if not link.one_way:
             edges.append(Edge(other, one, link.link, link.share))
     graph = Graph(spec.name, spec.ranks, vertices, tuple(edges))
-    Ways(graph).check()
+    try:
+        Ways(graph).check()
+    except InputError as error:
+        raise tree.place.error(str(error)) from None
     return graph
 
 
@@ -261,20 +279,30 @@ class Ways:
             raise InputError(f"'{graph.name}' has no dimensions to route in order: {nearest('ecmp', ROUTINGS)}")
         self.graph = graph
         self.routing: Routing = routing
-        self._distances: dict[int, list[int]] = {}
+        self._searches: dict[int, tuple[dict[int, int], deque[int]]] = {}
+        self._known: dict[tuple[int, int], list[int]] = {}
         self._given = [0.0] * len(graph.edges)
         self._joined = {(edge.source, edge.target): number for number, edge in enumerate(graph.edges)}
 
     def check(self) -> None:
         """Raise InputError when some rank cannot reach another."""
+        for source in range(self.graph.ranks):
+            if source not in self._to(0, source):
+                raise self._cut(source, 0)
+        reached = [0]
+        seen = {0}
+        for here in reached:  # whoever reaches rank 0 and is reached from it reaches all others
+            for number in self.graph.leaving[here]:
+                there = self.graph.edges[number].target
+                if there not in seen:
+                    seen.add(there)
+                    reached.append(there)
         for target in range(self.graph.ranks):
-            distances = self._to(target)
-            for source in range(self.graph.ranks):
-                if distances[source] < 0:
-                    raise self._cut(source, target)
+            if target not in seen:
+                raise self._cut(0, target)
 
-    def path(self, source: int, target: int, flow: int = 0, n_bytes: float = 1.0) -> list[int]:
-        """Numbers of the edges from one rank to another.
+    def path(self, source: int, target: int, flow: int = 0, n_bytes: float = 1.0) -> Sequence[int]:
+        """Numbers of the edges from one rank to another; found once where the routing is fixed.
 
         Parameters
         ----------
@@ -285,10 +313,19 @@ class Ways:
         ------
         InputError: there is no way, or none in the order of dimensions.
         """
-        if self.routing == "dimension_order":
-            return self._in_order(source, target)
-        distances = self._to(target)
-        if distances[source] < 0:
+        if self.routing not in FIXED:
+            return self._walk(source, target, flow, n_bytes)
+        known = self._known.get((source, target))
+        if known is None:
+            ordered = self.routing == "dimension_order"
+            known = self._in_order(source, target) if ordered else self._walk(source, target, flow, n_bytes)
+            self._known[source, target] = known
+        return known
+
+    def _walk(self, source: int, target: int, flow: int, n_bytes: float) -> list[int]:
+        """One of the shortest ways."""
+        distances = self._to(target, source)
+        if source not in distances:
             raise self._cut(source, target)
         found: list[int] = []
         here = source
@@ -296,7 +333,7 @@ class Ways:
             nearer = [
                 number
                 for number in self.graph.leaving[here]
-                if distances[self.graph.edges[number].target] == distances[here] - 1
+                if distances.get(self.graph.edges[number].target) == distances[here] - 1
             ]
             number = nearer[0]
             if self.routing == "ecmp":
@@ -308,20 +345,26 @@ class Ways:
             here = self.graph.edges[number].target
         return found
 
-    def _to(self, target: int) -> list[int]:
-        """Hops from each vertex to a rank, -1 where there is no way; ranks forward nothing unless they must."""
-        known = self._distances.get(target)
-        if known is None:
-            known = [-1] * self.graph.vertices
-            known[target] = 0
-            reached = [target]
-            for here in reached:
-                for number in self.graph.entering[here]:
-                    before = self.graph.edges[number].source
-                    if known[before] < 0:
-                        known[before] = known[here] + 1
-                        reached.append(before)
-            self._distances[target] = known
+    def expect(self, targets: int) -> None:
+        """Raise InputError where ways to so many ranks are more than are found one by one."""
+        if targets * self.graph.vertices > _MOST_WAYS:
+            raise InputError(
+                f"ways to {targets:,} ranks of a network of {self.graph.vertices:,} vertices are too many to be found"
+            )
+
+    def _to(self, target: int, source: int) -> dict[int, int]:
+        """Hops to a rank from a vertex and from all nearer ones; ranks forward nothing unless they must.
+
+        The search stops at the source and goes on from there when it is asked for one further away.
+        """
+        known, left = self._searches.setdefault(target, ({target: 0}, deque([target])))
+        while source not in known and left:
+            here = left.popleft()
+            for number in self.graph.entering[here]:
+                before = self.graph.edges[number].source
+                if before not in known:
+                    known[before] = known[here] + 1
+                    left.append(before)
         return known
 
     def _in_order(self, source: int, target: int) -> list[int]:
@@ -381,8 +424,8 @@ def named(name: str, link: LinkSpec) -> Graph:
         return read(name)
     kind, _, numbers = name.partition(":")
     if kind not in SHAPES:
-        raise InputError(f"no topology is called '{kind}': {nearest(kind, SHAPES)}")
+        raise wrong("topology", f"no network is called '{shortened(kind)}': {nearest(kind, SHAPES)}")
     parts = numbers.split("x")
     if not all(part.isdecimal() and len(part) < 7 for part in parts):
-        raise InputError(f"'{name}' is not written like {kind}:4x4x4")
+        raise wrong("topology", f"'{shortened(name)}' is not written like {kind}:4x4x4")
     return SHAPES[kind]([int(part) for part in parts], link)

@@ -7,17 +7,21 @@ wave begins when the last of them has arrived: no bound, but near where all rank
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.network.algorithm import Algorithm, order
+from archsim.components.network.algorithm import Algorithm, Around, order
 from archsim.components.network.flow import Flows
-from archsim.components.network.graph import Graph, Ways
+from archsim.components.network.graph import FIXED, Graph, Ways
 from archsim.components.network.link import Link
 from archsim.components.network.message_kernel import Ints, Schedule, counted, lists, run
+from archsim.components.network.round_kernel import Rounds
+from archsim.components.network.round_kernel import run as run_rounds
 from archsim.errors import InputError
 from archsim.timebase import Timebase
 from archsim.workloads.op import Dim
@@ -60,10 +64,13 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     ------
     InputError: a job names other ranks than the graph has, deadlocks, or its messages have no way.
     """
+    for job in jobs:
+        _laid(ways, job)
+    if ways.routing in FIXED and all(isinstance(job.algorithm.sends, Around) for job in jobs):
+        return _play_rounds(ways, jobs, time)
     steps: list[Step] = []
     starts: list[int] = []
     for job in jobs:
-        _laid(job, ways.graph.ranks)
         order(job.algorithm)
         first, ranks = len(steps), len(starts)
         size = job.algorithm.chunk_bytes(job.n_bytes)
@@ -79,6 +86,47 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
         ticks.append(max(ends[place : place + job.algorithm.ranks]))
         place += job.algorithm.ranks
     return Played(tuple(ticks), tuple(occupied[: len(ways.graph.edges)]), carried(ways, steps))
+
+
+def _play_rounds(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
+    """Play jobs whose rounds are all alike, of which nothing is written out."""
+    graph = ways.graph
+    links = _links(graph, time)
+    sizes = [job.algorithm.ranks for job in jobs]
+    first = np.cumsum([0, *sizes], dtype=np.int64)
+    rounds = np.array([len(job.algorithm.sends) // job.algorithm.ranks for job in jobs], dtype=np.int64)
+    n_bytes = [job.algorithm.chunk_bytes(job.n_bytes) for job in jobs]
+    paths = [
+        ways.path(source, target)
+        for job in jobs
+        for source, target in zip(job.members, [*job.members[1:], job.members[0]], strict=True)
+    ]
+    busy, sent = (_table(links, n_bytes, ticks) for ticks in (Link.occupancy, Link.serialization))
+    latency = np.array([link.latency for link in links], dtype=np.int64)
+    through = np.array([edge.target >= graph.ranks for edge in graph.edges])[:, None]
+    ends, occupied = run_rounds(
+        Rounds(
+            paths=lists(paths),
+            circle=np.repeat(np.arange(len(jobs)), sizes),
+            first=first[:-1],
+            size=np.array(sizes, dtype=np.int64),
+            rounds=rounds,
+            starts=np.array([job.start for job in jobs], dtype=np.int64),
+            last=np.cumsum(np.array(sizes, dtype=np.int64) * rounds),
+            medium=np.array(_mediums(graph), dtype=np.int64),
+            latency=latency,
+            busy=busy,
+            arrival=sent + latency[:, None],
+            head=np.where(through, latency[:, None], sent + latency[:, None]),
+        )
+    )
+    moved = [0] * len(graph.edges)
+    for rank, path in enumerate(paths):
+        job = int(np.searchsorted(first, rank, "right")) - 1
+        for edge in path:
+            moved[edge] += n_bytes[job] * int(rounds[job])
+    ticks = tuple(int(ends[a:b].max()) for a, b in pairwise(first))
+    return Played(ticks, tuple(occupied.tolist()), tuple(moved))
 
 
 class Step(NamedTuple):
@@ -101,17 +149,11 @@ class Step(NamedTuple):
 def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: Timebase) -> tuple[list[int], list[int]]:
     """Tick at which each rank's steps are over, and ticks for which each edge, then each engine, was occupied."""
     graph = ways.graph
-    links = [
-        Link(edge.link.model_copy(update={"efficiency": edge.link.efficiency * edge.share}), graph.name, time)
-        for edge in graph.edges
-    ]
+    links = _links(graph, time)
     distinct, column = np.unique(counted([step.size for step in steps]), return_inverse=True)
-
-    def table(ticks: Callable[[Link, int], Dim]) -> Ints:
-        edges = counted([[int(ticks(link, int(n))) for n in distinct] for link in links])
-        return np.vstack([edges.reshape(len(links), -1), distinct])  # an engine takes its ticks
-
-    busy, sent = table(lambda link, n: link.occupancy(n)), table(lambda link, n: link.serialization(n))
+    busy, sent = (  # an engine takes its ticks
+        np.vstack([_table(links, distinct.tolist(), ticks), distinct]) for ticks in (Link.occupancy, Link.serialization)
+    )
     latency = counted([link.latency for link in links] + [0])[:, None]
     through = np.array([edge.target >= graph.ranks for edge in graph.edges] + [False])[:, None]
     count = len(steps)
@@ -147,6 +189,24 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
     return [int(tick) for tick in ends], [int(ticks) for ticks in occupied]
 
 
+def _links(graph: Graph, time: Timebase) -> list[Link]:
+    """Of each edge, its link; equal ones are one."""
+
+    @functools.cache
+    def made(number: int, share: float) -> Link:
+        spec = specs[number]
+        return Link(spec.model_copy(update={"efficiency": spec.efficiency * share}), graph.name, time)
+
+    specs = {id(edge.link): edge.link for edge in graph.edges}
+    return [made(id(edge.link), edge.share) for edge in graph.edges]
+
+
+def _table(links: Sequence[Link], sizes: Sequence[int], ticks: Callable[[Link, int], Dim]) -> Ints:
+    """Ticks of each link for each size."""
+    known = {link: [int(ticks(link, n)) for n in sizes] for link in dict.fromkeys(links)}
+    return np.array([known[link] for link in links], dtype=np.int64).reshape(len(links), len(sizes))
+
+
 def _mediums(graph: Graph) -> list[int]:
     """Of each edge, what serves it: both directions of a half-duplex link share the first one's number."""
     found, open_ = list(range(len(graph.edges))), dict[tuple[int, int], list[int]]()
@@ -172,7 +232,7 @@ def carried(ways: Ways, steps: Sequence[Step]) -> tuple[int, ...]:
 
 def flow_s(ways: Ways, job: Job) -> float:
     """Seconds of a job as flows, wave by wave."""
-    _laid(job, ways.graph.ranks)
+    _laid(ways, job)
     algorithm = job.algorithm
     depth = [0] * len(algorithm.sends)
     for number in order(algorithm):
@@ -193,9 +253,13 @@ def flow_s(ways: Ways, job: Job) -> float:
     return seconds
 
 
-def _laid(job: Job, ranks: int) -> None:
+def _laid(ways: Ways, job: Job) -> None:
+    ranks = ways.graph.ranks
+    if ways.routing != "dimension_order":
+        sends = job.algorithm.sends
+        ways.expect(job.algorithm.ranks if isinstance(sends, Around) else len({send.target for send in sends}))
     if job.algorithm.name == "in_switch":
-        raise InputError("sums in a switch are not played step by step on a graph")
+        raise InputError("sums in a switch are not played on a graph: ask a dimension, as --topology switch --ranks 8")
     if len(set(job.members)) != job.algorithm.ranks or not set(job.members) <= set(range(ranks)):
         raise InputError(
             f"algorithm '{job.algorithm.name}' of {job.algorithm.ranks} ranks is not laid over as many of the "

@@ -127,7 +127,7 @@ def _in_turn(schedule: Schedule) -> float:
 
 
 @part
-def _push(heap: Ints, count: int, tick: int, number: int) -> None:
+def push(heap: Ints, count: int, tick: int, number: int) -> None:
     """Add an event to a heap of ``count`` events; four children each."""
     place = count
     while place > 0:
@@ -140,17 +140,21 @@ def _push(heap: Ints, count: int, tick: int, number: int) -> None:
 
 
 @part
-def _pop(heap: Ints, count: int) -> None:
+def pop(heap: Ints, count: int) -> None:
     """Take the first of ``count`` events off the heap."""
-    last = count - 1
-    tick, number = heap[last, 0], heap[last, 1]
+    replace(heap, count - 1, heap[count - 1, 0], heap[count - 1, 1])
+
+
+@part
+def replace(heap: Ints, count: int, tick: int, number: int) -> None:
+    """Put an event in the place of the first of ``count`` events."""
     place = 0
     while True:
         child = 4 * place + 1
-        if child >= last:
+        if child >= count:
             break
         best = child
-        for other in range(child + 1, min(child + 4, last)):
+        for other in range(child + 1, min(child + 4, count)):
             if heap[other, 0] < heap[best, 0] or (heap[other, 0] == heap[best, 0] and heap[other, 1] < heap[best, 1]):
                 best = other
         if tick < heap[best, 0] or (tick == heap[best, 0] and number < heap[best, 1]):
@@ -166,11 +170,11 @@ def _run(
 ) -> int:
     events, sent = 0, 0
     for rank in range(s.starts.size):
-        _push(heap, events, s.starts[rank], -1 - rank)
+        push(heap, events, s.starts[rank], -1 - rank)
         events += 1
     while events:
         now, number = heap[0, 0], heap[0, 1]
-        _pop(heap, events)
+        pop(heap, events)
         events -= 1
         opened = 0
         if number < 0:
@@ -213,7 +217,7 @@ def _run(
                     ready = tail + s.use[number]
                 else:
                     ready = min(start + s.head[kind, size], tail)
-                _push(heap, events, ready, number)
+                push(heap, events, ready, number)
                 events += 1
         done_gates = 0
         while done_gates < opened:
@@ -223,7 +227,7 @@ def _run(
                 message = s.waiting.entries[e]
                 s.closed[message] -= 1
                 if s.closed[message] == 0:
-                    _push(heap, events, now, message)
+                    push(heap, events, now, message)
                     events += 1
             after = s.chain[gate]
             if after >= 0:

@@ -6,36 +6,33 @@ equal it agrees with the closed form to the tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from archsim.components.network.collective import Gate, Message
+from archsim.components.network.collective import Gate
 from archsim.components.network.message_kernel import Schedule, counted, lists, run
-from archsim.components.network.topology import LinkName
+from archsim.model.network import Wire
 
 
-@dataclass(frozen=True)
-class Wire:
-    """A link as the simulation sees it; each function maps payload bytes to ticks.
+class Sendable(Protocol):
+    """What a message is to the links."""
 
-    Attributes
-    ----------
-    busy: how long a message occupies the link.
-    arrival: from its start until its last byte is at the other end.
-    head: from its start until the device at the other end may begin to send it on: its arrival where messages
-        are stored and forwarded, less where they are cut through.
-    latency: ticks from the end of feeding it, where a link before it does so late, until the last byte has arrived.
-    medium: what it shares with others, as both directions of a half-duplex link do; itself when absent.
-    """
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def source(self) -> int: ...
+    @property
+    def target(self) -> int: ...
+    @property
+    def waits(self) -> tuple[Gate, ...]: ...
+    @property
+    def feeds(self) -> tuple[Gate, ...]: ...
 
-    name: LinkName
-    busy: Callable[[int], int]
-    arrival: Callable[[int], int]
-    head: Callable[[int], int]
-    latency: int = 0
-    medium: LinkName | None = None
+
+M = TypeVar("M", bound=Sendable)
 
 
 @dataclass(frozen=True)
@@ -52,15 +49,15 @@ class Outcome:
 
     ticks: tuple[int, ...]
     received: tuple[int, ...]
-    link_bytes: dict[LinkName, int]
-    link_ticks: dict[LinkName, int]
+    link_bytes: dict[Any, int]
+    link_ticks: dict[Any, int]
 
 
 def play(
-    messages: Sequence[Message],
+    messages: Sequence[M],
     starts: Sequence[int],
-    route: Callable[[Message], Sequence[Wire]],
-    use: Callable[[Message], int],
+    route: Callable[[M], Sequence[Wire]],
+    use: Callable[[M], int],
 ) -> Outcome:
     """Simulate a schedule.
 
@@ -80,7 +77,7 @@ def play(
     gates = {gate: number for number, gate in enumerate(gates)}
     paths = [route(message) for message in messages]
     wires = {wire.name: wire for path in paths for wire in path}
-    mediums: dict[LinkName, int] = {}
+    mediums: dict[Hashable, int] = {}
     links = {name: number for number, name in enumerate(wires)}
     sizes = sorted({message.n_bytes for message in messages})
     column = {n_bytes: number for number, n_bytes in enumerate(sizes)}

@@ -33,6 +33,7 @@ from archsim.components.network.collective import (
 )
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
+from archsim.components.network.flows import collective_flow, message_flow, play_flows
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import (
@@ -48,15 +49,16 @@ from archsim.components.network.topology import (
 )
 from archsim.config import Named
 from archsim.errors import InputError
-from archsim.model.component import Component
+from archsim.model import network as model
+from archsim.model.network import Flow, Wire
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.units import Picoseconds
-from archsim.workloads.op import Dim, TokenExchange
+from archsim.workloads.op import Collective, Dim, TokenExchange
 
 if TYPE_CHECKING:
-    from archsim.components.network.message_simulation import Outcome, Wire
+    from archsim.components.network.message_simulation import Outcome
 
 
 class NetworkSpec(ComponentSpec):
@@ -77,7 +79,11 @@ class NetworkSpec(ComponentSpec):
         return self
 
 
-class Network(Component[NetworkSpec]):
+_MOST_AROUND, _MOST_DIRECT, _MOST_PLAYED = 2**14, 2**10, 2**20
+"""ranks of a ring, of another dimension, and in all, that are played message by message"""
+
+
+class Network(model.Network[NetworkSpec]):
     """All links between the ranks of a system."""
 
     kind: ClassVar[str] = "network"
@@ -112,7 +118,10 @@ class Network(Component[NetworkSpec]):
         check(name)
         if np.min(n_bytes) < 0:
             raise InputError(f"a {name} of {np.min(n_bytes)} bytes is negative")
-        spanned = spans(self.spec.dimensions, ranks, inner, closed=name != "send_recv")
+        return self.timed(name, n_bytes, spans(self.spec.dimensions, ranks, inner, closed=name != "send_recv"))
+
+    def timed(self, name: str, n_bytes: Dim, spanned: Sequence[Span]) -> Timing:
+        """Time and traffic of a collective over these parts of the dimensions."""
         ticks: Dim = 0 * n_bytes
         actions: dict[str, Dim] = {}
         shares: dict[str, int] = {}
@@ -131,6 +140,28 @@ class Network(Component[NetworkSpec]):
         if self._without_closed_form(spanned):
             ticks = self._played_ticks(name, spanned, n_bytes)
         return Timing(ticks, actions, max(shares, key=lambda k: shares[k], default=""))
+
+    @functools.cached_property
+    def own_wires(self) -> Callable[[LinkName], Wire]:
+        """Links as the simulation sees them."""
+        return self.wires({})
+
+    def time_of(self, op: Collective) -> tuple[Dim, dict[str, Dim], str]:
+        timing = (
+            self.collective(op.collective, op.bytes, op.ranks)
+            if op.exchange is None
+            else self.exchange(op.exchange, op.bytes, op.ranks)
+        )
+        return timing.ticks, timing.actions, timing.bound_by
+
+    def flow(self, collective: str, n_bytes: int, group: Sequence[int]) -> Flow:
+        return collective_flow(self, collective, n_bytes, group)
+
+    def send(self, source: int, target: int, n_bytes: int) -> Flow:
+        return message_flow(self, source, target, n_bytes)
+
+    def play(self, flows: Sequence[tuple[int, Flow]]) -> list[int]:
+        return play_flows(flows)
 
     def has_link(self, name: LinkName) -> bool:
         """Whether there is a link of this name: (dimension, from, to), one end may be the switch."""
@@ -264,8 +295,21 @@ class Network(Component[NetworkSpec]):
         brute_force: whether lines of ranks in equal state are played each instead of once (:mod:`folding`).
         """
         check(name)
+        self._playable(ranks)
         spanned = spans(self.spec.dimensions, ranks, closed=name != "send_recv")
         return self._simulate(name, n_bytes, spanned, ranks, starts, dict(links or {}), brute_force)
+
+    def _playable(self, ranks: int) -> None:
+        """Raise InputError for more ranks than are played message by message."""
+        for index, dimension in enumerate(self.spec.dimensions):
+            most = _MOST_AROUND if dimension.topology == "ring" else _MOST_DIRECT
+            if min(dimension.ranks, ranks) > most:
+                raise InputError(
+                    f"dimension {index}: {dimension.ranks:,} ranks of a {dimension.topology} are more than the "
+                    f"{most:,} that are played message by message"
+                )
+        if ranks > _MOST_PLAYED:
+            raise InputError(f"{ranks:,} ranks are more than the {_MOST_PLAYED:,} that are played message by message")
 
     def _simulate(
         self,
@@ -283,7 +327,7 @@ class Network(Component[NetworkSpec]):
         if spanned and not brute_force:
             use = [int(self.time.ps(dimension.overhead)) for dimension in dimensions]
             begins = self._begins(ranks, starts)
-            folded = play_lines(name, dimensions, spanned, n_bytes, begins, links, self._wires(links), use)
+            folded = play_lines(name, dimensions, spanned, n_bytes, begins, links, self.wires(links), use)
         return folded[0] if folded else self._play(schedule(name, dimensions, spanned, n_bytes), ranks, starts, links)
 
     def simulate_algorithm(
@@ -372,7 +416,7 @@ class Network(Component[NetworkSpec]):
     ) -> Outcome:
         from archsim.components.network.message_simulation import play  # compiled: not for the closed form
 
-        dimensions, wire = self.spec.dimensions, self._wires(links or {})
+        dimensions, wire = self.spec.dimensions, self.wires(links or {})
         overheads = [int(self.time.ps(d.overhead)) for d in dimensions]
 
         def path(message: Message) -> list[Wire]:
@@ -398,10 +442,8 @@ class Network(Component[NetworkSpec]):
         launch = int(self.time.ps(self.spec.launch)) if launched else 0
         return [start + launch for start in starts or [0] * ranks]
 
-    def _wires(self, links: Mapping[LinkName, LinkSpec]) -> Callable[[LinkName], Wire]:
+    def wires(self, links: Mapping[LinkName, LinkSpec]) -> Callable[[LinkName], Wire]:
         """Links as the simulation sees them, those of ``links`` instead of their dimension's."""
-        from archsim.components.network.message_simulation import Wire
-
         dimensions, own = self.spec.dimensions, self.links
         special = {name: Link(spec, self.path, self.time) for name, spec in links.items()}
 

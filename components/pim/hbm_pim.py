@@ -64,6 +64,7 @@ HBM2 = Timing()
 CHANNELS = 64
 BLOCKS = 8
 """of a channel, one for two banks"""
+_MOST_REQUESTS = 1_000_000
 _REGISTERS = 8  # columns that a block holds of an operand
 _BURST = 16  # elements of a column
 _PARKED = 1 << 12
@@ -155,9 +156,10 @@ def gemv(
     ------
     InputError: a size is not positive.
     """
-    _positive(M=M, K=K)
+    _positive(M=M, K=K, channels=channels)
     outputs = -(-M // (BLOCKS * channels * _REGISTERS))
     inputs = -(-K // (_BURST * _REGISTERS))
+    _bounded(outputs * inputs * (_REGISTERS + _REGISTERS**2))
     stream = _Stream(timing)
     stream.begin()
     for j in range(outputs):
@@ -182,18 +184,21 @@ def elementwise(
     timing: Timing = HBM2,
     refresh: bool = True,
     log: list[Command] | None = None,
+    channels: int = CHANNELS,
 ) -> Counts:
-    """An operation on FP16 vectors over 64 channels; the commands of one go to ``log``.
+    """An operation on FP16 vectors over all channels; the commands of one go to ``log``.
 
     Raises
     ------
     InputError: not a positive number of elements.
     """
-    _positive(elements=elements)
+    _positive(elements=elements, channels=channels)
+    passes = elements // _BURST // (timing.banks * channels * _REGISTERS)
+    _bounded(passes * 6 * _REGISTERS)
     stream = _Stream(timing)
     stream.begin()
     stream.toggle()
-    for i in range(elements // _BURST // (timing.banks * CHANNELS * _REGISTERS)):
+    for i in range(passes):
         for bank in (0, 1):
             stream.each(write=False, bank=bank, row=_INPUT, column=_REGISTERS * i)
             if operation != "relu":
@@ -204,15 +209,18 @@ def elementwise(
     return _Channel(timing, refresh, log).run(stream.requests)
 
 
-def host(read_bytes: int, write_bytes: int, timing: Timing = HBM2, refresh: bool = True) -> Counts:
-    """Plain reads of consecutive bytes from 0 on, and after them writes of the bytes behind, over 64 channels."""
-    _positive(read_bytes=read_bytes, write_bytes=write_bytes)
+def host(
+    read_bytes: int, write_bytes: int, timing: Timing = HBM2, refresh: bool = True, channels: int = CHANNELS
+) -> Counts:
+    """Plain reads of consecutive bytes from 0 on, and after them writes of the bytes behind, over all channels."""
+    _positive(read_bytes=read_bytes, write_bytes=write_bytes, channels=channels)
     # Channels differ by a request at most; writes begin when the last channel has read.
     reads, writes = (-(-size // (2 * _BURST)) for size in (read_bytes, write_bytes))
     spans = {
-        (-(-(reads - c) // CHANNELS), -(-(reads + writes - c) // CHANNELS)): _Channel(timing, refresh)
-        for c in range(CHANNELS)
+        (-(-(reads - c) // channels), -(-(reads + writes - c) // channels)): _Channel(timing, refresh)
+        for c in range(channels)
     }
+    _bounded(max(end for _, end in spans))
     for (read, _), channel in spans.items():
         channel.run([_interleaved(write=False, at=at, timing=timing) for at in range(read)])
     all_read = max(channel.now for channel in spans.values())
@@ -228,6 +236,12 @@ def _interleaved(write: bool, at: int, timing: Timing) -> _Request:
     column, bank = divmod(at, timing.banks)
     row, column = divmod(column, timing.columns)
     return _Request(write, bank, row, column, barrier=False)
+
+
+def _bounded(requests: int) -> None:
+    """Raise InputError for more requests of a channel than are played one by one."""
+    if requests > _MOST_REQUESTS:
+        raise InputError(f"{requests:,} requests of a channel are more than the {_MOST_REQUESTS:,} that are played")
 
 
 def _positive(**sizes: int) -> None:

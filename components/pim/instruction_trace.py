@@ -32,12 +32,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from archsim.errors import InputError, Problem, nearest
+from archsim.errors import InputError, Problem, nearest, shortened
+from archsim.files import lines
 
 CHANNELS = 32
 """channels that a mask has bits for"""
 BANKS = 16
 """banks of a channel"""
+_MOST_OF_ONE, _MOST_COLUMNS = 4096, 2 * 10**7
+"""columns of an instruction, and of a trace; each is a command"""
 _ALL = (1 << CHANNELS) - 1
 _FIELDS = {
     "WR_GB": ("columns", "register", "mask"),
@@ -82,13 +85,9 @@ def read(file: Path) -> list[Instruction]:
     ------
     InputError: a line is none of the instructions above, or the trace has no instructions or no end.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError([Problem(f"cannot read it: {reason}", str(file))]) from None
     found: list[Instruction] = []
-    for number, line in enumerate(lines, start=1):
+    number, columns = 1, 0
+    for number, line in lines(file):
         words = line.split("#")[0].split()
         if not words:
             continue
@@ -100,19 +99,23 @@ def read(file: Path) -> list[Instruction]:
             if not found:
                 raise InputError([Problem("the trace is empty", str(file), number, 1)])
             return found
+        columns += instruction.columns
+        if columns > _MOST_COLUMNS:
+            raise InputError([Problem(f"more than {_MOST_COLUMNS:,} columns are not played", str(file), number, 1)])
         found.append(instruction)
-    raise InputError([Problem("the trace has no EOC", str(file), max(1, len(lines)), 1)])
+    raise InputError([Problem("the trace has no EOC", str(file), number, 1)])
 
 
 def _parsed(words: list[str]) -> Instruction | None:
     if words[0] not in ("AiM", "R", "W") or len(words) < 2:
-        raise ValueError(f"expected 'AiM NAME ...', 'R REGION ...' or 'W REGION ...', not '{' '.join(words)}'")
+        raise ValueError(
+            f"expected 'AiM NAME ...', 'R REGION ...' or 'W REGION ...', not '{shortened(' '.join(words))}'"
+        )
     known = _FIELDS if words[0] == "AiM" else _REGIONS
     name = words[1].removeprefix("ISR_")
     if name not in known:
-        raise ValueError(
-            f"no {'instruction' if known is _FIELDS else 'region'} is called '{name}': {nearest(name, known)}"
-        )
+        kind = "instruction" if known is _FIELDS else "region"
+        raise ValueError(f"no {kind} is called '{shortened(name)}': {nearest(name, known)}")
     fields = known[name]
     if len(words) - 2 != len(fields):
         raise ValueError(f"{name} takes {len(fields)} fields ({', '.join(fields) or 'none'}), not {len(words) - 2}")
@@ -139,16 +142,17 @@ def _parsed(words: list[str]) -> Instruction | None:
 
 def _number(name: str, field: str, word: str) -> int:
     try:
-        value = int(word, 0)
+        value = int(word[:40], 0)
     except ValueError:
-        raise ValueError(f"{field} of {name} is a number, not '{word}'") from None
+        raise ValueError(f"{field} of {name} is a number, not '{shortened(word)}'") from None
     if value < (1 if field in ("columns", "mask") else 0):
         raise ValueError(
-            f"{field} of {name} is {'positive' if field in ('columns', 'mask') else 'not negative'}, not {word}"
+            f"{field} of {name} is {'positive' if field in ('columns', 'mask') else 'not negative'}, "
+            f"not {shortened(word)}"
         )
-    most = {"bank": BANKS, "channel": CHANNELS}.get(field)
-    if most is not None and value >= most:
-        raise ValueError(f"{field} of {name} is below {most}, not {word}")
+    most = {"bank": BANKS, "channel": CHANNELS, "columns": _MOST_OF_ONE + 1}.get(field, 2**40)
+    if value >= most:
+        raise ValueError(f"{field} of {name} is below {most:,}, not {shortened(word)}")
     return value
 
 

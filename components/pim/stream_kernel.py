@@ -6,157 +6,156 @@ its length. Every ``max`` below is a gap of :func:`archsim.components.pim.comman
 
 from __future__ import annotations
 
-import numba
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compiled import kernel
+from archsim.components.fields import Record, fields, record
 from archsim.components.pim.pim_timing import Counts, PimTiming, Segment
 
-# Places in the state: cycles of the last command of each kind, then the open row, the mode, the next refresh
-# and the counts.
-_NOW, _ACT, _PRE, _MAC, _RD, _WR, _TMOD, _REF, _ROW, _REGISTERS, _DUE, _ACTS, _TMODS, _REFS = range(14)
+_CHANNEL = fields("now act pre mac read write mode refresh row registers due acts modes refreshes")
+"""Of a channel: cycles of the last command and of the last of each kind, then the open row, whether it is in the mode
+of registers, the next refresh and the counts."""
 _LONG_AGO = -(2**40)
 
-# Places in the timing vector.
-(_ACT_MAC, _MAC_MAC, _MAC_PRE, _ACT_PRE, _PRE_ACT, _ACT_ACT, _WR_WR, _RD_WR, _MAC_RD, _MODE, _REFI, _RFC) = range(12)
+
+class _Timing(NamedTuple):
+    """The least cycles that the kernel needs, by their names in :class:`PimTiming`."""
+
+    act_to_mac: int
+    mac_to_mac: int
+    mac_to_pre: int
+    act_to_pre: int
+    pre_to_act: int
+    act_to_act: int
+    write_to_write: int
+    read_to_write: int
+    mac_to_read: int
+    mode_change: int
+    refresh_interval: int
+    refresh_cycle: int
+
 
 Ints = npt.NDArray[np.int64]
 
 
-@numba.njit(cache=True)
-def _pre(s: Ints, t: Ints) -> int:
-    return int(max(s[_NOW] + 1, s[_MAC] + t[_MAC_PRE], s[_ACT] + t[_ACT_PRE], s[_TMOD] + t[_MODE]))
+@kernel
+def _pre(s: Record, t: _Timing) -> int:
+    return int(max(s.now + 1, s.mac + t.mac_to_pre, s.act + t.act_to_pre, s.mode + t.mode_change))
 
 
-@numba.njit(cache=True)
-def _act(s: Ints, t: Ints) -> int:
-    row = max(s[_PRE] + t[_PRE_ACT], s[_ACT] + t[_ACT_ACT], s[_REF] + t[_RFC])
-    return int(max(s[_NOW] + 1, row, s[_TMOD] + t[_MODE]))
+@kernel
+def _act(s: Record, t: _Timing) -> int:
+    row = max(s.pre + t.pre_to_act, s.act + t.act_to_act, s.refresh + t.refresh_cycle)
+    return int(max(s.now + 1, row, s.mode + t.mode_change))
 
 
-@numba.njit(cache=True)
-def _mac(s: Ints, t: Ints) -> int:
-    return int(max(s[_NOW] + 1, s[_ACT] + t[_ACT_MAC], s[_MAC] + t[_MAC_MAC], s[_TMOD] + t[_MODE]))
+@kernel
+def _mac(s: Record, t: _Timing) -> int:
+    return int(max(s.now + 1, s.act + t.act_to_mac, s.mac + t.mac_to_mac, s.mode + t.mode_change))
 
 
-@numba.njit(cache=True)
-def _write(s: Ints, t: Ints) -> int:
-    return int(max(s[_NOW] + 1, s[_WR] + t[_WR_WR], s[_RD] + t[_RD_WR], s[_TMOD] + t[_MODE]))
+@kernel
+def _write(s: Record, t: _Timing) -> int:
+    return int(max(s.now + 1, s.write + t.write_to_write, s.read + t.read_to_write, s.mode + t.mode_change))
 
 
-@numba.njit(cache=True)
-def _read(s: Ints, t: Ints) -> int:
-    return int(max(s[_NOW] + 1, s[_MAC] + t[_MAC_RD], s[_TMOD] + t[_MODE]))
+@kernel
+def _read(s: Record, t: _Timing) -> int:
+    return int(max(s.now + 1, s.mac + t.mac_to_read, s.mode + t.mode_change))
 
 
-@numba.njit(cache=True)
-def _refresh(s: Ints, t: Ints) -> None:
-    if s[_ROW] >= 0:
-        s[_PRE] = s[_NOW] = _pre(s, t)
-        s[_ROW] = -1
-    s[_REF] = s[_NOW] = max(s[_NOW] + 1, s[_PRE] + t[_PRE_ACT], s[_REF] + t[_RFC], s[_TMOD] + t[_MODE])
-    s[_DUE] += t[_REFI]
-    s[_REFS] += 1
+@kernel
+def _refresh(s: Record, t: _Timing) -> None:
+    if s.row >= 0:
+        s.pre = s.now = _pre(s, t)
+        s.row = -1
+    s.refresh = s.now = max(s.now + 1, s.pre + t.pre_to_act, s.refresh + t.refresh_cycle, s.mode + t.mode_change)
+    s.due += t.refresh_interval
+    s.refreshes += 1
 
 
-@numba.njit(cache=True)
-def _registers(s: Ints, t: Ints, kind: int) -> int:
+@kernel
+def _registers(s: Record, t: _Timing, kind: int) -> int:
     """The cycle at which a register command (0 write, 1 read) can go, after refreshes and mode change."""
     while True:
         cycle = _write(s, t) if kind == 0 else _read(s, t)
-        if s[_DUE] <= cycle:
+        if s.due <= cycle:
             _refresh(s, t)
-        elif t[_MODE] > 0 and s[_REGISTERS] == 0:
-            s[_TMOD] = s[_NOW] = cycle
-            s[_REGISTERS] = 1
-            s[_TMODS] += 1
+        elif t.mode_change > 0 and s.registers == 0:
+            s.mode = s.now = cycle
+            s.registers = 1
+            s.modes += 1
         else:
             return cycle
 
 
-@numba.njit(cache=True)
-def _open(s: Ints, t: Ints, row: int) -> int:
+@kernel
+def _open(s: Record, t: _Timing, row: int) -> int:
     """The cycle at which a MAC on the row can go, after refreshes, the change of mode, PRE and ACT."""
     while True:
-        hit = s[_ROW] == row
-        cycle = _mac(s, t) if hit else (_act(s, t) if s[_ROW] < 0 else _pre(s, t))
-        if s[_DUE] <= cycle:
+        hit = s.row == row
+        cycle = _mac(s, t) if hit else (_act(s, t) if s.row < 0 else _pre(s, t))
+        if s.due <= cycle:
             _refresh(s, t)
-        elif t[_MODE] > 0 and s[_REGISTERS] == 1:
-            s[_TMOD] = s[_NOW] = cycle
-            s[_REGISTERS] = 0
-            s[_TMODS] += 1
+        elif t.mode_change > 0 and s.registers == 1:
+            s.mode = s.now = cycle
+            s.registers = 0
+            s.modes += 1
         elif hit:
             return cycle
-        elif s[_ROW] < 0:
-            s[_ACT] = s[_NOW] = cycle
-            s[_ROW] = row
-            s[_ACTS] += 1
+        elif s.row < 0:
+            s.act = s.now = cycle
+            s.row = row
+            s.acts += 1
         else:
-            s[_PRE] = s[_NOW] = cycle
-            s[_ROW] = -1
+            s.pre = s.now = cycle
+            s.row = -1
 
 
-@numba.njit(cache=True)
-def _burst(s: Ints, gap: int, cycle: int, count: int) -> int:
+@kernel
+def _burst(s: Record, gap: int, cycle: int, count: int) -> int:
     """How many of ``count`` commands, ``gap`` apart from ``cycle`` on, go before the next refresh."""
-    return int(min(count, max(1, (s[_DUE] - cycle + gap - 1) // gap)))
+    return int(min(count, max(1, (s.due - cycle + gap - 1) // gap)))
 
 
-@numba.njit(cache=True)
-def _stream(segments: Ints, t: Ints, row_columns: int, refresh: bool) -> Ints:
-    s = np.full(14, _LONG_AGO, np.int64)
-    s[_NOW], s[_ROW], s[_REGISTERS] = -1, -1, 0
-    s[_ACTS] = s[_TMODS] = s[_REFS] = 0
-    s[_DUE] = t[_REFI] if refresh else 2**61
+@kernel
+def _stream(s: Record, segments: Ints, t: _Timing, row_columns: int) -> None:
     for index in range(segments.shape[0]):
         loads, tiles, repeats, columns, base, per_row, span = segments[index]
         while loads > 0:
             cycle = _registers(s, t, 0)
-            done = _burst(s, max(t[_WR_WR], 1), cycle, loads)
-            s[_WR] = s[_NOW] = cycle + (done - 1) * t[_WR_WR]
+            done = _burst(s, max(t.write_to_write, 1), cycle, loads)
+            s.write = s.now = cycle + (done - 1) * t.write_to_write
             loads -= done
         for tile in range(tiles):
             first = base + tile // per_row * span + tile % per_row * columns
             for _ in range(repeats):
-                s[_WR] = s[_NOW] = _registers(s, t, 0)
+                s.write = s.now = _registers(s, t, 0)
                 column, end = first, first + columns
                 while column < end:
                     row = column // row_columns
                     cycle = _open(s, t, row)
-                    done = _burst(s, t[_MAC_MAC], cycle, min(end, (row + 1) * row_columns) - column)
-                    s[_MAC] = s[_NOW] = cycle + (done - 1) * t[_MAC_MAC]
+                    done = _burst(s, t.mac_to_mac, cycle, min(end, (row + 1) * row_columns) - column)
+                    s.mac = s.now = cycle + (done - 1) * t.mac_to_mac
                     column += done
-                s[_RD] = s[_NOW] = _registers(s, t, 1)
-    return s
+                s.read = s.now = _registers(s, t, 1)
 
 
 def stream(segments: list[Segment], timing: PimTiming, row_columns: int, refresh: bool) -> Counts:
     """What one channel does for these segments, from the first command to the last data."""
-    t = timing
-    vector = np.array(
-        [
-            t.act_to_mac,
-            t.mac_to_mac,
-            t.mac_to_pre,
-            t.act_to_pre,
-            t.pre_to_act,
-            t.act_to_act,
-            t.write_to_write,
-            t.read_to_write,
-            t.mac_to_read,
-            t.mode_change,
-            t.refresh_interval,
-            t.refresh_cycle,
-        ],
-        dtype=np.int64,
-    )
-    end = _stream(np.array(segments, dtype=np.int64).reshape(-1, 7), vector, row_columns, refresh)
+    end = record(_CHANNEL, now=-1, row=-1, due=timing.refresh_interval if refresh else 2**61)
+    for kind in ("act", "pre", "mac", "read", "write", "mode", "refresh"):
+        end[kind] = _LONG_AGO
+    least = _Timing(*(getattr(timing, name) for name in _Timing._fields))
+    _stream(end, np.array(segments, dtype=np.int64).reshape(-1, 7), least, row_columns)
     tiles = sum(s.tiles * s.repeats for s in segments)
     macs = sum(s.tiles * s.repeats * s.columns for s in segments)
     loads = sum(s.loads for s in segments)
     if not tiles and not loads:
         return Counts(0, 0, 0, 0, 0, 0, 0, 0)
-    ending = timing.read_latency if end[_RD] == end[_NOW] else 1
-    acts, modes, refreshes = int(end[_ACTS]), int(end[_TMODS]), int(end[_REFS])
-    return Counts(int(end[_NOW]) + ending, acts, macs, loads, tiles, tiles, modes, refreshes)
+    ending = timing.read_latency if end.read == end.now else 1
+    acts, modes, refreshes = int(end.acts), int(end.modes), int(end.refreshes)
+    return Counts(int(end.now) + ending, acts, macs, loads, tiles, tiles, modes, refreshes)

@@ -165,11 +165,16 @@ def test_nobody_reading_is_no_error_to_speak_of() -> None:
 def test_an_interrupt_ends_quietly(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(f"base: {TOY}/run.yaml\ngrid: {{workload.gemms.0.m: {list(range(1, 800))}}}\n")
+    # Whoever started the tests in the background made them deaf to interrupts; a user is not.
+    listening = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    listening += "from archsim.cli import main; sys.exit(main())"
     process = subprocess.Popen(
-        [*PROGRAM, "sweep", str(sweep), "--out", str(tmp_path / "out")],
+        [sys.executable, "-c", listening, "sweep", str(sweep), "--out", str(tmp_path / "out")],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # What is started in the background ignores interrupts, and so would what it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     points = tmp_path / "out" / "points"
     deadline = time.monotonic() + 60

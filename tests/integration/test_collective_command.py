@@ -49,6 +49,55 @@ def test_routers(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(out)["status"] == "ok"
 
 
+def test_sums_in_a_switch(capsys: pytest.CaptureFixture[str]) -> None:
+    case = ["--bytes", "1GiB", "--ranks", "8", "--link", "nvlink4", "--algorithm", "in_switch", "--json"]
+    code, out, _ = ask(capsys, "--op", "all_reduce", "--topology", "switch", "--check", *case)
+    assert code == 0
+    answer = json.loads(out)
+    # 256 of 272 bytes of 450 GB/s are payload, and each rank sends the buffer once for twice 7/8 of it in a ring.
+    assert answer["busbw_GBps"] == pytest.approx(450 * 256 / 272 * 2 * 7 / 8 * 8 / 9, rel=0.01)
+    for op, topology, said in (("all_gather", "switch", "no all_gather by in_switch"), ("all_reduce", "ring", "ring")):
+        code, _, err = ask(capsys, "--op", op, "--topology", topology, *case)
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "said"),
+    [
+        ("--topology", "name: x\nranks: two\nlinks: []\n", ":2:1: ranks: expected a whole number"),
+        (
+            "--topology",
+            "name: x\nranks: 2\nlinks:\n  - {ends: [0, 7], link: nvlink4}\n",
+            ":4:6: links.0.ends: expected",
+        ),
+        ("--topology", "name: x\nranks: 2\nlinks: []\n", ":1:1: rank 1 has no way to rank 0"),
+        ("--algorithm", "name: x\nop: all_reduce\nranks: 2\nchunks: one\nsends: []\n", ":4:1: chunks: expected"),
+        (
+            "--algorithm",
+            "name: x\nop: all_reduce\nranks: 2\nchunks: 1\nsends:\n  - {source: 0, target: 9, chunks: [0]}\n",
+            ":6:5: sends.0: there is no rank 9",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, text: str, said: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    case = {"--op": "all_reduce", "--bytes": "1MiB", "--topology": "switch:2", option: str(file)}
+    code, _, err = ask(capsys, *[word for pair in case.items() for word in pair])
+    assert code == 2
+    assert err.startswith(f"{file}{said}")
+    cases = tmp_path / "cases.csv"
+    cases.write_text(
+        "op,bytes,topology,algorithm\n" + f"all_reduce,1MiB,{case['--topology']},{case.get('--algorithm', '')}\n"
+    )
+    code, _, err = ask(capsys, "--cases", str(cases))
+    assert code == 2
+    assert err.startswith(f"{cases}:2:1: {file}{said}")
+
+
 def test_a_file_of_several_kinds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     astra = tmp_path / "astra.csv"
     astra.write_text(
@@ -85,7 +134,7 @@ def test_measured_files(capsys: pytest.CaptureFixture[str], file: str, column: s
     assert (code, err) == (0, "")
     with (tmp_path / "out.csv").open() as stream:
         answers = list(csv.DictReader(stream))
-    assert all(row[column] or row.get("unanswered") or row.get("dispatch_transmit_us") for row in answers)
+    assert all(row[column] or row.get("error") or row.get("dispatch_transmit_us") for row in answers)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +143,7 @@ def test_measured_files(capsys: pytest.CaptureFixture[str], file: str, column: s
         ("--op allreduc --bytes 1GiB --ranks 4 --topology ring", "did you mean 'all_reduce'?"),
         ("--op all_reduce --bytes 1 --ranks 4 --topology rink", "did you mean 'ring'?"),
         ("--op all_reduce --bytes 1GiB --topology ring", "--ranks: is missing"),
+        ("--op all_reduce --bytes 1GiB --topology ring --ranks 0", "--ranks: expected at least 1, not 0"),
         ("--op all_reduce --bytes 1GiX --ranks 4 --topology ring", "no unit of size"),
         ("--op all_reduce --bytes 1GiB --ranks 4 --topology ring --bandwidth 0GB/s --latency 1ns", "is zero"),
         ("--op all_reduce --bytes 1GiB --ranks 4 --topology ring --link nvlink9", "did you mean"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shipped import shipped
 
 import archsim
 from archsim.errors import InputError
@@ -23,12 +23,6 @@ RUNS = sorted(path.stem for path in (Path(archsim.__file__).parent / "configs" /
 Overrides = dict[str, Any]
 
 
-@functools.cache
-def result(name: str) -> Result:
-    """A shipped run, simulated once."""
-    return run(name)
-
-
 def text(answer: Result) -> str:
     """The answer as printed by ``--json``, NaN and infinity refused."""
     return json.dumps(answer.to_json(), allow_nan=False, sort_keys=False)
@@ -36,7 +30,7 @@ def text(answer: Result) -> str:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_energy_adds_up(name: str) -> None:
-    answer = result(name)
+    answer = shipped(name)
     assert answer.energy_j > 0
     assert math.fsum(answer.energy_by_component.values()) == pytest.approx(answer.energy_j, rel=1e-12)
     assert math.fsum(answer.energy_by_action.values()) == pytest.approx(answer.energy_j, rel=1e-12)
@@ -48,7 +42,7 @@ def test_energy_adds_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_time_adds_up(name: str) -> None:
-    answer = result(name)
+    answer = shipped(name)
     assert answer.ticks > 0
     assert sum(segment.ticks for segment in answer.segments) == answer.ticks
     assert math.fsum(answer.time_by_bound.values()) == pytest.approx(answer.time_s, rel=1e-12)
@@ -62,7 +56,7 @@ def test_time_adds_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_area_adds_up(name: str) -> None:
-    answer = result(name)
+    answer = shipped(name)
     blocks: dict[str, float] = defaultdict(float)
     for path, _, area in answer.machine.areas():
         assert area >= 0
@@ -74,7 +68,7 @@ def test_area_adds_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_memory_is_within_capacity(name: str) -> None:
-    rows = result(name).memory_rows()
+    rows = shipped(name).memory_rows()
     assert rows
     for row in rows:
         assert 0 <= row["peak_bytes"] <= row["capacity_bytes"]
@@ -83,7 +77,7 @@ def test_memory_is_within_capacity(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_it_says_what_it_shows(name: str) -> None:
-    answer = result(name)
+    answer = shipped(name)
     assert answer.name
     assert answer.spec.notes
     document = json.loads(text(answer))
@@ -95,7 +89,7 @@ def test_it_says_what_it_shows(name: str) -> None:
     "name", ["bert_base_on_tpe_tree_opt2", "llama_3_8b_on_tpu_v4i", "mixtral_8x7b_on_dgx_h100", "gpt2_small_on_pim_gpt"]
 )
 def test_twice_the_same(name: str) -> None:
-    assert text(run(name)) == text(result(name))
+    assert text(run(name)) == text(shipped(name))
 
 
 def test_the_same_whatever_the_hash_seed() -> None:
@@ -111,7 +105,7 @@ def test_the_same_whatever_the_hash_seed() -> None:
 
     first = printed("1")
     assert first == printed("2")
-    assert json.loads(first) == json.loads(text(result("mixtral_8x7b_on_dgx_h100")))
+    assert json.loads(first) == json.loads(text(shipped("mixtral_8x7b_on_dgx_h100")))
 
 
 SMALL: dict[str, tuple[str, Overrides]] = {
@@ -204,7 +198,7 @@ def test_half_as_fast_takes_twice_as_long(case: str) -> None:
 
 def test_sums_of_chunks_are_added_on_the_vector_unit() -> None:
     """A dot product of 8,192 BF16 takes eight fillings of a 2 KiB buffer: seven additions for each of 2,048 sums."""
-    counts = result("gpt3_xl_on_pim_gpt").ledger.by_op()["decode/layer.down"]
+    counts = shipped("gpt3_xl_on_pim_gpt").ledger.by_op()["decode/layer.down"]
     assert counts["chip.asic", "alu_bf16"] == 7 * 2048 * 24 * 1023
 
 

@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from archsim.components.network.collective import Gate, Message
-from archsim.components.network.message_simulation import Outcome, Wire
+from archsim.components.network.message_simulation import Outcome
 from archsim.components.network.topology import LinkName
+from archsim.model.network import Wire
 
 
 def play(

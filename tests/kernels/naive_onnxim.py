@@ -266,9 +266,12 @@ class SimpleChannel:
 
 
 class BankedChannel:
-    """A queue of 256 before a controller; reads are answered one a cycle when their data is there, writes when sent."""
+    """A queue before a controller; reads are answered one a cycle when their data is there, writes when sent."""
 
-    def __init__(self, preset: DramPreset, figures: tuple[int, ...], channels: int, request_bytes: int) -> None:
+    def __init__(
+        self, preset: DramPreset, figures: tuple[int, ...], channels: int, request_bytes: int, queue: int = 256
+    ) -> None:
+        self.queue = queue
         self.preset, self.request_bytes, self.bits = preset, request_bytes, channels.bit_length() - 1
         self.controller = FirstReady(preset, Requests.of(np.empty(0, np.int64), False), figures)
         self.packets: list[Packet] = []
@@ -276,7 +279,7 @@ class BankedChannel:
         self.fullest = 0
 
     def has_room(self) -> bool:
-        return len(self.controller.waiting) < 256
+        return len(self.controller.waiting) < self.queue
 
     def push(self, packet: Packet, now: int) -> None:
         address = (packet.request >> self.bits) * self.request_bytes

@@ -185,8 +185,15 @@ def test_topology_file(tmp_path: Path) -> None:
     header = "Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,\n"
     file.write_text(header + "Conv1, 224, 224, 7, 7, 3, 64, 2,\nFC, 1, 1, 1, 1, 512, 10, 1,\n")
     first, second = read_topology(file)
-    assert first.op(1, DType.INT8, DType.INT8, True).out_size() == (109, 109)
+    assert first.op(1, DType.INT8, DType.INT8, True).out_size() == (110, 110)  # rounded up, as SCALE-Sim does
     assert second.op(1, DType.INT8, DType.INT8, True).macs() == 5120
+    for size, taps, stride in itertools.product(range(1, 20), range(1, 6), range(1, 5)):
+        if taps > size:
+            continue
+        file.write_text(header + f"L, {size}, {size}, {taps}, {taps}, 3, 64, {stride},\n")
+        out = read_topology(file)[0].op(1, DType.INT8, DType.INT8, True).out_size()
+        assert out == (math.ceil((size - taps + stride) / stride),) * 2
+    file.write_text(header + "Conv1, 224, 224, 7, 7, 3, 64, 2,\nFC, 1, 1, 1, 1, 512, 10, 1,\n")
     workload = {"kind": "convolutions", "topology": str(file)}
     assert len(archsim.run({"name": "r", "chip": "edge_npu_32x32", "workload": workload}).to_json()["ops"]) == 2
     file.write_text(header + "Conv1, 224, 224, seven, 7, 3, 64, 2,\n")

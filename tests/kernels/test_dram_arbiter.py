@@ -10,7 +10,7 @@ from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.standard import COMMANDS
 from archsim.components.memory.command_level.stream import Stream, parse
-from archsim.components.memory.command_level.work import TAKEN, Requests, decode
+from archsim.components.memory.command_level.work import Requests, decode
 from archsim.errors import InputError
 
 CHANNEL = Channel("ddr5_16gb_x8_4800bn")
@@ -39,14 +39,14 @@ def test_round_robin_takes_turns_and_priority_does_not() -> None:
 def test_a_late_stream_goes_when_it_arrives() -> None:
     late = Requests.of(np.arange(20) * 64 + 2**22, True, 700)
     answer, stream = CHANNEL.together([Requester(reads(0, 400)), Requester(late)], "round_robin")
-    taken = answer._work.requests[:, TAKEN]
+    taken = answer._work.requests["taken"]
     assert (taken[stream == 1] >= 700).all()
     assert (np.diff(taken) > 0).all()
 
 
 def test_a_successor_waits_for_the_last_data_of_its_predecessor() -> None:
     answer, stream = CHANNEL.together([Requester(reads(2**22, 30), after=1), Requester(reads(0, 200))])
-    taken = answer._work.requests[:, TAKEN]
+    taken = answer._work.requests["taken"]
     assert taken[stream == 0].min() >= answer.done[stream == 1].max()
     assert stream.tolist() == [1] * 200 + [0] * 30
 
@@ -54,7 +54,7 @@ def test_a_successor_waits_for_the_last_data_of_its_predecessor() -> None:
 def test_a_stream_that_yields_offers_only_below_its_threshold() -> None:
     writes = Requests.of(np.arange(60) * 64 + 2**22, True)
     answer, stream = CHANNEL.together([Requester(reads(0, 300)), Requester(writes, below=4)], "priority", 5000)
-    taken = answer._work.requests[:, TAKEN]
+    taken = answer._work.requests["taken"]
     assert (answer.done >= 0).all()
     left = dict[int, int]()  # a request leaves its queue with its ACT or column command
     for tick, command, _, request in answer._work.log[: answer._logged].tolist():

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from naive_dram_jedec import violations
 
-from archsim.components.memory.command_level import issue
+from archsim.components.fields import record
+from archsim.components.memory.command_level import frfcfs, issue
 from archsim.components.memory.command_level.channel import Channel, Command
 from archsim.components.memory.command_level.device import AWAITED, device
 from archsim.components.memory.command_level.pattern import pattern
@@ -47,10 +48,10 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
         arrays = device(chosen.model_copy(update={"standard": "probe"}))
     finally:
         del STANDARDS["probe"]
-    banks, ready, rings = issue.closed_banks(arrays, 0), issue.first_ticks(arrays), issue.window_rings(arrays)
-    now, log = np.zeros(issue.OWN, np.int64), np.zeros((0, 4), np.int64)
+    banks, ready, rings = issue.closed_banks(arrays, frfcfs.BANK), issue.first_ticks(arrays), issue.window_rings(arrays)
+    now, log = record(frfcfs.NOW), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
-        now[issue.CLOCK] = tick
+        now.clock = tick
         issue.issue(
             now,
             banks,

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.components.network.collective import Gate, Message
-from archsim.components.network.message_simulation import Wire, play
+from archsim.components.network.message_simulation import play
+from archsim.model.network import Wire
 
 
 @st.composite

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.components.network.collective import Message, Phase, messages_of, ring_sizes
-from archsim.components.network.message_simulation import Wire
 from archsim.components.network.ring_kernel import pass_on
 from archsim.components.network.topology import DimensionSpec, Span
+from archsim.model.network import Wire
 
 LINK = {"kind": "link", "bandwidth": "1 GB/s", "latency": "0 s"}
 

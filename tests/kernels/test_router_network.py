@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from naive_router import Network
 
 from archsim.components.network.cases import answer
-from archsim.components.network.router_level import LOAD, kernel, random_numbers
+from archsim.components.network.router_level import LOAD, random_numbers
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, from_channels
 from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
 from archsim.components.network.router_level.measurement import measure
@@ -73,11 +73,11 @@ def test_kernel_equals_routers_as_objects(name: str, spec: RouterSpec, size: int
         for _ in range(25):
             naive.cycle()
         totals = state.totals
-        assert totals[kernel.TIME] == naive.now
-        assert totals[kernel.IN_FLIGHT] == naive.in_flight
-        assert totals[kernel.FLIT_LATENCY] == sum(naive.flit_latencies)
+        assert totals.time == naive.now
+        assert totals.in_flight == naive.in_flight
+        assert totals.flit_latency == sum(naive.flit_latencies)
         sums = [sum(column) for column in zip(*naive.arrived, strict=True)] or [0, 0, 0]
-        assert totals[[kernel.PACKETS, kernel.LATENCY, kernel.NETWORK_LATENCY, kernel.HOP_SUM]].tolist() == [
+        assert [totals[name] for name in ("packets", "latency", "network_latency", "hop_sum")] == [
             len(naive.arrived),
             *sums,
         ]
@@ -96,14 +96,14 @@ def test_nothing_is_lost(name: str, size: int, load: float, seed: int) -> None:
     fabric = FABRICS[name]
     state = new_state(fabric, RouterSpec(), traffic("uniform", fabric.nodes, 2, 1), size, load / size, seed)
     advance(state, 400, False, False)
-    made = int(state.totals[kernel.FLITS] + state.totals[kernel.IN_FLIGHT])
-    state.totals[kernel.INJECTING] = 0
+    made = int(state.totals.flits + state.totals.in_flight)
+    state.totals.injecting = 0
     advance(state, 20000, False, True)
-    assert state.totals[kernel.IN_FLIGHT] == 0
-    assert state.totals[kernel.CREDITS] == 0
-    assert state.totals[kernel.FLITS] == made == state.totals[kernel.PACKETS] * size
-    assert not state.ovc[:, kernel.USED].any()
-    assert not state.ivc[:, kernel.FILLED].any()
+    assert state.totals.in_flight == 0
+    assert state.totals.credits == 0
+    assert state.totals.flits == made == state.totals.packets * size
+    assert not state.ovc["used"].any()
+    assert not state.ivc["filled"].any()
 
 
 @pytest.mark.parametrize(

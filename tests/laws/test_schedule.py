@@ -9,11 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.model.lowered import Lowered
-from archsim.sim.events import simulate_step
+from archsim.sim.judge import judged
+from archsim.sim.rank import play
 from archsim.sim.schedule import OutOfOrder, schedule
+from archsim.sim.setting import Setting
+from archsim.timebase import Timebase
 from archsim.workloads.op import Op
+from archsim.workloads.program import Segment
+from archsim.workloads.task import Job, Task
 
-ENGINES = ("mxu", "vpu")
+ENGINES = ("mxu", "vpu", "hbm")
 MEMORIES = ("hbm", "cmem")
 ticks = st.integers(1, 40)
 
@@ -26,7 +31,7 @@ def lowered_op(draw, index):
         after = tuple(draw(st.sets(st.sampled_from([f"op{i}" for i in range(index)]), max_size=2)))
     body = {engine: draw(st.integers(1, 40))}
     if draw(st.integers(0, 3)) == 0:
-        body[ENGINES[1 - ENGINES.index(engine)]] = draw(ticks)  # attention: array and vector unit together
+        body["vpu" if engine == "mxu" else "mxu"] = draw(ticks)  # attention: array and vector unit together
     prefetch, fill, drain = {}, {}, {}
     for memory in MEMORIES:
         if draw(st.booleans()):
@@ -48,6 +53,14 @@ def program(draw):
         count = draw(st.integers(1, 4))
         blocks.append(([draw(lowered_op(i)) for i in range(count)], draw(st.integers(1, 9))))
     return blocks
+
+
+def simulate_step(blocks, grains=None):
+    """The judge's answer for one step on a rank."""
+    segment = Segment("step", ())
+    job = Job("step", (Task(0, "program", "step", segment),))
+    world = judged(job, Setting(Timebase(), None, grains or {}, lambda rank, segment: blocks))
+    return world.pieces[0].times[0][0]
 
 
 def copies(times):
@@ -104,29 +117,27 @@ def test_lanes_are_the_steps_one_by_one(blocks, lanes):
         assert steps[lane] == alone.step_ticks
 
 
-def two_streams(one, other):
+@settings(max_examples=200, deadline=None)
+@given(program(), st.sampled_from([{}, {"hbm": 3}, {"hbm": 1, "cmem": 5}]))
+def test_op_by_op_equals_the_judge(blocks, grains):
+    assert copies(play(blocks, grains)) == copies(simulate_step(blocks, grains))
+
+
+def two_streams(one, other, grains):
     """Ends of two ops that begin together on engines of their own, (computing, memory) ticks each."""
     ops = [
         Lowered(Op(name=name, after=(), stream=name), name, {name: computing, "hbm": memory})
         for name, (computing, memory) in (("a", one), ("b", other))
     ]
-    times = simulate_step([(ops, 1)])
-    return tuple(record.end for record in times.ops)
+    return tuple(record.end for record in simulate_step([(ops, 1)], grains).ops)
 
 
-def test_streams_share_a_memory_while_they_compute():
-    long = 16_000
-    assert two_streams((long, 0), (10, 1_600)) == (long, 1_600)
-    # Reading all along at a tenth of the memory delays the other by about a tenth, not by all that is read.
-    first, second = two_streams((long, 1_600), (10, 1_600))
-    assert first == long
-    assert 1_600 < second < 1_600 * 1.15
-    # Two that both wait for the memory get half of it each, whichever is the larger; nothing is served twice.
-    assert two_streams((10, 1_600), (10, 1_600)) == (3_150, 3_200)
-    assert two_streams((10, 6_400), (10, 1_600)) == (8_000, 3_200)
-    assert two_streams((10, 100), (10, 6_400))[0] <= 2 * 100
-
-
-def test_ops_without_streams_ask_for_their_traffic_at_once():
-    ops = [Lowered(Op(name=n, after=()), n, {n: 10, "hbm": 1_600}) for n in ("a", "b")]
-    assert [record.end for record in simulate_step([(ops, 1)]).ops] == [1_600, 3_200]
+def test_streams_share_a_memory_in_turns():
+    turns = {"hbm": 50}
+    assert two_streams((16_000, 0), (10, 1_600), turns) == (16_000, 1_600)
+    # Two that wait for the memory get half of it each, until the smaller has all it asked for.
+    assert two_streams((10, 1_600), (10, 1_600), turns) == (3_150, 3_200)
+    assert two_streams((10, 6_400), (10, 1_600), turns) == (8_000, 3_200)
+    assert two_streams((10, 100), (10, 6_400), turns) == (150, 6_500)
+    # First come, first served, the later one waits for all of the first.
+    assert two_streams((10, 6_400), (10, 1_600), {}) == (6_400, 8_000)

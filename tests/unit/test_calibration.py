@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -97,3 +98,30 @@ def test_the_command_fits_one_stage_and_refuses_an_unknown_one(tmp_path, capsys)
     assert load_spec(out, GpuKernelsSpec).gemm is not None
     assert main(["calibrate", "nvidia", "--stage", "gem int8", "--out", str(out)]) == 2
     assert "did you mean 'gemm int8'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("gemm.memory_efficiency: [0.8, 0.0, 1.0]", "starts between its least and most, above zero"),
+        ("gemm.memory_efficiency: [0.8, 0.9, 1.0]", "starts between its least and most"),
+        ("gemm.memory_efficiency: [0.8, 0.3, 7.0]", "gemm.memory_efficiency: expected at most 1"),
+        ("gemm.formats: [0.8, 0.3, 1.0]", "gemm.formats: expected a mapping"),
+        ("gemm.memory_eficiency: [0.8, 0.3, 1.0]", "did you mean 'memory_efficiency'?"),
+    ],
+)
+def test_parameters_that_cannot_be_fitted_are_told(
+    change: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["new"]) == 0
+    text = (tmp_path / "my_calibration.yaml").read_text()
+    (tmp_path / "my_calibration.yaml").write_text(text.replace("gemm.memory_efficiency: [0.8, 0.3, 1.0]", change))
+    assert main(["calibrate", "my_calibration.yaml", "--out", "out.yaml"]) == 2
+    assert said in capsys.readouterr().err
+    (tmp_path / "my_calibration.yaml").write_text(text)
+    rows = (tmp_path / "my_rows.csv").read_text()
+    for wrong, where in (("many", ":2:1: m:"), ("-1", ":2:1: m:"), ("nan", ":2:1: m:")):
+        (tmp_path / "my_rows.csv").write_text(rows.replace("1024,1024,1024", f"{wrong},1024,1024"))
+        assert main(["calibrate", "my_calibration.yaml", "--out", "out.yaml"]) == 2
+        assert where in capsys.readouterr().err

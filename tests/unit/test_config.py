@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,7 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archsim import config
-from archsim.config import Named, build, digest, dump, load_spec, load_tree, merge, override, to_yaml, tree_of
+from archsim.config import (
+    CONFIGS,
+    File,
+    Named,
+    build,
+    digest,
+    dump,
+    files_of,
+    load_spec,
+    load_tree,
+    merge,
+    override,
+    to_yaml,
+    tree_of,
+)
 from archsim.errors import InputError
 from archsim.spec import Field, Spec
 from archsim.units import Bytes, BytesPerSecond, Hertz
@@ -354,7 +369,7 @@ def test_files_that_cannot_be_read(shop: Path) -> None:
     assert "latin.yaml:2:7: no UTF-8 text: byte 0xe9" in complaint("latin.yaml")
     (shop / "large.yaml").write_bytes(b"#" * (2**23 + 1))
     assert "too large" in complaint("large.yaml")
-    assert "too large" in complaint(Path("/dev/zero"))
+    assert "a device or a pipe" in complaint(Path("/dev/zero"))
     assert "nobody" in complaint({"chip": "nobody"})
     assert "argument: seed: expected a whole number" in complaint({"seed": "x"})
     assert "is no plain data" in complaint({"seed": object()})
@@ -393,3 +408,28 @@ def test_a_written_config_reads_back_equal(name, tmp_path):
     again = load(file)
     assert again.name == name
     assert again == spec
+
+
+def test_large_texts_are_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "keys.yaml").write_text("\n".join(f"k{i}: 1" for i in range(600_000)))
+    start = time.process_time()
+    with pytest.raises(InputError, match="too large: more than 100000 values"):
+        load_tree(tmp_path / "keys.yaml")
+    assert time.process_time() - start < 2
+
+
+def test_a_file_s_own_folder_is_where_its_files_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Holder(Spec):
+        path: Annotated[str, File("traces")]
+        more: dict[str, Annotated[str, File("traces")]]
+
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "own.csv").write_text("x")
+    shipped_name = next(iter((CONFIGS / "traces").glob("*.csv"))).name
+    (tmp_path / "a" / "x.yaml").write_text(f"path: own.csv\nmore: {{ships: {shipped_name}, none: ../none.csv}}\n")
+    monkeypatch.chdir(tmp_path)
+    found = load_spec("a/x.yaml", Holder)
+    assert found.path == str(tmp_path / "a" / "own.csv")
+    assert found.more == {"ships": shipped_name, "none": str(tmp_path / "none.csv")}
+    assert list(files_of(found)) == [found.path, shipped_name, found.more["none"]]
+    assert load_spec("a/x.yaml", Holder, {"path": "own.csv"}).path == str(tmp_path / "own.csv")

@@ -113,6 +113,15 @@ def test_traces_of_both_simulators_say_the_same(tmp_path: Path) -> None:
     assert second.arrival.tolist() == [0, 0, 7]
 
 
+def test_both_formats_of_ramulator_say_the_same(tmp_path: Path) -> None:
+    older, newer = tmp_path / "older.trace", tmp_path / "newer.trace"
+    older.write_text("0x12345680 R\n0x4cbd56c0 W\n")
+    newer.write_text("LD 0x12345680\nST 0x4cbd56c0\n")
+    first, second = trace.read(older), trace.read(newer)
+    assert first.address.tolist() == second.address.tolist() == [0x12345680, 0x4CBD56C0]
+    assert first.is_write.tolist() == second.is_write.tolist() == [False, True]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -120,6 +129,8 @@ def test_traces_of_both_simulators_say_the_same(tmp_path: Path) -> None:
         ("LD\n", ":1:1: 'LD' is no request"),
         ("0x40 PEEK 0\n", "is no request"),
         ("LD -5\n", "an address lies in 0 to 2^62"),
+        ("0x40 READ 4611686018427387904\n", ":1:1: an address lies in 0 to 2^62, cycles in 0 to 274,877,906,944"),
+        ("0x40 READ " + "9" * 5000 + "\n", ":1:1: '0x40 READ 999"),
         ("0x40 READ 9\n0x40 READ 3\n", ":2:1: an address"),
     ],
 )
@@ -342,3 +353,13 @@ def test_a_preset_may_name_a_set_of_currents() -> None:
 def test_bad_sets_of_currents(power: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         preset({"extends": "ddr5_16gb_x8_4800bn", "power": power})
+
+
+@pytest.mark.parametrize(("name", "tick_ps"), [("hbm3_16gb_8hi_6400", 312.5), ("ddr4_8gb_x8_3200aa", 625)])
+def test_an_answer_says_how_long_its_cycles_are(name: str, tick_ps: float) -> None:
+    """HBM3 sends commands in half clocks: a read of one burst takes 54.5 clocks of 625 ps, which are 109 cycles."""
+    did = Channel(name).play(Requests.of([0x40], [False])).summary()
+    assert did["cycle_ps"] == tick_ps
+    assert did["cycles"] * did["cycle_ps"] * 1e-12 == pytest.approx(did["time_s"])
+    if name.startswith("hbm3"):
+        assert did["cycles"] == 109

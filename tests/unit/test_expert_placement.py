@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from archsim.errors import InputError
@@ -45,6 +45,15 @@ def test_the_programme_finds_the_best_of_all_packings(pieces: list[int], ranks: 
     st.lists(st.lists(st.integers(0, 50), min_size=16, max_size=16), min_size=1, max_size=3),
     st.sampled_from([2, 4]),
     st.integers(1, 5),
+)
+@example(  # a layer that moves to a place as cheap makes another of its neighbour better
+    [
+        [0, 0, 0, 0, 0, 0, 0, 10, 11, 0, 0, 0, 0, 0, 33, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 44, 0, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 44, 0],
+    ],
+    4,
+    1,
 )
 def test_no_other_placement_of_a_single_layer_keeps_tokens_cheaper(
     rows: list[list[int]], ranks: int, across: int

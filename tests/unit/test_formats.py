@@ -57,11 +57,11 @@ def test_the_cache_is_read_at_its_own_width(chip: str) -> None:
 
 def test_auto_goes_down_to_what_kernels_can_run() -> None:
     result = answer("mixtral-8x22b", "h100_sxm")
-    assert result.program.notes[0] == (
+    assert result.plan.notes[0] == (
         "dtype auto: weights int4, KV cache int8, activations bf16, 70.33 GB a rank, fit in 80 GB; "
         "bf16 needs 281.3 GB; int8 needs 140.6 GB"
     )
-    assert result.program.resident_bytes[Role.WEIGHT] == pytest.approx(70.3e9, rel=2e-3)
+    assert result.plan.holdings[0].resident_bytes[Role.WEIGHT] == pytest.approx(70.3e9, rel=2e-3)
 
 
 def run_refused(model: str, chip: str, dtype: str) -> str:

@@ -547,7 +547,7 @@ def test_an_error_names_the_line(tmp_path, capsys):
     cases = tmp_path / "cases.csv"
     cases.write_text("device,dtype,m,n,k\nh100_sxm,bf16,1,1,1\na100_sxm,bf16,1,1,1\na100_sxm,fp8,1,1,1\n")
     assert main(["kernel", "--cases", str(cases)]) == 2
-    assert "cases.csv:4: chip 'A100 SXM': this chip does not multiply fp8: it has" in capsys.readouterr().err
+    assert "cases.csv:4:1: chip 'A100 SXM': this chip does not multiply fp8: it has" in capsys.readouterr().err
 
 
 def test_a_format_of_16_bits_that_a_chip_has_not_is_refused():

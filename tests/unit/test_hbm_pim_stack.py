@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.components.pim import hbm_pim
@@ -28,6 +28,7 @@ def work(pim: HbmPim, op: MatMul) -> Work:
     return pim.work(op)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9000), st.integers(1, 1000))
 def test_a_product_takes_the_cycles_of_its_stream(n: int, k: int) -> None:
     done = work(stack(refresh=False), product(k=k, n=n))
@@ -37,6 +38,7 @@ def test_a_product_takes_the_cycles_of_its_stream(n: int, k: int) -> None:
     assert done.useful <= done.actions["mac_column"] * 16
 
 
+@settings(deadline=None)
 @given(st.integers(1, 16), st.integers(1, 4))
 def test_vectors_follow_each_other(m: int, groups: int) -> None:
     one, all_of_them = (work(stack(refresh=False), op) for op in (product(), product(m=m, groups=groups)))

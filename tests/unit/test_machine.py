@@ -13,6 +13,7 @@ from archsim.errors import InputError
 from archsim.machine import Machine, SystemSpec
 from archsim.mapper import Mapper
 from archsim.model.technology import MissingEntry, Technology
+from archsim.runs import load
 from archsim.workloads.op import Attention, Collective, DType, Embedding, GroupedMatMul, MatMul, Role, Transfer, Vector
 from archsim.workloads.program import Program
 
@@ -263,3 +264,33 @@ def test_weights_of_experts_wait_for_the_router():
     assert "chip.hbm" not in first.prefetch
     assert "chip.hbm" in second.prefetch
     assert first.traffic == second.traffic
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        ("chip.technology.entries.array_overhead.value", -1000, "expected at least 0"),
+        ("chip.technology.entries.mac_int8.area", "-1 mm2", "is negative"),
+        ("chip.technology.entries.mac_int8.energy", "-1 pJ", "is negative"),
+        ("chip.technology.node_nm", -7, "expected more than 0"),
+        ("chip.launch", "5000 s", "a time here is at most 3600 s"),
+    ],
+)
+def test_areas_energies_and_times_are_in_range(path: str, value: object, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load("llama_3_8b_on_tpu_v4i", {path: value})
+
+
+def test_a_part_of_negative_area_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(load("llama_3_8b_on_tpu_v4i").machine_spec())
+    part = next(iter(machine.engines.values()))
+    monkeypatch.setattr(type(part), "area_mm2", lambda self, technology: {"x": -1.0})
+    with pytest.raises(InputError, match="its x would have an area of -1 mm2"):
+        list(machine.areas())
+
+
+def test_a_link_is_no_network() -> None:
+    link = {"kind": "link", "bandwidth": "1 GB/s", "latency": "1 us"}
+    system = {"name": "s", "chips": 2, "chip": "tpu_v4i", "network": link}
+    with pytest.raises(InputError, match="network: a part of kind 'link' is not a network"):
+        Machine(load_spec(system, SystemSpec))

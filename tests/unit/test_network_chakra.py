@@ -21,7 +21,7 @@ from archsim.timebase import Timebase
 LINK = LinkSpec.model_validate({"kind": "link", "bandwidth": "1 GB/s", "latency": "100 ns"})
 TIME = Timebase()
 SEND, RECEIVE, COMPUTE = "COMM_SEND_NODE", "COMM_RECV_NODE", "COMP_NODE"
-KINDS = {COMPUTE: 4, SEND: 5, RECEIVE: 6, "COMM_COLL_NODE": 7}
+KINDS = {COMPUTE: 4, SEND: 5, RECEIVE: 6, "COMM_COLL_NODE": 7, "MEM_LOAD_NODE": 2}
 Nodes = list[dict[str, Any]]
 
 
@@ -32,6 +32,11 @@ def message(number: int, kind: str, peer: int, n_bytes: int = 100, tag: int = 0,
 
 def compute(number: int, duration_us: int, after: tuple[int, ...] = ()) -> Any:
     return {"id": number, "name": f"n{number}", "type": COMPUTE, "dataDeps": after, "durationMicros": duration_us}
+
+
+def collective(number: int, kind: int, after: tuple[int, ...] = (), n_bytes: int = 10**6) -> Any:
+    attributes = {"comm_type": kind, "comm_size": n_bytes}
+    return {"id": number, "name": f"n{number}", "type": "COMM_COLL_NODE", "dataDeps": after, "attr": attributes}
 
 
 def write_json(folder: Path, ranks: list[Nodes]) -> str:
@@ -126,6 +131,40 @@ def broken(first: Nodes, second: Nodes, tmp_path: Path) -> str:
     return str(found.value)
 
 
+@pytest.mark.parametrize("write", [write_json, write_protobuf])
+@pytest.mark.parametrize(
+    ("kind", "name", "op"),
+    [
+        (0, "ring", "all_reduce"),
+        (2, "ring", "all_gather"),
+        (5, "direct", "broadcast"),
+        (6, "direct", "all_to_all"),
+        (7, "ring", "reduce_scatter"),
+    ],
+)
+def test_a_collective_of_a_trace_takes_the_time_of_one_on_the_graph(
+    tmp_path: Path, write: Any, kind: int, name: str, op: str
+) -> None:
+    """After computing, and before it: it begins when its ranks come to it."""
+    ways = Ways(cube((4,), True, LINK))
+    ranks = [[compute(0, 5), collective(1, kind, (0,)), compute(2, 3, (1,))] for _ in range(4)]
+    trace = chakra.read(write(tmp_path, ranks))
+    n_bytes = 10**6 * (4 if op == "all_gather" else 1)
+    alone = simulate(ways, [Job(algorithm(name, op, 4), range(4), n_bytes)], TIME)
+    played = chakra.simulate(ways, trace, TIME)
+    assert played.ticks[0] == alone.ticks[0] + TIME.ps(8 * 10**6)
+    assert played.edge_bytes == alone.edge_bytes
+    chakra.check(trace, op)
+
+
+def test_a_late_rank_holds_back_those_that_wait_for_it(tmp_path: Path) -> None:
+    ways = Ways(cube((4,), True, LINK))
+    ranks = [[compute(0, 5 + 100 * rank), collective(1, 0, (0,))] for rank in range(4)]
+    late = chakra.simulate(ways, chakra.read(write_json(tmp_path, ranks)), TIME).ticks[0]
+    alone = simulate(ways, [Job(algorithm("ring", "all_reduce", 4), range(4), 10**6)], TIME).ticks[0]
+    assert TIME.ps(305 * 10**6) + alone // 2 < late <= TIME.ps(305 * 10**6) + alone
+
+
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     ok = message(0, RECEIVE, 0)
     circle = broken(
@@ -138,8 +177,14 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert "waits for node 7, which does not exist" in broken([compute(0, 1, (7,))], [], tmp_path)
     assert "there is no other rank 2 among 2" in broken([message(0, SEND, 2)], [], tmp_path)
     assert "two nodes have the id 0" in broken([compute(0, 1), compute(0, 1)], [], tmp_path)
-    collective = {"id": 4, "name": "x", "type": "COMM_COLL_NODE", "dataDeps": ()}
-    assert "node 4 'x': a COMM_COLL_NODE is no step of an algorithm" in broken([collective], [], tmp_path)
+    alone = {"id": 4, "name": "x", "type": "MEM_LOAD_NODE", "dataDeps": ()}
+    assert "node 4 'x': a MEM_LOAD_NODE is not played; steps are" in broken([alone], [], tmp_path)
+    assert "comm_type 3 are not played" in broken([collective(4, 3)], [collective(4, 3)], tmp_path)
+    assert "their comm_type or comm_size differ" in broken([collective(0, 0)], [collective(0, 7)], tmp_path)
+    twice = [collective(0, 0), collective(1, 0)]
+    assert "rank 1 has 1 collectives, rank 0 has 2" in broken(twice, [collective(0, 0)], tmp_path)
+    late = [message(0, RECEIVE, 1), collective(1, 0, (0,))], [collective(0, 0), message(1, SEND, 0, after=(0,))]
+    assert "deadlocks" in broken(*late, tmp_path)
     assert "has no attribute comm_size" in broken(
         [{"id": 0, "name": "", "type": SEND, "attr": {"comm_dst": 1}}], [], tmp_path
     )

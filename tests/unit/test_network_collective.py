@@ -288,7 +288,7 @@ def test_only_lines_that_a_slow_link_reaches_are_played_again() -> None:
     def played(**asked: Any) -> int:
         begins, special = [asked.get("late", 0), *[0] * 63], asked.get("links", {})
         spanned = spans(net.spec.dimensions, 64)
-        wire, use = net._wires(special), [0, 0, 0]
+        wire, use = net.wires(special), [0, 0, 0]
         found = play_lines("all_reduce", net.spec.dimensions, spanned, 10**6, begins, special, wire, use)
         assert found is not None
         assert found[0] == net.simulate("all_reduce", 10**6, 64, begins, special, brute_force=True)
@@ -303,7 +303,7 @@ def test_a_phase_that_comes_back_to_busy_links_is_played_message_by_message() ->
     net = network(*({"topology": "switch", "ranks": n} for n in (3, 2)))
     slow = LinkSpec.model_validate(LINK | {"bandwidth": "1 kB/s"})
     spanned, special = spans(net.spec.dimensions, 6), {(0, SWITCH, 0): slow}
-    asked = net.spec.dimensions, spanned, 600, [0] * 6, special, net._wires(special), [0, 0]
+    asked = net.spec.dimensions, spanned, 600, [0] * 6, special, net.wires(special), [0, 0]
     assert play_lines("all_reduce", *asked) is None
     folded, each = (net.simulate("all_reduce", 600, 6, links=special, brute_force=brute) for brute in (False, True))
     assert folded == each

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.components.network.algorithm import Algorithm, Send, algorithm, check
-from archsim.components.network.graph import Ways, cube, fat_tree, star, union
+from archsim.components.network.graph import Graph, Routing, Ways, cube, fat_tree, star, union
 from archsim.components.network.graph_simulation import Job, flow_s, simulate
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.network import Network, NetworkSpec
@@ -32,6 +32,48 @@ def test_a_graph_answers_as_its_dimension(topology: str, ranks: int, op: str, n_
     graph = cube((ranks,), True, LINK) if topology == "ring" else star(ranks, LINK)
     played = simulate(Ways(graph), [Job(steps, range(ranks), n_bytes)], TIME)
     assert played.ticks[0] == max(net.simulate_algorithm(steps, n_bytes).ticks)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    link = draw(st.sampled_from([LINK, LINK.model_copy(update={"duplex": "half"})]))
+    graph = draw(
+        st.sampled_from([cube((3, 4), True, link), cube((4, 3), False, link), star(12, link), fat_tree(12, 3, 2, link)])
+    )
+    slow = draw(st.lists(st.sampled_from(graph.edges), max_size=3))
+    return graph.degraded({(edge.source, edge.target): 0.5 for edge in slow})
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    graphs(),
+    st.sampled_from(["shortest", "ecmp"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["all_reduce", "reduce_scatter", "all_gather"]),
+            st.permutations(range(12)).map(lambda order: order[:5]) | st.just(range(12)),
+            st.integers(1, 10**6),
+            st.sampled_from([0, 0, 1, 10**6]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_rounds_are_played_as_their_sends_one_by_one(
+    graph: Graph, routing: Routing, collectives: list[tuple[str, list[int], int, int]]
+) -> None:
+    """On crowded, slow and half-duplex links, several at once, begun together and not, to the tick."""
+    jobs = [Job(algorithm("ring", op, len(ranks)), ranks, n_bytes, start) for op, ranks, n_bytes, start in collectives]
+    written = [job._replace(algorithm=job.algorithm._replace(sends=tuple(job.algorithm.sends))) for job in jobs]
+    assert simulate(Ways(graph, routing), jobs, TIME) == simulate(Ways(graph, routing), written, TIME)
+
+
+def test_a_thousand_ranks_in_a_ring_are_played_without_writing_out_their_sends() -> None:
+    steps = algorithm("ring", "all_reduce", 1024)
+    graph = cube((1024,), True, LINK)
+    played = simulate(Ways(graph), [Job(steps, range(1024), 1024 * 10**6)], TIME)
+    assert played.ticks == (2 * 1023 * (10**9 + 10**5),)
+    assert set(played.edge_bytes[::2]) == {2 * 1023 * 10**6}
 
 
 def test_jobs_on_the_same_links_wait_for_each_other_and_others_do_not() -> None:

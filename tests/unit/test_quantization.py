@@ -76,7 +76,7 @@ def test_a_step_reads_what_is_stored() -> None:
     result = run({"name": "awq", "chip": "h100_sxm", "workload": workload})
     read = sum(r["bytes"] for r in result.kind_rows() if (r["segment"], r["kind"]) == ("decode", "matmul"))
     assert read == pytest.approx(IN_LAYERS * (4 + 20 / 128) / 8 + TABLES, rel=2e-3)
-    assert "weights of layers are as awq stores them, 20 bits of scales for each 128" in result.program.notes[1]
+    assert "weights of layers are as awq stores them, 20 bits of scales for each 128" in result.plan.notes[1]
 
 
 def test_activations_are_quantised_where_the_file_and_the_machine_do_so() -> None:

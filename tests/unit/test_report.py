@@ -6,8 +6,8 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from shipped import shipped
 
-import archsim
 from archsim.report import html
 from archsim.report.folding import fold_name, fold_names, fold_ops, fold_phases
 from archsim.report.pictures import Roofs, action_kind, percent, plain, quantity, roofline, roofs, squarify, treemap
@@ -24,7 +24,7 @@ VOID = {"meta", "input", "br", "path", "line", "polygon"}
 @pytest.fixture(scope="module", params=RUNS)
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    archsim.run(request.param).write(folder)
+    shipped(request.param).write(folder)
     return folder
 
 
@@ -113,7 +113,7 @@ def test_a_report_can_be_made_again_and_without_a_timeline(folder, tmp_path):
 
 
 def test_names_are_escaped():
-    document = archsim.run("bert_base_on_tpe_systolic_os_opt1").to_json()
+    document = shipped("bert_base_on_tpe_systolic_os_opt1").to_json()
     document["name"] = "</script><script>alert(1)</script>"
     document["notes"] = ["a < b & c"]
     document["ops"][0]["why"] = "</script><b>"
@@ -124,7 +124,7 @@ def test_names_are_escaped():
 
 
 def test_a_page_of_many_layers_stays_small(tmp_path):
-    archsim.run("deepseek_r1_decode_on_cloudmatrix384").write(tmp_path)
+    shipped("deepseek_r1_decode_on_cloudmatrix384").write(tmp_path)
     assert html.write(tmp_path).stat().st_size < 1_500_000
 
 
@@ -252,7 +252,7 @@ def test_numbers_are_written_for_people():
 
 
 def test_a_notebook_shows_totals_and_no_fixed_ink():
-    result = archsim.run("mixtral_8x7b_on_dgx_h100")
+    result = shipped("mixtral_8x7b_on_dgx_h100")
     text = result._repr_html_()
     parse(text)
     assert result.name in text

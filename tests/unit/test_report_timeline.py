@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from shipped import shipped
 
 import archsim
 from archsim.report import lanes, timeline
@@ -20,7 +21,7 @@ RUNS = (
 
 @pytest.fixture(scope="module", params=RUNS)
 def result(request):
-    return archsim.run(request.param)
+    return shipped(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_share_of_time():
 
 
 def test_overlapping_ops_go_to_sub_tracks():
-    op = archsim.run("t3_t_nlg_sublayers_tp8").segments[0].blocks[0].ops[0]
+    op = shipped("t3_t_nlg_sublayers_tp8").segments[0].blocks[0].ops[0]
     spans = [(0, 10), (5, 15), (10, 20), (12, 13)]
     drawn = [timeline.Slice(timeline.OPS, "chip.x", "op", "p/op", "run", a, b, op, 0) for a, b in spans]
     assert [lane for _, lane in timeline._lanes(drawn)] == [0, 1, 0, 2]
@@ -136,7 +137,7 @@ def test_windows_show_one_layer(trace):
 
 
 def test_each_phase_is_drawn_once():
-    result = archsim.run("samba_coe_on_sn40l_node")
+    result = shipped("samba_coe_on_sn40l_node")
     picked = lanes.chosen(lanes.read(json.loads(timeline.to_perfetto(result))))
     assert len(picked) <= 6
     assert len({lanes.fold_name(where.partition(" step ")[0]) for where in picked}) == len(picked)

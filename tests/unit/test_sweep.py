@@ -19,7 +19,8 @@ from hypothesis.extra.numpy import arrays
 
 import archsim.runs
 from archsim.errors import InputError, RunFailed
-from archsim.sweeps import SweepSpec, sweep
+from archsim.files import read_rows
+from archsim.sweeps import SweepSpec, identity, sweep
 from archsim.sweeps.store import Store
 from archsim.sweeps.table import pareto_front
 from archsim.sweeps.work import Record
@@ -174,17 +175,18 @@ def test_results_of_another_version_and_torn_files_are_made_again(tmp_path: Path
     table = sweep(toy(), tmp_path)
     points = sorted((tmp_path / "points").iterdir())
     points[0].write_text(points[0].read_text()[:20])
+    points[2].write_text("[]")
     old = json.loads(points[1].read_text())
     points[1].write_text(json.dumps(old | {"version": "0.0.0"}))
     pd.testing.assert_frame_equal(sweep(toy(), tmp_path), table)
-    assert len(runs) == 6
+    assert len(runs) == 7
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.write(Record("a", {"time_s": 1.0}))
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no space left")))
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(RunFailed, match="no space"):
         store.write(Record("a", {"time_s": 2.0}))
     record = store.read("a")
     assert record is not None
@@ -242,3 +244,66 @@ def test_a_worker_that_dies_is_told(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
     assert "told: a worker process died" in done.stdout
     assert RunFailed.exit_code == 1
+
+
+def test_a_changed_file_is_answered_anew(tmp_path: Path, runs: list[str]) -> None:
+    trace = tmp_path / "lengths.csv"
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,100,4\n")
+    workload = {"kind": "transformer", "model": "gpt2", "dtype": "bf16", "lengths": {"path": str(trace), "requests": 1}}
+    asked = {"base": {"name": "r", "chip": "tpu_v4i", "workload": workload}, "grid": {"chip.clock": ["1 GHz"]}}
+    first = sweep(asked, tmp_path / "out")["time_s"][0]
+    assert sweep(asked, tmp_path / "out")["time_s"][0] == first
+    assert len(runs) == 1
+    trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-01-01 00:00:00,100,40\n")
+    assert sweep(asked, tmp_path / "out")["time_s"][0] > 3 * first
+    assert len(runs) == 2
+    trace.unlink()
+    gone = sweep(asked, tmp_path / "out")
+    assert "cannot read it" in gone["error"][0]
+
+
+def test_changed_code_or_calibrations_answer_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = identity.code.__wrapped__()
+    assert identity.code.__wrapped__() == before
+    package = tmp_path / "my_parts"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "part.yaml").write_text("a: 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(identity.registry, "places", lambda group: ["my_parts.part:Part"])
+    one = identity.code.__wrapped__()
+    (package / "part.yaml").write_text("a: 2\n")
+    assert len({before, one, identity.code.__wrapped__()}) == 3
+    names = [name for name, _ in identity._files(Path(identity.__file__).parents[1])]
+    for name in ("runs.py", "components/memory/dram.py", "workloads/op.py", "configs/kernels/nvidia.yaml"):
+        assert name in names
+
+
+def test_spreadsheets_compute_nothing(tmp_path: Path, runs: list[str]) -> None:
+    sweep(toy(grid={"notes": ["=1+1", "-x"], "chip.clock": ["1 GHz"]}), tmp_path)
+    text = (tmp_path / "points.csv").read_text()
+    assert "'=1+1," in text
+    assert "'-x," in text
+    assert [row["notes"] for _, row in read_rows(tmp_path / "points.csv")] == ["=1+1", "-x"]
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    source = tmp_path / "sweep.yaml"
+    source.write_text(json.dumps(toy(grid={MODEL: list(range(1, 2000))})))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "archsim.cli", "sweep", source, "--out", tmp_path / "out", "--workers", "2"],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    points = tmp_path / "out" / "points"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not points.is_dir() or len(list(points.glob("*.json"))) < 2):
+        time.sleep(0.01)
+    workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.kill()
+    process.wait()
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
+        time.sleep(0.05)
+    assert len(workers) >= 2
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import archsim
+from archsim.config import to_yaml
 from archsim.errors import InputError
 from archsim.workloads.requests import Request, read_requests
 
@@ -20,6 +23,14 @@ AZURE = (
 MOONCAKE = (
     '{"timestamp": 27000, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n'
     '{"timestamp": 30000, "input_length": 7322, "output_length": 490, "hash_ids": [0, 14]}\n'
+)
+AZURE_2024 = (
+    "TIMESTAMP, ContextTokens, GeneratedTokens\n"
+    "2024-05-10 00:00:00+00:00, 2162, 5\n2024-05-10 02:00:00.223456+02:00,2399,6\n"
+)
+BURSTGPT = (
+    "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+    "5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,230,1317,Conversation log\n"
 )
 SHAREGPT = (
     '{"input_toks": 2358, "output_toks": 531, "arrival_time_ns": 46926808}\n'
@@ -38,6 +49,8 @@ def write(folder: Path, name: str, text: str) -> Path:
     ("name", "text", "expected"),
     [
         ("azure.csv", AZURE, [Request(0, 4808, 10), Request(52 * 10**9, 3180, 8)]),
+        ("azure.csv", AZURE_2024, [Request(0, 2162, 5), Request(223_456_000_000, 2399, 6)]),
+        ("burstgpt.csv", BURSTGPT, [Request(0, 472, 18), Request(40 * 10**12, 1087, 230)]),
         ("mooncake.jsonl", MOONCAKE, [Request(0, 6758, 500), Request(3 * 10**12, 7322, 490)]),
         ("sharegpt.jsonl", SHAREGPT, [Request(0, 2358, 531), Request(301_012_143_000, 1034, 769)]),
     ],
@@ -57,20 +70,58 @@ def test_each_format_is_read_and_recognised(tmp_path: Path, name: str, text: str
         ("a.csv", AZURE.replace("3180", "-3"), r"a.csv:3:1: 'ContextTokens' is '-3'"),
         ("a.csv", AZURE.replace("2023-11-16 18:17:04.0319600", "noon"), r"a.csv:3:1: 'TIMESTAMP' is 'noon'"),
         ("a.csv", "a,b\n1,2\n", r"holds no known columns \(a, b\); known are azure: ContextTokens"),
-        ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "holds 0 requests where one are asked for"),
-        ("m.jsonl", MOONCAKE.replace('{"timestamp": 30000', "{"), r"m.jsonl:2:2: is no JSON"),
+        ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "it holds no rows"),
+        ("m.jsonl", MOONCAKE.replace('{"timestamp": 30000', "{"), r"m.jsonl:2:2: no valid JSON"),
         ("m.jsonl", "[1]\n", r"m.jsonl:1:1: a request is a JSON object"),
         (
             "m.jsonl",
             MOONCAKE.replace('"output_length": 490', '"output_lenght": 490'),
             r"m.jsonl:2:1: 'output_length' is missing: did you mean 'output_lenght'\?",
         ),
-        ("m.jsonl", MOONCAKE.replace("490", "49.5"), r"m.jsonl:2:1: 'output_length' is 49.5"),
+        ("m.jsonl", MOONCAKE.replace("490", "49.5"), r"m.jsonl:2:1: 'output_length' is '49.5'"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, name: str, text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         read_requests(write(tmp_path, name, text))
+
+
+def test_readers_have_bounds(tmp_path: Path) -> None:
+    for name, text, said in (
+        ("a.jsonl", "[" * 200_000 + "\n", "a.jsonl:1:1: no valid JSON: nested too deep"),
+        ("b.jsonl", '{"input_length": ' + "9" * 5000 + "}\n", "b.jsonl:1:1: no valid JSON"),
+        ("c.csv", AZURE.replace("3180", "9" * 5000), "c.csv:3:1: 'ContextTokens' is '999"),
+        ("d.csv", AZURE.replace("2023-11-16 18:17:04.0319600", "9" * 5000), "d.csv:3:1: 'TIMESTAMP' is '999"),
+    ):
+        with pytest.raises(InputError, match=said) as caught:
+            read_requests(write(tmp_path, name, text))
+        assert len(str(caught.value)) < 400
+    os.mkfifo(tmp_path / "pipe.csv")
+    for device in (Path("/dev/zero"), tmp_path / "pipe.csv"):
+        with pytest.raises(InputError, match="a device or a pipe, not a file"):
+            read_requests(device)
+
+
+def test_a_file_is_found_beside_the_one_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runs" / "data").mkdir(parents=True)
+    write(tmp_path / "runs" / "data", "azure.csv", AZURE)
+    run = write(
+        tmp_path / "runs",
+        "run.yaml",
+        "name: r\nchip: tpu_v4i\nworkload:\n"
+        "  {kind: transformer, model: gpt2, dtype: bf16, lengths: {path: data/azure.csv, requests: 1}}\n",
+    )
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    spec: Any = archsim.load(str(run))
+    assert spec.workload.lengths.path == str(tmp_path / "runs/data/azure.csv")
+    again = write(elsewhere, "again.yaml", to_yaml(spec))
+    assert archsim.load(str(again)) == spec
+    with pytest.raises(InputError, match=r"azure.csv: cannot read it"):  # an option is from here
+        archsim.run(str(run), {"workload.lengths.path": "data/azure.csv"})
+    shipped: Any = archsim.load(str(run), {"workload.lengths.path": "azure_conversation_200.csv"})
+    assert not Path(shipped.workload.lengths.path).is_absolute()
 
 
 def test_too_few_requests_and_unknown_formats_are_told(tmp_path: Path) -> None:
@@ -79,7 +130,7 @@ def test_too_few_requests_and_unknown_formats_are_told(tmp_path: Path) -> None:
         read_requests(path, limit=2, first=1)
     with pytest.raises(InputError, match="no request format is called 'azur': did you mean 'azure'"):
         read_requests(path, "azur")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot read it"):
         read_requests(tmp_path / "absent.csv")
 
 

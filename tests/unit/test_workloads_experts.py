@@ -120,14 +120,14 @@ def test_recorded_counts_are_shares(tmp_path: Path) -> None:
     [
         ("a,b\n1,2\n", {}, "has no column 'model'"),
         (ROWS.replace(",30", ",x"), {}, r":2:1: layer, expert and count are whole numbers"),
-        (ROWS.replace(",30", ",-1"), {}, r":2:1: layer, expert and count are not negative"),
+        (ROWS.replace(",30", ",-1"), {}, r":2:1: layer, expert and count are whole numbers, not negative"),
         (ROWS, {"model": "n"}, "no model is called 'n': known: m"),
         (ROWS, {"domain": "boo"}, "did you mean 'book'"),
         (ROWS, {"counts": "expert_count"}, "did you mean 'expert_counts'"),
         (ROWS + "m,expert_counts,code,0,0,1\n", {}, "several of 'domain': say which; known: book, code"),
         (ROWS + "m,expert_counts,book,0,9,1\n", {}, "has 10 experts of 'm', the model has 3"),
         (ROWS.replace("30", "0").replace("10\n", "0\n"), {}, "layer 0 of 'm' has no tokens"),
-        ("model,kind,domain,layer,expert,count\n", {}, "holds no counts"),
+        ("model,kind,domain,layer,expert,count\n", {}, "holds no rows"),
     ],
 )
 def test_a_wrong_table_is_told(tmp_path: Path, text: str, fields: dict[str, Any], said: str) -> None:

@@ -120,7 +120,7 @@ def _result(model: str, slow_asic: bool = False) -> Result:
 
 @functools.cache
 def _baseline(name: str, model: str) -> Result:
-    return run(BASELINES[name], {"workload.model": _result(model).program.name})
+    return run(BASELINES[name], {"workload.model": _result(model).plan.name})
 
 
 def _with_channels(channels: int) -> Result:

@@ -37,7 +37,7 @@ def _sublayers(model: str, ranks: int) -> dict[str, list[float]]:
     machine = Machine(spec.machine_spec())
     workload = SublayerWorkload(spec.workload)  # type: ignore[arg-type]
     program = workload.program()
-    mapper = Mapper(machine, machine.place(program), program.ranks)
+    mapper = Mapper(machine, machine.place(program))
     answers: dict[str, list[float]] = {"T3": [], "T3-MCA": [], "ideal": []}
     for block in program.segments[0].blocks:
         gemm, scatter, gather = (mapper.lower(op) for op in block.ops)

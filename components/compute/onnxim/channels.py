@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compiled import kernel
+from archsim.components.fields import Records
 from archsim.components.memory.command_level import device, frfcfs, work
 from archsim.components.memory.command_level.device import Device
 from archsim.components.memory.command_level.frfcfs import State, advance
-from archsim.components.memory.command_level.issue import ANSWERED, CLOCK, HEAD, LOGGED, NEVER, WR
+from archsim.components.memory.command_level.issue import NEVER, WR
 from archsim.components.memory.command_level.layout import layout, place_of
-from archsim.components.memory.command_level.policy import policy
+from archsim.components.memory.command_level.policy import FirstReady, policy
 from archsim.components.memory.command_level.preset import DramPreset
-from archsim.components.memory.command_level.work import ADDRESS, ARRIVAL, BANK, DONE, IS_WRITE, ROW, Work
+from archsim.components.memory.command_level.work import Work
 
 Ints = npt.NDArray[np.int64]
 
@@ -35,10 +36,10 @@ class Channels(NamedTuple):
     states: State
     """of the controllers"""
     device: Device
-    policy: Ints
+    policy: FirstReady
     fields: Ints
     hashes: Ints
-    requests: Ints
+    requests: Records
     """the requests of a channel in the order in which they came, and room for those to come"""
     answered: Ints
     command: Ints
@@ -50,22 +51,26 @@ class Channels(NamedTuple):
     channel_bits: int
     """low bits of the number of a request that only choose its channel"""
     request_bytes: int
+    queue: int
+    """packets that wait before a controller"""
 
 
-def controller(chosen: DramPreset) -> tuple[int, ...]:
+def controller(chosen: DramPreset) -> FirstReady:
     """Figures of the controller of a device."""
-    return policy("frfcfs_onnxim" if "rank" in chosen.rules.levels else "frfcfs_onnxim_hbm", chosen).figures
+    figures = policy("frfcfs_onnxim" if "rank" in chosen.rules.levels else "frfcfs_onnxim_hbm", chosen).figures
+    assert isinstance(figures, FirstReady)  # noqa: S101
+    return figures
 
 
-def channels(count: int, most: int, request_bytes: int, chosen: DramPreset) -> Channels:
+def channels(count: int, most: int, request_bytes: int, chosen: DramPreset, queue: int = QUEUE) -> Channels:
     """Idle channels of ``count`` devices, with room for the ``most`` requests that come to any of them."""
     arrays = device.device(chosen)
-    figures = np.array(controller(chosen), np.int64)
-    states = State(*(np.repeat(array[None], count, axis=0) for array in frfcfs.start(arrays, figures)))
+    figures = controller(chosen)
+    states = State(*(np.repeat(np.asarray(each)[None], count, axis=0) for each in frfcfs.start(arrays, figures)))
     fields, hashes = layout(chosen)
     # One more than can come: a controller never sees the last, and so is never done.
-    requests = np.zeros((count, most + 1, work.FIELDS), np.int64)
-    requests[:, :, ARRIVAL] = NEVER
+    requests = np.zeros((count, most + 1), work.REQUEST)
+    requests["arrival"] = NEVER
     fields[:, 0] += chosen.burst.bit_length() - 1  # addresses in bytes
     return Channels(
         states=states,
@@ -80,54 +85,63 @@ def channels(count: int, most: int, request_bytes: int, chosen: DramPreset) -> C
         counts=np.zeros((count, 3), np.int64),
         channel_bits=count.bit_length() - 1,
         request_bytes=request_bytes,
+        queue=queue,
     )
 
 
-@numba.njit(cache=True)
+@kernel
 def has_room(channels: Channels, channel: int) -> bool:
     """Whether the queue of a channel takes one more."""
-    return bool(channels.counts[channel, _CAME] - channels.states.now[channel, HEAD] < QUEUE)
+    return bool(channels.counts[channel, _CAME] - channels.states.now[channel].head < channels.queue)
 
 
-@numba.njit(cache=True)
+@kernel
 def push(channels: Channels, channel: int, packet: int, request: int, is_write: bool, cycle: int) -> None:
     """A packet joins the queue of its channel."""
     count = channels.counts[channel, _CAME]
     row = channels.requests[channel, count]
     address = (request >> channels.channel_bits) * channels.request_bytes
-    row[ADDRESS], row[IS_WRITE], row[ARRIVAL] = address, is_write, cycle
-    row[BANK], row[ROW] = place_of(channels.fields, channels.hashes, address)
+    row.address, row.is_write, row.arrival = address, is_write, cycle
+    row.bank, row.row = place_of(channels.fields, channels.hashes, address)
     channels.packets[channel, count] = packet
     channels.counts[channel, _CAME] = count + 1
     channels.counts[channel, _OPEN] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _advance(channels: Channels, channel: int, until: int) -> None:
-    now, banks, ready, listed, windows, refreshes = channels.states
-    state = State(now[channel], banks[channel], ready[channel], listed[channel], windows[channel], refreshes[channel])
+    now, banks, ready, listed, bounds, windows, refreshes = channels.states
+    state = State(
+        now[channel],
+        banks[channel],
+        ready[channel],
+        listed[channel],
+        bounds[channel],
+        windows[channel],
+        refreshes[channel],
+    )
     todo = Work(channels.requests[channel], channels.answered[channel], channels.command[channel])
     advance(state, channels.device, todo, channels.policy, until, False, NEVER)
 
 
-@numba.njit(cache=True)
+@kernel
 def step(channels: Channels, channel: int, cycle: int) -> tuple[int, int]:
     """One memory cycle of a channel; the packets of the read and the write that it answers, or -1."""
     now, counts = channels.states.now[channel], channels.counts[channel]
     if counts[_OPEN] == 0:
         return -1, -1  # nothing but refreshes, which are made up for later
-    if now[CLOCK] < cycle:
+    if now.clock < cycle:
         _advance(channels, channel, cycle)
-    now[LOGGED] = 0
+    now.logged = 0
     _advance(channels, channel, cycle + 1)
     requests, read, write = channels.requests[channel], -1, -1
-    if counts[_TOLD] < now[ANSWERED]:
+    if counts[_TOLD] < now.answered:
         request = channels.answered[channel, counts[_TOLD]]
-        if requests[request, DONE] <= cycle + 1:
+        if requests[request].done <= cycle + 1:
             read = channels.packets[channel, request]
             counts[_TOLD] += 1
             counts[_OPEN] -= 1
-    if now[LOGGED] > 0 and channels.command[channel, 0, 1] == WR:
+    if now.logged > 0 and channels.command[channel, 0, 1] == WR:
         write = channels.packets[channel, channels.command[channel, 0, 3]]
         counts[_OPEN] -= 1
     return read, write

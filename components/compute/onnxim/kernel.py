@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from archsim.components.compiled import allocating_kernel, kernel
 from archsim.components.compute.onnxim.channels import Channels, has_room, push, step
 from archsim.components.compute.onnxim.program import LOAD, PRELOAD, STORE, SUMS, VECTOR, Program
 
@@ -46,7 +46,7 @@ class Machine(NamedTuple):
     """memory channels"""
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def channel_table(channels: int) -> Ints:
     """Channels of request numbers by their low bits: residues of a polynomial over GF(2).
 
@@ -86,7 +86,7 @@ class _Queues(NamedTuple):
     """its number"""
 
 
-@numba.njit(cache=True)
+@kernel
 def _push(queues: _Queues, queue: int, packet: int) -> None:
     queues.next[packet] = _NONE
     if queues.head[queue] == _NONE:
@@ -96,14 +96,14 @@ def _push(queues: _Queues, queue: int, packet: int) -> None:
     queues.tail[queue] = packet
 
 
-@numba.njit(cache=True)
+@kernel
 def _pop(queues: _Queues, queue: int) -> int:
     packet = queues.head[queue]
     queues.head[queue] = queues.next[packet]
     return int(packet)
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def _with_room(queues: _Queues, free: Ints) -> tuple[_Queues, Ints]:
     """Twice as many packets; all of the present ones are in use."""
     count = len(free)
@@ -130,7 +130,7 @@ class _Network(NamedTuple):
     """whose turn it is at a node"""
 
 
-@numba.njit(cache=True)
+@kernel
 def _enter(queues: _Queues, network: _Network, source: int, sink: int, packet: int, ready: int) -> None:
     """A packet enters the crossbar; it is ready a latency later, but one a cycle behind others of its pair."""
     queue = source * network.nodes + sink
@@ -141,7 +141,7 @@ def _enter(queues: _Queues, network: _Network, source: int, sink: int, packet: i
     network.crossing[sink] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _switch(queues: _Queues, network: _Network, now: int) -> None:
     """Each node gets the first ready packet, senders in turn."""
     nodes, memory = network.nodes, network.memory
@@ -215,7 +215,7 @@ class _Cores(NamedTuple):
     queued: Ints
 
 
-@numba.njit(cache=True)
+@kernel
 def _begin_layer(program: Program, cores: _Cores, now: int) -> None:
     layer = cores.tally[_LAYER]
     if layer == program.layers:
@@ -227,7 +227,7 @@ def _begin_layer(program: Program, cores: _Cores, now: int) -> None:
     cores.begun[layer] = now
 
 
-@numba.njit(cache=True)
+@kernel
 def _begin_tile(program: Program, cores: _Cores, c: int) -> None:
     """The next tile takes the halves that the one in flight does not use; tiles over the depth share their sums."""
     i, tile = cores.in_flight[c], cores.next_tile[c]
@@ -249,7 +249,7 @@ def _begin_tile(program: Program, cores: _Cores, c: int) -> None:
     cores.in_flight[c] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _counter(program: Program, cores: _Cores, c: int, i: int, buffer: int) -> int:
     """Where a buffer of a tile counts what it waits for."""
     start = c * cores.own + 1
@@ -259,7 +259,7 @@ def _counter(program: Program, cores: _Cores, c: int, i: int, buffer: int) -> in
     return int(start + buffer - SUMS)
 
 
-@numba.njit(cache=True)
+@kernel
 def _issue(program: Program, cores: _Cores, c: int, i: int, edge: int) -> bool:
     """The next instruction of a tile goes to its unit, unless it has to wait."""
     at, tile = cores.place[c, i], cores.tile[c, i]
@@ -283,7 +283,7 @@ def _issue(program: Program, cores: _Cores, c: int, i: int, edge: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@kernel
 def _end(cores: _Cores, c: int, tile: int) -> None:
     """A tile's last instruction is done."""
     for i in range(cores.in_flight[c]):
@@ -291,7 +291,7 @@ def _end(cores: _Cores, c: int, tile: int) -> None:
             cores.ended[c, i] = 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _send(program: Program, cores: _Cores, c: int, instruction: int, target: int) -> int:
     """A load or store joins the core's requests; their number."""
     count = program.request_first[instruction + 1] - program.request_first[instruction]
@@ -302,7 +302,7 @@ def _send(program: Program, cores: _Cores, c: int, instruction: int, target: int
     return int(count)
 
 
-@numba.njit(cache=True)
+@kernel
 def _finish_computing(cores: _Cores, c: int, now: int, edge: int) -> bool:
     """The oldest block leaves the array, the vector unit's operation ends."""
     waiting, pipe, vector = cores.waiting, cores.pipe[c], cores.vector[c]
@@ -324,7 +324,7 @@ def _finish_computing(cores: _Cores, c: int, now: int, edge: int) -> bool:
     return changed
 
 
-@numba.njit(cache=True)
+@kernel
 def _compute(program: Program, cores: _Cores, c: int, now: int, edge: int) -> None:
     """A block enters the array, or an operation the vector unit."""
     at, target, ends = cores.compute[c]
@@ -347,7 +347,7 @@ def _compute(program: Program, cores: _Cores, c: int, now: int, edge: int) -> No
     cores.pipe_count[c] += 1
 
 
-@numba.njit(cache=True)
+@kernel
 def _step(program: Program, cores: _Cores, c: int, now: int, edge: int) -> bool:
     """One cycle of a core; whether it changed anything."""
     tally = cores.tally
@@ -402,7 +402,7 @@ def _step(program: Program, cores: _Cores, c: int, now: int, edge: int) -> bool:
     return changed
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def _new_cores(program: Program, edge: int) -> _Cores:
     count = program.cores
     own = 1 + 2 * program.scratchpad + 2 * program.accumulators
@@ -438,7 +438,7 @@ def _new_cores(program: Program, edge: int) -> _Cores:
     )
 
 
-@numba.njit(cache=True)
+@kernel
 def _wake(cores: _Cores, count: int) -> int:
     """When the next block leaves an array or the next vector operation ends."""
     wake = 2**62
@@ -450,13 +450,13 @@ def _wake(cores: _Cores, count: int) -> int:
     return wake
 
 
-@numba.njit(cache=True)
+@kernel
 def _behind(time: int, until: int, period: int) -> int:
     """Ticks of a clock before a time."""
     return max(0, -(-(until - time) // period))
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def run(program: Program, machine: Machine, banked: Channels | None = None) -> tuple[int, int, int, Ints, Ints]:
     """Core cycles until all is written; requests read and written; when each layer began and when it was done.
 

@@ -15,15 +15,18 @@ from typing import Literal
 import numpy as np
 
 from archsim.components.compiled import kernel, part
+from archsim.components.fields import Records, fields
 from archsim.components.memory.command_level.device import Device, Ints
-from archsim.components.memory.command_level.frfcfs import READS, SIZE, WRITES, State, advance
-from archsim.components.memory.command_level.issue import CLOCK, NEVER
-from archsim.components.memory.command_level.work import ARRIVAL, DONE, FIELDS, IS_WRITE, Requests, Work
+from archsim.components.memory.command_level.frfcfs import READS, WRITES, State, advance
+from archsim.components.memory.command_level.issue import NEVER
+from archsim.components.memory.command_level.policy import FirstReady
+from archsim.components.memory.command_level.work import Requests, Work
 from archsim.errors import InputError
 
 Arbitration = Literal["round_robin", "priority"]
 
-_NEXT, _END, _AFTER, _BELOW, _ASKED, _LAST = range(6)
+_STREAM = fields("next end after below asked last")
+"""Of a stream: the next request, the end, the predecessor, the most in the queue, requests known done, last data."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ def check(sources: Sequence[Requester]) -> None:
             raise InputError(f"stream {number} never starts: no queue holds fewer than {source.below} requests")
 
 
-def table(sources: Sequence[Requester]) -> Ints:
-    """The streams for the kernel: next request, end, predecessor, most in the queue, requests known done, last data."""
+def table(sources: Sequence[Requester]) -> Records:
+    """The streams for the kernel."""
     ends = np.cumsum([len(source.requests) for source in sources]).tolist()
     starts = [0, *ends[:-1]]
     return np.array(
@@ -73,53 +76,59 @@ def table(sources: Sequence[Requester]) -> Ints:
             (start, end, -1 if s.after is None else s.after, NEVER if s.below is None else s.below, start, 0)
             for start, end, s in zip(starts, ends, sources, strict=True)
         ],
-        np.int64,
+        _STREAM,
     )
 
 
 @part
-def _finished(streams: Ints, requests: Ints, rows: Ints, number: int, clock: int) -> bool:
+def _finished(streams: Records, requests: Records, rows: Ints, number: int, clock: int) -> bool:
     """True when a stream has been offered and has all its data."""
-    at = streams[number, _ASKED]
-    while at < streams[number, _NEXT] and requests[rows[at], DONE] >= 0:
-        streams[number, _LAST] = max(streams[number, _LAST], requests[rows[at], DONE])
+    at = streams[number].asked
+    while at < streams[number].next and requests[rows[at]].done >= 0:
+        streams[number].last = max(streams[number].last, requests[rows[at]].done)
         at += 1
-    streams[number, _ASKED] = at
-    return bool(at == streams[number, _END] and streams[number, _LAST] <= clock)
+    streams[number].asked = at
+    return bool(at == streams[number].end and streams[number].last <= clock)
 
 
 @kernel
 def play(
-    state: State, device: Device, work: Work, policy: Ints, pool: Ints, streams: Ints, rows: Ints, turns: bool
+    state: State,
+    device: Device,
+    work: Work,
+    policy: FirstReady,
+    pool: Records,
+    streams: Records,
+    rows: Ints,
+    turns: bool,
 ) -> None:
     """Play all streams to the end; ``rows`` tells as which request each row of ``pool`` was offered."""
     now, requests = state.now, work.requests
     many, last = streams.shape[0], -1
     for row in range(pool.shape[0]):
-        requests[row, ARRIVAL] = NEVER  # nobody's turn yet
+        requests[row].arrival = NEVER  # nobody's turn yet
         chosen = -1
         while chosen < 0:
-            clock, until = now[CLOCK], NEVER
+            clock, until = now.clock, NEVER
             for step in range(many):
                 number = (last + 1 + step) % many if turns else step
-                at, before = streams[number, _NEXT], streams[number, _AFTER]
-                if at == streams[number, _END]:
+                at, before = streams[number].next, streams[number].after
+                if at == streams[number].end:
                     continue
-                full = now[SIZE + (WRITES if pool[at, IS_WRITE] else READS)] >= streams[number, _BELOW]
+                full = now.length[WRITES if pool[at].is_write else READS] >= streams[number].below
                 if full or (before >= 0 and not _finished(streams, requests, rows, before, clock)):
                     until = clock + 1
-                elif pool[at, ARRIVAL] > clock:
-                    until = min(until, pool[at, ARRIVAL])
+                elif pool[at].arrival > clock:
+                    until = min(until, pool[at].arrival)
                 else:
                     chosen = number
                     break
             if chosen < 0:
                 advance(state, device, work, policy, until, False, NEVER)
         last = chosen
-        at = streams[chosen, _NEXT]
-        streams[chosen, _NEXT] = at + 1
+        at = streams[chosen].next
+        streams[chosen].next = at + 1
         rows[at] = row
-        for field in range(FIELDS):
-            requests[row, field] = pool[at, field]
+        requests[row] = pool[at]
         advance(state, device, work, policy, NEVER, False, row + 1)
     advance(state, device, work, policy, NEVER, False, NEVER)

@@ -8,7 +8,6 @@ BL, addr_map_lsb_to_msb); with ``bus_bits`` it is given the currents that ship u
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +20,15 @@ from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.preset import DramPreset, preset
 from archsim.components.memory.command_level.standard import STANDARDS
 from archsim.components.memory.command_level.trace import read
-from archsim.errors import InputError
+from archsim.errors import InputError, Problem, shortened
+from archsim.files import is_file, parse_json
+from archsim.units import whole
 
 _SIMULATORS = {"Ramulator": "frfcfs_ramulator", "DRAMsim3": "per_bank_dramsim3"}
 
 
-def answer(case: Mapping[str, str], folder: Path = Path(), log: int = 0) -> Answer:
-    """What the channel of a row answers.
+def answer(case: Mapping[str, str], log: int = 0) -> Answer:
+    """What the channel of a row answers; a trace is named by its path.
 
     Raises
     ------
@@ -37,20 +38,16 @@ def answer(case: Mapping[str, str], folder: Path = Path(), log: int = 0) -> Answ
         (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs"
     )
     channel = Channel(_preset(case), controller)
-    file = folder / case["trace"] if case.get("trace") else None
-    if case.get("pattern") and (file is None or not file.is_file()):
-        count = case.get("n_req", "")
-        if not count.isdecimal() or not 1 <= int(count) <= 10**7:
-            raise InputError(f"n_req: expected a whole number from 1 to 10,000,000, not '{count}'")
-        return channel.play(pattern(channel.preset, case["pattern"], int(count)), log)
+    file = Path(case["trace"]) if case.get("trace") else None
+    if case.get("pattern") and (file is None or not is_file(file)):
+        try:
+            count = whole(case.get("n_req", ""), 1, 10**7)
+        except InputError as error:
+            raise InputError([Problem(str(error), path="n_req")]) from None
+        return channel.play(pattern(channel.preset, case["pattern"], count), log)
     if file is None:
         raise InputError("name a trace file, or a pattern and n_req")
     return channel.play(read(file), log)
-
-
-def answers(cases: list[dict[str, str]], folder: Path) -> list[dict[str, Any]]:
-    """The rows with their answers as further cells."""
-    return [{**case, **answer(case, folder).summary()} for case in cases]
 
 
 def _preset(case: Mapping[str, str]) -> DramPreset:
@@ -59,14 +56,14 @@ def _preset(case: Mapping[str, str]) -> DramPreset:
     if not case.get("timing") or not case.get("config"):
         raise InputError("name a preset, or a config with its timing")
     try:
-        timing = json.loads(case["timing"])
+        timing = parse_json(case["timing"])
         if case.get("sim", "").startswith("DRAMsim3"):
             return _dramsim3(case, timing)
         return _ramulator(case, timing)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"the row describes no device: {error!r}") from None
+        raise InputError(f"the row describes no device: {shortened(repr(error))}") from None
 
 
 _RAMULATOR = {

@@ -9,17 +9,16 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from archsim.components.memory.command_level import arbiter, issue, recurrence
+from archsim.components.memory.command_level import arbiter, recurrence
 from archsim.components.memory.command_level.arbiter import Arbitration, Requester
 from archsim.components.memory.command_level.device import Ints
 from archsim.components.memory.command_level.device import device as arrays
-from archsim.components.memory.command_level.policy import Policy, policy
+from archsim.components.memory.command_level.policy import FirstReady, Policy, policy
 from archsim.components.memory.command_level.preset import DramPreset, preset
 from archsim.components.memory.command_level.standard import COMMANDS
 from archsim.components.memory.command_level.stream import Stream, forward
-from archsim.components.memory.command_level.work import DONE, TAKEN, Requests, Work, decode, work
+from archsim.components.memory.command_level.work import Requests, Work, decode, work
 from archsim.config import Source
 from archsim.errors import InputError
 
@@ -69,13 +68,13 @@ class Answer:
         self.row_hits, self.row_misses, self.row_conflicts, opened, *sent = found
         first = {"ACT": "ACT1"} if device_.rules.bus == "split" else {}
         self.counts: dict[str, int] = {first.get(name, name): n for name, n in zip(COMMANDS, sent, strict=True)}
-        taken, last = int(now[issue.SENT]) + ticks, int(now[issue.LAST]) + ticks
+        taken, last = int(now.taken_at) + ticks, int(now.last) + ticks
         self.cycles = {"taken": taken, "moved": max(taken, last), "read": max(taken, last) + 1}[chosen.until]
         if chosen.kernel == "per_bank":
             self.row_misses = self.reads + self.writes - self.row_hits
         self.last_taken = taken
-        still = int((banks[issue.OPENED] > 0).sum())
-        self.open_ticks = opened + still * (self.cycles - int(now[issue.CLOCK]) - ticks)
+        still = int((banks["opened"] > 0).sum())
+        self.open_ticks = opened + still * (self.cycles - int(now.clock) - ticks)
         self.periods = 0
         self._requests = requests
         self._latencies = latencies
@@ -174,6 +173,7 @@ class Answer:
         tick_ns = self.preset.tick_ps / 1e3
         return {
             "cycles": self.cycles,
+            "cycle_ps": self.preset.tick_ps,
             "time_s": self.time_s,
             "bw_GBps": self.bytes_per_s / 1e9,
             "bus_share": self.bytes_per_s / self.preset.peak_bytes_per_s,
@@ -207,20 +207,20 @@ class Played(Answer):
         now = state.now
         totals = np.zeros(recurrence.TOTAL, np.int64)
         recurrence.totals(now, state.banks, totals)
-        self._answered = done.answered[: now[issue.ANSWERED]]
-        data = done.requests[self._answered, DONE]
+        self._answered = done.answered[: now.answered]
+        data = done.requests["done"][self._answered]
         latencies = np.empty((len(data), 3), np.int64)
-        latencies[:, 0] = data - done.requests[self._answered, TAKEN]
+        latencies[:, 0] = data - done.requests["taken"][self._answered]
         latencies[:, 1], latencies[:, 2] = 1, data
         super().__init__(device_, chosen, len(requests), state, totals, latencies)
         self.requests = requests
         self._work = done
-        self._logged = int(now[issue.LOGGED])
+        self._logged = int(now.logged)
 
     @property
     def done(self) -> Ints:
         """Tick of the last data of each request, -1 for writes that still wait at the end."""
-        return self._work.requests[:, DONE]
+        return self._work.requests["done"]
 
     @property
     def read_latencies(self) -> Ints:
@@ -268,7 +268,7 @@ class Channel:
         self.preset = device if isinstance(device, DramPreset) else preset(device)
         self.policy = policy(controller, self.preset)
         self._device = arrays(self.preset)
-        self._figures: npt.NDArray[np.int64] = np.array(self.policy.figures, np.int64)
+        self._figures = self.policy.figures
         self._kernel = importlib.import_module(f"{__package__}.{self.policy.kernel}")
 
     def start(self) -> Any:
@@ -278,7 +278,7 @@ class Channel:
     def advance(self, state: Any, todo: Work, until: int) -> tuple[Any, Work, bool]:
         """The state at tick ``until``, what became of the requests, and whether all is done; changes neither input."""
         state = type(state)(*(array.copy() for array in state))
-        todo = Work(*(array.copy() for array in todo))
+        todo = Work(todo.requests.copy(), todo.answered.copy(), todo.log.copy())
         return state, todo, bool(self._kernel.advance(state, self._device, todo, self._figures, until, False))
 
     def play(self, requests: Requests, log: int = 0, every_tick: bool = False) -> Played:
@@ -307,7 +307,7 @@ class Channel:
         InputError: an address lies beyond the channel.
         """
         self._reach(*stream.span)
-        if not brute_force and self.policy.kernel == "frfcfs":
+        if not brute_force and isinstance(self._figures, FirstReady):
             done = forward(self.preset, self._device, self._figures, self.start(), stream)
             if done is not None:
                 answer = Answer(
@@ -326,7 +326,7 @@ class Channel:
         ------
         InputError: a stream cannot be played, or the policy has no arbiter before it.
         """
-        if self.policy.kernel != "frfcfs":
+        if not isinstance(self._figures, FirstReady):
             raise InputError(f"{self.policy.name} plays one stream at a time: use frfcfs")
         arbiter.check(sources)
         parts = [source.requests for source in sources]

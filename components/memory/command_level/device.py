@@ -22,14 +22,31 @@ ISSUED = len(COMMANDS)
 AWAITED = 7
 """Commands that rules make wait: the first of :data:`COMMANDS`, as many. RDA and WRA wait as RD and WR do."""
 
-# Places in Device.figures; from CYCLES and FIRST on, one for each command.
-(BANKS, SCOPE, REFRESH_INTERVAL, READ_LATENCY, WRITE_LATENCY, BUS, ACT_TO_ACT2, READ_CLOCK, WRITE_CLOCK, CYCLES) = (
-    range(10)
-)
-FIRST = CYCLES + ISSUED
 SINGLE, DUAL, HALF, SPLIT = range(4)
 _WIDE = {COMMANDS.index("PREab"), COMMANDS.index("REFab")}
 _BUSES = {"single": SINGLE, "dual": DUAL, "half": HALF, "split": SPLIT}
+
+
+class Figures(NamedTuple):
+    """Numbers of a device; times in ticks."""
+
+    banks: int
+    scope: int
+    """banks of a refresh"""
+    refresh_interval: int
+    read_latency: int
+    write_latency: int
+    bus: int
+    """kind of command bus"""
+    act_to_act2: int
+    """latest ACT2 after an ACT1"""
+    read_clock: int
+    """for how long a read keeps the data clock running (LPDDR5)"""
+    write_clock: int
+    cycles: Ints
+    """for how long each command occupies its bus"""
+    first: Ints
+    """where the rules of each preceding command start, and where the last ones end"""
 
 
 class Device(NamedTuple):
@@ -44,15 +61,12 @@ class Device(NamedTuple):
     rules: rows of (bits, first, bits of the node above for a rule between siblings or else -1, following command,
         ticks), those of one preceding command together.
     windows: rows of (preceding command, bits, first, following command, ticks, how many commands back).
-    figures: banks, banks of a refresh, refresh interval, latencies of read and write, kind of bus, latest ACT1 to
-        ACT2, ticks that a read and a write keep the data clock running (LPDDR5); ticks that each command occupies
-        its bus; where the rules of each preceding command start, and where the last ones end.
     """
 
     levels: Ints
     rules: Ints
     windows: Ints
-    figures: Ints
+    figures: Figures
 
 
 def device(preset: DramPreset) -> Device:
@@ -95,24 +109,24 @@ def device(preset: DramPreset) -> Device:
 
     scaled = {name: int(cycles * ticks) for name, cycles in timing.items()}
     burst = scaled.get("nBL_min", 0) + scaled.get("nWCKPST", 0)
-    figures = [
-        preset.banks,
-        scope,
-        scaled["nREFI"],
-        evaluate(rules.read_latency, scaled),
-        evaluate(rules.write_latency, scaled),
-        _BUSES[rules.bus],
-        scaled.get("nAAD", 0),
-        scaled["nCL"] + burst,
-        scaled["nCWL"] + burst,
-        *map(rules.command_ticks, range(ISSUED)),
-        *first,
-    ]
+    figures = Figures(
+        banks=preset.banks,
+        scope=scope,
+        refresh_interval=scaled["nREFI"],
+        read_latency=evaluate(rules.read_latency, scaled),
+        write_latency=evaluate(rules.write_latency, scaled),
+        bus=_BUSES[rules.bus],
+        act_to_act2=scaled.get("nAAD", 0),
+        read_clock=scaled["nCL"] + burst,
+        write_clock=scaled["nCWL"] + burst,
+        cycles=np.array([rules.command_ticks(command) for command in range(ISSUED)], np.int64),
+        first=np.array(first, np.int64),
+    )
     return Device(
         np.array(list(levels.items()), np.int64),
         np.array(rows, np.int64).reshape(-1, 5),
         np.array([(w[0], w[1], levels[w[1]], *w[2:]) for w in windows], np.int64).reshape(-1, 6),
-        np.array(figures, np.int64),
+        figures,
     )
 
 

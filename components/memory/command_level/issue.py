@@ -5,72 +5,54 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.components.compiled import part
+from archsim.components.fields import Record, Records, fields
 from archsim.components.memory.command_level.device import (
     AWAITED,
-    BANKS,
-    BUS,
-    CYCLES,
     DUAL,
-    FIRST,
     HALF,
     ISSUED,
-    SCOPE,
     SPLIT,
     Device,
+    Figures,
     Ints,
 )
-from archsim.components.memory.command_level.work import DONE, IS_WRITE
 
 ACT, PRE, RD, WR, PRE_ALL, REF, REF_BANK, ACT2, CAS_RD, CAS_WR, RDA, WRA = range(ISSUED)
 CLOSED, HALF_OPEN = -1, -2
 """What stands for a row where none is open."""
 NEVER = 2**60
 
-OPEN, HELD, OPENED, SINCE, OPEN_TICKS, FURTHER = range(6)
-"""Rows of an array of banks: the open row; the column commands since it was opened, or the request that holds it
-open, to each controller its own; and at the first bank of what is refreshed together how many banks are open, since
-when any, and for how many ticks before. Rows of a controller's own come from FURTHER on."""
+COMMON_BANK = fields("open held opened since open_ticks")
+"""Of a bank: the open row; the column commands since it was opened, or the request that holds it open, to each
+controller its own; and of the first bank of what is refreshed together how many banks are open, since when any, and for
+how many ticks before. A controller adds its own."""
 
-(
-    CLOCK,
-    DUE,
-    HEAD,
-    REFRESH_HEAD,
-    REFRESHES_DUE,
-    HITS,
-    MISSES,
-    CONFLICTS,
-    ROW_FREE,
-    COLUMN_FREE,
-    ANSWERED,
-    LOGGED,
-    LAST,
-    SENT,
-    COUNT,
-) = range(15)
-"""Places in the numbers of a controller's state: the tick, that of the next refresh, the next request to offer, the
-ring of refreshes, requests by what they found, first free ticks of the buses, lengths of the lists of answers and
-commands, last tick of data, tick in which the last request was taken, and from COUNT on the commands sent. Those of
-a controller's own come from OWN on."""
-OWN = COUNT + ISSUED
+COMMON_NOW = fields(
+    "clock due head refresh_head refreshes_due hits misses conflicts row_free column_free answered logged last "
+    "taken_at",
+    sent=ISSUED,
+)
+"""Of a controller: the tick, that of the next refresh, the next request to offer, the ring of refreshes, requests by
+what they found, first free ticks of the buses, lengths of the lists of answers and commands, last tick of data, tick in
+which the last request was taken, and how often each command was sent. A controller adds its own."""
 
 
-def closed_banks(device: Device, rows: int) -> Ints:
-    """All banks with their rows closed and nothing to wait for, with ``rows`` further rows for the controller."""
-    banks = np.zeros((FURTHER + rows, int(device.figures[BANKS])), np.int64)
-    banks[OPEN] = CLOSED
+def closed_banks(device: Device, kind: np.dtype[np.void] = COMMON_BANK) -> Records:
+    """All banks, of a controller's kind, with their rows closed and nothing to wait for."""
+    banks = np.zeros(device.figures.banks, kind)
+    banks["open"] = CLOSED
     return banks
 
 
 def first_ticks(device: Device) -> Ints:
     """For each awaited command and node the first tick in which it may be sent: any."""
     bits, first = device.levels[-1]
-    return np.zeros((AWAITED, int(first + (device.figures[BANKS] >> bits))), np.int64)
+    return np.zeros((AWAITED, int(first + (device.figures.banks >> bits))), np.int64)
 
 
 def window_rings(device: Device) -> Ints:
     """For each window and node a ring of the last ticks, all long ago, and where the ring goes on."""
-    rings = np.full((len(device.windows), device.figures[BANKS], device.windows[:, 5].max(initial=1) + 1), -NEVER)
+    rings = np.full((len(device.windows), device.figures.banks, device.windows[:, 5].max(initial=1) + 1), -NEVER)
     rings[:, :, -1] = 0
     return rings
 
@@ -86,13 +68,13 @@ def earliest(ready: Ints, levels: Ints, command: int, bank: int) -> int:
 
 @part
 def issue(
-    now: Ints,
-    banks: Ints,
+    now: Record,
+    banks: Records,
     ready: Ints,
     rings: Ints,
     rules: Ints,
     windows: Ints,
-    figures: Ints,
+    figures: Figures,
     log: Ints,
     command: int,
     bank: int,
@@ -100,8 +82,8 @@ def issue(
     row: int,
 ) -> None:
     """Send a command: what it makes wait, what it does to the bank, the log."""
-    clock = now[CLOCK]
-    for index in range(figures[FIRST + command], figures[FIRST + command + 1]):
+    clock = now.clock
+    for index in range(figures.first[command], figures.first[command + 1]):
         bits, first, above, following = rules[index, 0], rules[index, 1], rules[index, 2], rules[index, 3]
         at = clock + rules[index, 4]
         node = first + (bank >> bits)
@@ -123,44 +105,44 @@ def issue(
             node = windows[index, 2] + place
             ready[following, node] = max(ready[following, node], rings[index, place, turn] + windows[index, 4])
     is_column = RD <= command <= WR or command >= RDA
-    free = clock + figures[CYCLES + command]
-    two_buses = figures[BUS] == DUAL or figures[BUS] == HALF
+    free = clock + figures.cycles[command]
+    two_buses = figures.bus == DUAL or figures.bus == HALF
     if is_column or not two_buses:
-        now[COLUMN_FREE] = free
+        now.column_free = free
     if not is_column or not two_buses:
-        now[ROW_FREE] = free
-    node = bank & -figures[SCOPE]
-    opened = banks[OPENED, node]
+        now.row_free = free
+    node = bank & -figures.scope
+    opened = banks[node].opened
     if command == ACT:
         if opened == 0:
-            banks[SINCE, node] = clock
-        banks[OPENED, node] = opened + 1
-        banks[OPEN, bank] = HALF_OPEN if figures[BUS] == SPLIT else row
+            banks[node].since = clock
+        banks[node].opened = opened + 1
+        banks[bank].open = HALF_OPEN if figures.bus == SPLIT else row
     elif command == ACT2:
-        banks[OPEN, bank] = row
+        banks[bank].open = row
     elif command == PRE or command >= RDA:
         if opened == 1:
-            banks[OPEN_TICKS, node] += clock - banks[SINCE, node]
-        banks[OPENED, node] = opened - 1
-        banks[OPEN, bank] = CLOSED
+            banks[node].open_ticks += clock - banks[node].since
+        banks[node].opened = opened - 1
+        banks[bank].open = CLOSED
     elif command == PRE_ALL:
         if opened > 0:
-            banks[OPEN_TICKS, node] += clock - banks[SINCE, node]
-        banks[OPENED, node] = 0
-        for b in range(bank, bank + figures[SCOPE]):
-            banks[OPEN, b] = CLOSED
-    now[COUNT + command] += 1
-    if now[LOGGED] < log.shape[0]:
-        place = now[LOGGED]
+            banks[node].open_ticks += clock - banks[node].since
+        banks[node].opened = 0
+        for b in range(bank, bank + figures.scope):
+            banks[b].open = CLOSED
+    now.sent[command] += 1
+    if now.logged < log.shape[0]:
+        place = now.logged
         log[place, 0], log[place, 1], log[place, 2], log[place, 3] = clock, command, bank, request
-        now[LOGGED] = place + 1
+        now.logged = place + 1
 
 
 @part
-def answer(now: Ints, requests: Ints, answered: Ints, request: int, at: int) -> None:
+def answer(now: Record, requests: Records, answered: Ints, request: int, at: int) -> None:
     """Note when a request is done; reads are answered in the order in which their data was asked for."""
-    requests[request, DONE] = at
-    now[LAST] = max(now[LAST], at)
-    if requests[request, IS_WRITE] == 0:
-        answered[now[ANSWERED]] = request
-        now[ANSWERED] += 1
+    requests[request].done = at
+    now.last = max(now.last, at)
+    if requests[request].is_write == 0:
+        answered[now.answered] = request
+        now.answered += 1

@@ -12,39 +12,22 @@ from typing import NamedTuple
 import numpy as np
 
 from archsim.components.compiled import kernel, part
+from archsim.components.fields import Record, Records, fields, record
 from archsim.components.memory.command_level.device import (
-    BANKS,
-    BUS,
     DUAL,
-    READ_LATENCY,
-    REFRESH_INTERVAL,
-    SCOPE,
-    WRITE_LATENCY,
     Device,
+    Figures,
     Ints,
 )
 from archsim.components.memory.command_level.issue import (
     ACT,
-    CLOCK,
     CLOSED,
-    COLUMN_FREE,
-    CONFLICTS,
-    DUE,
-    FURTHER,
-    HEAD,
-    HELD,
-    HITS,
-    LAST,
+    COMMON_BANK,
+    COMMON_NOW,
     NEVER,
-    OPEN,
-    OWN,
     PRE,
     RD,
     REF,
-    REFRESH_HEAD,
-    REFRESHES_DUE,
-    ROW_FREE,
-    SENT,
     WR,
     answer,
     closed_banks,
@@ -53,29 +36,19 @@ from archsim.components.memory.command_level.issue import (
     issue,
     window_rings,
 )
+from archsim.components.memory.command_level.policy import PerBank
 from archsim.components.memory.command_level.work import (
-    ADDRESS,
-    ARRIVAL,
-    BANK,
-    DONE,
-    IS_WRITE,
-    NEXT,
-    ROW,
-    TAKEN,
     Work,
 )
 
 _READS, _WRITES = range(2)
 
-# Of a bank, besides HELD, which counts the column commands since the last ACT: requests queued, no command before
-# this tick.
-_QUEUED, _BOUND = FURTHER, FURTHER + 1
+BANK = fields("queued", COMMON_BANK)
+"""Of a bank, besides ``held``, which counts the column commands since the last ACT: its queue."""
 
-# Places in State.now; from _SIZE on the lengths of the queues of transactions.
-_TURN, _DRAINING, _NEXT_NODE, _IN_FLIGHT, _SIZE = range(OWN, OWN + 5)
-
-# Places in a policy.
-TRANSACTIONS, COMMANDS_PER_BANK, DRAIN_ABOVE, MOST_HITS = range(4)
+NOW = fields("turn draining next_node in_flight", COMMON_NOW, length=2)
+"""The bank whose turn was last, writes to drain, the next node to refresh, reads under way, and the lengths of the
+queues of transactions."""
 
 
 class State(NamedTuple):
@@ -83,37 +56,38 @@ class State(NamedTuple):
 
     Attributes
     ----------
-    now: numbers, by the places named above.
-    banks: for each bank what is open, and its queue's length.
+    now: numbers of the controller (:data:`NOW`).
+    banks: for each bank what is open, and its queue's length (:data:`BANK`).
     ready: for each command and node the first tick in which it may be sent.
     transactions: requests waiting to move on, reads and writes, oldest first.
     queues: requests of each bank, oldest first.
+    bounds: no command of a bank before this tick.
     windows: for each window and node a ring of the last ticks, and where the ring goes on.
     refreshes: ring of nodes to refresh, by their first bank.
     """
 
-    now: Ints
-    banks: Ints
+    now: Record
+    banks: Records
     ready: Ints
     transactions: Ints
     queues: Ints
+    bounds: Ints
     windows: Ints
     refreshes: Ints
 
 
-def start(device: Device, policy: Ints) -> State:
+def start(device: Device, policy: PerBank) -> State:
     """The state before the first tick: all rows closed, nothing queued."""
-    banks = int(device.figures[BANKS])
-    now = np.zeros(_SIZE + 2, np.int64)
-    now[DUE] = device.figures[REFRESH_INTERVAL] * device.figures[SCOPE] // banks
-    rows = closed_banks(device, 2)
-    rows[_BOUND] = NEVER
+    banks = device.figures.banks
+    now = record(NOW, due=device.figures.refresh_interval * device.figures.scope // banks)
+    rows = closed_banks(device, BANK)
     return State(
         now,
         rows,
         first_ticks(device),
-        np.zeros((2, int(policy[TRANSACTIONS])), np.int64),
-        np.zeros((banks, int(policy[COMMANDS_PER_BANK])), np.int64),
+        np.zeros((2, policy.transactions), np.int64),
+        np.zeros((banks, policy.commands_per_bank), np.int64),
+        np.full(banks, NEVER, np.int64),
         window_rings(device),
         np.zeros(4 * banks + 64, np.int64),
     )
@@ -121,27 +95,28 @@ def start(device: Device, policy: Ints) -> State:
 
 @part
 def _ready(
-    now: Ints,
-    banks: Ints,
+    now: Record,
+    banks: Records,
     ready: Ints,
     levels: Ints,
     queues: Ints,
-    requests: Ints,
-    policy: Ints,
+    bounds: Ints,
+    requests: Records,
+    policy: PerBank,
     bank: int,
     row_free: int,
     column_free: int,
 ) -> tuple[int, int]:
     """The first request of a bank that may send its next command: its slot or -1, and the command."""
-    clock, opened = now[CLOCK], banks[OPEN, bank]
+    clock, opened = now.clock, banks[bank].open
     bound = NEVER
-    for slot in range(banks[_QUEUED, bank]):
+    for slot in range(banks[bank].queued):
         request = queues[bank, slot]
-        is_write = requests[request, IS_WRITE] != 0
+        is_write = requests[request].is_write != 0
         if opened == CLOSED:
             command = ACT
             at = max(earliest(ready, levels, ACT, bank), row_free)
-        elif opened == requests[request, ROW]:
+        elif opened == requests[request].row:
             command = WR if is_write else RD
             at = max(earliest(ready, levels, command, bank), column_free)
         else:
@@ -154,35 +129,36 @@ def _ready(
             if slot > 0:
                 continue
             hits = False
-            for other in range(banks[_QUEUED, bank]):
-                hits = hits or requests[queues[bank, other], ROW] == opened
-            if hits and banks[HELD, bank] < policy[MOST_HITS]:
+            for other in range(banks[bank].queued):
+                hits = hits or requests[queues[bank, other]].row == opened
+            if hits and banks[bank].held < policy.most_hits:
                 continue
-            now[CONFLICTS] += 1
+            now.conflicts += 1
         elif command == WR:
             waits = False  # a write must not overtake a read of its address
             for other in range(slot):
                 before = queues[bank, other]
                 waits = waits or (
-                    requests[before, IS_WRITE] == 0 and requests[before, ADDRESS] == requests[request, ADDRESS]
+                    requests[before].is_write == 0 and requests[before].address == requests[request].address
                 )
             if waits:
                 continue
         return slot, command
-    banks[_BOUND, bank] = bound
+    bounds[bank] = bound
     return -1, 0
 
 
 @part
 def _next(
-    now: Ints,
-    banks: Ints,
+    now: Record,
+    banks: Records,
     ready: Ints,
     levels: Ints,
     queues: Ints,
-    requests: Ints,
-    figures: Ints,
-    policy: Ints,
+    bounds: Ints,
+    requests: Records,
+    figures: Figures,
+    policy: PerBank,
     low: int,
     high: int,
     row_free: int,
@@ -190,36 +166,38 @@ def _next(
 ) -> tuple[int, int, int, int]:
     """What the next queue in turn has ready, leaving out the banks from ``low`` to ``high``: bank or -1, slot and
     command; and when there is none, the first tick that could change this."""
-    clock, many = now[CLOCK], figures[BANKS]
+    clock, many = now.clock, figures.banks
     soonest = NEVER
     for bank in range(many):
-        soonest = min(soonest, banks[_BOUND, bank])
+        soonest = min(soonest, bounds[bank])
     if soonest > clock:
         return -1, 0, 0, soonest
     soonest = NEVER
-    bank = now[_TURN]
+    bank = now.turn
     for _ in range(many):
         bank = bank + 1 if bank + 1 < many else 0
         if low <= bank < high:
             continue
-        if banks[_BOUND, bank] <= clock:
-            slot, command = _ready(now, banks, ready, levels, queues, requests, policy, bank, row_free, column_free)
+        if bounds[bank] <= clock:
+            slot, command = _ready(
+                now, banks, ready, levels, queues, bounds, requests, policy, bank, row_free, column_free
+            )
             if slot >= 0:
-                now[_TURN] = bank
+                now.turn = bank
                 return bank, slot, command, 0
-        soonest = min(soonest, banks[_BOUND, bank])
+        soonest = min(soonest, bounds[bank])
     return -1, 0, 0, soonest
 
 
 @part
 def _refresh(
-    now: Ints, banks: Ints, ready: Ints, levels: Ints, refreshes: Ints, figures: Ints, row_free: int
+    now: Record, banks: Records, ready: Ints, levels: Ints, refreshes: Ints, figures: Figures, row_free: int
 ) -> tuple[int, int, int]:
     """The next command of a refresh that is due: bank or -1, PREpb or REFab; and when it might go if not yet."""
-    clock, low = now[CLOCK], refreshes[now[REFRESH_HEAD]]
+    clock, low = now.clock, refreshes[now.refresh_head]
     soonest, shut = NEVER, 0
-    for bank in range(low, low + figures[SCOPE]):
-        if banks[OPEN, bank] == CLOSED:
+    for bank in range(low, low + figures.scope):
+        if banks[bank].open == CLOSED:
             at = max(earliest(ready, levels, REF, low), row_free)
             if at <= clock:
                 shut += 1
@@ -229,39 +207,41 @@ def _refresh(
                 return bank, PRE, at
         if at > clock:
             soonest = min(soonest, at)
-    return (low if shut == figures[SCOPE] else -1), REF, soonest
+    return (low if shut == figures.scope else -1), REF, soonest
 
 
 @part
-def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, policy: Ints) -> bool:
+def _schedule(
+    now: Record, banks: Records, transactions: Ints, queues: Ints, bounds: Ints, requests: Records, policy: PerBank
+) -> bool:
     """Move one transaction on to the queue of its bank; True when anything changed."""
     queued = 0
-    for bank in range(banks.shape[1]):
-        queued += banks[_QUEUED, bank]
-    if now[_DRAINING] == 0:
-        size = now[_SIZE + _WRITES]
-        if size >= policy[TRANSACTIONS] or (size > policy[DRAIN_ABOVE] and queued == 0):
-            now[_DRAINING] = size
-    kind = _WRITES if now[_DRAINING] > 0 else _READS
+    for bank in range(banks.shape[0]):
+        queued += banks[bank].queued
+    if now.draining == 0:
+        size = now.length[_WRITES]
+        if size >= policy.transactions or (size > policy.drain_above and queued == 0):
+            now.draining = size
+    kind = _WRITES if now.draining > 0 else _READS
     slot = 0
-    while slot < now[_SIZE + kind]:
+    while slot < now.length[kind]:
         request = transactions[kind, slot]
-        bank = requests[request, BANK]
-        if banks[_QUEUED, bank] < policy[COMMANDS_PER_BANK]:
+        bank = requests[request].bank
+        if banks[bank].queued < policy.commands_per_bank:
             if kind == _WRITES and _pending(now, banks, transactions, queues, requests, request, 0) >= 0:
-                now[_DRAINING] = 0  # not before the read of this address
-                if queued > 0 or now[_SIZE + _WRITES] <= min(policy[DRAIN_ABOVE], policy[TRANSACTIONS] - 1):
+                now.draining = 0  # not before the read of this address
+                if queued > 0 or now.length[_WRITES] <= min(policy.drain_above, policy.transactions - 1):
                     return True
                 kind, slot = _READS, 0  # that read is not queued, and nothing else would bring it on
                 continue
             if kind == _WRITES:
-                now[_DRAINING] -= 1
-            queues[bank, banks[_QUEUED, bank]] = request
-            banks[_QUEUED, bank] += 1
-            banks[_BOUND, bank] = 0
-            for place in range(slot, now[_SIZE + kind] - 1):
+                now.draining -= 1
+            queues[bank, banks[bank].queued] = request
+            banks[bank].queued += 1
+            bounds[bank] = 0
+            for place in range(slot, now.length[kind] - 1):
                 transactions[kind, place] = transactions[kind, place + 1]
-            now[_SIZE + kind] -= 1
+            now.length[kind] -= 1
             return True
         slot += 1
     return False
@@ -269,80 +249,92 @@ def _schedule(now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests
 
 @part
 def _pending(
-    now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, request: int, is_write: int
+    now: Record, banks: Records, transactions: Ints, queues: Ints, requests: Records, request: int, is_write: int
 ) -> int:
     """The request of this kind to the same address that no column command was sent for, or -1."""
-    address, bank = requests[request, ADDRESS], requests[request, BANK]
-    for slot in range(now[_SIZE + is_write]):
-        if requests[transactions[is_write, slot], ADDRESS] == address:
+    address, bank = requests[request].address, requests[request].bank
+    for slot in range(now.length[is_write]):
+        if requests[transactions[is_write, slot]].address == address:
             return int(transactions[is_write, slot])
-    for slot in range(banks[_QUEUED, bank]):
+    for slot in range(banks[bank].queued):
         other = queues[bank, slot]
-        if requests[other, ADDRESS] == address and requests[other, IS_WRITE] == is_write:
+        if requests[other].address == address and requests[other].is_write == is_write:
             return int(other)
     return -1
 
 
 @part
 def _accept(
-    now: Ints, banks: Ints, transactions: Ints, queues: Ints, requests: Ints, answered: Ints, policy: Ints
+    now: Record, banks: Records, transactions: Ints, queues: Ints, requests: Records, answered: Ints, policy: PerBank
 ) -> bool:
     """Offer the next request; True when it was taken."""
-    request = now[HEAD]
-    kind = requests[request, IS_WRITE]
-    if now[_SIZE + kind] >= policy[TRANSACTIONS]:
+    request = now.head
+    kind = requests[request].is_write
+    if now.length[kind] >= policy.transactions:
         return False
-    requests[request, TAKEN] = now[CLOCK]
+    requests[request].taken = now.clock
     if _pending(now, banks, transactions, queues, requests, request, 1) >= 0:
-        requests[request, DONE] = now[CLOCK] + 1  # from the write that waits, or into it
+        requests[request].done = now.clock + 1  # from the write that waits, or into it
         if kind == _READS:
-            answer(now, requests, answered, request, now[CLOCK] + 1)
+            answer(now, requests, answered, request, now.clock + 1)
         return True
     if kind == _READS:
-        now[_IN_FLIGHT] += 1
+        now.in_flight += 1
         other = _pending(now, banks, transactions, queues, requests, request, 0)
         if other >= 0:  # one command answers both
-            requests[request, NEXT] = requests[other, NEXT]
-            requests[other, NEXT] = request
+            requests[request].next = requests[other].next
+            requests[other].next = request
             return True
-    transactions[kind, now[_SIZE + kind]] = request
-    now[_SIZE + kind] += 1
+    transactions[kind, now.length[kind]] = request
+    now.length[kind] += 1
     return True
 
 
 @kernel
-def advance(state: State, device: Device, work: Work, policy: Ints, until: int, every_tick: bool) -> bool:
+def advance(state: State, device: Device, work: Work, policy: PerBank, until: int, every_tick: bool) -> bool:
     """Play requests up to tick ``until``; True when all is done. Changes ``state`` and what ``work`` is told.
 
     All is done when every request is taken and the last read has its data; writes may still wait.
     """
-    now, banks, ready, transactions, queues, rings, refreshes = state
+    now, banks, ready, transactions, queues, bounds, rings, refreshes = state
     levels, rules, windows, figures = device
     requests, answered, log = work
-    many, scope = requests.shape[0], figures[SCOPE]
-    interval = figures[REFRESH_INTERVAL] * scope // figures[BANKS]
-    while now[CLOCK] < until:
-        clock = now[CLOCK]
-        if now[HEAD] == many and now[_IN_FLIGHT] == 0 and clock > now[LAST]:
+    many, scope = requests.shape[0], figures.scope
+    interval = figures.refresh_interval * scope // figures.banks
+    while now.clock < until:
+        clock = now.clock
+        if now.head == many and now.in_flight == 0 and clock > now.last:
             return True
-        if clock == now[DUE]:
-            now[DUE] += interval
-            refreshes[(now[REFRESH_HEAD] + now[REFRESHES_DUE]) % refreshes.shape[0]] = now[_NEXT_NODE]
-            now[REFRESHES_DUE] += 1
-            now[_NEXT_NODE] = (now[_NEXT_NODE] + scope) % figures[BANKS]
-        row_free, column_free = now[ROW_FREE], now[COLUMN_FREE]
+        if clock == now.due:
+            now.due += interval
+            refreshes[(now.refresh_head + now.refreshes_due) % refreshes.shape[0]] = now.next_node
+            now.refreshes_due += 1
+            now.next_node = (now.next_node + scope) % figures.banks
+        row_free, column_free = now.row_free, now.column_free
         soonest = NEVER
         low = high = 0
         first, sent = -1, 0
-        for turn in range(2 if figures[BUS] == DUAL else 1):
+        for turn in range(2 if figures.bus == DUAL else 1):
             bank, slot, command = -1, -1, REF
-            if turn == 0 and now[REFRESHES_DUE] > 0:
-                low = refreshes[now[REFRESH_HEAD]]
+            if turn == 0 and now.refreshes_due > 0:
+                low = refreshes[now.refresh_head]
                 high = low + scope
                 bank, command, soonest = _refresh(now, banks, ready, levels, refreshes, figures, row_free)
             if bank < 0:
                 bank, slot, command, at = _next(
-                    now, banks, ready, levels, queues, requests, figures, policy, low, high, row_free, column_free
+                    now,
+                    banks,
+                    ready,
+                    levels,
+                    queues,
+                    bounds,
+                    requests,
+                    figures,
+                    policy,
+                    low,
+                    high,
+                    row_free,
+                    column_free,
                 )
                 if bank < 0:
                     soonest = min(soonest, at)
@@ -354,41 +346,41 @@ def advance(state: State, device: Device, work: Work, policy: Ints, until: int, 
             sent += 1
             request = -1 if slot < 0 else queues[bank, slot]
             if is_column:
-                if banks[HELD, bank] > 0:
-                    now[HITS] += 1
-                banks[HELD, bank] += 1
-                for place in range(slot, banks[_QUEUED, bank] - 1):
+                if banks[bank].held > 0:
+                    now.hits += 1
+                banks[bank].held += 1
+                for place in range(slot, banks[bank].queued - 1):
                     queues[bank, place] = queues[bank, place + 1]
-                banks[_QUEUED, bank] -= 1
-                done = clock + figures[READ_LATENCY if command == RD else WRITE_LATENCY]
-                requests[request, DONE] = done
+                banks[bank].queued -= 1
+                done = clock + (figures.read_latency if command == RD else figures.write_latency)
+                requests[request].done = done
                 other = request
                 while command == RD and other >= 0:
                     answer(now, requests, answered, other, done)
-                    now[_IN_FLIGHT] -= 1
-                    other = requests[other, NEXT]
+                    now.in_flight -= 1
+                    other = requests[other].next
             elif command == PRE:
-                banks[HELD, bank] = 0
+                banks[bank].held = 0
             elif command == REF:
-                now[REFRESHES_DUE] -= 1
-                now[REFRESH_HEAD] = (now[REFRESH_HEAD] + 1) % refreshes.shape[0]
+                now.refreshes_due -= 1
+                now.refresh_head = (now.refresh_head + 1) % refreshes.shape[0]
                 low = high = 0
-            row = requests[request, ROW] if request >= 0 else -1
+            row = requests[request].row if request >= 0 else -1
             issue(now, banks, ready, rings, rules, windows, figures, log, command, bank, request, row)
-            banks[_BOUND, bank] = 0 if banks[_QUEUED, bank] > 0 else NEVER
-        changed = _schedule(now, banks, transactions, queues, requests, policy)
+            bounds[bank] = 0 if banks[bank].queued > 0 else NEVER
+        changed = _schedule(now, banks, transactions, queues, bounds, requests, policy)
         clock += 1
-        now[CLOCK] = clock
-        offered = now[HEAD] < many and requests[now[HEAD], ARRIVAL] < clock
+        now.clock = clock
+        offered = now.head < many and requests[now.head].arrival < clock
         if offered and _accept(now, banks, transactions, queues, requests, answered, policy):
-            now[SENT] = clock - 1
-            now[HEAD] += 1
+            now.taken_at = clock - 1
+            now.head += 1
             changed = True
         if sent == 0 and not changed and not every_tick:
-            soonest = min(soonest, now[DUE], until)
-            if now[HEAD] < many and requests[now[HEAD], ARRIVAL] >= clock:
-                soonest = min(soonest, requests[now[HEAD], ARRIVAL])
-            if now[HEAD] == many and now[_IN_FLIGHT] == 0:
-                soonest = min(soonest, now[LAST] + 1)
-            now[CLOCK] = max(clock, soonest)
+            soonest = min(soonest, now.due, until)
+            if now.head < many and requests[now.head].arrival >= clock:
+                soonest = min(soonest, requests[now.head].arrival)
+            if now.head == many and now.in_flight == 0:
+                soonest = min(soonest, now.last + 1)
+            now.clock = max(clock, soonest)
     return False

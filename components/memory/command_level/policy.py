@@ -11,7 +11,7 @@ from archsim.errors import InputError, nearest
 
 
 class FirstReady(NamedTuple):
-    """Figures of the first-ready controllers, in the order in which their kernel looks them up; ticks and requests."""
+    """Figures of the first-ready controllers; ticks and requests."""
 
     read_queue: int
     write_queue: int
@@ -34,6 +34,19 @@ class FirstReady(NamedTuple):
     passes: int
     """1: what would close a row that is held for its request lets others go first, 0: it keeps the bus from them"""
     refresh: int
+    """which of ALL_BANKS, EACH_BANK and NO_REFRESH"""
+
+
+class PerBank(NamedTuple):
+    """Figures of the controller with a queue for each bank; requests."""
+
+    transactions: int
+    """room in the queue of reads and in the buffer of writes"""
+    commands_per_bank: int
+    drain_above: int
+    """so many writes are drained when nothing else is queued"""
+    most_hits: int
+    """so many hits pass an older request of their bank"""
 
 
 @dataclass(frozen=True)
@@ -43,14 +56,14 @@ class Policy:
     Attributes
     ----------
     kernel: which scheduler: first-ready over shared queues, or a queue for each bank.
-    figures: its parameters, in the order in which the kernel looks them up.
+    figures: its parameters.
     until: when a run ends: all requests taken, all data moved, or all reads answered and writes taken.
     about: where it comes from.
     """
 
     name: str
     kernel: Literal["frfcfs", "per_bank"]
-    figures: tuple[int, ...]
+    figures: FirstReady | PerBank
     until: Literal["taken", "moved", "read"]
     about: str
 
@@ -136,7 +149,7 @@ POLICIES: Mapping[str, Policy] = {
         Policy(
             "per_bank_dramsim3",
             "per_bank",
-            (32, 8, 8, 4),
+            PerBank(transactions=32, commands_per_bank=8, drain_above=8, most_hits=4),
             "read",
             "DRAMsim3 (29817593): queues of 8 for each bank, transaction queues of 32, rank-staggered refresh; the run "
             "ends when all reads are answered and all writes taken",
@@ -157,7 +170,7 @@ def policy(name: str, preset: DramPreset) -> Policy:
     chosen = POLICIES[name]
     if chosen.kernel == "per_bank" and preset.rules.bus not in ("single", "dual"):
         raise InputError(f"{name} cannot send the commands of {preset.standard}: use frfcfs")
-    if chosen.figures[-1] == EACH_BANK:
+    if isinstance(chosen.figures, FirstReady) and chosen.figures.refresh == EACH_BANK:
         _check_bank_refresh(name, preset)
     return chosen
 

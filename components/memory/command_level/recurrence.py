@@ -17,71 +17,31 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from archsim.components.compiled import kernel, part
-from archsim.components.memory.command_level.device import AWAITED, BANKS, BUS, HALF, READ_LATENCY, Device, Ints
+from archsim.components.fields import Record, Records, fields
+from archsim.components.memory.command_level.device import AWAITED, HALF, ISSUED, Device, Ints
 from archsim.components.memory.command_level.frfcfs import (
-    ACTIVATING,
-    AFTER_CAS,
-    CANDIDATE,
-    CLOCK_UNTIL,
-    DEADLINE,
-    FOR,
-    MOST_HITS,
-    NEXT_BANK,
-    PAIR_BANK,
-    PAIR_HIGH,
-    PAIR_LOW,
-    PAIR_TICK,
-    TRIED,
-    WRITING,
     State,
     advance,
 )
 from archsim.components.memory.command_level.issue import (
-    ANSWERED,
-    CLOCK,
-    COLUMN_FREE,
-    CONFLICTS,
-    COUNT,
-    DUE,
-    HEAD,
-    HELD,
-    HITS,
-    MISSES,
     NEVER,
-    OPEN,
-    OPEN_TICKS,
-    OPENED,
-    OWN,
-    REFRESH_HEAD,
-    REFRESHES_DUE,
-    ROW_FREE,
-    SINCE,
 )
 from archsim.components.memory.command_level.layout import place_of
+from archsim.components.memory.command_level.policy import FirstReady
 from archsim.components.memory.command_level.work import (
-    ADDRESS,
-    ARRIVAL,
-    BANK,
-    BEGUN,
-    DONE,
-    FIELDS,
-    IS_WRITE,
-    NEXT,
-    PREVIOUS,
-    ROW,
-    TAKEN,
     Work,
 )
 
-# Places in Progress.counts: by how much the number in the stream exceeds that in the window, ticks that were counted,
-# bytes by which addresses are moved back, the oldest row in use, latencies noted, descriptions of either kind, when the
-# next refresh was due last, whether there is a description since, a mark for nodes seen, periods counted.
-BASE, TICKS, MOVED, TAIL, NOTED, SHORT, LONG, LAST_DUE, FRESH, STAMP, PERIODS, COUNTS = range(12)
+COUNTS = fields("ahead ticks moved tail noted short long last_due fresh stamp periods")
+"""By how much the number in the stream exceeds that in the window, ticks that were counted, bytes by which addresses
+are moved back, the oldest row in use, latencies noted, descriptions of either kind, when the next refresh was due last,
+whether there is a description since, a mark for nodes seen, periods counted."""
 
-# Places in a mark: the request, the tick, latencies noted, and from TOTALS on what is counted.
-_REQUEST, _TICK, _LATENCIES, TOTALS = range(4)
-TOTAL = OWN - COUNT + 4
+TOTAL = ISSUED + 4
 """How many totals there are: requests by what they found, ticks with an open bank, commands."""
+
+MARK = fields("request tick latencies", totals=TOTAL)
+"""What had happened by a description: the request, the tick, latencies noted, and what is counted."""
 
 SHORTS = 32
 """Descriptions kept of one time between refreshes."""
@@ -95,24 +55,32 @@ class Walk(NamedTuple):
     Attributes
     ----------
     loops: rows of (bytes, count), outermost first.
-    figures: first byte, whether it writes, ticks from one arrival to the next, requests, bytes that a move must be a
-        multiple of, bytes of the channel, requests of a run and between descriptions in it, bits of a burst, and bits
-        of an address in bursts below those that walk banks, and how many banks lie beside each other in this.
+    base_byte: the first one. writes: whether it writes. gap: ticks from one arrival to the next. requests: how many.
+    granule: bytes that a move must be a multiple of. capacity: bytes of the channel.
+    run, spacing: requests of a run, and between descriptions in it.
+    burst_bits: bits of a burst. block_bits: bits of an address in bursts below those that walk banks. beside: how many
+        banks lie beside each other in this.
     fields, hashes: as in :class:`Layout`.
     order: banks in the order in which addresses walk them, those beside each other together.
     place: where in that order each bank comes.
     """
 
     loops: Ints
-    figures: Ints
+    base_byte: int
+    writes: int
+    gap: int
+    requests: int
+    granule: int
+    capacity: int
+    run: int
+    spacing: int
+    burst_bits: int
+    block_bits: int
+    beside: int
     fields: Ints
     hashes: Ints
     order: Ints
     place: Ints
-
-
-BASE_BYTE, WRITES, GAP, REQUESTS, GRANULE, CAPACITY, RUN, SPACING, BURST_BITS, BLOCK_BITS, BESIDE = range(11)
-"""Places in Walk.figures."""
 
 
 class Progress(NamedTuple):
@@ -120,169 +88,179 @@ class Progress(NamedTuple):
 
     Attributes
     ----------
-    counts: by the places named above.
+    counts: where it stands (:data:`COUNTS`).
     extra: totals of the periods that were counted.
     latencies: rows of (ticks, how often, tick of the first) of the reads that were answered.
     described: a description in each row: those of the present time between refreshes, then one for each refresh.
-    marks: what had happened by then.
+    marks: what had happened by then (:data:`MARK`).
     seen: to work with.
     """
 
-    counts: Ints
+    counts: Record
     extra: Ints
     latencies: Ints
     described: Ints
-    marks: Ints
+    marks: Records
     seen: Ints
 
 
 @part
 def _address(walk: Walk, index: int, moved: int) -> int:
     """The byte that a request of the stream asks for, moved back."""
-    loops, figures = walk.loops, walk.figures
-    address = figures[BASE_BYTE] - moved
+    loops = walk.loops
+    address = walk.base_byte - moved
     for loop in range(loops.shape[0] - 1, -1, -1):
         address += index % loops[loop, 1] * loops[loop, 0]
         index //= loops[loop, 1]
-    return int(address % figures[CAPACITY])
+    return int(address % walk.capacity)
 
 
 @part
-def _fill(walk: Walk, progress: Progress, requests: Ints, low: int, high: int) -> None:
+def _fill(walk: Walk, progress: Progress, requests: Records, low: int, high: int) -> None:
     """Write requests of the stream into rows of the window."""
-    figures, counts = walk.figures, progress.counts
+    counts = progress.counts
     for row in range(low, high):
-        index = row + counts[BASE]
-        bursts = _address(walk, index, counts[MOVED]) >> figures[BURST_BITS]
-        requests[row, IS_WRITE] = figures[WRITES]
-        requests[row, ADDRESS] = bursts
-        requests[row, BANK], requests[row, ROW] = place_of(walk.fields, walk.hashes, bursts)
-        requests[row, ARRIVAL] = index * figures[GAP] - counts[TICKS]
-        requests[row, TAKEN] = requests[row, DONE] = -1
-        requests[row, BEGUN] = 0
+        index = row + counts.ahead
+        bursts = _address(walk, index, counts.moved) >> walk.burst_bits
+        requests[row].is_write = walk.writes
+        requests[row].address = bursts
+        requests[row].bank, requests[row].row = place_of(walk.fields, walk.hashes, bursts)
+        requests[row].arrival = index * walk.gap - counts.ticks
+        requests[row].taken = requests[row].done = -1
+        requests[row].begun = 0
 
 
 @part
-def _rebase(now: Ints, banks: Ints, requests: Ints, counts: Ints) -> None:
+def _back(links: Ints, rows: int) -> None:
+    """Lower the numbers of requests, where there are any."""
+    for place in range(len(links)):
+        if links[place] >= 0:
+            links[place] -= rows
+
+
+@part
+def _rebase(now: Record, banks: Records, requests: Records, counts: Record) -> None:
     """Move the rows in use to the start of the window."""
-    tail, head = counts[TAIL], now[HEAD]
+    tail, head = counts.tail, now.head
     for row in range(tail, head):
-        for column in range(FIELDS):
-            requests[row - tail, column] = requests[row, column]
-        for link in (NEXT, PREVIOUS):
-            if requests[row - tail, link] >= 0:
-                requests[row - tail, link] -= tail
-    for bank in range(banks.shape[1]):
-        for kind in range(FOR, CANDIDATE + 4):
-            if banks[kind, bank] >= 0:
-                banks[kind, bank] -= tail
-    if now[AFTER_CAS] >= 0:
-        now[AFTER_CAS] -= tail
-    now[HEAD] -= tail
-    now[TRIED] -= tail
-    counts[BASE] += tail
-    counts[TAIL] = 0
+        requests[row - tail] = requests[row]
+        if requests[row - tail].next >= 0:
+            requests[row - tail].next -= tail
+        if requests[row - tail].previous >= 0:
+            requests[row - tail].previous -= tail
+    for bank in range(banks.shape[0]):
+        if banks[bank].opened_for >= 0:
+            banks[bank].opened_for -= tail
+        _back(banks[bank].oldest, tail)
+        _back(banks[bank].newest, tail)
+        _back(banks[bank].candidate, tail)
+    if now.after_cas >= 0:
+        now.after_cas -= tail
+    now.head -= tail
+    now.tried -= tail
+    counts.ahead += tail
+    counts.tail = 0
 
 
 @part
 def _describe(
-    state: State, device: Device, requests: Ints, policy: Ints, walk: Walk, progress: Progress, out: Ints
+    state: State, device: Device, requests: Records, policy: FirstReady, walk: Walk, progress: Progress, out: Ints
 ) -> None:
     """The state apart from time, number and place."""
-    now, banks, ready, _, rings, refreshes = state
+    now, banks, ready, _, _, rings, refreshes = state
     levels, _, windows, figures = device
     counts, seen, order, place = progress.counts, progress.seen, walk.order, walk.place
-    clock, head, many = now[CLOCK], now[HEAD], figures[BANKS]
-    next_byte = _address(walk, head + counts[BASE], counts[MOVED])
-    bursts = next_byte >> walk.figures[BURST_BITS]
-    beside = walk.figures[BESIDE]
-    block, turns = bursts >> walk.figures[BLOCK_BITS], many // beside
+    clock, head, many = now.clock, now.head, figures.banks
+    next_byte = _address(walk, head + counts.ahead, counts.moved)
+    bursts = next_byte >> walk.burst_bits
+    beside = walk.beside
+    block, turns = bursts >> walk.block_bits, many // beside
     first = block % turns * beside
-    blocks = walk.figures[CAPACITY]  # any modulus that both share
+    blocks = walk.capacity  # any modulus that both share
     at = 0
     for step in range(many):
         bank = order[(first + step) % many]
-        row, held = banks[OPEN, bank], banks[FOR, bank]
+        row, held = banks[bank].open, banks[bank].opened_for
         out[at] = row if row < 0 else (row * turns + place[bank] // beside - block) % blocks
         out[at + 1] = head - held if held >= 0 else 0
-        out[at + 2] = min(banks[HELD, bank], policy[MOST_HITS]) if row >= 0 and policy[MOST_HITS] < NEVER else 0
+        out[at + 2] = min(banks[bank].held, policy.most_hits) if row >= 0 and policy.most_hits < NEVER else 0
         at += 3
     for level in range(levels.shape[0]):
         for step in range(many):
             bank = order[(first + step) % many]
             node = levels[level, 1] + (bank >> levels[level, 0])
-            if seen[node] != counts[STAMP]:
-                seen[node] = counts[STAMP]
+            if seen[node] != counts.stamp:
+                seen[node] = counts.stamp
                 for command in range(AWAITED):
                     out[at] = max(ready[command, node] - clock, 0)
                     at += 1
     for window in range(windows.shape[0]):
-        counts[STAMP] += 1
+        counts.stamp += 1
         for step in range(many):
             node = order[(first + step) % many] >> windows[window, 1]
-            if seen[node] != counts[STAMP]:
-                seen[node] = counts[STAMP]
+            if seen[node] != counts.stamp:
+                seen[node] = counts.stamp
                 turn = rings[window, node, -1]
                 for back in range(windows[window, 5]):
                     then = rings[window, node, (turn + back) % windows[window, 5]]
                     out[at] = max(then + windows[window, 4] - clock, 0)
                     at += 1
-    counts[STAMP] += 1
-    pair = max(now[PAIR_TICK] - clock, 0)
+    counts.stamp += 1
+    pair = max(now.pair_tick - clock, 0)
     out[at] = pair
-    out[at + 1] = now[PAIR_LOW] if pair else 0
-    out[at + 2] = now[PAIR_HIGH] if pair else 0
-    out[at + 3] = (place[now[PAIR_BANK]] - first) % many if pair and now[PAIR_BANK] >= 0 else -1
-    out[at + 4] = max(now[ROW_FREE] - clock, 0)
-    out[at + 5] = max(now[COLUMN_FREE] - clock, 0)
-    out[at + 6] = now[WRITING]
-    out[at + 7] = head - now[TRIED]
-    out[at + 8] = max(now[CLOCK_UNTIL] - clock, 0)
-    out[at + 9] = head - now[AFTER_CAS] if now[AFTER_CAS] >= 0 else 0
-    activating = now[ACTIVATING]
+    out[at + 1] = now.pair_low if pair else 0
+    out[at + 2] = now.pair_high if pair else 0
+    out[at + 3] = (place[now.pair_bank] - first) % many if pair and now.pair_bank >= 0 else -1
+    out[at + 4] = max(now.row_free - clock, 0)
+    out[at + 5] = max(now.column_free - clock, 0)
+    out[at + 6] = now.writing
+    out[at + 7] = head - now.tried
+    out[at + 8] = max(now.clock_until - clock, 0)
+    out[at + 9] = head - now.after_cas if now.after_cas >= 0 else 0
+    activating = now.activating
     out[at + 10] = (place[activating] - first) % many if activating >= 0 else -1
-    out[at + 11] = banks[DEADLINE, activating] - clock if activating >= 0 else 0
-    out[at + 12] = clock % 2 if figures[BUS] == HALF else 0
-    out[at + 13] = (head + counts[BASE]) * walk.figures[GAP] - counts[TICKS] - clock if walk.figures[GAP] else 0
-    out[at + 14] = now[NEXT_BANK]
-    out[at + 15] = now[REFRESHES_DUE]
+    out[at + 11] = banks[activating].deadline - clock if activating >= 0 else 0
+    out[at + 12] = clock % 2 if figures.bus == HALF else 0
+    out[at + 13] = (head + counts.ahead) * walk.gap - counts.ticks - clock if walk.gap else 0
+    out[at + 14] = now.next_bank
+    out[at + 15] = now.refreshes_due
     at += 16
-    for due in range(now[REFRESHES_DUE]):
-        out[at] = refreshes[(now[REFRESH_HEAD] + due) % refreshes.shape[0]]
+    for due in range(now.refreshes_due):
+        out[at] = refreshes[(now.refresh_head + due) % refreshes.shape[0]]
         at += 1
-    for row in range(counts[TAIL], head):
-        if requests[row, DONE] < 0:
+    for row in range(counts.tail, head):
+        if requests[row].done < 0:
             out[at] = head - row
-            out[at + 1] = (requests[row, ADDRESS] - bursts) % walk.figures[CAPACITY]
-            out[at + 2] = clock - requests[row, TAKEN]
-            out[at + 3] = requests[row, BEGUN]
+            out[at + 1] = (requests[row].address - bursts) % walk.capacity
+            out[at + 2] = clock - requests[row].taken
+            out[at + 3] = requests[row].begun
             at += 4
     out[at] = -3
     out[-1] = at
 
 
 @part
-def _totals(now: Ints, banks: Ints, progress: Progress, mark: Ints, request: int) -> None:
+def _totals(now: Record, banks: Records, progress: Progress, mark: Record, request: int) -> None:
     """What has happened so far, periods that were counted included."""
-    mark[_REQUEST] = request
-    mark[_TICK] = now[CLOCK] + progress.counts[TICKS]
-    mark[_LATENCIES] = progress.counts[NOTED]
-    totals(now, banks, mark[TOTALS:])
+    mark.request = request
+    mark.tick = now.clock + progress.counts.ticks
+    mark.latencies = progress.counts.noted
+    totals(now, banks, mark.totals)
     for place in range(TOTAL):
-        mark[TOTALS + place] += progress.extra[place]
+        mark.totals[place] += progress.extra[place]
 
 
 @kernel
-def totals(now: Ints, banks: Ints, out: Ints) -> None:
+def totals(now: Record, banks: Records, out: Ints) -> None:
     """The totals of a state."""
-    out[0], out[1], out[2] = now[HITS], now[MISSES], now[CONFLICTS]
+    out[0], out[1], out[2] = now.hits, now.misses, now.conflicts
     out[3] = 0
-    for node in range(banks.shape[1]):
-        out[3] += banks[OPEN_TICKS, node]
-        if banks[OPENED, node] > 0:
-            out[3] += now[CLOCK] - banks[SINCE, node]
-    for command in range(OWN - COUNT):
-        out[4 + command] = now[COUNT + command]
+    for node in range(banks.shape[0]):
+        out[3] += banks[node].open_ticks
+        if banks[node].opened > 0:
+            out[3] += now.clock - banks[node].since
+    for command in range(ISSUED):
+        out[4 + command] = now.sent[command]
 
 
 @part
@@ -290,7 +268,7 @@ def _room(walk: Walk, first: int, second: int, rest: int) -> tuple[int, int]:
     """Bytes by which the second of two requests of the stream lies further, and how often the stream goes on so before
     the last ``rest`` requests: not at all when it would not, or when the move is none that leaves the device alike."""
     loops, repeats, bytes_ = walk.loops, -1, 0
-    most = (walk.figures[REQUESTS] - rest - second) // (second - first)
+    most = (walk.requests - rest - second) // (second - first)
     for loop in range(loops.shape[0] - 1, -1, -1):
         count = loops[loop, 1]
         steps = second % count - first % count
@@ -301,7 +279,7 @@ def _room(walk: Walk, first: int, second: int, rest: int) -> tuple[int, int]:
             repeats = (count - 1 - second % count) // steps
         first //= count
         second //= count
-    if repeats < 0 or bytes_ % walk.figures[GRANULE] != 0:
+    if repeats < 0 or bytes_ % walk.granule != 0:
         return 0, 0
     return bytes_, min(repeats, most)
 
@@ -318,19 +296,19 @@ def _equal(one: Ints, other: Ints) -> bool:
 
 
 @part
-def _skip(progress: Progress, now: Ints, old: Ints, new: Ints, bytes_: int, times: int, long: bool) -> None:
+def _skip(progress: Progress, now: Record, old: Record, new: Record, bytes_: int, times: int, long: bool) -> None:
     """Count a period so many times."""
     counts = progress.counts
-    requests, ticks = new[_REQUEST] - old[_REQUEST], new[_TICK] - old[_TICK]
-    counts[BASE] += times * requests
-    counts[TICKS] += times * ticks
-    counts[MOVED] += times * bytes_
-    counts[PERIODS] += times
+    requests, ticks = new.request - old.request, new.tick - old.tick
+    counts.ahead += times * requests
+    counts.ticks += times * ticks
+    counts.moved += times * bytes_
+    counts.periods += times
     for place in range(TOTAL):
-        progress.extra[place] += times * (new[TOTALS + place] - old[TOTALS + place])
+        progress.extra[place] += times * (new.totals[place] - old.totals[place])
     if not long:
-        now[DUE] -= times * ticks
-    for row in range(old[_LATENCIES], new[_LATENCIES]):
+        now.due -= times * ticks
+    for row in range(old.latencies, new.latencies):
         if long:
             progress.latencies[row, 1] *= times + 1
         else:
@@ -338,84 +316,83 @@ def _skip(progress: Progress, now: Ints, old: Ints, new: Ints, bytes_: int, time
 
 
 @kernel
-def note(now: Ints, work: Work, progress: Progress) -> None:
+def note(now: Record, work: Work, progress: Progress) -> None:
     """Note the latencies of the reads that were answered."""
     requests, answered, _ = work
     counts, latencies = progress.counts, progress.latencies
-    for index in range(now[ANSWERED]):
+    for index in range(now.answered):
         row = answered[index]
-        latencies[counts[NOTED], 0] = requests[row, DONE] - requests[row, TAKEN]
-        latencies[counts[NOTED], 1] = 1
-        latencies[counts[NOTED], 2] = requests[row, DONE] + counts[TICKS]
-        counts[NOTED] += 1
-    now[ANSWERED] = 0
+        latencies[counts.noted, 0] = requests[row].done - requests[row].taken
+        latencies[counts.noted, 1] = 1
+        latencies[counts.noted, 2] = requests[row].done + counts.ticks
+        counts.noted += 1
+    now.answered = 0
 
 
 @kernel
-def forward(state: State, device: Device, work: Work, policy: Ints, walk: Walk, progress: Progress) -> int:
+def forward(state: State, device: Device, work: Work, policy: FirstReady, walk: Walk, progress: Progress) -> int:
     """Play a stream but for its end: FINISHED when that is left, FULL when there is no room for more latencies, STARVED
     when requests wait for so long that the window does not hold them."""
     now, banks = state.now, state.banks
     requests = work.requests
-    counts, figures, described, marks = progress.counts, walk.figures, progress.described, progress.marks
+    counts, described, marks = progress.counts, progress.described, progress.marks
     window = requests.shape[0]
-    rest = device.figures[READ_LATENCY] + 2  # at one a tick these are taken after the data of all before has moved
+    rest = device.figures.read_latency + 2  # at one a tick these are taken after the data of all before has moved
     while True:
-        head = now[HEAD]
-        index = head + counts[BASE]
-        run = index % figures[RUN]
-        step = min(figures[SPACING] - run % figures[SPACING], figures[RUN] - run, figures[REQUESTS] - index)
-        if counts[NOTED] + window >= progress.latencies.shape[0]:
+        head = now.head
+        index = head + counts.ahead
+        run = index % walk.run
+        step = min(walk.spacing - run % walk.spacing, walk.run - run, walk.requests - index)
+        if counts.noted + window >= progress.latencies.shape[0]:
             return FULL
         if head + step >= window:
-            if counts[TAIL] < window // 4:
+            if counts.tail < window // 4:
                 return STARVED
             _rebase(now, banks, requests, counts)
-            head = now[HEAD]
+            head = now.head
         _fill(walk, progress, requests, head, head + step)
-        if index + step == figures[REQUESTS]:
+        if index + step == walk.requests:
             return FINISHED
         advance(state, device, work, policy, NEVER, False, head + step)
-        head = now[HEAD]
+        head = now.head
         note(now, work, progress)
-        while counts[TAIL] < head and requests[counts[TAIL], DONE] >= 0:
-            counts[TAIL] += 1
-        if now[DUE] != counts[LAST_DUE]:
-            counts[LAST_DUE], counts[SHORT], counts[FRESH] = now[DUE], 0, 1
-        if now[REFRESHES_DUE] > 0:
+        while counts.tail < head and requests[counts.tail].done >= 0:
+            counts.tail += 1
+        if now.due != counts.last_due:
+            counts.last_due, counts.short, counts.fresh = now.due, 0, 1
+        if now.refreshes_due > 0:
             continue
         # Between two refreshes.
-        kept = counts[SHORT] % SHORTS
+        kept = counts.short % SHORTS
         new = described[kept]
         _describe(state, device, requests, policy, walk, progress, new)
-        index = head + counts[BASE]
+        index = head + counts.ahead
         _totals(now, banks, progress, marks[kept], index)
-        counts[SHORT] += 1
-        for back in range(1, min(counts[SHORT], SHORTS)):
+        counts.short += 1
+        for back in range(1, min(counts.short, SHORTS)):
             other = (kept - back) % SHORTS
             if _equal(new, described[other]):
-                bytes_, repeats = _room(walk, marks[other, _REQUEST], index, rest)
-                ticks = marks[kept, _TICK] - marks[other, _TICK]
-                times = min(repeats, (now[DUE] - 1 - now[CLOCK]) // ticks)
+                bytes_, repeats = _room(walk, marks[other].request, index, rest)
+                ticks = marks[kept].tick - marks[other].tick
+                times = min(repeats, (now.due - 1 - now.clock) // ticks)
                 if times > 0:
                     _skip(progress, now, marks[other], marks[kept], bytes_, times, False)
-                    counts[LAST_DUE], counts[SHORT] = now[DUE], 0
+                    counts.last_due, counts.short = now.due, 0
                 break
         # From one refresh to another: the first description after each.
-        if counts[FRESH]:
-            counts[FRESH] = 0
-            row = SHORTS + counts[LONG]
+        if counts.fresh:
+            counts.fresh = 0
+            row = SHORTS + counts.long
             for place in range(new[-1]):
                 described[row, place] = new[place]
-            described[row, new[-1]] = now[DUE] - now[CLOCK]
+            described[row, new[-1]] = now.due - now.clock
             described[row, -1] = new[-1]
-            for place in range(marks.shape[1]):
-                marks[row, place] = marks[kept, place]
-            counts[LONG] = (counts[LONG] + 1) % (described.shape[0] - SHORTS)
+            marks[row] = marks[kept]
+            counts.long = (counts.long + 1) % (described.shape[0] - SHORTS)
             for other in range(row - 1, SHORTS - 1, -1):
                 if _equal(described[row], described[other]):
-                    bytes_, repeats = _room(walk, marks[other, _REQUEST], index, rest)
+                    bytes_, repeats = _room(walk, marks[other].request, index, rest)
                     if repeats > 0:
                         _skip(progress, now, marks[other], marks[row], bytes_, repeats, True)
-                        counts[LONG], counts[SHORT] = 0, 0
+                        counts.long, counts.short = 0, 0
                     break

@@ -10,20 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from archsim.components.fields import record
 from archsim.components.memory.command_level import recurrence
 from archsim.components.memory.command_level.address import encode
 from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
-from archsim.components.memory.command_level.frfcfs import READ_QUEUE, REFRESH, WRITE_QUEUE, State, advance
-from archsim.components.memory.command_level.issue import HEAD, NEVER
+from archsim.components.memory.command_level.frfcfs import State, advance
+from archsim.components.memory.command_level.issue import NEVER
 from archsim.components.memory.command_level.layout import layout
-from archsim.components.memory.command_level.policy import EACH_BANK
+from archsim.components.memory.command_level.policy import EACH_BANK, FirstReady
 from archsim.components.memory.command_level.preset import DramPreset
-from archsim.components.memory.command_level.work import FIELDS, Requests, Work
-from archsim.errors import InputError, nearest
+from archsim.components.memory.command_level.work import REQUEST, Requests, Work
+from archsim.errors import InputError, nearest, shortened
 
 _MOST = 2**40
-_LISTED = 10**8
+_LONGEST_GAP = 2**20
+_LISTED = 2**24  # of two gigabytes
 _SPACING = 32, 2**16
 _REFRESHES = 512
 _LATENCIES = 2**17
@@ -53,16 +55,25 @@ class Stream:
             raise InputError(f"a stream has a count for each stride, not {len(self.counts)} for {len(self.strides)}")
         if min(self.counts, default=1) < 1:
             raise InputError(f"a stream's counts are 1 or more, not {min(self.counts)}")
-        if len(self) > _MOST:
-            raise InputError(f"a stream of {len(self):,} requests never ends: at most {_MOST:,} are played")
-        if self.gap < 0:
-            raise InputError(f"a stream's gap is 0 or more ticks, not {self.gap}")
+        if (size := math.prod(self.counts)) > _MOST:
+            raise InputError(f"a stream of {shortened(f'{size:,}')} requests never ends: at most {_MOST:,} are played")
+        if not 0 <= self.gap <= _LONGEST_GAP:
+            raise InputError(f"a stream's gap is from 0 to {_LONGEST_GAP:,} ticks, not {shortened(self.gap)}")
+        if not 0 <= self.span[0] <= self.span[1] < 2**62:
+            raise InputError("a stream's addresses lie in 0 to 2^62")
 
     def __len__(self) -> int:
         return math.prod(self.counts)
 
     def requests(self) -> Requests:
-        """The requests one by one."""
+        """The requests one by one.
+
+        Raises
+        ------
+        InputError: there are too many.
+        """
+        if len(self) > _LISTED:
+            raise InputError(f"{len(self):,} requests one by one are more than the {_LISTED:,} that are played")
         address = np.full(1, self.base, np.int64)
         for stride, count in zip(self.strides, self.counts, strict=True):
             address = (address[:, None] + np.arange(count, dtype=np.int64) * stride).reshape(-1)
@@ -90,8 +101,6 @@ class StreamText:
 
     def requester(self) -> Requester:
         """The stream for an arbiter."""
-        if len(self.stream) > _LISTED:
-            raise InputError(f"{len(self.stream):,} requests one by one are more than the {_LISTED:,} that are played")
         return Requester(self.stream.requests(), self.after, self.below)
 
 
@@ -107,18 +116,20 @@ def parse(text: str, preset: DramPreset) -> StreamText:
     """
     kind, *words = text.split() or [""]
     if kind.upper() not in ("RD", "WR") or not words:
-        raise InputError(f"'{text}' is no stream: write 'RD 0 64x1000'")
+        raise InputError(f"'{shortened(text)}' is no stream: write 'RD 0 64x1000'")
     loops, options = list[tuple[int, int]](), {"gap": 0, "after": -1, "below": 0}
     for word in words[1:]:
         name, equals, value = word.partition("=")
         if equals:
-            if name not in options or not value.isdecimal():
-                raise InputError(f"'{word}' is no setting of a stream: {nearest(name, options)}, as in gap=4")
+            if name not in options or not value.isdecimal() or len(value) > 18:
+                raise InputError(
+                    f"'{shortened(word)}' is no setting of a stream: {nearest(name, options)}, as in gap=4"
+                )
             options[name] = int(value)
             continue
-        match = re.fullmatch(r"(-?\w+?)x(\d+)", word)
+        match = re.fullmatch(r"(-?\w{1,40}?)x(\d{1,18})", word)
         if match is None:
-            raise InputError(f"'{word}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
+            raise InputError(f"'{shortened(word)}' is no loop: write STRIDExCOUNT, as 64x1000 or rowx10")
         loops.append((_stride(match[1], preset), int(match[2])))
     base = _base(words[0], preset)
     strides, counts = tuple(s for s, _ in loops), tuple(c for _, c in loops)
@@ -136,8 +147,10 @@ def _base(text: str, preset: DramPreset) -> int:
     parts = dict[str, Any]()
     for word in text.split("/"):
         level, _, index = word.partition(":")
-        if level not in preset.organisation or not index.isdecimal():
-            raise InputError(f"'{text}' is no first byte of a stream: write 4096, 0x1000, or a place as bank:3/row:100")
+        if level not in preset.organisation or not index.isdecimal() or len(index) > 18:
+            raise InputError(
+                f"'{shortened(text)}' is no first byte of a stream: write 4096, 0x1000, or a place as bank:3/row:100"
+            )
         if int(index) >= preset.organisation[level]:
             raise InputError(
                 f"'{word}': a channel of {preset.standard} has {preset.organisation[level]} of {level} here"
@@ -174,54 +187,53 @@ class Forwarded:
     latencies: Ints
 
 
-def forward(preset: DramPreset, device: Device, policy: Ints, state: State, stream: Stream) -> Forwarded | None:
+def forward(preset: DramPreset, device: Device, policy: FirstReady, state: State, stream: Stream) -> Forwarded | None:
     """Play a stream on a channel at rest; None when it does not repeat itself in a way that can be seen."""
     walk = _walk(preset, policy, stream)
     if walk is None:
         return None
     progress = _progress(device, policy)
-    window = max(4096, 4 * int(walk.figures[recurrence.SPACING]) + 8)
-    work = Work(np.full((window, FIELDS), -1, np.int64), np.zeros(window, np.int64), np.zeros((0, 4), np.int64))
+    window = max(4096, 4 * walk.spacing + 8)
+    work = Work(np.full(window, -1, REQUEST), np.zeros(window, np.int64), np.zeros((0, 4), np.int64))
     while (reached := recurrence.forward(state, device, work, policy, walk, progress)) == recurrence.FULL:
         more = np.zeros((2 * len(progress.latencies), 3), np.int64)
         more[: len(progress.latencies)] = progress.latencies
         progress = progress._replace(latencies=more)
     if reached == recurrence.STARVED:
         return None
-    left = len(stream) - int(progress.counts[recurrence.BASE] + state.now[HEAD])
-    rest = work._replace(requests=work.requests[: int(state.now[HEAD]) + left])
+    left = len(stream) - int(progress.counts.ahead + state.now.head)
+    rest = work._replace(requests=work.requests[: int(state.now.head) + left])
     advance(state, device, rest, policy, NEVER, False, NEVER)
     recurrence.note(state.now, rest, progress)
     totals = np.zeros(recurrence.TOTAL, np.int64)
     recurrence.totals(state.now, state.banks, totals)
     return Forwarded(
         state,
-        int(progress.counts[recurrence.TICKS]),
-        int(progress.counts[recurrence.PERIODS]),
+        int(progress.counts.ticks),
+        int(progress.counts.periods),
         totals + progress.extra,
-        progress.latencies[: progress.counts[recurrence.NOTED]],
+        progress.latencies[: progress.counts.noted],
     )
 
 
-def _progress(device: Device, policy: Ints) -> recurrence.Progress:
-    nodes, banks = int(device.levels[-1].sum()) + int(device.figures[0]), int(device.figures[0])
+def _progress(device: Device, policy: FirstReady) -> recurrence.Progress:
+    banks = device.figures.banks
+    nodes = int(device.levels[-1].sum()) + banks
     rings = int((device.windows[:, 5] * banks).sum())
-    waiting = int(policy[READ_QUEUE] + policy[WRITE_QUEUE]) + banks
+    waiting = policy.read_queue + policy.write_queue + banks
     width = 3 * banks + AWAITED * nodes + rings + 4 * waiting + 4 * banks + 128
-    counts = np.zeros(recurrence.COUNTS, np.int64)
-    counts[[recurrence.LAST_DUE, recurrence.STAMP]] = -1, 1
     rows = recurrence.SHORTS + _REFRESHES
     return recurrence.Progress(
-        counts,
+        record(recurrence.COUNTS, last_due=-1, stamp=1),
         np.zeros(recurrence.TOTAL, np.int64),
         np.zeros((_LATENCIES, 3), np.int64),
         np.zeros((rows, width), np.int64),
-        np.zeros((rows, recurrence.TOTALS + recurrence.TOTAL), np.int64),
+        np.zeros(rows, recurrence.MARK),
         np.zeros(nodes + banks, np.int64),
     )
 
 
-def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk | None:
+def _walk(preset: DramPreset, policy: FirstReady, stream: Stream) -> recurrence.Walk | None:
     """How a stream runs through a device; None when its addresses never come to a place that is like the first."""
     loops = _merged(stream.strides, stream.counts)
     found = _alike(preset, policy)
@@ -238,22 +250,24 @@ def _walk(preset: DramPreset, policy: Ints, stream: Stream) -> recurrence.Walk |
         inner *= count
     else:
         return None
-    figures = [
-        stream.base,
-        int(stream.is_write),
-        stream.gap,
-        len(stream),
-        granule,
-        preset.capacity_bytes,
-        run,
-        spacing,
-        preset.burst.bit_length() - 1,
-        block_bits,
-        beside,
-    ]
     fields, hashes = layout(preset)
     return recurrence.Walk(
-        np.array(loops, np.int64), np.array(figures, np.int64), fields, hashes, order, np.argsort(order)
+        loops=np.array(loops, np.int64),
+        base_byte=stream.base,
+        writes=int(stream.is_write),
+        gap=stream.gap,
+        requests=len(stream),
+        granule=granule,
+        capacity=preset.capacity_bytes,
+        run=run,
+        spacing=spacing,
+        burst_bits=preset.burst.bit_length() - 1,
+        block_bits=block_bits,
+        beside=beside,
+        fields=fields,
+        hashes=hashes,
+        order=order,
+        place=np.argsort(order),
     )
 
 
@@ -270,7 +284,7 @@ def _merged(strides: Sequence[int], counts: Sequence[int]) -> list[tuple[int, in
     return loops
 
 
-def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, int, Any] | None:
+def _alike(preset: DramPreset, policy: FirstReady) -> tuple[int, int, int, Any] | None:
     """Bytes by which addresses may be moved and meet a device that is alike; bits of an address in bursts below those
     that walk banks; how many banks lie beside each other in this; and banks in the order of the walk."""
     fields = [field for field in preset.mapping.fields if field.bits]
@@ -278,7 +292,7 @@ def _alike(preset: DramPreset, policy: Ints) -> tuple[int, int, int, Any] | None
     if fields[-1].level != "row" or fields[-1].target != 0:
         return None
     banks = np.arange(preset.banks)
-    if hashes or policy[REFRESH] == EACH_BANK:  # only rows may be moved, by so many that hashes stay
+    if hashes or policy.refresh == EACH_BANK:  # only rows may be moved, by so many that hashes stay
         mixed = max((h.row + sizes[h.level].bit_length() - 1 for h in hashes), default=0)
         return preset.burst << fields[-1].source + mixed, fields[-1].source, preset.banks, banks
     walked, above = list[str](), len(levels)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.compiled import kernel
+from archsim.components.fields import Records, fields
 from archsim.components.memory.command_level import address as address_map
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.preset import DramPreset
@@ -17,8 +18,11 @@ from archsim.errors import InputError
 
 Ints = npt.NDArray[np.int64]
 
-IS_WRITE, ADDRESS, BANK, ROW, ARRIVAL, TAKEN, DONE, BEGUN, NEXT, PREVIOUS, FIELDS = range(11)
-"""Columns of :attr:`Work.requests`: the address in bursts, the first tick a request is offered in, the tick it was
+LAST_ARRIVAL = 2**38
+"""The latest tick in which a request may arrive: a channel that idles is still refreshed, tick after tick"""
+
+REQUEST = fields("is_write address bank row arrival taken done begun next previous")
+"""Of a request: the address in bursts, the first tick a request is offered in, the tick it was
 taken in, the tick its last data moves in, whether a command was sent for it, and links for the kernels."""
 
 
@@ -27,12 +31,12 @@ class Work(NamedTuple):
 
     Attributes
     ----------
-    requests: a row for each, by the columns named above; -1 where not yet known.
+    requests: a row for each; -1 where not yet known.
     answered: reads in the order in which they are answered.
     log: rows of (tick, command, bank, request or -1), as many commands as there is room for.
     """
 
-    requests: Ints
+    requests: Records
     answered: Ints
     log: Ints
 
@@ -51,13 +55,15 @@ class Requests:
 
         Raises
         ------
-        InputError: an address or arrival is negative, or requests arrive out of order.
+        InputError: an address or arrival is negative, or requests arrive out of order or after :data:`LAST_ARRIVAL`.
         """
         addresses = np.atleast_1d(np.asarray(address, np.int64))
         writes = np.broadcast_to(np.asarray(is_write, np.bool_), addresses.shape)
         arrivals = np.broadcast_to(np.asarray(arrival, np.int64), addresses.shape)
         if addresses.size and (addresses.min() < 0 or arrivals.min() < 0):
             raise InputError("an address and an arrival are not negative")
+        if arrivals.size and arrivals.max() > LAST_ARRIVAL:
+            raise InputError(f"a request arrives in tick {LAST_ARRIVAL:,} at the latest")
         if (np.diff(arrivals) < 0).any():
             raise InputError("requests arrive in the order in which they are listed")
         return cls(addresses, writes, arrivals)
@@ -73,7 +79,7 @@ def decode(preset: DramPreset, address: Ints) -> Mapping[str, Ints]:
 
 def work(preset: DramPreset, requests: Requests, log: int = 0) -> Work:
     """Requests decoded for the kernels, with room for ``log`` commands."""
-    rows = np.empty((len(requests), FIELDS), np.int64)
+    rows = np.empty(len(requests), REQUEST)
     fields, hashes = layout(preset)
     _fill(
         rows,
@@ -89,7 +95,7 @@ def work(preset: DramPreset, requests: Requests, log: int = 0) -> Work:
 
 @kernel
 def _fill(
-    rows: Ints,
+    rows: Records,
     address: Ints,
     is_write: npt.NDArray[np.bool_],
     arrival: Ints,
@@ -99,9 +105,9 @@ def _fill(
 ) -> None:
     for row in range(rows.shape[0]):
         bursts = address[row] >> burst_bits
-        rows[row, IS_WRITE] = is_write[row]
-        rows[row, ADDRESS] = bursts
-        rows[row, BANK], rows[row, ROW] = place_of(fields, hashes, bursts)
-        rows[row, ARRIVAL] = arrival[row]
-        rows[row, TAKEN] = rows[row, DONE] = rows[row, NEXT] = rows[row, PREVIOUS] = -1
-        rows[row, BEGUN] = 0
+        rows[row].is_write = is_write[row]
+        rows[row].address = bursts
+        rows[row].bank, rows[row].row = place_of(fields, hashes, bursts)
+        rows[row].arrival = arrival[row]
+        rows[row].taken = rows[row].done = rows[row].next = rows[row].previous = -1
+        rows[row].begun = 0

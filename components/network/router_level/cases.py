@@ -7,6 +7,7 @@ the flits that a node makes in a cycle; the other columns of :data:`SETTINGS` ha
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +17,9 @@ from archsim.components.network.router_level.fabric import Fabric, cube, dragonf
 from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
 from archsim.components.network.router_level.traffic import traffic
-from archsim.errors import InputError, nearest
+from archsim.config import load_spec
+from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.units import whole
 
 SETTINGS = {
     "num_vcs": "virtual_channels",
@@ -28,6 +31,7 @@ SETTINGS = {
     "credit_delay": "credit_delay",
 }
 _ROUTING = {"mesh": ("dor", "dim_order"), "torus": ("dim_order", "dor"), "fattree": ("nca",), "dragonfly": ("min",)}
+_MOST_NODES = 2**16
 _ALLOCATOR = "separable_input_first"
 
 
@@ -41,15 +45,17 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     fabric, radix, dimensions = _fabric(case.get("topology", ""))
     kind = re.match(r"[a-z]*", fabric.name).group()  # type: ignore[union-attr]
     if case.get("routing") and case["routing"] not in _ROUTING[kind]:
-        raise InputError(f"routing: a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
+        raise wrong("routing", f"a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
     for name in ("vc_allocator", "sw_allocator"):
         if case.get(name, _ALLOCATOR) != _ALLOCATOR:
-            raise InputError(f"{name}: only {_ALLOCATOR} is modelled, not '{case[name]}'")
-    router = RouterSpec(
-        **{ours: _whole(case, theirs, 0) for theirs, ours in SETTINGS.items() if case.get(theirs)},
-        **({"speedup": _number(case, "speedup")} if case.get("speedup") else {}),
+            raise wrong(name, f"only {_ALLOCATOR} is modelled, not '{case[name]}'")
+    settings: dict[str, Any] = {ours: _whole(case, name, 0) for name, ours in SETTINGS.items() if case.get(name)}
+    if case.get("speedup"):
+        settings["speedup"] = _number(case, "speedup")
+    router = load_spec(settings, RouterSpec)
+    how = load_spec(
+        {"sample_period": _whole(case, "sample_period")} if case.get("sample_period") else {}, MeasurementSpec
     )
-    how = MeasurementSpec(**({"sample_period": _whole(case, "sample_period")} if case.get("sample_period") else {}))
     measured = measure(
         fabric,
         router,
@@ -74,29 +80,40 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
 @functools.lru_cache(maxsize=16)
 def _fabric(name: str) -> tuple[Fabric, int, int]:
     """The fabric of a name, and the digits of its nodes' numbers: radix and how many."""
-    if match := re.fullmatch(r"(mesh|torus)(\d+)((?:x\2)*)", name):
+    if match := re.fullmatch(r"(mesh|torus)(\d{1,6})((?:x\2){0,15})", name):
         dimensions = 1 + match[3].count("x")
+        _bounded(int(match[2]) ** dimensions)
         return cube(int(match[2]), dimensions, match[1] == "torus"), int(match[2]), dimensions
-    if match := re.fullmatch(r"fattree_k(\d+)n(\d+)", name):
+    if match := re.fullmatch(r"fattree_k(\d{1,4})n(\d{1,2})", name):
+        _bounded(int(match[1]) ** int(match[2]))
         return fat_tree(int(match[1]), int(match[2])), int(match[1]), int(match[2])
-    if match := re.fullmatch(r"dragonfly_p(\d+)a(\d+)h(\d+)g(\d+)", name):
+    if match := re.fullmatch(r"dragonfly_p(\d{1,4})a(\d{1,6})h(\d{1,6})g(\d{1,9})", name):
         p, a, h, g = (int(n) for n in match.groups())
         if (a, h, g) != (2 * p, p, 2 * p * p + 1):
-            raise InputError(f"topology: a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
+            raise wrong("topology", f"a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
+        _bounded(p * a * g)
         return dragonfly(p), p, 1
     kinds = ("mesh8x8", "torus8x8", "fattree_k4n3", "dragonfly_p2a4h2g9")
-    raise InputError(f"topology: no router network is called '{name}': {nearest(name, kinds)}")
+    raise wrong("topology", f"no router network is called '{shortened(name)}': {nearest(name, kinds)}")
+
+
+def _bounded(nodes: int) -> None:
+    if nodes > _MOST_NODES:
+        raise wrong("topology", f"{nodes:,} nodes are more than the {_MOST_NODES:,} that are played flit by flit")
 
 
 def _number(case: Mapping[str, str], name: str) -> float:
     try:
-        return float(case.get(name, ""))
+        value = float(case.get(name, ""))
     except ValueError:
-        raise InputError(f"{name}: expected a number, not '{case.get(name, '')}'") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise wrong(name, f"expected a number, not '{shortened(case.get(name, ''))}'")
+    return value
 
 
 def _whole(case: Mapping[str, str], name: str, least: int = 1) -> int:
-    value = case.get(name, "")
-    if not value.isdecimal() or not least <= int(value) < 2**30:
-        raise InputError(f"{name}: expected a whole number of at least {least}, not '{value}'")
-    return int(value)
+    try:
+        return whole(case.get(name, ""), least, 2**30)
+    except InputError as error:
+        raise wrong(name, str(error)) from None

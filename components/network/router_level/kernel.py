@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from archsim.components.compiled import kernel, part
+from archsim.components.fields import Record, Records, fields, record
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TORUS, Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
 from archsim.components.network.router_level.traffic import Traffic
@@ -50,31 +51,48 @@ class RouterSpec(Spec):
     """steps that a router does in a cycle"""
 
 
-# Columns of an input virtual channel: where its packet stands, its buffer as a ring, the output it goes to, the step in
-# which it may ask again, its arbiter's pointer, and its own port and number.
-STATE, FIRST, FILLED, OUT, OUT_VC, READY, POINTER, INPUT, CHANNEL, _IVC = range(10)
+IVC = fields("state first filled out out_vc ready pointer input channel")
+"""Of an input virtual channel: where its packet stands, its buffer as a ring, the output it goes to, the step in which
+it may ask again, its arbiter's pointer, and its own port and number."""
 IDLE, WAITING, ACTIVE = range(3)
-# Columns of an output virtual channel: who holds it, flits sent and not yet credited, the arbiter's pointer.
-HOLDER, USED, TURN, _OVC = range(4)
-# Columns of a port: pointers of the switch allocator, and the virtual channel that an input offers first.
-INPUT_TURN, OUTPUT_TURN, VC_TURN, _PORT = range(4)
-# Columns of a packet.
-TARGET, BORN, SENT, COUNTED, PHASE, HOPS, PORT, FROM_VC, TO_VC, _PACKET = range(10)
-# Columns of a node: the packet it injects, the next flit of it, its virtual channel and the last one used, the cycle
-# up to which it has drawn packets, and whether it has done so past the end.
-CURRENT, NEXT, VC, LAST_VC, DRAWN, DRY, _NODE = range(7)
-# Queues of a router, as counts: heads that wait for a virtual channel, packets that wait for the switch, flits in it.
-HEADS, MOVERS, CROSSING, _QUEUE = range(4)
-# Numbers of the whole network.
-(
-    TIME, STEP, MEASURING, WARMING, END, IN_FLIGHT, BORN_SUM, COUNTED_LEFT, CREDITS, FREE, INJECTING,
-    PACKETS, LATENCY, NETWORK_LATENCY, HOP_SUM, LATENCY_MAX, FLITS, FLIT_LATENCY, ACCEPTED, DONE, _TOTAL,
-) = range(21)  # fmt: skip
-# Settings.
-(
-    VCS, BUFFER, PORTS, ROUTING_DELAY, VC_DELAY, SWITCH_DELAY, CROSSING_DELAY, CREDIT_DELAY, SIZE, SLOTS, FIXED, RULE,
-    _SETTING,
-) = range(13)  # fmt: skip
+OVC = fields("holder used turn")
+"""Of an output virtual channel: who holds it, flits sent and not yet credited, the arbiter's pointer."""
+PORT = fields("input_turn output_turn vc_turn")
+"""Of a port: pointers of the switch allocator, and the virtual channel that an input offers first."""
+PACKET = fields("target born sent counted phase hops port from_vc to_vc")
+NODE_STATE = fields("current next vc last_vc drawn dry")
+"""Of a node: the packet it injects, the next flit of it, its virtual channel and the last one used, the cycle up to
+which it has drawn packets, and whether it has done so past the end."""
+QUEUES = fields("heads movers crossing")
+"""Of a router, as counts: heads that wait for a virtual channel, packets that wait for the switch, flits in it."""
+CROSSING = fields("flit out ready")
+"""Of a flit in a switch: its output, and the step in which it is through."""
+ENDS = fields("first last")
+"""Of a ring: where it begins, and where it goes on."""
+MEASURED = "packets latency network_latency hop_sum latency_max flits flit_latency accepted"
+"""Numbers of the whole network that are measured from some cycle on."""
+TOTALS = fields(
+    "time step measuring warming end in_flight born_sum counted_left credits free injecting done " + MEASURED
+)
+
+
+class Settings(NamedTuple):
+    """What does not change; delays in steps."""
+
+    vcs: int
+    buffer: int
+    ports: int
+    routing_delay: int
+    vc_delay: int
+    switch_delay: int
+    crossing_delay: int
+    credit_delay: int
+    size: int
+    """flits of a packet"""
+    slots: int
+    fixed: int
+    """whether each node sends to one other"""
+    rule: int
 
 
 class State(NamedTuple):
@@ -84,7 +102,7 @@ class State(NamedTuple):
     ``router * ports + port``, then the nodes. Its row is the cycle modulo the slots.
     """
 
-    settings: Ints
+    settings: Settings
     fabric_ports: Ints
     outputs: Ints
     inputs: Ints
@@ -92,28 +110,28 @@ class State(NamedTuple):
     figures: Ints
     table: Ints
     targets: Ints
-    ivc: Ints
-    ovc: Ints
-    ports: Ints
+    ivc: Records
+    ovc: Records
+    ports: Records
     buffers: Ints
-    queues: Ints
+    queues: Records
     heads: Ints
     movers: Ints
-    crossing: Ints
+    crossing: Records
     leaving: Ints
-    leaving_ends: Ints
+    leaving_ends: Records
     crediting: Ints
-    crediting_ends: Ints
+    crediting_ends: Records
     arriving: Ints
     returning: Ints
-    nodes: Ints
-    node_vcs: Ints
-    packets: Ints
+    nodes: Records
+    node_vcs: Records
+    packets: Records
     free: Ints
     flit_vc: Ints
     flit_sent: Ints
     scratch: Ints
-    totals: Ints
+    totals: Record
     draws: Ints
     rates: Floats
     chances: Floats
@@ -133,20 +151,19 @@ def new_state(
     slots = 1 << int(fabric.outputs[..., 2].max() + 2 + router.credit_delay).bit_length()
     # Each packet has a flit in a buffer, on a channel or at its node.
     most = lanes * vcs * depth + nodes * 2
-    settings = np.zeros(_SETTING, dtype=np.int64)
-    settings[:] = (
-        vcs,
-        depth,
-        ports,
-        router.routing_delay,
-        router.vc_allocation_delay,
-        router.switch_allocation_delay,
-        router.switch_delay,
-        router.credit_delay,
-        packet_flits,
-        slots,
-        traffic.fixed,
-        fabric.rule,
+    settings = Settings(
+        vcs=vcs,
+        buffer=depth,
+        ports=ports,
+        routing_delay=router.routing_delay,
+        vc_delay=router.vc_allocation_delay,
+        switch_delay=router.switch_allocation_delay,
+        crossing_delay=router.switch_delay,
+        credit_delay=router.credit_delay,
+        size=packet_flits,
+        slots=slots,
+        fixed=int(traffic.fixed),
+        rule=int(fabric.rule),
     )
 
     def zeros(*shape: int) -> Ints:
@@ -161,43 +178,40 @@ def new_state(
         figures=fabric.figures,
         table=fabric.table,
         targets=traffic.targets,
-        ivc=zeros(lanes * vcs, _IVC),
-        ovc=zeros(lanes * vcs, _OVC),
-        ports=zeros(lanes, _PORT),
+        ivc=np.zeros(lanes * vcs, IVC),
+        ovc=np.zeros(lanes * vcs, OVC),
+        ports=np.zeros(lanes, PORT),
         buffers=zeros(lanes * vcs, depth),
-        queues=zeros(fabric.routers, _QUEUE),
+        queues=np.zeros(fabric.routers, QUEUES),
         heads=zeros(fabric.routers, ports * vcs),
         movers=zeros(fabric.routers, ports * vcs),
-        crossing=zeros(fabric.routers, ports * (router.switch_delay + 1) * 4, 3),
+        crossing=np.zeros((fabric.routers, ports * (router.switch_delay + 1) * 4), CROSSING),
         leaving=zeros(lanes, vcs * depth + 1),
-        leaving_ends=zeros(lanes, 2),
+        leaving_ends=np.zeros(lanes, ENDS),
         crediting=zeros(lanes, vcs * depth + 1),
-        crediting_ends=zeros(lanes, 2),
+        crediting_ends=np.zeros(lanes, ENDS),
         arriving=np.full((slots, lanes + nodes), -1, dtype=np.int64),
         returning=np.full((slots, lanes + nodes), -1, dtype=np.int64),
-        nodes=zeros(nodes, _NODE),
-        node_vcs=zeros(nodes * vcs, 2),
-        packets=zeros(most, _PACKET),
+        nodes=np.zeros(nodes, NODE_STATE),
+        node_vcs=np.zeros(nodes * vcs, OVC),
+        packets=np.zeros(most, PACKET),
         free=np.arange(most, dtype=np.int64),
         flit_vc=zeros(most * packet_flits),
         flit_sent=zeros(most * packet_flits),
         scratch=zeros(6, ports * max(vcs, ports)),
-        totals=zeros(_TOTAL),
+        totals=record(TOTALS, free=most, warming=1, injecting=1),
         draws=ints(seed),
         rates=np.array([packets_per_cycle, router.speedup, 0.0]),
         chances=fractions(seed),
     )
     channels = np.arange(lanes * vcs)
-    state.ivc[:, INPUT], state.ivc[:, CHANNEL] = channels // vcs % ports, channels % vcs
-    state.ovc[:, HOLDER] = -1
-    state.node_vcs[:, HOLDER] = -1
-    state.nodes[:, CURRENT] = -1
-    state.nodes[:, LAST_VC] = -1
-    state.packets[:, PHASE] = -1
+    state.ivc["input"], state.ivc["channel"] = channels // vcs % ports, channels % vcs
+    state.ovc["holder"] = -1
+    state.node_vcs["holder"] = -1
+    state.nodes["current"] = -1
+    state.nodes["last_vc"] = -1
+    state.packets["phase"] = -1
     state.scratch[:] = -1
-    state.totals[FREE] = most
-    state.totals[WARMING] = 1
-    state.totals[INJECTING] = 1
     return state
 
 
@@ -206,9 +220,9 @@ def advance(s: State, cycles: int, until_counted: bool, until_empty: bool) -> No
     """Play ``cycles`` cycles, fewer when all counted packets have arrived, or all flits and credits have."""
     totals = s.totals
     for _ in range(cycles):
-        if until_counted and totals[COUNTED_LEFT] == 0 and totals[DONE] == s.homes.shape[0]:
+        if until_counted and totals.counted_left == 0 and totals.done == s.homes.shape[0]:
             return
-        if until_empty and totals[IN_FLIGHT] == 0 and totals[CREDITS] == 0:
+        if until_empty and totals.in_flight == 0 and totals.credits == 0:
             return
         _nodes(s)
         rates = s.rates
@@ -219,33 +233,33 @@ def advance(s: State, cycles: int, until_counted: bool, until_empty: bool) -> No
             steps += 1
         for router in range(s.fabric_ports.size):
             for step in range(steps):
-                _step(s, router, totals[STEP] + step, step == 0)
+                _step(s, router, totals.step + step, step == 0)
             _put_on_channels(s, router)
-        totals[STEP] += steps
-        totals[TIME] += 1
+        totals.step += steps
+        totals.time += 1
 
 
 @part
 def _nodes(s: State) -> None:
     """What the nodes do in a cycle: take credits, make packets, inject, take flits and return credits for them."""
     settings, totals, nodes = s.settings, s.totals, s.nodes
-    vcs, ports, size = settings[VCS], settings[PORTS], settings[SIZE]
-    now = totals[TIME]
-    slot = now & (settings[SLOTS] - 1)
+    vcs, ports, size = settings.vcs, settings.ports, settings.size
+    now = totals.time
+    slot = now & (settings.slots - 1)
     lanes = s.fabric_ports.size * ports
     count = s.homes.shape[0]
     for node in range(count):
         credit = s.returning[slot, lanes + node]
         if credit >= 0:
             s.returning[slot, lanes + node] = -1
-            s.node_vcs[node * vcs + credit, USED] -= 1
-            totals[CREDITS] -= 1
-    if totals[INJECTING]:
+            s.node_vcs[node * vcs + credit].used -= 1
+            totals.credits -= 1
+    if totals.injecting:
         for node in range(count):
-            if nodes[node, CURRENT] < 0:
+            if nodes[node].current < 0:
                 _make(s, node, now)
     for node in range(count):
-        if nodes[node, CURRENT] >= 0:
+        if nodes[node].current >= 0:
             _inject(s, node, now)
     for node in range(count):
         flit = s.arriving[slot, lanes + node]
@@ -253,31 +267,31 @@ def _nodes(s: State) -> None:
             continue
         s.arriving[slot, lanes + node] = -1
         router, out = s.homes[node, 0], s.homes[node, 2]
-        back = (now + 1 + s.outputs[router, out, 2] + settings[CREDIT_DELAY]) & (settings[SLOTS] - 1)
+        back = (now + 1 + s.outputs[router, out, 2] + settings.credit_delay) & (settings.slots - 1)
         s.returning[back, router * ports + out] = s.flit_vc[flit]
-        totals[CREDITS] += 1
+        totals.credits += 1
         packet = flit // size
         p = s.packets[packet]
-        if totals[WARMING] or totals[MEASURING]:
-            totals[ACCEPTED] += 1
-        totals[FLITS] += 1
-        totals[FLIT_LATENCY] += now - s.flit_sent[flit]
-        totals[IN_FLIGHT] -= 1
-        totals[BORN_SUM] -= p[BORN]
-        if p[COUNTED]:
-            totals[COUNTED_LEFT] -= 1
+        if totals.warming or totals.measuring:
+            totals.accepted += 1
+        totals.flits += 1
+        totals.flit_latency += now - s.flit_sent[flit]
+        totals.in_flight -= 1
+        totals.born_sum -= p.born
+        if p.counted:
+            totals.counted_left -= 1
         if flit % size == size - 1:
-            if totals[WARMING] or p[COUNTED]:
-                latency = now - p[BORN]
-                totals[PACKETS] += 1
-                totals[LATENCY] += latency
-                totals[NETWORK_LATENCY] += now - p[SENT]
-                totals[HOP_SUM] += p[HOPS]
-                totals[LATENCY_MAX] = max(totals[LATENCY_MAX], latency)
-            p[PHASE] = -1
-            p[HOPS] = 0
-            s.free[totals[FREE]] = packet
-            totals[FREE] += 1
+            if totals.warming or p.counted:
+                latency = now - p.born
+                totals.packets += 1
+                totals.latency += latency
+                totals.network_latency += now - p.sent
+                totals.hop_sum += p.hops
+                totals.latency_max = max(totals.latency_max, latency)
+            p.phase = -1
+            p.hops = 0
+            s.free[totals.free] = packet
+            totals.free += 1
 
 
 @part
@@ -285,79 +299,79 @@ def _make(s: State, node: int, now: int) -> None:
     """Draw for each cycle up to now whether the node makes a packet, until it makes one."""
     settings, totals = s.settings, s.totals
     mine = s.nodes[node]
-    while mine[DRAWN] <= now:
-        born = mine[DRAWN]
-        mine[DRAWN] += 1
+    while mine.drawn <= now:
+        born = mine.drawn
+        mine.drawn += 1
         if next_fraction(s.chances) >= s.rates[0]:
             continue
-        totals[FREE] -= 1
-        packet = s.free[totals[FREE]]
+        totals.free -= 1
+        packet = s.free[totals.free]
         p = s.packets[packet]
-        if settings[FIXED]:
-            p[TARGET] = s.targets[node]
+        if settings.fixed:
+            p.target = s.targets[node]
         else:
-            p[TARGET] = s.targets[next_int(s.draws, s.targets.size)]
+            p.target = s.targets[next_int(s.draws, s.targets.size)]
         next_int(s.draws, 1)  # BookSim draws among its one subnetwork
-        p[BORN] = born
-        p[COUNTED] = totals[MEASURING] or (not totals[WARMING] and born < totals[END])
-        if p[COUNTED]:
-            totals[COUNTED_LEFT] += settings[SIZE]
-        totals[IN_FLIGHT] += settings[SIZE]
-        totals[BORN_SUM] += settings[SIZE] * born
-        mine[CURRENT], mine[NEXT], mine[VC] = packet, 0, -1
+        p.born = born
+        p.counted = totals.measuring or (not totals.warming and born < totals.end)
+        if p.counted:
+            totals.counted_left += settings.size
+        totals.in_flight += settings.size
+        totals.born_sum += settings.size * born
+        mine.current, mine.next, mine.vc = packet, 0, -1
         break
-    if not (totals[WARMING] or totals[MEASURING]) and mine[DRAWN] > totals[END] and not mine[DRY]:
-        mine[DRY] = 1
-        totals[DONE] += 1
+    if not (totals.warming or totals.measuring) and mine.drawn > totals.end and not mine.dry:
+        mine.dry = 1
+        totals.done += 1
 
 
 @part
 def _inject(s: State, node: int, now: int) -> None:
     """Send the next flit of a node's packet, if a virtual channel of its router has room."""
     settings = s.settings
-    vcs, ports = settings[VCS], settings[PORTS]
+    vcs, ports = settings.vcs, settings.ports
     mine = s.nodes[node]
-    if mine[VC] < 0:
+    if mine.vc < 0:
         first, last = 0, vcs - 1
-        if settings[RULE] == DRAGONFLY:
+        if settings.rule == DRAGONFLY:
             first = next_int(s.draws, vcs)
             last = first
         for ahead in range(1, last - first + 2):
             vc = first
-            if first <= mine[LAST_VC] <= last:
-                vc = first + (mine[LAST_VC] - first + ahead) % (last - first + 1)
+            if first <= mine.last_vc <= last:
+                vc = first + (mine.last_vc - first + ahead) % (last - first + 1)
             lane = s.node_vcs[node * vcs + vc]
-            if lane[HOLDER] < 0 and lane[USED] < settings[BUFFER]:
-                mine[VC] = vc
+            if lane.holder < 0 and lane.used < settings.buffer:
+                mine.vc = vc
                 break
-    if mine[VC] < 0 or s.node_vcs[node * vcs + mine[VC], USED] >= settings[BUFFER]:
+    if mine.vc < 0 or s.node_vcs[node * vcs + mine.vc].used >= settings.buffer:
         return
-    lane = s.node_vcs[node * vcs + mine[VC]]
-    packet = mine[CURRENT]
+    lane = s.node_vcs[node * vcs + mine.vc]
+    packet = mine.current
     router, into = s.homes[node, 0], s.homes[node, 1]
-    flit = packet * settings[SIZE] + mine[NEXT]
-    if mine[NEXT] == 0:
-        s.packets[packet, SENT] = now
-        lane[HOLDER] = 0
-        mine[LAST_VC] = mine[VC]
-        if settings[ROUTING_DELAY] == 0:
+    flit = packet * settings.size + mine.next
+    if mine.next == 0:
+        s.packets[packet].sent = now
+        lane.holder = 0
+        mine.last_vc = mine.vc
+        if settings.routing_delay == 0:
             _route(s, router, into, packet)
-    lane[USED] += 1
-    s.flit_vc[flit] = mine[VC]
+    lane.used += 1
+    s.flit_vc[flit] = mine.vc
     s.flit_sent[flit] = now
-    s.arriving[(now + 1 + s.inputs[router, into, 2]) & (settings[SLOTS] - 1), router * ports + into] = flit
-    mine[NEXT] += 1
-    if mine[NEXT] == settings[SIZE]:
-        lane[HOLDER] = -1
-        mine[CURRENT] = -1
+    s.arriving[(now + 1 + s.inputs[router, into, 2]) & (settings.slots - 1), router * ports + into] = flit
+    mine.next += 1
+    if mine.next == settings.size:
+        lane.holder = -1
+        mine.current = -1
 
 
 @part
 def _route(s: State, router: int, into: int, packet: int) -> None:
     """Choose the output port and the virtual channels that a packet may take at a router it enters by ``into``."""
-    rule, vcs = s.settings[RULE], s.settings[VCS]
+    rule, vcs = s.settings.rule, s.settings.vcs
     p = s.packets[packet]
-    target = p[TARGET]
+    target = p.target
     first, last = 0, vcs - 1
     if rule <= TORUS:
         radix, dimensions = s.figures[0], s.figures[1]
@@ -379,11 +393,11 @@ def _route(s: State, router: int, into: int, packet: int) -> None:
                 port = 2 * dimension + (0 if up else 1)
                 # The dateline lies between the last router of a ring and its first; packets down change sets where
                 # they do not cross it, which serves as well.
-                p[PHASE] = here > there
+                p.phase = here > there
             else:
                 port = into ^ 1
             half = vcs // 2
-            if p[PHASE]:
+            if p.phase:
                 first = half
             else:
                 last -= half
@@ -407,20 +421,20 @@ def _route(s: State, router: int, into: int, packet: int) -> None:
             slot = there - (1 if there > group else 0)
             exit_router = slot // nodes + group * group_routers
         if into < nodes:
-            p[PHASE] = 0
+            p.phase = 0
         if home == router:
             port = target % nodes
         elif exit_router == router:
             port = nodes + group_routers - 1 + slot % nodes
-            p[PHASE] = 1
+            p.phase = 1
         else:
             place = exit_router % group_routers
             port = nodes + place - (1 if router < exit_router else 0)
-        first = p[PHASE]
+        first = p.phase
         last = first
     else:
         port = s.table[router, target]
-    p[PORT], p[FROM_VC], p[TO_VC] = port, first, last
+    p.port, p.from_vc, p.to_vc = port, first, last
 
 
 @part
@@ -440,130 +454,130 @@ def _after(place: int, count: int) -> int:
 def _step(s: State, router: int, now: int, take: bool) -> None:
     """One step of a router; ``take`` in the first of a cycle, which takes what has arrived."""
     settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
-    vcs, ports, depth, size = settings[VCS], settings[PORTS], settings[BUFFER], settings[SIZE]
+    vcs, ports, depth, size = settings.vcs, settings.ports, settings.buffer, settings.size
     count = s.fabric_ports[router]
     lane, base = router * ports, router * ports * vcs
     heads, movers, crossing = s.heads[router], s.movers[router], s.crossing[router]
     if take:
         _take(s, router, now)
-    if queues[HEADS] == 0 and queues[MOVERS] == 0 and queues[CROSSING] == 0:
+    if queues.heads == 0 and queues.movers == 0 and queues.crossing == 0:
         return
 
     # Virtual channels: each head picks one output channel, each output channel one head.
     asked, winner = s.scratch[0], s.scratch[1]
     many = count * vcs
-    for e in range(queues[HEADS]):
+    for e in range(queues.heads):
         q = heads[e]
         asked[e] = -1
-        if ivc[q, READY] > now:
+        if ivc[q].ready > now:
             continue
-        p = s.packets[s.buffers[q, ivc[q, FIRST]] // size]
+        p = s.packets[s.buffers[q, ivc[q].first] // size]
         best = many
-        for vc in range(p[FROM_VC], p[TO_VC] + 1):
-            o = p[PORT] * vcs + vc
-            if ovc[base + o, HOLDER] < 0:
-                away = _ahead(o, ivc[q, POINTER], many)
+        for vc in range(p.from_vc, p.to_vc + 1):
+            o = p.port * vcs + vc
+            if ovc[base + o].holder < 0:
+                away = _ahead(o, ivc[q].pointer, many)
                 if away < best:
                     best = away
                     asked[e] = o
         o = asked[e]
         if o >= 0:
-            rival, turn = winner[o], ovc[base + o, TURN]
+            rival, turn = winner[o], ovc[base + o].turn
             if rival < 0 or _ahead(q - base, turn, many) < _ahead(rival - base, turn, many):
                 winner[o] = q
 
     # The switch: each input offers the best of its channels for an output, and asks for one; each output takes one.
     offered, chosen, taken, fresh = s.scratch[2], s.scratch[3], s.scratch[4], s.scratch[5]
-    for e in range(queues[MOVERS]):
+    for e in range(queues.movers):
         q = movers[e]
-        if ivc[q, READY] > now or ovc[base + ivc[q, OUT] * vcs + ivc[q, OUT_VC], USED] >= depth:
+        if ivc[q].ready > now or ovc[base + ivc[q].out * vcs + ivc[q].out_vc].used >= depth:
             continue
-        i, vc, o = ivc[q, INPUT], ivc[q, CHANNEL], ivc[q, OUT]
-        rival, turn = offered[i * count + o], ports_[lane + i, VC_TURN]
+        i, vc, o = ivc[q].input, ivc[q].channel, ivc[q].out
+        rival, turn = offered[i * count + o], ports_[lane + i].vc_turn
         if rival < 0 or _ahead(vc, turn, vcs) < _ahead(rival, turn, vcs):
             offered[i * count + o] = vc
-        turn = ports_[lane + i, INPUT_TURN]
+        turn = ports_[lane + i].input_turn
         if chosen[i] < 0 or _ahead(o, turn, count) < _ahead(chosen[i], turn, count):
             chosen[i] = o
     for i in range(count):
         o = chosen[i]
         if o >= 0:
-            turn = ports_[lane + o, OUTPUT_TURN]
+            turn = ports_[lane + o].output_turn
             if taken[o] < 0 or _ahead(i, turn, count) < _ahead(taken[o], turn, count):
                 taken[o] = i
 
     # Heads that won hold their channel and will ask for the switch; the others ask again.
     waiting, moving = 0, 0
-    for e in range(queues[MOVERS]):
-        if ivc[movers[e], READY] > now:
+    for e in range(queues.movers):
+        if ivc[movers[e]].ready > now:
             fresh[moving] = movers[e]
             moving += 1
-    for e in range(queues[HEADS]):
+    for e in range(queues.heads):
         q, o = heads[e], asked[e]
         if o >= 0 and winner[o] == q:
-            ivc[q, POINTER] = _after(o, many)
-            ovc[base + o, TURN] = _after(q - base, many)
-            ovc[base + o, HOLDER] = q
-            ivc[q, STATE], ivc[q, OUT], ivc[q, OUT_VC] = ACTIVE, o // vcs, o % vcs
-            ivc[q, READY] = now + settings[SWITCH_DELAY]
+            ivc[q].pointer = _after(o, many)
+            ovc[base + o].turn = _after(q - base, many)
+            ovc[base + o].holder = q
+            ivc[q].state, ivc[q].out, ivc[q].out_vc = ACTIVE, o // vcs, o % vcs
+            ivc[q].ready = now + settings.switch_delay
             fresh[moving] = q
             moving += 1
         else:
-            if ivc[q, READY] <= now:
-                ivc[q, READY] = now + settings[VC_DELAY]
+            if ivc[q].ready <= now:
+                ivc[q].ready = now + settings.vc_delay
             heads[waiting] = q
             waiting += 1
-    for e in range(queues[HEADS]):
+    for e in range(queues.heads):
         if asked[e] >= 0:
             winner[asked[e]] = -1
 
     # Flits that won go into the switch and free their place; the others ask again.
-    for e in range(queues[MOVERS]):
+    for e in range(queues.movers):
         q = movers[e]
-        if ivc[q, READY] > now:
+        if ivc[q].ready > now:
             continue
-        i, vc, o = ivc[q, INPUT], ivc[q, CHANNEL], ivc[q, OUT]
+        i, vc, o = ivc[q].input, ivc[q].channel, ivc[q].out
         won = chosen[i] == o and taken[o] == i and offered[i * count + o] == vc
         if not won:
-            ivc[q, READY] = now + settings[SWITCH_DELAY]
+            ivc[q].ready = now + settings.switch_delay
             fresh[moving] = q
             moving += 1
             continue
-        ports_[lane + i, INPUT_TURN] = _after(o, count)
-        ports_[lane + o, OUTPUT_TURN] = _after(i, count)
-        ports_[lane + i, VC_TURN] = _after(vc, vcs)
-        flit = s.buffers[q, ivc[q, FIRST]]
-        ivc[q, FIRST] = _after(ivc[q, FIRST], depth)
-        ivc[q, FILLED] -= 1
+        ports_[lane + i].input_turn = _after(o, count)
+        ports_[lane + o].output_turn = _after(i, count)
+        ports_[lane + i].vc_turn = _after(vc, vcs)
+        flit = s.buffers[q, ivc[q].first]
+        ivc[q].first = _after(ivc[q].first, depth)
+        ivc[q].filled -= 1
         packet, place = flit // size, flit % size
-        s.flit_vc[flit] = ivc[q, OUT_VC]
-        if place == 0 and settings[ROUTING_DELAY] == 0 and s.outputs[router, o, 0] != NODE:
+        s.flit_vc[flit] = ivc[q].out_vc
+        if place == 0 and settings.routing_delay == 0 and s.outputs[router, o, 0] != NODE:
             _route(s, s.outputs[router, o, 0], s.outputs[router, o, 1], packet)
-        held = ovc[base + o * vcs + ivc[q, OUT_VC]]
-        held[USED] += 1
+        held = ovc[base + o * vcs + ivc[q].out_vc]
+        held.used += 1
         tail = place == size - 1
         if tail:
-            s.packets[packet, HOPS] += 1
-            held[HOLDER] = -1
-        n = queues[CROSSING]
-        crossing[n, 0], crossing[n, 1], crossing[n, 2] = flit, o, now + settings[CROSSING_DELAY]
-        queues[CROSSING] = n + 1
+            s.packets[packet].hops += 1
+            held.holder = -1
+        n = queues.crossing
+        crossing[n].flit, crossing[n].out, crossing[n].ready = flit, o, now + settings.crossing_delay
+        queues.crossing = n + 1
         ends = s.crediting_ends[lane + i]
-        s.crediting[lane + i, ends[1]] = vc
-        ends[1] = _after(ends[1], s.crediting.shape[1])
-        s.totals[CREDITS] += 1
-        if ivc[q, FILLED] == 0:
+        s.crediting[lane + i, ends.last] = vc
+        ends.last = _after(ends.last, s.crediting.shape[1])
+        s.totals.credits += 1
+        if ivc[q].filled == 0:
             if tail:
-                ivc[q, STATE] = IDLE
+                ivc[q].state = IDLE
         elif tail:
-            ivc[q, STATE] = WAITING
-            if settings[ROUTING_DELAY]:
-                _route(s, router, i, s.buffers[q, ivc[q, FIRST]] // size)
-            ivc[q, READY] = now + settings[ROUTING_DELAY] + settings[VC_DELAY]
+            ivc[q].state = WAITING
+            if settings.routing_delay:
+                _route(s, router, i, s.buffers[q, ivc[q].first] // size)
+            ivc[q].ready = now + settings.routing_delay + settings.vc_delay
             heads[waiting] = q
             waiting += 1
         else:
-            ivc[q, READY] = now + settings[SWITCH_DELAY]
+            ivc[q].ready = now + settings.switch_delay
             fresh[moving] = q
             moving += 1
     for i in range(count):
@@ -574,78 +588,77 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
             chosen[i] = -1
     for e in range(moving):
         movers[e] = fresh[e]
-    queues[HEADS], queues[MOVERS] = waiting, moving
+    queues.heads, queues.movers = waiting, moving
 
     # Flits that are through the switch wait for the channel.
     through = 0
-    for e in range(queues[CROSSING]):
-        if crossing[e, 2] <= now:
-            out = lane + crossing[e, 1]
+    for e in range(queues.crossing):
+        if crossing[e].ready <= now:
+            out = lane + crossing[e].out
             ends = s.leaving_ends[out]
-            s.leaving[out, ends[1]] = crossing[e, 0]
-            ends[1] = _after(ends[1], s.leaving.shape[1])
+            s.leaving[out, ends.last] = crossing[e].flit
+            ends.last = _after(ends.last, s.leaving.shape[1])
             through += 1
         else:
-            for column in range(3):
-                crossing[e - through, column] = crossing[e, column]
-    queues[CROSSING] -= through
+            crossing[e - through] = crossing[e]
+    queues.crossing -= through
 
 
 @part
 def _take(s: State, router: int, now: int) -> None:
     """Queue the flits that have arrived, and take in the credits."""
     settings, queues, ivc = s.settings, s.queues[router], s.ivc
-    vcs, ports, depth = settings[VCS], settings[PORTS], settings[BUFFER]
+    vcs, ports, depth = settings.vcs, settings.ports, settings.buffer
     lane = router * ports
-    slot = s.totals[TIME] & (settings[SLOTS] - 1)
+    slot = s.totals.time & (settings.slots - 1)
     for i in range(s.fabric_ports[router]):
         flit = s.arriving[slot, lane + i]
         if flit >= 0:
             s.arriving[slot, lane + i] = -1
             q = (lane + i) * vcs + s.flit_vc[flit]
-            last = ivc[q, FIRST] + ivc[q, FILLED]
+            last = ivc[q].first + ivc[q].filled
             s.buffers[q, last - depth if last >= depth else last] = flit
-            ivc[q, FILLED] += 1
-            if ivc[q, STATE] == IDLE:
-                ivc[q, STATE] = WAITING
-                if settings[ROUTING_DELAY]:
-                    _route(s, router, i, flit // settings[SIZE])
-                ivc[q, READY] = now + settings[ROUTING_DELAY] + settings[VC_DELAY] - 1
-                s.heads[router, queues[HEADS]] = q
-                queues[HEADS] += 1
-            elif ivc[q, STATE] == ACTIVE and ivc[q, FILLED] == 1:
-                ivc[q, READY] = now + settings[SWITCH_DELAY] - 1
-                s.movers[router, queues[MOVERS]] = q
-                queues[MOVERS] += 1
+            ivc[q].filled += 1
+            if ivc[q].state == IDLE:
+                ivc[q].state = WAITING
+                if settings.routing_delay:
+                    _route(s, router, i, flit // settings.size)
+                ivc[q].ready = now + settings.routing_delay + settings.vc_delay - 1
+                s.heads[router, queues.heads] = q
+                queues.heads += 1
+            elif ivc[q].state == ACTIVE and ivc[q].filled == 1:
+                ivc[q].ready = now + settings.switch_delay - 1
+                s.movers[router, queues.movers] = q
+                queues.movers += 1
         credit = s.returning[slot, lane + i]
         if credit >= 0:
             s.returning[slot, lane + i] = -1
-            s.ovc[(lane + i) * vcs + credit, USED] -= 1
-            s.totals[CREDITS] -= 1
+            s.ovc[(lane + i) * vcs + credit].used -= 1
+            s.totals.credits -= 1
 
 
 @part
 def _put_on_channels(s: State, router: int) -> None:
     """A flit from each output and a credit from each input go on their channels."""
     settings = s.settings
-    ports, slots = settings[PORTS], settings[SLOTS]
-    now, lanes = s.totals[TIME], s.fabric_ports.size * ports
+    ports, slots = settings.ports, settings.slots
+    now, lanes = s.totals.time, s.fabric_ports.size * ports
     for port in range(s.fabric_ports[router]):
         lane = router * ports + port
         ends = s.leaving_ends[lane]
-        if ends[0] != ends[1]:
+        if ends.first != ends.last:
             to, into, latency = s.outputs[router, port]
-            flit = s.leaving[lane, ends[0]]
-            ends[0] = _after(ends[0], s.leaving.shape[1])
+            flit = s.leaving[lane, ends.first]
+            ends.first = _after(ends.first, s.leaving.shape[1])
             row = lanes + into if to == NODE else to * ports + into
             s.arriving[(now + 1 + latency) & (slots - 1), row] = flit
         ends = s.crediting_ends[lane]
-        if ends[0] != ends[1]:
+        if ends.first != ends.last:
             to, out, latency = s.inputs[router, port]
-            vc = s.crediting[lane, ends[0]]
-            ends[0] = _after(ends[0], s.crediting.shape[1])
+            vc = s.crediting[lane, ends.first]
+            ends.first = _after(ends.first, s.crediting.shape[1])
             if to == NODE:
                 s.returning[(now + 1 + latency) & (slots - 1), lanes + out] = vc
             else:
-                due = (now + 1 + latency + settings[CREDIT_DELAY]) & (slots - 1)
+                due = (now + 1 + latency + settings.credit_delay) & (slots - 1)
                 s.returning[due, to * ports + out] = vc

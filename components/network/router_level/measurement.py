@@ -79,63 +79,64 @@ def measure(
     last_latency, last_accepted, settled, since = 0.0, 0.0, 0, 0
     clear = False
     for period in range(how.max_periods):
-        if clear or (totals[kernel.WARMING] and period % 2 == 0):
+        if clear or (totals.warming and period % 2 == 0):
             clear = False
             _clear(s)
-            since = int(totals[kernel.TIME])
+            since = int(totals.time)
         kernel.advance(s, how.sample_period, False, False)
-        time = int(totals[kernel.TIME])
-        packets, total = int(totals[kernel.PACKETS]), int(totals[kernel.LATENCY])
+        time = int(totals.time)
+        packets, total = int(totals.packets), int(totals.latency)
         latency = total / packets if packets else float("nan")
-        accepted = int(totals[kernel.ACCEPTED]) / (time - since) / fabric.nodes
+        accepted = int(totals.accepted) / (time - since) / fabric.nodes
         steady = packets > 0 and accepted > 0
         steady = steady and not abs(latency - last_latency) / latency > how.settled
         steady = steady and not abs(accepted - last_accepted) / accepted > how.settled
         last_latency, last_accepted = latency, accepted
         if _too_slow(s, how):
             return Measured(False, time)
-        if totals[kernel.WARMING]:
+        if totals.warming:
             if period + 1 >= how.warmup_periods:
                 clear = True
-                totals[kernel.WARMING], totals[kernel.MEASURING] = 0, 1
+                totals.warming, totals.measuring = 0, 1
         else:
             settled = settled + 1 if steady else 0
             if settled == 3:
                 break
-    if totals[kernel.WARMING]:
-        return Measured(False, int(totals[kernel.TIME]))
-    end = int(totals[kernel.TIME])
-    totals[kernel.MEASURING], totals[kernel.END] = 0, end
-    while totals[kernel.COUNTED_LEFT] or totals[kernel.DONE] < fabric.nodes:
+    if totals.warming:
+        return Measured(False, int(totals.time))
+    end = int(totals.time)
+    totals.measuring, totals.end = 0, end
+    while totals.counted_left or totals.done < fabric.nodes:
         kernel.advance(s, 1000, True, False)
-        if (int(totals[kernel.TIME]) - end) % 1000 == 0 and _too_slow(s, how):
-            return Measured(False, int(totals[kernel.TIME]))
-    totals[kernel.INJECTING] = 0
-    while totals[kernel.IN_FLIGHT] or totals[kernel.CREDITS]:
+        if (int(totals.time) - end) % 1000 == 0 and _too_slow(s, how):
+            return Measured(False, int(totals.time))
+    totals.injecting = 0
+    while totals.in_flight or totals.credits:
         kernel.advance(s, 1000, False, True)
-    packets, flits = int(totals[kernel.PACKETS]), int(totals[kernel.FLITS])
+    packets, flits = int(totals.packets), int(totals.flits)
     if not packets:
-        return Measured(False, int(totals[kernel.TIME]))
+        return Measured(False, int(totals.time))
     return Measured(
         True,
-        int(totals[kernel.TIME]),
-        int(totals[kernel.LATENCY]) / packets,
-        int(totals[kernel.NETWORK_LATENCY]) / packets,
-        int(totals[kernel.FLIT_LATENCY]) / flits,
-        int(totals[kernel.LATENCY_MAX]),
-        int(totals[kernel.ACCEPTED]) / (end - since) / fabric.nodes,
-        int(totals[kernel.HOP_SUM]) / packets,
+        int(totals.time),
+        int(totals.latency) / packets,
+        int(totals.network_latency) / packets,
+        int(totals.flit_latency) / flits,
+        int(totals.latency_max),
+        int(totals.accepted) / (end - since) / fabric.nodes,
+        int(totals.hop_sum) / packets,
     )
 
 
 def _clear(s: State) -> None:
-    s.totals[kernel.PACKETS : kernel.DONE] = 0
+    for name in kernel.MEASURED.split():
+        s.totals[name] = 0
 
 
 def _too_slow(s: State, how: MeasurementSpec) -> bool:
     """Whether packets counted and flits under way are, on average, older than the threshold."""
     totals = s.totals
-    under_way = int(totals[kernel.IN_FLIGHT])
-    age = int(totals[kernel.LATENCY]) + under_way * int(totals[kernel.TIME]) - int(totals[kernel.BORN_SUM])
-    count = int(totals[kernel.PACKETS]) + under_way
+    under_way = int(totals.in_flight)
+    age = int(totals.latency) + under_way * int(totals.time) - int(totals.born_sum)
+    count = int(totals.packets) + under_way
     return count > 0 and age / count > how.latency_threshold

@@ -6,11 +6,10 @@ A generator is an array: 100 lagged values, 1,009 drawn ones, and how many of th
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import part
+from archsim.components.compiled import allocating_kernel, part
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -70,7 +69,7 @@ def _advance(x: Ints, out: Ints) -> None:
         x[i] = (out[n + i - _LONG] - x[i - _SHORT]) & (_MODULUS - 1)
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def _start(state: Ints, seed: int) -> None:
     x = np.zeros(2 * _LONG - 1, dtype=np.int64)
     bits = (seed + 2) & (_MODULUS - 2)
@@ -131,7 +130,7 @@ def _advance_fractions(x: Floats, out: Floats) -> None:
         x[i] = _wrapped(out[n + i - _LONG], x[i - _SHORT])
 
 
-@numba.njit(cache=True)
+@allocating_kernel
 def _start_fractions(state: Floats, seed: int) -> None:
     x = np.zeros(2 * _LONG - 1, dtype=np.float64)
     ulp = 1.0 / (1 << 30) / (1 << 22)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.components.network.router_level.random_numbers import ints, next_int
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened
 
 Ints = npt.NDArray[np.int64]
 
@@ -46,15 +46,15 @@ def traffic(pattern: str, nodes: int, radix: int, dimensions: int) -> Traffic:
     """
     name, _, rest = pattern.partition("(")
     if name not in PATTERNS:
-        raise InputError(f"no traffic is called '{name}': {nearest(name, PATTERNS)}")
+        raise InputError(f"no traffic is called '{shortened(name)}': {nearest(name, PATTERNS)}")
     if name == "uniform":
         return Traffic(False, np.arange(nodes, dtype=np.int64))
     if name == "hotspot":
         return _hot_spots(pattern, rest, nodes)
     if name == "randperm":
         seed = rest.removesuffix(")") or "0"
-        if not seed.isdecimal():
-            raise InputError(f"'{pattern}' is not written like randperm or randperm(3), with a seed")
+        if not seed.isdecimal() or len(seed) > 9:
+            raise InputError(f"'{shortened(pattern)}' is not written like randperm or randperm(3), with a seed")
         return Traffic(True, _shuffled(nodes, int(seed)))
     bits = nodes.bit_length() - 1
     if name in ("bitcomp", "bitrev", "shuffle", "transpose") and nodes != 1 << bits:
@@ -91,15 +91,19 @@ def _shuffled(nodes: int, seed: int) -> Ints:
 
 
 def _hot_spots(pattern: str, rest: str, nodes: int) -> Traffic:
+    if len(rest) > 10_000 or re.search(r"\d{10}", rest):
+        raise InputError(f"'{shortened(pattern)}' is too long for a list of hot spots")
     if not re.fullmatch(r"(\d+|\{\s*(\d+|\{[\d, ]+\})(\s*,\s*(\d+|\{[\d, ]+\}))*\s*\})\)", rest):
-        raise InputError(f"'{pattern}' does not name hot spots like hotspot(9) or hotspot({{{{0,9}},{{2,1}}}})")
+        raise InputError(
+            f"'{shortened(pattern)}' does not name hot spots like hotspot(9) or hotspot({{{{0,9}},{{2,1}}}})"
+        )
     inside = rest[1:-2] if rest.startswith("{") else rest[:-1]
     parameters = [[int(n) for n in re.findall(r"\d+", part)] for part in re.findall(r"\{[^}]*\}|\d+", inside)]
     spots = parameters[0]
     rates = (parameters[1] if len(parameters) > 1 else [1])[: len(spots)]
     rates += rates[-1:] * (len(spots) - len(rates))
     if max(spots) >= nodes or min(rates) < 1:
-        raise InputError(f"'{pattern}': a hot spot is one of {nodes} nodes and has a rate of at least 1")
+        raise InputError(f"'{shortened(pattern)}': a hot spot is one of {nodes} nodes and has a rate of at least 1")
     if len(spots) == 1:
         return Traffic(True, np.full(nodes, spots[0], dtype=np.int64))
     return Traffic(False, np.repeat(np.array(spots, dtype=np.int64), rates))

@@ -1,0 +1,156 @@
+"""What was executed, as records that a result answers from: phases of blocks of ops, with their times."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.model.ledger import Ledger
+from archsim.model.lowered import Blocks, Lowered
+from archsim.sim.schedule import OpTimes, SegmentTimes
+from archsim.sim.world import PieceTimes, WorldTimes
+from archsim.workloads.op import Collective, Dim, of_steps, over_steps
+from archsim.workloads.plan import Plan
+
+
+@dataclass(frozen=True)
+class OpResult:
+    """An op on the machine, and when its copies ran."""
+
+    lowered: Lowered
+    times: tuple[OpTimes, ...]
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """The ops of a block; ``repeat`` copies, the first one numbered ``first``."""
+
+    name: str
+    repeat: int
+    first: int
+    ops: tuple[OpResult, ...]
+
+    def label(self, copy: int) -> str:
+        """Name of a copy: ``layers.7``, or the block's own when there is one."""
+        return self.name if self.repeat == 1 else f"{self.name}.{self.first + copy}"
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """A phase of a class of equal ranks, executed ``count`` times in the same way.
+
+    Attributes
+    ----------
+    phase: its name without the rank. rank, members: the first rank of the class, and how many it has.
+    executions: in this way or another.
+    step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
+    """
+
+    name: str
+    phase: str
+    steps: int
+    tokens: Dim
+    blocks: tuple[BlockResult, ...]
+    step_ticks: npt.NDArray[np.int64]
+    rank: int = 0
+    members: int = 1
+    count: int = 1
+    executions: int = 1
+    start: int = 0
+    last_start: int = 0
+
+    @property
+    def ticks(self) -> int:
+        """Length of an execution."""
+        return over_steps(self.step_ticks, self.steps)
+
+
+def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
+    """Ticks of a piece by the server that each op holds longest; they sum to its length."""
+    ticks: dict[str, int] = defaultdict(int)
+    slowest: dict[tuple[int, int], tuple[list[str], npt.NDArray[np.intp] | None]] = {}
+    for record in times.ops:
+        place = record.block, record.op
+        if place not in slowest:
+            limits = blocks[record.block][0][record.op].busy()
+            names = list(limits)
+            each = np.argmax([of_steps(t, steps) for t in limits.values()], axis=0) if names else None
+            slowest[place] = names, each
+        names, which = slowest[place]
+        exposed = of_steps(record.exposed, steps)
+        for i, name in enumerate(names):
+            ticks[name] += record.copies * over_steps(exposed[which == i], 1)
+    return ticks
+
+
+def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
+    """Phases as they were executed, and what they did."""
+    ledger = Ledger()
+    started: dict[tuple[int, int], list[int]] = defaultdict(list)
+    several = len(plan.holdings) > 1
+    for task in world.tasks:
+        if task.times is not None:
+            started[task.task.rank, id(task.times)].append(task.start)
+    segments = []
+    for piece in world.pieces:
+        members = len(plan.job.members(piece.rank))
+        name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
+        executions = sum(count for _, count in piece.times)
+        _record(ledger, name, piece, members, executions)
+        for times, count in piece.times:
+            starts = started[piece.rank, id(times)]
+            segments.append(
+                SegmentResult(
+                    name,
+                    piece.segment.name,
+                    piece.segment.steps,
+                    piece.segment.tokens,
+                    _blocks(piece, times),
+                    of_steps(times.step_ticks, piece.segment.steps),
+                    piece.rank,
+                    members,
+                    count,
+                    executions,
+                    starts[0],
+                    starts[-1],
+                )
+            )
+    for flow, count in world.flows:
+        for action, n in flow.actions.items():
+            ledger.record("network", "between ranks", action, n * count)
+    return tuple(segments), ledger
+
+
+def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:
+    mine: dict[tuple[int, int], list[OpTimes]] = defaultdict(list)
+    for record in times.ops:
+        mine[record.block, record.op].append(record)
+    return tuple(
+        BlockResult(
+            block.name,
+            repeat,
+            block.first,
+            tuple(OpResult(lowered, tuple(mine[b, i])) for i, lowered in enumerate(ops)),
+        )
+        for b, (block, (ops, repeat)) in enumerate(zip(piece.segment.blocks, piece.blocks, strict=True))
+    )
+
+
+def _record(ledger: Ledger, name: str, piece: PieceTimes, members: int, executions: int) -> None:
+    """Count the actions of all executions on all ranks of the class."""
+    steps = piece.segment.steps
+    for block, (ops, repeat) in zip(piece.segment.blocks, piece.blocks, strict=True):
+        for lowered in ops:
+            for (path, action), count in lowered.actions.items():
+                times = executions * repeat * _shares(path, lowered, members)
+                ledger.record(path, f"{name}/{block.name}.{lowered.op.name}", action, over_steps(count, steps) * times)
+
+
+def _shares(path: str, lowered: Lowered, ranks: int) -> int:
+    """How often the class does what the op's actions say: once per rank, or once per group of a collective."""
+    if path == "network" and isinstance(lowered.op, Collective):
+        return max(1, ranks // lowered.op.ranks)
+    return ranks

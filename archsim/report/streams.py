@@ -1,0 +1,86 @@
+"""Ranks and streams over time: a lane for each stream of each distinct rank, a bar for each task, arrows for waits."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from archsim.report.pictures import quantity, ticks
+
+_MAX_BARS = 8000
+_MAX_LANES = 32
+_MAX_ARROWS = 300
+_HEIGHT, _WIDTH = 22, 1000
+
+
+def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
+    """The lanes of all streams; "" where there is one only, of pieces one after the other."""
+    lanes: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for task in tasks:
+        lanes[task["rank"], task["stream"]].append(task)
+    if len(lanes) < 2 or not time_s:
+        return ""
+    busy = {lane: sum(t["end_s"] - t["start_s"] for t in mine if t["computes"]) for lane, mine in lanes.items()}
+    shown = sorted(lanes)
+    if len(shown) > _MAX_LANES:  # those that compute, where all are too many
+        shown = sorted(sorted(lanes, key=lambda lane: -busy[lane])[:_MAX_LANES])
+    kinds = {kind: f"k{i % 9}" for i, kind in enumerate(dict.fromkeys(_kind(task) for task in tasks))}
+    drawn = sorted((t for lane in shown for t in lanes[lane]), key=lambda t: t["start_s"] - t["end_s"])[:_MAX_BARS]
+    rows = []
+    place = {lane: number for number, lane in enumerate(shown)}
+    for rank, stream in shown:
+        mine = [t for t in drawn if (t["rank"], t["stream"]) == (rank, stream)]
+        rows.append(
+            f'<div class="label">{escape(f"{rank}" if stream == "program" else f"{rank} {stream}")}</div>'
+            f'<div class="tasklane">{"".join(_bar(t, kinds, time_s) for t in mine)}</div>'
+        )
+    legend = "".join(f'<li><i class="{colour}"></i>{escape(kind)}</li>' for kind, colour in kinds.items())
+    left_out = [
+        f"{len(lanes) - len(shown)} further streams" if len(lanes) > len(shown) else "",
+        f"{sum(len(lanes[lane]) for lane in shown) - len(drawn)} short tasks" if len(drawn) == _MAX_BARS else "",
+    ]
+    note = ", ".join(text for text in left_out if text)
+    return (
+        f'<ul class="legend">{legend}</ul><div class="scroll" tabindex="0" role="region" aria-label="Streams">'
+        f'<div class="tasks"><div class="tasklanes">{"".join(rows)}</div>{_arrows(drawn, place, time_s)}</div></div>'
+        f'<div class="taskscale">{ticks(time_s, 8)}</div>' + (f"<p><small>{note} not drawn</small></p>" if note else "")
+    )
+
+
+def _kind(task: Mapping[str, Any]) -> str:
+    """Tasks of one kind have one colour: their names without numbers."""
+    return re.sub(r"[\s._-]*\d+", "", task["name"]) or task["name"]
+
+
+def _bar(task: Mapping[str, Any], kinds: Mapping[str, str], time_s: float) -> str:
+    left, width = 100 * task["start_s"] / time_s, 100 * (task["end_s"] - task["start_s"]) / time_s
+    number = f" #{task['number']}" if task["number"] else ""
+    took = quantity(task["end_s"] - task["start_s"], "s", 4)
+    tip = f"{task['name']}{number}\nrank {task['rank']}, {task['stream']}\n{took}"
+    text = f"<b>{escape(task['name'])}</b>" if width > 3 else ""
+    style = f"left:{left:.4f}%;width:{max(width, 0.02):.4f}%"
+    return f'<i class="{kinds[_kind(task)]}" style="{style}" data-tip="{escape(tip)}">{text}</i>'
+
+
+def _arrows(drawn: Sequence[Mapping[str, Any]], place: Mapping[tuple[int, str], int], time_s: float) -> str:
+    """Waits between streams, from the end of one task to the start of the other."""
+    ends = {(t["rank"], t["name"], t["number"]): t for t in drawn}
+    lines = []
+    for task in drawn:
+        for rank, name, number in task["after"]:
+            other = ends.get((rank, name, number))
+            if other is None or (other["rank"], other["stream"]) == (task["rank"], task["stream"]):
+                continue
+            x1, x2 = _WIDTH * other["end_s"] / time_s, _WIDTH * task["start_s"] / time_s
+            y1, y2 = ((place[t["rank"], t["stream"]] + 0.5) * _HEIGHT for t in (other, task))
+            lines.append(f'<path d="M{x1:.2f} {y1:.1f}L{x2:.2f} {y2:.1f}"/>')
+    if not lines or len(lines) > _MAX_ARROWS:
+        return ""
+    height = _HEIGHT * len(place)
+    return (
+        f'<svg class="waits" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" aria-hidden="true">'
+        f"{''.join(lines)}</svg>"
+    )

@@ -1,0 +1,85 @@
+"""The critical path: from the end of a job back to its start, each task by what ended last before it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from archsim.sim.stream import TaskTimes
+from archsim.workloads.program import Segment
+from archsim.workloads.task import GroupCollective, Pause, Receive, Send
+
+
+class Stretch(NamedTuple):
+    """A stretch of the path: a piece with its times, or something else in a word.
+
+    Attributes
+    ----------
+    what: ``piece``, ``network``, ``pause`` or ``wait`` (for what a source gives later).
+    """
+
+    what: str
+    ticks: int
+    task: TaskTimes
+
+
+def critical_path(tasks: Sequence[TaskTimes], first_of: dict[int, int]) -> list[Stretch]:
+    """Stretches of the path, the last one first; their ticks sum to the end of the job."""
+    by_name = {(t.task.rank, t.task.name, t.number): t for t in tasks}
+    streams: dict[tuple[int, str], list[TaskTimes]] = defaultdict(list)
+    sends: dict[tuple[int, int, str], list[TaskTimes]] = defaultdict(list)
+    joins: dict[tuple[object, ...], list[TaskTimes]] = defaultdict(list)
+    place: dict[int, int] = {}
+    joined: dict[tuple[object, ...], int] = defaultdict(int)
+    meeting: dict[int, tuple[object, ...]] = {}
+    for t in tasks:  # in the order in which they ended, which is that of each stream
+        mine = streams[t.task.rank, t.task.stream]
+        place[id(t)] = len(mine)
+        mine.append(t)
+        what = t.task.what
+        if isinstance(what, Send):
+            sends[t.task.rank, first_of.get(what.to, what.to), what.tag].append(t)
+        elif isinstance(what, GroupCollective):
+            group = (what.group, what.collective, what.tag)
+            key = (*group, joined[t.task.rank, group])
+            joined[t.task.rank, group] += 1
+            joins[key].append(t)
+            meeting[id(t)] = key
+    received: dict[tuple[int, int, str], int] = defaultdict(int)
+    source: dict[int, TaskTimes] = {}
+    for t in tasks:
+        if isinstance(t.task.what, Receive):
+            channel = first_of.get(t.task.what.source, t.task.what.source), t.task.rank, t.task.what.tag
+            source[id(t)] = sends[channel][received[channel]]
+            received[channel] += 1
+
+    path: list[Stretch] = []
+    current = max(tasks, key=lambda t: t.end, default=None)
+    until = current.end if current else 0
+    while current is not None and until > 0:
+        what, begin = current.task.what, current.start
+        if isinstance(what, Receive) and source[id(current)].end >= begin:
+            current = source[id(current)]
+            continue
+        if isinstance(what, GroupCollective):
+            last = max(joins[meeting[id(current)]], key=lambda t: t.start)
+            current, begin = last, last.start
+        kind = "piece" if isinstance(what, Segment) else "pause" if isinstance(what, Pause) else "network"
+        if until > begin:
+            path.append(Stretch(kind, until - begin, current))
+        until = begin
+        before = [
+            by_name.get((current.task.rank if w.rank is None else w.rank, w.name, current.number - w.back))
+            for w in current.task.after
+        ]
+        if place[id(current)]:
+            before.append(streams[current.task.rank, current.task.stream][place[id(current)] - 1])
+        known = [t for t in before if t is not None]
+        following = max(known, key=lambda t: t.end, default=None)
+        if until and (following is None or following.end < until):
+            since = following.end if following else 0
+            path.append(Stretch("wait", until - since, current))
+            until = since
+        current = following
+    return path

@@ -1,0 +1,209 @@
+"""The network as a part of the world: flows that meet on links.
+
+A flow alone on its links takes its closed form's time. Flows that meet are played message by message, from the start of
+the first of them: what is asked of the past is the same, since a message waits only for what came before it. They stay
+together until all have ended and the links are free.
+
+The ranks of a class have flows like the one that is described, each its own, at the same time: a *bundle*. Alone they
+share no links; among others all of them are played, and must end together.
+
+A piece that a rank plays ahead has collectives in it; it *claims* their links, and is told when a flow wants one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from archsim.model.network import Flow, Network
+from archsim.sim.clock import Clock, flow_key
+
+Names = frozenset[Hashable]
+Tell = Callable[[Any, int], None]
+
+
+class UnequalError(Exception):
+    """Ranks of a class that are not equal after all: their flows end at different times."""
+
+
+class Bundle:
+    """The flows of a class that begin together.
+
+    Parameters
+    ----------
+    flows: each with the first of its ranks.
+    """
+
+    def __init__(self, flows: tuple[tuple[int, Flow], ...]) -> None:
+        self.flows = flows
+        flow = flows[0][1]
+        self.ticks, self.clear_ticks = flow.ticks, flow.clear_ticks
+        self.links: Names = frozenset().union(*(flow.links for _, flow in flows))
+        self.apart = len(self.links) == sum(len(flow.links) for _, flow in flows)
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A bundle on its way.
+
+    Attributes
+    ----------
+    place: stream, and number in it, of what began it. end, clear: ticks at which it ends, at which its links are free.
+    """
+
+    start: int
+    place: tuple[int, int]
+    bundle: Bundle
+    tell: Tell
+    what: Any
+    end: int
+    clear: int
+    told: bool = False
+    asked: int = 0
+
+    def key(self, first: int) -> int:
+        """Place among events of the flow whose first rank this is."""
+        return flow_key(self.start, *self.place, first)
+
+
+@dataclass(eq=False)
+class _Meeting:
+    """Flights that share links."""
+
+    flights: list[_Flight]
+    links: Names
+
+    def lasts(self, now: int) -> bool:
+        """Whether somebody must still know of it."""
+        return any(not flight.told or flight.clear > now for flight in self.flights)
+
+
+@dataclass(eq=False)
+class Claim:
+    """Links that a piece played ahead will use. ``give_up``: called when a flow wants one."""
+
+    links: Names
+    give_up: Callable[[], None]
+
+
+@dataclass
+class Links:
+    """All flows of a network."""
+
+    clock: Clock
+    network: Network[Any] | None
+    _meetings: list[_Meeting] = field(default_factory=list)
+    _claims: list[Claim] = field(default_factory=list)
+    _meet: dict[tuple[Names, Names], bool] = field(default_factory=dict)
+    _played: dict[tuple[tuple[int, Flow], ...], list[int]] = field(default_factory=dict)
+
+    def carry(self, bundle: Bundle, place: tuple[int, int], tell: Tell, what: Any, since: int | None = None) -> None:
+        """Begin a bundle now, or have begun it while it was alone on its links; ``tell(what, tick)`` at its end.
+
+        Raises
+        ------
+        UnequalError: its flows, or those of another one that it meets, do not end together.
+        """
+        now = self.clock.now
+        self.give_up(bundle.links)
+        start = now if since is None else since
+        flight = _Flight(start, place, bundle, tell, what, start + bundle.ticks, start + bundle.clear_ticks)
+        self._meetings = [meeting for meeting in self._meetings if meeting.lasts(now)]
+        met = [meeting for meeting in self._meetings if self._share(meeting.links, bundle.links)]
+        if not met and bundle.apart:
+            self._meetings.append(_Meeting([flight], bundle.links))
+            self._ask(flight)
+            return
+        self._meetings = [meeting for meeting in self._meetings if meeting not in met]
+        flights = [flight, *(f for meeting in met for f in meeting.flights)]
+        self._meetings.append(_Meeting(flights, frozenset().union(*(m.links for m in met), bundle.links)))
+        self._play(flights, flight)
+
+    def _play(self, flights: list[_Flight], latest: _Flight) -> None:
+        """Play flights that share links message by message."""
+        flows = sorted(((f.key(first), f, flow) for f in flights for first, flow in f.bundle.flows), key=lambda i: i[0])
+        begin = min(f.start for f in flights)
+        ends: dict[int, set[int]] = {id(f): set() for f in flights}
+        for group in _apart([(f, flow) for _, f, flow in flows]):
+            for (f, _), end in zip(group, self._ends(tuple((f.start - begin, w) for f, w in group)), strict=True):
+                ends[id(f)].add(begin + end)
+        late = max(f.bundle.clear_ticks - f.bundle.ticks for f in flights)
+        for f in flights:
+            if len(ends[id(f)]) > 1:
+                raise UnequalError
+            end = ends[id(f)].pop()
+            f.clear = end + late
+            if not f.told and (f is latest or f.end != end):
+                f.end = end
+                self._ask(f)
+
+    def _ends(self, flows: tuple[tuple[int, Flow], ...]) -> list[int]:
+        """Ends of flows that share links; what was played once is remembered."""
+        if self.network is None:
+            raise TypeError("flows share the links of no network")
+        if flows not in self._played:
+            self._played[flows] = self.network.play(flows)
+        return self._played[flows]
+
+    def claim(self, links: Names, give_up: Callable[[], None]) -> Claim | None:
+        """Claim links for what is played ahead; None where they are not free, and whoever claimed them gives up."""
+        now = self.clock.now
+        if not links:
+            return Claim(links, give_up)
+        taken = any(m.lasts(now) and self._share(m.links, links) for m in self._meetings)
+        if self.give_up(links) or taken:
+            return None
+        claim = Claim(links, give_up)
+        self._claims.append(claim)
+        return claim
+
+    def release(self, claim: Claim) -> None:
+        """The claim's piece has ended, or goes on without it."""
+        if claim in self._claims:
+            self._claims.remove(claim)
+
+    def give_up(self, links: Names) -> bool:
+        """Have everybody give up who claims one of these links; whether somebody did."""
+        wanted = [claim for claim in self._claims if self._share(claim.links, links)]
+        self._claims = [claim for claim in self._claims if claim not in wanted]
+        for claim in wanted:
+            claim.give_up()
+        return bool(wanted)
+
+    def _share(self, a: Names, b: Names) -> bool:
+        key = (a, b)
+        if key not in self._meet:
+            self._meet[key] = not a.isdisjoint(b)
+        return self._meet[key]
+
+    def _ask(self, flight: _Flight) -> None:
+        flight.asked += 1
+        self.clock.at(flight.end, flight.key(flight.bundle.flows[0][0]), self._end, (flight, flight.asked))
+
+    def _end(self, asked: tuple[_Flight, int]) -> None:
+        flight, number = asked
+        if number == flight.asked:
+            flight.told = True
+            flight.tell(flight.what, flight.end)
+
+
+def _apart(flows: list[tuple[_Flight, Flow]]) -> list[list[tuple[_Flight, Flow]]]:
+    """Flows in groups that share no links with each other; one group where all are alike, of equal bundles' ranks."""
+    of_link: dict[Hashable, int] = {}
+    parent = list(range(len(flows)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = i = parent[parent[i]]
+        return i
+
+    for number, (_, flow) in enumerate(flows):
+        for link in flow.links:
+            parent[root(number)] = root(of_link.setdefault(link, number))
+    groups: dict[int, list[tuple[_Flight, Flow]]] = {}
+    for number, pair in enumerate(flows):
+        groups.setdefault(root(number), []).append(pair)
+    shapes = {tuple((id(flight), len(flow.links)) for flight, flow in group) for group in groups.values()}
+    found = list(groups.values())
+    return found[:1] if len(shapes) == 1 else found

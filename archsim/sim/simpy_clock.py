@@ -1,0 +1,60 @@
+"""SimPy's clock as parts see it: events in the order (tick, key)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import simpy
+from simpy.events import EventPriority
+
+
+class SimPyClock:
+    """The clock of parts that SimPy ties together.
+
+    Attributes
+    ----------
+    now: the present tick. key: of the event that happens now.
+    """
+
+    def __init__(self, env: simpy.Environment) -> None:
+        self.env = env
+        self.key = 0
+        self._highest = (0, -1)
+
+    @property
+    def now(self) -> int:
+        return int(self.env.now)
+
+    def at(self, tick: int, key: int, call: Callable[[Any], None], what: Any) -> None:
+        """Have ``call(what)`` at a tick."""
+        _At(self, tick, key).callbacks.append(lambda _: call(what))
+
+    def happens(self, key: int) -> None:
+        """An event of this key happens."""
+        tick, highest = self._highest
+        self.key = key
+        self._highest = (self.now, max(highest, key) if tick == self.now else key)
+
+    def passed(self, key: int) -> bool:
+        """Whether an event of this tick with this key or a later one has happened."""
+        tick, highest = self._highest
+        return tick == self.now and highest >= key
+
+    def event(self, tick: int, key: int) -> simpy.Event:
+        """An event in its place among those of its tick."""
+        return _At(self, tick, key)
+
+
+class _At(simpy.Event):
+    """An event that happens at a tick, with a key."""
+
+    def __init__(self, clock: SimPyClock, tick: int, key: int) -> None:
+        super().__init__(clock.env)
+        self._ok, self._value = True, None
+        self._clock, self._key = clock, key
+        self.callbacks.append(self._happens)
+        clock.env.schedule(self, EventPriority(key), tick - clock.env.now)
+
+    def _happens(self, _: simpy.Event) -> None:
+        self._clock.happens(self._key)

@@ -1,0 +1,177 @@
+"""A stream of a rank as a SimPy process: one task after the other."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import simpy
+
+from archsim.sim.clock import task_key
+from archsim.sim.rank_part import RankPart
+from archsim.sim.schedule import SegmentTimes
+from archsim.sim.setting import Setting
+from archsim.sim.simpy_clock import SimPyClock
+from archsim.workloads.program import Segment
+from archsim.workloads.task import GroupCollective, Loop, Pause, Receive, Send, Task
+
+Process = Generator[simpy.Event, Any, None]
+
+
+@dataclass
+class TaskTimes:
+    """When a task ran: ``number`` is that of its execution, times are ticks; ``times`` those of the ops of a piece."""
+
+    task: Task
+    number: int
+    start: int
+    end: int
+    times: SegmentTimes | None = None
+
+
+class Around(Protocol):
+    """What a stream asks the world."""
+
+    env: simpy.Environment
+    clock: SimPyClock
+    setting: Setting
+    first: dict[int, int]
+
+    def until(self, count: int, *what: Any) -> simpy.Event | None:
+        """Wait until something has come to pass ``count`` times; None: it has."""
+
+    def count(self, *what: Any) -> None:
+        """Something has come to pass once more."""
+
+    def part(self, rank: int) -> RankPart:
+        """The part that plays a rank."""
+
+    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
+        """A piece has run once more with these times."""
+
+    def send(self, rank: int, place: tuple[int, int], what: Send) -> simpy.Event:
+        """Begin a message; the event is its arrival."""
+
+    def meet(
+        self, rank: int, place: tuple[int, int], number: int, what: GroupCollective
+    ) -> tuple[simpy.Event, set[int]]:
+        """Join a collective; its end, and who is missing, which grows less as others join."""
+
+    def ended(self, stream: Stream, times: TaskTimes) -> None:
+        """A task has ended."""
+
+
+class Stream:
+    """A stream of a rank: a SimPy process.
+
+    Attributes
+    ----------
+    waiting: what it waits for, in words, and the (rank, task) that would bring it, where one is known. since: the tick.
+    """
+
+    def __init__(self, world: Around, rank: int, name: str, number: int) -> None:
+        self.world, self.rank, self.name, self.number = world, rank, name, number
+        self.waiting = ""
+        self.waits_for: tuple[int, str] | None = None
+        self.since = 0
+        self.task: Task | None = None
+        self._begun = 0
+        self._times_of_piece: SegmentTimes | None = None
+        self._items: list[Task | Loop] = []
+        self._came: simpy.Event | None = None
+        self._times: dict[str, int] = defaultdict(int)
+        self._met: dict[Any, int] = defaultdict(int)
+        world.env.process(self._run())
+
+    def give(self, items: Sequence[Task | Loop]) -> None:
+        """Append tasks."""
+        self._items += items
+        if self._came is not None:
+            self._came.succeed()
+            self._came = None
+
+    def _tasks(self) -> Iterator[Task | None]:
+        """Tasks in order, loops unrolled; None when there are none so far."""
+        place = 0
+        while True:
+            while place < len(self._items):
+                item = self._items[place]
+                place += 1
+                if isinstance(item, Loop):
+                    for _ in range(item.times):
+                        yield from item.tasks
+                else:
+                    yield item
+            self._items, place = [], 0
+            yield None
+
+    def _run(self) -> Process:
+        world, clock = self.world, self.world.clock
+        key = task_key(self.rank, self.number)
+        for task in self._tasks():
+            if task is None:
+                self._came = world.env.event()
+                yield self._came
+                continue
+            self.task = task
+            self._begun += 1
+            self._times_of_piece = None
+            number = self._times[task.name]
+            self._times[task.name] += 1
+            for wait in task.after:
+                of = self.rank if wait.rank is None else wait.rank
+                event = world.until(number + 1 - wait.back, "task", of, wait.name)
+                if event is not None:
+                    yield from self._wait(event, f"'{wait.name}' of rank {of}", (of, wait.name))
+            start = clock.now
+            yield clock.event(start, key)
+            yield from self._do(task)
+            world.ended(self, TaskTimes(task, number, start, clock.now, self._times_of_piece))
+
+    def _wait(self, event: simpy.Event, what: str, of: tuple[int, str] | None = None) -> Process:
+        self.waiting, self.waits_for, self.since = what, of, self.world.clock.now
+        yield event
+        self.waiting = ""
+
+    def _do(self, task: Task) -> Process:
+        world, what = self.world, task.what
+        match what:
+            case Segment():
+                yield self._piece(what)
+            case Send():
+                yield world.send(self.rank, self._place(), what)
+                world.count("arrived", self.rank, world.first.get(what.to, what.to), what.tag)
+            case Receive():
+                source = world.first.get(what.source, what.source)
+                number = self._numbered("arrived", source, what.tag)
+                event = world.until(number + 1, "arrived", source, self.rank, what.tag)
+                if event is not None:
+                    yield from self._wait(event, f"what rank {what.source} sends", (source, f"to {self.rank}"))
+            case GroupCollective():
+                number = self._numbered(what.group, what.collective, what.tag)
+                event, missing = world.meet(self.rank, self._place(), number, what)
+                names = ", ".join(map(str, sorted(missing)[:8]))
+                yield from self._wait(event, f"rank {names} to join its {what.collective} of {list(what.group)[:8]}")
+            case Pause():
+                yield world.env.timeout(int(world.setting.time.ps(what.ps)))
+
+    def _place(self) -> tuple[int, int]:
+        return self.number, self._begun
+
+    def _piece(self, segment: Segment) -> simpy.Event:
+        done = self.world.env.event()
+
+        def ended(times: SegmentTimes) -> None:
+            self._times_of_piece = times
+            self.world.counted(self.rank, segment, times)
+            done.succeed()
+
+        self.world.part(self.rank).submit(self.number, segment, ended)
+        return done
+
+    def _numbered(self, *what: Any) -> int:
+        number = self._met[what]
+        self._met[what] += 1
+        return number

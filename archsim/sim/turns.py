@@ -1,0 +1,138 @@
+"""A memory that serves its streams in turns, grain by grain.
+
+Each stream has a queue, first in first out. The memory goes round the streams that have something to ask, in the order
+of their numbers, and gives each a grain; a stream alone has the memory for itself. When all is served it begins anew.
+Nothing happens here for each grain: between two arrivals whole rounds are counted, and an event is the end of a request
+or of its head.
+
+Whom to serve is decided when all requests of a tick are there (:data:`archsim.sim.clock.MEMORIES`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from archsim.sim.clock import FIRST, MEMORIES, Clock
+
+Told = Callable[[Any, int], None]
+"""Called with what was asked for and the tick at which it is served."""
+
+
+class Request:
+    """One request in its queue.
+
+    Attributes
+    ----------
+    left: ticks that it still needs. marks: (ticks left at which to tell, extra ticks until then, whom, what), the next
+        one last; the end is the last mark of all.
+    """
+
+    __slots__ = ("left", "marks")
+
+    def __init__(self, ticks: int, marks: list[tuple[int, int, Told, Any]]) -> None:
+        self.left = ticks
+        self.marks = marks
+
+
+class Turns:
+    """One memory.
+
+    Parameters
+    ----------
+    clock: where its events are asked for. grain: ticks of a grain. number: of this memory, for ties.
+    """
+
+    def __init__(self, clock: Clock, grain: int, number: int) -> None:
+        self.clock = clock
+        self.grain = max(1, grain)
+        self._key = MEMORIES + number
+        self._queues: dict[int, list[Request]] = {}
+        self._turn = -1  # stream that was served last
+        self._serving: Request | None = None
+        self._until = 0  # when its grain ends
+        self._asked = 0  # events of before are void
+        self._wakes = 0  # when the one event that is not happens
+
+    def ask(self, stream: int, ticks: int, tell: Told, what: Any, head: int = 0, tell_head: Told | None = None) -> None:
+        """Serve ``ticks`` for a stream; tells when its head of so many ticks, and when all of it is there.
+
+        A head longer than the request itself (a latency) is there so much later than all of it.
+        """
+        marks: list[tuple[int, int, Told, Any]] = [(0, 0, tell, what)]
+        if tell_head is not None:
+            marks.append((max(0, ticks - head), max(0, head - ticks), tell_head, what))
+        self._catch_up()
+        if self._until <= self.clock.now and not any(r.marks for queue in self._queues.values() for r in queue):
+            self._end_grain()
+            self._turn = -1  # with nothing left to serve, whose turn it was is forgotten
+        self._queues.setdefault(stream, []).append(Request(ticks, marks))
+        self._wake(self.clock.now if self._serving is None else self._ahead())
+
+    def _wake(self, tick: int) -> None:
+        self._asked += 1
+        self._wakes = tick
+        self.clock.at(tick, self._key, self._go_on, self._asked)
+
+    def _go_on(self, asked: int) -> None:
+        """After a stretch of grains in which nothing was told: serve the next one, and sleep again."""
+        if asked != self._asked:
+            return
+        self._catch_up()
+        self._end_grain()
+        if self._queues:
+            self._begin(self.clock.now)
+            self._wake(self._ahead())
+
+    def _catch_up(self) -> None:
+        """Serve all that was served before the present; whole rounds are counted."""
+        now = self.clock.now
+        # Whom to serve from now on has been decided if the event for it would have been before this one.
+        over = now if now < self._wakes and self.clock.passed(self._key) else now - 1
+        while self._serving is not None and self._until <= over:
+            heads = [queue[0] for queue in self._queues.values()]
+            circle = self.grain * len(heads)
+            rounds = min(min(map(self._rounds, heads)), (over - self._until) // circle)
+            for request in heads:
+                request.left -= rounds * self.grain
+            self._until += rounds * circle
+            if not rounds:
+                end = self._until
+                self._end_grain()
+                if self._queues:
+                    self._begin(end)
+
+    def _end_grain(self) -> None:
+        """The grain in service is over; its request leaves when it has all."""
+        if self._serving is not None and not self._serving.left:
+            queue = self._queues[self._turn]
+            queue.pop(0)
+            if not queue:
+                del self._queues[self._turn]
+        self._serving = None
+
+    def _begin(self, now: int) -> None:
+        """Give the next stream a grain from ``now`` on, and ask for what is told within it."""
+        self._turn = min((s for s in self._queues if s > self._turn), default=min(self._queues))
+        request = self._serving = self._queues[self._turn][0]
+        took = min(self.grain, request.left)
+        self._until = now + took
+        request.left -= took
+        while request.marks and request.marks[-1][0] >= request.left:
+            at_left, later, tell, what = request.marks.pop()
+            tick = self._until - (at_left - request.left) + later
+            self.clock.at(tick, FIRST, _tell, (tell, what, tick))
+
+    def _ahead(self) -> int:
+        """End of the last of the whole rounds in which nothing is told; of this grain when there are none."""
+        heads = [queue[0] for queue in self._queues.values()]
+        return self._until + min(map(self._rounds, heads)) * self.grain * len(heads)
+
+    def _rounds(self, request: Request) -> int:
+        """Whole grains that a request still takes before one in which something is told."""
+        return max(0, request.left - request.marks[-1][0] - 1) // self.grain if request.marks else 0
+
+
+def _tell(told: tuple[Told, Any, int]) -> None:
+    tell, what, tick = told
+    tell(what, tick)

@@ -1,0 +1,377 @@
+"""The world: ranks, a network and sources, each a part, tied together at arrivals and completions by SimPy.
+
+A stream is a process: it waits for what its task comes after, gives the task to a part and sleeps until the part has
+done it. A part keeps its own shortcut: a rank with one piece on it plays the piece ahead as a whole
+(:mod:`archsim.sim.segment`) and takes it up op by op (:mod:`archsim.sim.rank`) from the start of the piece when another
+arrives, or when a flow comes to the links of a collective in it; a flow alone on its links takes its closed form's time
+(:mod:`archsim.sim.links`). Equal ranks are played once. The judge (:mod:`archsim.sim.judge`) does without all of this.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import simpy
+
+from archsim.errors import InputError
+from archsim.model.lowered import Blocks, Lowered
+from archsim.model.network import Flow, Network
+from archsim.sim.clock import SOURCES
+from archsim.sim.links import Bundle, Links, Names, Tell, UnequalError
+from archsim.sim.rank_part import RankPart
+from archsim.sim.schedule import SegmentTimes
+from archsim.sim.segment import simulate
+from archsim.sim.setting import Setting
+from archsim.sim.simpy_clock import SimPyClock
+from archsim.sim.stream import Stream, TaskTimes
+from archsim.timebase import Timebase
+from archsim.workloads.op import Collective
+from archsim.workloads.program import Segment
+from archsim.workloads.task import GroupCollective, Job, Ranks, Send, Source, Task, groups_of
+
+
+@dataclass(frozen=True)
+class PieceTimes:
+    """A segment on a rank: its lowered blocks, and its times with how many executions took these."""
+
+    rank: int
+    segment: Segment
+    blocks: Blocks
+    times: list[tuple[SegmentTimes, int]]
+
+
+@dataclass(frozen=True)
+class WorldTimes:
+    """When everything ran.
+
+    Attributes
+    ----------
+    tasks: in the order in which they ended. ticks: end of the last one.
+    pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
+    flows: what was sent between ranks, and how often.
+    """
+
+    tasks: list[TaskTimes]
+    ticks: int
+    pieces: list[PieceTimes]
+    flows: list[tuple[Flow, int]]
+
+
+@dataclass
+class _Meeting:
+    """Members of a collective on their way.
+
+    Attributes
+    ----------
+    missing: classes that have not come. place: where the first of its ranks began it. callers: ops of pieces.
+    """
+
+    complete: simpy.Event
+    n_bytes: int
+    missing: set[int]
+    place: tuple[int, int]
+    callers: list[tuple[Tell, Any]] = field(default_factory=list)
+
+
+class World:
+    """Plays a job.
+
+    Parameters
+    ----------
+    job: what it does. setting: the machine.
+
+    Raises
+    ------
+    InputError: the job can't begin (see :meth:`archsim.workloads.task.Job.check`).
+    """
+
+    def __init__(self, job: Job, setting: Setting) -> None:
+        job.check()
+        self.job, self.setting = job, setting
+        self.env = simpy.Environment()
+        self.clock = SimPyClock(self.env)
+        self.links = Links(self.clock, setting.network)
+        self.first = job.first_of()
+        self.tasks: list[TaskTimes] = []
+        self._ranks: dict[int, RankPart] = {}
+        self._streams: dict[tuple[int, str], Stream] = {}
+        self._segments: dict[int, Segment] = {}  # keeps what is known by identity
+        self._lowered: dict[tuple[int, int], Blocks] = {}
+        self._alone: dict[tuple[int, int], SegmentTimes] = {}
+        self._links_of: dict[tuple[int, int], Names | None] = {}
+        self._bundles: dict[tuple[Any, ...], Bundle] = {}
+        self._counted: dict[Bundle, int] = defaultdict(int)
+        self._joined: dict[tuple[Any, ...], int] = defaultdict(int)
+        self._pieces: dict[tuple[int, int], dict[int, list[Any]]] = defaultdict(dict)
+        self._done: dict[tuple[Any, ...], int] = defaultdict(int)
+        self._waits: dict[tuple[Any, ...], list[tuple[int, simpy.Event]]] = defaultdict(list)
+        self._meetings: dict[tuple[Any, ...], _Meeting] = {}
+        self._ended_for_source: list[Task] = []
+        self._asked = 0
+
+    def run(self) -> WorldTimes:
+        """Play it to its end.
+
+        Raises
+        ------
+        InputError: tasks that wait for each other for ever; says who waits for what, since when.
+        """
+        for (rank, name), items in self.job.streams().items():
+            self._stream(rank, name).give(items)
+        if self.job.source is not None:
+            self._ask_source(self.job.source)
+        self.env.run()
+        stuck = [stream for stream in self._streams.values() if stream.waiting]
+        if stuck:
+            raise InputError(_circle(stuck, self.setting.time))
+        pieces = [
+            PieceTimes(rank, self._segments[of], self._lowered[rank, of], [(t, n) for t, n in by_times.values()])
+            for (rank, of), by_times in self._pieces.items()
+        ]
+        end = max((task.end for task in self.tasks), default=0)
+        flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
+        return WorldTimes(self.tasks, end, pieces, flows)
+
+    # -- what parts ask
+
+    def lowered(self, rank: int, segment: Segment) -> Blocks:
+        """A piece on its rank."""
+        key = (rank, id(segment))
+        if key not in self._lowered:
+            self._segments[id(segment)] = segment
+            self._lowered[key] = self.setting.lower(rank, segment)
+        return self._lowered[key]
+
+    def alone(self, rank: int, segment: Segment) -> SegmentTimes:
+        """Times of a piece that has its rank and its links for itself."""
+        key = (rank, id(segment))
+        if key not in self._alone:
+            self._alone[key] = simulate(self.lowered(rank, segment), segment.steps, self.setting.grains)
+        return self._alone[key]
+
+    def links_of(self, rank: int, segment: Segment) -> Names | None:
+        """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes,
+        share links with each other, or leave links busy behind."""
+        key = (rank, id(segment))
+        if key not in self._links_of:
+            lowered = [op for ops, _ in self.lowered(rank, segment) for op in ops if isinstance(op.op, Collective)]
+            bundles = [self.bundle_of(rank, op.at(0)) for op in lowered if self._within(rank, op)]
+            fine = len(bundles) == len(lowered) and all(b.apart and b.clear_ticks == b.ticks for b in bundles)
+            self._links_of[key] = frozenset().union(*(b.links for b in bundles)) if fine else None
+        return self._links_of[key]
+
+    def _within(self, rank: int, lowered: Lowered) -> bool:
+        """Whether all ranks of a piece's collective are of the rank's class."""
+        return all(self.first.get(member) == rank for member in _group(rank, lowered))
+
+    def bundle_of(self, rank: int, lowered: Lowered) -> Bundle:
+        """A collective of a piece on the links, as all ranks of the class have it; one that does not take the network's
+        own time is timed as a whole."""
+        op, group = lowered.op, _group(rank, lowered)
+        if not isinstance(op, Collective):
+            raise TypeError(f"{op.name} is no collective")
+        ticks = int(lowered.body.get(lowered.engine, 0))
+        if op.exchange is None and op.ranks > 1 and self.setting.network is not None:
+            bundle = self._collective(rank, op.collective, int(op.bytes), group)
+            if bundle.ticks == ticks:
+                return bundle
+        key = ("whole", rank, op.collective, op.ranks, ticks)
+        if key not in self._bundles:
+            flow = Flow(op.collective, op.ranks, 0, ticks, ticks, frozenset(), tuple)
+            self._bundles[key] = Bundle(((group[0], flow),))
+        return self._bundles[key]
+
+    def join(self, rank: int, lowered: Lowered, place: tuple[int, int], tell: Tell, what: Any) -> None:
+        """Join a collective of a piece; it begins when all of its ranks have."""
+        if self._within(rank, lowered):
+            self.links.carry(self.bundle_of(rank, lowered), place, tell, what)
+            return
+        group = _group(rank, lowered)
+        self._joined[rank, place[0], group] += 1
+        key = ("piece", group, place[0], self._joined[rank, place[0], group])
+        meeting = self._meetings.get(key)
+        if meeting is None:
+            meeting = self._meetings[key] = _Meeting(self.env.event(), 0, {self.first[m] for m in group}, place)
+        meeting.callers.append((tell, what))
+        meeting.missing.discard(rank)
+        if rank == self.first[group[0]]:
+            meeting.place = place
+        if not meeting.missing:
+            del self._meetings[key]
+
+            def told(callers: list[tuple[Tell, Any]], tick: int) -> None:
+                for tell, what in callers:
+                    tell(what, tick)
+
+            self.links.carry(self.bundle_of(group[0], lowered), meeting.place, told, meeting.callers)
+
+    def _collective(self, rank: int, name: str, n_bytes: int, group: Ranks) -> Bundle:
+        """The collective of a rank's group, and those of the other groups of its class."""
+        key = (rank, name, n_bytes, group)
+        if key not in self._bundles:
+            members = self.job.members(rank)
+            of = groups_of(group, members)
+            groups = dict.fromkeys(of[member] for member in members)
+            self._bundles[key] = Bundle(tuple((g[0], self._network.flow(name, n_bytes, g)) for g in groups))
+        return self._bundles[key]
+
+    @property
+    def _network(self) -> Network[Any]:
+        if self.setting.network is None:
+            raise InputError(f"'{self.job.name}' sends between ranks, and the system has no network")
+        return self.setting.network
+
+    # -- streams
+
+    def _stream(self, rank: int, name: str) -> Stream:
+        if (rank, name) not in self._streams:
+            number = sum(1 for other, _ in self._streams if other == rank)
+            self._streams[rank, name] = Stream(self, rank, name, number)
+        return self._streams[rank, name]
+
+    def part(self, rank: int) -> RankPart:
+        """The part that plays a rank."""
+        if rank not in self._ranks:
+            self._ranks[rank] = RankPart(self, rank)
+        return self._ranks[rank]
+
+    def count(self, *what: Any) -> None:
+        """Something has come to pass once more."""
+        count = self._done[what] = self._done[what] + 1
+        waits = self._waits.get(what)
+        if waits:
+            self._waits[what] = [wait for wait in waits if wait[0] > count]
+            for needed, event in waits:
+                if needed <= count:
+                    event.succeed()
+
+    def until(self, count: int, *what: Any) -> simpy.Event | None:
+        """Wait until something has come to pass ``count`` times; None: it has."""
+        if self._done[what] >= count:
+            return None
+        event = self.env.event()
+        self._waits[what].append((count, event))
+        return event
+
+    def ended(self, stream: Stream, times: TaskTimes) -> None:
+        """A task has ended."""
+        self.tasks.append(times)
+        self.count("task", stream.rank, times.task.name)
+        if self.job.source is not None:
+            self._ended_for_source.append(times.task)
+            self._ask_source(self.job.source)
+
+    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
+        """A piece has run once more with these times."""
+        of = self._pieces[rank, id(segment)].setdefault(id(times), [times, 0])
+        of[1] += 1
+
+    def send(self, rank: int, place: tuple[int, int], what: Send) -> simpy.Event:
+        """Begin a message; the event is its arrival."""
+        event = self.env.event()
+        key = ("send", rank, what.to, what.bytes)
+        if key not in self._bundles:
+            steps = [member - rank for member in self.job.members(rank)]
+            flows = ((rank + by, self._network.send(rank + by, what.to + by, what.bytes)) for by in steps)
+            self._bundles[key] = Bundle(tuple(flows))
+        bundle = self._bundles[key]
+        self._counted[bundle] += 1
+        self.links.carry(bundle, place, _succeed, event)
+        return event
+
+    def meet(
+        self, rank: int, place: tuple[int, int], number: int, what: GroupCollective
+    ) -> tuple[simpy.Event, set[int]]:
+        """Join a collective; its end, and who is missing, which grows less as others join."""
+        key = (what.group, what.collective, what.tag, number)
+        meeting = self._meetings.get(key)
+        if meeting is None:
+            strangers = [member for member in what.group if member not in self.first]
+            if strangers:
+                raise InputError(
+                    f"the group of a {what.collective} of rank {rank} names rank {strangers[0]}, which has no tasks"
+                )
+            reps = {self.first[member] for member in what.group}
+            meeting = self._meetings[key] = _Meeting(self.env.event(), what.bytes, reps, place)
+        meeting.missing.discard(rank)
+        if rank == self.first[what.group[0]]:
+            meeting.place = place
+        if what.bytes != meeting.n_bytes:
+            raise InputError(
+                f"rank {rank} joins a {what.collective} of {list(what.group)} with {what.bytes} bytes, others with "
+                f"{meeting.n_bytes}"
+            )
+        if not meeting.missing:
+            del self._meetings[key]
+            bundle = self._collective(rank, what.collective, what.bytes, what.group)
+            self._counted[bundle] += 1
+            self.links.carry(bundle, meeting.place, _succeed, meeting.complete)
+        return meeting.complete, meeting.missing
+
+    # -- sources
+
+    def _ask_source(self, source: Source) -> None:
+        """Ask it once, when all of this tick has ended."""
+        self._asked += 1
+        self.clock.at(self.clock.now, SOURCES, self._source_gives, (source, self._asked))
+
+    def _source_gives(self, asked: tuple[Source, int]) -> None:
+        source, number = asked
+        if number != self._asked:
+            return
+        done, self._ended_for_source = self._ended_for_source, []
+        time = self.setting.time
+        tasks, again_ps = source.tasks(int(time.to_ps(self.clock.now)), done)
+        for task in tasks:
+            if task.rank not in self.first:
+                self.first[task.rank] = task.rank
+            self._stream(task.rank, task.stream).give([task])
+        if again_ps is not None:
+            tick = max(int(time.ps(again_ps)), self.clock.now)
+            self._asked += 1
+            self.clock.at(tick, SOURCES, self._source_gives, (source, self._asked))
+
+
+def _circle(stuck: Sequence[Stream], time: Timebase) -> str:
+    """Who waits for whom, for ever."""
+    at = {(stream.rank, stream.task.name): stream for stream in stuck if stream.task is not None}
+    of_rank = {stream.rank: stream for stream in stuck}
+    stream, path = stuck[0], [stuck[0]]
+    while stream.waits_for is not None:
+        following = at.get(stream.waits_for) or of_rank.get(stream.waits_for[0])
+        if following is None:
+            break
+        if following in path:
+            path = path[path.index(following) :]
+            break
+        path.append(following)
+        stream = following
+    lines = [
+        f"'{s.task.name if s.task else ''}' of rank {s.rank} (stream {s.name}) waits for {s.waiting} since "
+        f"{time.seconds(s.since) * 1e6:.6g} us"
+        for s in path[:6]
+    ]
+    more = f"; {len(stuck)} streams wait in all" if len(stuck) > len(path[:6]) else ""
+    return "tasks that nothing will ever begin: " + "; ".join(lines) + more
+
+
+def _group(rank: int, lowered: Lowered) -> range:
+    """Ranks of a collective of a piece: neighbours, the rank among them."""
+    ranks = lowered.op.ranks if isinstance(lowered.op, Collective) else 1
+    first = rank // ranks * ranks
+    return range(first, first + ranks)
+
+
+def _succeed(event: simpy.Event, tick: int) -> None:
+    event.succeed()
+
+
+def play(job: Job, setting: Setting) -> WorldTimes:
+    """Play a job; the ranks of its classes one by one where they turn out not to be equal."""
+    try:
+        return World(job, setting).run()
+    except UnequalError:
+        return World(job.unfolded(), setting).run()

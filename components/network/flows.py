@@ -1,0 +1,215 @@
+"""Flows over the dimensions of a network: the messages of a collective with the links that they really cross.
+
+A schedule (:mod:`archsim.components.network.collective`) numbers the members of a group from 0 and names links by these
+numbers. Here members are ranks of the system, so that flows of different groups meet on the links they share.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from archsim.components.network.collective import Message, check, schedule
+from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, medium, route, spans
+from archsim.errors import InputError
+from archsim.model.network import Flow, Gate, Parcel, Wire
+
+if TYPE_CHECKING:
+    from archsim.components.network.network import Network
+
+
+def collective_flow(network: Network, name: str, n_bytes: int, group: Sequence[int]) -> Flow:
+    """A collective of ranks that are evenly spaced, or stand anywhere along one dimension that is no ring.
+
+    Raises
+    ------
+    InputError: the group is not evenly spaced, or cuts through a dimension.
+    """
+    check(name)
+    dimensions = network.spec.dimensions
+    spanned = _line(dimensions, group)
+    if spanned is None:
+        spanned = spans(dimensions, len(group), _distance(group), closed=name != "send_recv")
+        _check_places(dimensions, spanned, group)
+    timing = network.timed(name, n_bytes, spanned)
+    launch = int(network.time.ps(network.spec.launch)) if spanned else 0
+
+    @functools.cache
+    def parcels() -> Sequence[Parcel]:
+        wire = network.own_wires
+        overheads = [int(network.time.ps(dimension.overhead)) for dimension in dimensions]
+        return [
+            _parcel(message, dimensions, group, wire, overheads)
+            for message in schedule(name, dimensions, spanned, n_bytes)
+        ]
+
+    links = frozenset(
+        medium(link, network.links[span.index].spec)
+        for number, span in enumerate(spanned)
+        for line in _lines(spanned, number)
+        for link in _links(dimensions[span.index], span.index, [group[i] for i in line])
+    )
+    ticks = int(timing.ticks)
+    late = max((_late(network, span.index) for span in spanned), default=0)
+    actions = {action: int(count) for action, count in timing.actions.items()}
+    return Flow(f"{name} of {len(group)} ranks", len(group), launch, ticks, ticks + late, links, parcels, actions)
+
+
+def message_flow(network: Network, source: int, target: int, n_bytes: int) -> Flow:
+    """A message from one rank to another, the innermost dimension in which they differ first."""
+    dimensions, wire = network.spec.dimensions, network.own_wires
+    if not min(source, target) >= 0 or max(source, target) >= network.ranks:
+        raise InputError(f"rank {source} sends to rank {target}: the network has ranks 0 to {network.ranks - 1}")
+    names: list[LinkName] = []
+    used: list[int] = []
+    here, stride = source, 1
+    for index, dimension in enumerate(dimensions):
+        place, wanted = here // stride % dimension.ranks, target // stride % dimension.ranks
+        if place != wanted:
+            members = [here + stride * (i - place) for i in range(dimension.ranks)]
+            names += route(dimension, index, members, place, wanted)
+            used.append(index)
+            here = members[wanted]
+        stride *= dimension.ranks
+    path = tuple(wire(name) for name in names)
+    use = max((int(network.time.ps(dimensions[i].overhead)) for i in used), default=0)
+    launch = int(network.time.ps(network.spec.launch)) if path else 0
+    now, tail = 0, 0
+    for hop, link in enumerate(path):
+        start = now
+        tail = max(start + link.arrival(n_bytes), tail + link.latency if hop else 0)
+        now = min(start + link.head(n_bytes), tail)
+    late = max((link.busy(n_bytes) - link.arrival(n_bytes) for link in path), default=0)
+    parcel = Parcel(path, n_bytes, 0, 1, ((0, 0),), ((1, 1),), use)
+    actions: dict[str, int] = {}
+    for index, _, to in names:
+        wire_bytes = int(network.links[index].wire_bytes(n_bytes))
+        actions[f"link{index}_byte"] = actions.get(f"link{index}_byte", 0) + wire_bytes
+        if to == SWITCH:
+            actions[f"switch{index}_byte"] = actions.get(f"switch{index}_byte", 0) + wire_bytes
+    ticks = launch + tail + use
+    links = frozenset(medium(name, network.links[name[0]].spec) for name in names)
+    what = f"{source} to {target}"
+    return Flow(what, 2, launch, ticks, ticks + max(0, late), links, lambda: [parcel] if path else [], actions)
+
+
+def _line(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> tuple[Span, ...] | None:
+    """The one dimension in which members of a group differ, where any of its ranks may stand together; else None."""
+    stride = 1
+    for index, dimension in enumerate(dimensions):
+        same = {(rank % stride, rank // (stride * dimension.ranks)) for rank in group}
+        if len(group) > 1 and len(same) == 1 and dimension.topology != "ring":
+            _check_ranks(dimensions, group)
+            return (Span(index, len(group)),)
+        stride *= dimension.ranks
+    return None
+
+
+def _check_ranks(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> None:
+    total = math.prod(dimension.ranks for dimension in dimensions)
+    if min(group) < 0 or max(group) >= total:
+        raise InputError(f"the group {list(group)} names ranks beyond those of the network, 0 to {total - 1}")
+
+
+def _distance(group: Sequence[int]) -> int:
+    """Ranks between neighbours of a group."""
+    steps = {b - a for a, b in itertools.pairwise(group)}
+    if len(steps) > 1 or (steps and min(steps) < 1):
+        raise InputError(f"a group on dimensions of links is evenly spaced, in rising order: {list(group)} is not")
+    return steps.pop() if steps else 1
+
+
+def _check_places(dimensions: Sequence[DimensionSpec], spanned: Sequence[Span], group: Sequence[int]) -> None:
+    """Complain of a group that goes over the edge of a dimension it does not fill."""
+    reach = {span.index: span.ranks for span in spanned}
+    first, last, stride = group[0], group[-1], 1
+    _check_ranks(dimensions, group)
+    for index, dimension in enumerate(dimensions):
+        begin, end = first // stride % dimension.ranks, last // stride % dimension.ranks
+        if (index in reach) != (begin != end) or end < begin:
+            where = f"dimension {index} of {dimension.ranks} ranks"
+            raise InputError(f"the group {list(group)} goes over the edge of {where}")
+        stride *= dimension.ranks
+
+
+def _lines(spanned: Sequence[Span], number: int) -> list[list[int]]:
+    """Members along one spanned dimension, by line."""
+    stride = math.prod(span.ranks for span in spanned[:number])
+    total = math.prod(span.ranks for span in spanned)
+    ranks = spanned[number].ranks
+    return [[r + stride * i for i in range(ranks)] for r in range(total) if r // stride % ranks == 0]
+
+
+def _links(dimension: DimensionSpec, index: int, line: Sequence[int]) -> list[LinkName]:
+    """All links between the members of a line."""
+    n = len(line)
+    if dimension.topology == "switch":
+        return [name for rank in line for name in ((index, rank, SWITCH), (index, SWITCH, rank))]
+    if dimension.topology == "fully_connected":
+        return [(index, a, b) for a in line for b in line if a != b]
+    return [(index, line[i], line[(i + way) % n]) for i in range(n) for way in (1, -1)]
+
+
+def _late(network: Network, index: int) -> int:
+    """Ticks for which a link may at most be occupied when its last message has arrived: until its credits are back."""
+    link = network.links[index]
+    return 2 * link.latency + 1 if link.starved else 0
+
+
+def _parcel(
+    message: Message,
+    dimensions: Sequence[DimensionSpec],
+    group: Sequence[int],
+    wire: Callable[[LinkName], Wire],
+    overheads: Sequence[int],
+) -> Parcel:
+    line = [group[member] for member in message.ring]
+    source, target = (SWITCH if end == SWITCH else message.ring.index(end) for end in (message.source, message.target))
+    names = route(dimensions[message.dimension], message.dimension, line, source, target)
+    use = 0 if message.target == SWITCH else overheads[message.dimension]
+    return Parcel(
+        tuple(wire(name) for name in names),
+        message.n_bytes,
+        message.source,
+        message.target,
+        message.waits,
+        message.feeds,
+        use,
+    )
+
+
+def play_flows(flows: Sequence[tuple[int, Flow]]) -> list[int]:
+    """Ticks at which flows on shared links end."""
+    from archsim.components.network.message_simulation import play  # compiled: not for what is alone
+
+    parcels: list[Parcel] = []
+    starts: list[int] = []
+    places: list[range] = []
+    for number, (start, flow) in enumerate(flows):
+        base = len(starts)
+        starts += [start + flow.launch] * flow.members
+        places.append(range(base, len(starts)))
+        for parcel in flow.parcels():
+            parcels.append(
+                parcel._replace(
+                    source=_moved(parcel.source, base),
+                    target=_moved(parcel.target, base),
+                    waits=tuple(_gate(gate, base, number) for gate in parcel.waits),
+                    feeds=tuple(_gate(gate, base, number) for gate in parcel.feeds),
+                )
+            )
+    ticks = play(parcels, starts, lambda parcel: parcel.path, lambda parcel: parcel.use).ticks
+    return [max(ticks[i] for i in place) for place in places]
+
+
+def _moved(member: int, base: int) -> int:
+    return member if member == SWITCH else member + base
+
+
+def _gate(gate: Gate, base: int, flow: int) -> Gate:
+    """The gate among those of several flows; only gates of two numbers are opened by the start of a member."""
+    moved = (gate[0], _moved(gate[1], base), *gate[2:])
+    return moved if len(gate) == 2 else (*moved, flow)

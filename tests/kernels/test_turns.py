@@ -1,0 +1,75 @@
+"""A memory in turns equals one that serves grain by grain, to the tick."""
+
+from __future__ import annotations
+
+import simpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.sim.clock import LINKS, TASKS, Heap
+from archsim.sim.judge import Memory
+from archsim.sim.simpy_clock import SimPyClock
+from archsim.sim.turns import Turns
+
+asks = st.lists(
+    st.tuples(
+        st.integers(0, 60),
+        st.sampled_from((2, TASKS, LINKS)),
+        st.integers(0, 3),
+        st.integers(0, 25),
+        st.integers(0, 28),
+    ),
+    max_size=12,
+)
+
+
+def by_grain(requests, grain):
+    clock = SimPyClock(simpy.Environment())
+    memory, told = Memory(clock, grain, 0), []
+
+    def ask(i):
+        _, _, stream, ticks, head = requests[i]
+        there_head, there = memory.ask(stream, ticks, head)
+        there_head.callbacks.append(lambda _: told.append((i, "head", clock.now)))
+        there.callbacks.append(lambda _: told.append((i, "all", clock.now)))
+
+    for i, (tick, key, *_) in enumerate(requests):
+        clock.at(tick, key, ask, i)
+    clock.env.run()
+    return sorted(told)
+
+
+def in_rounds(requests, grain):
+    clock = Heap()
+    memory, told = Turns(clock, grain, 0), []
+
+    def ask(i):
+        _, _, stream, ticks, head = requests[i]
+        memory.ask(
+            stream,
+            ticks,
+            lambda i, tick: told.append((i, "all", tick)),
+            i,
+            head,
+            lambda i, tick: told.append((i, "head", tick)),
+        )
+
+    for i, (tick, key, *_) in enumerate(requests):
+        clock.at(tick, key, ask, i)
+    clock.run()
+    return sorted(told)
+
+
+@settings(max_examples=500, deadline=None)
+@given(asks, st.integers(1, 9))
+def test_rounds_equal_grains(requests, grain):
+    assert in_rounds(requests, grain) == by_grain(requests, grain)
+
+
+def test_a_long_wait_is_a_few_events():
+    clock = Heap()
+    memory, told = Turns(clock, 1, 0), []
+    for stream in (0, 1):
+        memory.ask(stream, 10**12, lambda what, tick: told.append(tick), None)
+    clock.run()
+    assert told == [2 * 10**12 - 1, 2 * 10**12]

@@ -1,0 +1,169 @@
+"""The world equals its judge to the tick, on random graphs of tasks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.components.network.network import Network, NetworkSpec
+from archsim.errors import InputError
+from archsim.model.lowered import Lowered
+from archsim.sim.judge import judge
+from archsim.sim.setting import Setting
+from archsim.sim.world import play
+from archsim.timebase import Timebase
+from archsim.workloads.op import Collective, Op
+from archsim.workloads.program import Segment
+from archsim.workloads.task import After, GroupCollective, Job, Pause, Receive, Send, Task
+
+ENGINES = ("mxu", "vpu", "hbm")
+MEMORIES = ("hbm", "ddr")
+TIME = Timebase([10**12])
+RANKS = 4
+
+
+def network(topology="switch", **link):
+    """Four ranks with links of a byte a tick."""
+    spec = {"kind": "link", "bandwidth": "1 TB/s", "latency": "3 ps", "source": "a test", **link}
+    return Network(
+        NetworkSpec.model_validate({"dimensions": [{"topology": topology, "ranks": RANKS, "link": spec}]}),
+        "network",
+        TIME,
+    )
+
+
+NETWORKS = {
+    "switch": network(),
+    "ring": network("ring"),
+    "credits": network(credits="3 B"),
+    "half": network(duplex="half"),
+}
+
+
+@st.composite
+def lowered(draw, index, net, streams):
+    stream = draw(st.sampled_from(("a", "b"))) if streams else None
+    after = None
+    if index and draw(st.integers(0, 3)) == 0:
+        after = tuple(draw(st.sets(st.sampled_from([f"op{i}" for i in range(index)]), max_size=2)))
+    name = f"op{index}"
+    if draw(st.integers(0, 4)) == 0:
+        ranks, n_bytes = draw(st.sampled_from((2, 4))), draw(st.integers(1, 40))
+        if net == "ring":
+            ranks = 4
+        op = Collective(name=name, after=after, stream=stream, collective="all_reduce", bytes=n_bytes, ranks=ranks)
+        ticks = int(NETWORKS[net].collective("all_reduce", n_bytes, ranks).ticks)
+        return Lowered(op, "network", {"network": ticks}, actions={("network", "link0_byte"): n_bytes})
+    engine = draw(st.sampled_from(ENGINES))
+    body = {engine: draw(st.integers(0, 20))}
+    if draw(st.integers(0, 3)) == 0:
+        body["vpu" if engine == "mxu" else "mxu"] = draw(st.integers(1, 20))
+    prefetch, fill, drain = {}, {}, {}
+    for memory in MEMORIES:
+        if draw(st.booleans()):
+            body[memory] = draw(st.integers(0, 20))
+        if draw(st.integers(0, 2)) == 0:
+            ticks = draw(st.integers(0, 20))
+            prefetch[memory] = (ticks, draw(st.integers(0, ticks + 3)))
+        if draw(st.integers(0, 2)) == 0:
+            fill[memory] = draw(st.integers(0, 20))
+        if draw(st.integers(0, 2)) == 0:
+            drain[memory] = draw(st.integers(0, 20))
+    op = Op(name=name, after=after, stream=stream)
+    actions = {(engine, "mac"): draw(st.integers(1, 9))}
+    return Lowered(op, engine, body, prefetch, fill, drain, draw(st.integers(0, 5)), actions)
+
+
+@st.composite
+def piece(draw, net):
+    streams = draw(st.integers(0, 3)) == 0
+    blocks = []
+    for _ in range(draw(st.integers(1, 2))):
+        count = draw(st.integers(1, 3))
+        blocks.append(([draw(lowered(i, net, streams)) for i in range(count)], draw(st.integers(1, 3))))
+    return Segment(draw(st.sampled_from("xyz")), (), steps=draw(st.integers(1, 2))), blocks
+
+
+@st.composite
+def jobs(draw):
+    """Streams of pieces, pauses, messages and collectives that can all end: each waits for earlier ones only.
+
+    Pieces with collectives of several ranks stand on a class of all four.
+    """
+    net = draw(st.sampled_from(sorted(NETWORKS)))
+    folded = draw(st.booleans())
+    pieces = draw(st.lists(piece(net), min_size=1, max_size=3))
+    blocks = {id(segment): lowered for segment, lowered in pieces}
+    alone = [s for s, b in pieces if not any(isinstance(op.op, Collective) for ops, _ in b for op in ops)]
+    ranks = (0,) if folded else range(RANKS)
+    tasks, known = [], []
+    for number in range(draw(st.integers(1, 12))):
+        rank = draw(st.sampled_from(ranks))
+        stream = draw(st.sampled_from(("s", "t", "u")))
+        after = tuple(After(n, r) for r, n in draw(st.sets(st.sampled_from(known), max_size=2))) if known else ()
+        name = f"t{number}"
+        kind = draw(st.sampled_from(("piece", "piece", "piece", "pause", "message", "collective")))
+        if kind == "piece" and (folded or alone):
+            segment = draw(st.sampled_from([s for s, _ in pieces] if folded else alone))
+            tasks.append(Task(rank, stream, name, segment, after))
+        elif kind == "message" and not folded:
+            to = draw(st.sampled_from([r for r in ranks if r != rank]))
+            tasks.append(Task(rank, stream, name, Send(to, draw(st.integers(0, 40)), name), after))
+            tasks.append(Task(to, draw(st.sampled_from("stu")), f"{name}.in", Receive(rank, name)))
+            known.append((to, f"{name}.in"))
+        elif kind == "collective":
+            n_bytes, group = draw(st.integers(1, 40)), range(RANKS)
+            if not folded and net != "ring":
+                group = draw(st.sampled_from((range(RANKS), range(0, RANKS, 2), range(2, RANKS), range(2))))
+            what = GroupCollective(draw(st.sampled_from(("all_reduce", "all_to_all"))), n_bytes, group, name)
+            for member in (0,) if folded else group:
+                tasks.append(Task(member, stream, name, what, after if member == rank else ()))
+                known.append((member, name))
+            continue
+        else:
+            tasks.append(Task(rank, stream, name, Pause(draw(st.integers(0, 40))), after))
+        known.append((rank, name))
+    job = Job("random", tuple(tasks), {0: range(RANKS)} if folded else {})
+    grains = draw(st.sampled_from(({}, {"hbm": 3}, {"hbm": 1, "ddr": 7})))
+    return job, Setting(TIME, NETWORKS[net], grains, lambda rank, segment: blocks[id(segment)])
+
+
+def world_ops(times, job):
+    """(rank, step, block, op, copy, start, end) of all ops of the described ranks, each as often as it ran."""
+    found = defaultdict(int)
+    for piece in times.pieces:
+        for one, count in piece.times:
+            for r in one.ops:
+                for step in range(piece.segment.steps):
+
+                    def pick(value, step=step):
+                        return int(value[step]) if getattr(value, "ndim", 0) else int(value)
+
+                    for j in range(r.copies):
+                        start, end = pick(r.start) + j * pick(r.period), pick(r.end) + j * pick(r.period)
+                        found[piece.rank, step, r.block, r.op, r.first + j, end - start] += count
+    return dict(found)
+
+
+@settings(max_examples=400, deadline=None)
+@given(jobs())
+def test_the_world_equals_the_judge(drawn):
+    job, setting = drawn
+    verdict = judge(job, setting)
+    if len(verdict.tasks) < sum(len(job.members(task.rank)) for task in job.tasks):
+        with pytest.raises(InputError, match="nothing will ever begin"):
+            play(job, setting)
+        return
+    times = play(job, setting)
+    for task in times.tasks:
+        for member in job.members(task.task.rank):
+            assert verdict.tasks[member, task.task.name, task.number] == (task.start, task.end)
+    assert len(verdict.tasks) == sum(len(job.members(t.task.rank)) for t in times.tasks)
+    judged = defaultdict(int)
+    for op in verdict.ops:
+        if op.rank in {task.task.rank for task in times.tasks}:
+            judged[op.rank, op.step, op.block, op.op, op.copy, op.end - op.start] += 1
+    assert world_ops(times, job) == dict(judged)
