@@ -93,7 +93,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
     several = len(plan.holdings) > 1
     for task in world.tasks:
         if task.times is not None:
-            started[task.task.rank, id(task.times)].append(task.start)
+            last = task.start + (task.copies - 1) * task.period
+            started[task.task.rank, id(task.times)] += (task.start, last)
     segments = []
     for piece in world.pieces:
         members = len(plan.job.members(piece.rank))
@@ -114,8 +115,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
                     members,
                     count,
                     executions,
-                    starts[0],
-                    starts[-1],
+                    min(starts),
+                    max(starts),
                 )
             )
     for flow, count in world.flows:
