@@ -1,8 +1,8 @@
 """Periods of the whole world: when its state recurs, relative to the clock, what happened in between is counted.
 
 The state of a stream is its place in its loop and what it is doing since when; that of the links what is on them.
-Counts do not matter, only how far those that wait are behind those they wait for. Nothing is looked at while a rank plays
-op by op, nor where a source gives tasks: those know more of the past than this.
+Counts do not matter, only how far those that wait are behind those they wait for. Nothing is looked at while a rank
+plays op by op, nor where a source gives tasks: those know more of the past than this.
 """
 
 from __future__ import annotations

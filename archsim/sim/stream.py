@@ -27,8 +27,8 @@ class TaskTimes:
     Attributes
     ----------
     number: of its execution. start, end: ticks. times: those of the ops of a piece.
-    copies: executions like this one, ``period`` ticks and ``stride`` numbers apart. offset: ticks that were counted, not
-        played, before it ended.
+    copies: executions like this one, ``period`` ticks and ``stride`` numbers apart.
+    offset: ticks that were counted, not played, before it ended.
     """
 
     task: Task
@@ -97,9 +97,9 @@ class Stream:
     ----------
     waiting: what it waits for, in words; waits_for: the (rank, task) that would bring it, where one is known.
     since: the tick since when it waits. began: when its task did, if it has. doing: what it does, by kind.
-    item, place, position: what it is at in its list, its place there, and the place in a loop. left, iterations: of its
-        loop still to come, and of all loops begun. times: how often each task has begun; skipped: further ones that were
-        counted.
+    item, place, position: what it is at in its list, its place there, and the place in a loop.
+    left, iterations: of its loop still to come, and of all loops begun.
+    times: how often each task has begun; skipped: further ones that were counted.
     """
 
     def __init__(self, world: Around, rank: int, name: str, number: int) -> None:
