@@ -380,9 +380,13 @@ class Result:
         return answer
 
     def memory_rows(self) -> list[dict[str, Any]]:
-        """A row per memory tier: bytes occupied at most, capacity."""
+        """A row per memory tier: bytes occupied at most, by the rank that has most there, and capacity."""
         return [
-            {"memory": path, "peak_bytes": self.placement.peak_bytes[path], "capacity_bytes": memory.capacity_bytes}
+            {
+                "memory": path,
+                "peak_bytes": max(placement.peak_bytes[path] for placement in self.placements.values()),
+                "capacity_bytes": memory.capacity_bytes,
+            }
             for path, memory in self.machine.memories.items()
         ]
 
