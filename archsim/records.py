@@ -44,7 +44,8 @@ class SegmentResult:
 
     Attributes
     ----------
-    phase: its name without the rank. rank, members: the first rank of the class, and how many it has.
+    phase: its name without the rank, or the phase that it is a piece of.
+    rank, members: the first rank of the class, and how many it has.
     executions: in this way or another.
     step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
     """
@@ -95,7 +96,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
         if task.times is not None:
             started[task.task.rank, id(task.times)].append(task.start)
     segments = []
-    for piece in world.pieces:
+    for piece in sorted(world.pieces, key=lambda p: min(started[p.rank, id(times)][0] for times, _ in p.times)):
         members = len(plan.job.members(piece.rank))
         name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
         executions = sum(count for _, count in piece.times)
@@ -105,7 +106,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
             segments.append(
                 SegmentResult(
                     name,
-                    piece.segment.name,
+                    piece.segment.phase or piece.segment.name,
                     piece.segment.steps,
                     piece.segment.tokens,
                     _blocks(piece, times),
