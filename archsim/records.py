@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +97,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
         if task.times is not None:
             started[task.task.rank, id(task.times)].append(task.start)
     segments = []
-    for piece in sorted(world.pieces, key=lambda p: min(started[p.rank, id(times)][0] for times, _ in p.times)):
+    for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
         members = len(plan.job.members(piece.rank))
         name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
         executions = sum(count for _, count in piece.times)
@@ -123,6 +124,11 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
         for action, n in flow.actions.items():
             ledger.record("network", "between ranks", action, n * count)
     return tuple(segments), ledger
+
+
+def _begin(piece: PieceTimes, started: Mapping[tuple[int, int], list[int]]) -> tuple[int, int, str]:
+    """The order in which pieces are told: as they first begin, whoever played them."""
+    return min(started[piece.rank, id(times)][0] for times, _ in piece.times), piece.rank, piece.segment.name
 
 
 def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:

@@ -29,7 +29,7 @@ class Stay:
 
 
 def stored_bytes(op: Op) -> int:
-    """Bytes of parameters that an op uses: of all its experts, visited or not; of a gather none, its table is shared."""
+    """Bytes of parameters that an op uses: of all its experts, visited or not; of a gather none."""
     if isinstance(op, GroupedMatMul):
         return int(op.expert_bytes(len(op.rows)))
     if isinstance(op, Embedding):
