@@ -103,9 +103,14 @@ def _of_rank(
 def _moves(stay: Stay, tasks: Mapping[str, Sequence[TaskTimes]]) -> list[tuple[int, int]]:
     """(tick, bytes that come, or go where negative) of all stays."""
     size = len(stay.bytes)
-    comes = [(t.start, stay.bytes[t.number % size]) for t in tasks.get(stay.since, ())]
-    goes = [(t.end, -stay.bytes[t.number % size]) for t in tasks.get(stay.until, ())]
-    return comes + goes
+    comes, goes = (
+        [(number, start, end) for task in tasks.get(name, ()) for number, start, end in task.each()]
+        for name in (stay.since, stay.until)
+    )
+    return [
+        *((start, stay.bytes[number % size]) for number, start, _ in comes),
+        *((end, -stay.bytes[number % size]) for number, _, end in goes),
+    ]
 
 
 def _check(machine: Machine, plan: Plan, occupancy: Occupancy) -> None:

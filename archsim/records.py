@@ -95,7 +95,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
     several = len(plan.holdings) > 1
     for task in world.tasks:
         if task.times is not None:
-            started[task.task.rank, id(task.times)].append(task.start)
+            last = task.start + (task.copies - 1) * task.period
+            started[task.task.rank, id(task.times)] += (task.start, last)
     segments = []
     for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
         members = len(plan.job.members(piece.rank))
@@ -116,8 +117,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
                     members,
                     count,
                     executions,
-                    starts[0],
-                    starts[-1],
+                    min(starts),
+                    max(starts),
                 )
             )
     for flow, count in world.flows:
@@ -128,7 +129,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
 
 def _begin(piece: PieceTimes, started: Mapping[tuple[int, int], list[int]]) -> tuple[int, int, str]:
     """The order in which pieces are told: as they first begin, whoever played them."""
-    return min(started[piece.rank, id(times)][0] for times, _ in piece.times), piece.rank, piece.segment.name
+    starts = (min(started[piece.rank, id(times)]) for times, _ in piece.times)
+    return min(starts), piece.rank, piece.segment.name
 
 
 def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:

@@ -183,19 +183,21 @@ class Result:
 
         Between ranks it is the network, where a task pauses ``pause``, and ``wait`` where nothing was there to do.
         """
-        ticks: dict[str, int] = defaultdict(int)
+        ticks: dict[str, float] = defaultdict(int)
         shares: dict[int, dict[str, int]] = {}
         blocks = {(p.rank, id(p.segment)): p.blocks for p in self.world.pieces}
-        for stretch in critical_path(self.world.tasks, self.plan.job.first_of()):
+        for stretch in critical_path(self.world, self.plan.job.first_of()):
             times, segment = stretch.task.times, stretch.task.task.what
             if times is None or not isinstance(segment, Segment):
                 ticks[stretch.what] += stretch.ticks
                 continue
             if id(times) not in shares:
                 shares[id(times)] = bounds(times, blocks[stretch.task.task.rank, id(segment)], segment.steps)
+            whole = sum(shares[id(times)].values())
             for name, share in shares[id(times)].items():
-                ticks[name] += share
-        return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}
+                ticks[name] += share if whole == stretch.ticks else share * stretch.ticks / whole
+        per_s = self.machine.time.ticks_per_s
+        return {name: t / per_s for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}
 
     @property
     def bound_by(self) -> str:
@@ -430,9 +432,10 @@ class Result:
         tasks = self.world.tasks
         if len({(t.task.rank, t.task.stream) for t in tasks}) < 2:
             return []
-        if len(tasks) > most:
-            longest = sorted(tasks, key=lambda t: (t.times is None, t.start - t.end))[:most]
-            tasks = sorted(longest, key=lambda t: t.end)
+        executions = [(t, *each) for t in tasks for each in t.each()]
+        if len(executions) > most:
+            executions = sorted(executions, key=lambda e: (e[0].times is None, e[2] - e[3]))[:most]
+        executions.sort(key=lambda e: e[3])
         seconds = self.machine.time.seconds
         return [
             {
@@ -440,16 +443,16 @@ class Result:
                 "ranks": len(self.plan.job.members(t.task.rank)),
                 "stream": t.task.stream,
                 "name": t.task.name,
-                "number": t.number,
+                "number": number,
                 "computes": t.times is not None,
-                "start_s": seconds(t.start),
-                "end_s": seconds(t.end),
+                "start_s": seconds(start),
+                "end_s": seconds(end),
                 "after": [
-                    [t.task.rank if wait.rank is None else wait.rank, wait.name, t.number - wait.back]
+                    [t.task.rank if wait.rank is None else wait.rank, wait.name, number - wait.back]
                     for wait in t.task.after
                 ],
             }
-            for t in tasks
+            for t, number, start, end in executions
         ]
 
     def segment_rows(self) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ def offloaded(share: float = 0.6, ahead: int = 1, brute_force: bool = False, **o
 
 def tasks(result: Result, name: str) -> list[tuple[int, int]]:
     """Start and end of each execution of a task, ticks."""
-    return [(t.start, t.end) for t in result.world.tasks if t.task.name == name]
+    return [(start, end) for t in result.world.tasks if t.task.name == name for _, start, end in t.each()]
 
 
 def test_with_a_link_that_takes_no_time_nothing_is_lost():
