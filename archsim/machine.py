@@ -265,8 +265,8 @@ class Machine:
             what, size = max(contents.items(), key=lambda item: item[1])
             largest = max(self.memories, key=lambda path: self.memories[path].capacity_bytes)
             room = self.memories[largest].capacity_bytes
-            alone = f"; its {what} alone are more than the largest memory, {largest}, holds" if size > room else ""
-            raise InputError(f"'{name}' does not fit: {path} would hold {over}{alone}")
+            larger = f"; no memory is as large as its {what}: the largest, {largest}, has {si(room, 'B', 4)}"
+            raise InputError(f"'{name}' does not fit: {path} would hold {over}{larger if size > room else ''}")
 
     def too_much(self, path: str, contents: Mapping[str, int]) -> str:
         """What a memory would hold and by how much it is too small, in words; "" where it is not."""

@@ -88,6 +88,8 @@ def _homes(program: Program, shares: Mapping[str, float]) -> dict[str, tuple[str
     whole, layered = program.resident_bytes[Role.WEIGHT], sum(sizes.values())
     nearest, *far = shares
     wanted = {memory: shares[memory] * whole for memory in far}
+    if not layered:
+        raise InputError(f"'{program.name}' runs no layers whose weights could live in {' and '.join(far)}")
     if sum(wanted.values()) > layered:
         raise InputError(
             f"'{program.name}': its layers hold {layered / whole:.4g} of its weights, and "

@@ -44,9 +44,10 @@ def test_energy_adds_up(name: str) -> None:
 def test_time_adds_up(name: str) -> None:
     answer = shipped(name)
     assert answer.ticks > 0
-    assert sum(segment.ticks for segment in answer.segments) == answer.ticks
     assert math.fsum(answer.time_by_bound.values()) == pytest.approx(answer.time_s, rel=1e-12)
-    assert math.fsum(row["time_s"] for row in answer.op_rows) == pytest.approx(answer.time_s, rel=1e-9)
+    if len(answer.plan.job.streams()) == 1:  # several go on beside each other
+        assert sum(segment.ticks for segment in answer.segments) == answer.ticks
+        assert math.fsum(row["time_s"] for row in answer.op_rows) == pytest.approx(answer.time_s, rel=1e-9)
     for row in answer.op_rows:
         assert 0 <= row["start_s"] <= row["end_s"] <= answer.time_s * (1 + 1e-12)
     for server, seconds in answer.busy_s.items():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from archsim.errors import InputError
 from archsim.result import Result
 from archsim.runs import run
+from archsim.workloads.op import Role
 
 LAYERS = 6
 FAST = "100000 TB/s"
@@ -120,6 +121,24 @@ def test_weights_are_somewhere_at_all_times():
         == (near.placement.contents["chip.hbm"]["weight"])
     )
     assert far.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"][-1] == 0
+
+
+def test_no_more_than_the_layers_lives_elsewhere():
+    whole = (
+        sum(offloaded(share=0.1).plan.holdings[0].tier_bytes.values())
+        + (offloaded(share=0.1).plan.holdings[0].resident_bytes[Role.WEIGHT])
+    )
+    layers = LAYERS * offloaded(share=0.9).plan.holdings[0].stays[0].bytes[0]
+    assert offloaded(share=int(1e6 * layers / whole) / 1e6).ticks
+    with pytest.raises(InputError, match=r"its layers hold 0\.9"):
+        offloaded(share=int(1e6 * layers / whole + 1) / 1e6)
+
+
+def test_plans_of_several_streams_have_their_weights_in_one_memory():
+    with pytest.raises(InputError, match="only weights of models that run layer by layer live in several memories"):
+        offloaded(
+            **{"workload": {"kind": "training", "model": "gpt2", "batch": 1, "input": 64}, "chip.prefetch": 1},
+        )
 
 
 def test_a_phase_in_pieces_lasts_from_the_first_to_the_last():
