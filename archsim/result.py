@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
 from archsim.model.lowered import Blocks
+from archsim.occupancy import Occupancy, occupancies
 from archsim.records import SegmentResult, bounds, segments_of
 from archsim.sim.critical import critical_path
 from archsim.sim.setting import Setting
@@ -67,6 +68,7 @@ class Result:
     prices: Prices
     setting: Setting
     world: WorldTimes
+    occupancies: Sequence[Occupancy] = ()
 
     @classmethod
     def of(
@@ -78,10 +80,16 @@ class Result:
         setting: Setting,
         world: WorldTimes,
     ) -> Result:
-        """The result of a job that has been played."""
+        """The result of a job that has been played.
+
+        Raises
+        ------
+        InputError: a memory held more than its capacity at some time.
+        """
         segments, ledger = segments_of(plan, world)
         prices = price_list(machine.components, machine.technology, set(ledger.totals()))
-        return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world)
+        full = occupancies(machine, plan, placements, world.tasks)
+        return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world, full)
 
     @property
     def placement(self) -> Placement:
@@ -252,7 +260,7 @@ class Result:
         for segment in self.segments:
             n, k = segment.steps, segment.count
             of_class: dict[str, Any] = {}
-            if len(self.placements) > 1:
+            if len(self.placements) > 1 or self.plan.phases:
                 of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
             last_step = segment.ticks - int(segment.step_ticks[-1]) if n else 0
             for block in segment.blocks:
@@ -380,15 +388,42 @@ class Result:
         return answer
 
     def memory_rows(self) -> list[dict[str, Any]]:
-        """A row per memory tier: bytes occupied at most, by the rank that has most there, and capacity."""
+        """A row per memory tier: bytes occupied at most, capacity; of the rank that occupies most."""
+        fullest = self._fullest()
         return [
             {
                 "memory": path,
-                "peak_bytes": max(placement.peak_bytes[path] for placement in self.placements.values()),
+                "peak_bytes": fullest[path].peak_bytes
+                if path in fullest
+                else max(placement.peak_bytes[path] for placement in self.placements.values()),
                 "capacity_bytes": memory.capacity_bytes,
             }
             for path, memory in self.machine.memories.items()
         ]
+
+    def _fullest(self) -> dict[str, Occupancy]:
+        """Memory in which something comes and goes to that of the rank that occupies most of it."""
+        fullest: dict[str, Occupancy] = {}
+        for one in self.occupancies:
+            best = fullest.get(one.memory)
+            if best is None or one.peak_bytes > best.peak_bytes:
+                fullest[one.memory] = one
+        return fullest
+
+    def memory_over_time(self) -> dict[str, dict[str, Any]]:
+        """Memory in which something comes and goes to what it holds of each kind (bytes) from each time (s) on.
+
+        Of the rank that occupies most of it.
+        """
+        seconds = self.machine.time.seconds
+        return {
+            path: {
+                "rank": one.rank,
+                "time_s": [seconds(int(tick)) for tick in one.ticks],
+                "bytes": {kind: [int(n) for n in values] for kind, values in one.kinds.items()},
+            }
+            for path, one in ((path, full.shortened()) for path, full in self._fullest().items())
+        }
 
     def task_rows(self, most: int = 10_000) -> list[dict[str, Any]]:
         """A row per task of the described ranks: when it ran (s) and what it came after.
@@ -423,28 +458,42 @@ class Result:
         ]
 
     def segment_rows(self) -> list[dict[str, Any]]:
-        """A row per phase: length (s) and steps of a rank on average, tokens per second of the whole system."""
-        phases: dict[str, tuple[int, int, int]] = {}
-        for segment in self.segments:
-            ticks, steps, tokens = phases.get(segment.phase, (0, 0, 0))
-            ticks += segment.ticks * segment.count * segment.members
-            steps += segment.steps * segment.count * segment.members
-            tokens += over_steps(segment.tokens, segment.steps) * segment.count
-            phases[segment.phase] = ticks, steps, tokens
+        """A row per phase: length (s) and steps of a rank on average, tokens per second of the whole system.
+
+        A phase that is cut into pieces lasts from its first one to its last.
+        """
+        per_s = self.machine.time.ticks_per_s
         rows = []
-        for phase, (ticks, steps, tokens) in phases.items():
-            seconds = ticks / (self.machine.time.ticks_per_s * self.plan.ranks)
+        for phase, mine in self._by_phase().items():
+            whole = self.plan.phases.get(phase)
+            ticks = sum(s.ticks * s.count * s.members for s in mine)
+            steps = sum(s.steps * s.count * s.members for s in mine)
+            seconds, step_s = ticks / (per_s * self.plan.ranks), ticks / (per_s * steps) if steps else 0.0
+            tokens = sum(over_steps(s.tokens, s.steps) * s.count for s in mine)
+            if whole is not None:
+                seconds = self.machine.time.seconds(
+                    max(s.last_start + s.ticks for s in mine) - min(s.start for s in mine)
+                )
+                steps, tokens = whole.steps * self.plan.ranks, whole.tokens
+                step_s = seconds / whole.steps
             rows.append(
                 {
                     "segment": phase,
                     "time_s": seconds,
                     "steps": -(-steps // self.plan.ranks),
-                    "step_s": ticks / (self.machine.time.ticks_per_s * steps) if steps else 0.0,
+                    "step_s": step_s,
                     "tokens": tokens,
                     "tokens_per_s": tokens / seconds if seconds else 0.0,
                 }
             )
         return rows
+
+    def _by_phase(self) -> dict[str, list[SegmentResult]]:
+        """Phase to its segments, in the order in which they first run."""
+        phases: dict[str, list[SegmentResult]] = defaultdict(list)
+        for segment in self.segments:
+            phases[segment.phase].append(segment)
+        return phases
 
     # -- out
 
@@ -505,6 +554,7 @@ class Result:
                 row["memory"]: {"peak_bytes": row["peak_bytes"], "capacity_bytes": row["capacity_bytes"]}
                 for row in self.memory_rows()
             },
+            **({"memory_over_time": over_time} if (over_time := self.memory_over_time()) else {}),
             "bound_by": self.bound_by,
             **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),

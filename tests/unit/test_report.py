@@ -9,7 +9,7 @@ import pytest
 from shipped import shipped
 
 import archsim
-from archsim.report import html
+from archsim.report import fullness, html
 from archsim.report.folder import write
 from archsim.report.folding import fold_name, fold_names, fold_ops, fold_phases
 from archsim.report.pictures import Roofs, action_kind, percent, plain, quantity, roofline, roofs, squarify, treemap
@@ -123,6 +123,18 @@ def test_names_are_escaped():
     assert page.count("<script") == page.count("</script>") == 2
     assert "a &lt; b &amp; c" in page
     parse(page)
+
+
+def test_what_a_memory_holds_is_drawn_in_steps_under_its_capacity():
+    over_time = {
+        "chip.hbm": {"rank": 0, "time_s": [0.0, 1.0, 3.0], "bytes": {"weight": [40, 40, 40], "fetched": [0, 20, 0]}}
+    }
+    text = fullness.picture(over_time, {"chip.hbm": {"peak_bytes": 60, "capacity_bytes": 80}}, 4.0)
+    weight, fetched = re.findall(r'points="([^"]*)"', text)
+    assert weight.startswith("0.00 60.00 250.00 60.00 250.00 60.00 750.00 60.00 750.00 60.00 1000.00 60.00")
+    assert "250.00 30.00 750.00 30.00" in fetched  # three quarters full from 1 s to 3 s, 120 high
+    assert "60\N{NO-BREAK SPACE}B at most, of 80\N{NO-BREAK SPACE}B" in text
+    assert not fullness.picture({}, {}, 4.0)
 
 
 def test_a_page_of_many_layers_stays_small(tmp_path):
