@@ -154,6 +154,8 @@ class Mapper:
         """
         unit: Any = self.machine.components["chip.t3"]
         network: Any = self.machine.network
+        if not hasattr(network, "links"):
+            raise InputError(f"{unit.path}: overlaps with links of a network of dimensions, not of '{network.kind}'")
         engine: Any = self.engines[producer.engine]
         memory = self.machine.main_memory(Role.ACTIVATION)
         product: Any = producer.op

@@ -81,7 +81,8 @@ class Result:
         world: WorldTimes,
     ) -> Result:
         """The result of a job that has been played."""
-        segments, ledger = segments_of(plan, world)
+        plan = plan.played(world.job)
+        segments, ledger = segments_of(world)
         prices = price_list(machine.components, machine.technology, set(ledger.totals()))
         return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world)
 

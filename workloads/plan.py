@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archsim.workloads.op import Role
 from archsim.workloads.program import Program
@@ -16,8 +16,8 @@ class Holdings:
 
     Attributes
     ----------
-    name: whose it is. resident_bytes: bytes of each role that live in memory throughout. tier_bytes: memory name to bytes of other things
-        kept there. activation_bytes: largest live set of activations.
+    name: whose it is. resident_bytes: bytes of each role that live in memory throughout. tier_bytes: memory name to
+        bytes of other things kept there. activation_bytes: largest live set of activations.
     """
 
     name: str
@@ -44,6 +44,13 @@ class Plan:
     def ranks(self) -> int:
         """Ranks that do something."""
         return sum(len(self.job.members(rank)) for rank in self.holdings)
+
+    def played(self, job: Job) -> Plan:
+        """The plan as it was played: of each rank, where those of a class turned out to differ."""
+        if job is self.job:
+            return self
+        held = {member: kept for rank, kept in self.holdings.items() for member in self.job.members(rank)}
+        return replace(self, job=job, holdings=held)
 
     @classmethod
     def of(cls, program: Program) -> Plan:

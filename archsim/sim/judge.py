@@ -52,11 +52,13 @@ class OpRun:
 
 @dataclass
 class Verdict:
-    """What happened: (rank, task, number of its execution) to start and end, the runs of ops, and bytes by link."""
+    """What happened: (rank, task, number of its execution) to start and end, the runs of ops, bytes by link, and what
+    tasks sent between ranks."""
 
     tasks: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     ops: list[OpRun] = field(default_factory=list)
     actions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    flows: list[Flow] = field(default_factory=list)
 
     @property
     def ticks(self) -> int:
@@ -78,6 +80,8 @@ def judge(job: Job, setting: Setting, by_grain: bool = True) -> Verdict:
 def judged(job: Job, setting: Setting) -> WorldTimes:
     """What the judge says, as the world would say it: of each class the rank that is described."""
     verdict = judge(job, setting, by_grain=False)
+    if not _equal(job, verdict):
+        job = job.unfolded()
     runs: dict[tuple[int, str, int], dict[int, list[OpRun]]] = defaultdict(lambda: defaultdict(list))
     for run in verdict.ops:
         runs[run.rank, run.task, run.number][run.step].append(run)
@@ -98,7 +102,17 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
                 piece.times.append((of, 1))
             tasks.append(TaskTimes(task, number, start, end, of))
     tasks.sort(key=lambda t: t.end)
-    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [])
+    return WorldTimes(job, tasks, verdict.ticks, list(pieces.values()), [(flow, 1) for flow in verdict.flows])
+
+
+def _equal(job: Job, verdict: Verdict) -> bool:
+    """Whether all ranks of each class did the same at the same times."""
+    found: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
+    for (rank, *task), times in verdict.tasks.items():
+        found[rank].add((*task, *times))
+    for run in verdict.ops:
+        found[run.rank].add((run.task, run.number, run.step, run.block, run.op, run.copy, run.start, run.end))
+    return all(found[member] == found[rank] for member, rank in job.first_of().items())
 
 
 def _step(runs: Sequence[OpRun]) -> SegmentTimes:
@@ -411,7 +425,9 @@ class _Judge:
         elif isinstance(what, Send):
             network = self.setting.network
             assert network is not None  # noqa: S101
-            yield self._carry(network.send(rank, what.to, what.bytes), place, rank)
+            flow = network.send(rank, what.to, what.bytes)
+            self.verdict.flows.append(flow)
+            yield self._carry(flow, place, rank)
             self._count("arrived", rank, what.to, what.tag)
         elif isinstance(what, Receive):
             key = ("arrived", what.source, rank, what.tag)
@@ -464,11 +480,15 @@ class _Judge:
             del self.meetings[key]
             network = self.setting.network
             flow = None
-            if network is not None and len(group) > 1 and (op is None or _plain(op)):
+            ticks = 0 if op is None else int(op.body.get(op.engine, 0))
+            if network is not None and (
+                op is None or (isinstance(op.op, Collective) and self.setting.owns(op.op, ticks))
+            ):
                 flow = network.flow(name, n_bytes, group)
-            ticks = None if op is None else int(op.body.get(op.engine, 0))
-            if flow is None or (ticks is not None and ticks != flow.ticks):
-                flow = Flow(name, len(group), 0, ticks or 0, ticks or 0, frozenset(), tuple)
+            if flow is not None and op is None:
+                self.verdict.flows.append(flow)
+            if flow is None:
+                flow = Flow(name, len(group), 0, ticks, ticks, frozenset(), tuple)
             self.env.process(self._told(self._carry(flow, here[group[0]], group[0]), complete))
         return complete
 
@@ -528,10 +548,6 @@ class _Judge:
         yield self.clock.event(tail + parcel.use, key)
         for gate in parcel.feeds:
             feed(gate)
-
-
-def _plain(op: Lowered) -> bool:
-    return isinstance(op.op, Collective) and op.op.exchange is None
 
 
 def _unrolled(items: Sequence[Task | Loop]) -> list[Task]:

@@ -10,10 +10,11 @@ arrives, or when a flow comes to the links of a collective in it; a flow alone o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import simpy
 
 from archsim.errors import InputError
@@ -49,11 +50,13 @@ class WorldTimes:
 
     Attributes
     ----------
+    job: what was played; every rank is described where ranks of a class turned out to differ.
     tasks: in the order in which they ended. ticks: end of the last one.
     pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
     flows: what was sent between ranks, and how often.
     """
 
+    job: Job
     tasks: list[TaskTimes]
     ticks: int
     pieces: list[PieceTimes]
@@ -133,7 +136,7 @@ class World:
         ]
         end = max((task.end for task in self.tasks), default=0)
         flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
-        return WorldTimes(self.tasks, end, pieces, flows)
+        return WorldTimes(self.job, self.tasks, end, pieces, flows)
 
     # -- what parts ask
 
@@ -154,13 +157,16 @@ class World:
 
     def links_of(self, rank: int, segment: Segment) -> Names | None:
         """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes,
-        share links with each other, or leave links busy behind."""
+        share links with each other, leave links busy behind, or take other times than those of rank 0."""
         key = (rank, id(segment))
         if key not in self._links_of:
             lowered = [op for ops, _ in self.lowered(rank, segment) for op in ops if isinstance(op.op, Collective)]
-            bundles = [self.bundle_of(rank, op.at(0)) for op in lowered if self._within(rank, op)]
-            fine = len(bundles) == len(lowered) and all(b.apart and b.clear_ticks == b.ticks for b in bundles)
-            self._links_of[key] = frozenset().union(*(b.links for b in bundles)) if fine else None
+            fine = all(self._within(rank, op) for op in lowered)
+            bundles = [(op, self.bundle_of(rank, op)) for op in _by_size(lowered)] if fine else []
+            fine = fine and all(
+                b.apart and b.clear_ticks == b.ticks == int(op.body.get(op.engine, 0)) for op, b in bundles
+            )
+            self._links_of[key] = frozenset().union(*(b.links for _, b in bundles)) if fine else None
         return self._links_of[key]
 
     def _within(self, rank: int, lowered: Lowered) -> bool:
@@ -174,14 +180,13 @@ class World:
         if not isinstance(op, Collective):
             raise TypeError(f"{op.name} is no collective")
         ticks = int(lowered.body.get(lowered.engine, 0))
-        if op.exchange is None and op.ranks > 1 and self.setting.network is not None:
-            bundle = self._collective(rank, op.collective, int(op.bytes), group)
-            if bundle.ticks == ticks:
-                return bundle
-        key = ("whole", rank, op.collective, op.ranks, ticks)
+        key = ("op", rank, op.collective, op.ranks, op.exchange, int(op.bytes), ticks)
         if key not in self._bundles:
-            flow = Flow(op.collective, op.ranks, 0, ticks, ticks, frozenset(), tuple)
-            self._bundles[key] = Bundle(((group[0], flow),))
+            if self.setting.owns(op, ticks):
+                self._bundles[key] = self._collective(rank, op.collective, int(op.bytes), group)
+            else:
+                flow = Flow(op.collective, op.ranks, 0, ticks, ticks, frozenset(), tuple)
+                self._bundles[key] = Bundle(((group[0], flow),))
         return self._bundles[key]
 
     def join(self, rank: int, lowered: Lowered, place: tuple[int, int], tell: Tell, what: Any) -> None:
@@ -363,6 +368,14 @@ def _group(rank: int, lowered: Lowered) -> range:
     ranks = lowered.op.ranks if isinstance(lowered.op, Collective) else 1
     first = rank // ranks * ranks
     return range(first, first + ranks)
+
+
+def _by_size(collectives: Iterable[Lowered]) -> Iterator[Lowered]:
+    """Collectives of one step each: a step of each size."""
+    for lowered in collectives:
+        sizes = lowered.op.bytes if isinstance(lowered.op, Collective) else 0
+        steps = np.unique(sizes, return_index=True)[1].tolist() if isinstance(sizes, np.ndarray) else [0]
+        yield from map(lowered.at, steps)
 
 
 def _succeed(event: simpy.Event, tick: int) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.components.network.graph_network import GraphNetwork, GraphNetworkSpec
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.errors import InputError
 from archsim.model.lowered import Lowered
@@ -35,11 +36,22 @@ def network(topology="switch", **link):
     )
 
 
+def graph(topology, routing="shortest", algorithms=None, **link):
+    """A graph with links of a byte a tick."""
+    spec = {"kind": "link", "bandwidth": "1 TB/s", "latency": "3 ps", "source": "a test", **link}
+    spec = {"topology": topology, "link": spec, "routing": routing, "algorithms": algorithms or {}, "launch": "2 ps"}
+    return GraphNetwork(GraphNetworkSpec.model_validate(spec), "network", TIME)
+
+
 NETWORKS = {
     "switch": network(),
     "ring": network("ring"),
     "credits": network(credits="3 B"),
     "half": network(duplex="half"),
+    "torus": graph("torus:2x2", "dimension_order"),
+    "mesh": graph("mesh:4", algorithms={"all_reduce": "direct"}),
+    "fat tree": graph("fattree:4x2x2", "ecmp", {"all_reduce": "halving_doubling"}, credits="3 B"),
+    "half mesh": graph("mesh:2x2", "adaptive", {"all_reduce": "double_binary_tree"}, duplex="half"),
 }
 
 
@@ -55,7 +67,7 @@ def lowered(draw, index, net, streams):
         if net == "ring":
             ranks = 4
         op = Collective(name=name, after=after, stream=stream, collective="all_reduce", bytes=n_bytes, ranks=ranks)
-        ticks = int(NETWORKS[net].collective("all_reduce", n_bytes, ranks).ticks)
+        ticks = int(NETWORKS[net].time_of(op)[0])
         return Lowered(op, "network", {"network": ticks}, actions={("network", "link0_byte"): n_bytes})
     engine = draw(st.sampled_from(ENGINES))
     body = {engine: draw(st.integers(0, 20))}
@@ -159,9 +171,9 @@ def test_the_world_equals_the_judge(drawn):
         return
     times = play(job, setting)
     for task in times.tasks:
-        for member in job.members(task.task.rank):
+        for member in times.job.members(task.task.rank):
             assert verdict.tasks[member, task.task.name, task.number] == (task.start, task.end)
-    assert len(verdict.tasks) == sum(len(job.members(t.task.rank)) for t in times.tasks)
+    assert len(verdict.tasks) == sum(len(times.job.members(t.task.rank)) for t in times.tasks)
     judged = defaultdict(int)
     for op in verdict.ops:
         if op.rank in {task.task.rank for task in times.tasks}:
