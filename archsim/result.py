@@ -23,6 +23,7 @@ from archsim.version import __version__
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
+from archsim.workloads.task import Pause
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -174,7 +175,8 @@ class Result:
     def time_by_bound(self) -> dict[str, float]:
         """What bounds the run: server to seconds of the critical path; they sum to the run's length.
 
-        Between ranks it is the network, where a task pauses ``pause``, and ``wait`` where nothing was there to do.
+        Between ranks it is the network, where a task pauses what it holds or ``pause``, and ``wait`` where nothing was
+        there to do.
         """
         ticks: dict[str, int] = defaultdict(int)
         shares: dict[int, dict[str, int]] = {}
@@ -233,7 +235,7 @@ class Result:
     @functools.cached_property
     def what_if_s(self) -> dict[str, float]:
         """:meth:`what_if` for each server that bounds some of the run; each is a simulation of its own."""
-        return {server: self.what_if(server) for server in self.time_by_bound if server not in ("pause", "wait")}
+        return {server: self.what_if(server) for server in self.time_by_bound if server in self.busy_s}
 
     # -- tables
 
@@ -393,8 +395,8 @@ class Result:
         if len({(t.task.rank, t.task.stream) for t in tasks}) < 2:
             return []
         if len(tasks) > most:
-            longest = sorted(tasks, key=lambda t: (t.times is None, t.start - t.end))[:most]
-            tasks = sorted(longest, key=lambda t: t.end)
+            tasks = sorted(tasks, key=lambda t: (t.times is None, t.start - t.end))[:most]
+        tasks = sorted(tasks, key=lambda t: (t.end, t.start, t.task.rank, t.task.stream))
         seconds = self.machine.time.seconds
         return [
             {
@@ -403,7 +405,7 @@ class Result:
                 "stream": t.task.stream,
                 "name": t.task.name,
                 "number": t.number,
-                "computes": t.times is not None,
+                "computes": t.times is not None or (isinstance(t.task.what, Pause) and bool(t.task.what.holds)),
                 "start_s": seconds(t.start),
                 "end_s": seconds(t.end),
                 "after": [

@@ -350,6 +350,8 @@ class _Judge:
         self.meetings: dict[tuple[Any, ...], tuple[simpy.Event, dict[int, tuple[int, int]]]] = {}
         self.link_free: dict[Any, int] = defaultdict(int)
         self.queues: dict[tuple[int, str], list[Task]] = {}
+        self.streams: dict[int, int] = defaultdict(int)
+        self.engines: dict[tuple[int, str], simpy.Resource] = {}
         self.arrived: dict[tuple[int, str], simpy.Event] = {}
         self.ended: list[Task] = []
         self.asked = 0
@@ -366,7 +368,8 @@ class _Judge:
 
     def _give(self, rank: int, stream: str, tasks: list[Task]) -> None:
         if (rank, stream) not in self.queues:
-            number = sum(1 for other, _ in self.queues if other == rank)
+            number = self.streams[rank]
+            self.streams[rank] += 1
             self.queues[rank, stream] = []
             self.ranks.setdefault(rank, _Rank(self, rank))
             self.env.process(self._stream(rank, stream, number))
@@ -409,7 +412,7 @@ class _Judge:
             yield self.clock.event(int(env.now), task_key(rank, number))
             start = int(env.now)
             begun += 1
-            yield from self._do(rank, (number, begun), task, n, met)
+            start = (yield from self._do(rank, (number, begun), task, n, met)) or start
             self.verdict.tasks[rank, task.name, n] = (start, int(env.now))
             self._count("task", rank, task.name)
             if self.job.source is not None:
@@ -417,6 +420,7 @@ class _Judge:
                 self._ask_source()
 
     def _do(self, rank: int, place: tuple[int, int], task: Task, n: int, met: dict[Any, int]) -> Process:
+        """Do a task; returns when it began, where that is later than when it could."""
         what, stream = task.what, place[0]
         if isinstance(what, Segment):
             for step in range(what.steps):
@@ -438,7 +442,17 @@ class _Judge:
             met[group] += 1
             yield self._meet((*group, met[group]), rank, place, what.group, what.collective, what.bytes)
         elif isinstance(what, Pause):
-            yield self.env.timeout(int(self.setting.time.ps(what.ps)))
+            ticks = int(self.setting.time.ps(what.ps))
+            if not what.holds:
+                yield self.env.timeout(ticks)
+                return None
+            engine = self.engines.setdefault((rank, what.holds), simpy.Resource(self.env))
+            with engine.request() as mine:
+                yield mine
+                start = int(self.env.now)
+                yield self.env.timeout(ticks)
+            return start
+        return None
 
     def _until(self, count: int, *what: Any) -> simpy.Event:
         event = self.env.event()

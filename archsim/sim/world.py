@@ -112,6 +112,8 @@ class World:
         self._done: dict[tuple[Any, ...], int] = defaultdict(int)
         self._waits: dict[tuple[Any, ...], list[tuple[int, simpy.Event]]] = defaultdict(list)
         self._meetings: dict[tuple[Any, ...], _Meeting] = {}
+        self._held_until: dict[tuple[int, str], int] = defaultdict(int)
+        self._streams_of: dict[int, int] = defaultdict(int)
         self._ended_for_source: list[Task] = []
         self._asked = 0
 
@@ -233,8 +235,8 @@ class World:
 
     def _stream(self, rank: int, name: str) -> Stream:
         if (rank, name) not in self._streams:
-            number = sum(1 for other, _ in self._streams if other == rank)
-            self._streams[rank, name] = Stream(self, rank, name, number)
+            self._streams[rank, name] = Stream(self, rank, name, self._streams_of[rank])
+            self._streams_of[rank] += 1
         return self._streams[rank, name]
 
     def part(self, rank: int) -> RankPart:
@@ -260,6 +262,12 @@ class World:
         event = self.env.event()
         self._waits[what].append((count, event))
         return event
+
+    def hold(self, rank: int, engine: str, ticks: int) -> int:
+        """Hold an engine without a model once it is free; the tick."""
+        start = max(self.clock.now, self._held_until[rank, engine])
+        self._held_until[rank, engine] = start + ticks
+        return start
 
     def ended(self, stream: Stream, times: TaskTimes) -> None:
         """A task has ended."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from archsim.components.network.algorithm import Op, algorithm
+from archsim.components.network.algorithm import USUAL, Op, algorithm
 from archsim.components.network.collective import check
 from archsim.components.network.flows import play_flows
 from archsim.components.network.graph import Graph, Routing, Ways, named, read
@@ -39,8 +39,6 @@ _Ticks = Callable[[int], int]
 _Parcels = Callable[[], Sequence[Parcel]]
 
 AlgorithmName = Literal["ring", "direct", "halving_doubling", "double_binary_tree", "hierarchical", "two_dimensional"]
-USUAL: Mapping[str, AlgorithmName] = {"all_reduce": "ring", "reduce_scatter": "ring", "all_gather": "ring"}
-"""Algorithm of a collective on a graph where none is asked for; ``direct`` for all others."""
 
 
 class GraphNetworkSpec(ComponentSpec):

@@ -136,7 +136,9 @@ def jobs(draw):
                 known.append((member, name))
             continue
         else:
-            tasks.append(Task(rank, stream, name, Pause(draw(st.integers(0, 40))), after))
+            tasks.append(
+                Task(rank, stream, name, Pause(draw(st.integers(0, 40)), draw(st.sampled_from(("", "dma")))), after)
+            )
         known.append((rank, name))
     job = Job("random", tuple(tasks), {0: range(RANKS)} if folded else {})
     grains = draw(st.sampled_from(({}, {"hbm": 3}, {"hbm": 1, "ddr": 7})))
