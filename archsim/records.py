@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,8 @@ class SegmentResult:
 
     Attributes
     ----------
-    phase: its name without the rank. rank, members: the first rank of the class, and how many it has.
+    phase: its name without the rank, or the phase that it is a piece of.
+    rank, members: the first rank of the class, and how many it has.
     executions: in this way or another.
     step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
     """
@@ -94,9 +96,10 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
     several = len({rank for rank, _ in world.job.streams()}) > 1
     for task in world.tasks:
         if task.times is not None:
-            started[task.task.rank, id(task.times)].append(task.start)
+            last = task.start + (task.copies - 1) * task.period
+            started[task.task.rank, id(task.times)] += (task.start, last)
     segments = []
-    for piece in world.pieces:
+    for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
         members = world.job.members(piece.rank)
         name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
         executions = sum(count for _, count in piece.times)
@@ -106,7 +109,7 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
             segments.append(
                 SegmentResult(
                     name,
-                    piece.segment.name,
+                    piece.segment.phase or piece.segment.name,
                     piece.segment.steps,
                     piece.segment.tokens,
                     _blocks(piece, times),
@@ -115,14 +118,20 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
                     len(members),
                     count,
                     executions,
-                    starts[0],
-                    starts[-1],
+                    min(starts),
+                    max(starts),
                 )
             )
     for flow, count in world.flows:
         for action, n in flow.actions.items():
             ledger.record("network", "between ranks", action, n * count)
     return tuple(segments), ledger
+
+
+def _begin(piece: PieceTimes, started: Mapping[tuple[int, int], list[int]]) -> tuple[int, int, str]:
+    """The order in which pieces are told: as they first begin, whoever played them."""
+    starts = (min(started[piece.rank, id(times)]) for times, _ in piece.times)
+    return min(starts), piece.rank, piece.segment.name
 
 
 def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:

@@ -23,6 +23,7 @@ from archsim.model.network import Flow, Network
 from archsim.sim.clock import SOURCES
 from archsim.sim.links import Bundle, Links, Names, Tell, UnequalError
 from archsim.sim.rank_part import RankPart
+from archsim.sim.recurrence import Recurrence, Skip
 from archsim.sim.schedule import SegmentTimes
 from archsim.sim.segment import simulate
 from archsim.sim.setting import Setting
@@ -53,7 +54,7 @@ class WorldTimes:
     job: what was played; every rank is described where ranks of a class turned out to differ.
     tasks: in the order in which they ended. ticks: end of the last one.
     pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
-    flows: what was sent between ranks, and how often.
+    flows: what was sent between ranks, and how often. skips: periods that were counted.
     """
 
     job: Job
@@ -61,6 +62,7 @@ class WorldTimes:
     ticks: int
     pieces: list[PieceTimes]
     flows: list[tuple[Flow, int]]
+    skips: tuple[Skip, ...] = ()
 
 
 @dataclass
@@ -84,16 +86,16 @@ class World:
 
     Parameters
     ----------
-    job: what it does. setting: the machine.
+    job: what it does. setting: the machine. recurs: whether periods of loops are counted.
 
     Raises
     ------
     InputError: the job can't begin (see :meth:`archsim.workloads.task.Job.check`).
     """
 
-    def __init__(self, job: Job, setting: Setting) -> None:
+    def __init__(self, job: Job, setting: Setting, recurs: bool = True) -> None:
         job.check()
-        self.job, self.setting = job, setting
+        self.job, self.setting, self.recurs = job, setting, recurs
         self.env = simpy.Environment()
         self.clock = SimPyClock(self.env)
         self.links = Links(self.clock, setting.network)
@@ -107,6 +109,7 @@ class World:
         self._links_of: dict[tuple[int, int], Names | None] = {}
         self._bundles: dict[tuple[Any, ...], Bundle] = {}
         self._counted: dict[Bundle, int] = defaultdict(int)
+        self._joins: dict[tuple[Any, ...], int] = defaultdict(int)
         self._joined: dict[tuple[Any, ...], int] = defaultdict(int)
         self._pieces: dict[tuple[int, int], dict[int, list[Any]]] = defaultdict(dict)
         self._done: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -115,6 +118,8 @@ class World:
         self._held_until: dict[tuple[int, str], int] = defaultdict(int)
         self._streams_of: dict[int, int] = defaultdict(int)
         self._ended_for_source: list[Task] = []
+        self.offset = 0
+        self._recurrence: Recurrence | None = None
         self._asked = 0
 
     def run(self) -> WorldTimes:
@@ -128,6 +133,8 @@ class World:
             self._stream(rank, name).give(items)
         if self.job.source is not None:
             self._ask_source(self.job.source)
+        elif self._streams and self.recurs:
+            self._recurrence = Recurrence(self, list(self._streams.values()), self._counted, self._pieces)
         self.env.run()
         stuck = [stream for stream in self._streams.values() if stream.waiting]
         if stuck:
@@ -136,9 +143,10 @@ class World:
             PieceTimes(rank, self._segments[of], self._lowered[rank, of], [(t, n) for t, n in by_times.values()])
             for (rank, of), by_times in self._pieces.items()
         ]
-        end = max((task.end for task in self.tasks), default=0)
+        end = max((task.end + (task.copies - 1) * task.period for task in self.tasks), default=0)
+        skips = self._recurrence.skips if self._recurrence is not None else []
         flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
-        return WorldTimes(self.job, self.tasks, end, pieces, flows)
+        return WorldTimes(self.job, self.tasks, end, pieces, flows, tuple(skips))
 
     # -- what parts ask
 
@@ -263,6 +271,28 @@ class World:
         self._waits[what].append((count, event))
         return event
 
+    def iterated(self, stream: Stream) -> None:
+        """An iteration of a loop has ended."""
+        if self._recurrence is not None:
+            self._recurrence.iterated(stream)
+
+    def steady(self) -> bool:
+        """Whether no rank plays op by op."""
+        return all(part.live is None for part in self._ranks.values())
+
+    def behind(self, wait: tuple[Any, ...]) -> int:
+        """How often something has come to pass."""
+        return self._done[wait]
+
+    def joins(self, what: GroupCollective) -> int:
+        """How often the first of a group has joined it."""
+        return self._joins[what.group, what.collective, what.tag, self.first.get(what.group[0])]
+
+    def held(self) -> tuple[tuple[int, str, int], ...]:
+        """Engines without a model that are held, and for how long."""
+        now = self.clock.now
+        return tuple((*engine, until - now) for engine, until in self._held_until.items() if until > now)
+
     def hold(self, rank: int, engine: str, ticks: int) -> int:
         """Hold an engine without a model once it is free; the tick."""
         start = max(self.clock.now, self._held_until[rank, engine])
@@ -310,6 +340,7 @@ class World:
             reps = {self.first[member] for member in what.group}
             meeting = self._meetings[key] = _Meeting(self.env.event(), what.bytes, reps, place)
         meeting.missing.discard(rank)
+        self._joins[what.group, what.collective, what.tag, rank] += 1
         if rank == self.first[what.group[0]]:
             meeting.place = place
         if what.bytes != meeting.n_bytes:
