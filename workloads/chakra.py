@@ -89,7 +89,6 @@ class ChakraWorkload:
         trace = read(str(recorded_file(self.spec.trace)), groups)
         tasks = _Tasks(trace, self.spec)
         job = Job(trace.name, tuple(tasks.made()))
-        job.check()
         timed = "by its operations and bytes" if self.spec.roofline else "as long as was recorded"
         notes = (f"computing takes {timed}: the chip's engines and memories are not asked",)
         return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in range(trace.ranks)}, notes)
