@@ -11,6 +11,7 @@ Equal ranks are a *class* of which the first one is described; ranks that its ta
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ Ranks: TypeAlias = range | tuple[int, ...]
 """Ranks by number; evenly spaced ones as a range."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Send:
     """``bytes`` to rank ``to``; ends when they have arrived."""
 
@@ -32,7 +33,7 @@ class Send:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Waits for what rank ``source`` sends under the same tag."""
 
@@ -40,7 +41,7 @@ class Receive:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GroupCollective:
     """A collective of the ranks of a group; begins when the last of them has come, ends for all at once.
 
@@ -56,7 +57,7 @@ class GroupCollective:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Time that passes.
 
@@ -74,7 +75,7 @@ What: TypeAlias = Segment | Send | Receive | GroupCollective | Pause
 """What a task does: a piece of work on the rank, or one of the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class After:
     """A task that must have ended: the execution of the same number as the one that waits.
 
@@ -88,7 +89,7 @@ class After:
     back: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One thing that a rank does on one of its streams."""
 
@@ -99,7 +100,7 @@ class Task:
     after: tuple[After, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Loop:
     """Tasks of one stream, over and over."""
 
@@ -145,6 +146,10 @@ class Job:
 
     def streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         """(rank, stream) to its tasks, in the order in which ranks and streams are first named."""
+        return self._streams
+
+    @functools.cached_property
+    def _streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         found: dict[tuple[int, str], list[Task | Loop]] = {}
         for item in self.tasks:
             first = item.tasks[0] if isinstance(item, Loop) else item

@@ -74,6 +74,7 @@ def judge(job: Job, setting: Setting, by_grain: bool = True) -> Verdict:
     by_grain: memories in turns serve grain after grain; else whole rounds at once, as :mod:`archsim.sim.turns` does,
         for machines whose memories hold a million grains.
     """
+    job.check()
     return _Judge(job, setting, by_grain).play()
 
 

@@ -15,12 +15,12 @@ from archsim.sim.schedule import SegmentTimes
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Loop, Pause, Receive, Send, Task
+from archsim.workloads.task import GroupCollective, Job, Loop, Pause, Receive, Send, Task
 
 Process = Generator[simpy.Event, Any, None]
 
 
-@dataclass
+@dataclass(slots=True)
 class TaskTimes:
     """When a task ran.
 
@@ -53,6 +53,7 @@ class Around(Protocol):
 
     env: simpy.Environment
     clock: SimPyClock
+    job: Job
     setting: Setting
     first: dict[int, int]
     offset: int
@@ -104,6 +105,32 @@ class Stream:
     left, iterations: of its loop still to come, and of all loops begun.
     times: how often each task has begun; skipped: further ones that were counted.
     """
+
+    __slots__ = (
+        "_begun",
+        "_came",
+        "_items",
+        "_met",
+        "_start",
+        "_times_of_piece",
+        "began",
+        "doing",
+        "item",
+        "iterations",
+        "left",
+        "name",
+        "number",
+        "place",
+        "position",
+        "rank",
+        "since",
+        "skipped",
+        "task",
+        "times",
+        "waiting",
+        "waits_for",
+        "world",
+    )
 
     def __init__(self, world: Around, rank: int, name: str, number: int) -> None:
         self.world, self.rank, self.name, self.number = world, rank, name, number
@@ -168,6 +195,8 @@ class Stream:
         key = task_key(self.rank, self.number)
         for task in self._tasks():
             if task is None:
+                if world.job.source is None:
+                    return
                 self._came = world.env.event()
                 yield self._came
                 continue

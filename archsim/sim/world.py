@@ -258,7 +258,11 @@ class World:
         count = self._done[what] = self._done[what] + 1
         waits = self._waits.get(what)
         if waits:
-            self._waits[what] = [wait for wait in waits if wait[0] > count]
+            left = [wait for wait in waits if wait[0] > count]
+            if left:
+                self._waits[what] = left
+            else:
+                del self._waits[what]
             for needed, event in waits:
                 if needed <= count:
                     event.succeed()
