@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from archsim.sim.turns import Turns
 from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Task, shifted
+from archsim.workloads.task import GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Source, Task, shifted
 
 Process = Generator[simpy.Event, Any, Any]
 
@@ -52,11 +52,18 @@ class OpRun:
 
 @dataclass
 class Verdict:
-    """What happened: (rank, task, number of its execution) to start and end, the runs of ops, and bytes by link."""
+    """What happened: (rank, task, number of its execution) to start and end, the runs of ops, and bytes by link.
+
+    Attributes
+    ----------
+    given: tasks of a source, of described ranks. source: what gave them.
+    """
 
     tasks: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     ops: list[OpRun] = field(default_factory=list)
     actions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    given: list[Task] = field(default_factory=list)
+    source: Source | None = None
 
     @property
     def ticks(self) -> int:
@@ -83,7 +90,7 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
         runs[run.rank, run.task, run.number][run.step].append(run)
     tasks: list[TaskTimes] = []
     pieces: dict[tuple[int, int], PieceTimes] = {}
-    for (rank, _), items in job.streams().items():
+    for (rank, _), items in replace(job, tasks=(*job.tasks, *verdict.given)).streams().items():
         times: dict[str, int] = defaultdict(int)
         for task in _unrolled(items):
             number = times[task.name]
@@ -98,7 +105,7 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
                 piece.times.append((of, 1))
             tasks.append(TaskTimes(task, number, start, end, of))
     tasks.sort(key=lambda t: t.end)
-    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [])
+    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [], verdict.source)
 
 
 def _step(runs: Sequence[OpRun]) -> SegmentTimes:
@@ -329,7 +336,7 @@ class _Judge:
         self.job, self.setting, self.by_grain = job, setting, by_grain
         self.env = simpy.Environment()
         self.clock = SimPyClock(self.env)
-        self.verdict = Verdict()
+        self.verdict = Verdict(source=None if job.source is None else job.source())
         self.ranks: dict[int, _Rank] = {}
         self.done: dict[tuple[Any, ...], int] = defaultdict(int)
         self.waiting: list[tuple[tuple[Any, ...], int, simpy.Event]] = []
@@ -338,6 +345,7 @@ class _Judge:
         self.queues: dict[tuple[int, str], list[Task]] = {}
         self.arrived: dict[tuple[int, str], simpy.Event] = {}
         self.ended: list[Task] = []
+        self.others = {rank for first, ranks in job.classes.items() for rank in ranks if rank != first}
         self.asked = 0
 
     def play(self) -> Verdict:
@@ -345,7 +353,7 @@ class _Judge:
             for member in self.job.members(rank):
                 ranks = self.job.members(rank)
                 self._give(member, stream, [shifted(task, member, ranks) for task in _unrolled(items)])
-        if self.job.source is not None:
+        if self.verdict.source is not None:
             self._ask_source()
         self.env.run()
         return self.verdict
@@ -367,13 +375,16 @@ class _Judge:
 
     def _source(self, tick: int, number: int) -> Process:
         yield self.clock.event(tick, SOURCES)
-        source = self.job.source
+        source = self.verdict.source
         if number != self.asked or source is None:
             return
         done, self.ended = self.ended, []
         tasks, again_ps = source.tasks(int(self.setting.time.to_ps(int(self.env.now))), done)
         for task in tasks:
-            self._give(task.rank, task.stream, [task])
+            self.verdict.given.append(task)
+            ranks = self.job.members(task.rank)
+            for member in ranks:
+                self._give(member, task.stream, [shifted(task, member, ranks)])
         if again_ps is not None:
             self.asked += 1
             self.env.process(self._source(max(int(self.setting.time.ps(again_ps)), int(self.env.now)), self.asked))
@@ -398,7 +409,7 @@ class _Judge:
             yield from self._do(rank, (number, begun), task, n, met)
             self.verdict.tasks[rank, task.name, n] = (start, int(env.now))
             self._count("task", rank, task.name)
-            if self.job.source is not None:
+            if self.verdict.source is not None and rank not in self.others:
                 self.ended.append(task)
                 self._ask_source()
 

@@ -51,13 +51,14 @@ class WorldTimes:
     ----------
     tasks: in the order in which they ended. ticks: end of the last one.
     pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
-    flows: what was sent between ranks, and how often.
+    flows: what was sent between ranks, and how often. source: what gave tasks on the way.
     """
 
     tasks: list[TaskTimes]
     ticks: int
     pieces: list[PieceTimes]
     flows: list[tuple[Flow, int]]
+    source: Source | None = None
 
 
 @dataclass
@@ -110,6 +111,7 @@ class World:
         self._waits: dict[tuple[Any, ...], list[tuple[int, simpy.Event]]] = defaultdict(list)
         self._meetings: dict[tuple[Any, ...], _Meeting] = {}
         self._ended_for_source: list[Task] = []
+        self._source = None if job.source is None else job.source()
         self._asked = 0
 
     def run(self) -> WorldTimes:
@@ -121,8 +123,8 @@ class World:
         """
         for (rank, name), items in self.job.streams().items():
             self._stream(rank, name).give(items)
-        if self.job.source is not None:
-            self._ask_source(self.job.source)
+        if self._source is not None:
+            self._ask_source(self._source)
         self.env.run()
         stuck = [stream for stream in self._streams.values() if stream.waiting]
         if stuck:
@@ -133,7 +135,7 @@ class World:
         ]
         end = max((task.end for task in self.tasks), default=0)
         flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
-        return WorldTimes(self.tasks, end, pieces, flows)
+        return WorldTimes(self.tasks, end, pieces, flows, self._source)
 
     # -- what parts ask
 
@@ -260,9 +262,9 @@ class World:
         """A task has ended."""
         self.tasks.append(times)
         self.count("task", stream.rank, times.task.name)
-        if self.job.source is not None:
+        if self._source is not None:
             self._ended_for_source.append(times.task)
-            self._ask_source(self.job.source)
+            self._ask_source(self._source)
 
     def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
         """A piece has run once more with these times."""
