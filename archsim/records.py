@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.model.ledger import Ledger
-from archsim.model.lowered import Blocks, Lowered
+from archsim.model.lowered import Blocks, Lowered, stacked
 from archsim.sim.schedule import OpTimes, SegmentTimes
+from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import Collective, Dim, of_steps, over_steps
+from archsim.workloads.op import Collective, Dim, lanes, of_steps, over_steps
 from archsim.workloads.plan import Plan
 
 
 @dataclass(frozen=True)
 class OpResult:
-    """An op on the machine, and when its copies ran."""
+    """An op on the machine, when its copies ran, and what each of them does.
+
+    Of pieces that a source gave, which are steps here, ``lowered.op`` is that of the first.
+    """
 
     lowered: Lowered
     times: tuple[OpTimes, ...]
+    flops: Dim
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,8 @@ class SegmentResult:
     ----------
     phase: its name without the rank. rank, members: the first rank of the class, and how many it has.
     executions: in this way or another.
-    step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
+    step_ticks, step_starts: length of each step, and when it began in the first execution, int64 [steps].
+    start, last_start: ticks of the first and of the last execution.
     """
 
     name: str
@@ -55,6 +62,7 @@ class SegmentResult:
     tokens: Dim
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
+    step_starts: npt.NDArray[np.int64]
     rank: int = 0
     members: int = 1
     count: int = 1
@@ -86,6 +94,22 @@ def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
     return ticks
 
 
+@dataclass(frozen=True)
+class _Phase:
+    """A piece as it is told of.
+
+    Attributes
+    ----------
+    starts: ticks at which its steps began, where these do not follow each other at once. flops: (block, op) to those of
+        each step, where the ops are not enough to know.
+    """
+
+    name: str
+    piece: PieceTimes
+    starts: npt.NDArray[np.int64] | None = None
+    flops: Mapping[tuple[int, int], Dim] = field(default_factory=dict)
+
+
 def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
     """Phases as they were executed, and what they did."""
     ledger = Ledger()
@@ -95,27 +119,34 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
         if task.times is not None:
             started[task.task.rank, id(task.times)].append(task.start)
     segments = []
-    for piece in world.pieces:
-        members = len(plan.job.members(piece.rank))
-        name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
+    for phase in _phases(world, started):
+        piece = phase.piece
+        steps, members = piece.segment.steps, len(plan.job.members(piece.rank))
+        name = f"{phase.name} of rank {piece.rank}" if several else phase.name
         executions = sum(count for _, count in piece.times)
         _record(ledger, name, piece, members, executions)
         for times, count in piece.times:
-            starts = started[piece.rank, id(times)]
+            ticks = of_steps(times.step_ticks, steps)
+            if phase.starts is None:
+                starts = started[piece.rank, id(times)]
+                first, last, step_starts = starts[0], starts[-1], starts[0] + np.cumsum(ticks) - ticks
+            else:
+                first, last, step_starts = int(phase.starts[0]), int(phase.starts[0]), phase.starts
             segments.append(
                 SegmentResult(
                     name,
                     piece.segment.name,
-                    piece.segment.steps,
+                    steps,
                     piece.segment.tokens,
-                    _blocks(piece, times),
-                    of_steps(times.step_ticks, piece.segment.steps),
+                    _blocks(phase, times),
+                    ticks,
+                    step_starts,
                     piece.rank,
                     members,
                     count,
                     executions,
-                    starts[0],
-                    starts[-1],
+                    first,
+                    last,
                 )
             )
     for flow, count in world.flows:
@@ -124,17 +155,52 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
     return tuple(segments), ledger
 
 
-def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:
+def _phases(world: WorldTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> Iterator[_Phase]:
+    """Pieces one by one; those that a source gave once each, one step of the same ops, are the steps of one."""
+    alike: dict[tuple[object, ...], list[PieceTimes]] = defaultdict(list)
+    for piece in world.pieces:
+        if world.source is None or piece.segment.steps > 1 or [count for _, count in piece.times] != [1]:
+            yield _Phase(piece.segment.name, piece)
+        else:
+            blocks = tuple((tuple((op.op.name, op.engine) for op in ops), repeat) for ops, repeat in piece.blocks)
+            records = tuple((r.block, r.op, r.first, r.copies) for r in piece.times[0][0].ops)
+            alike[piece.rank, piece.segment.name, blocks, records].append(piece)
+    numbers: dict[tuple[int, str], int] = defaultdict(int)
+    for pieces in alike.values():
+        rank, name = pieces[0].rank, pieces[0].segment.name
+        numbers[rank, name] += 1
+        number = numbers[rank, name]
+        starts = [started[rank, id(piece.times[0][0])][0] for piece in pieces]
+        yield _as_steps(name if number == 1 else f"{name} ({number})", pieces, lanes(starts))
+
+
+def _as_steps(name: str, pieces: Sequence[PieceTimes], starts: npt.NDArray[np.int64]) -> _Phase:
+    """Pieces of the same ops as one with a step for each."""
+    which = np.arange(len(pieces))
+    blocks = []
+    flops: dict[tuple[int, int], Dim] = {}
+    for b, (ops, repeat) in enumerate(pieces[0].blocks):
+        kinds = [[piece.blocks[b][0][i] for piece in pieces] for i in range(len(ops))]
+        flops |= {(b, i): lanes([int(low.op.flops()) for low in mine]) for i, mine in enumerate(kinds)}
+        blocks.append((tuple(stacked(mine[0].op, mine, which) for mine in kinds), repeat))
+    first = pieces[0].segment
+    segment = replace(first, steps=len(pieces), tokens=lanes([int(piece.segment.tokens) for piece in pieces]))
+    times = together([piece.times[0][0] for piece in pieces])
+    return _Phase(name, PieceTimes(pieces[0].rank, segment, blocks, [(times, 1)]), starts, flops)
+
+
+def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:
+    piece = phase.piece
     mine: dict[tuple[int, int], list[OpTimes]] = defaultdict(list)
     for record in times.ops:
         mine[record.block, record.op].append(record)
+
+    def done(b: int, i: int, lowered: Lowered) -> OpResult:
+        flops = phase.flops[b, i] if phase.flops else lowered.op.flops()
+        return OpResult(lowered, tuple(mine[b, i]), flops)
+
     return tuple(
-        BlockResult(
-            block.name,
-            repeat,
-            block.first,
-            tuple(OpResult(lowered, tuple(mine[b, i])) for i, lowered in enumerate(ops)),
-        )
+        BlockResult(block.name, repeat, block.first, tuple(done(b, i, lowered) for i, lowered in enumerate(ops)))
         for b, (block, (ops, repeat)) in enumerate(zip(piece.segment.blocks, piece.blocks, strict=True))
     )
 

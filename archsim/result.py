@@ -180,7 +180,7 @@ class Result:
         blocks = {(p.rank, id(p.segment)): p.blocks for p in self.world.pieces}
         for stretch in critical_path(self.world.tasks, self.plan.job.first_of()):
             times, segment = stretch.task.times, stretch.task.task.what
-            if times is None or not isinstance(segment, Segment):
+            if stretch.what != "piece" or times is None or not isinstance(segment, Segment):
                 ticks[stretch.what] += stretch.ticks
                 continue
             if id(times) not in shares:
@@ -254,7 +254,7 @@ class Result:
             of_class: dict[str, Any] = {}
             if len(self.placements) > 1:
                 of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
-            last_step = segment.ticks - int(segment.step_ticks[-1]) if n else 0
+            last_step = int(segment.step_starts[-1]) - segment.start if n else 0
             for block in segment.blocks:
                 for op in block.ops:
                     low = op.lowered
@@ -267,7 +267,7 @@ class Result:
                         "engine": low.engine,
                         "steps": n * k,
                         "cycles": over_steps(low.cycles, n) * k,
-                        "flops": over_steps(low.op.flops(), n) * k,
+                        "flops": over_steps(op.flops, n) * k,
                         "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
                         "energy_j": energy * k / segment.executions,
                         "bound_by": max(limits, key=lambda k: limits[k], default=""),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 
@@ -21,7 +22,7 @@ class Curve:
         if count <= most:
             return self
         edges = [count * i // most for i in range(most + 1)]
-        values = [max(self.values[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+        values = [max(self.values[a:b]) for a, b in pairwise(edges)]
         return Curve(self.name, [self.times_s[a] for a in edges[:-1]], values)
 
 

@@ -42,7 +42,7 @@ class RequestsSpec(Spec):
         if self.path is not None:
             said = [name for name, value in drawn.items() if value is not None]
             if said:
-                raise ValueError(f"{said[0]} is of drawn requests, and 'path' names recorded ones: give one or the other")
+                raise ValueError(f"{said[0]} is of drawn requests, 'path' names recorded ones: give one of them")
             return self
         missing = [name for name, value in (drawn | {"count": self.count}).items() if value is None]
         if missing:

@@ -16,8 +16,8 @@ class Holdings:
 
     Attributes
     ----------
-    name: whose it is. resident_bytes: bytes of each role that live in memory throughout. tier_bytes: memory name to bytes of other things
-        kept there. activation_bytes: largest live set of activations.
+    name: whose it is. resident_bytes: bytes of each role that live in memory throughout.
+    tier_bytes: memory name to bytes of other things kept there. activation_bytes: largest live set of activations.
     """
 
     name: str

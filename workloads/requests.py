@@ -167,7 +167,9 @@ def read_arrivals(path: str | Path, format: str = "auto", limit: int | None = No
     for line, request in _read(path, format, limit, first):
         if request.arrival_ps < before:
             early = f"{(before - request.arrival_ps) / 1e12:g} s"
-            raise InputError([Problem(f"out of order: arrives {early} before the request above it", str(path), line, 1)])
+            raise InputError(
+                [Problem(f"out of order: arrives {early} before the request above it", str(path), line, 1)]
+            )
         for what, tokens in (("prompt", request.input), ("answer", request.output)):
             if not tokens:
                 raise InputError([Problem(f"a {what} of zero tokens: at least one is asked for", str(path), line, 1)])

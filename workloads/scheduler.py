@@ -1,9 +1,9 @@
 """The scheduler of an engine that serves requests: what its next iteration computes.
 
 Continuous batching as vLLM does it: between two iterations sequences join and leave. Requests are admitted first come,
-first served, while a place (``sequences``), room in the iteration (``tokens``) and blocks of the KV cache are left. Blocks
-are reserved for the whole answer when a request is admitted, so nobody is ever preempted. A prompt's last token gives
-the first token of the answer; each further one is a step of decoding, so an answer of N takes N - 1 of them.
+first served, while a place (``sequences``), room in the iteration (``tokens``) and blocks of the KV cache are left.
+Blocks are reserved for the whole answer when a request is admitted, so nobody is ever preempted. A prompt's last token
+gives the first token of the answer; each further one is a step of decoding, so an answer of N takes N - 1 of them.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Scheduler:
 
 
 class PromptsFirst:
-    """Prompts before answers: while some can be admitted they are computed, whole and by themselves; else all decode."""
+    """Prompts before answers: while some can be admitted they are computed, whole, by themselves; else all decode."""
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         prompts, room = [], scheduler.limits.tokens
@@ -176,7 +176,7 @@ class Chunked:
             if room and request.prompt_left:
                 prompts.append((request, min(room, request.prompt_left)))
                 room -= prompts[-1][1]
-        while room and (request := scheduler.admit(now_ps)) is not None:
-            prompts.append((request, min(room, request.input)))
+        while room and (admitted := scheduler.admit(now_ps)) is not None:
+            prompts.append((admitted, min(room, admitted.input)))
             room -= prompts[-1][1]
         return Iteration(prompts, decodes)

@@ -1,13 +1,14 @@
 """How requests fared: latencies, throughput, and what waited and ran over time.
 
-TTFT runs from arrival to the first token, TPOT is the mean time of each further token of a request, ITL the time between
-two tokens, E2E runs from arrival to the last token. Percentiles are between ranks, as numpy and vLLM's benchmark have them.
+TTFT runs from arrival to the first token, TPOT is the mean time of each further token of a request, ITL the time
+between two tokens, E2E runs from arrival to the last token. Percentiles are interpolated, as in vLLM's benchmark.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ def answer_of(requests: Sequence[Served], scheduler: Scheduler) -> Answer:
     rows = [_row(request) for request in requests]
     last = max((r.end_ps or 0 for r in ended), default=0) / _PS_PER_S
     tokens_in, tokens_out = sum(r.input for r in ended), sum(r.output for r in ended)
-    summary = {
+    summary: dict[str, Any] = {
         "requests": len(requests),
         "completed": len(ended),
         "input_tokens": tokens_in,
@@ -76,7 +77,7 @@ def statistics(values: Counter[float]) -> dict[str, float] | None:
     return found
 
 
-def _row(request: Served) -> dict[str, float | int | None]:
+def _row(request: Served) -> dict[str, Any]:
     def seconds(end: int | None, start: int = 0) -> float | None:
         return None if end is None else (end - start) / _PS_PER_S
 

@@ -195,9 +195,7 @@ class ServingWorkload:
         policy = PromptsFirst() if spec.chunk is None else Chunked(spec.chunk)
         pieces = _Pieces(ops)
         title = f"serving {spec.model.name}"
-        job = Job(
-            title, (), {0: range(spec.tensor_parallel)}, lambda: Engine(requests, limits, policy, pieces)
-        )
+        job = Job(title, (), {0: range(spec.tensor_parallel)}, lambda: Engine(requests, limits, policy, pieces))
         return Plan(title, job, {0: held}, self._notes(ops.formats, requests, blocks))
 
     def _check_prompts(self, requests: Sequence[Request]) -> None:
@@ -233,17 +231,15 @@ class ServingWorkload:
         held = {Role.WEIGHT: weights, Role.KV: blocks * block_bytes}
         return ops, Holdings(f"serving {model.name}", held, activation_bytes=live), blocks
 
-    def _check_room(
-        self, requests: Sequence[Request], blocks: int, held: Holdings, capacity_bytes: int | None
-    ) -> None:
+    def _check_room(self, requests: Sequence[Request], blocks: int, held: Holdings, capacity_bytes: int | None) -> None:
         for number, request in enumerate(requests):
             need = blocks_of(request.input + request.output - 1)
             if need > blocks:
                 rest = held.resident_bytes[Role.WEIGHT] + held.activation_bytes
                 raise InputError(
                     f"request {number} can never run: {request.input} + {request.output} tokens need {need} blocks of "
-                    f"{BLOCK_TOKENS}, and the KV cache has {blocks} beside {si(rest, 'B', 4)} of weights and activations "
-                    f"in {self.spec.memory_share:g} of {si(capacity_bytes or 0, 'B', 4)}"
+                    f"{BLOCK_TOKENS}, and the KV cache has {blocks} beside {si(rest, 'B', 4)} of weights and "
+                    f"activations in {self.spec.memory_share:g} of {si(capacity_bytes or 0, 'B', 4)}"
                 )
 
     def _notes(self, formats: Formats, requests: Sequence[Request], blocks: int) -> tuple[str, ...]:
@@ -253,8 +249,8 @@ class ServingWorkload:
             how = f"prompts are computed in chunks of at most {spec.chunk} tokens beside answers"
         notes = [
             f"{len(requests):,} requests, first come, first served; {how}",
-            f"{formats}; a KV cache of {blocks:,} blocks of {BLOCK_TOKENS} tokens, reserved for the whole answer when a "
-            "request is admitted: nobody is preempted",
+            f"{formats}; a KV cache of {blocks:,} blocks of {BLOCK_TOKENS} tokens, reserved for the whole answer "
+            "when a request is admitted: nobody is preempted",
             "an engine takes no time to schedule, beside the launches of its chip",
         ]
         longest = max(r.input + r.output for r in requests)

@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from archsim.workloads.op import LARGEST, Collective, Dim, Op
+from archsim.workloads.op import LARGEST, Collective, Dim, Op, lanes
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,37 @@ class Lowered:
             },
             tail=-(-self.tail // factor) if server == self.engine else self.tail,
         )
+
+
+def stacked(op: Op, kinds: Sequence[Lowered], which: npt.NDArray[np.int64]) -> Lowered:
+    """An op whose sizes change: step ``i`` as ``kinds[which[i]]``; the way of the first step is told."""
+
+    def steps(values: Sequence[Dim]) -> Dim:
+        return values[0] if len(set(values)) == 1 else lanes([int(value) for value in values])[which]
+
+    def phase(name: str) -> dict[Any, Dim]:
+        parts = [getattr(kind, name) for kind in kinds]
+        return {key: steps([part.get(key, 0) for part in parts]) for key in dict.fromkeys(k for p in parts for k in p)}
+
+    early = [kind.prefetch for kind in kinds]
+    prefetch = {
+        server: (steps([p.get(server, (0, 0))[0] for p in early]), steps([p.get(server, (0, 0))[1] for p in early]))
+        for server in dict.fromkeys(s for p in early for s in p)
+    }
+    first: Lowered = kinds[which[0]]
+    return replace(
+        first,
+        op=op,
+        body=phase("body"),
+        prefetch=prefetch,
+        fill=phase("fill"),
+        drain=phase("drain"),
+        tail=steps([kind.tail for kind in kinds]),
+        actions=phase("actions"),
+        traffic=phase("traffic"),
+        cycles=steps([kind.cycles for kind in kinds]),
+        useful=steps([kind.useful for kind in kinds]),
+    )
 
 
 Blocks = Sequence[tuple[Sequence[Lowered], int]]

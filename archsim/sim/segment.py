@@ -27,7 +27,7 @@ def simulate(blocks: Blocks, steps: int, grains: Mapping[str, int]) -> SegmentTi
 
 
 def together(each: Sequence[SegmentTimes]) -> SegmentTimes:
-    """Times of steps one by one as lanes."""
+    """Times of steps one by one as lanes; their ops are in the same copies."""
 
     def many(values: list[Any]) -> Dim:
         return lanes(values) if len(values) > 1 else values[0]
@@ -38,6 +38,8 @@ def together(each: Sequence[SegmentTimes]) -> SegmentTimes:
             rows[0].op,
             rows[0].first,
             many([r.start for r in rows]),
+            rows[0].copies,
+            many([r.period for r in rows]) if rows[0].copies > 1 else 0,
             end=many([r.end for r in rows]),
             exposed=many([r.exposed for r in rows]),
         )
