@@ -20,6 +20,7 @@ from archsim.sim.critical import critical_path
 from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
 from archsim.version import __version__
+from archsim.workloads.answer import Answer
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
@@ -166,6 +167,11 @@ class Result:
             told.append(f"area is that of all {self.machine.spec.chips} chips, energy that of the {ranks} that run")
         told.append("times carry no band of error")
         return tuple(told)
+
+    @functools.cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the workload answers itself, such as latencies of requests."""
+        return () if self.world.source is None else tuple(self.world.source.answers())
 
     # -- where the time goes
 
@@ -502,10 +508,17 @@ class Result:
             **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),
             "components": self.component_rows(),
+            **self._answers_json(),
             "notes": list(self.plan.notes),
             "left_out": list(self.left_out),
             "ops": [{column: row[column] for column in columns if column in row} for row in self.op_rows],
         }
+
+    def _answers_json(self) -> dict[str, Any]:
+        """What the workload answers itself, each under its name, and the names."""
+        if not self.answers:
+            return {}
+        return {"answers": [a.name for a in self.answers], **{a.name: a.plain() for a in self.answers}}
 
     def write(self, folder: Path) -> None:
         """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``.

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.errors import printable
+from archsim.report import answers
 from archsim.units import si
 
 if TYPE_CHECKING:
@@ -72,6 +73,11 @@ def show(result: Result, console: Console) -> None:
             ],
         )
     )
+    for answer in result.answers:
+        heads, rows = answers.statistics(answer.summary)
+        console.print()
+        console.print(_table(answer.title.lower(), ["", *heads], rows))
+        console.print(Text(printable(", ".join(f"{name} {value}" for name, value in answers.single(answer.summary)))))
     console.print()
     console.print(
         _table(
