@@ -12,6 +12,7 @@ import numpy as np
 from archsim.report.pictures import bar_rows, legend, plain, quantity, spark, ticks
 
 _BINS = 240
+_SHORT = ("ttft", "tpot", "itl", "e2e", "kv")
 _MAX_LANES = 400
 _LANE, _WIDTH = 4, 1000  # of a picture of rows
 
@@ -19,8 +20,9 @@ _LANE, _WIDTH = 4, 1000  # of a picture of rows
 def words(name: str) -> str:
     """The name of a quantity without its unit, as words."""
     if name.endswith("_per_s"):
-        return name.removesuffix("_per_s").replace("_", " ") + "/s"
-    return name.removesuffix("_s").replace("_", " ")
+        return f"{words(name.removesuffix('_per_s'))}/s"
+    parts = name.removesuffix("_s").split("_")
+    return " ".join(part.upper() if part in _SHORT else part for part in parts)
 
 
 def said(name: str, value: float | None) -> str:
@@ -54,7 +56,7 @@ def section(answer: Mapping[str, Any], time_s: float) -> str:
         for name, value in single(answer["summary"])
     )
     heads, rows = statistics(answer["summary"])
-    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in ("", *heads))
+    head = "".join(f'<th scope=col style="text-align:right">{escape(name)}</th>' for name in ("", *heads))
     body = "".join(
         f"<tr><th scope=row>{escape(name)}</th>{''.join(f'<td>{value}</td>' for value in values)}</tr>"
         for name, *values in rows
@@ -104,9 +106,8 @@ def _lanes(answer: Mapping[str, Any], time_s: float) -> str:
             if row[start] is None or row[end] is None or row[end] <= row[start]:
                 continue
             at, width = _WIDTH * row[start] / time_s, _WIDTH * (row[end] - row[start]) / time_s
-            facts = f"{label}\n" + ", ".join(
-                f"{words(name)} {said(name, value)}" for name, value in row.items() if value is not None
-            )
+            known = (f"{words(name)} {said(name, value)}" for name, value in row.items() if value is not None)
+            facts = f"{label}\n{', '.join(known)}"
             bars.append(
                 f'<rect class="k{colour}" x="{at:.3f}" y="{_LANE * number}" width="{max(width, 0.4):.3f}" '
                 f'height="{_LANE - 1}" style="fill:var(--c)" data-tip="{escape(facts)}"/>'
@@ -122,5 +123,5 @@ def _lanes(answer: Mapping[str, Any], time_s: float) -> str:
         + legend((f"k{colour}", label) for colour, (label, *_) in enumerate(stages))
         + f'<svg viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(answer["title"])} one by one" style="{style}">'
-        f'{"".join(bars)}</svg><div class="taskscale">{ticks(time_s, 8)}</div>{note}'
+        f'{"".join(bars)}</svg><div style="position:relative">{ticks(time_s, 8)}</div>{note}'
     )

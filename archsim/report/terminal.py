@@ -76,8 +76,10 @@ def show(result: Result, console: Console) -> None:
     for answer in result.answers:
         heads, rows = answers.statistics(answer.summary)
         console.print()
+        rows = [[name, *(value.replace("\xa0", " ") for value in values)] for name, *values in rows]
         console.print(_table(answer.title.lower(), ["", *heads], rows))
-        console.print(Text(printable(", ".join(f"{name} {value}" for name, value in answers.single(answer.summary)))))
+        single = ", ".join(f"{name} {value}" for name, value in answers.single(answer.summary))
+        console.print(Text(printable(single.replace("\xa0", " "))))
     console.print()
     console.print(
         _table(
