@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.model.ledger import Ledger
-from archsim.model.lowered import Blocks, Lowered, stacked
+from archsim.model.lowered import Blocks, Lowered, in_a_row
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import Collective, Dim, lanes, of_steps, over_steps
+from archsim.workloads.op import Collective, Dim, first_steps, of_steps, over_steps
 from archsim.workloads.plan import Plan
 
 
@@ -156,10 +156,10 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
 
 
 def _phases(world: WorldTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> Iterator[_Phase]:
-    """Pieces one by one; those that a source gave once each, one step of the same ops, are the steps of one."""
+    """Pieces one by one; those of the same ops that a source gave once each are the steps of one."""
     alike: dict[tuple[object, ...], list[PieceTimes]] = defaultdict(list)
     for piece in world.pieces:
-        if world.source is None or piece.segment.steps > 1 or [count for _, count in piece.times] != [1]:
+        if world.source is None or [count for _, count in piece.times] != [1]:
             yield _Phase(piece.segment.name, piece)
         else:
             blocks = tuple((tuple((op.op.name, op.engine) for op in ops), repeat) for ops, repeat in piece.blocks)
@@ -171,22 +171,28 @@ def _phases(world: WorldTimes, started: Mapping[tuple[int, int], Sequence[int]])
         numbers[rank, name] += 1
         number = numbers[rank, name]
         starts = [started[rank, id(piece.times[0][0])][0] for piece in pieces]
-        yield _as_steps(name if number == 1 else f"{name} ({number})", pieces, lanes(starts))
+        yield _in_a_row(name if number == 1 else f"{name} ({number})", pieces, starts)
 
 
-def _as_steps(name: str, pieces: Sequence[PieceTimes], starts: npt.NDArray[np.int64]) -> _Phase:
-    """Pieces of the same ops as one with a step for each."""
-    which = np.arange(len(pieces))
+def _in_a_row(name: str, pieces: Sequence[PieceTimes], starts: Sequence[int]) -> _Phase:
+    """Pieces of the same ops as one with the steps of all."""
+    steps, each = [piece.segment.steps for piece in pieces], [piece.times[0][0] for piece in pieces]
+
+    def row(values: Iterable[Dim]) -> npt.NDArray[np.int64]:
+        return np.concatenate([of_steps(first_steps(value, n), n) for value, n in zip(values, steps, strict=True)])
+
     blocks = []
     flops: dict[tuple[int, int], Dim] = {}
     for b, (ops, repeat) in enumerate(pieces[0].blocks):
-        kinds = [[piece.blocks[b][0][i] for piece in pieces] for i in range(len(ops))]
-        flops |= {(b, i): lanes([int(low.op.flops()) for low in mine]) for i, mine in enumerate(kinds)}
-        blocks.append((tuple(stacked(mine[0].op, mine, which) for mine in kinds), repeat))
-    first = pieces[0].segment
-    segment = replace(first, steps=len(pieces), tokens=lanes([int(piece.segment.tokens) for piece in pieces]))
-    times = together([piece.times[0][0] for piece in pieces])
-    return _Phase(name, PieceTimes(pieces[0].rank, segment, blocks, [(times, 1)]), starts, flops)
+        parts = [[piece.blocks[b][0][i] for piece in pieces] for i in range(len(ops))]
+        flops |= {(b, i): row(low.op.flops() for low in mine) for i, mine in enumerate(parts)}
+        blocks.append((tuple(in_a_row(mine, steps) for mine in parts), repeat))
+    times = together(each, steps)
+    ticks = [of_steps(one.step_ticks, n) for one, n in zip(each, steps, strict=True)]
+    begins = [start + np.cumsum(mine) - mine for start, mine in zip(starts, ticks, strict=True)]
+    segment = replace(pieces[0].segment, steps=sum(steps), tokens=row(piece.segment.tokens for piece in pieces))
+    piece = PieceTimes(pieces[0].rank, segment, blocks, [(times, 1)])
+    return _Phase(name, piece, np.concatenate(begins), flops)
 
 
 def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:
@@ -196,7 +202,7 @@ def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:
         mine[record.block, record.op].append(record)
 
     def done(b: int, i: int, lowered: Lowered) -> OpResult:
-        flops = phase.flops[b, i] if phase.flops else lowered.op.flops()
+        flops = phase.flops[b, i] if phase.flops else first_steps(lowered.op.flops(), piece.segment.steps)
         return OpResult(lowered, tuple(mine[b, i]), flops)
 
     return tuple(

@@ -183,14 +183,15 @@ class Result:
         """
         ticks: dict[str, int] = defaultdict(int)
         shares: dict[int, dict[str, int]] = {}
-        blocks = {(p.rank, id(p.segment)): p.blocks for p in self.world.pieces}
+        pieces = {id(times): piece for piece in self.world.pieces for times, _ in piece.times}
         for stretch in critical_path(self.world.tasks, self.plan.job.first_of()):
-            times, segment = stretch.task.times, stretch.task.task.what
-            if stretch.what != "piece" or times is None or not isinstance(segment, Segment):
+            times = stretch.task.times
+            if stretch.what != "piece" or times is None:
                 ticks[stretch.what] += stretch.ticks
                 continue
             if id(times) not in shares:
-                shares[id(times)] = bounds(times, blocks[stretch.task.task.rank, id(segment)], segment.steps)
+                piece = pieces[id(times)]
+                shares[id(times)] = bounds(times, piece.blocks, piece.segment.steps)
             for name, share in shares[id(times)].items():
                 ticks[name] += share
         return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}

@@ -7,10 +7,10 @@ Steps begin when the step before has ended: the next token is not known earlier.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from archsim.errors import InputError
-from archsim.workloads.op import Collective, Dim, Op, Role
+from archsim.workloads.op import Collective, Dim, Op, Role, first_steps
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,10 @@ class Segment:
     blocks: tuple[Block, ...]
     steps: int = 1
     tokens: Dim = 0
+
+    def first(self, steps: int) -> Segment:
+        """Its first steps. Ops keep the sizes of all; who asks for them takes the first ones."""
+        return replace(self, steps=steps, tokens=first_steps(self.tokens, steps))
 
 
 @dataclass(frozen=True)

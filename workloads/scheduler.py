@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from archsim.workloads.kv_blocks import KVBlocks, blocks_of
@@ -56,10 +57,13 @@ class Iteration:
     Attributes
     ----------
     prompts: sequences with so many tokens of their prompts. decodes: sequences that get a further token.
+    steps: how often the same is chosen again. patient: also when somebody arrives.
     """
 
     prompts: Sequence[tuple[Served, int]]
     decodes: Sequence[Served]
+    steps: int = 1
+    patient: bool = False
 
     @property
     def tokens(self) -> int:
@@ -122,18 +126,22 @@ class Scheduler:
         iteration = self.policy.choose(self, now_ps)
         return iteration if iteration.prompts or iteration.decodes else None
 
-    def computed(self, iteration: Iteration, now_ps: int) -> None:
-        """An iteration has ended: its sequences have their tokens, and those that have all of them leave."""
+    def computed(self, iteration: Iteration, ends_ps: Sequence[int]) -> None:
+        """An iteration has ended, so often as it has ends: its sequences have their tokens, and those that have all of
+        them leave."""
+        now_ps, steps = ends_ps[-1], len(ends_ps)
         for request, tokens in iteration.prompts:
             request.cached += tokens
             if not request.prompt_left:
                 request.first_token_ps = request.last_token_ps = now_ps
                 request.produced = 1
         for request in iteration.decodes:
-            request.cached += 1
-            request.produced += 1
-            self.intervals_ps[now_ps - request.last_token_ps] += 1
+            request.cached += steps
+            request.produced += steps
+            self.intervals_ps[ends_ps[0] - request.last_token_ps] += 1
             request.last_token_ps = now_ps
+        for before, end in pairwise(ends_ps):
+            self.intervals_ps[end - before] += len(iteration.decodes)
         done = [request for request in self.running if request.produced == request.output]
         if done:
             self.running = [request for request in self.running if request.produced < request.output]
@@ -154,7 +162,7 @@ class PromptsFirst:
                 break
             prompts.append((request, request.input))
             room -= request.input
-        return Iteration(prompts, [] if prompts else list(scheduler.running))
+        return Iteration(prompts, []) if prompts else _decoding(scheduler, scheduler.running)
 
 
 class Chunked:
@@ -179,4 +187,11 @@ class Chunked:
         while room and (admitted := scheduler.admit(now_ps)) is not None:
             prompts.append((admitted, min(room, admitted.input)))
             room -= prompts[-1][1]
-        return Iteration(prompts, decodes)
+        return Iteration(prompts, decodes) if prompts else _decoding(scheduler, decodes)
+
+
+def _decoding(scheduler: Scheduler, sequences: Sequence[Served]) -> Iteration:
+    """All get tokens until the first of them has its answer: before, neither places nor blocks become free. Nobody
+    overtakes the first that waits, so who arrives changes nothing while somebody does."""
+    steps = min((request.output - request.produced for request in sequences), default=1)
+    return Iteration((), list(sequences), steps, patient=bool(scheduler.waiting))

@@ -32,7 +32,7 @@ from archsim.workloads.ragged import Ragged
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Chunked, Iteration, Limits, Policy, PromptsFirst, Scheduler, Served
 from archsim.workloads.served import answer_of
-from archsim.workloads.task import Job, Task
+from archsim.workloads.task import Done, Job, Task
 from archsim.workloads.transformer import RankOps, TransformerSpec, TransformerWorkload, check_parallel
 
 _UNBOUNDED = 2**40  # blocks of a machine of which no memory size is known
@@ -93,17 +93,18 @@ class _Pieces:
         self._known: dict[tuple[object, ...], Segment] = {}
 
     def of(self, iteration: Iteration) -> Segment:
-        """An iteration as one step of a rank."""
+        """An iteration as steps of a rank."""
+        steps = iteration.steps
         name = "decode" if not iteration.prompts else "mixed" if iteration.decodes else "prefill"
         keys = Counter((1, request.cached + 1) for request in iteration.decodes)
         keys.update((tokens, request.cached + tokens) for request, tokens in iteration.prompts)
-        ragged = Ragged.of([(count, queries, seen, 1) for (queries, seen), count in keys.items()], 1)
+        ragged = Ragged.of([(n, queries, seen, steps) for (queries, seen), n in keys.items()], steps)
         step = Pass.of(name, int(name == "decode"), ragged, absorbed=name == "decode")
         key = name, step.tokens, step.sequences, step.cached if self.ops.model.mla is not None else 0
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self.ops.segment(step)
-        return replace(known, blocks=tuple(_attending(block, step) for block in known.blocks))
+        return replace(known, steps=steps, blocks=tuple(_attending(block, step) for block in known.blocks))
 
 
 def _attending(block: Block, step: Pass) -> Block:
@@ -128,19 +129,24 @@ class Engine:
         self._pieces = pieces
         self._running: Iteration | None = None
 
-    def tasks(self, now_ps: int, done: Sequence[Task]) -> tuple[Sequence[Task], int | None]:
-        """The next iteration, when the one before has ended; when to ask again while there is nothing to do."""
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
+        """The next iteration, when the one before has ended; when to ask again while there is nothing to do.
+
+        What is chosen again while nobody arrives is given at once, until the next arrival.
+        """
         while self.coming and self.coming[0].arrival_ps <= now_ps:
             self.scheduler.arrive(self.coming.popleft())
         if self._running is not None:
             if not done:
                 return (), None
-            self.scheduler.computed(self._running, now_ps)
+            self.scheduler.computed(self._running, done[0].ends_ps)
         self._running = self.scheduler.next(now_ps)
+        arrival_ps = self.coming[0].arrival_ps if self.coming else None
         if self._running is None:
-            return (), self.coming[0].arrival_ps if self.coming else None
+            return (), arrival_ps
         segment = self._pieces.of(self._running)
-        return (Task(0, "engine", segment.name, segment),), None
+        until_ps = None if self._running.patient else arrival_ps
+        return (Task(0, "engine", segment.name, segment, until_ps=until_ps),), None
 
     def answers(self) -> Sequence[Answer]:
         """How each request fared."""

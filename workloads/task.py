@@ -84,13 +84,27 @@ class After:
 
 @dataclass(frozen=True)
 class Task:
-    """One thing that a rank does on one of its streams."""
+    """One thing that a rank does on one of its streams.
+
+    Attributes
+    ----------
+    until_ps: a piece begins none but its first step at or after this time.
+    """
 
     rank: int
     stream: str
     name: str
     what: What
     after: tuple[After, ...] = ()
+    until_ps: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task that has ended. ends_ps: when each step of a piece did that was begun, or the task."""
+
+    task: Task
+    ends_ps: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -108,7 +122,7 @@ class Loop:
 class Source(Protocol):
     """Gives tasks as time passes, such as a scheduler of requests. It remembers, so each playing has one of its own."""
 
-    def tasks(self, now_ps: int, done: Sequence[Task]) -> tuple[Sequence[Task], int | None]:
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """Tasks to append to their streams.
 
         Parameters
@@ -131,9 +145,9 @@ class _OfAll:
     def __init__(self, source: Source, classes: Mapping[int, Ranks]) -> None:
         self.source, self.classes = source, classes
 
-    def tasks(self, now_ps: int, done: Sequence[Task]) -> tuple[Sequence[Task], int | None]:
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         of_others = {rank for first, ranks in self.classes.items() for rank in ranks if rank != first}
-        tasks, again_ps = self.source.tasks(now_ps, [task for task in done if task.rank not in of_others])
+        tasks, again_ps = self.source.tasks(now_ps, [one for one in done if one.task.rank not in of_others])
         ranks = ((task, self.classes.get(task.rank, (task.rank,))) for task in tasks)
         return [shifted(task, member, mine) for task, mine in ranks for member in mine], again_ps
 

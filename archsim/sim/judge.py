@@ -26,7 +26,7 @@ from archsim.sim.turns import Turns
 from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Source, Task, shifted
+from archsim.workloads.task import Done, GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Source, Task, shifted
 
 Process = Generator[simpy.Event, Any, Any]
 
@@ -57,12 +57,14 @@ class Verdict:
     Attributes
     ----------
     given: tasks of a source, of described ranks. source: what gave them.
+    steps: (rank, task, number) to the steps that were begun of a piece.
     """
 
     tasks: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     ops: list[OpRun] = field(default_factory=list)
     actions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     given: list[Task] = field(default_factory=list)
+    steps: dict[tuple[int, str, int], int] = field(default_factory=dict)
     source: Source | None = None
 
     @property
@@ -89,23 +91,30 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
     for run in verdict.ops:
         runs[run.rank, run.task, run.number][run.step].append(run)
     tasks: list[TaskTimes] = []
-    pieces: dict[tuple[int, int], PieceTimes] = {}
+    pieces: dict[tuple[int, int, int], PieceTimes] = {}
     for (rank, _), items in replace(job, tasks=(*job.tasks, *verdict.given)).streams().items():
         times: dict[str, int] = defaultdict(int)
         for task in _unrolled(items):
             number = times[task.name]
             times[task.name] += 1
             start, end = verdict.tasks[rank, task.name, number]
-            of = None
+            of, steps = None, 1
             if isinstance(task.what, Segment):
-                of = together([_step(runs[rank, task.name, number][step]) for step in range(task.what.steps)])
-                piece = pieces.setdefault(
-                    (rank, id(task.what)), PieceTimes(rank, task.what, setting.lower(rank, task.what), [])
-                )
-                piece.times.append((of, 1))
-            tasks.append(TaskTimes(task, number, start, end, of))
+                each = runs[rank, task.name, number]
+                steps = verdict.steps[rank, task.name, number]
+                of = together([_step(each[step]) for step in range(steps)])
+                key = (rank, id(task.what), steps)
+                if key not in pieces:
+                    pieces[key] = _piece(setting, rank, task.what, steps)
+                pieces[key].times.append((of, 1))
+            tasks.append(TaskTimes(task, number, start, end, of, steps))
     tasks.sort(key=lambda t: t.end)
     return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [], verdict.source)
+
+
+def _piece(setting: Setting, rank: int, segment: Segment, steps: int) -> PieceTimes:
+    blocks = [(tuple(op.first(steps) for op in ops), repeat) for ops, repeat in setting.lower(rank, segment)]
+    return PieceTimes(rank, segment.first(steps), blocks, [])
 
 
 def _step(runs: Sequence[OpRun]) -> SegmentTimes:
@@ -344,7 +353,7 @@ class _Judge:
         self.link_free: dict[Any, int] = defaultdict(int)
         self.queues: dict[tuple[int, str], list[Task]] = {}
         self.arrived: dict[tuple[int, str], simpy.Event] = {}
-        self.ended: list[Task] = []
+        self.ended: list[Done] = []
         self.others = {rank for first, ranks in job.classes.items() for rank in ranks if rank != first}
         self.asked = 0
 
@@ -379,7 +388,7 @@ class _Judge:
         if number != self.asked or source is None:
             return
         done, self.ended = self.ended, []
-        tasks, again_ps = source.tasks(int(self.setting.time.to_ps(int(self.env.now))), done)
+        tasks, again_ps = source.tasks(self.setting.time.whole_ps(int(self.env.now)), done)
         for task in tasks:
             self.verdict.given.append(task)
             ranks = self.job.members(task.rank)
@@ -406,19 +415,28 @@ class _Judge:
             yield self.clock.event(int(env.now), task_key(rank, number))
             start = int(env.now)
             begun += 1
-            yield from self._do(rank, (number, begun), task, n, met)
+            ends: list[int] = []
+            yield from self._do(rank, (number, begun), task, n, met, ends)
             self.verdict.tasks[rank, task.name, n] = (start, int(env.now))
             self._count("task", rank, task.name)
             if self.verdict.source is not None and rank not in self.others:
-                self.ended.append(task)
+                time = self.setting.time
+                self.ended.append(Done(task, [time.whole_ps(end) for end in ends or [int(env.now)]]))
                 self._ask_source()
 
-    def _do(self, rank: int, place: tuple[int, int], task: Task, n: int, met: dict[Any, int]) -> Process:
+    def _do(
+        self, rank: int, place: tuple[int, int], task: Task, n: int, met: dict[Any, int], ends: list[int]
+    ) -> Process:
         what, stream = task.what, place[0]
         if isinstance(what, Segment):
+            until = None if task.until_ps is None else int(self.setting.time.ps(task.until_ps))
             for step in range(what.steps):
+                if ends and until is not None and ends[-1] >= until:
+                    break
                 blocks = [([op.at(step) for op in ops], repeat) for ops, repeat in self.setting.lower(rank, what)]
                 yield from self.ranks[rank].step(stream, blocks, (task.name, n, step))
+                ends.append(int(self.env.now))
+            self.verdict.steps[rank, task.name, n] = len(ends)
         elif isinstance(what, Send):
             network = self.setting.network
             assert network is not None  # noqa: S101

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import simpy
 
 from archsim.sim.clock import task_key
@@ -14,21 +15,32 @@ from archsim.sim.rank_part import RankPart
 from archsim.sim.schedule import SegmentTimes
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
+from archsim.timebase import Timebase
+from archsim.workloads.op import of_steps
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Loop, Pause, Receive, Send, Task
+from archsim.workloads.task import Done, GroupCollective, Loop, Pause, Receive, Send, Task
 
 Process = Generator[simpy.Event, Any, None]
 
 
 @dataclass
 class TaskTimes:
-    """When a task ran: ``number`` is that of its execution, times are ticks; ``times`` those of the ops of a piece."""
+    """When a task ran: ``number`` is that of its execution, times are ticks; ``times`` those of the ops of a piece of
+    ``steps`` steps."""
 
     task: Task
     number: int
     start: int
     end: int
     times: SegmentTimes | None = None
+    steps: int = 1
+
+    def done(self, time: Timebase) -> Done:
+        """What a source is told of it."""
+        ends = [self.end]
+        if self.times is not None:
+            ends = (self.start + np.cumsum(of_steps(self.times.step_ticks, self.steps))).tolist()
+        return Done(self.task, [time.whole_ps(end) for end in ends])
 
 
 class Around(Protocol):
@@ -79,6 +91,7 @@ class Stream:
         self.task: Task | None = None
         self._begun = 0
         self._times_of_piece: SegmentTimes | None = None
+        self._steps = 1
         self._items: list[Task | Loop] = []
         self._came: simpy.Event | None = None
         self._times: dict[str, int] = defaultdict(int)
@@ -117,7 +130,7 @@ class Stream:
                 continue
             self.task = task
             self._begun += 1
-            self._times_of_piece = None
+            self._times_of_piece, self._steps = None, 1
             number = self._times[task.name]
             self._times[task.name] += 1
             for wait in task.after:
@@ -128,7 +141,7 @@ class Stream:
             start = clock.now
             yield clock.event(start, key)
             yield from self._do(task)
-            world.ended(self, TaskTimes(task, number, start, clock.now, self._times_of_piece))
+            world.ended(self, TaskTimes(task, number, start, clock.now, self._times_of_piece, self._steps))
 
     def _wait(self, event: simpy.Event, what: str, of: tuple[int, str] | None = None) -> Process:
         self.waiting, self.waits_for, self.since = what, of, self.world.clock.now
@@ -139,7 +152,8 @@ class Stream:
         world, what = self.world, task.what
         match what:
             case Segment():
-                yield self._piece(what)
+                until = None if task.until_ps is None else int(world.setting.time.ps(task.until_ps))
+                yield self._piece(what, until)
             case Send():
                 yield world.send(self.rank, self._place(), what)
                 world.count("arrived", self.rank, world.first.get(what.to, what.to), what.tag)
@@ -160,15 +174,15 @@ class Stream:
     def _place(self) -> tuple[int, int]:
         return self.number, self._begun
 
-    def _piece(self, segment: Segment) -> simpy.Event:
+    def _piece(self, segment: Segment, until: int | None) -> simpy.Event:
         done = self.world.env.event()
 
-        def ended(times: SegmentTimes) -> None:
-            self._times_of_piece = times
-            self.world.counted(self.rank, segment, times)
+        def ended(run: Segment, times: SegmentTimes) -> None:
+            self._times_of_piece, self._steps = times, run.steps
+            self.world.counted(self.rank, run, times)
             done.succeed()
 
-        self.world.part(self.rank).submit(self.number, segment, ended)
+        self.world.part(self.rank).submit(self.number, segment, ended, until)
         return done
 
     def _numbered(self, *what: Any) -> int:

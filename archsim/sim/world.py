@@ -30,7 +30,7 @@ from archsim.sim.stream import Stream, TaskTimes
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Job, Ranks, Send, Source, Task, groups_of
+from archsim.workloads.task import Done, GroupCollective, Job, Ranks, Send, Source, groups_of
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class World:
         self._segments: dict[int, Segment] = {}  # keeps what is known by identity
         self._lowered: dict[tuple[int, int], Blocks] = {}
         self._alone: dict[tuple[int, int], SegmentTimes] = {}
+        self._cuts: dict[tuple[int, int, int], Segment] = {}
         self._links_of: dict[tuple[int, int], Names | None] = {}
         self._bundles: dict[tuple[Any, ...], Bundle] = {}
         self._counted: dict[Bundle, int] = defaultdict(int)
@@ -110,7 +111,7 @@ class World:
         self._done: dict[tuple[Any, ...], int] = defaultdict(int)
         self._waits: dict[tuple[Any, ...], list[tuple[int, simpy.Event]]] = defaultdict(list)
         self._meetings: dict[tuple[Any, ...], _Meeting] = {}
-        self._ended_for_source: list[Task] = []
+        self._ended_for_source: list[Done] = []
         self._source = None if job.source is None else job.source()
         self._asked = 0
 
@@ -153,6 +154,20 @@ class World:
         if key not in self._alone:
             self._alone[key] = simulate(self.lowered(rank, segment), segment.steps, self.setting.grains)
         return self._alone[key]
+
+    def cut(self, rank: int, segment: Segment, steps: int) -> Segment:
+        """A piece of the first steps of another."""
+        if steps == segment.steps:
+            return segment
+        key = (rank, id(segment), steps)
+        if key not in self._cuts:
+            first = self._cuts[key] = segment.first(steps)
+            blocks = self.lowered(rank, segment)
+            self._segments[id(first)] = first
+            self._lowered[rank, id(first)] = [(tuple(op.first(steps) for op in ops), n) for ops, n in blocks]
+            if (rank, id(segment)) in self._alone:
+                self._alone[rank, id(first)] = self.alone(rank, segment).first(steps)
+        return self._cuts[key]
 
     def links_of(self, rank: int, segment: Segment) -> Names | None:
         """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes,
@@ -263,7 +278,7 @@ class World:
         self.tasks.append(times)
         self.count("task", stream.rank, times.task.name)
         if self._source is not None:
-            self._ended_for_source.append(times.task)
+            self._ended_for_source.append(times.done(self.setting.time))
             self._ask_source(self._source)
 
     def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
@@ -326,7 +341,7 @@ class World:
             return
         done, self._ended_for_source = self._ended_for_source, []
         time = self.setting.time
-        tasks, again_ps = source.tasks(int(time.to_ps(self.clock.now)), done)
+        tasks, again_ps = source.tasks(time.whole_ps(self.clock.now), done)
         for task in tasks:
             if task.rank not in self.first:
                 self.first[task.rank] = task.rank

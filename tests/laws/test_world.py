@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -84,7 +85,7 @@ def piece(draw, net):
     for _ in range(draw(st.integers(1, 2))):
         count = draw(st.integers(1, 3))
         blocks.append(([draw(lowered(i, net, streams)) for i in range(count)], draw(st.integers(1, 3))))
-    return Segment(draw(st.sampled_from("xyz")), (), steps=draw(st.integers(1, 2))), blocks
+    return Segment(draw(st.sampled_from("xyz")), (), steps=draw(st.integers(1, 3))), blocks
 
 
 @st.composite
@@ -139,7 +140,7 @@ class Scripted:
 
     def tasks(self, now_ps, done):
         self.ended += len(done)
-        self.answered.append((now_ps, tuple(task.name for task in done)))
+        self.answered.append((now_ps, tuple((one.task.name, tuple(one.ends_ps)) for one in done)))
         given = []
         while self.script and self.script[0][0] <= self.ended and self.script[0][1] <= now_ps:
             given.append(self.script.pop(0)[2])
@@ -157,7 +158,8 @@ def scripted(draw):
     script, kept = [], []
     for task in job.tasks:
         if isinstance(task.what, Segment | Pause) and draw(st.booleans()):
-            script.append((draw(st.integers(0, 3)), draw(st.integers(0, 60)), task))
+            until = draw(st.none() | st.integers(0, 80))
+            script.append((draw(st.integers(0, 3)), draw(st.integers(0, 60)), replace(task, until_ps=until)))
         else:
             kept.append(task)
     return Job("scripted", tuple(kept), job.classes, lambda: Scripted(script)), setting

@@ -18,6 +18,7 @@ from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Chunked, Limits, PromptsFirst
 from archsim.workloads.served import statistics
 from archsim.workloads.serving import Engine
+from archsim.workloads.task import Done
 
 
 def cost(prompt_tokens: int, decodes: int) -> int:
@@ -45,8 +46,13 @@ def served(requests, limits, policy, look=lambda engine: None):
         tasks, again = engine.tasks(now, done)
         look(engine)
         if tasks:
-            now += cost(sum(n for _, n in pieces.last.prompts), len(pieces.last.decodes))
-            done = tasks
+            ends = []
+            for _ in range(pieces.last.steps):
+                now += cost(sum(n for _, n in pieces.last.prompts), len(pieces.last.decodes))
+                ends.append(now)
+                if tasks[0].until_ps is not None and now >= tasks[0].until_ps:
+                    break
+            done = (Done(tasks[0], ends),)
         elif again is not None:
             now, done = again, ()
         else:
@@ -209,6 +215,9 @@ def test_the_world_equals_the_judge(options):
     assert [(t.task.name, t.start, t.end) for t in fast.world.tasks] == [
         (t.task.name, t.start, t.end) for t in slow.world.tasks
     ]
+    assert [s.step_starts.tolist() for s in fast.segments] == [s.step_starts.tolist() for s in slow.segments]
+    assert fast.segment_rows() == slow.segment_rows()
+    assert fast.time_by_bound == slow.time_by_bound
     assert fast.ledger.totals() == slow.ledger.totals()
     assert fast.answers[0].summary["completed"] == 6
 
@@ -216,7 +225,9 @@ def test_the_world_equals_the_judge(options):
 def test_iterations_are_the_steps_of_a_phase():
     result = run(DRAWN, chunk=16)
     assert {"mixed", "decode"} <= {segment.phase for segment in result.segments} <= {"prefill", "mixed", "decode"}
-    assert sum(segment.steps for segment in result.segments) == len(result.world.tasks)
+    steps = sum(segment.steps for segment in result.segments)
+    assert steps == sum(len(t.done(result.machine.time).ends_ps) for t in result.world.tasks)
+    assert steps > len(result.world.tasks)
     assert sum(segment.ticks for segment in result.segments) == sum(t.end - t.start for t in result.world.tasks)
     assert sum(result.time_by_bound.values()) == pytest.approx(result.time_s)
     joules = sum(row["energy_j"] for row in result.op_rows)
