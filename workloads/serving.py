@@ -100,7 +100,8 @@ class _Pieces:
         keys.update((tokens, request.cached + tokens) for request, tokens in iteration.prompts)
         ragged = Ragged.of([(n, queries, seen, steps) for (queries, seen), n in keys.items()], steps)
         step = Pass.of(name, int(name == "decode"), ragged, absorbed=name == "decode")
-        key = name, step.tokens, step.sequences, step.cached if self.ops.model.mla is not None else 0
+        latent = self.ops.model.mla is not None and not step.absorbed  # keys of before are made anew
+        key = name, step.tokens, step.sequences, step.cached if latent else 0
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = self.ops.segment(step)
