@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, cast
 
@@ -16,7 +16,7 @@ from archsim.model.component import Component, Engine, MatrixEngine
 from archsim.model.memory import Memory
 from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
-from archsim.spec import ComponentSpec, Count, PartSpec, Spec
+from archsim.spec import ComponentSpec, Count, PartSpec, Share, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.formats import MachineFormats
@@ -41,9 +41,12 @@ class ChipSpec(Spec):
     streams: dict[str, dict[str, Count]] = Field(default_factory=dict)
     """engines of streams of ops that run beside each other: by stream, the units (cores of gpu_sm, lanes of
     vector_unit) that it has of each engine; other ops have them all"""
-    placement: dict[Role, str] = Field(default_factory=dict)
+    placement: dict[Role, str | dict[str, Share]] = Field(default_factory=dict)
     """memory that weights, kv and activations live in; weights and kv default to the last one, activations
-    to the nearest in which they fit"""
+    to the nearest in which they fit. Weights may have shares of several: {hbm: 0.6, host: 0.4}; they are used from the
+    first one, into which layers that live in the others are fetched ahead"""
+    prefetch: Annotated[int, Field(ge=0, le=2**20)] = 1
+    """layers whose weights are fetched from a farther memory while another such layer computes"""
     dma: PartSpec | None = None
     """engine for copies between tiers"""
     t3: PartSpec | None = None
@@ -67,11 +70,16 @@ class ChipSpec(Spec):
     def _consistent(self) -> ChipSpec:
         if not self.engines or not self.memories:
             raise ValueError("a chip has at least one engine and one memory")
-        for role, memory in self.placement.items():
-            if memory not in self.memories:
-                raise ValueError(
-                    f"placement.{role.value} names the memory '{memory}': {nearest(memory, self.memories)}"
-                )
+        for role, home in self.placement.items():
+            for memory in (home,) if isinstance(home, str) else home:
+                if memory not in self.memories:
+                    raise ValueError(
+                        f"placement.{role.value} names the memory '{memory}': {nearest(memory, self.memories)}"
+                    )
+            if isinstance(home, dict) and role is not Role.WEIGHT:
+                raise ValueError(f"placement.{role.value}: only weights live in several memories")
+            if isinstance(home, dict) and abs(sum(home.values()) - 1) > 1e-9:
+                raise ValueError(f"placement.{role.value}: shares add up to {sum(home.values()):.6g}, not to 1")
         for name in sorted({name for units in self.streams.values() for name in units}):
             if name not in self.engines:
                 raise ValueError(f"streams give units of the engine '{name}': {nearest(name, self.engines)}")
@@ -194,7 +202,20 @@ class Machine:
 
     def main_memory(self, role: Role = Role.WEIGHT) -> Memory[ComponentSpec]:
         """The memory that weights (or the KV cache) live in."""
-        return self.memory(self.spec.chip.placement.get(role, list(self.spec.chip.memories)[-1]))
+        home = self.spec.chip.placement.get(role, list(self.spec.chip.memories)[-1])
+        return self.memory(home if isinstance(home, str) else next(iter(home)))
+
+    @property
+    def weight_shares(self) -> dict[str, float]:
+        """Memory to its share of the weights, where they live in several; the first one is where they are used."""
+        home = self.spec.chip.placement.get(Role.WEIGHT)
+        return home if isinstance(home, dict) and len(home) > 1 else {}
+
+    @property
+    def room_bytes(self) -> int:
+        """Bytes of weights, KV cache and activations that find room as far as the memory of the weights tells."""
+        shares = self.weight_shares or {self.main_memory().path: 1.0}
+        return min(int(self.memory(name).capacity_bytes / share) for name, share in shares.items())
 
     def grains(self) -> dict[str, int]:
         """Memories that serve streams in turns, and the ticks of a grain."""
@@ -220,9 +241,8 @@ class Machine:
         for name, n_bytes in program.tier_bytes.items():
             held[self.memory(name).path][f"{name} contents"] = n_bytes
         need = program.activation_bytes
-        wanted = self.spec.chip.placement.get(Role.ACTIVATION)
-        if wanted is not None:
-            home[Role.ACTIVATION] = self.memory(wanted).path
+        if Role.ACTIVATION in self.spec.chip.placement:
+            home[Role.ACTIVATION] = self.main_memory(Role.ACTIVATION).path
         else:
             # Half of the scratchpad is kept for tiles; further out all that is not taken will do.
             room = {
@@ -235,14 +255,26 @@ class Machine:
             )
         held[home[Role.ACTIVATION]]["activations"] = need
         for path, contents in held.items():
-            total, capacity = sum(contents.values()), self.memories[path].capacity_bytes
-            if total > capacity:
-                parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
-                raise InputError(
-                    f"'{program.name}' does not fit: {path} would hold {si(total, 'B', 4)} ({parts}), "
-                    f"{si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
-                )
+            self._check_room(program.name, path, contents)
         return Placement(home, {path: sum(contents.values()) for path, contents in held.items()}, held)
+
+    def _check_room(self, name: str, path: str, contents: Mapping[str, int]) -> None:
+        """Complain of a memory that holds too much."""
+        over = self.too_much(path, contents)
+        if over:
+            what, size = max(contents.items(), key=lambda item: item[1])
+            largest = max(self.memories, key=lambda path: self.memories[path].capacity_bytes)
+            room = self.memories[largest].capacity_bytes
+            larger = f"; no memory is as large as its {what}: the largest, {largest}, has {si(room, 'B', 4)}"
+            raise InputError(f"'{name}' does not fit: {path} would hold {over}{larger if size > room else ''}")
+
+    def too_much(self, path: str, contents: Mapping[str, int]) -> str:
+        """What a memory would hold and by how much it is too small, in words; "" where it is not."""
+        total, capacity = sum(contents.values()), self.memories[path].capacity_bytes
+        if total <= capacity:
+            return ""
+        parts = ", ".join(f"{what} {si(n, 'B')}" for what, n in contents.items() if n)
+        return f"{si(total, 'B', 4)} ({parts}), {si(total - capacity, 'B')} more than its {si(capacity, 'B', 4)}"
 
     def formats(self) -> MachineFormats:
         """What some engine multiplies, attends to and widens."""

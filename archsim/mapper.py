@@ -108,7 +108,7 @@ class Mapper:
         return replace(self._known[key], op=op)
 
     def lower_block(self, ops: Sequence[Op]) -> tuple[Lowered, ...]:
-        """The ops of a block; a reduce-scatter that a track-and-trigger unit overlaps with its producer is fused."""
+        """The ops of a block, those that a part of the machine fuses as it does them."""
         lowered: dict[str, Lowered] = {}
         for op in ops:
             around = lowered.get(op.within) if isinstance(op, Vector) else None
@@ -117,56 +117,10 @@ class Mapper:
                 lowered[op.name] = Lowered(op, around.engine, {around.engine: 0}, why=why)
             else:
                 lowered[op.name] = self.lower(op)
-        if "chip.t3" in self.machine.components:
-            for op in ops:
-                if isinstance(op, Collective) and op.collective == "reduce_scatter" and op.producer in lowered:
-                    lowered[op.name] = self._tracked(op, lowered[op.producer])
-        return tuple(lowered.values())
-
-    def _tracked(self, op: Collective, producer: Lowered) -> Lowered:
-        """A reduce-scatter triggered by the stores of its producer: what of it outlasts the producer."""
-        plain = self.lower(op)
-        if not isinstance(producer.op, MatMul) or isinstance(producer.cycles, np.ndarray):
-            return plain
-        unit: Any = self.machine.components["chip.t3"]
-        memory = self.machine.main_memory(Role.ACTIVATION)
-        overlap = self.overlap(op, producer)
-        way = overlap.chosen(unit.spec.policy)
-        reads, writes = int(producer.actions.get((memory.path, "read_byte"), 0)), int(producer.op.out_bytes())
-        actions: dict[tuple[str, str], Dim] = {(unit.path, name): count for name, count in way.actions.items()}
-        actions["network", "link0_byte"] = way.detail["link_bytes"] * op.ranks
-        actions[memory.path, "read_byte"] = max(0, way.detail["dram_read_bytes"] - reads)
-        actions[memory.path, "write_byte"] = max(0, way.detail["dram_write_bytes"] - writes)
-        return replace(
-            plain,
-            body={"network": max(1, way.ticks - overlap.gemm_ticks)},
-            actions=actions,
-            why=f"triggered by the stores of {producer.op.name}, {unit.spec.policy}: "
-            f"{way.ticks / overlap.sequential.ticks:.3f} of the time one after the other, "
-            f"{way.ticks / overlap.ideal.ticks:.3f} of the ideal",
-        )
-
-    def overlap(self, op: Collective, producer: Lowered) -> Any:
-        """The unit's answer for a reduce-scatter and the product it sums: one after the other, and overlapped.
-
-        The product runs in stages of one output tile per unit of its engine.
-        """
-        unit: Any = self.machine.components["chip.t3"]
-        network: Any = self.machine.network
-        engine: Any = self.engines[producer.engine]
-        memory = self.machine.main_memory(Role.ACTIVATION)
-        product: Any = producer.op
-        gm, _, gn = engine.granularity()
-        tiles = ceil_div(int(product.m), gm) * ceil_div(int(product.n), gn)
-        return unit.overlap_of(
-            stages=max(1, ceil_div(tiles, getattr(engine.spec, "count", 1))),
-            compute_ticks=int(producer.body[producer.engine]),
-            read_bytes=int(producer.actions.get((memory.path, "read_byte"), 0)),
-            write_bytes=int(product.out_bytes()),
-            ranks=op.ranks,
-            link=network.links[0],
-            memory_bytes_per_s=memory.bytes_per_s,
-        )
+        fused: Sequence[Lowered] = tuple(lowered.values())
+        for component in self.machine.components.values():
+            fused = component.fuse(fused, self.machine)
+        return tuple(fused)
 
     def _lower(self, op: Op) -> Lowered:
         match op:

@@ -50,7 +50,8 @@ class SegmentResult:
 
     Attributes
     ----------
-    phase: its name without the rank. rank, members: the first rank of the class, and how many it has.
+    phase: its name without the rank, or the phase that it is a piece of.
+    rank, members: the first rank of the class, and how many it has.
     executions: in this way or another.
     step_ticks, step_starts: length of each step, and when it began in the first execution, int64 [steps].
     start, last_start: ticks of the first and of the last execution.
@@ -117,7 +118,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
     several = len(plan.holdings) > 1
     for task in world.tasks:
         if task.times is not None:
-            started[task.task.rank, id(task.times)].append(task.start)
+            last = task.start + (task.copies - 1) * task.period
+            started[task.task.rank, id(task.times)] += (task.start, last)
     segments = []
     for phase in _phases(world, started):
         piece = phase.piece
@@ -129,13 +131,13 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
             ticks = of_steps(times.step_ticks, steps)
             if phase.starts is None:
                 starts = started[piece.rank, id(times)]
-                first, last, step_starts = starts[0], starts[-1], starts[0] + np.cumsum(ticks) - ticks
+                first, last, step_starts = min(starts), max(starts), min(starts) + np.cumsum(ticks) - ticks
             else:
                 first, last, step_starts = int(phase.starts[0]), int(phase.starts[0]), phase.starts
             segments.append(
                 SegmentResult(
                     name,
-                    piece.segment.name,
+                    piece.segment.phase or piece.segment.name,
                     steps,
                     piece.segment.tokens,
                     _blocks(phase, times),
@@ -158,7 +160,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
 def _phases(world: WorldTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> Iterator[_Phase]:
     """Pieces one by one; those of the same ops that a source gave once each are the steps of one."""
     alike: dict[tuple[object, ...], list[PieceTimes]] = defaultdict(list)
-    for piece in world.pieces:
+    for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
         if world.source is None or [count for _, count in piece.times] != [1]:
             yield _Phase(piece.segment.name, piece)
         else:
@@ -193,6 +195,12 @@ def _in_a_row(name: str, pieces: Sequence[PieceTimes], starts: Sequence[int]) ->
     segment = replace(pieces[0].segment, steps=sum(steps), tokens=row(piece.segment.tokens for piece in pieces))
     piece = PieceTimes(pieces[0].rank, segment, blocks, [(times, 1)])
     return _Phase(name, piece, np.concatenate(begins), flops)
+
+
+def _begin(piece: PieceTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> tuple[int, int, str]:
+    """The order in which pieces are told: as they first begin, whoever played them."""
+    starts = (min(started[piece.rank, id(times)]) for times, _ in piece.times)
+    return min(starts), piece.rank, piece.segment.name
 
 
 def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.config import digest, to_yaml
-from archsim.files import csv_text, write_texts
+from archsim.config import digest
+from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
 from archsim.model.lowered import Blocks
+from archsim.occupancy import Occupancy, occupancies
 from archsim.records import SegmentResult, bounds, segments_of
 from archsim.sim.critical import critical_path
 from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
+from archsim.units import si
 from archsim.version import __version__
 from archsim.workloads.answer import Answer
 from archsim.workloads.op import of_steps, over_steps
@@ -27,7 +27,6 @@ from archsim.workloads.program import Segment
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
     from archsim.run_spec import RunSpec
 
@@ -54,7 +53,7 @@ def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
     return row | sums | shares
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Time, energy and area of a run, per op and per component.
 
@@ -70,6 +69,7 @@ class Result:
     prices: Prices
     setting: Setting
     world: WorldTimes
+    occupancies: Sequence[Occupancy] = ()
 
     @classmethod
     def of(
@@ -81,10 +81,16 @@ class Result:
         setting: Setting,
         world: WorldTimes,
     ) -> Result:
-        """The result of a job that has been played."""
+        """The result of a job that has been played.
+
+        Raises
+        ------
+        InputError: a memory held more than its capacity at some time.
+        """
         segments, ledger = segments_of(plan, world)
         prices = price_list(machine.components, machine.technology, set(ledger.totals()))
-        return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world)
+        full = occupancies(machine, plan, placements, world.tasks)
+        return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world, full)
 
     @property
     def placement(self) -> Placement:
@@ -181,10 +187,10 @@ class Result:
 
         Between ranks it is the network, where a task pauses ``pause``, and ``wait`` where nothing was there to do.
         """
-        ticks: dict[str, int] = defaultdict(int)
+        ticks: dict[str, float] = defaultdict(int)
         shares: dict[int, dict[str, int]] = {}
         pieces = {id(times): piece for piece in self.world.pieces for times, _ in piece.times}
-        for stretch in critical_path(self.world.tasks, self.plan.job.first_of()):
+        for stretch in critical_path(self.world, self.plan.job.first_of()):
             times = stretch.task.times
             if stretch.what != "piece" or times is None:
                 ticks[stretch.what] += stretch.ticks
@@ -192,9 +198,11 @@ class Result:
             if id(times) not in shares:
                 piece = pieces[id(times)]
                 shares[id(times)] = bounds(times, piece.blocks, piece.segment.steps)
+            whole = sum(shares[id(times)].values())
             for name, share in shares[id(times)].items():
-                ticks[name] += share
-        return {name: self.machine.time.seconds(t) for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}
+                ticks[name] += share if whole == stretch.ticks else share * stretch.ticks / whole
+        per_s = self.machine.time.ticks_per_s
+        return {name: t / per_s for name, t in sorted(ticks.items(), key=lambda i: -i[1]) if t}
 
     @property
     def bound_by(self) -> str:
@@ -259,7 +267,7 @@ class Result:
         for segment in self.segments:
             n, k = segment.steps, segment.count
             of_class: dict[str, Any] = {}
-            if len(self.placements) > 1:
+            if len(self.placements) > 1 or self.plan.phases:
                 of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
             last_step = int(segment.step_starts[-1]) - segment.start if n else 0
             for block in segment.blocks:
@@ -313,7 +321,11 @@ class Result:
         """The rows of :attr:`op_rows` as a frame."""
         import pandas as pd
 
-        return pd.DataFrame([_flat(row) for row in self.op_rows])
+        return pd.DataFrame(self.flat_op_rows())
+
+    def flat_op_rows(self) -> list[dict[str, Any]]:
+        """:attr:`op_rows` without nested columns: ``traffic`` becomes ``traffic.chip.hbm`` and so on."""
+        return [_flat(row) for row in self.op_rows]
 
     def components(self) -> pd.DataFrame:
         """A row per component: busy share, utilisation, energy (J), area (mm²)."""
@@ -383,11 +395,42 @@ class Result:
         return answer
 
     def memory_rows(self) -> list[dict[str, Any]]:
-        """A row per memory tier: bytes occupied at most, capacity."""
+        """A row per memory tier: bytes occupied at most, capacity; of the rank that occupies most."""
+        fullest = self._fullest()
         return [
-            {"memory": path, "peak_bytes": self.placement.peak_bytes[path], "capacity_bytes": memory.capacity_bytes}
+            {
+                "memory": path,
+                "peak_bytes": fullest[path].peak_bytes
+                if path in fullest
+                else max(placement.peak_bytes[path] for placement in self.placements.values()),
+                "capacity_bytes": memory.capacity_bytes,
+            }
             for path, memory in self.machine.memories.items()
         ]
+
+    def _fullest(self) -> dict[str, Occupancy]:
+        """Memory in which something comes and goes to that of the rank that occupies most of it."""
+        fullest: dict[str, Occupancy] = {}
+        for one in self.occupancies:
+            best = fullest.get(one.memory)
+            if best is None or one.peak_bytes > best.peak_bytes:
+                fullest[one.memory] = one
+        return fullest
+
+    def memory_over_time(self) -> dict[str, dict[str, Any]]:
+        """Memory in which something comes and goes to what it holds of each kind (bytes) from each time (s) on.
+
+        Of the rank that occupies most of it.
+        """
+        seconds = self.machine.time.seconds
+        return {
+            path: {
+                "rank": one.rank,
+                "time_s": [seconds(int(tick)) for tick in one.ticks],
+                "bytes": {kind: [int(n) for n in values] for kind, values in one.kinds.items()},
+            }
+            for path, one in ((path, full.shortened()) for path, full in self._fullest().items())
+        }
 
     def task_rows(self, most: int = 10_000) -> list[dict[str, Any]]:
         """A row per task of the described ranks: when it ran (s) and what it came after.
@@ -398,9 +441,10 @@ class Result:
         tasks = self.world.tasks
         if len({(t.task.rank, t.task.stream) for t in tasks}) < 2:
             return []
-        if len(tasks) > most:
-            longest = sorted(tasks, key=lambda t: (t.times is None, t.start - t.end))[:most]
-            tasks = sorted(longest, key=lambda t: t.end)
+        executions = [(t, *each) for t in tasks for each in t.each()]
+        if len(executions) > most:
+            executions = sorted(executions, key=lambda e: (e[0].times is None, e[2] - e[3]))[:most]
+        executions.sort(key=lambda e: e[3])
         seconds = self.machine.time.seconds
         return [
             {
@@ -408,41 +452,55 @@ class Result:
                 "ranks": len(self.plan.job.members(t.task.rank)),
                 "stream": t.task.stream,
                 "name": t.task.name,
-                "number": t.number,
+                "number": number,
                 "computes": t.times is not None,
-                "start_s": seconds(t.start),
-                "end_s": seconds(t.end),
+                "start_s": seconds(start),
+                "end_s": seconds(end),
                 "after": [
-                    [t.task.rank if wait.rank is None else wait.rank, wait.name, t.number - wait.back]
+                    [t.task.rank if wait.rank is None else wait.rank, wait.name, number - wait.back]
                     for wait in t.task.after
                 ],
             }
-            for t in tasks
+            for t, number, start, end in executions
         ]
 
     def segment_rows(self) -> list[dict[str, Any]]:
-        """A row per phase: length (s) and steps of a rank on average, tokens per second of the whole system."""
-        phases: dict[str, tuple[int, int, int]] = {}
-        for segment in self.segments:
-            ticks, steps, tokens = phases.get(segment.phase, (0, 0, 0))
-            ticks += segment.ticks * segment.count * segment.members
-            steps += segment.steps * segment.count * segment.members
-            tokens += over_steps(segment.tokens, segment.steps) * segment.count
-            phases[segment.phase] = ticks, steps, tokens
+        """A row per phase: length (s) and steps of a rank on average, tokens per second of the whole system.
+
+        A phase that is cut into pieces lasts from its first one to its last.
+        """
+        per_s = self.machine.time.ticks_per_s
         rows = []
-        for phase, (ticks, steps, tokens) in phases.items():
-            seconds = ticks / (self.machine.time.ticks_per_s * self.plan.ranks)
+        for phase, mine in self._by_phase().items():
+            whole = self.plan.phases.get(phase)
+            ticks = sum(s.ticks * s.count * s.members for s in mine)
+            steps = sum(s.steps * s.count * s.members for s in mine)
+            seconds, step_s = ticks / (per_s * self.plan.ranks), ticks / (per_s * steps) if steps else 0.0
+            tokens = sum(over_steps(s.tokens, s.steps) * s.count for s in mine)
+            if whole is not None:
+                seconds = self.machine.time.seconds(
+                    max(s.last_start + s.ticks for s in mine) - min(s.start for s in mine)
+                )
+                steps, tokens = whole.steps * self.plan.ranks, whole.tokens
+                step_s = seconds / whole.steps
             rows.append(
                 {
                     "segment": phase,
                     "time_s": seconds,
                     "steps": -(-steps // self.plan.ranks),
-                    "step_s": ticks / (self.machine.time.ticks_per_s * steps) if steps else 0.0,
+                    "step_s": step_s,
                     "tokens": tokens,
                     "tokens_per_s": tokens / seconds if seconds else 0.0,
                 }
             )
         return rows
+
+    def _by_phase(self) -> dict[str, list[SegmentResult]]:
+        """Phase to its segments, in the order in which they first run."""
+        phases: dict[str, list[SegmentResult]] = defaultdict(list)
+        for segment in self.segments:
+            phases[segment.phase].append(segment)
+        return phases
 
     # -- out
 
@@ -460,8 +518,6 @@ class Result:
 
         The critical path says what twice as fast would gain once :attr:`what_if_s` has been asked.
         """
-        from archsim.report.facts import area_blocks, machine_facts
-
         by_action: dict[str, float] = _grouped(
             (f"{path}.{action}", joules) for (path, action), joules in self.energy_by_action.items()
         )
@@ -505,6 +561,7 @@ class Result:
                 row["memory"]: {"peak_bytes": row["peak_bytes"], "capacity_bytes": row["capacity_bytes"]}
                 for row in self.memory_rows()
             },
+            **({"memory_over_time": over_time} if (over_time := self.memory_over_time()) else {}),
             "bound_by": self.bound_by,
             **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),
@@ -521,61 +578,15 @@ class Result:
             return {}
         return {"answers": [a.name for a in self.answers], **{a.name: a.plain() for a in self.answers}}
 
-    def write(self, folder: Path) -> None:
-        """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``.
-
-        Raises
-        ------
-        RunFailed: the disk is full or the folder cannot be written to; nothing of the result is left there.
-        """
-        from archsim.report import html, timeline
-
-        document, trace = self.to_json(), timeline.to_perfetto(self)
-        texts = {
-            "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
-            "config.yaml": to_yaml(self.spec),
-            "timeline.json": trace,
-            "report.html": html.to_page(document, json.loads(trace)),
-        }
-        for name, rows in (
-            ("ops", [_flat(row) for row in self.op_rows]),
-            ("components", self.component_rows()),
-            ("kinds", self.kind_rows()),
-            ("memory", self.memory_rows()),
-            ("segments", self.segment_rows()),
-        ):
-            texts[f"{name}.csv"] = csv_text(rows)
-        write_texts(folder, texts)
-
-    def print(self, console: Console) -> None:
-        """The answer as tables on a terminal."""
-        from archsim.report import terminal
-
-        terminal.show(self, console)
-
-    def _repr_html_(self) -> str:
-        from archsim.report import notebook
-
-        return notebook.to_html(self)
-
     def __str__(self) -> str:
-        from archsim.units import si
-
         return (
             f"{self.name}: {si(self.time_s, 's', 4)}, {si(self.energy_j, 'J')}, {self.area_mm2:.1f} mm2, "
             f"bound by {self.bound_by}"
         )
 
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without nested columns: ``traffic`` becomes ``traffic.chip.hbm`` and so on."""
-    flat: dict[str, Any] = {}
-    for column, value in row.items():
-        if isinstance(value, dict):
-            flat |= {f"{column}.{key}": entry for key, entry in value.items()}
-        else:
-            flat[column] = value
-    return flat
+    def __repr__(self) -> str:
+        phases = ", ".join(f"{row['segment']} {si(row['time_s'], 's', 4)}" for row in self.segment_rows()[:8])
+        return f"<{self}\n {self.plan.ranks} of {self.machine.spec.chips} x {self.machine.spec.chip.name}: {phases}>"
 
 
 def _grouped(items: Any) -> dict[str, float]:
@@ -583,3 +594,13 @@ def _grouped(items: Any) -> dict[str, float]:
     for key, value in items:
         groups[key] += value
     return dict(groups)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for column, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{column}.{key}": entry for key, entry in value.items()}
+        else:
+            flat[column] = value
+    return flat

@@ -17,6 +17,7 @@ from archsim.run_spec import RunSpec
 from archsim.sim.judge import judged
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
+from archsim.workloads.offload import offloaded
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Program, Segment
 
@@ -58,8 +59,12 @@ def run(
     machine = Machine(spec.machine_spec())
     workload = registry.find("archsim.workloads", spec.workload.kind)(spec.workload)
     tell("building the program")
-    made: Program | Plan = workload.program(machine.main_memory().capacity_bytes, machine.formats())
-    plan = made if isinstance(made, Plan) else Plan.of(made)
+    made: Program | Plan = workload.program(machine.room_bytes, machine.formats())
+    shares = machine.weight_shares
+    if shares:
+        plan = offloaded(made, shares, machine.spec.chip.prefetch)
+    else:
+        plan = made if isinstance(made, Plan) else Plan.of(made)
     if plan.ranks > machine.spec.chips:
         raise InputError(
             f"'{plan.name}' runs on {plan.ranks} ranks, and system '{machine.spec.name}' has "

@@ -12,9 +12,9 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -164,6 +164,15 @@ class Op:
     def writes(self) -> dict[Role, Dim]:
         """Bytes of each role written once."""
         return {}
+
+    def at(self, step: int) -> Op:
+        """The op of one step, with ints only; itself where all steps are alike."""
+        sizes: dict[str, Any] = {
+            name: int(value[step]) if isinstance(value, np.ndarray) else value.at(step)
+            for name, value in vars(self).items()
+            if isinstance(value, np.ndarray | Ragged)
+        }
+        return replace(self, **sizes) if sizes else self
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from archsim.workloads.op import Role
 from archsim.workloads.program import Program
 from archsim.workloads.task import Job, Task
+from archsim.workloads.tensors import Stay
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,21 @@ class Holdings:
     ----------
     name: whose it is. resident_bytes: bytes of each role that live in memory throughout.
     tier_bytes: memory name to bytes of other things kept there. activation_bytes: largest live set of activations.
+    stays: what comes and goes; those of activations are a part of ``activation_bytes``.
     """
 
     name: str
     resident_bytes: Mapping[Role, int] = field(default_factory=dict)
     tier_bytes: Mapping[str, int] = field(default_factory=dict)
     activation_bytes: int = 0
+    stays: tuple[Stay, ...] = ()
+
+
+class Phase(NamedTuple):
+    """A phase that is cut into pieces: its steps, and the tokens of all of them."""
+
+    steps: int
+    tokens: int
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,14 @@ class Plan:
     Attributes
     ----------
     holdings: described rank to what it and its class keep. notes: choices that the user should know of.
+    phases: those that are cut into pieces, which name them; a phase lasts from its first piece to its last.
     """
 
     name: str
     job: Job
     holdings: Mapping[int, Holdings]
     notes: tuple[str, ...] = ()
+    phases: Mapping[str, Phase] = field(default_factory=dict)
 
     @property
     def ranks(self) -> int:

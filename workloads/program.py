@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from archsim.errors import InputError
 from archsim.workloads.op import Collective, Dim, Op, Role, first_steps
 
@@ -46,16 +48,32 @@ class Segment:
     ----------
     tokens: tokens that one step of this rank group produces or consumes, for rates per token; int64 [steps] where
         sequences leave.
+    phase: the phase that this is a piece of, where it is one.
     """
 
     name: str
     blocks: tuple[Block, ...]
     steps: int = 1
     tokens: Dim = 0
+    phase: str = ""
+
+    def at(self, step: int) -> Segment:
+        """One step, with ints only; blocks that are the same in all steps stay what they are."""
+        if self.steps == 1:
+            return self
+        blocks = tuple(replace(block, ops=_all_at(block.ops, step)) for block in self.blocks)
+        tokens = int(self.tokens[step]) if isinstance(self.tokens, np.ndarray) else self.tokens
+        return replace(self, blocks=blocks, steps=1, tokens=tokens)
 
     def first(self, steps: int) -> Segment:
         """Its first steps. Ops keep the sizes of all; who asks for them takes the first ones."""
         return replace(self, steps=steps, tokens=first_steps(self.tokens, steps))
+
+
+def _all_at(ops: tuple[Op, ...], step: int) -> tuple[Op, ...]:
+    """The ops of one step; the same tuple where no size changes."""
+    there = tuple(op.at(step) for op in ops)
+    return ops if all(a is b for a, b in zip(there, ops, strict=True)) else there
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,13 @@ class Ragged:
         """So many times as many sequences."""
         return Ragged(self.counts * factor, self.queries, self.keys, self.lives, self.steps)
 
+    def at(self, step: int) -> Ragged:
+        """The sequences of one step."""
+        here = self.lives > step
+        return Ragged(
+            self.counts[here], self.queries[here], self.keys[here] + step, np.ones_like(self.lives[here]), steps=1
+        )
+
     @property
     def sequences(self) -> int | Ints:
         """Sequences of each step."""

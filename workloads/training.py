@@ -24,6 +24,7 @@ from archsim.workloads.pipeline import ORDERS, in_flight
 from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.task import After, GroupCollective, Job, Loop, Receive, Send, Task, What
+from archsim.workloads.tensors import Stay
 from archsim.workloads.transformer import RankOps, TransformerSpec
 
 _ADAM_BYTES = 12
@@ -265,6 +266,7 @@ class TrainingWorkload:
                 Role.OPTIMIZER: -(-_ADAM_BYTES * stage.parameters // shards),
             },
             activation_bytes=flying * stage.saved_bytes,
+            stays=(Stay("saved activations", Role.ACTIVATION, (stage.saved_bytes,), "forward", "backward"),),
         )
 
 

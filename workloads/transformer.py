@@ -54,6 +54,7 @@ from archsim.workloads.passes import Pass, Uniform, fullest_cache, recorded_deco
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.quantization import QuantizationSpec
 from archsim.workloads.requests import RecordedLengths, Request, read_requests
+from archsim.workloads.tensors import stored_bytes
 
 Phase = Literal["prefill", "decode", "encode"]
 
@@ -680,7 +681,7 @@ class RankOps:
             total += int(table_dtype.bytes(model.encoder.token_types * model.hidden))
         for block in segment.blocks:
             shared = block.name == "prediction"  # its LM head is the model's
-            total += block.repeat * sum(_stored(op) for op in block.ops if not (shared and op.name == "lm_head"))
+            total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
         tied = model.tied_embeddings and model.encoder is None
         total -= table if tied else 0
         return total
@@ -705,15 +706,6 @@ class RankOps:
             live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
             largest = max(largest, int(np.max(live)))
         return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))
-
-
-def _stored(op: Op) -> int:
-    """Bytes of parameters that an op uses; of all its experts, visited or not."""
-    if isinstance(op, GroupedMatMul):
-        return int(op.expert_bytes(len(op.rows)))
-    if isinstance(op, Embedding):
-        return 0
-    return int(np.max(op.reads().get(Role.WEIGHT, 0)))
 
 
 def _runs(layers: Sequence[tuple[Op, ...]]) -> tuple[Block, ...]:

@@ -10,13 +10,14 @@ answer has the shape they broadcast to.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from archsim.errors import InputError
+from archsim.model.lowered import Lowered
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
@@ -41,6 +42,17 @@ class Work:
     actions: dict[str, Dim] = field(default_factory=dict)
     useful: Dim = 0
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+class Parts(Protocol):
+    """What a part may ask of the machine that it is in."""
+
+    @property
+    def components(self) -> Mapping[str, Component[ComponentSpec]]:
+        """All parts by path; the network is ``network``."""
+
+    def main_memory(self, role: Role) -> Component[ComponentSpec]:
+        """The memory that tensors of a role live in."""
 
 
 class Component(ABC, Generic[S]):
@@ -79,6 +91,13 @@ class Component(ABC, Generic[S]):
     def leakage_w(self, technology: Technology) -> float:
         """Static power, W."""
         return 0.0
+
+    def fuse(self, ops: Sequence[Lowered], parts: Parts) -> Sequence[Lowered]:
+        """The ops of a block as they run on a machine that has this part: it may do several of them as one.
+
+        Answers for the same ops, in their order.
+        """
+        return ops
 
 
 class Engine(Component[S]):

@@ -15,7 +15,7 @@ from typing import Any
 
 from archsim.errors import InputError, Problem, shortened
 from archsim.files import parse_json, read_text, write_text
-from archsim.report import answers, lanes, streams
+from archsim.report import answers, fullness, lanes, streams
 from archsim.report.folding import FoldedOp, FoldedPhase, fold_ops, fold_phases
 from archsim.report.pictures import (
     ACTION_KINDS,
@@ -108,6 +108,11 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
         + _section("Energy", _energy(document))
         + _section("Memory of a chip", _memory(document, colours))
         + "</div>",
+        _section(
+            "Memory over time",
+            fullness.picture(document.get("memory_over_time", {}), document["memory"], document["time_s"]),
+            "What a memory holds from one task to the next; the height is its capacity.",
+        ),
         _section("Area", _area(document, colours)),
         _section(
             "Ops",

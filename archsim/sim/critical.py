@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from archsim.sim.recurrence import Skip
 from archsim.sim.stream import TaskTimes
+from archsim.sim.world import WorldTimes
 from archsim.workloads.program import Segment
 from archsim.workloads.task import GroupCollective, Pause, Receive, Send
 
@@ -24,9 +26,13 @@ class Stretch(NamedTuple):
     task: TaskTimes
 
 
-def critical_path(tasks: Sequence[TaskTimes], first_of: dict[int, int]) -> list[Stretch]:
-    """Stretches of the path, the last one first; their ticks sum to the end of the job."""
-    by_name = {(t.task.rank, t.task.name, t.number): t for t in tasks}
+def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
+    """Stretches of the path, the last one first; their ticks sum to the end of the job.
+
+    What was counted and not played is on the path as often as it was counted.
+    """
+    tasks = world.tasks
+    by_name = {(t.task.rank, t.task.name, number): t for t in tasks for number in _numbers(t)}
     streams: dict[tuple[int, str], list[TaskTimes]] = defaultdict(list)
     sends: dict[tuple[int, int, str], list[TaskTimes]] = defaultdict(list)
     joins: dict[tuple[object, ...], list[TaskTimes]] = defaultdict(list)
@@ -55,19 +61,19 @@ def critical_path(tasks: Sequence[TaskTimes], first_of: dict[int, int]) -> list[
             received[channel] += 1
 
     path: list[Stretch] = []
-    current = max(tasks, key=lambda t: t.end, default=None)
-    until = current.end if current else 0
+    current = max(tasks, key=_end, default=None)
+    until = _end(current) if current else 0
     while current is not None and until > 0:
-        what, begin = current.task.what, current.start
-        if isinstance(what, Receive) and source[id(current)].end >= begin:
+        what, begin = current.task.what, _start(current)
+        if isinstance(what, Receive) and _end(source[id(current)]) >= begin:
             current = source[id(current)]
             continue
         if isinstance(what, GroupCollective):
-            last = max(joins[meeting[id(current)]], key=lambda t: t.start)
-            current, begin = last, last.start
+            last = max(joins[meeting[id(current)]], key=_start)
+            current, begin = last, _start(last)
         kind = "piece" if isinstance(what, Segment) else "pause" if isinstance(what, Pause) else "network"
         if until > begin:
-            path.append(Stretch(kind, until - begin, current))
+            path.append(Stretch(kind, _counted(begin, until, world.skips), current))
         until = begin
         before = [
             by_name.get((current.task.rank if w.rank is None else w.rank, w.name, current.number - w.back))
@@ -76,10 +82,31 @@ def critical_path(tasks: Sequence[TaskTimes], first_of: dict[int, int]) -> list[
         if place[id(current)]:
             before.append(streams[current.task.rank, current.task.stream][place[id(current)] - 1])
         known = [t for t in before if t is not None]
-        following = max(known, key=lambda t: t.end, default=None)
-        if until and (following is None or following.end < until):
-            since = following.end if following else 0
-            path.append(Stretch("wait", until - since, current))
+        following = max(known, key=_end, default=None)
+        if until and (following is None or _end(following) < until):
+            since = _end(following) if following else 0
+            path.append(Stretch("wait", _counted(since, until, world.skips), current))
             until = since
         current = following
     return path
+
+
+def _numbers(t: TaskTimes) -> Iterator[int]:
+    """Numbers by which others know it: those of the first and of the last of its copies."""
+    yield t.number
+    if t.copies > 1:
+        yield t.number + (t.copies - 1) * t.stride
+
+
+def _start(t: TaskTimes) -> int:
+    """By the world's own clock."""
+    return t.start - t.offset
+
+
+def _end(t: TaskTimes) -> int:
+    return t.end - t.offset
+
+
+def _counted(begin: int, end: int, skips: Sequence[Skip]) -> int:
+    """Ticks between two of the world's own, with what was counted besides."""
+    return end - begin + sum(more * max(0, min(end, last) - max(begin, first)) for first, last, more in skips)

@@ -109,7 +109,7 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
                 pieces[key].times.append((of, 1))
             tasks.append(TaskTimes(task, number, start, end, of, steps))
     tasks.sort(key=lambda t: t.end)
-    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [], verdict.source)
+    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [], source=verdict.source)
 
 
 def _piece(setting: Setting, rank: int, segment: Segment, steps: int) -> PieceTimes:

@@ -69,10 +69,10 @@ class _Flight:
 
 @dataclass(eq=False)
 class _Meeting:
-    """Flights that share links."""
+    """Flights that share links; ``kinds`` are the numbers of their sets of links."""
 
     flights: list[_Flight]
-    links: Names
+    kinds: set[int]
 
     def lasts(self, now: int) -> bool:
         """Whether somebody must still know of it."""
@@ -94,8 +94,9 @@ class Links:
     clock: Clock
     network: Network[Any] | None
     _meetings: list[_Meeting] = field(default_factory=list)
-    _claims: list[Claim] = field(default_factory=list)
-    _meet: dict[tuple[Names, Names], bool] = field(default_factory=dict)
+    _claims: dict[int, list[Claim]] = field(default_factory=dict)
+    _kinds: dict[Names, int] = field(default_factory=dict)
+    _meets: list[set[int]] = field(default_factory=list)
     _played: dict[tuple[tuple[int, Flow], ...], list[int]] = field(default_factory=dict)
 
     def carry(self, bundle: Bundle, place: tuple[int, int], tell: Tell, what: Any, since: int | None = None) -> None:
@@ -109,15 +110,18 @@ class Links:
         self.give_up(bundle.links)
         start = now if since is None else since
         flight = _Flight(start, place, bundle, tell, what, start + bundle.ticks, start + bundle.clear_ticks)
+        flight.told = flight.end < now
+        kind = self._kind(bundle.links)
         self._meetings = [meeting for meeting in self._meetings if meeting.lasts(now)]
-        met = [meeting for meeting in self._meetings if self._share(meeting.links, bundle.links)]
+        met = [meeting for meeting in self._meetings if not meeting.kinds.isdisjoint(self._meets[kind])]
         if not met and bundle.apart:
-            self._meetings.append(_Meeting([flight], bundle.links))
-            self._ask(flight)
+            self._meetings.append(_Meeting([flight], {kind}))
+            if not flight.told:
+                self._ask(flight)
             return
         self._meetings = [meeting for meeting in self._meetings if meeting not in met]
         flights = [flight, *(f for meeting in met for f in meeting.flights)]
-        self._meetings.append(_Meeting(flights, frozenset().union(*(m.links for m in met), bundle.links)))
+        self._meetings.append(_Meeting(flights, {kind}.union(*(meeting.kinds for meeting in met))))
         self._play(flights, flight)
 
     def _play(self, flights: list[_Flight], latest: _Flight) -> None:
@@ -148,34 +152,49 @@ class Links:
 
     def claim(self, links: Names, give_up: Callable[[], None]) -> Claim | None:
         """Claim links for what is played ahead; None where they are not free, and whoever claimed them gives up."""
-        now = self.clock.now
+        claim = Claim(links, give_up)
         if not links:
-            return Claim(links, give_up)
-        taken = any(m.lasts(now) and self._share(m.links, links) for m in self._meetings)
+            return claim
+        now, kind = self.clock.now, self._kind(links)
+        meets = self._meets[kind]
+        taken = any(m.lasts(now) and not m.kinds.isdisjoint(meets) for m in self._meetings)
         if self.give_up(links) or taken:
             return None
-        claim = Claim(links, give_up)
-        self._claims.append(claim)
+        self._claims.setdefault(kind, []).append(claim)
         return claim
 
     def release(self, claim: Claim) -> None:
         """The claim's piece has ended, or goes on without it."""
-        if claim in self._claims:
-            self._claims.remove(claim)
+        if claim.links and claim in self._claims.get(self._kind(claim.links), ()):
+            self._claims[self._kind(claim.links)].remove(claim)
 
     def give_up(self, links: Names) -> bool:
         """Have everybody give up who claims one of these links; whether somebody did."""
-        wanted = [claim for claim in self._claims if self._share(claim.links, links)]
-        self._claims = [claim for claim in self._claims if claim not in wanted]
+        wanted = [claim for kind in sorted(self._meets[self._kind(links)]) for claim in self._claims.pop(kind, ())]
         for claim in wanted:
             claim.give_up()
         return bool(wanted)
 
-    def _share(self, a: Names, b: Names) -> bool:
-        key = (a, b)
-        if key not in self._meet:
-            self._meet[key] = not a.isdisjoint(b)
-        return self._meet[key]
+    def state(self) -> tuple[Hashable, ...]:
+        """What is on the links, relative to the present."""
+        now = self.clock.now
+        return tuple(
+            tuple((f.start - now, f.end - now, f.clear - now, f.told, f.place[0], id(f.bundle)) for f in m.flights)
+            for m in self._meetings
+            if m.lasts(now)
+        )
+
+    def _kind(self, links: Names) -> int:
+        """Number of a set of links; which others it shares some with is found once."""
+        kind = self._kinds.get(links)
+        if kind is None:
+            kind = len(self._meets)
+            meets = {other for names, other in self._kinds.items() if not links.isdisjoint(names)}
+            for other in meets:
+                self._meets[other].add(kind)
+            self._kinds[links] = kind
+            self._meets.append({*meets, kind} if links else set())
+        return kind
 
     def _ask(self, flight: _Flight) -> None:
         flight.asked += 1

@@ -25,8 +25,14 @@ Process = Generator[simpy.Event, Any, None]
 
 @dataclass
 class TaskTimes:
-    """When a task ran: ``number`` is that of its execution, times are ticks; ``times`` those of the ops of a piece of
-    ``steps`` steps."""
+    """When a task ran.
+
+    Attributes
+    ----------
+    number: of its execution. start, end: ticks. times: those of the ops of a piece of ``steps`` steps.
+    copies: executions like this one, ``period`` ticks and ``stride`` numbers apart.
+    offset: ticks that were counted, not played, before it ended.
+    """
 
     task: Task
     number: int
@@ -34,6 +40,16 @@ class TaskTimes:
     end: int
     times: SegmentTimes | None = None
     steps: int = 1
+    copies: int = 1
+    period: int = 0
+    stride: int = 0
+    offset: int = 0
+
+    def each(self) -> Iterator[tuple[int, int, int]]:
+        """Number, start and end of each execution."""
+        for copy in range(self.copies):
+            shift = copy * self.period
+            yield self.number + copy * self.stride, self.start + shift, self.end + shift
 
     def done(self, time: Timebase) -> Done:
         """What a source is told of it."""
@@ -50,6 +66,7 @@ class Around(Protocol):
     clock: SimPyClock
     setting: Setting
     first: dict[int, int]
+    offset: int
 
     def until(self, count: int, *what: Any) -> simpy.Event | None:
         """Wait until something has come to pass ``count`` times; None: it has."""
@@ -74,13 +91,26 @@ class Around(Protocol):
     def ended(self, stream: Stream, times: TaskTimes) -> None:
         """A task has ended."""
 
+    def iterated(self, stream: Stream) -> None:
+        """An iteration of a loop has ended."""
+
+    def behind(self, wait: tuple[Any, ...]) -> int:
+        """How often something has come to pass."""
+
+    def joins(self, what: GroupCollective) -> int:
+        """How often the first of a group has joined it."""
+
 
 class Stream:
     """A stream of a rank: a SimPy process.
 
     Attributes
     ----------
-    waiting: what it waits for, in words, and the (rank, task) that would bring it, where one is known. since: the tick.
+    waiting: what it waits for, in words; waits_for: the (rank, task) that would bring it, where one is known.
+    since: the tick since when it waits. began: when its task did, if it has. doing: what it does, by kind.
+    item, place, position: what it is at in its list, its place there, and the place in a loop.
+    left, iterations: of its loop still to come, and of all loops begun.
+    times: how often each task has begun; skipped: further ones that were counted.
     """
 
     def __init__(self, world: Around, rank: int, name: str, number: int) -> None:
@@ -94,8 +124,13 @@ class Stream:
         self._steps = 1
         self._items: list[Task | Loop] = []
         self._came: simpy.Event | None = None
-        self._times: dict[str, int] = defaultdict(int)
         self._met: dict[Any, int] = defaultdict(int)
+        self.item: Task | Loop | None = None
+        self.place = self.position = self.left = self.iterations = 0
+        self.doing: tuple[Any, ...] = ()
+        self.began: int | None = None
+        self.times: dict[str, int] = defaultdict(int)
+        self.skipped: dict[str, int] = defaultdict(int)
         world.env.process(self._run())
 
     def give(self, items: Sequence[Task | Loop]) -> None:
@@ -110,15 +145,32 @@ class Stream:
         place = 0
         while True:
             while place < len(self._items):
-                item = self._items[place]
+                self.item = item = self._items[place]
                 place += 1
-                if isinstance(item, Loop):
-                    for _ in range(item.times):
-                        yield from item.tasks
-                else:
+                self.place += 1
+                if isinstance(item, Task):
                     yield item
-            self._items, place = [], 0
+                    continue
+                self.left = item.times
+                while self.left:
+                    self.left -= 1
+                    self.iterations += 1
+                    for self.position, task in enumerate(item.tasks):
+                        yield task
+                    self.world.iterated(self)
+            self._items, place, self.item = [], 0, None
             yield None
+
+    def longest_loop(self) -> int:
+        """Iterations of the longest of its loops."""
+        return max((item.times for item in self._items if isinstance(item, Loop)), default=0)
+
+    def ahead(self, what: Receive | GroupCollective) -> int:
+        """How many more have been sent than received, or how often this stream has joined a group more than others."""
+        if isinstance(what, Receive):
+            source = self.world.first.get(what.source, what.source)
+            return self.world.behind(("arrived", source, self.rank, what.tag)) - self._met["arrived", source, what.tag]
+        return self.world.joins(what) - self._met[what.group, what.collective, what.tag]
 
     def _run(self) -> Process:
         world, clock = self.world, self.world.clock
@@ -131,8 +183,8 @@ class Stream:
             self.task = task
             self._begun += 1
             self._times_of_piece, self._steps = None, 1
-            number = self._times[task.name]
-            self._times[task.name] += 1
+            number = self.times[task.name]
+            self.times[task.name] += 1
             for wait in task.after:
                 of = self.rank if wait.rank is None else wait.rank
                 event = world.until(number + 1 - wait.back, "task", of, wait.name)
@@ -141,20 +193,28 @@ class Stream:
             start = clock.now
             yield clock.event(start, key)
             yield from self._do(task)
-            world.ended(self, TaskTimes(task, number, start, clock.now, self._times_of_piece, self._steps))
+            self.began = None
+            number += self.skipped[task.name]
+            start, end = start + world.offset, clock.now + world.offset
+            times = TaskTimes(task, number, start, end, self._times_of_piece, self._steps, offset=world.offset)
+            world.ended(self, times)
 
     def _wait(self, event: simpy.Event, what: str, of: tuple[int, str] | None = None) -> Process:
         self.waiting, self.waits_for, self.since = what, of, self.world.clock.now
+        self.doing = ("wait", what)
         yield event
         self.waiting = ""
 
     def _do(self, task: Task) -> Process:
         world, what = self.world, task.what
+        self.began = world.clock.now
         match what:
             case Segment():
                 until = None if task.until_ps is None else int(world.setting.time.ps(task.until_ps))
+                self.doing = ("piece", id(what))
                 yield self._piece(what, until)
             case Send():
+                self.doing = ("send", what)
                 yield world.send(self.rank, self._place(), what)
                 world.count("arrived", self.rank, world.first.get(what.to, what.to), what.tag)
             case Receive():
@@ -169,6 +229,7 @@ class Stream:
                 names = ", ".join(map(str, sorted(missing)[:8]))
                 yield from self._wait(event, f"rank {names} to join its {what.collective} of {list(what.group)[:8]}")
             case Pause():
+                self.doing = ("pause", what)
                 yield world.env.timeout(int(world.setting.time.ps(what.ps)))
 
     def _place(self) -> tuple[int, int]:

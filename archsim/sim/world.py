@@ -22,6 +22,7 @@ from archsim.model.network import Flow, Network
 from archsim.sim.clock import SOURCES
 from archsim.sim.links import Bundle, Links, Names, Tell, UnequalError
 from archsim.sim.rank_part import RankPart
+from archsim.sim.recurrence import Recurrence, Skip
 from archsim.sim.schedule import SegmentTimes
 from archsim.sim.segment import simulate
 from archsim.sim.setting import Setting
@@ -30,7 +31,7 @@ from archsim.sim.stream import Stream, TaskTimes
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import Done, GroupCollective, Job, Ranks, Send, Source, groups_of
+from archsim.workloads.task import Done, GroupCollective, Job, Ranks, Send, Source, counted, groups_of
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,15 @@ class WorldTimes:
     ----------
     tasks: in the order in which they ended. ticks: end of the last one.
     pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
-    flows: what was sent between ranks, and how often. source: what gave tasks on the way.
+    flows: what was sent between ranks, and how often. skips: periods that were counted.
+    source: what gave tasks on the way.
     """
 
     tasks: list[TaskTimes]
     ticks: int
     pieces: list[PieceTimes]
     flows: list[tuple[Flow, int]]
+    skips: tuple[Skip, ...] = ()
     source: Source | None = None
 
 
@@ -82,16 +85,16 @@ class World:
 
     Parameters
     ----------
-    job: what it does. setting: the machine.
+    job: what it does. setting: the machine. recurs: whether periods of loops are counted.
 
     Raises
     ------
     InputError: the job can't begin (see :meth:`archsim.workloads.task.Job.check`).
     """
 
-    def __init__(self, job: Job, setting: Setting) -> None:
+    def __init__(self, job: Job, setting: Setting, recurs: bool = True) -> None:
         job.check()
-        self.job, self.setting = job, setting
+        self.job, self.setting, self.recurs = job, setting, recurs
         self.env = simpy.Environment()
         self.clock = SimPyClock(self.env)
         self.links = Links(self.clock, setting.network)
@@ -106,6 +109,7 @@ class World:
         self._links_of: dict[tuple[int, int], Names | None] = {}
         self._bundles: dict[tuple[Any, ...], Bundle] = {}
         self._counted: dict[Bundle, int] = defaultdict(int)
+        self._joins: dict[tuple[Any, ...], int] = defaultdict(int)
         self._joined: dict[tuple[Any, ...], int] = defaultdict(int)
         self._pieces: dict[tuple[int, int], dict[int, list[Any]]] = defaultdict(dict)
         self._done: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -113,6 +117,8 @@ class World:
         self._meetings: dict[tuple[Any, ...], _Meeting] = {}
         self._ended_for_source: list[Done] = []
         self._source = None if job.source is None else job.source()
+        self.offset = 0
+        self._recurrence: Recurrence | None = None
         self._asked = 0
 
     def run(self) -> WorldTimes:
@@ -126,6 +132,8 @@ class World:
             self._stream(rank, name).give(items)
         if self._source is not None:
             self._ask_source(self._source)
+        elif self._streams and self.recurs and not self._dated():
+            self._recurrence = Recurrence(self, list(self._streams.values()), self._counted, self._pieces)
         self.env.run()
         stuck = [stream for stream in self._streams.values() if stream.waiting]
         if stuck:
@@ -134,9 +142,14 @@ class World:
             PieceTimes(rank, self._segments[of], self._lowered[rank, of], [(t, n) for t, n in by_times.values()])
             for (rank, of), by_times in self._pieces.items()
         ]
-        end = max((task.end for task in self.tasks), default=0)
+        end = max((task.end + (task.copies - 1) * task.period for task in self.tasks), default=0)
+        skips = self._recurrence.skips if self._recurrence is not None else []
         flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
-        return WorldTimes(self.tasks, end, pieces, flows, self._source)
+        return WorldTimes(self.tasks, end, pieces, flows, tuple(skips), self._source)
+
+    def _dated(self) -> bool:
+        """Whether a task ends by the time of day, so that what repeats is not alike."""
+        return any(t.until_ps is not None for items in self.job.streams().values() for t, _ in counted(items))
 
     # -- what parts ask
 
@@ -273,6 +286,23 @@ class World:
         self._waits[what].append((count, event))
         return event
 
+    def iterated(self, stream: Stream) -> None:
+        """An iteration of a loop has ended."""
+        if self._recurrence is not None:
+            self._recurrence.iterated(stream)
+
+    def steady(self) -> bool:
+        """Whether no rank plays op by op."""
+        return all(part.live is None for part in self._ranks.values())
+
+    def behind(self, wait: tuple[Any, ...]) -> int:
+        """How often something has come to pass."""
+        return self._done[wait]
+
+    def joins(self, what: GroupCollective) -> int:
+        """How often the first of a group has joined it."""
+        return self._joins[what.group, what.collective, what.tag, self.first.get(what.group[0])]
+
     def ended(self, stream: Stream, times: TaskTimes) -> None:
         """A task has ended."""
         self.tasks.append(times)
@@ -314,6 +344,7 @@ class World:
             reps = {self.first[member] for member in what.group}
             meeting = self._meetings[key] = _Meeting(self.env.event(), what.bytes, reps, place)
         meeting.missing.discard(rank)
+        self._joins[what.group, what.collective, what.tag, rank] += 1
         if rank == self.first[what.group[0]]:
             meeting.place = place
         if what.bytes != meeting.n_bytes:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from archsim.components.network.collective import Message, check, schedule
 from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, medium, route, spans
 from archsim.errors import InputError
-from archsim.model.network import Flow, Gate, Parcel, Wire
+from archsim.model.network import Flow, Parcel, Wire
 
 if TYPE_CHECKING:
+    from archsim.components.network.message_simulation import Prepared
     from archsim.components.network.network import Network
 
 
@@ -183,33 +184,16 @@ def _parcel(
 
 def play_flows(flows: Sequence[tuple[int, Flow]]) -> list[int]:
     """Ticks at which flows on shared links end."""
-    from archsim.components.network.message_simulation import play  # compiled: not for what is alone
+    from archsim.components.network.message_simulation import play_together  # compiled: not for what is alone
 
-    parcels: list[Parcel] = []
-    starts: list[int] = []
-    places: list[range] = []
-    for number, (start, flow) in enumerate(flows):
-        base = len(starts)
-        starts += [start + flow.launch] * flow.members
-        places.append(range(base, len(starts)))
-        for parcel in flow.parcels():
-            parcels.append(
-                parcel._replace(
-                    source=_moved(parcel.source, base),
-                    target=_moved(parcel.target, base),
-                    waits=tuple(_gate(gate, base, number) for gate in parcel.waits),
-                    feeds=tuple(_gate(gate, base, number) for gate in parcel.feeds),
-                )
-            )
-    ticks = play(parcels, starts, lambda parcel: parcel.path, lambda parcel: parcel.use).ticks
-    return [max(ticks[i] for i in place) for place in places]
+    ends, _, _ = play_together([(_prepared(flow), [start + flow.launch] * flow.members) for start, flow in flows])
+    places = [0, *itertools.accumulate(flow.members for _, flow in flows)]
+    return [int(ends[first:last].max()) for first, last in itertools.pairwise(places)]
 
 
-def _moved(member: int, base: int) -> int:
-    return member if member == SWITCH else member + base
+@functools.lru_cache(maxsize=4096)
+def _prepared(flow: Flow) -> Prepared:
+    """The messages of a flow; it is played again whenever another one joins it."""
+    from archsim.components.network.message_simulation import prepared
 
-
-def _gate(gate: Gate, base: int, flow: int) -> Gate:
-    """The gate among those of several flows; only gates of two numbers are opened by the start of a member."""
-    moved = (gate[0], _moved(gate[1], base), *gate[2:])
-    return moved if len(gate) == 2 else (*moved, flow)
+    return prepared(flow.parcels(), flow.members, lambda parcel: parcel.path, lambda parcel: parcel.use)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from archsim.components.network.collective import Gate
-from archsim.components.network.message_kernel import Schedule, counted, lists, run
+from archsim.components.network.message_kernel import Ints, Lists, Schedule, counted, lists, run
 from archsim.model.network import Wire
 
 
@@ -53,6 +53,140 @@ class Outcome:
     link_ticks: dict[Any, int]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """Messages between ``ranks`` ranks as arrays; links, gates and ranks are numbered from 0.
+
+    Attributes
+    ----------
+    wires: links that they cross. paths: links of each message. Further fields as of
+        :class:`archsim.components.network.message_kernel.Schedule`, ``n_bytes`` instead of a column of sizes.
+    """
+
+    ranks: int
+    wires: tuple[Wire, ...]
+    paths: Lists
+    n_bytes: Ints
+    source: Ints
+    target: Ints
+    use: Ints
+    feeds: Lists
+    needs: Ints
+    waiting: Lists
+    chain: Ints
+    closed: Ints
+    first: Ints
+
+
+def prepared(
+    messages: Sequence[M], ranks: int, route: Callable[[M], Sequence[Wire]], use: Callable[[M], int]
+) -> Prepared:
+    """Messages ready to be played.
+
+    Gates of two numbers are (phase, rank): the start of a rank opens its gate of phase 0, and each opens the next with
+    what else feeds it.
+    """
+    last_phase = max((gate[0] for message in messages for gate in (*message.feeds, *message.waits)), default=0)
+    gates: dict[Gate, int] = {(phase, rank): 0 for rank in range(ranks) for phase in range(last_phase + 1)}
+    for message in messages:
+        gates.update(dict.fromkeys((*message.waits, *message.feeds), 0))
+    gates = {gate: number for number, gate in enumerate(gates)}
+    paths = [route(message) for message in messages]
+    wires = {wire.name: wire for path in paths for wire in path}
+    links = {name: number for number, name in enumerate(wires)}
+    needs = np.zeros(len(gates), dtype=np.int64)
+    waiting: list[list[int]] = [[] for _ in gates]
+    for number, message in enumerate(messages):
+        for gate in message.feeds:
+            needs[gates[gate]] += 1
+        for gate in message.waits:
+            waiting[gates[gate]].append(number)
+    chain = np.full(len(gates), -1, dtype=np.int64)
+    for gate, number in gates.items():
+        if len(gate) == 2 and gate[0] < last_phase and (gate[0] + 1, gate[1]) in gates:
+            chain[number] = gates[gate[0] + 1, gate[1]]
+            needs[chain[number]] += 1
+    return Prepared(
+        ranks,
+        tuple(wires.values()),
+        lists([links[wire.name] for wire in path] for path in paths),
+        counted([message.n_bytes for message in messages]),
+        np.array([message.source for message in messages], dtype=np.int64),
+        np.array([message.target for message in messages], dtype=np.int64),
+        counted([use(message) for message in messages]),
+        lists([gates[gate] for gate in message.feeds] for message in messages),
+        needs,
+        lists(waiting),
+        chain,
+        np.array([len(message.waits) for message in messages], dtype=np.int64),
+        np.array([gates.get((0, rank), -1) for rank in range(ranks)], dtype=np.int64),
+    )
+
+
+def play_together(parts: Sequence[tuple[Prepared, Sequence[int]]]) -> tuple[Ints, Ints, dict[Hashable, int]]:
+    """Play sets of messages that share links, each with the ticks at which its ranks begin.
+
+    Returns
+    -------
+    Ticks at which each rank, of one set after the other, has sent and received all, and at which it has received all;
+    ticks for which each link was occupied.
+
+    Messages that become ready at the same tick are sent in the order of the sets, then in that of each one's messages.
+    """
+    links: dict[Hashable, int] = {}
+    mediums: dict[Hashable, int] = {}
+    wires: list[Wire] = []
+    columns: list[Ints] = []
+    for part, _ in parts:
+        for wire in part.wires:
+            if wire.name not in links:
+                links[wire.name] = len(wires)
+                wires.append(wire)
+        columns.append(np.array([links[wire.name] for wire in part.wires], dtype=np.int64))
+    messages = np.cumsum([0, *(part.n_bytes.size for part, _ in parts)])
+    gates = np.cumsum([0, *(part.needs.size for part, _ in parts)])
+    ranks = np.cumsum([0, *(part.ranks for part, _ in parts)])
+    each = [part for part, _ in parts]
+    sizes, column = np.unique(np.concatenate([part.n_bytes for part in each]), return_inverse=True)
+
+    def together(of: Callable[[Prepared], Ints], by: Ints) -> Ints:
+        """Numbers of each part moved up by where it begins; what is negative stands for nothing."""
+        moved = [np.where(of(part) < 0, of(part), of(part) + step) for part, step in zip(each, by, strict=False)]
+        return np.concatenate(moved)
+
+    def joined(of: Callable[[Prepared], Lists], entries: Sequence[Ints]) -> Lists:
+        ends = np.cumsum([0, *(of(part).entries.size for part in each)])
+        starts = [of(part).starts[:-1] + end for part, end in zip(each, ends, strict=False)]
+        return Lists(np.concatenate([*starts, ends[-1:]]), np.concatenate(entries))
+
+    def table(ticks: Callable[[Wire, int], int]) -> np.ndarray:
+        return counted([[ticks(wire, n) for n in sizes.tolist()] for wire in wires]).reshape(len(wires), sizes.size)
+
+    ends, received, occupied, _ = run(
+        Schedule(
+            paths=joined(lambda p: p.paths, [of[part.paths.entries] for part, of in zip(each, columns, strict=True)]),
+            sizes=column.astype(np.int64),
+            source=together(lambda p: p.source, ranks),
+            target=together(lambda p: p.target, ranks),
+            use=np.concatenate([part.use for part in each]),
+            kind=np.arange(len(wires)),
+            medium=np.array([mediums.setdefault(w.medium or w.name, len(mediums)) for w in wires], dtype=np.int64),
+            latency=counted([wire.latency for wire in wires]),
+            busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
+            arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
+            head=table(lambda wire, n_bytes: wire.head(n_bytes)),
+            feeds=joined(lambda p: p.feeds, [p.feeds.entries + g for p, g in zip(each, gates, strict=False)]),
+            needs=np.concatenate([part.needs for part in each]),
+            waiting=joined(lambda p: p.waiting, [p.waiting.entries + m for p, m in zip(each, messages, strict=False)]),
+            chain=together(lambda p: p.chain, gates),
+            closed=np.concatenate([part.closed for part in each]),
+            starts=counted([tick for _, starts in parts for tick in starts]),
+            first=together(lambda p: p.first, gates),
+        )
+    )
+    return ends, received, {name: int(occupied[number]) for name, number in links.items()}
+
+
 def play(
     messages: Sequence[M],
     starts: Sequence[int],
@@ -67,68 +201,12 @@ def play(
     route: links a message crosses, in order.
     use: ticks at the target from a message's arrival until it counts (protocol, reduction).
 
-    Messages that become ready at the same tick are sent in the order of the schedule. Gates of two numbers are
-    (phase, rank): the start of a rank opens its gate of phase 0, and each opens the next with what else feeds it.
+    Messages that become ready at the same tick are sent in the order of the schedule.
     """
-    last_phase = max((gate[0] for message in messages for gate in (*message.feeds, *message.waits)), default=0)
-    gates: dict[Gate, int] = {(phase, rank): 0 for rank in range(len(starts)) for phase in range(last_phase + 1)}
-    for message in messages:
-        gates.update(dict.fromkeys((*message.waits, *message.feeds), 0))
-    gates = {gate: number for number, gate in enumerate(gates)}
-    paths = [route(message) for message in messages]
-    wires = {wire.name: wire for path in paths for wire in path}
-    mediums: dict[Hashable, int] = {}
-    links = {name: number for number, name in enumerate(wires)}
-    sizes = sorted({message.n_bytes for message in messages})
-    column = {n_bytes: number for number, n_bytes in enumerate(sizes)}
-    needs = np.zeros(len(gates), dtype=np.int64)
-    waiting: list[list[int]] = [[] for _ in gates]
-    for number, message in enumerate(messages):
-        for gate in message.feeds:
-            needs[gates[gate]] += 1
-        for gate in message.waits:
-            waiting[gates[gate]].append(number)
-    chain = np.full(len(gates), -1, dtype=np.int64)
-    for gate, number in gates.items():
-        if len(gate) == 2 and gate[0] < last_phase and (gate[0] + 1, gate[1]) in gates:
-            chain[number] = gates[gate[0] + 1, gate[1]]
-            needs[chain[number]] += 1
-
-    def table(ticks: Callable[[Wire, int], int]) -> np.ndarray:
-        rows = [[ticks(wire, n_bytes) for n_bytes in sizes] for wire in wires.values()]
-        return counted(rows).reshape(len(wires), len(sizes))
-
-    ends, received, occupied, _ = run(
-        Schedule(
-            paths=lists([links[wire.name] for wire in path] for path in paths),
-            sizes=np.array([column[message.n_bytes] for message in messages], dtype=np.int64),
-            source=np.array([message.source for message in messages], dtype=np.int64),
-            target=np.array([message.target for message in messages], dtype=np.int64),
-            use=np.array([use(message) for message in messages], dtype=np.int64),
-            kind=np.arange(len(wires)),
-            medium=np.array(
-                [mediums.setdefault(wire.medium or wire.name, len(mediums)) for wire in wires.values()], dtype=np.int64
-            ),
-            latency=counted([wire.latency for wire in wires.values()]),
-            busy=table(lambda wire, n_bytes: wire.busy(n_bytes)),
-            arrival=table(lambda wire, n_bytes: wire.arrival(n_bytes)),
-            head=table(lambda wire, n_bytes: wire.head(n_bytes)),
-            feeds=lists([gates[gate] for gate in message.feeds] for message in messages),
-            needs=needs,
-            waiting=lists(waiting),
-            chain=chain,
-            closed=np.array([len(message.waits) for message in messages], dtype=np.int64),
-            starts=np.array(starts, dtype=np.int64),
-            first=np.array([gates.get((0, rank), -1) for rank in range(len(starts))], dtype=np.int64),
-        )
-    )
-    link_bytes = dict.fromkeys(links, 0)
-    for message, path in zip(messages, paths, strict=True):
-        for wire in path:
-            link_bytes[wire.name] += message.n_bytes
-    return Outcome(
-        tuple(int(tick) for tick in ends),
-        tuple(int(tick) for tick in received),
-        link_bytes,
-        {name: int(occupied[number]) for name, number in links.items()},
-    )
+    part = prepared(messages, len(starts), route, use)
+    ends, received, occupied = play_together([(part, starts)])
+    link_bytes = {wire.name: 0 for wire in part.wires}
+    for number, n_bytes in enumerate(part.n_bytes.tolist()):
+        for link in part.paths.entries[part.paths.starts[number] : part.paths.starts[number + 1]]:
+            link_bytes[part.wires[link].name] += n_bytes
+    return Outcome(tuple(ends.tolist()), tuple(received.tolist()), link_bytes, occupied)

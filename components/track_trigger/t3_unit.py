@@ -18,8 +18,10 @@ network times it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
 
 from archsim.components.network.link import Link
 from archsim.components.network.timing import Timing
@@ -33,10 +35,12 @@ from archsim.components.track_trigger.overlap_simulation import (
     pieces,
 )
 from archsim.errors import InputError
-from archsim.model.component import Component
+from archsim.model.component import Component, Parts
+from archsim.model.lowered import Lowered
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Bytes, Joules, JoulesPerBit, SquareMillimetres
+from archsim.workloads.op import Collective, Dim, MatMul, Role, ceil_div
 
 _K_STEPS = 8  # loads of a stage, one ahead of the computing: enough for memory's delays to be felt
 _ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
@@ -206,6 +210,56 @@ class T3Unit(Component[T3UnitSpec]):
             link.bytes_per_s,
             link.latency,
             memory_bytes_per_s,
+        )
+
+    def fuse(self, ops: Sequence[Lowered], parts: Parts) -> Sequence[Lowered]:
+        """Reduce-scatters of a product's output are triggered by its stores: what of each outlasts the product."""
+        known = {lowered.op.name: lowered for lowered in ops}
+        return tuple(self._triggered(lowered, known, parts) for lowered in ops)
+
+    def _triggered(self, lowered: Lowered, known: Mapping[str, Lowered], parts: Parts) -> Lowered:
+        op = lowered.op
+        if not isinstance(op, Collective) or op.collective != "reduce_scatter" or op.producer is None:
+            return lowered
+        producer = known[op.producer]
+        if not isinstance(producer.op, MatMul) or isinstance(producer.cycles, np.ndarray):
+            return lowered
+        overlap = self.overlap_on(parts, op, producer)
+        way = overlap.chosen(self.spec.policy)
+        memory = parts.main_memory(Role.ACTIVATION).path
+        reads, writes = int(producer.actions.get((memory, "read_byte"), 0)), int(producer.op.out_bytes())
+        actions: dict[tuple[str, str], Dim] = {(self.path, name): count for name, count in way.actions.items()}
+        actions["network", "link0_byte"] = way.detail["link_bytes"] * op.ranks
+        actions[memory, "read_byte"] = max(0, way.detail["dram_read_bytes"] - reads)
+        actions[memory, "write_byte"] = max(0, way.detail["dram_write_bytes"] - writes)
+        return replace(
+            lowered,
+            body={"network": max(1, way.ticks - overlap.gemm_ticks)},
+            actions=actions,
+            why=f"triggered by the stores of {producer.op.name}, {self.spec.policy}: "
+            f"{way.ticks / overlap.sequential.ticks:.3f} of the time one after the other, "
+            f"{way.ticks / overlap.ideal.ticks:.3f} of the ideal",
+        )
+
+    def overlap_on(self, parts: Parts, op: Collective, producer: Lowered) -> Overlap:
+        """As :meth:`overlap`, for a reduce-scatter and the product it sums on the parts of a machine.
+
+        The product runs in stages of one output tile per unit of its engine.
+        """
+        network: Any = parts.components["network"]
+        engine: Any = parts.components[producer.engine]
+        memory: Any = parts.main_memory(Role.ACTIVATION)
+        product: Any = producer.op
+        gm, _, gn = engine.granularity()
+        tiles = ceil_div(int(product.m), gm) * ceil_div(int(product.n), gn)
+        return self.overlap_of(
+            stages=max(1, int(ceil_div(tiles, getattr(engine.spec, "count", 1)))),
+            compute_ticks=int(producer.body[producer.engine]),
+            read_bytes=int(producer.actions.get((memory.path, "read_byte"), 0)),
+            write_bytes=int(product.out_bytes()),
+            ranks=op.ranks,
+            link=network.links[0],
+            memory_bytes_per_s=memory.bytes_per_s,
         )
 
     def _chunk(self, stages: Sequence[Stage], ranks: int) -> int:

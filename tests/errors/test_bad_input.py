@@ -187,6 +187,37 @@ CASES = [
         "did you mean 'store'?",
     ),
     edited(
+        "shares of no memory",
+        "static_power",
+        "placement: {weight: {store: 0.5, stoer: 0.5}}\nstatic_power",
+        "placement.weight names the memory 'stoer'",
+        "did you mean 'store'?",
+    ),
+    edited(
+        "shares that are not all",
+        "static_power",
+        "placement: {weight: {store: 0.5, buffer: 0.4}}\nstatic_power",
+        "placement.weight: shares add up to 0.9, not to 1",
+    ),
+    edited(
+        "a cache in two memories",
+        "static_power",
+        "placement: {kv: {store: 0.5, buffer: 0.5}}\nstatic_power",
+        "placement.kv: only weights live in several memories",
+    ),
+    edited(
+        "weights in two memories without layers",
+        "static_power",
+        "placement: {weight: {store: 0.5, buffer: 0.5}}\nstatic_power",
+        "runs no layers whose weights could live in buffer",
+    ),
+    edited(
+        "copies that cross nothing",
+        "static_power",
+        "dma: {kind: dma}\nstatic_power",
+        "a DMA engine has a 'bandwidth' or a 'link'",
+    ),
+    edited(
         "missing price",
         "  mac_bf16: {energy",
         "  mac_bf61: {energy",

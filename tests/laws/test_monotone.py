@@ -38,7 +38,7 @@ def mapper(chip: str, near: bool, path: str = "", value: str = "") -> tuple[Mach
 
 def seconds(chip: str, near: bool, op: Op, path: str = "", value: str = "") -> float:
     machine, maps = mapper(chip, near, path, value)
-    return machine.time.seconds(int(simulate([((maps.lower(op),), 1)], 1).step_ticks))
+    return machine.time.seconds(int(simulate([((maps.lower(op),), 1)], 1, {}).step_ticks))
 
 
 def size(rng: random.Random) -> int:

@@ -22,7 +22,7 @@ MODEL = {
 
 def layers(count: int, **model: Any) -> Any:
     workload = {"kind": "transformer", "model": {**MODEL, "layers": count, **model}, "input": 16, "output": 4}
-    roomy = {"chip.memories.hbm.capacity": "1e20 B"}
+    roomy = {"chip.memories.hbm.capacity": "1024 PiB"}
     return run({"name": "deep", "chip": "tpu_v4i", "workload": workload | {"dtype": "int8"}}, roomy)
 
 
@@ -39,7 +39,7 @@ def test_millions_of_layers_are_a_layer_and_a_count() -> None:
 
 def test_a_billion_products_are_one_and_a_count() -> None:
     gemms = [{"name": "a", "m": 8, "k": 8, "n": 8, "count": 10**9}]
-    roomy = {"chip.memories.hbm.capacity": "1e20 B"}
+    roomy = {"chip.memories.hbm.capacity": "1024 PiB"}
     result = run({"name": "many", "chip": "tpu_v4i", "workload": {"kind": "gemm", "gemms": gemms}}, roomy)
     assert len(result.op_rows) <= 4
     assert sum(row["flops"] for row in result.op_rows) == 2 * 8**3 * 10**9

@@ -66,14 +66,14 @@ def refused(run_spec: dict[str, Any], overrides: dict[str, str]) -> str | Result
 @pytest.mark.parametrize("chip", CHIPS)
 def test_every_chip_answers_by_its_laws_or_refuses(chip: str) -> None:
     spec = load_spec(chip, ChipSpec, category="chips")
-    roomy = {f"chip.memories.{name}.capacity": "1e24 B" for name in spec.memories}
+    roomy = {f"chip.memories.{name}.capacity": "1024 PiB" for name in spec.memories}
     answered = 0
     for kind in ("gemm", "both", "decode"):
         before = 0.0
         for scale in (0, 12, 20, 28, 36):
             result = refused({"name": "scale", "chip": chip, "workload": workload(kind, chip, scale)}, roomy)
             if isinstance(result, str):
-                assert scale >= 20 or any(word in result for word in ("cannot", "can do", "is needed", "out of range"))
+                assert scale >= 20 or any(word in result for word in ("cannot", "can do", "is needed"))
                 continue
             keeps_the_laws(result)
             assert result.time_s > before

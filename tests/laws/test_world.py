@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.errors import InputError
 from archsim.model.lowered import Lowered
+from archsim.sim.critical import critical_path
 from archsim.sim.judge import judge
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective, Op
 from archsim.workloads.program import Segment
-from archsim.workloads.task import After, GroupCollective, Job, Pause, Receive, Send, Task
+from archsim.workloads.task import After, GroupCollective, Job, Loop, Pause, Receive, Send, Task
 
 ENGINES = ("mxu", "vpu", "hbm")
 MEMORIES = ("hbm", "ddr")
@@ -182,6 +183,15 @@ def world_ops(times, job):
     return dict(found)
 
 
+def equals(times, verdict, job):
+    seen = {}
+    for task in times.tasks:
+        for number, start, end in task.each():
+            for member in job.members(task.task.rank):
+                seen[member, task.task.name, number] = (start, end)
+    assert seen == verdict.tasks
+
+
 @settings(max_examples=400, deadline=None)
 @given(jobs())
 def test_the_world_equals_the_judge(drawn):
@@ -192,10 +202,7 @@ def test_the_world_equals_the_judge(drawn):
             play(job, setting)
         return
     times = play(job, setting)
-    for task in times.tasks:
-        for member in job.members(task.task.rank):
-            assert verdict.tasks[member, task.task.name, task.number] == (task.start, task.end)
-    assert len(verdict.tasks) == sum(len(job.members(t.task.rank)) for t in times.tasks)
+    equals(times, verdict, job)
     judged = defaultdict(int)
     for op in verdict.ops:
         if op.rank in {task.task.rank for task in times.tasks}:
@@ -219,3 +226,83 @@ def test_the_world_equals_the_judge_where_a_source_gives_tasks(drawn):
         for member in job.members(task.task.rank):
             assert verdict.tasks[member, task.task.name, task.number] == (task.start, task.end)
     assert len(verdict.tasks) == sum(len(job.members(t.task.rank)) for t in times.tasks)
+
+
+@st.composite
+def looping(draw):
+    """A ring of ranks that pass messages on, over and over, each with work beside it; some with a prologue."""
+    net = draw(st.sampled_from(("switch", "ring")))
+    pieces = []
+    for _ in range(3):
+        engine = draw(st.sampled_from(("mxu", "vpu")))
+        ops = [
+            Lowered(Op(name="op"), engine, {engine: draw(st.integers(1, 30))}, drain={"hbm": draw(st.integers(0, 9))})
+        ]
+        pieces.append((Segment("p", ()), [(ops, draw(st.integers(1, 3)))]))
+    blocks = {id(segment): lowered for segment, lowered in pieces}
+    stages, times = draw(st.integers(1, RANKS)), draw(st.integers(1, 40))
+    tasks = []
+    for rank in range(stages):
+        ahead = draw(st.integers(0, min(times, 3)))
+        work = Task(rank, "s", "work", draw(st.sampled_from(pieces))[0], (After("in"),) if rank else ())
+        back = Task(rank, "s", "back", draw(st.sampled_from(pieces))[0], (After("home"),) if rank < stages - 1 else ())
+        tasks += [Loop((work,), ahead)] if ahead else []
+        tasks += [Loop((work, back), times - ahead)] if times > ahead else []
+        tasks += [Loop((back,), ahead)] if ahead else []
+        if rank:
+            tasks.append(Loop((Task(rank, "i", "in", Receive(rank - 1, "a")),), times))
+            tasks.append(
+                Loop((Task(rank, "g", "give", Send(rank - 1, draw(st.integers(1, 40)), "b"), (After("back"),)),), times)
+            )
+        if rank < stages - 1:
+            tasks.append(
+                Loop((Task(rank, "o", "out", Send(rank + 1, draw(st.integers(1, 40)), "a"), (After("work"),)),), times)
+            )
+            tasks.append(Loop((Task(rank, "h", "home", Receive(rank + 1, "b")),), times))
+        if draw(st.booleans()):
+            pause = Task(
+                rank, "p", "pause", Pause(draw(st.integers(1, 50))), (After("work", back=draw(st.integers(0, 1))),)
+            )
+            tasks.append(Loop((pause,), times))
+        if draw(st.booleans()):
+            tasks.append(Task(rank, "s", "end", draw(st.sampled_from(pieces))[0]))
+    return Job("loops", tuple(tasks)), Setting(TIME, NETWORKS[net], {}, lambda rank, segment: blocks[id(segment)])
+
+
+@settings(max_examples=300, deadline=None)
+@given(looping())
+def test_periods_that_are_counted_equal_the_judge(drawn):
+    job, setting = drawn
+    verdict = judge(job, setting)
+    total = sum(item.times * len(item.tasks) if isinstance(item, Loop) else 1 for item in job.tasks)
+    if len(verdict.tasks) < total:
+        with pytest.raises(InputError, match="nothing will ever begin"):
+            play(job, setting)
+        return
+    times = play(job, setting)
+    equals(times, verdict, job)
+    assert times.ticks == verdict.ticks
+    path = critical_path(times, job.first_of())
+    assert sum(stretch.ticks for stretch in path) == times.ticks
+    assert sum(count for piece in times.pieces for _, count in piece.times) == sum(
+        task.copies for task in times.tasks if task.times is not None
+    )
+
+
+def test_a_long_loop_is_played_a_few_times_only():
+    segment = Segment("p", ())
+    ops = [([Lowered(Op(name="op"), "mxu", {"mxu": 70})], 1)]
+    times = 10**6
+    job = Job(
+        "long",
+        (
+            Loop((Task(0, "s", "work", segment),), times),
+            Loop((Task(0, "o", "out", Send(1, 5, ""), (After("work"),)),), times),
+            Loop((Task(1, "i", "in", Receive(0, "")),), times),
+            Loop((Task(1, "s", "work", segment, (After("in"),)),), times),
+        ),
+    )
+    world = play(job, Setting(TIME, NETWORKS["switch"], {}, lambda rank, segment: ops))
+    assert len(world.tasks) < 200
+    alone = NETWORKS["switch"].send(0, 1, 5).ticks
+    assert world.ticks == (times + 1) * 70 + alone

@@ -129,6 +129,18 @@ def test_a_model_that_does_not_fit_says_by_how_much():
         machine().place(program)
 
 
+def test_a_tensor_that_fits_no_memory_is_named_with_the_largest_one():
+    fits = Program("p", (), resident_bytes={Role.WEIGHT: 10**9, Role.KV: 1})
+    with pytest.raises(InputError, match=r"1 B more than its 1 GB$"):
+        machine().place(fits)
+    huge = Program("p", (), resident_bytes={Role.WEIGHT: 10**9 + 1, Role.KV: 0})
+    with pytest.raises(
+        InputError,
+        match=r"1 B more than its 1 GB; no memory is as large as its weight: the largest, chip\.hbm, has 1 GB$",
+    ):
+        machine().place(huge)
+
+
 # --- mapping
 
 

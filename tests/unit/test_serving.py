@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from archsim import runs
 from archsim.errors import InputError
+from archsim.report.folder import write
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, KVBlocks
 from archsim.workloads.program import Segment
 from archsim.workloads.requests import Request
@@ -238,8 +239,8 @@ def test_iterations_are_the_steps_of_a_phase():
 
 def test_an_answer_stands_in_the_files(tmp_path):
     result = run(DRAWN)
-    result.write(tmp_path / "a")
-    run(DRAWN).write(tmp_path / "b")
+    write(result, tmp_path / "a")
+    write(run(DRAWN), tmp_path / "b")
     for name in ("result.json", "report.html", "timeline.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     document = json.loads((tmp_path / "a" / "result.json").read_text())

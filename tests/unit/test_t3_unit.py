@@ -14,8 +14,13 @@ from archsim.components.track_trigger.overlap_simulation import Stage
 from archsim.components.track_trigger.t3_unit import Overlap, T3Unit, T3UnitSpec, even_stages
 from archsim.components.track_trigger.tracker import Tracker
 from archsim.errors import InputError
+from archsim.machine import Machine
+from archsim.mapper import Mapper
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
+from archsim.runs import load
 from archsim.timebase import Timebase
+from archsim.workloads.op import Collective, MatMul
+from archsim.workloads.program import Program
 
 NO_TECHNOLOGY = Technology(TechnologySpec(name="none", node_nm=7, entries={}))
 US, MB = 10**6, 10**6
@@ -177,3 +182,17 @@ def test_even_stages_keep_the_totals(stages: int, steps: int, compute: int, read
     assert len(cut) == stages * steps
     assert tuple(map(sum, zip(*cut, strict=True))) == (compute, reads, writes)
     assert sum(1 for stage in cut if stage.writes) <= stages
+
+
+def test_a_unit_of_a_machine_answers_for_reduce_scatters_of_products_and_for_nothing_else():
+    machine = Machine(load("t3_t_nlg_sublayers_tp8").machine_spec())
+    product = MatMul(name="g", m=64, k=64, n=64)
+    ops = (
+        product,
+        Collective(name="rs", collective="reduce_scatter", bytes=8192, ranks=8, producer="g"),
+        Collective(name="ag", collective="all_gather", bytes=8192, ranks=8, producer="g"),
+        Collective(name="of_none", collective="reduce_scatter", bytes=8192, ranks=8),
+    )
+    lowered = Mapper(machine, machine.place(Program("p", ()))).lower_block(ops)
+    assert [op.op.name for op in lowered] == ["g", "rs", "ag", "of_none"]
+    assert [op.why.startswith("triggered by the stores of g") for op in lowered] == [False, True, False, False]

@@ -6,6 +6,7 @@ The paper's token counts are not published; 8,192 is assumed for all. Every figu
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from archsim.machine import Machine
 from archsim.mapper import Mapper
@@ -38,12 +39,13 @@ def _sublayers(model: str, ranks: int) -> dict[str, list[float]]:
     workload = SublayerWorkload(spec.workload)  # type: ignore[arg-type]
     program = workload.program()
     mapper = Mapper(machine, machine.place(program))
+    unit: Any = machine.components["chip.t3"]
     answers: dict[str, list[float]] = {"T3": [], "T3-MCA": [], "ideal": []}
     for block in program.segments[0].blocks:
         gemm, scatter, gather = (mapper.lower(op) for op in block.ops)
         if not isinstance(scatter.op, Collective):
             raise TypeError(f"the second op of {block.name} is its reduce-scatter")
-        overlap = mapper.overlap(scatter.op, gemm)
+        overlap = unit.overlap_on(machine, scatter.op, gemm)
         rest = int(gather.body["network"])
         turn = overlap.sequential.ticks + rest
         for way, timing in (("T3", overlap.t3), ("T3-MCA", overlap.t3_mca), ("ideal", overlap.ideal)):
