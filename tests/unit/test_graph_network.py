@@ -13,6 +13,7 @@ from archsim.components.network.cases import answer
 from archsim.components.network.flows import play_flows
 from archsim.components.network.graph_network import GraphNetwork, GraphNetworkSpec
 from archsim.components.network.link import Link
+from archsim.components.network.message_simulation import play_together, prepared
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.model.technology import Technology, TechnologySpec
@@ -58,6 +59,24 @@ def test_rings_that_meet_are_as_their_messages_played(data: st.DataObject) -> No
         )
         flows.append((data.draw(st.integers(0, 10**6)), flow))
     assert net.play(flows) == play_flows(flows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_messages_that_meet_are_as_the_kernel_plays_them(data: st.DataObject) -> None:
+    slow = data.draw(st.sampled_from(({}, {"duplex": "half"}, {"credits": "64 B"}, {"message_gap": "10 ns"})))
+    link = {"extends": "links/nvlink4", **slow}
+    net = network(data.draw(st.sampled_from(SHAPES)), launch="2 us", link=link)
+    flows = []
+    for _ in range(data.draw(st.integers(1, 8))):
+        source, target = data.draw(st.permutations(range(net.ranks)))[:2]
+        flow = net.send(source, target, data.draw(st.integers(0, 10**5)))
+        flows.append((data.draw(st.integers(0, 10**6)), flow))
+    parts = [
+        (prepared(f.parcels(), 2, lambda p: p.path, lambda p: p.use), [start + f.launch] * 2) for start, f in flows
+    ]
+    ends = play_together(parts)[0]
+    assert play_flows(flows) == [int(ends[2 * i : 2 * i + 2].max()) for i in range(len(flows))]
 
 
 @pytest.mark.parametrize(
