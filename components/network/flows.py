@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from archsim.components.network.collective import Message, check, schedule
 from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, medium, route, spans
-from archsim.errors import InputError
+from archsim.errors import InputError, shortened
 from archsim.model.network import Flow, Parcel, Wire
 
 if TYPE_CHECKING:
@@ -140,14 +140,16 @@ def _line(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> tuple[Sp
 def _check_ranks(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> None:
     total = math.prod(dimension.ranks for dimension in dimensions)
     if min(group) < 0 or max(group) >= total:
-        raise InputError(f"the group {list(group)} names ranks beyond those of the network, 0 to {total - 1}")
+        named = shortened(list(group))
+        raise InputError(f"the group {named} names ranks beyond those of the network, 0 to {total - 1}")
 
 
 def _distance(group: Sequence[int]) -> int:
     """Ranks between neighbours of a group."""
     steps = {b - a for a, b in itertools.pairwise(group)}
     if len(steps) > 1 or (steps and min(steps) < 1):
-        raise InputError(f"a group on dimensions of links is evenly spaced, in rising order: {list(group)} is not")
+        named = shortened(list(group))
+        raise InputError(f"a group on dimensions of links is evenly spaced, in rising order: {named} is not")
     return steps.pop() if steps else 1
 
 
@@ -160,7 +162,7 @@ def _check_places(dimensions: Sequence[DimensionSpec], spanned: Sequence[Span], 
         begin, end = first // stride % dimension.ranks, last // stride % dimension.ranks
         if (index in reach) != (begin != end) or end < begin:
             where = f"dimension {index} of {dimension.ranks} ranks"
-            raise InputError(f"the group {list(group)} goes over the edge of {where}")
+            raise InputError(f"the group {shortened(list(group))} goes over the edge of {where}")
         stride *= dimension.ranks
 
 

@@ -153,3 +153,28 @@ def test_what_is_wrong_with_a_graph_is_named(tmp_path: Path) -> None:
     graph.write_text("name: x\nranks: 4\nlinks:\n  - {ends: [0, 9], link: nvlink4}\n")
     assert f"{graph}:4" in told(file=str(graph))
     assert "graph.yam" in told(file=str(tmp_path / "graph.yam"))
+
+
+def test_two_collectives_of_a_group_at_once_are_told_apart_by_their_tasks() -> None:
+    """Each later than alone: the links are shared."""
+    sums = [
+        {
+            "name": f"sum {n}",
+            "ranks": {"count": 4},
+            "stream": f"{n}",
+            "collective": {"op": "all_reduce", "bytes": f"{n} MB", "group": {"count": 4}},
+        }
+        for n in (1, 2)
+    ]
+    system = {
+        "name": "x",
+        "chip": "tpu_v4",
+        "chips": 4,
+        "network": {"kind": "graph_network", "topology": "torus:2x2", "link": "ici_tpu_v4"},
+    }
+
+    def ends(tasks: list[Any]) -> list[int]:
+        result = run({"name": "x", "system": system, "workload": {"kind": "tasks", "tasks": tasks}})
+        return [max(t.end for t in result.world.tasks if t.task.name == task["name"]) for task in tasks]
+
+    assert all(both > alone for both, alone in zip(ends(sums), [*ends(sums[:1]), *ends(sums[1:])], strict=True))
