@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,32 @@ def test_two_collectives_of_a_group_at_once_are_told_apart_by_their_tasks() -> N
         return [max(t.end for t in result.world.tasks if t.task.name == task["name"]) for task in tasks]
 
     assert all(both > alone for both, alone in zip(ends(sums), [*ends(sums[:1]), *ends(sums[1:])], strict=True))
+
+
+def test_ranks_of_a_class_that_turn_out_to_differ_are_each_described(tmp_path: Path) -> None:
+    """Two tensor-parallel pairs, one of them over a worn link: the judge says the same to the last digit."""
+    graph = tmp_path / "graph.yaml"
+    link = "link: ici_tpu_v4"
+    ends = [f"{{ends: [0, 1], {link}}}", f"{{ends: [1, 2], {link}}}", f"{{ends: [2, 3], {link}, share: 0.1}}"]
+    graph.write_text("name: worn\nranks: 4\nlinks:\n" + "".join(f"  - {end}\n" for end in [*ends, ends[0]]))
+    source = {
+        "name": "x",
+        "system": {
+            "name": "x",
+            "chip": "tpu_v4",
+            "chips": 4,
+            "network": {"kind": "graph_network", "file": str(graph)},
+        },
+        "workload": {
+            "kind": "training",
+            "model": {"extends": "models/gpt2", "layers": 2},
+            "tensor_parallel": 2,
+            "data_parallel": 2,
+            "batch": 4,
+            "input": 64,
+            "micro_batch": 1,
+        },
+    }
+    result, judged = run(source), run(source, brute_force=True)
+    assert set(result.world.job.first_of().values()) == {0, 1, 2, 3}
+    assert json.dumps(result.to_json()) == json.dumps(judged.to_json())
