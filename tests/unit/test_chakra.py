@@ -103,6 +103,18 @@ def test_groups_meet_by_name_and_take_the_networks_time(tmp_path: Path) -> None:
         assert ends[first] == ends[first + 2] == pytest.approx(10e-6 * (first + 2) + alone)
 
 
+def test_ranks_that_are_alike_are_described_once(tmp_path: Path) -> None:
+    ranks = [
+        [node(0, "compute", us=5), collective(1, 0, 10**6, (0,)), node(2, "compute", (1,), us=3)] for _ in range(4)
+    ]
+    path = written(tmp_path, ranks)
+    folded, judged = run(config(path, 4)), run(config(path, 4), brute_force=True)
+    assert {row["rank"]: row["ranks"] for row in folded.task_rows()} == {0: 4}
+    assert json.dumps(folded.to_json()) == json.dumps(judged.to_json())
+    ranks[3][2]["durationMicros"] = 4
+    assert run(config(written(tmp_path, ranks), 4)).time_s == pytest.approx(folded.time_s + 1e-6)
+
+
 @st.composite
 def traces(draw: st.DrawFn) -> list[Nodes]:
     """Nodes that can all be done: each waits for earlier ones."""
