@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
 from archsim.config import File
-from archsim.errors import InputError
+from archsim.errors import InputError, Problem
 from archsim.spec import Spec, WorkloadSpec
 from archsim.units import BytesPerSecond, FlopPerSecond, Picoseconds
 from archsim.workloads import chakra_trace
@@ -90,6 +90,8 @@ class ChakraWorkload:
         trace = read(str(recorded_file(self.spec.trace)), groups)
         classes = {0: range(trace.ranks)} if _alike(trace) else {rank: (rank,) for rank in range(trace.ranks)}
         job = Job(trace.name, tuple(_Tasks(trace, self.spec).made(classes)), classes)
+        if not job.tasks:
+            raise InputError([Problem("holds no nodes that are played", self.spec.trace)])
         timed = "by its operations and bytes" if self.spec.roofline else "as long as was recorded"
         notes = (f"computing takes {timed}: the chip's engines and memories are not asked",)
         return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in classes}, notes)
