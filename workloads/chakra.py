@@ -9,14 +9,15 @@ the trace leaves open.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
 from archsim.config import File
-from archsim.errors import InputError
+from archsim.errors import InputError, Problem
 from archsim.spec import Spec, WorkloadSpec
 from archsim.units import BytesPerSecond, FlopPerSecond, Picoseconds
 from archsim.workloads import chakra_trace
@@ -87,11 +88,23 @@ class ChakraWorkload:
         """
         groups = read_groups(str(recorded_file(self.spec.groups))) if self.spec.groups else None
         trace = read(str(recorded_file(self.spec.trace)), groups)
-        tasks = _Tasks(trace, self.spec)
-        job = Job(trace.name, tuple(tasks.made()))
+        classes = {0: range(trace.ranks)} if _alike(trace) else {rank: (rank,) for rank in range(trace.ranks)}
+        job = Job(trace.name, tuple(_Tasks(trace, self.spec).made(classes)), classes)
+        if not job.tasks:
+            raise InputError([Problem("holds no nodes that are played", self.spec.trace)])
         timed = "by its operations and bytes" if self.spec.roofline else "as long as was recorded"
         notes = (f"computing takes {timed}: the chip's engines and memories are not asked",)
-        return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in range(trace.ranks)}, notes)
+        return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in classes}, notes)
+
+
+def _alike(trace: Trace) -> bool:
+    """Whether all ranks have the same nodes, none sends, and collectives are of all: then one stands for all."""
+    size, rest = divmod(len(trace.nodes), trace.ranks)
+    if rest or trace.sent or any(len(places) < trace.ranks for places in trace.together):
+        return False
+    plain = (node._replace(rank=0, peer=0) for node in trace.nodes)
+    first = tuple(itertools.islice(plain, size))
+    return all(node == first[number % size] for number, node in enumerate(plain))
 
 
 class _Tasks:
@@ -107,11 +120,13 @@ class _Tasks:
         self._after = {place: After(self._name(place)) for place in range(len(trace.nodes))}
         self._groups: dict[tuple[int, ...], tuple[int, ...]] = {}
 
-    def made(self) -> Iterator[Task]:
-        """A task for each node that takes time, each stream in an order in which it can be done."""
+    def made(self, ranks: Container[int]) -> Iterator[Task]:
+        """A task for each node of these ranks that takes time, each stream in an order in which it can be done."""
         nodes = self.trace.nodes
         for place in self.trace.order:
             node = nodes[place]
+            if node.rank not in ranks:
+                continue
             before = dict.fromkeys(real for other in self.trace.own[place] for real in self._over.get(other, (other,)))
             if node.kind == chakra_trace.METADATA:
                 self._over[place] = tuple(before)

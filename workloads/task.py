@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened
 from archsim.workloads.answer import Answer
 from archsim.workloads.program import Segment
 
@@ -314,4 +314,4 @@ def _check_group(task: Task, group: Ranks) -> None:
         twice = next(rank for rank, count in Counter(group).items() if count > 1)
         raise InputError(f"the group of '{task.name}' of rank {task.rank} names rank {twice} twice")
     if task.rank not in group:
-        raise InputError(f"rank {task.rank} joins '{task.name}' of a group that it is not in: {list(group)}")
+        raise InputError(f"rank {task.rank} joins '{task.name}' of a group that it is not in: {shortened(list(group))}")

@@ -85,6 +85,8 @@ class CollectiveSpec(Spec):
     """of a rank: what is reduced, the gathered result, or what it sends to all"""
     group: tuple[RankNumber, ...] | RangeSpec
     """its members"""
+    tag: str = ""
+    """which one it is, where a group has several at once; the task's name when absent and all of the group do it"""
 
 
 class AfterSpec(Spec):
@@ -209,8 +211,7 @@ def _what(spec: TaskSpec) -> What:
     if spec.receive is not None:
         return Receive(spec.receive.source, spec.receive.tag)
     if spec.collective is not None:
-        group = spec.collective.group
-        return GroupCollective(
-            spec.collective.op, spec.collective.bytes, _ranks(group if isinstance(group, RangeSpec) else tuple(group))
-        )
+        group = _ranks(spec.collective.group)
+        tag = spec.collective.tag or (spec.name if set(group) == set(_ranks(spec.ranks)) else "")
+        return GroupCollective(spec.collective.op, spec.collective.bytes, group, tag)
     return Pause(spec.pause or 0)

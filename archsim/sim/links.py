@@ -105,6 +105,7 @@ class Links:
     _claims: dict[int, list[Claim]] = field(default_factory=dict)
     _kinds: dict[Names, int] = field(default_factory=dict)
     _meets: list[set[int]] = field(default_factory=list)
+    _on: dict[Hashable, list[int]] = field(default_factory=dict)
     _played: dict[tuple[tuple[int, Flow], ...], list[int]] = field(default_factory=dict)
 
     def carry(self, bundle: Bundle, place: tuple[int, int], tell: Tell, what: Any, since: int | None = None) -> None:
@@ -179,7 +180,10 @@ class Links:
 
     def give_up(self, links: Names) -> bool:
         """Have everybody give up who claims one of these links; whether somebody did."""
-        wanted = [claim for kind in sorted(self._meets[self._kind(links)]) for claim in self._claims.pop(kind, ())]
+        if not self._claims:
+            return False
+        kinds = self._claims.keys() & self._meets[self._kind(links)]
+        wanted = [claim for kind in sorted(kinds) for claim in self._claims.pop(kind)]
         for claim in wanted:
             claim.give_up()
         return bool(wanted)
@@ -198,9 +202,11 @@ class Links:
         kind = self._kinds.get(links)
         if kind is None:
             kind = len(self._meets)
-            meets = {other for names, other in self._kinds.items() if not links.isdisjoint(names)}
+            meets = {other for link in links for other in self._on.get(link, ())}
             for other in meets:
                 self._meets[other].add(kind)
+            for link in links:
+                self._on.setdefault(link, []).append(kind)
             self._kinds[links] = kind
             self._meets.append({*meets, kind} if links else set())
         return kind

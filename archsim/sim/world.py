@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import simpy
 
-from archsim.errors import InputError
+from archsim.errors import InputError, shortened
 from archsim.model.lowered import Blocks, Lowered
 from archsim.model.network import Flow, Network
 from archsim.sim.clock import SOURCES
@@ -371,8 +371,8 @@ class World:
             meeting.place = place
         if what.bytes != meeting.n_bytes:
             raise InputError(
-                f"rank {rank} joins a {what.collective} of {list(what.group)} with {what.bytes} bytes, others with "
-                f"{meeting.n_bytes}"
+                f"rank {rank} joins a {what.collective} of {shortened(list(what.group))} with {what.bytes} bytes, "
+                f"others with {meeting.n_bytes}"
             )
         if not meeting.missing:
             del self._meetings[key]

@@ -20,6 +20,7 @@ from archsim.components.memory.command_level.preset import preset
 from archsim.components.memory.command_level.stream import parse as stream
 from archsim.components.network import algorithm, graph
 from archsim.components.network.cases import answer as network
+from archsim.components.network.graph_network import GraphNetworkSpec
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.network import NetworkSpec
 from archsim.components.pim import instruction_trace
@@ -236,6 +237,14 @@ TARGETS = (
         "n.yaml",
         0.5,
     ),
+    Target(
+        "graphs as networks",
+        ("kind: graph_network\ntopology: torus:2x2\nlink: nvlink4\nrouting: ecmp\nalgorithms: {all_reduce: direct}\n",),
+        lambda f: load_spec(f, GraphNetworkSpec),
+        "n.yaml",
+        0.5,
+    ),
+    Target("process groups", ('{"0": [0, 1], "1": [1, 0]}',), lambda f: chakra_trace.read_groups(str(f)), "g.json", 1),
     Target("rows of networks", (_ASTRA, _ROUTERS, _NCCL, _EXPERTS, _MINE, _SLOW), _row, "", 0.3),
     Target("recorded lengths, CSV", (_AZURE, _BURST), read_requests, "lengths.csv", 2),
     Target("recorded lengths, JSON", (_MOONCAKE, _SHAREGPT), read_requests, "lengths.jsonl", 2),

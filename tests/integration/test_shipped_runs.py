@@ -75,11 +75,12 @@ def test_area_adds_up(name: str) -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_memory_is_within_capacity(name: str) -> None:
+    """What computes holds something; messages and recorded times hold nothing that is known."""
     rows = shipped(name).memory_rows()
     assert rows
     for row in rows:
         assert 0 <= row["peak_bytes"] <= row["capacity_bytes"]
-    assert any(row["peak_bytes"] for row in rows)
+    assert any(row["peak_bytes"] for row in rows) == bool(shipped(name).segments)
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -139,6 +140,8 @@ SMALL: dict[str, tuple[str, Overrides]] = {
         {"workload.model.layers": 2, "workload.input": 64, "workload.output": 3},
     ),
     "8 ranks on a ring": ("t3_t_nlg_sublayers_tp8", {"workload.tokens": 256}),
+    "collectives that meet on a graph": ("two_collectives_on_a_torus", {}),
+    "a recorded trace": ("chakra_two_stages_on_dgx_h100", {}),
     "8 sockets, all to all": (
         "samba_coe_on_sn40l_node",
         {

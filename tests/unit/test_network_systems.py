@@ -8,8 +8,9 @@ import pytest
 
 from archsim.components.network.network import Network
 from archsim.config import load_spec
-from archsim.machine import SystemSpec
+from archsim.machine import Machine, SystemSpec
 from archsim.timebase import Timebase
+from archsim.workloads.op import Collective
 
 SYSTEMS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs" / "systems").glob("*.yaml"))
 
@@ -22,10 +23,13 @@ def network(name: str) -> Network:
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_network_joins_all_chips_of_its_system(name: str) -> None:
-    net = network(name)
-    assert net.ranks == load_spec(name, SystemSpec, category="systems").chips
-    for op in ("all_reduce", "all_to_all"):
-        small, large = (int(net.collective(op, n_bytes, net.ranks).ticks) for n_bytes in (net.ranks, 2**30))
+    spec = load_spec(name, SystemSpec, category="systems")
+    net = Machine(spec).network
+    assert net is not None
+    assert net.ranks == spec.chips
+    for collective in ("all_reduce", "all_to_all"):
+        ops = (Collective(name="", collective=collective, bytes=n, ranks=net.ranks) for n in (net.ranks, 2**30))
+        small, large = (int(net.time_of(op)[0]) for op in ops)
         assert 0 < small < large
 
 
