@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from archsim.version import __version__
 
-__all__ = ["__version__", "load", "run", "sweep"]
+__all__ = ["__version__", "load", "run", "show", "sweep"]
 
 if TYPE_CHECKING:
+    from archsim.report.notebook import show
     from archsim.runs import load, run
     from archsim.sweeps import sweep
 
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from archsim import runs
 
         return getattr(runs, name)
+    if name == "show":
+        from archsim.report import notebook
+
+        return notebook.show
     if name == "sweep":
         from archsim import sweeps
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archsim.config import digest, to_yaml
-from archsim.files import csv_text, write_texts
+from archsim.config import digest
+from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
 from archsim.model.lowered import Blocks
@@ -20,6 +18,7 @@ from archsim.records import SegmentResult, bounds, segments_of
 from archsim.sim.critical import critical_path
 from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
+from archsim.units import si
 from archsim.version import __version__
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
@@ -27,7 +26,6 @@ from archsim.workloads.program import Segment
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
     from archsim.run_spec import RunSpec
 
@@ -54,7 +52,7 @@ def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
     return row | sums | shares
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """Time, energy and area of a run, per op and per component.
 
@@ -316,7 +314,11 @@ class Result:
         """The rows of :attr:`op_rows` as a frame."""
         import pandas as pd
 
-        return pd.DataFrame([_flat(row) for row in self.op_rows])
+        return pd.DataFrame(self.flat_op_rows())
+
+    def flat_op_rows(self) -> list[dict[str, Any]]:
+        """:attr:`op_rows` without nested columns: ``traffic`` becomes ``traffic.chip.hbm`` and so on."""
+        return [_flat(row) for row in self.op_rows]
 
     def components(self) -> pd.DataFrame:
         """A row per component: busy share, utilisation, energy (J), area (mm²)."""
@@ -509,8 +511,6 @@ class Result:
 
         The critical path says what twice as fast would gain once :attr:`what_if_s` has been asked.
         """
-        from archsim.report.facts import area_blocks, machine_facts
-
         by_action: dict[str, float] = _grouped(
             (f"{path}.{action}", joules) for (path, action), joules in self.energy_by_action.items()
         )
@@ -564,61 +564,15 @@ class Result:
             "ops": [{column: row[column] for column in columns if column in row} for row in self.op_rows],
         }
 
-    def write(self, folder: Path) -> None:
-        """Write ``result.json``, the tables, the resolved config, the timeline and the report into ``folder``.
-
-        Raises
-        ------
-        RunFailed: the disk is full or the folder cannot be written to; nothing of the result is left there.
-        """
-        from archsim.report import html, timeline
-
-        document, trace = self.to_json(), timeline.to_perfetto(self)
-        texts = {
-            "result.json": json.dumps(document, indent=1, allow_nan=False) + "\n",
-            "config.yaml": to_yaml(self.spec),
-            "timeline.json": trace,
-            "report.html": html.to_page(document, json.loads(trace)),
-        }
-        for name, rows in (
-            ("ops", [_flat(row) for row in self.op_rows]),
-            ("components", self.component_rows()),
-            ("kinds", self.kind_rows()),
-            ("memory", self.memory_rows()),
-            ("segments", self.segment_rows()),
-        ):
-            texts[f"{name}.csv"] = csv_text(rows)
-        write_texts(folder, texts)
-
-    def print(self, console: Console) -> None:
-        """The answer as tables on a terminal."""
-        from archsim.report import terminal
-
-        terminal.show(self, console)
-
-    def _repr_html_(self) -> str:
-        from archsim.report import notebook
-
-        return notebook.to_html(self)
-
     def __str__(self) -> str:
-        from archsim.units import si
-
         return (
             f"{self.name}: {si(self.time_s, 's', 4)}, {si(self.energy_j, 'J')}, {self.area_mm2:.1f} mm2, "
             f"bound by {self.bound_by}"
         )
 
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row without nested columns: ``traffic`` becomes ``traffic.chip.hbm`` and so on."""
-    flat: dict[str, Any] = {}
-    for column, value in row.items():
-        if isinstance(value, dict):
-            flat |= {f"{column}.{key}": entry for key, entry in value.items()}
-        else:
-            flat[column] = value
-    return flat
+    def __repr__(self) -> str:
+        phases = ", ".join(f"{row['segment']} {si(row['time_s'], 's', 4)}" for row in self.segment_rows()[:8])
+        return f"<{self}\n {self.plan.ranks} of {self.machine.spec.chips} x {self.machine.spec.chip.name}: {phases}>"
 
 
 def _grouped(items: Any) -> dict[str, float]:
@@ -626,3 +580,13 @@ def _grouped(items: Any) -> dict[str, float]:
     for key, value in items:
         groups[key] += value
     return dict(groups)
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for column, value in row.items():
+        if isinstance(value, dict):
+            flat |= {f"{column}.{key}": entry for key, entry in value.items()}
+        else:
+            flat[column] = value
+    return flat

@@ -160,6 +160,8 @@ def run(
         raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
     sources: list[Any] = [*runs] if runs else [_run_of(given)]
 
+    from archsim.report.folder import write
+    from archsim.report.terminal import show as show_result
     from archsim.runs import load
     from archsim.runs import run as simulate
 
@@ -173,14 +175,14 @@ def run(
                 told(i, len(loaded), "asking what if")
                 _ = result.what_if_s
             if folder is not None:
-                result.write(folder)
+                write(result, folder)
             results.append(result)
     if json:
         documents = [result.to_json() for result in results]
         print_json(documents if len(documents) > 1 else documents[0])
         return
     for result in results:
-        result.print(console())
+        show_result(result, console())
     if out is not None:
         print(f"results are in {out}", file=sys.stderr)
 

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 from archsim.report.pictures import percent, plain, quantity
-
-if TYPE_CHECKING:
-    from archsim.result import Result
+from archsim.result import Result
 
 _MAX_ROWS = 12
 _CELL = "padding:2px 10px;text-align:{side};border:0;white-space:nowrap;background:transparent;color:inherit"
@@ -86,3 +83,18 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         f'<table style="border-collapse:collapse;font-size:90%;margin:4px 0 8px">'
         f"<thead><tr>{cells('th', columns)}</tr></thead><tbody>{body}</tbody></table>{note}"
     )
+
+
+class Shown:
+    """A result as a notebook shows it."""
+
+    def __init__(self, result: Result) -> None:
+        self._result = result
+
+    def _repr_html_(self) -> str:
+        return to_html(self._result)
+
+
+def show(result: Result) -> Shown:
+    """A result as the last line of a cell: totals and the tables that fit it."""
+    return Shown(result)

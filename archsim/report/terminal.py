@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from archsim.errors import printable
+from archsim.result import Result
 from archsim.units import si
-
-if TYPE_CHECKING:
-    from archsim.result import Result
 
 
 def _percent(share: float | None) -> str:

@@ -13,18 +13,16 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from archsim.records import OpResult, SegmentResult
+from archsim.result import Result
 from archsim.sim.schedule import OpTimes
 from archsim.sim.server import ReservationServer
 from archsim.workloads.op import Dim, over_steps
-
-if TYPE_CHECKING:
-    from archsim.records import OpResult, SegmentResult
-    from archsim.result import Result
 
 OPS, RESOURCES = "ops", "resources"
 

@@ -36,6 +36,8 @@ def test_energy_adds_up(name: str) -> None:
     assert math.fsum(answer.energy_by_action.values()) == pytest.approx(answer.energy_j, rel=1e-12)
     static = math.fsum(joules for (_, action), joules in answer.energy_by_action.items() if action == "static")
     by_op = math.fsum(row["energy_j"] for row in answer.op_rows)
+    sent = answer.ledger.by_op().get("between ranks", {})
+    by_op += math.fsum(count * answer.prices[action] for action, count in sent.items())
     assert by_op + static == pytest.approx(answer.energy_j, rel=1e-9)
     assert all(joules >= 0 for joules in answer.energy_by_action.values())
 
@@ -45,9 +47,11 @@ def test_time_adds_up(name: str) -> None:
     answer = shipped(name)
     assert answer.ticks > 0
     assert math.fsum(answer.time_by_bound.values()) == pytest.approx(answer.time_s, rel=1e-12)
-    if len(answer.plan.job.streams()) == 1:  # several go on beside each other
-        assert sum(segment.ticks for segment in answer.segments) == answer.ticks
+    if len({(task.task.rank, task.task.stream) for task in answer.world.tasks}) == 1:
+        assert sum(segment.ticks * segment.count for segment in answer.segments) == answer.ticks
         assert math.fsum(row["time_s"] for row in answer.op_rows) == pytest.approx(answer.time_s, rel=1e-9)
+    else:
+        assert all(0 <= segment.ticks * segment.count <= answer.ticks for segment in answer.segments)
     for row in answer.op_rows:
         assert 0 <= row["start_s"] <= row["end_s"] <= answer.time_s * (1 + 1e-12)
     for server, seconds in answer.busy_s.items():

@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from shipped import shipped
 
+import archsim
 from archsim.report import fullness, html
+from archsim.report.folder import write
 from archsim.report.folding import fold_name, fold_names, fold_ops, fold_phases
 from archsim.report.pictures import Roofs, action_kind, percent, plain, quantity, roofline, roofs, squarify, treemap
 
@@ -24,7 +26,7 @@ VOID = {"meta", "input", "br", "path", "line", "polygon"}
 @pytest.fixture(scope="module", params=RUNS)
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    shipped(request.param).write(folder)
+    write(shipped(request.param), folder)
     return folder
 
 
@@ -136,7 +138,7 @@ def test_what_a_memory_holds_is_drawn_in_steps_under_its_capacity():
 
 
 def test_a_page_of_many_layers_stays_small(tmp_path):
-    shipped("deepseek_r1_decode_on_cloudmatrix384").write(tmp_path)
+    write(shipped("deepseek_r1_decode_on_cloudmatrix384"), tmp_path)
     assert html.write(tmp_path).stat().st_size < 1_500_000
 
 
@@ -265,7 +267,7 @@ def test_numbers_are_written_for_people():
 
 def test_a_notebook_shows_totals_and_no_fixed_ink():
     result = shipped("mixtral_8x7b_on_dgx_h100")
-    text = result._repr_html_()
+    text = archsim.show(result)._repr_html_()
     parse(text)
     assert result.name in text
     assert "bound by chip.hbm" in text
