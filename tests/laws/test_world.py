@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.errors import InputError
 from archsim.model.lowered import Lowered
+from archsim.model.memory import Sharing
 from archsim.sim.critical import critical_path
 from archsim.sim.judge import judge
 from archsim.sim.setting import Setting
@@ -128,7 +129,7 @@ def jobs(draw):
             tasks.append(Task(rank, stream, name, Pause(draw(st.integers(0, 40))), after))
         known.append((rank, name))
     job = Job("random", tuple(tasks), {0: range(RANKS)} if folded else {})
-    grains = draw(st.sampled_from(({}, {"hbm": 3}, {"hbm": 1, "ddr": 7})))
+    grains = draw(st.sampled_from(({}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "ddr": Sharing(7, first=2)})))
     return job, Setting(TIME, NETWORKS[net], grains, lambda rank, segment: blocks[id(segment)])
 
 
