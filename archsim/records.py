@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,10 +102,10 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
         members = len(plan.job.members(piece.rank))
         name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
         executions = sum(count for _, count in piece.times)
-        _record(ledger, name, piece, members, executions)
+        mine = []
         for times, count in piece.times:
             starts = started[piece.rank, id(times)]
-            segments.append(
+            mine.append(
                 SegmentResult(
                     name,
                     piece.segment.phase or piece.segment.name,
@@ -121,6 +121,8 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
                     max(starts),
                 )
             )
+        segments += mine
+        _record(ledger, mine[0])
     for flow, count in world.flows:
         for action, n in flow.actions.items():
             ledger.record("network", "between ranks", action, n * count)
@@ -148,14 +150,21 @@ def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:
     )
 
 
-def _record(ledger: Ledger, name: str, piece: PieceTimes, members: int, executions: int) -> None:
+def _record(ledger: Ledger, segment: SegmentResult) -> None:
     """Count the actions of all executions on all ranks of the class."""
-    steps = piece.segment.steps
-    for block, (ops, repeat) in zip(piece.segment.blocks, piece.blocks, strict=True):
-        for lowered in ops:
-            for (path, action), count in lowered.actions.items():
-                times = executions * repeat * _shares(path, lowered, members)
-                ledger.record(path, f"{name}/{block.name}.{lowered.op.name}", action, over_steps(count, steps) * times)
+    for block in segment.blocks:
+        for op in block.ops:
+            for (path, action), count in actions_of(segment, block, op.lowered):
+                ledger.record(path, f"{segment.name}/{block.name}.{op.lowered.op.name}", action, count)
+
+
+def actions_of(segment: SegmentResult, block: BlockResult, lowered: Lowered) -> Iterator[tuple[tuple[str, str], int]]:
+    """(component, action) of an op and how often all its executions and copies do it, on all ranks of the class."""
+    times = segment.executions * block.repeat
+    for (path, action), count in lowered.actions.items():
+        done = over_steps(count, segment.steps) * times * _shares(path, lowered, segment.members)
+        if done:
+            yield (path, action), done
 
 
 def _shares(path: str, lowered: Lowered, ranks: int) -> int:

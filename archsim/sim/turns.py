@@ -145,7 +145,7 @@ class Turns:
         return self._other
 
     def _round(self) -> tuple[dict[int, int], int]:
-        """Grains of each stream in a round, after which it is the same one's turn; and whole rounds with nothing told."""
+        """Grains of each stream in a round, after which it is the same one's turn; whole rounds with nothing told."""
         shares = dict.fromkeys(self._queues, 1)
         if self.first and len(shares) > 1:
             shares[min(shares)] = self.first * (len(shares) - 1)
