@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from archsim.model.lowered import Blocks, Lowered
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective, Dim, of_steps, over_steps
-from archsim.workloads.plan import Plan
+from archsim.workloads.task import Ranks
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class SegmentResult:
     Attributes
     ----------
     phase: its name without the rank, or the phase that it is a piece of.
-    rank, members: the first rank of the class, and how many it has.
+    ranks: those of the class.
     executions: in this way or another.
     step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
     """
@@ -57,12 +58,21 @@ class SegmentResult:
     tokens: Dim
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
-    rank: int = 0
-    members: int = 1
+    ranks: Ranks
     count: int = 1
     executions: int = 1
     start: int = 0
     last_start: int = 0
+
+    @property
+    def rank(self) -> int:
+        """The first one, which was played."""
+        return self.ranks[0]
+
+    @property
+    def members(self) -> int:
+        """How many there are."""
+        return len(self.ranks)
 
     @property
     def ticks(self) -> int:
@@ -88,18 +98,18 @@ def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
     return ticks
 
 
-def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
+def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
     """Phases as they were executed, and what they did."""
     ledger = Ledger()
     started: dict[tuple[int, int], list[int]] = defaultdict(list)
-    several = len(plan.holdings) > 1
+    several = len({rank for rank, _ in world.job.streams()}) > 1
     for task in world.tasks:
         if task.times is not None:
             last = task.start + (task.copies - 1) * task.period
             started[task.task.rank, id(task.times)] += (task.start, last)
     segments = []
     for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
-        members = len(plan.job.members(piece.rank))
+        members = world.job.members(piece.rank)
         name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
         executions = sum(count for _, count in piece.times)
         mine = []
@@ -113,7 +123,6 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
                     piece.segment.tokens,
                     _blocks(piece, times),
                     of_steps(times.step_ticks, piece.segment.steps),
-                    piece.rank,
                     members,
                     count,
                     executions,
@@ -162,13 +171,19 @@ def actions_of(segment: SegmentResult, block: BlockResult, lowered: Lowered) -> 
     """(component, action) of an op and how often all its executions and copies do it, on all ranks of the class."""
     times = segment.executions * block.repeat
     for (path, action), count in lowered.actions.items():
-        done = over_steps(count, segment.steps) * times * _shares(path, lowered, segment.members)
+        done = over_steps(count, segment.steps) * times * _shares(path, lowered, segment.ranks)
         if done:
             yield (path, action), done
 
 
-def _shares(path: str, lowered: Lowered, ranks: int) -> int:
-    """How often the class does what the op's actions say: once per rank, or once per group of a collective."""
+def _shares(path: str, lowered: Lowered, ranks: Ranks) -> int:
+    """How often a class does what an op's actions say: once per rank; what a group does, at its first rank."""
     if path == "network" and isinstance(lowered.op, Collective):
-        return max(1, ranks // lowered.op.ranks)
-    return ranks
+        return _firsts(ranks, lowered.op.ranks)
+    return len(ranks)
+
+
+@functools.lru_cache(maxsize=1024)
+def _firsts(ranks: Ranks, of: int) -> int:
+    """How many are the first of neighbours that are so many."""
+    return sum(1 for rank in ranks if not rank % of)

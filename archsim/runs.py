@@ -20,6 +20,7 @@ from archsim.sim.world import play
 from archsim.workloads.offload import offloaded
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Program, Segment
+from archsim.workloads.task import Job
 
 Source = str | Path | Mapping[str, Any]
 
@@ -72,13 +73,15 @@ def run(
         )
     placements = {rank: machine.place(held) for rank, held in plan.holdings.items()}
     tell("laying ops onto the machine")
-    setting = Setting(machine.time, machine.network, machine.grains(), _lowering(machine, placements))
+    setting = Setting(machine.time, machine.network, machine.grains(), _lowering(machine, placements, plan.job))
     tell("simulating")
     times = (judged if brute_force else play)(plan.job, setting)
+    if times.job is not plan.job:
+        placements = {member: at for rank, at in placements.items() for member in plan.job.members(rank)}
     return Result.of(spec, machine, plan, placements, setting, times)
 
 
-def _lowering(machine: Machine, placements: Mapping[int, Placement]) -> Callable[[int, Segment], Blocks]:
+def _lowering(machine: Machine, placements: Mapping[int, Placement], job: Job) -> Callable[[int, Segment], Blocks]:
     """Lays segments onto the machine; ranks that place their tensors alike share a mapper."""
     mappers: dict[str, Mapper] = {}
     of_rank: dict[int, Mapper] = {}
@@ -86,9 +89,10 @@ def _lowering(machine: Machine, placements: Mapping[int, Placement]) -> Callable
         key = repr((placement.home, placement.peak_bytes[machine.scratchpad.path]))
         of_rank[rank] = mappers.setdefault(key, Mapper(machine, placement))
     only = next(iter(mappers.values())) if len(mappers) == 1 else None
+    first = {} if only else job.first_of()
 
     def lower(rank: int, segment: Segment) -> Blocks:
-        mapper = only or of_rank[rank]
+        mapper = only or of_rank[first.get(rank, rank)]
         return countable([(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
 
     return lower

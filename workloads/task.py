@@ -58,9 +58,16 @@ class GroupCollective:
 
 @dataclass(frozen=True)
 class Pause:
-    """Time that passes."""
+    """Time that passes.
+
+    Attributes
+    ----------
+    holds: an engine of the rank that has no model, such as one whose times were recorded: pauses that hold the same
+        one follow each other, in the order in which they come.
+    """
 
     ps: int
+    holds: str = ""
 
 
 What: TypeAlias = Segment | Send | Receive | GroupCollective | Pause

@@ -17,12 +17,14 @@ _HEIGHT, _WIDTH = 22, 1000
 
 
 def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
-    """The lanes of all streams; "" where there is one only, of pieces one after the other."""
+    """The lanes of all streams, those alike drawn once; "" where there is one only, of pieces one after the other."""
     lanes: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for task in tasks:
         lanes[task["rank"], task["stream"]].append(task)
     if len(lanes) < 2 or not time_s:
         return ""
+    ranks = _alike(lanes)
+    lanes = {lane: lanes[lane] for lane in ranks}
     busy = {lane: sum(t["end_s"] - t["start_s"] for t in mine if t["computes"]) for lane, mine in lanes.items()}
     shown = sorted(lanes)
     if len(shown) > _MAX_LANES:  # those that compute, where all are too many
@@ -34,7 +36,7 @@ def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
     for rank, stream in shown:
         mine = [t for t in drawn if (t["rank"], t["stream"]) == (rank, stream)]
         rows.append(
-            f'<div class="label">{escape(f"{rank}" if stream == "program" else f"{rank} {stream}")}</div>'
+            f'<div class="label">{escape(_label(ranks[rank, stream], stream))}</div>'
             f'<div class="tasklane">{"".join(_bar(t, kinds, time_s) for t in mine)}</div>'
         )
     legend = "".join(f'<li><i class="{colour}"></i>{escape(kind)}</li>' for kind, colour in kinds.items())
@@ -48,6 +50,22 @@ def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
         f'<div class="tasks"><div class="tasklanes">{"".join(rows)}</div>{_arrows(drawn, place, time_s)}</div></div>'
         f'<div class="taskscale">{ticks(time_s, 8)}</div>' + (f"<p><small>{note} not drawn</small></p>" if note else "")
     )
+
+
+def _alike(lanes: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]]) -> dict[tuple[int, str], list[int]]:
+    """The first of streams that do the same at the same times, in the order of ranks, and the ranks of all."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for rank, stream in sorted(lanes):
+        tasks = tuple((t["name"], t["number"], t["start_s"], t["end_s"]) for t in lanes[rank, stream])
+        found.setdefault((stream, tasks), []).append(rank)
+    return {(ranks[0], stream): ranks for (stream, _), ranks in found.items()}
+
+
+def _label(ranks: Sequence[int], stream: str) -> str:
+    """Of ranks and their stream."""
+    together = f"{ranks[0]}–{ranks[-1]}" if len(ranks) > 1 and ranks[-1] - ranks[0] == len(ranks) - 1 else ""
+    text = together or (str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} and {len(ranks) - 1} more")
+    return text if stream == "program" else f"{text} {stream}"
 
 
 def _kind(task: Mapping[str, Any]) -> str:

@@ -77,6 +77,9 @@ class Around(Protocol):
     ) -> tuple[simpy.Event, set[int]]:
         """Join a collective; its end, and who is missing, which grows less as others join."""
 
+    def hold(self, rank: int, engine: str, ticks: int) -> int:
+        """Hold an engine without a model once it is free; the tick."""
+
     def ended(self, stream: Stream, times: TaskTimes) -> None:
         """A task has ended."""
 
@@ -108,7 +111,7 @@ class Stream:
         self.waits_for: tuple[int, str] | None = None
         self.since = 0
         self.task: Task | None = None
-        self._begun = 0
+        self._begun = self._start = 0
         self._times_of_piece: SegmentTimes | None = None
         self._items: list[Task | Loop] = []
         self._came: simpy.Event | None = None
@@ -178,12 +181,12 @@ class Stream:
                 event = world.until(number + 1 - wait.back, "task", of, wait.name)
                 if event is not None:
                     yield from self._wait(event, f"'{wait.name}' of rank {of}", (of, wait.name))
-            start = clock.now
-            yield clock.event(start, key)
+            self._start = clock.now
+            yield clock.event(self._start, key)
             yield from self._do(task)
             self.began = None
             number += self.skipped[task.name]
-            start, end = start + world.offset, clock.now + world.offset
+            start, end = self._start + world.offset, clock.now + world.offset
             world.ended(self, TaskTimes(task, number, start, end, self._times_of_piece, offset=world.offset))
 
     def _wait(self, event: simpy.Event, what: str, of: tuple[int, str] | None = None) -> Process:
@@ -216,7 +219,10 @@ class Stream:
                 yield from self._wait(event, f"rank {names} to join its {what.collective} of {list(what.group)[:8]}")
             case Pause():
                 self.doing = ("pause", what)
-                yield world.env.timeout(int(world.setting.time.ps(what.ps)))
+                ticks = int(world.setting.time.ps(what.ps))
+                if what.holds:
+                    self._start = world.hold(self.rank, what.holds, ticks)
+                yield world.env.timeout(self._start + ticks - world.clock.now)
 
     def _place(self) -> tuple[int, int]:
         return self.number, self._begun

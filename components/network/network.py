@@ -88,6 +88,7 @@ class Network(model.Network[NetworkSpec]):
 
     kind: ClassVar[str] = "network"
     Spec: ClassVar[type[ComponentSpec]] = NetworkSpec
+    uniform: ClassVar[bool] = True
 
     def __init__(self, spec: NetworkSpec, path: str, time: Timebase, clock_hz: int = 10**9) -> None:
         super().__init__(spec, path, time, clock_hz)
