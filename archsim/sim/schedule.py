@@ -15,7 +15,7 @@ of a block, every further one takes the same time; it is counted, not simulated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,14 @@ class SegmentTimes:
     ops: list[OpTimes]
     step_ticks: Dim
     copies_simulated: int
+
+    def content(self) -> tuple[Hashable, ...]:
+        """Equal for equal times."""
+        return tuple(
+            tuple(value.tolist()) if isinstance(value, np.ndarray) else value
+            for record in self.ops
+            for value in vars(record).values()
+        )
 
 
 class OutOfOrder(Exception):

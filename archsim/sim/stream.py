@@ -66,8 +66,8 @@ class Around(Protocol):
     def part(self, rank: int) -> RankPart:
         """The part that plays a rank."""
 
-    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
-        """A piece has run once more with these times."""
+    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> SegmentTimes:
+        """A piece has run once more with these times; equal ones are the same."""
 
     def send(self, rank: int, place: tuple[int, int], what: Send) -> simpy.Event:
         """Begin a message; the event is its arrival."""
@@ -231,8 +231,7 @@ class Stream:
         done = self.world.env.event()
 
         def ended(times: SegmentTimes) -> None:
-            self._times_of_piece = times
-            self.world.counted(self.rank, segment, times)
+            self._times_of_piece = self.world.counted(self.rank, segment, times)
             done.succeed()
 
         self.world.part(self.rank).submit(self.number, segment, ended)
