@@ -13,7 +13,7 @@ from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine, MatrixEngine
-from archsim.model.memory import Memory
+from archsim.model.memory import Memory, Sharing
 from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
 from archsim.spec import ComponentSpec, Count, PartSpec, Share, Spec
@@ -215,10 +215,10 @@ class Machine:
         shares = self.weight_shares or {self.main_memory().path: 1.0}
         return min(int(self.memory(name).capacity_bytes / share) for name, share in shares.items())
 
-    def grains(self) -> dict[str, int]:
-        """Memories that serve streams in turns, and the ticks of a grain."""
+    def grains(self) -> dict[str, Sharing]:
+        """Memories that serve streams grain by grain, and how."""
         return {
-            path: int(memory.busy_ticks(memory.grain_bytes))
+            path: Sharing(int(memory.busy_ticks(memory.grain_bytes)), memory.grains_first)
             for path, memory in self.memories.items()
             if memory.grain_bytes
         }

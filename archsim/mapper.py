@@ -515,10 +515,8 @@ class Mapper:
         to = op.destination
         source = self.machine.memory(op.source)
         target = self.machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
-        body = {
-            source.path: source.busy_ticks(op.bytes) + source.latency_ticks,
-            target.path: target.busy_ticks(op.bytes),
-        }
+        body = {source.path: source.busy_ticks(op.bytes) + source.latency_ticks}
+        body[target.path] = body.get(target.path, 0) + target.busy_ticks(op.bytes)  # which may be the same
         actions = {(source.path, name): n for name, n in source.actions(op.bytes, 0).items() if name == "read_byte"}
         actions |= {(target.path, name): n for name, n in target.actions(0, op.bytes).items() if name == "write_byte"}
         dma = self.machine.components.get("chip.dma")
@@ -527,7 +525,8 @@ class Mapper:
             engine = dma.path
             body[dma.path] = dma.copy_ticks(op.bytes)  # type: ignore[attr-defined]
             actions[dma.path, "copy_byte"] = op.bytes
-        traffic = {source.path: op.bytes, target.path: op.bytes}
+        traffic = {source.path: op.bytes}
+        traffic[target.path] = traffic.get(target.path, 0) + op.bytes
         return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{source.path} to {target.path}")
 
     def _collective(self, op: Collective) -> Lowered:

@@ -52,7 +52,7 @@ class SegmentResult:
     Attributes
     ----------
     phase: its name without the rank, or the phase that it is a piece of.
-    rank, members: the first rank of the class, and how many it has.
+    ranks: those of the class.
     executions: in this way or another.
     step_ticks, step_starts: length of each step, and when it began in the first execution, int64 [steps].
     start, last_start: ticks of the first and of the last execution.
@@ -65,12 +65,21 @@ class SegmentResult:
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
     step_starts: npt.NDArray[np.int64]
-    rank: int = 0
-    members: int = 1
+    ranks: Ranks
     count: int = 1
     executions: int = 1
     start: int = 0
     last_start: int = 0
+
+    @property
+    def rank(self) -> int:
+        """The first one, which was played."""
+        return self.ranks[0]
+
+    @property
+    def members(self) -> int:
+        """How many there are."""
+        return len(self.ranks)
 
     @property
     def ticks(self) -> int:
@@ -127,7 +136,7 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
         steps, members = piece.segment.steps, world.job.members(piece.rank)
         name = f"{phase.name} of rank {piece.rank}" if several else phase.name
         executions = sum(count for _, count in piece.times)
-        _record(ledger, name, piece, members, executions)
+        mine = []
         for times, count in piece.times:
             ticks = of_steps(times.step_ticks, steps)
             if phase.starts is None:
@@ -135,7 +144,7 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
                 first, last, step_starts = min(starts), max(starts), min(starts) + np.cumsum(ticks) - ticks
             else:
                 first, last, step_starts = int(phase.starts[0]), int(phase.starts[0]), phase.starts
-            segments.append(
+            mine.append(
                 SegmentResult(
                     name,
                     piece.segment.phase or piece.segment.name,
@@ -144,14 +153,15 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
                     _blocks(phase, times),
                     ticks,
                     step_starts,
-                    piece.rank,
-                    len(members),
+                    members,
                     count,
                     executions,
                     first,
                     last,
                 )
             )
+        segments += mine
+        _record(ledger, mine[0])
     for flow, count in world.flows:
         for action, n in flow.actions.items():
             ledger.record("network", "between ranks", action, n * count)
@@ -220,15 +230,31 @@ def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:
     )
 
 
-def _record(ledger: Ledger, name: str, piece: PieceTimes, members: Ranks, executions: int) -> None:
+def _record(ledger: Ledger, segment: SegmentResult) -> None:
     """Count the actions of all executions on all ranks of the class."""
-    steps = piece.segment.steps
-    firsts = functools.cache(lambda ranks: sum(1 for member in members if not member % ranks))
-    for block, (ops, repeat) in zip(piece.segment.blocks, piece.blocks, strict=True):
-        for lowered in ops:
-            for (path, action), count in lowered.actions.items():
-                ranks = len(members)
-                if path == "network" and isinstance(lowered.op, Collective):  # of a group, at the first of its ranks
-                    ranks = firsts(lowered.op.ranks)
-                times = executions * repeat * ranks
-                ledger.record(path, f"{name}/{block.name}.{lowered.op.name}", action, over_steps(count, steps) * times)
+    for block in segment.blocks:
+        for op in block.ops:
+            for (path, action), count in actions_of(segment, block, op.lowered):
+                ledger.record(path, f"{segment.name}/{block.name}.{op.lowered.op.name}", action, count)
+
+
+def actions_of(segment: SegmentResult, block: BlockResult, lowered: Lowered) -> Iterator[tuple[tuple[str, str], int]]:
+    """(component, action) of an op and how often all its executions and copies do it, on all ranks of the class."""
+    times = segment.executions * block.repeat
+    for (path, action), count in lowered.actions.items():
+        done = over_steps(count, segment.steps) * times * _shares(path, lowered, segment.ranks)
+        if done:
+            yield (path, action), done
+
+
+def _shares(path: str, lowered: Lowered, ranks: Ranks) -> int:
+    """How often a class does what an op's actions say: once per rank; what a group does, at its first rank."""
+    if path == "network" and isinstance(lowered.op, Collective):
+        return _firsts(ranks, lowered.op.ranks)
+    return len(ranks)
+
+
+@functools.lru_cache(maxsize=1024)
+def _firsts(ranks: Ranks, of: int) -> int:
+    """How many are the first of neighbours that are so many."""
+    return sum(1 for rank in ranks if not rank % of)

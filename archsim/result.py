@@ -14,7 +14,7 @@ from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
 from archsim.model.lowered import Blocks
 from archsim.occupancy import Occupancy, occupancies
-from archsim.records import SegmentResult, bounds, segments_of
+from archsim.records import SegmentResult, actions_of, bounds, segments_of
 from archsim.sim.critical import critical_path
 from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
@@ -266,7 +266,6 @@ class Result:
         """
         rows: list[dict[str, Any]] = []
         time = self.machine.time
-        by_op = self.ledger.by_op()
         for segment in self.segments:
             n, k = segment.steps, segment.count
             of_class: dict[str, Any] = {}
@@ -276,8 +275,7 @@ class Result:
             for block in segment.blocks:
                 for op in block.ops:
                     low = op.lowered
-                    counts = by_op.get(f"{segment.name}/{block.name}.{low.op.name}", {})
-                    energy = sum(count * self.prices[key] for key, count in counts.items()) / block.repeat
+                    spent = sum(count * self.prices[key] for key, count in actions_of(segment, block, low))
                     limits = {name: over_steps(t, n) * k for name, t in low.busy().items()}
                     traffic = {path: over_steps(b, n) * k for path, b in low.traffic.items()}
                     fixed = {
@@ -287,7 +285,7 @@ class Result:
                         "cycles": over_steps(low.cycles, n) * k,
                         "flops": over_steps(op.flops, n) * k,
                         "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
-                        "energy_j": energy * k / segment.executions,
+                        "energy_j": spent / block.repeat * k / segment.executions,
                         "bound_by": max(limits, key=lambda k: limits[k], default=""),
                         "utilisation": (
                             over_steps(low.useful, n) / (low.peak * over_steps(low.cycles, n))

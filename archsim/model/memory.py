@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import NamedTuple
 
 from archsim.model.component import Component, S
 from archsim.workloads.op import Dim
+
+
+class Sharing(NamedTuple):
+    """How a memory serves streams that share it.
+
+    Attributes
+    ----------
+    grain: ticks of a turn.
+    first: grains that the stream named first of those that wait may have in a row; then one of the others, in turn, has
+        one. 0: all have theirs in turn.
+    """
+
+    grain: int
+    first: int = 0
 
 
 class Memory(Component[S]):
@@ -33,6 +48,11 @@ class Memory(Component[S]):
         Assumed: a row or two of a DRAM's channels, some lines of an SRAM's banks, as fair arbiters serve.
         """
         return 4096
+
+    @property
+    def grains_first(self) -> int:
+        """Grains that the stream named first may have in a row while others wait; 0: all have theirs in turn."""
+        return 0
 
     @property
     def latency_ticks(self) -> int:

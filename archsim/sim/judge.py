@@ -15,6 +15,7 @@ import numpy as np
 import simpy
 
 from archsim.model.lowered import Lowered
+from archsim.model.memory import Sharing
 from archsim.model.network import Flow, Gate, Parcel
 from archsim.sim.clock import MEMORIES, SOURCES, flow_key, op_key, task_key
 from archsim.sim.schedule import OpTimes, SegmentTimes
@@ -155,8 +156,9 @@ class _Signals:
 class Memory:
     """A memory that serves its streams grain by grain."""
 
-    def __init__(self, clock: SimPyClock, grain: int, number: int) -> None:
-        self.clock, self.grain, self.key = clock, grain, MEMORIES + number
+    def __init__(self, clock: SimPyClock, sharing: Sharing, number: int) -> None:
+        self.clock, self.grain, self.first, self.key = clock, sharing.grain, sharing.first, MEMORIES + number
+        self.in_a_row, self.other = 0, -1
         self.queues: dict[int, list[list[Any]]] = defaultdict(list)
         self.last = -1
         self.asked = clock.env.event()
@@ -167,7 +169,7 @@ class Memory:
         env = self.clock.env
         there_head, there = env.event(), env.event()
         if not any(self.queues.values()):
-            self.last = -1
+            self.last, self.in_a_row, self.other = -1, 0, -1
         self.queues[stream].append([ticks, ticks - head, there_head, there])
         if not self.asked.triggered:
             self.asked.succeed()
@@ -179,7 +181,7 @@ class Memory:
             yield self.asked
             yield self.clock.event(int(env.now), self.key)
             while waiting := [stream for stream, queue in self.queues.items() if queue]:
-                stream = self.last = min((s for s in waiting if s > self.last), default=min(waiting))
+                stream = self._choose(sorted(waiting))
                 request = self.queues[stream][0]
                 took = min(self.grain, request[0])
                 begun = request[0]
@@ -195,6 +197,18 @@ class Memory:
                 yield self.clock.event(int(env.now), self.key)
             self.asked = env.event()
 
+    def _choose(self, waiting: list[int]) -> int:
+        first, *others = waiting
+        if not self.first or not others:
+            self.last = next((s for s in waiting if s > self.last), first)
+            return self.last
+        if self.in_a_row < self.first:
+            self.in_a_row += 1
+            return first
+        self.in_a_row = 0
+        self.other = next((s for s in others if s > self.other), others[0])
+        return self.other
+
     def _later(self, event: simpy.Event, ticks: int) -> None:
         def wait() -> Process:
             yield self.clock.env.timeout(ticks)
@@ -206,8 +220,8 @@ class Memory:
 class _Rounds:
     """A memory that counts whole rounds."""
 
-    def __init__(self, clock: SimPyClock, grain: int, number: int) -> None:
-        self.env, self.turns = clock.env, Turns(clock, grain, number)
+    def __init__(self, clock: SimPyClock, sharing: Sharing, number: int) -> None:
+        self.env, self.turns = clock.env, Turns(clock, sharing, number)
 
     def ask(self, stream: int, ticks: int, head: int) -> tuple[simpy.Event, simpy.Event]:
         """As :meth:`Memory.ask`."""
@@ -230,8 +244,8 @@ class _Rank:
         self.queue: dict[str, list[simpy.Event]] = defaultdict(list)
         kind = Memory if judge.by_grain else _Rounds
         self.memories: dict[str, Memory | _Rounds] = {
-            name: kind(self.clock, grain, (number << 8) + i)
-            for i, (name, grain) in enumerate(sorted(judge.setting.grains.items()))
+            name: kind(self.clock, sharing, (number << 8) + i)
+            for i, (name, sharing) in enumerate(sorted(judge.setting.grains.items()))
         }
 
     def step(

@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from archsim.model.lowered import Blocks, Lowered
+from archsim.model.memory import Sharing
 from archsim.sim.clock import Clock, Heap, flow_key, op_key
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.turns import Turns
@@ -119,14 +120,14 @@ class Rank:
 
     Parameters
     ----------
-    clock: of its events. number: of the rank, for ties. grains: memories that serve streams in turns, and the ticks of
-        a grain. carrier: of its collectives.
+    clock: of its events. number: of the rank, for ties. grains: memories that serve streams grain by
+        grain, and how. carrier: of its collectives.
     """
 
-    def __init__(self, clock: Clock, number: int, grains: Mapping[str, int], carrier: Carrier) -> None:
+    def __init__(self, clock: Clock, number: int, grains: Mapping[str, Sharing], carrier: Carrier) -> None:
         self.clock, self.number, self.carrier = clock, number, carrier
         self._turns = {
-            name: Turns(clock, grain, (number << 8) + i) for i, (name, grain) in enumerate(sorted(grains.items()))
+            name: Turns(clock, sharing, (number << 8) + i) for i, (name, sharing) in enumerate(sorted(grains.items()))
         }
         self._free: dict[str, int] = {}
         self._holder: dict[str, _Op | None] = {}
@@ -345,7 +346,7 @@ class _Alone:
         self.clock.at(end, flow_key(now, *place, 0), lambda of: tell(of, end), what)
 
 
-def play(blocks: Blocks, grains: Mapping[str, int]) -> SegmentTimes:
+def play(blocks: Blocks, grains: Mapping[str, Sharing]) -> SegmentTimes:
     """Times of one step on a rank that does nothing else, with sizes that are ints."""
     clock = Heap()
     rank = Rank(clock, 0, grains, _Alone(clock))

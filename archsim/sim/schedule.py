@@ -15,7 +15,7 @@ of a block, every further one takes the same time; it is counted, not simulated.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,6 +69,14 @@ class SegmentTimes:
         """Those of the first steps."""
         ops = [op.first_steps(steps) for op in self.ops]
         return SegmentTimes(ops, first_steps(self.step_ticks, steps), self.copies_simulated)
+
+    def content(self) -> tuple[Hashable, ...]:
+        """Equal for equal times."""
+        return tuple(
+            tuple(value.tolist()) if isinstance(value, np.ndarray) else value
+            for record in self.ops
+            for value in vars(record).values()
+        )
 
 
 class OutOfOrder(Exception):

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 
 from archsim.model.lowered import Blocks
+from archsim.model.memory import Sharing
 from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
 from archsim.workloads.op import Dim, lanes, of_steps
 
 
-def simulate(blocks: Blocks, steps: int, grains: Mapping[str, int]) -> SegmentTimes:
+def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> SegmentTimes:
     """All steps at once where that is exact, else step by step, op by op.
 
     Parameters
     ----------
     blocks: the lowered ops of each block, and how often it is repeated. steps: steps of the segment.
-    grains: memories that serve streams in turns, and the ticks of a grain.
+    grains: memories that serve streams grain by grain, and how.
     """
     try:
         return schedule(blocks)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsim.model.lowered import Blocks
+from archsim.model.memory import Sharing
 from archsim.model.network import Network
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective
@@ -19,13 +20,13 @@ class Setting:
 
     Attributes
     ----------
-    time: its timebase. network: None when its ranks have none. grains: memories of a rank that serve streams in turns,
-        and the ticks of a grain. lower: a segment of a rank, as lowered blocks.
+    time: its timebase. network: None when its ranks have none. grains: memories of a rank that serve streams grain
+        by grain, and how. lower: a segment of a rank, as lowered blocks.
     """
 
     time: Timebase
     network: Network[Any] | None
-    grains: Mapping[str, int]
+    grains: Mapping[str, Sharing]
     lower: Callable[[int, Segment], Blocks]
 
     def owns(self, op: Collective, ticks: int) -> bool:

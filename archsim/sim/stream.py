@@ -78,8 +78,8 @@ class Around(Protocol):
     def part(self, rank: int) -> RankPart:
         """The part that plays a rank."""
 
-    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
-        """A piece has run once more with these times."""
+    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> SegmentTimes:
+        """A piece has run once more with these times; equal ones are the same."""
 
     def send(self, rank: int, place: tuple[int, int], what: Send) -> simpy.Event:
         """Begin a message; the event is its arrival."""
@@ -275,8 +275,7 @@ class Stream:
         done = self.world.env.event()
 
         def ended(run: Segment, times: SegmentTimes) -> None:
-            self._times_of_piece, self._steps = times, run.steps
-            self.world.counted(self.rank, run, times)
+            self._times_of_piece, self._steps = self.world.counted(self.rank, run, times), run.steps
             done.succeed()
 
         self.world.part(self.rank).submit(self.number, segment, ended, until)

@@ -1,7 +1,8 @@
-"""A memory that serves its streams in turns, grain by grain.
+"""A memory that serves its streams grain by grain, in turns or one before the others.
 
-Each stream has a queue, first in first out. The memory goes round the streams that have something to ask, in the order
-of their numbers, and gives each a grain; a stream alone has the memory for itself. When all is served it begins anew.
+Each stream has a queue, first in first out. In turns, the memory goes round the streams that have something to ask, in
+the order of their numbers, and gives each a grain. By priority, the lowest number has so many grains in a row, and then
+one of the others, in turn, a grain. A stream alone has the memory for itself. When all is served it begins anew.
 Nothing happens here for each grain: between two arrivals whole rounds are counted, and an event is the end of a request
 or of its head.
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from archsim.model.memory import Sharing
 from archsim.sim.clock import FIRST, MEMORIES, Clock
 
 _NEVER = 1 << 80
@@ -42,15 +44,18 @@ class Turns:
 
     Parameters
     ----------
-    clock: where its events are asked for. grain: ticks of a grain. number: of this memory, for ties.
+    clock: where its events are asked for. sharing: the ticks of a grain, and who comes first. number: of this memory,
+        for ties.
     """
 
-    def __init__(self, clock: Clock, grain: int, number: int) -> None:
+    def __init__(self, clock: Clock, sharing: Sharing, number: int) -> None:
         self.clock = clock
-        self.grain = max(1, grain)
+        self.grain, self.first = max(1, sharing.grain), sharing.first
         self._key = MEMORIES + number
         self._queues: dict[int, list[Request]] = {}
-        self._turn = -1  # stream that was served last
+        self._turn = -1  # stream that was served last, where they have turns
+        self._served = -1  # stream that is served
+        self._in_a_row, self._other = 0, -1  # grains of the first while others waited; who of these was served last
         self._serving: Request | None = None
         self._until = 0  # when its grain ends
         self._asked = 0  # events of before are void
@@ -67,7 +72,7 @@ class Turns:
         self._catch_up()
         if not self._queues or (self._until <= self.clock.now and self._all_told()):
             self._end_grain()
-            self._turn = -1  # with nothing left to serve, whose turn it was is forgotten
+            self._turn, self._in_a_row, self._other = -1, 0, -1  # with nothing left to serve, all is forgotten
         self._queues.setdefault(stream, []).append(Request(ticks, marks))
         self._wake(self.clock.now if self._serving is None else self._ahead())
 
@@ -87,7 +92,7 @@ class Turns:
         self._end_grain()
         if self._queues:
             self._begin(self.clock.now)
-            if len(self._queues) > 1 or self._queues[self._turn][0].left or len(self._queues[self._turn]) > 1:
+            if len(self._queues) > 1 or self._queues[self._served][0].left or len(self._queues[self._served]) > 1:
                 self._wake(self._ahead())
             else:
                 self._wakes = _NEVER  # nothing is to be decided after this grain
@@ -100,13 +105,15 @@ class Turns:
         while self._serving is not None and self._until <= over:
             rounds = 0
             if over - self._until >= self.grain:  # else not one is over
-                heads = [queue[0] for queue in self._queues.values()]
-                circle = self.grain * len(heads)
-                rounds = min(min(map(self._rounds, heads)), (over - self._until) // circle)
-                for request in heads:
-                    request.left -= rounds * self.grain
+                shares, rounds = self._round()
+                circle = self.grain * sum(shares.values())
+                rounds = min(rounds, (over - self._until) // circle)
+            if rounds:
+                for stream, share in shares.items():
+                    self._queues[stream][0].left -= rounds * share * self.grain
                 self._until += rounds * circle
-            if not rounds:
+                self._settle()
+            else:
                 end = self._until
                 self._end_grain()
                 if self._queues:
@@ -115,20 +122,16 @@ class Turns:
     def _end_grain(self) -> None:
         """The grain in service is over; its request leaves when it has all."""
         if self._serving is not None and not self._serving.left:
-            queue = self._queues[self._turn]
+            queue = self._queues[self._served]
             queue.pop(0)
             if not queue:
-                del self._queues[self._turn]
+                del self._queues[self._served]
         self._serving = None
 
     def _begin(self, now: int) -> None:
         """Give the next stream a grain from ``now`` on, and ask for what is told within it."""
-        queues = self._queues
-        if len(queues) > 1:
-            self._turn = min((s for s in queues if s > self._turn), default=min(queues))
-        else:
-            (self._turn,) = queues
-        request = self._serving = self._queues[self._turn][0]
+        self._served = self._choose()
+        request = self._serving = self._queues[self._served][0]
         took = min(self.grain, request.left)
         self._until = now + took
         request.left -= took
@@ -137,12 +140,39 @@ class Turns:
             tick = self._until - (at_left - request.left) + later
             self.clock.at(tick, FIRST, _tell, (tell, what, tick))
 
+    def _choose(self) -> int:
+        """The stream that has the next grain."""
+        first = min(self._queues)
+        if not self.first or len(self._queues) == 1:
+            self._turn = min((s for s in self._queues if s > self._turn), default=first)
+            return self._turn
+        if self._in_a_row < self.first:
+            self._in_a_row += 1
+            return first
+        self._in_a_row = 0
+        others = [s for s in self._queues if s != first]
+        self._other = min((s for s in others if s > self._other), default=min(others))
+        return self._other
+
+    def _round(self) -> tuple[dict[int, int], int]:
+        """Grains of each stream in a round, after which it is the same one's turn; whole rounds with nothing told."""
+        shares = dict.fromkeys(self._queues, 1)
+        if self.first and len(shares) > 1:
+            shares[min(shares)] = self.first * (len(shares) - 1)
+        return shares, min(self._grains(self._queues[stream][0]) // share for stream, share in shares.items())
+
+    def _settle(self) -> None:
+        """After whole rounds: the one served last of those that come second is one of those that are there."""
+        others = [s for s in self._queues if s != min(self._queues)]
+        if self.first and others and self._other not in others:
+            self._other = max((s for s in others if s < self._other), default=max(others))
+
     def _ahead(self) -> int:
         """End of the last of the whole rounds in which nothing is told; of this grain when there are none."""
-        heads = [queue[0] for queue in self._queues.values()]
-        return self._until + min(map(self._rounds, heads)) * self.grain * len(heads)
+        shares, rounds = self._round()
+        return self._until + rounds * self.grain * sum(shares.values())
 
-    def _rounds(self, request: Request) -> int:
+    def _grains(self, request: Request) -> int:
         """Whole grains that a request still takes before one in which something is told."""
         return max(0, request.left - request.marks[-1][0] - 1) // self.grain if request.marks else 0
 

@@ -111,6 +111,7 @@ class World:
         self._cuts: dict[tuple[int, int, int], Segment] = {}
         self._links_of: dict[tuple[int, int], Names | None] = {}
         self._bundles: dict[tuple[Any, ...], Bundle] = {}
+        self._equal: dict[tuple[Any, ...], SegmentTimes] = {}
         self._counted: dict[Bundle, int] = defaultdict(int)
         self._joins: dict[tuple[Any, ...], int] = defaultdict(int)
         self._joined: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -333,10 +334,14 @@ class World:
             self._ended_for_source.append(times.done(self.setting.time))
             self._ask_source(self._source)
 
-    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> None:
-        """A piece has run once more with these times."""
-        of = self._pieces[rank, id(segment)].setdefault(id(times), [times, 0])
+    def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> SegmentTimes:
+        """A piece has run once more with these times; equal ones are the same."""
+        known = self._pieces[rank, id(segment)]
+        if id(times) not in known:
+            times = self._equal.setdefault((rank, id(segment), times.content()), times)
+        of = known.setdefault(id(times), [times, 0])
         of[1] += 1
+        return times
 
     def send(self, rank: int, place: tuple[int, int], what: Send) -> simpy.Event:
         """Begin a message; the event is its arrival."""

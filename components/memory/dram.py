@@ -58,8 +58,11 @@ class DramSpec(ComponentSpec):
     """bytes it holds"""
     bandwidth: BytesPerSecond
     """peak bandwidth of all channels"""
-    arbitration: Literal["turns", "fifo"] = "turns"
-    """how streams that share it are served: in turns, grain by grain, or first come, first served, an op at a time"""
+    arbitration: Literal["turns", "priority", "fifo"] = "turns"
+    """how streams that share it are served: in turns, grain by grain; the one named first before the others; or first
+    come, first served, an op at a time"""
+    starvation_limit: Count = 64
+    """grains of the stream named first after which one of another is served all the same, under priority; assumed"""
     grain: Bytes = 4096
     """bytes of a turn; assumed: a row or two of the channels, as fair controllers serve"""
     efficiency: Share = 0.9
@@ -109,7 +112,11 @@ class Dram(Memory[DramSpec]):
 
     @property
     def grain_bytes(self) -> int:
-        return self.spec.grain if self.spec.arbitration == "turns" else 0
+        return 0 if self.spec.arbitration == "fifo" else self.spec.grain
+
+    @property
+    def grains_first(self) -> int:
+        return self.spec.starvation_limit if self.spec.arbitration == "priority" else 0
 
     @property
     def latency_ticks(self) -> int:

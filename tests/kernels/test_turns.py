@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.model.memory import Sharing
 from archsim.sim.clock import LINKS, TASKS, Heap
 from archsim.sim.judge import Memory
 from archsim.sim.simpy_clock import SimPyClock
@@ -23,9 +25,9 @@ asks = st.lists(
 )
 
 
-def by_grain(requests, grain):
+def by_grain(requests, sharing):
     clock = SimPyClock(simpy.Environment())
-    memory, told = Memory(clock, grain, 0), []
+    memory, told = Memory(clock, sharing, 0), []
 
     def ask(i):
         _, _, stream, ticks, head = requests[i]
@@ -39,9 +41,9 @@ def by_grain(requests, grain):
     return sorted(told)
 
 
-def in_rounds(requests, grain):
+def in_rounds(requests, sharing):
     clock = Heap()
-    memory, told = Turns(clock, grain, 0), []
+    memory, told = Turns(clock, sharing, 0), []
 
     def ask(i):
         _, _, stream, ticks, head = requests[i]
@@ -61,15 +63,28 @@ def in_rounds(requests, grain):
 
 
 @settings(max_examples=500, deadline=None)
-@given(asks, st.integers(1, 9))
-def test_rounds_equal_grains(requests, grain):
-    assert in_rounds(requests, grain) == by_grain(requests, grain)
+@given(asks, st.integers(1, 9), st.integers(0, 4))
+def test_rounds_equal_grains(requests, grain, first):
+    sharing = Sharing(grain, first)
+    assert in_rounds(requests, sharing) == by_grain(requests, sharing)
 
 
-def test_a_long_wait_is_a_few_events():
+def test_who_comes_first_waits_for_one_grain_in_so_many():
+    """Three grains of the first and one of another, which is in turn the second and the third."""
+    clock, told = Heap(), []
+    memory = Turns(clock, Sharing(10, first=3), 0)
+    for stream, ticks in ((2, 20), (0, 100), (1, 20)):
+        memory.ask(stream, ticks, lambda what, tick: told.append((what, tick)), stream)
+    clock.run()
+    # 000 1 000 2 000 1 0 | 2 alone
+    assert told == [(1, 120), (0, 130), (2, 140)]
+
+
+@pytest.mark.parametrize(("first", "end"), [(0, 2 * 10**12 - 1), (64, 10**12 + (10**12 - 1) // 64)])
+def test_a_long_wait_is_a_few_events(first, end):
     clock = Heap()
-    memory, told = Turns(clock, 1, 0), []
+    memory, told = Turns(clock, Sharing(1, first), 0), []
     for stream in (0, 1):
         memory.ask(stream, 10**12, lambda what, tick: told.append(tick), None)
     clock.run()
-    assert told == [2 * 10**12 - 1, 2 * 10**12]
+    assert told == [end, 2 * 10**12]

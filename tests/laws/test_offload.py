@@ -180,3 +180,22 @@ def test_activations_of_training_come_and_go(schedule):
         assert int(occupancy.kinds["saved activations"][-1]) == 0
         if occupancy.memory == "chip.hbm":  # with the weights; those of the last stages fit the cache
             assert occupancy.peak_bytes == sum(held.resident_bytes.values()) + held.activation_bytes
+
+
+def test_a_memory_that_serves_the_product_first_lets_it_wait_less():
+    """A product beside the traffic of its reduce-scatter: the energy is the same, and that of the ops sums to it."""
+
+    def answer(arbitration: str, brute_force: bool = False) -> Result:
+        run_ = "gemm_beside_reduce_scatter_on_t3_ring"
+        return run(run_, {"system.chip.memories.hbm.arbitration": arbitration}, brute_force=brute_force)
+
+    first, turns = answer("priority"), answer("turns")
+    waited = [tasks(result, "chunk")[-1][1] for result in (first, turns)]
+    assert waited[0] < waited[1]
+    assert first.ledger.totals() == turns.ledger.totals()
+    sent = sum(n * first.prices[action] for action, n in first.ledger.by_op()["between ranks"].items())
+    static = sum(joules for (_, action), joules in first.energy_by_action.items() if action == "static")
+    assert sum(row["energy_j"] for row in first.op_rows) + sent + static == pytest.approx(first.energy_j, rel=1e-9)
+    judged = answer("priority", brute_force=True)
+    for name in ("chunk", "read", "update"):
+        assert tasks(first, name) == tasks(judged, name)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim.model.lowered import Lowered
+from archsim.model.memory import Sharing
 from archsim.sim.judge import judged
 from archsim.sim.rank import play
 from archsim.sim.schedule import OutOfOrder, schedule
@@ -118,7 +119,7 @@ def test_lanes_are_the_steps_one_by_one(blocks, lanes):
 
 
 @settings(max_examples=200, deadline=None)
-@given(program(), st.sampled_from([{}, {"hbm": 3}, {"hbm": 1, "cmem": 5}]))
+@given(program(), st.sampled_from([{}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "cmem": Sharing(5, first=2)}]))
 def test_op_by_op_equals_the_judge(blocks, grains):
     assert copies(play(blocks, grains)) == copies(simulate_step(blocks, grains))
 
@@ -133,11 +134,13 @@ def two_streams(one, other, grains):
 
 
 def test_streams_share_a_memory_in_turns():
-    turns = {"hbm": 50}
+    turns = {"hbm": Sharing(50)}
     assert two_streams((16_000, 0), (10, 1_600), turns) == (16_000, 1_600)
     # Two that wait for the memory get half of it each, until the smaller has all it asked for.
     assert two_streams((10, 1_600), (10, 1_600), turns) == (3_150, 3_200)
     assert two_streams((10, 6_400), (10, 1_600), turns) == (8_000, 3_200)
     assert two_streams((10, 100), (10, 6_400), turns) == (150, 6_500)
+    # By priority the other one has a grain in four while both wait.
+    assert two_streams((10, 1_500), (10, 6_400), {"hbm": Sharing(50, first=3)}) == (1_950, 7_900)
     # First come, first served, the later one waits for all of the first.
     assert two_streams((10, 6_400), (10, 1_600), {}) == (6_400, 8_000)

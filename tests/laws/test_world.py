@@ -13,6 +13,7 @@ from archsim.components.network.graph_network import GraphNetwork, GraphNetworkS
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.errors import InputError
 from archsim.model.lowered import Lowered
+from archsim.model.memory import Sharing
 from archsim.sim.critical import critical_path
 from archsim.sim.judge import judge
 from archsim.sim.setting import Setting
@@ -143,7 +144,7 @@ def jobs(draw):
             )
         known.append((rank, name))
     job = Job("random", tuple(tasks), {0: range(RANKS)} if folded else {})
-    grains = draw(st.sampled_from(({}, {"hbm": 3}, {"hbm": 1, "ddr": 7})))
+    grains = draw(st.sampled_from(({}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "ddr": Sharing(7, first=2)})))
     return job, Setting(TIME, NETWORKS[net], grains, lambda rank, segment: blocks[id(segment)])
 
 

@@ -306,3 +306,12 @@ def test_a_link_is_no_network() -> None:
     system = {"name": "s", "chips": 2, "chip": "tpu_v4i", "network": link}
     with pytest.raises(InputError, match="network: a part of kind 'link' is not a network"):
         Machine(load_spec(system, SystemSpec))
+
+
+def test_a_copy_within_a_memory_reads_and_writes_it():
+    m = machine()
+    within = mapper(m).lower(Transfer(name="t", bytes=1600, source="hbm", destination="hbm"))
+    across = mapper(m).lower(Transfer(name="t", bytes=1600, source="hbm", destination="buffer"))
+    assert within.body["chip.hbm"] == 2 * across.body["chip.hbm"]
+    assert within.traffic == {"chip.hbm": 3200}
+    assert within.actions == {("chip.hbm", "read_byte"): 1600, ("chip.hbm", "write_byte"): 1600}
