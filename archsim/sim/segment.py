@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from archsim.model.lowered import Blocks
 from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
-from archsim.workloads.op import Dim, lanes, of_steps
+from archsim.workloads.op import Dim, lanes, row_of_steps
 
 
 def simulate(blocks: Blocks, steps: int, grains: Mapping[str, int]) -> SegmentTimes:
@@ -38,7 +36,7 @@ def together(each: Sequence[SegmentTimes], steps: Sequence[int] | None = None) -
 
     def many(values: list[Any]) -> Dim:
         if steps is not None:
-            return np.concatenate([of_steps(value, n) for value, n in zip(values, steps, strict=True)])
+            return row_of_steps(values, steps)
         return lanes(values) if len(values) > 1 else values[0]
 
     ops = [
