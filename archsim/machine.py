@@ -145,8 +145,6 @@ class Machine:
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
         self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
-        if self.network is not None and not hasattr(self.network, "collective"):
-            raise InputError(f"network: a part of kind '{self.network.kind}' does no collectives: write kind: network")
 
     def _parts(self) -> list[tuple[str, ComponentSpec]]:
         chip = self.spec.chip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective, Dim, first_steps, of_steps, over_steps, row_of_steps
-from archsim.workloads.plan import Plan
+from archsim.workloads.task import Ranks
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,11 @@ class _Phase:
     flops: Mapping[tuple[int, int], Dim] = field(default_factory=dict)
 
 
-def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
+def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
     """Phases as they were executed, and what they did."""
     ledger = Ledger()
     started: dict[tuple[int, int], list[int]] = defaultdict(list)
-    several = len(plan.holdings) > 1
+    several = len({rank for rank, _ in world.job.streams()}) > 1
     for task in world.tasks:
         if task.times is not None:
             last = task.start + (task.copies - 1) * task.period
@@ -132,7 +133,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
     segments = []
     for phase in _phases(world, started):
         piece = phase.piece
-        steps, members = piece.segment.steps, len(plan.job.members(piece.rank))
+        steps, members = piece.segment.steps, world.job.members(piece.rank)
         name = f"{phase.name} of rank {piece.rank}" if several else phase.name
         executions = sum(count for _, count in piece.times)
         _record(ledger, name, piece, members, executions)
@@ -153,7 +154,7 @@ def segments_of(plan: Plan, world: WorldTimes) -> tuple[tuple[SegmentResult, ...
                     ticks,
                     step_starts,
                     piece.rank,
-                    members,
+                    len(members),
                     count,
                     executions,
                     first,
@@ -228,18 +229,15 @@ def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:
     )
 
 
-def _record(ledger: Ledger, name: str, piece: PieceTimes, members: int, executions: int) -> None:
+def _record(ledger: Ledger, name: str, piece: PieceTimes, members: Ranks, executions: int) -> None:
     """Count the actions of all executions on all ranks of the class."""
     steps = piece.segment.steps
+    firsts = functools.cache(lambda ranks: sum(1 for member in members if not member % ranks))
     for block, (ops, repeat) in zip(piece.segment.blocks, piece.blocks, strict=True):
         for lowered in ops:
             for (path, action), count in lowered.actions.items():
-                times = executions * repeat * _shares(path, lowered, members)
+                ranks = len(members)
+                if path == "network" and isinstance(lowered.op, Collective):  # of a group, at the first of its ranks
+                    ranks = firsts(lowered.op.ranks)
+                times = executions * repeat * ranks
                 ledger.record(path, f"{name}/{block.name}.{lowered.op.name}", action, over_steps(count, steps) * times)
-
-
-def _shares(path: str, lowered: Lowered, ranks: int) -> int:
-    """How often the class does what the op's actions say: once per rank, or once per group of a collective."""
-    if path == "network" and isinstance(lowered.op, Collective):
-        return max(1, ranks // lowered.op.ranks)
-    return ranks

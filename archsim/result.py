@@ -24,6 +24,7 @@ from archsim.workloads.answer import Answer
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
+from archsim.workloads.task import Pause
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +88,8 @@ class Result:
         ------
         InputError: a memory held more than its capacity at some time.
         """
-        segments, ledger = segments_of(plan, world)
+        plan = plan.played(world.job)
+        segments, ledger = segments_of(world)
         prices = price_list(machine.components, machine.technology, set(ledger.totals()))
         full = occupancies(machine, plan, placements, world.tasks)
         return cls(spec, machine, plan, placements, segments, ledger, prices, setting, world, full)
@@ -185,7 +187,8 @@ class Result:
     def time_by_bound(self) -> dict[str, float]:
         """What bounds the run: server to seconds of the critical path; they sum to the run's length.
 
-        Between ranks it is the network, where a task pauses ``pause``, and ``wait`` where nothing was there to do.
+        Between ranks it is the network, where a task pauses what it holds or ``pause``, and ``wait`` where nothing was
+        there to do.
         """
         ticks: dict[str, float] = defaultdict(int)
         shares: dict[int, dict[str, int]] = {}
@@ -247,7 +250,7 @@ class Result:
     @functools.cached_property
     def what_if_s(self) -> dict[str, float]:
         """:meth:`what_if` for each server that bounds some of the run; each is a simulation of its own."""
-        return {server: self.what_if(server) for server in self.time_by_bound if server not in ("pause", "wait")}
+        return {server: self.what_if(server) for server in self.time_by_bound if server in self.busy_s}
 
     # -- tables
 
@@ -444,7 +447,7 @@ class Result:
         executions = [(t, *each) for t in tasks for each in t.each()]
         if len(executions) > most:
             executions = sorted(executions, key=lambda e: (e[0].times is None, e[2] - e[3]))[:most]
-        executions.sort(key=lambda e: e[3])
+        executions.sort(key=lambda e: (e[3], e[2], e[0].task.rank, e[0].task.stream))
         seconds = self.machine.time.seconds
         return [
             {
@@ -453,7 +456,7 @@ class Result:
                 "stream": t.task.stream,
                 "name": t.task.name,
                 "number": number,
-                "computes": t.times is not None,
+                "computes": t.times is not None or (isinstance(t.task.what, Pause) and bool(t.task.what.holds)),
                 "start_s": seconds(start),
                 "end_s": seconds(end),
                 "after": [

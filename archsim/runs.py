@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from archsim.sim.world import play
 from archsim.workloads.offload import offloaded
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Program, Segment
+from archsim.workloads.task import Job
 
 Source = str | Path | Mapping[str, Any]
 
@@ -35,6 +38,18 @@ def load(source: Source, overrides: Mapping[str, Any] | None = None) -> RunSpec:
     return load_spec(source, RunSpec, overrides or {}, category="runs")
 
 
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Circles of objects are looked for seldom: among the millions of a large job that takes longer than playing it."""
+    before = gc.get_threshold()
+    gc.set_threshold(500_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@_seldom_collected()
 def run(
     source: Source | RunSpec,
     overrides: Mapping[str, Any] | None = None,
@@ -72,13 +87,15 @@ def run(
         )
     placements = {rank: machine.place(held) for rank, held in plan.holdings.items()}
     tell("laying ops onto the machine")
-    setting = Setting(machine.time, machine.network, machine.grains(), _lowering(machine, placements))
+    setting = Setting(machine.time, machine.network, machine.grains(), _lowering(machine, placements, plan.job))
     tell("simulating")
     times = (judged if brute_force else play)(plan.job, setting)
+    if times.job is not plan.job:
+        placements = {member: at for rank, at in placements.items() for member in plan.job.members(rank)}
     return Result.of(spec, machine, plan, placements, setting, times)
 
 
-def _lowering(machine: Machine, placements: Mapping[int, Placement]) -> Callable[[int, Segment], Blocks]:
+def _lowering(machine: Machine, placements: Mapping[int, Placement], job: Job) -> Callable[[int, Segment], Blocks]:
     """Lays segments onto the machine; ranks that place their tensors alike share a mapper."""
     mappers: dict[str, Mapper] = {}
     of_rank: dict[int, Mapper] = {}
@@ -86,9 +103,10 @@ def _lowering(machine: Machine, placements: Mapping[int, Placement]) -> Callable
         key = repr((placement.home, placement.peak_bytes[machine.scratchpad.path]))
         of_rank[rank] = mappers.setdefault(key, Mapper(machine, placement))
     only = next(iter(mappers.values())) if len(mappers) == 1 else None
+    first = {} if only else job.first_of()
 
     def lower(rank: int, segment: Segment) -> Blocks:
-        mapper = only or of_rank[rank]
+        mapper = only or of_rank[first.get(rank, rank)]
         return countable([(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
 
     return lower

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from archsim.workloads.op import Role
@@ -57,6 +57,13 @@ class Plan:
     def ranks(self) -> int:
         """Ranks that do something."""
         return sum(len(self.job.members(rank)) for rank in self.holdings)
+
+    def played(self, job: Job) -> Plan:
+        """The plan as it was played: of each rank, where those of a class turned out to differ."""
+        if job is self.job:
+            return self
+        held = {member: kept for rank, kept in self.holdings.items() for member in self.job.members(rank)}
+        return replace(self, job=job, holdings=held)
 
     @classmethod
     def of(cls, program: Program) -> Plan:

@@ -11,6 +11,7 @@ Equal ranks are a *class* of which the first one is described; ranks that its ta
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ Ranks: TypeAlias = range | tuple[int, ...]
 """Ranks by number; evenly spaced ones as a range."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Send:
     """``bytes`` to rank ``to``; ends when they have arrived."""
 
@@ -33,7 +34,7 @@ class Send:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Waits for what rank ``source`` sends under the same tag."""
 
@@ -41,7 +42,7 @@ class Receive:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GroupCollective:
     """A collective of the ranks of a group; begins when the last of them has come, ends for all at once.
 
@@ -57,18 +58,25 @@ class GroupCollective:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pause:
-    """Time that passes."""
+    """Time that passes.
+
+    Attributes
+    ----------
+    holds: an engine of the rank that has no model, such as one whose times were recorded: pauses that hold the same
+        one follow each other, in the order in which they come.
+    """
 
     ps: int
+    holds: str = ""
 
 
 What: TypeAlias = Segment | Send | Receive | GroupCollective | Pause
 """What a task does: a piece of work on the rank, or one of the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class After:
     """A task that must have ended: the execution of the same number as the one that waits.
 
@@ -82,7 +90,7 @@ class After:
     back: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """One thing that a rank does on one of its streams.
 
@@ -107,7 +115,7 @@ class Done:
     ends_ps: Sequence[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Loop:
     """Tasks of one stream, over and over."""
 
@@ -172,6 +180,10 @@ class Job:
 
     def streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         """(rank, stream) to its tasks, in the order in which ranks and streams are first named."""
+        return self._streams
+
+    @functools.cached_property
+    def _streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         found: dict[tuple[int, str], list[Task | Loop]] = {}
         for item in self.tasks:
             first = item.tasks[0] if isinstance(item, Loop) else item

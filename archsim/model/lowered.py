@@ -17,6 +17,7 @@ data came. The op ends with its drain.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -71,11 +72,20 @@ class Lowered:
 
     def at(self, step: int) -> Lowered:
         """The op of one step, with ints only."""
+        if not self._varies:
+            return self
 
         def pick(value: Dim) -> Dim:
             return int(value[step]) if isinstance(value, np.ndarray) else value
 
         return self._with(pick)
+
+    @functools.cached_property
+    def _varies(self) -> bool:
+        """Whether something differs from step to step."""
+        carried = (self.op.bytes,) if isinstance(self.op, Collective) else ()
+        heads = (head for _, head in self.prefetch.values())
+        return any(isinstance(value, np.ndarray) for value in (*self.busy().values(), *heads, self.tail, *carried))
 
     def first(self, steps: int) -> Lowered:
         """The op in the first of its steps."""

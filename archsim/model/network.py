@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from archsim.model.component import Component, S
 from archsim.workloads.op import Collective, Dim
@@ -61,7 +61,7 @@ class Parcel(NamedTuple):
     use: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Flow:
     """What a collective or a send puts on the links.
 
@@ -84,7 +84,14 @@ class Flow:
 
 
 class Network(Component[S]):
-    """Links between the ranks of a system."""
+    """Links between the ranks of a system.
+
+    Attributes
+    ----------
+    uniform: groups of ranks that are alike have links that are alike, so that one of them stands for all.
+    """
+
+    uniform: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -78,7 +78,7 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
             _section(document[name]["title"], answers.section(document[name], document["time_s"]))
             for name in document.get("answers", ())
         ),
-        _section("Where the time goes", _time(document, ops, phases, colours)),
+        _section("Where the time goes", _time(document, ops, phases, colours) if phases else ""),
         _section(
             "Critical path",
             _critical_path(document, colours),
@@ -116,7 +116,7 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
         _section("Area", _area(document, colours)),
         _section(
             "Ops",
-            _op_table(listed, len(ops), document["time_s"]),
+            _op_table(listed, len(ops), document["time_s"]) if listed else "",
             "Layers and steps of equal ops are one row and summed; FLOPs and bytes are those of a rank. "
             "A click on a heading sorts.",
         ),

@@ -53,50 +53,52 @@ def show(result: Result, console: Console) -> None:
         console.print(Text(f"note: {printable(note)}", "dim"))
     console.print(Text(printable(f"left out: {'; '.join(result.left_out)}"), "dim"))
     console.print()
-    console.print(
-        _table(
-            "phases",
-            ["phase", "time", "steps", "per step", "tokens/s"],
-            [
+    if result.segments:
+        console.print(
+            _table(
+                "phases",
+                ["phase", "time", "steps", "per step", "tokens/s"],
                 [
-                    row["segment"],
-                    si(row["time_s"], "s", 4),
-                    f"{row['steps']:,}",
-                    si(row["step_s"], "s", 4),
-                    f"{row['tokens_per_s']:,.1f}",
-                ]
-                for row in result.segment_rows()
-            ],
+                    [
+                        row["segment"],
+                        si(row["time_s"], "s", 4),
+                        f"{row['steps']:,}",
+                        si(row["step_s"], "s", 4),
+                        f"{row['tokens_per_s']:,.1f}",
+                    ]
+                    for row in result.segment_rows()
+                ],
+            )
         )
-    )
+        console.print()
     for answer in result.answers:
         heads, rows = answers.statistics(answer.summary)
-        console.print()
         rows = [[name, *(value.replace("\xa0", " ") for value in values)] for name, *values in rows]
         console.print(_table(answer.title.lower(), ["", *heads], rows))
         single = ", ".join(f"{name} {value}" for name, value in answers.single(answer.summary))
         console.print(Text(printable(single.replace("\xa0", " "))))
-    console.print()
-    console.print(
-        _table(
-            "by op kind",
-            ["phase", "kind", "time", "share", "FLOPs", "bytes", "energy", "bound by"],
-            [
+        console.print()
+    if result.segments:
+        console.print(
+            _table(
+                "by op kind",
+                ["phase", "kind", "time", "share", "FLOPs", "bytes", "energy", "bound by"],
                 [
-                    row["segment"],
-                    row["kind"],
-                    si(row["time_s"], "s", 4),
-                    _percent(row["share"]),
-                    si(row["flops"], ""),
-                    si(row["bytes"], "B"),
-                    si(row["energy_j"], "J"),
-                    row["bound_by"],
-                ]
-                for row in result.kind_rows()
-            ],
+                    [
+                        row["segment"],
+                        row["kind"],
+                        si(row["time_s"], "s", 4),
+                        _percent(row["share"]),
+                        si(row["flops"], ""),
+                        si(row["bytes"], "B"),
+                        si(row["energy_j"], "J"),
+                        row["bound_by"],
+                    ]
+                    for row in result.kind_rows()
+                ],
+            )
         )
-    )
-    console.print()
+        console.print()
     console.print(
         _table(
             "by component",

@@ -17,7 +17,7 @@ FIRST = 1
 MEMORIES, TASKS, LINKS, SOURCES = (level << 224 for level in (1, 2, 3, 4))
 """Where the keys of each kind begin; those of ops lie below."""
 
-_PHASES, _OPS, _STREAMS, _RANKS, MESSAGES = 3, 50, 10, 32, 40  # bits
+_PHASES, _OPS, _STREAMS, _RANKS, MESSAGES = 3, 40, 24, 32, 40  # bits
 
 
 def op_key(rank: int, stream: int, number: int) -> int:

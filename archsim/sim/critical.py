@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from archsim.sim.recurrence import Skip
@@ -18,7 +19,7 @@ class Stretch(NamedTuple):
 
     Attributes
     ----------
-    what: ``piece``, ``network``, ``pause`` or ``wait`` (for what a source gives later).
+    what: ``piece``, ``network``, what a pause holds or ``pause``, or ``wait`` (for what a source gives later).
     """
 
     what: str
@@ -36,6 +37,7 @@ def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
     streams: dict[tuple[int, str], list[TaskTimes]] = defaultdict(list)
     sends: dict[tuple[int, int, str], list[TaskTimes]] = defaultdict(list)
     joins: dict[tuple[object, ...], list[TaskTimes]] = defaultdict(list)
+    holders: dict[tuple[int, str], list[TaskTimes]] = defaultdict(list)
     place: dict[int, int] = {}
     joined: dict[tuple[object, ...], int] = defaultdict(int)
     meeting: dict[int, tuple[object, ...]] = {}
@@ -46,12 +48,15 @@ def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
         what = t.task.what
         if isinstance(what, Send):
             sends[t.task.rank, first_of.get(what.to, what.to), what.tag].append(t)
+        elif isinstance(what, Pause) and what.holds:
+            holders[t.task.rank, what.holds].append(t)
         elif isinstance(what, GroupCollective):
             group = (what.group, what.collective, what.tag)
             key = (*group, joined[t.task.rank, group])
             joined[t.task.rank, group] += 1
             joins[key].append(t)
             meeting[id(t)] = key
+    held_before = {id(t): before for held in holders.values() for before, t in pairwise(held)}
     received: dict[tuple[int, int, str], int] = defaultdict(int)
     source: dict[int, TaskTimes] = {}
     for t in tasks:
@@ -71,7 +76,9 @@ def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
         if isinstance(what, GroupCollective):
             last = max(joins[meeting[id(current)]], key=_start)
             current, begin = last, _start(last)
-        kind = "piece" if isinstance(what, Segment) else "pause" if isinstance(what, Pause) else "network"
+        kind = "piece" if isinstance(what, Segment) else "network"
+        if isinstance(what, Pause):
+            kind = what.holds or "pause"
         if until > begin:
             path.append(Stretch(kind, _counted(begin, until, world.skips), current))
         until = begin
@@ -81,6 +88,7 @@ def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
         ]
         if place[id(current)]:
             before.append(streams[current.task.rank, current.task.stream][place[id(current)] - 1])
+        before.append(held_before.get(id(current)))
         known = [t for t in before if t is not None]
         following = max(known, key=_end, default=None)
         if until and (following is None or _end(following) < until):

@@ -52,7 +52,8 @@ class OpRun:
 
 @dataclass
 class Verdict:
-    """What happened: (rank, task, number of its execution) to start and end, the runs of ops, and bytes by link.
+    """What happened: (rank, task, number of its execution) to start and end, the runs of ops, bytes by link, and what
+    tasks sent between ranks.
 
     Attributes
     ----------
@@ -63,6 +64,7 @@ class Verdict:
     tasks: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     ops: list[OpRun] = field(default_factory=list)
     actions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    flows: list[Flow] = field(default_factory=list)
     given: list[Task] = field(default_factory=list)
     steps: dict[tuple[int, str, int], int] = field(default_factory=dict)
     source: Source | None = None
@@ -81,12 +83,15 @@ def judge(job: Job, setting: Setting, by_grain: bool = True) -> Verdict:
     by_grain: memories in turns serve grain after grain; else whole rounds at once, as :mod:`archsim.sim.turns` does,
         for machines whose memories hold a million grains.
     """
+    job.check()
     return _Judge(job, setting, by_grain).play()
 
 
 def judged(job: Job, setting: Setting) -> WorldTimes:
     """What the judge says, as the world would say it: of each class the rank that is described."""
     verdict = judge(job, setting, by_grain=False)
+    if not _equal(job, verdict):
+        job = job.unfolded()
     runs: dict[tuple[int, str, int], dict[int, list[OpRun]]] = defaultdict(lambda: defaultdict(list))
     for run in verdict.ops:
         runs[run.rank, run.task, run.number][run.step].append(run)
@@ -109,7 +114,18 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
                 pieces[key].times.append((of, 1))
             tasks.append(TaskTimes(task, number, start, end, of, steps))
     tasks.sort(key=lambda t: t.end)
-    return WorldTimes(tasks, verdict.ticks, list(pieces.values()), [], source=verdict.source)
+    flows = [(flow, 1) for flow in verdict.flows]
+    return WorldTimes(job, tasks, verdict.ticks, list(pieces.values()), flows, source=verdict.source)
+
+
+def _equal(job: Job, verdict: Verdict) -> bool:
+    """Whether all ranks of each class did the same at the same times."""
+    found: dict[int, set[tuple[Any, ...]]] = defaultdict(set)
+    for (rank, *task), times in verdict.tasks.items():
+        found[rank].add((*task, *times))
+    for run in verdict.ops:
+        found[run.rank].add((run.task, run.number, run.step, run.block, run.op, run.copy, run.start, run.end))
+    return all(found[member] == found[rank] for member, rank in job.first_of().items())
 
 
 def _piece(setting: Setting, rank: int, segment: Segment, steps: int) -> PieceTimes:
@@ -352,6 +368,8 @@ class _Judge:
         self.meetings: dict[tuple[Any, ...], tuple[simpy.Event, dict[int, tuple[int, int]]]] = {}
         self.link_free: dict[Any, int] = defaultdict(int)
         self.queues: dict[tuple[int, str], list[Task]] = {}
+        self.streams: dict[int, int] = defaultdict(int)
+        self.engines: dict[tuple[int, str], simpy.Resource] = {}
         self.arrived: dict[tuple[int, str], simpy.Event] = {}
         self.ended: list[Done] = []
         self.others = {rank for first, ranks in job.classes.items() for rank in ranks if rank != first}
@@ -369,7 +387,8 @@ class _Judge:
 
     def _give(self, rank: int, stream: str, tasks: list[Task]) -> None:
         if (rank, stream) not in self.queues:
-            number = sum(1 for other, _ in self.queues if other == rank)
+            number = self.streams[rank]
+            self.streams[rank] += 1
             self.queues[rank, stream] = []
             self.ranks.setdefault(rank, _Rank(self, rank))
             self.env.process(self._stream(rank, stream, number))
@@ -416,7 +435,7 @@ class _Judge:
             start = int(env.now)
             begun += 1
             ends: list[int] = []
-            yield from self._do(rank, (number, begun), task, n, met, ends)
+            start = (yield from self._do(rank, (number, begun), task, n, met, ends)) or start
             self.verdict.tasks[rank, task.name, n] = (start, int(env.now))
             self._count("task", rank, task.name)
             if self.verdict.source is not None and rank not in self.others:
@@ -427,6 +446,7 @@ class _Judge:
     def _do(
         self, rank: int, place: tuple[int, int], task: Task, n: int, met: dict[Any, int], ends: list[int]
     ) -> Process:
+        """Do a task; returns when it began, where that is later than when it could."""
         what, stream = task.what, place[0]
         if isinstance(what, Segment):
             until = None if task.until_ps is None else int(self.setting.time.ps(task.until_ps))
@@ -440,7 +460,9 @@ class _Judge:
         elif isinstance(what, Send):
             network = self.setting.network
             assert network is not None  # noqa: S101
-            yield self._carry(network.send(rank, what.to, what.bytes), place, rank)
+            flow = network.send(rank, what.to, what.bytes)
+            self.verdict.flows.append(flow)
+            yield self._carry(flow, place, rank)
             self._count("arrived", rank, what.to, what.tag)
         elif isinstance(what, Receive):
             key = ("arrived", what.source, rank, what.tag)
@@ -451,7 +473,17 @@ class _Judge:
             met[group] += 1
             yield self._meet((*group, met[group]), rank, place, what.group, what.collective, what.bytes)
         elif isinstance(what, Pause):
-            yield self.env.timeout(int(self.setting.time.ps(what.ps)))
+            ticks = int(self.setting.time.ps(what.ps))
+            if not what.holds:
+                yield self.env.timeout(ticks)
+                return None
+            engine = self.engines.setdefault((rank, what.holds), simpy.Resource(self.env))
+            with engine.request() as mine:
+                yield mine
+                start = int(self.env.now)
+                yield self.env.timeout(ticks)
+            return start
+        return None
 
     def _until(self, count: int, *what: Any) -> simpy.Event:
         event = self.env.event()
@@ -493,11 +525,15 @@ class _Judge:
             del self.meetings[key]
             network = self.setting.network
             flow = None
-            if network is not None and len(group) > 1 and (op is None or _plain(op)):
+            ticks = 0 if op is None else int(op.body.get(op.engine, 0))
+            if network is not None and (
+                op is None or (isinstance(op.op, Collective) and self.setting.owns(op.op, ticks))
+            ):
                 flow = network.flow(name, n_bytes, group)
-            ticks = None if op is None else int(op.body.get(op.engine, 0))
-            if flow is None or (ticks is not None and ticks != flow.ticks):
-                flow = Flow(name, len(group), 0, ticks or 0, ticks or 0, frozenset(), tuple)
+            if flow is not None and op is None:
+                self.verdict.flows.append(flow)
+            if flow is None:
+                flow = Flow(name, len(group), 0, ticks, ticks, frozenset(), tuple)
             self.env.process(self._told(self._carry(flow, here[group[0]], group[0]), complete))
         return complete
 
@@ -557,10 +593,6 @@ class _Judge:
         yield self.clock.event(tail + parcel.use, key)
         for gate in parcel.feeds:
             feed(gate)
-
-
-def _plain(op: Lowered) -> bool:
-    return isinstance(op.op, Collective) and op.op.exchange is None
 
 
 def _unrolled(items: Sequence[Task | Loop]) -> list[Task]:

@@ -33,13 +33,21 @@ class Bundle:
     Parameters
     ----------
     flows: each with the first of its ranks.
+
+    Raises
+    ------
+    UnequalError: they take different times.
     """
+
+    __slots__ = ("apart", "clear_ticks", "flows", "links", "ticks")
 
     def __init__(self, flows: tuple[tuple[int, Flow], ...]) -> None:
         self.flows = flows
         flow = flows[0][1]
+        if any(other.ticks != flow.ticks for _, other in flows):
+            raise UnequalError
         self.ticks, self.clear_ticks = flow.ticks, flow.clear_ticks
-        self.links: Names = frozenset().union(*(flow.links for _, flow in flows))
+        self.links: Names = flow.links if len(flows) == 1 else frozenset().union(*(f.links for _, f in flows))
         self.apart = len(self.links) == sum(len(flow.links) for _, flow in flows)
 
 
@@ -129,7 +137,8 @@ class Links:
         flows = sorted(((f.key(first), f, flow) for f in flights for first, flow in f.bundle.flows), key=lambda i: i[0])
         begin = min(f.start for f in flights)
         ends: dict[int, set[int]] = {id(f): set() for f in flights}
-        for group in _apart([(f, flow) for _, f, flow in flows]):
+        uniform = self.network is not None and self.network.uniform
+        for group in _apart([(f, flow) for _, f, flow in flows], uniform):
             for (f, _), end in zip(group, self._ends(tuple((f.start - begin, w) for f, w in group)), strict=True):
                 ends[id(f)].add(begin + end)
         late = max(f.bundle.clear_ticks - f.bundle.ticks for f in flights)
@@ -207,8 +216,9 @@ class Links:
             flight.tell(flight.what, flight.end)
 
 
-def _apart(flows: list[tuple[_Flight, Flow]]) -> list[list[tuple[_Flight, Flow]]]:
-    """Flows in groups that share no links with each other; one group where all are alike, of equal bundles' ranks."""
+def _apart(flows: list[tuple[_Flight, Flow]], uniform: bool) -> list[list[tuple[_Flight, Flow]]]:
+    """Flows in groups that share no links with each other; on a uniform network one group where all are alike, of equal
+    bundles' ranks."""
     of_link: dict[Hashable, int] = {}
     parent = list(range(len(flows)))
 
@@ -225,4 +235,4 @@ def _apart(flows: list[tuple[_Flight, Flow]]) -> list[list[tuple[_Flight, Flow]]
         groups.setdefault(root(number), []).append(pair)
     shapes = {tuple((id(flight), len(flow.links)) for flight, flow in group) for group in groups.values()}
     found = list(groups.values())
-    return found[:1] if len(shapes) == 1 else found
+    return found[:1] if uniform and len(shapes) == 1 else found

@@ -36,6 +36,9 @@ class Around(Protocol):
     def steady(self) -> bool:
         """Whether no rank plays op by op."""
 
+    def held(self) -> tuple[tuple[int, str, int], ...]:
+        """Engines without a model that are held, and for how long."""
+
     def behind(self, wait: tuple[Any, ...]) -> int:
         """How often something has come to pass."""
 
@@ -70,7 +73,8 @@ class Recurrence:
     def _look(self, _: None) -> None:
         if not self.world.steady():
             return
-        state = (*(self._doing(stream) for stream in self.streams), *self.world.links.state())
+        doing = (self._doing(stream) for stream in self.streams)
+        state = (*doing, *self.world.links.state(), *self.world.held())
         now = _Seen(
             self.world.clock.now,
             len(self.world.tasks),

@@ -9,6 +9,7 @@ from typing import Any
 from archsim.model.lowered import Blocks
 from archsim.model.network import Network
 from archsim.timebase import Timebase
+from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
 
 
@@ -26,3 +27,10 @@ class Setting:
     network: Network[Any] | None
     grains: Mapping[str, int]
     lower: Callable[[int, Segment], Blocks]
+
+    def owns(self, op: Collective, ticks: int) -> bool:
+        """Whether a collective of a piece takes the network's own time, and so stands on its links; others are timed
+        as a whole. Its size is an int."""
+        if self.network is None or op.ranks == 1 or op.exchange is not None:
+            return False
+        return bool(self.network.time_of(op)[0] == ticks)

@@ -18,12 +18,12 @@ from archsim.sim.simpy_clock import SimPyClock
 from archsim.timebase import Timebase
 from archsim.workloads.op import of_steps
 from archsim.workloads.program import Segment
-from archsim.workloads.task import Done, GroupCollective, Loop, Pause, Receive, Send, Task
+from archsim.workloads.task import Done, GroupCollective, Job, Loop, Pause, Receive, Send, Task
 
 Process = Generator[simpy.Event, Any, None]
 
 
-@dataclass
+@dataclass(slots=True)
 class TaskTimes:
     """When a task ran.
 
@@ -64,6 +64,7 @@ class Around(Protocol):
 
     env: simpy.Environment
     clock: SimPyClock
+    job: Job
     setting: Setting
     first: dict[int, int]
     offset: int
@@ -87,6 +88,9 @@ class Around(Protocol):
         self, rank: int, place: tuple[int, int], number: int, what: GroupCollective
     ) -> tuple[simpy.Event, set[int]]:
         """Join a collective; its end, and who is missing, which grows less as others join."""
+
+    def hold(self, rank: int, engine: str, ticks: int) -> int:
+        """Hold an engine without a model once it is free; the tick."""
 
     def ended(self, stream: Stream, times: TaskTimes) -> None:
         """A task has ended."""
@@ -113,13 +117,40 @@ class Stream:
     times: how often each task has begun; skipped: further ones that were counted.
     """
 
+    __slots__ = (
+        "_begun",
+        "_came",
+        "_items",
+        "_met",
+        "_start",
+        "_steps",
+        "_times_of_piece",
+        "began",
+        "doing",
+        "item",
+        "iterations",
+        "left",
+        "name",
+        "number",
+        "place",
+        "position",
+        "rank",
+        "since",
+        "skipped",
+        "task",
+        "times",
+        "waiting",
+        "waits_for",
+        "world",
+    )
+
     def __init__(self, world: Around, rank: int, name: str, number: int) -> None:
         self.world, self.rank, self.name, self.number = world, rank, name, number
         self.waiting = ""
         self.waits_for: tuple[int, str] | None = None
         self.since = 0
         self.task: Task | None = None
-        self._begun = 0
+        self._begun = self._start = 0
         self._times_of_piece: SegmentTimes | None = None
         self._steps = 1
         self._items: list[Task | Loop] = []
@@ -177,6 +208,8 @@ class Stream:
         key = task_key(self.rank, self.number)
         for task in self._tasks():
             if task is None:
+                if world.job.source is None:
+                    return
                 self._came = world.env.event()
                 yield self._came
                 continue
@@ -190,12 +223,12 @@ class Stream:
                 event = world.until(number + 1 - wait.back, "task", of, wait.name)
                 if event is not None:
                     yield from self._wait(event, f"'{wait.name}' of rank {of}", (of, wait.name))
-            start = clock.now
-            yield clock.event(start, key)
+            self._start = clock.now
+            yield clock.event(self._start, key)
             yield from self._do(task)
             self.began = None
             number += self.skipped[task.name]
-            start, end = start + world.offset, clock.now + world.offset
+            start, end = self._start + world.offset, clock.now + world.offset
             times = TaskTimes(task, number, start, end, self._times_of_piece, self._steps, offset=world.offset)
             world.ended(self, times)
 
@@ -230,7 +263,10 @@ class Stream:
                 yield from self._wait(event, f"rank {names} to join its {what.collective} of {list(what.group)[:8]}")
             case Pause():
                 self.doing = ("pause", what)
-                yield world.env.timeout(int(world.setting.time.ps(what.ps)))
+                ticks = int(world.setting.time.ps(what.ps))
+                if what.holds:
+                    self._start = world.hold(self.rank, what.holds, ticks)
+                yield world.env.timeout(self._start + ticks - world.clock.now)
 
     def _place(self) -> tuple[int, int]:
         return self.number, self._begun

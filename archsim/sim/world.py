@@ -10,10 +10,11 @@ arrives, or when a flow comes to the links of a collective in it; a flow alone o
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import simpy
 
 from archsim.errors import InputError
@@ -50,12 +51,14 @@ class WorldTimes:
 
     Attributes
     ----------
+    job: what was played; every rank is described where ranks of a class turned out to differ.
     tasks: in the order in which they ended. ticks: end of the last one.
     pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
     flows: what was sent between ranks, and how often. skips: periods that were counted.
     source: what gave tasks on the way.
     """
 
+    job: Job
     tasks: list[TaskTimes]
     ticks: int
     pieces: list[PieceTimes]
@@ -115,6 +118,8 @@ class World:
         self._done: dict[tuple[Any, ...], int] = defaultdict(int)
         self._waits: dict[tuple[Any, ...], list[tuple[int, simpy.Event]]] = defaultdict(list)
         self._meetings: dict[tuple[Any, ...], _Meeting] = {}
+        self._held_until: dict[tuple[int, str], int] = defaultdict(int)
+        self._streams_of: dict[int, int] = defaultdict(int)
         self._ended_for_source: list[Done] = []
         self._source = None if job.source is None else job.source()
         self.offset = 0
@@ -145,7 +150,7 @@ class World:
         end = max((task.end + (task.copies - 1) * task.period for task in self.tasks), default=0)
         skips = self._recurrence.skips if self._recurrence is not None else []
         flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
-        return WorldTimes(self.tasks, end, pieces, flows, tuple(skips), self._source)
+        return WorldTimes(self.job, self.tasks, end, pieces, flows, tuple(skips), self._source)
 
     def _dated(self) -> bool:
         """Whether a task ends by the time of day, so that what repeats is not alike."""
@@ -184,13 +189,16 @@ class World:
 
     def links_of(self, rank: int, segment: Segment) -> Names | None:
         """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes,
-        share links with each other, or leave links busy behind."""
+        share links with each other, leave links busy behind, or take other times than those of rank 0."""
         key = (rank, id(segment))
         if key not in self._links_of:
             lowered = [op for ops, _ in self.lowered(rank, segment) for op in ops if isinstance(op.op, Collective)]
-            bundles = [self.bundle_of(rank, op.at(0)) for op in lowered if self._within(rank, op)]
-            fine = len(bundles) == len(lowered) and all(b.apart and b.clear_ticks == b.ticks for b in bundles)
-            self._links_of[key] = frozenset().union(*(b.links for b in bundles)) if fine else None
+            fine = all(self._within(rank, op) for op in lowered)
+            bundles = [(op, self.bundle_of(rank, op)) for op in _by_size(lowered)] if fine else []
+            fine = fine and all(
+                b.apart and b.clear_ticks == b.ticks == int(op.body.get(op.engine, 0)) for op, b in bundles
+            )
+            self._links_of[key] = frozenset().union(*(b.links for _, b in bundles)) if fine else None
         return self._links_of[key]
 
     def _within(self, rank: int, lowered: Lowered) -> bool:
@@ -204,14 +212,13 @@ class World:
         if not isinstance(op, Collective):
             raise TypeError(f"{op.name} is no collective")
         ticks = int(lowered.body.get(lowered.engine, 0))
-        if op.exchange is None and op.ranks > 1 and self.setting.network is not None:
-            bundle = self._collective(rank, op.collective, int(op.bytes), group)
-            if bundle.ticks == ticks:
-                return bundle
-        key = ("whole", rank, op.collective, op.ranks, ticks)
+        key = ("op", rank, op.collective, op.ranks, op.exchange, int(op.bytes), ticks)
         if key not in self._bundles:
-            flow = Flow(op.collective, op.ranks, 0, ticks, ticks, frozenset(), tuple)
-            self._bundles[key] = Bundle(((group[0], flow),))
+            if self.setting.owns(op, ticks):
+                self._bundles[key] = self._collective(rank, op.collective, int(op.bytes), group)
+            else:
+                flow = Flow(op.collective, op.ranks, 0, ticks, ticks, frozenset(), tuple)
+                self._bundles[key] = Bundle(((group[0], flow),))
         return self._bundles[key]
 
     def join(self, rank: int, lowered: Lowered, place: tuple[int, int], tell: Tell, what: Any) -> None:
@@ -258,8 +265,8 @@ class World:
 
     def _stream(self, rank: int, name: str) -> Stream:
         if (rank, name) not in self._streams:
-            number = sum(1 for other, _ in self._streams if other == rank)
-            self._streams[rank, name] = Stream(self, rank, name, number)
+            self._streams[rank, name] = Stream(self, rank, name, self._streams_of[rank])
+            self._streams_of[rank] += 1
         return self._streams[rank, name]
 
     def part(self, rank: int) -> RankPart:
@@ -273,7 +280,11 @@ class World:
         count = self._done[what] = self._done[what] + 1
         waits = self._waits.get(what)
         if waits:
-            self._waits[what] = [wait for wait in waits if wait[0] > count]
+            left = [wait for wait in waits if wait[0] > count]
+            if left:
+                self._waits[what] = left
+            else:
+                del self._waits[what]
             for needed, event in waits:
                 if needed <= count:
                     event.succeed()
@@ -302,6 +313,17 @@ class World:
     def joins(self, what: GroupCollective) -> int:
         """How often the first of a group has joined it."""
         return self._joins[what.group, what.collective, what.tag, self.first.get(what.group[0])]
+
+    def held(self) -> tuple[tuple[int, str, int], ...]:
+        """Engines without a model that are held, and for how long."""
+        now = self.clock.now
+        return tuple((*engine, until - now) for engine, until in self._held_until.items() if until > now)
+
+    def hold(self, rank: int, engine: str, ticks: int) -> int:
+        """Hold an engine without a model once it is free; the tick."""
+        start = max(self.clock.now, self._held_until[rank, engine])
+        self._held_until[rank, engine] = start + ticks
+        return start
 
     def ended(self, stream: Stream, times: TaskTimes) -> None:
         """A task has ended."""
@@ -411,6 +433,14 @@ def _group(rank: int, lowered: Lowered) -> range:
     ranks = lowered.op.ranks if isinstance(lowered.op, Collective) else 1
     first = rank // ranks * ranks
     return range(first, first + ranks)
+
+
+def _by_size(collectives: Iterable[Lowered]) -> Iterator[Lowered]:
+    """Collectives of one step each: a step of each size."""
+    for lowered in collectives:
+        sizes = lowered.op.bytes if isinstance(lowered.op, Collective) else 0
+        steps = np.unique(sizes, return_index=True)[1].tolist() if isinstance(sizes, np.ndarray) else [0]
+        yield from map(lowered.at, steps)
 
 
 def _succeed(event: simpy.Event, tick: int) -> None:

@@ -16,6 +16,8 @@ from archsim import registry
 from archsim.config import dump, files_of, load_tree
 from archsim.errors import InputError
 from archsim.files import opened
+from archsim.workloads.chakra_trace import TRACE_FILE
+from archsim.workloads.chakra_trace import files_of as files_of_ranks
 
 _ANSWERING = (".py", ".yaml", ".yml", ".json", ".csv", ".jsonl")
 _GROUPS = ("archsim.components", "archsim.workloads")
@@ -39,6 +41,8 @@ def _content(path: str) -> str:
     try:
         if file.suffix in (".yaml", ".yml"):
             return json.dumps(load_tree(file).data())
+        if TRACE_FILE.fullmatch(file.name):
+            return " ".join(map(_digest, files_of_ranks(path).values()))
         return _digest(file)
     except (OSError, InputError):  # told when it is read
         return ""

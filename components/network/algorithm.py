@@ -10,9 +10,8 @@ ones belong to rank 0, 1, ...; of an all-to-all over n ranks, chunk ``s * n + d`
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal, NamedTuple, overload
 
 from pydantic import Field
@@ -21,9 +20,7 @@ from archsim.components.network.binary_tree import double_binary_tree
 from archsim.config import Source, build, load_tree
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
-
-TRACE_FILE = re.compile(r"(?P<stem>.*)\.(?P<rank>\d+)\.(?P<ending>et|json)")
-"""Names of one rank's file of a Chakra trace (:mod:`chakra`); any other file of an algorithm holds steps."""
+from archsim.workloads.order import circle, orderly
 
 Op = Literal["all_reduce", "reduce_scatter", "all_gather", "all_to_all", "broadcast", "send_recv"]
 
@@ -289,6 +286,8 @@ _GROUPED: dict[str, tuple[Callable[[Op, int, int], Algorithm], tuple[Op, ...]]] 
     "two_dimensional": (two_dimensional, ("all_to_all",)),
 }
 NAMES = (*_FLAT, *_GROUPED)
+USUAL = {"all_reduce": "ring", "reduce_scatter": "ring", "all_gather": "ring"}
+"""Algorithm of a collective on a graph where none is asked for; ``direct`` for all others."""
 
 
 def algorithm(name: str, op: str, ranks: int, inner: int = 0) -> Algorithm:
@@ -387,23 +386,6 @@ def _wrong(spec: AlgorithmSpec, step: StepSpec) -> str:
 # --- the proof -----------------------------------------------------------------------------------------
 
 
-def orderly(after: Sequence[Iterable[int]]) -> list[int]:
-    """Numbers in an order in which each comes after those that it waits for; without those that wait in a circle."""
-    waits = [set(before) for before in after]
-    left = [len(before) for before in waits]
-    later: list[list[int]] = [[] for _ in waits]
-    for number, before in enumerate(waits):
-        for other in before:
-            later[other].append(number)
-    ready = [number for number, count in enumerate(left) if not count]
-    for number in ready:
-        for other in later[number]:
-            left[other] -= 1
-            if not left[other]:
-                ready.append(other)
-    return ready
-
-
 def order(algorithm: Algorithm) -> list[int]:
     """Numbers of the sends in an order that keeps all waits.
 
@@ -411,17 +393,12 @@ def order(algorithm: Algorithm) -> list[int]:
     ------
     InputError: sends wait for each other in a circle: a deadlock, whose sends are named.
     """
-    ready = orderly([send.after for send in algorithm.sends])
-    stuck = set(range(len(algorithm.sends))) - set(ready)
+    after = [send.after for send in algorithm.sends]
+    ready = orderly(after)
+    stuck = circle(after, ready)
     if stuck:
-        here = min(stuck)
-        seen: list[int] = []
-        while here not in seen:
-            seen.append(here)
-            here = next(before for before in algorithm.sends[here].after if before in stuck)
-        circle = [*seen[seen.index(here) :], here]
         named = " waits for ".join(
-            f"send {number} ({algorithm.sends[number].source} -> {algorithm.sends[number].target})" for number in circle
+            f"send {number} ({algorithm.sends[number].source} -> {algorithm.sends[number].target})" for number in stuck
         )
         raise InputError(f"algorithm '{algorithm.name}' deadlocks: {named}")
     return ready

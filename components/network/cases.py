@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
-from archsim.components.network.algorithm import TRACE_FILE, Algorithm, algorithm, check, custom
+from archsim.components.network.algorithm import USUAL, Algorithm, algorithm, check, custom
 from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
 from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
@@ -29,6 +29,7 @@ from archsim.config import load_spec
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.timebase import Timebase
 from archsim.units import BYTES, parse, whole
+from archsim.workloads.chakra_trace import TRACE_FILE, read
 
 if TYPE_CHECKING:
     from archsim.components.network.graph_simulation import Played
@@ -215,7 +216,7 @@ def on_graph(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float
     op, n_bytes = _op_and_bytes(case)
     ways = _ways(case)
     graph = ways.graph
-    name = case.get("algorithm") or ("ring" if op in ("all_reduce", "reduce_scatter", "all_gather") else "direct")
+    name = case.get("algorithm") or USUAL.get(op, "direct")
     steps = _steps({**case, "algorithm": name}, op) or algorithm(name, op, graph.ranks)
     answers: dict[str, Any] = {}
     if case.get("check"):
@@ -250,7 +251,7 @@ def _traced(case: Mapping[str, str]) -> tuple[dict[str, Any], Graph, list[float]
     """A Chakra trace on a graph; its sends say how many bytes they carry."""
     from archsim.components.network import chakra
 
-    ways, trace = _ways(case), chakra.read(_cell(case, "algorithm"))
+    ways, trace = _ways(case), read(_cell(case, "algorithm"))
     answers: dict[str, Any] = {}
     if case.get("check"):
         op = _cell(case, "op")

@@ -345,6 +345,10 @@ class Ways:
             here = self.graph.edges[number].target
         return found
 
+    def forget(self) -> None:
+        """Let adaptive routing begin anew, as though nothing had been sent."""
+        self._given = [0.0] * len(self.graph.edges)
+
     def expect(self, targets: int) -> None:
         """Raise InputError where ways to so many ranks are more than are found one by one."""
         if targets * self.graph.vertices > _MOST_WAYS:

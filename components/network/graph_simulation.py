@@ -65,20 +65,13 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     InputError: a job names other ranks than the graph has, deadlocks, or its messages have no way.
     """
     for job in jobs:
-        _laid(ways, job)
-    if ways.routing in FIXED and all(isinstance(job.algorithm.sends, Around) for job in jobs):
+        check(ways, job)
+    if all(in_rounds(ways, job) for job in jobs):
         return _play_rounds(ways, jobs, time)
     steps: list[Step] = []
     starts: list[int] = []
     for job in jobs:
-        order(job.algorithm)
-        first, ranks = len(steps), len(starts)
-        size = job.algorithm.chunk_bytes(job.n_bytes)
-        for send in job.algorithm.sends:
-            n_bytes = size * len(send.chunks)
-            path = ways.path(job.members[send.source], job.members[send.target], len(steps), n_bytes)
-            after = [first + other for other in send.after]
-            steps.append(Step(path, n_bytes, ranks + send.source, ranks + send.target, after))
+        steps += steps_of(ways, job, len(steps), len(starts))
         starts += [job.start] * job.algorithm.ranks
     ends, occupied = play_steps(ways, steps, starts, time)
     ticks, place = [], 0
@@ -88,19 +81,33 @@ def simulate(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     return Played(tuple(ticks), tuple(occupied[: len(ways.graph.edges)]), carried(ways, steps))
 
 
+def in_rounds(ways: Ways, job: Job) -> bool:
+    """Whether a job's rounds are all alike and take the same ways, so that nothing need be written out."""
+    return ways.routing in FIXED and isinstance(job.algorithm.sends, Around)
+
+
+def steps_of(ways: Ways, job: Job, first: int = 0, ranks: int = 0) -> list[Step]:
+    """A job written out; ``first``, ``ranks``: how many steps and ranks of other jobs go before it."""
+    order(job.algorithm)
+    steps: list[Step] = []
+    size = job.algorithm.chunk_bytes(job.n_bytes)
+    for number, send in enumerate(job.algorithm.sends, first):
+        n_bytes = size * len(send.chunks)
+        path = ways.path(job.members[send.source], job.members[send.target], number, n_bytes)
+        after = [first + other for other in send.after]
+        steps.append(Step(path, n_bytes, ranks + send.source, ranks + send.target, after))
+    return steps
+
+
 def _play_rounds(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
     """Play jobs whose rounds are all alike, of which nothing is written out."""
     graph = ways.graph
-    links = _links(graph, time)
+    links = links_of(graph, time)
     sizes = [job.algorithm.ranks for job in jobs]
     first = np.cumsum([0, *sizes], dtype=np.int64)
     rounds = np.array([len(job.algorithm.sends) // job.algorithm.ranks for job in jobs], dtype=np.int64)
     n_bytes = [job.algorithm.chunk_bytes(job.n_bytes) for job in jobs]
-    paths = [
-        ways.path(source, target)
-        for job in jobs
-        for source, target in zip(job.members, [*job.members[1:], job.members[0]], strict=True)
-    ]
+    paths = [path for job in jobs for path in around(ways, job)]
     busy, sent = (_table(links, n_bytes, ticks) for ticks in (Link.occupancy, Link.serialization))
     latency = np.array([link.latency for link in links], dtype=np.int64)
     through = np.array([edge.target >= graph.ranks for edge in graph.edges])[:, None]
@@ -113,7 +120,7 @@ def _play_rounds(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
             rounds=rounds,
             starts=np.array([job.start for job in jobs], dtype=np.int64),
             last=np.cumsum(np.array(sizes, dtype=np.int64) * rounds),
-            medium=np.array(_mediums(graph), dtype=np.int64),
+            medium=np.array(mediums_of(graph), dtype=np.int64),
             latency=latency,
             busy=busy,
             arrival=sent + latency[:, None],
@@ -127,6 +134,12 @@ def _play_rounds(ways: Ways, jobs: Sequence[Job], time: Timebase) -> Played:
             moved[edge] += n_bytes[job] * int(rounds[job])
     ticks = tuple(int(ends[a:b].max()) for a, b in pairwise(first))
     return Played(ticks, tuple(occupied.tolist()), tuple(moved))
+
+
+def around(ways: Ways, job: Job) -> list[Sequence[int]]:
+    """Ways of the ranks of a job in rounds, each to the next."""
+    following = [*job.members[1:], job.members[0]]
+    return [ways.path(source, target) for source, target in zip(job.members, following, strict=True)]
 
 
 class Step(NamedTuple):
@@ -149,7 +162,7 @@ class Step(NamedTuple):
 def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: Timebase) -> tuple[list[int], list[int]]:
     """Tick at which each rank's steps are over, and ticks for which each edge, then each engine, was occupied."""
     graph = ways.graph
-    links = _links(graph, time)
+    links = links_of(graph, time)
     distinct, column = np.unique(counted([step.size for step in steps]), return_inverse=True)
     busy, sent = (  # an engine takes its ticks
         np.vstack([_table(links, distinct.tolist(), ticks), distinct]) for ticks in (Link.occupancy, Link.serialization)
@@ -172,7 +185,7 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
             target=np.array([step.target for step in steps], dtype=np.int64),
             use=np.zeros(count, dtype=np.int64),
             kind=np.minimum(np.arange(len(links) + len(starts)), len(links)),
-            medium=np.array([*_mediums(graph), *range(len(links), len(links) + len(starts))], dtype=np.int64),
+            medium=np.array([*mediums_of(graph), *range(len(links), len(links) + len(starts))], dtype=np.int64),
             latency=latency[:, 0],
             busy=busy,
             arrival=sent + latency,
@@ -189,7 +202,7 @@ def play_steps(ways: Ways, steps: Sequence[Step], starts: Sequence[int], time: T
     return [int(tick) for tick in ends], [int(ticks) for ticks in occupied]
 
 
-def _links(graph: Graph, time: Timebase) -> list[Link]:
+def links_of(graph: Graph, time: Timebase) -> list[Link]:
     """Of each edge, its link; equal ones are one."""
 
     @functools.cache
@@ -207,7 +220,7 @@ def _table(links: Sequence[Link], sizes: Sequence[int], ticks: Callable[[Link, i
     return np.array([known[link] for link in links], dtype=np.int64).reshape(len(links), len(sizes))
 
 
-def _mediums(graph: Graph) -> list[int]:
+def mediums_of(graph: Graph) -> list[int]:
     """Of each edge, what serves it: both directions of a half-duplex link share the first one's number."""
     found, open_ = list(range(len(graph.edges))), dict[tuple[int, int], list[int]]()
     for number, edge in enumerate(graph.edges):
@@ -232,7 +245,7 @@ def carried(ways: Ways, steps: Sequence[Step]) -> tuple[int, ...]:
 
 def flow_s(ways: Ways, job: Job) -> float:
     """Seconds of a job as flows, wave by wave."""
-    _laid(ways, job)
+    check(ways, job)
     algorithm = job.algorithm
     depth = [0] * len(algorithm.sends)
     for number in order(algorithm):
@@ -253,7 +266,13 @@ def flow_s(ways: Ways, job: Job) -> float:
     return seconds
 
 
-def _laid(ways: Ways, job: Job) -> None:
+def check(ways: Ways, job: Job) -> None:
+    """Complain of a job that the graph cannot carry.
+
+    Raises
+    ------
+    InputError: it names other ranks than the graph has, sums in a switch, or has too many ways to find.
+    """
     ranks = ways.graph.ranks
     if ways.routing != "dimension_order":
         sends = job.algorithm.sends

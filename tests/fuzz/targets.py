@@ -18,7 +18,7 @@ from archsim.components.memory.command_level import trace
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.preset import preset
 from archsim.components.memory.command_level.stream import parse as stream
-from archsim.components.network import algorithm, chakra, graph
+from archsim.components.network import algorithm, graph
 from archsim.components.network.cases import answer as network
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.network import NetworkSpec
@@ -33,6 +33,7 @@ from archsim.runs import RunSpec, run
 from archsim.sweeps.points import points_of
 from archsim.units import AREA, BANDWIDTH, BYTES, ENERGY, ENERGY_PER_BIT, FLOPS, FREQUENCY, POWER, TIME, parse, whole
 from archsim.validation import misses
+from archsim.workloads import chakra_trace
 from archsim.workloads.convolutions import ConvolutionsSpec, read_topology
 from archsim.workloads.mixture_of_experts import RoutingSpec, recorded_shares
 from archsim.workloads.model import ModelSpec
@@ -117,7 +118,7 @@ def _graph(text: str) -> None:
 
 
 def _chakra(file: Path) -> None:
-    chakra.read(str(file))
+    chakra_trace.read(str(file))
 
 
 _BINARY = b"\x07\x0a\x050.0.4" + b"\x09\x08\x01\x12\x01a\x18\x04\x38\x05"  # a node that computes

@@ -17,6 +17,7 @@ from archsim.components.network.graph_simulation import Job, simulate
 from archsim.components.network.link import LinkSpec
 from archsim.errors import InputError
 from archsim.timebase import Timebase
+from archsim.workloads.chakra_trace import read
 
 LINK = LinkSpec.model_validate({"kind": "link", "bandwidth": "1 GB/s", "latency": "100 ns"})
 TIME = Timebase()
@@ -109,7 +110,7 @@ def test_a_trace_takes_as_long_as_the_algorithm_that_it_tells(
     tmp_path_factory: pytest.TempPathFactory, named: tuple[str, str], ranks: int, n_bytes: int, write: Any
 ) -> None:
     steps = algorithm(*named, ranks)
-    trace = chakra.read(write(tmp_path_factory.mktemp("trace"), as_nodes(steps, n_bytes)))
+    trace = read(write(tmp_path_factory.mktemp("trace"), as_nodes(steps, n_bytes)))
     for graph in (star(ranks, LINK), cube((ranks,), True, LINK)):
         played = chakra.simulate(Ways(graph), trace, TIME)
         assert played == simulate(Ways(graph), [Job(steps, range(ranks), n_bytes)], TIME)
@@ -119,7 +120,7 @@ def test_a_trace_takes_as_long_as_the_algorithm_that_it_tells(
 def test_computing_takes_its_time_on_one_engine(tmp_path: Path) -> None:
     first = [compute(0, 3), compute(1, 4), message(2, SEND, 1, 1000, after=(0, 1))]
     second = [message(0, RECEIVE, 0, 1000), compute(1, 5, after=(0,))]
-    trace = chakra.read(write_json(tmp_path, [first, second]))
+    trace = read(write_json(tmp_path, [first, second]))
     played = chakra.simulate(Ways(cube((2,), False, LINK)), trace, TIME)
     assert played.ticks == (int(TIME.ps((3 + 4 + 1 + 5) * 10**6 + 100_000)),)
     assert played.edge_bytes == (1000, 0)
@@ -127,7 +128,7 @@ def test_computing_takes_its_time_on_one_engine(tmp_path: Path) -> None:
 
 def broken(first: Nodes, second: Nodes, tmp_path: Path) -> str:
     with pytest.raises(InputError) as found:
-        chakra.read(write_json(tmp_path, [first, second]))
+        read(write_json(tmp_path, [first, second]))
     return str(found.value)
 
 
@@ -148,7 +149,7 @@ def test_a_collective_of_a_trace_takes_the_time_of_one_on_the_graph(
     """After computing, and before it: it begins when its ranks come to it."""
     ways = Ways(cube((4,), True, LINK))
     ranks = [[compute(0, 5), collective(1, kind, (0,)), compute(2, 3, (1,))] for _ in range(4)]
-    trace = chakra.read(write(tmp_path, ranks))
+    trace = read(write(tmp_path, ranks))
     n_bytes = 10**6 * (4 if op == "all_gather" else 1)
     alone = simulate(ways, [Job(algorithm(name, op, 4), range(4), n_bytes)], TIME)
     played = chakra.simulate(ways, trace, TIME)
@@ -160,7 +161,7 @@ def test_a_collective_of_a_trace_takes_the_time_of_one_on_the_graph(
 def test_a_late_rank_holds_back_those_that_wait_for_it(tmp_path: Path) -> None:
     ways = Ways(cube((4,), True, LINK))
     ranks = [[compute(0, 5 + 100 * rank), collective(1, 0, (0,))] for rank in range(4)]
-    late = chakra.simulate(ways, chakra.read(write_json(tmp_path, ranks)), TIME).ticks[0]
+    late = chakra.simulate(ways, read(write_json(tmp_path, ranks)), TIME).ticks[0]
     alone = simulate(ways, [Job(algorithm("ring", "all_reduce", 4), range(4), 10**6)], TIME).ticks[0]
     assert TIME.ps(305 * 10**6) + alone // 2 < late <= TIME.ps(305 * 10**6) + alone
 
@@ -177,8 +178,8 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     assert "waits for node 7, which does not exist" in broken([compute(0, 1, (7,))], [], tmp_path)
     assert "there is no other rank 2 among 2" in broken([message(0, SEND, 2)], [], tmp_path)
     assert "two nodes have the id 0" in broken([compute(0, 1), compute(0, 1)], [], tmp_path)
-    alone = {"id": 4, "name": "x", "type": "MEM_LOAD_NODE", "dataDeps": ()}
-    assert "node 4 'x': a MEM_LOAD_NODE is not played; steps are" in broken([alone], [], tmp_path)
+    alone = {"id": 4, "name": "x", "type": "STORAGE_NODE", "dataDeps": ()}
+    assert "node 4 'x': a STORAGE_NODE is not played; steps are" in broken([alone], [], tmp_path)
     assert "comm_type 3 are not played" in broken([collective(4, 3)], [collective(4, 3)], tmp_path)
     assert "their comm_type or comm_size differ" in broken([collective(0, 0)], [collective(0, 7)], tmp_path)
     twice = [collective(0, 0), collective(1, 0)]
@@ -193,12 +194,12 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
 
 def test_files_that_are_no_trace_and_ranks_that_are_missing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"NAME\.RANK\.et"):
-        chakra.read("trace.et")
+        read("trace.et")
     with pytest.raises(InputError, match="is missing"):
-        chakra.read(str(tmp_path / "trace.0.et"))
+        read(str(tmp_path / "trace.0.et"))
     (tmp_path / "trace.1.et").write_bytes(b"")
     with pytest.raises(InputError, match=r"trace\.0\.et"):
-        chakra.read(str(tmp_path / "trace.1.et"))
+        read(str(tmp_path / "trace.1.et"))
     for text in (
         "[1]",
         "{",
@@ -208,7 +209,7 @@ def test_files_that_are_no_trace_and_ranks_that_are_missing(tmp_path: Path) -> N
     ):
         (tmp_path / "bad.0.json").write_text(text)
         with pytest.raises(InputError, match=r"bad\.0\.json"):
-            chakra.read(str(tmp_path / "bad.0.json"))
+            read(str(tmp_path / "bad.0.json"))
 
 
 @settings(max_examples=200, deadline=None)
@@ -217,14 +218,14 @@ def test_no_bytes_end_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, d
     folder = tmp_path_factory.mktemp("any")
     (folder / "any.0.et").write_bytes(data)
     try:
-        chakra.read(str(folder / "any.0.et"))
+        read(str(folder / "any.0.et"))
     except InputError:
         return
 
 
 def test_who_has_not_heard_from_whom(tmp_path: Path) -> None:
     one_way = [[message(0, SEND, 1)], [message(0, RECEIVE, 0)]]
-    trace = chakra.read(write_json(tmp_path, one_way))
+    trace = read(write_json(tmp_path, one_way))
     chakra.check(trace, "broadcast")
     chakra.check(trace, "send_recv")
     with pytest.raises(InputError, match="nothing of rank 1 comes to rank 0 in its all_reduce"):

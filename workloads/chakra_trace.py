@@ -1,0 +1,433 @@
+"""Chakra execution traces: what ranks compute and send, and what waits for what, as it was recorded or made.
+
+A trace is a file for each rank, ``NAME.0.et``, ``NAME.1.et``, ...: Chakra's protocol buffers (mlcommons/chakra,
+schema/protobuf/et_def.proto), or ``NAME.0.json``, ...: the same as its jsonizer prints them. Sends and receives of two
+ranks with one tag belong together in their order; collectives of one process group too. Of an all-gather the size is
+what a rank brings, as ASTRA-sim counts it.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from archsim.errors import InputError, Problem, nearest, shortened, wrong
+from archsim.files import parse_json, read_bytes, read_text
+from archsim.workloads.order import circle, orderly
+
+TRACE_FILE = re.compile(r"(?P<stem>.*)\.(?P<rank>\d+)\.(?P<ending>et|json)")
+"""Names of one rank's file."""
+
+COMPUTE, SEND, RECEIVE, COLLECTIVE = "COMP_NODE", "COMM_SEND_NODE", "COMM_RECV_NODE", "COMM_COLL_NODE"
+LOAD, STORE, METADATA = "MEM_LOAD_NODE", "MEM_STORE_NODE", "METADATA_NODE"
+_KINDS = {1: METADATA, 2: LOAD, 3: STORE, 4: COMPUTE, 5: SEND, 6: RECEIVE, 7: COLLECTIVE}
+_OTHERS = {0: "INVALID_NODE", 8: "STORAGE_NODE", 9: "BATCH_NODE", 10: "CHECKPOINT_NODE"}
+COLLECTIVES: Mapping[int, str] = {
+    0: "all_reduce",
+    2: "all_gather",
+    5: "broadcast",
+    6: "all_to_all",
+    7: "reduce_scatter",
+    8: "reduce_scatter",
+}
+"""Operation of a collective by its number in Chakra's CollectiveCommType; a broadcast comes from the first rank of its
+group."""
+Groups = Mapping[str, tuple[int, ...]]
+"""Process group to its ranks."""
+_MOST = 2**53  # bytes or microseconds of a node
+
+
+class Node(NamedTuple):
+    """A node of a trace.
+
+    Attributes
+    ----------
+    number: within its rank. kind: METADATA, LOAD, STORE, COMPUTE, SEND, RECEIVE or COLLECTIVE.
+    after: numbers of the rank's nodes that must be over. duration_us: of computing, loading and storing.
+    n_bytes, peer, tag: of a message, its other rank; bytes of a tensor that is computed on, loaded or stored.
+    operations: of computing, 0 where the trace does not say.
+    collective, group: of a collective its number in :data:`COLLECTIVES`, and its process group.
+    """
+
+    rank: int
+    number: int
+    name: str
+    kind: str
+    after: tuple[int, ...]
+    duration_us: int
+    n_bytes: int
+    peer: int
+    tag: int
+    operations: int = 0
+    collective: int = -1
+    group: str = ""
+
+
+class Trace(NamedTuple):
+    """Nodes of all ranks, rank by rank, each known by its place among all.
+
+    Attributes
+    ----------
+    own: of each node, the nodes of its rank that it waits for. sent: of each receive, its send.
+    together: of each collective, its nodes, a rank's each, in the order of its group.
+    order: places in an order in which each comes after all that it waits for, others of its collective included.
+    """
+
+    name: str
+    ranks: int
+    nodes: tuple[Node, ...]
+    own: tuple[tuple[int, ...], ...]
+    sent: Mapping[int, int]
+    together: tuple[tuple[int, ...], ...]
+    order: tuple[int, ...]
+
+    def after(self) -> list[tuple[int, ...]]:
+        """Of each node all that it waits for: any of a collective for what all of them wait for."""
+        return _after(self.own, self.sent, self.together)
+
+
+def _after(
+    own: Sequence[tuple[int, ...]], sent: Mapping[int, int], together: Sequence[Sequence[int]]
+) -> list[tuple[int, ...]]:
+    found = list(own)
+    for place, send in sent.items():
+        found[place] = (*own[place], send)
+    for members in together:
+        everybodys = tuple(dict.fromkeys(other for place in members for other in own[place]))
+        for place in members:
+            found[place] = everybodys
+    return found
+
+
+def read(path: str, groups: Groups | None = None) -> Trace:
+    """The trace of which this is one rank's file.
+
+    Parameters
+    ----------
+    groups: ranks of each process group; those whose nodes name it when absent.
+
+    Raises
+    ------
+    InputError: a file cannot be read or a rank's is missing; a node is of another kind, waits for one that does not
+        exist, or its message has no other end or one of another size; nodes wait for each other in a circle.
+    """
+    files = files_of(path)
+    nodes: list[Node] = []
+    for rank, file in files.items():
+        try:
+            data = read_bytes(file)
+            raw = _documents(data.decode()) if file.suffix == ".json" else _messages(data)
+            next(raw, None)  # the first one describes the trace
+            nodes += [_node(rank, fields) for fields in raw]
+        except InputError as error:
+            raise InputError([replace(problem, file=str(file)) for problem in error.problems]) from None
+        except (OSError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+            raise InputError([Problem(f"cannot be read as a trace: {shortened(error)}", str(file))]) from None
+    try:
+        return _trace(file.name.rsplit(".", 2)[0], len(files), nodes, groups)
+    except InputError as error:  # of the ranks together
+        raise InputError([replace(problem, file=path) for problem in error.problems]) from None
+
+
+def files_of(path: str) -> dict[int, Path]:
+    """The files of all ranks of the trace of which this is one's.
+
+    Raises
+    ------
+    InputError: it is not named so, or a rank's is missing.
+    """
+    matched = TRACE_FILE.fullmatch(Path(path).name)
+    if matched is None:
+        raise InputError([Problem("a trace is named NAME.RANK.et or NAME.RANK.json", path)])
+    files = {}
+    for other in Path(path).parent.glob(f"{glob.escape(matched['stem'])}.*.{matched['ending']}"):
+        found = TRACE_FILE.fullmatch(other.name)
+        if found and found["stem"] == matched["stem"]:
+            files[int(found["rank"])] = other
+    missing = next((rank for rank in range(len(files) + 1) if rank not in files), 0)
+    if missing < len(files) or not files:
+        name = f"{matched['stem']}.{missing}.{matched['ending']}"
+        raise InputError([Problem(f"is missing: '{path}' is one rank of a trace", str(Path(path).parent / name))])
+    return dict(sorted(files.items()))
+
+
+def read_groups(path: str) -> Groups:
+    """Process groups of a file as ASTRA-sim has them: ``{"0": [0, 1, 2, 3]}``.
+
+    Raises
+    ------
+    InputError: it is none, or a group names a rank twice.
+    """
+    try:
+        found = parse_json(read_text(Path(path)))
+        groups = {str(name): tuple(int(rank) for rank in ranks) for name, ranks in found.items()}
+    except InputError as error:
+        raise InputError([replace(problem, file=path) for problem in error.problems]) from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError([Problem(f"cannot be read as process groups: {shortened(error)}", path)]) from None
+    for name, ranks in groups.items():
+        twice = [rank for rank, count in Counter(ranks).items() if count > 1]
+        if twice:
+            raise InputError([Problem(f"process group '{shortened(name)}' names rank {twice[0]} twice", path)])
+    return groups
+
+
+def _trace(name: str, ranks: int, nodes: Sequence[Node], groups: Groups | None) -> Trace:
+    own, sent = _own(nodes), _sent(nodes, ranks)
+    together = _together(nodes, groups)
+    after = _after(own, sent, together)
+    order = orderly(after)
+    stuck = circle(after, order)
+    if stuck:
+        named = (f"node {nodes[n].number} ({nodes[n].kind}) of rank {nodes[n].rank}" for n in stuck)
+        raise InputError(f"trace '{name}' deadlocks: {' waits for '.join(named)}")
+    return Trace(name, ranks, tuple(nodes), own, sent, together, tuple(order))
+
+
+# --- nodes ---------------------------------------------------------------------------------------------
+
+
+def _node(rank: int, fields: Mapping[str, Any]) -> Node:
+    number, name = int(fields.get("id", 0)), str(fields.get("name", ""))
+    if not 0 <= number < 2**64:
+        raise InputError(f"the id of node '{shortened(name)}' is no number of 64 bits")
+    kind = fields.get("type", "INVALID_NODE")
+    kind = (_KINDS | _OTHERS).get(kind, str(kind))
+    where = f"node {number} '{shortened(name)}'"
+    if kind in _OTHERS.values():
+        raise InputError(f"{where}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
+    if kind not in _KINDS.values():
+        raise InputError(f"{where}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
+    attributes = {str(one.get("name")): one for one in fields.get("attr", ())}
+
+    def whole(attribute: str, given: Any, most: int = _MOST) -> int:
+        try:
+            value = int(given)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{where}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
+        if not 0 <= value <= most:
+            raise InputError(f"{where}: {attribute} is from 0 to {most}, not {shortened(given)}")
+        return value
+
+    def of(attribute: str) -> int:
+        if attribute not in attributes:
+            raise InputError(f"{where}: has no attribute {attribute}")
+        values = [value for key, value in attributes[attribute].items() if key.endswith(("Val", "value"))]
+        return whole(attribute, values[0] if values else 0)  # a zero is not written
+
+    after = tuple(int(other) for key in ("ctrlDeps", "dataDeps") for other in fields.get(key, ()))
+    if kind == METADATA:
+        return Node(rank, number, name, kind, after, 0, 0, rank, 0)
+    if kind in (COMPUTE, LOAD, STORE):
+        duration_us = whole("duration", fields.get("durationMicros", 0))
+        n_bytes, operations = (of(key) if key in attributes else 0 for key in ("tensor_size", "num_ops"))
+        return Node(rank, number, name, kind, after, duration_us, n_bytes, rank, 0, operations)
+    if kind == COLLECTIVE:
+        which = of("comm_type")
+        if which not in COLLECTIVES:
+            known = sorted(set(COLLECTIVES.values()))
+            raise InputError(f"{where}: collectives of comm_type {which} are not played: {', '.join(known)} are")
+        values = [str(value) for key, value in attributes.get("pg_name", {}).items() if key != "name"]
+        group = values[0] if values else ""
+        return Node(rank, number, name, kind, after, 0, of("comm_size"), rank, 0, 0, which, group)
+    peer = of("comm_dst" if kind == SEND else "comm_src")
+    tag = of("comm_tag") if "comm_tag" in attributes else 0
+    return Node(rank, number, name, kind, after, 0, of("comm_size"), peer, tag)
+
+
+def _together(nodes: Sequence[Node], groups: Groups | None) -> tuple[tuple[int, ...], ...]:
+    """The nodes of each collective: of a process group, the first of each rank, the second, and so on."""
+    lines: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for place, node in enumerate(nodes):
+        if node.kind == COLLECTIVE:
+            lines[node.group][node.rank].append(place)
+    found = []
+    for group, of_rank in sorted(lines.items()):
+        where = f"process group '{shortened(group)}'" if group else "a trace without process groups"
+        ranks = _ranks_of(group, sorted(of_rank), groups)
+        counts = {rank: len(of_rank[rank]) if rank in of_rank else 0 for rank in ranks}
+        few = min(counts, key=lambda rank: counts[rank])
+        many = max(counts, key=lambda rank: counts[rank])
+        if counts[few] != counts[many]:
+            raise InputError(f"{where}: rank {few} has {counts[few]} collectives, rank {many} has {counts[many]}")
+        for places in zip(*(of_rank[rank] for rank in ranks), strict=True):
+            one = nodes[places[0]]
+            for other in (nodes[place] for place in places):
+                if (other.collective, other.n_bytes) != (one.collective, one.n_bytes):
+                    raise InputError(
+                        f"{where}: rank {one.rank}, node {one.number} and rank {other.rank}, node {other.number} meet "
+                        f"in one collective, but their comm_type or comm_size differ"
+                    )
+            found.append(places)
+    return tuple(found)
+
+
+def _ranks_of(group: str, named: Sequence[int], groups: Groups | None) -> Sequence[int]:
+    """Ranks of a process group in their order; ``named``: those that have nodes of it."""
+    if groups is None or not group:
+        return named
+    if group not in groups:
+        raise wrong("groups", f"no process group is called '{shortened(group)}': {nearest(group, groups)}")
+    strangers = [rank for rank in named if rank not in groups[group]]
+    if strangers:
+        raise wrong("groups", f"rank {strangers[0]} has a collective of process group '{group}' that it is not in")
+    return groups[group]
+
+
+def _own(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
+    """Of each node, the nodes of its rank that it waits for, by their place among all."""
+    found: list[tuple[int, ...]] = []
+    for first, last in _of_ranks(nodes):
+        places: dict[int, int] = {}
+        for place in range(first, last):
+            if places.setdefault(nodes[place].number, place) != place:
+                raise InputError(f"rank {nodes[place].rank}: two nodes have the id {nodes[place].number}")
+        for node in nodes[first:last]:
+            unknown = [number for number in node.after if number not in places]
+            if unknown:
+                raise InputError(
+                    f"rank {node.rank}, node {node.number}: waits for node {unknown[0]}, which does not exist"
+                )
+            found.append(tuple(dict.fromkeys(places[number] for number in node.after)))
+    return tuple(found)
+
+
+def _of_ranks(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
+    """Where the nodes of each rank begin and end."""
+    first = 0
+    for place in range(1, len(nodes) + 1):
+        if place == len(nodes) or nodes[place].rank != nodes[first].rank:
+            yield first, place
+            first = place
+
+
+def _sent(nodes: Sequence[Node], ranks: int) -> dict[int, int]:
+    """Of each receive, its send."""
+    sends: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    receives: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    for place, node in enumerate(nodes):
+        if node.kind not in (SEND, RECEIVE):
+            continue
+        if node.peer >= ranks or node.peer == node.rank:
+            raise InputError(f"rank {node.rank}, node {node.number}: there is no other rank {node.peer} among {ranks}")
+        if node.kind == SEND:
+            sends[node.rank, node.peer, node.tag].append(place)
+        else:
+            receives[node.peer, node.rank, node.tag].append(place)
+    sent: dict[int, int] = {}
+    for source, target, tag in sorted({**receives, **sends}):
+        out, back = sends[source, target, tag], receives[source, target, tag]
+        if len(out) != len(back):
+            raise InputError(
+                f"rank {source} sends {len(out)} messages of tag {tag} to rank {target}, which receives {len(back)}"
+            )
+        for one, other in zip(out, back, strict=True):
+            if nodes[one].n_bytes != nodes[other].n_bytes:
+                raise InputError(
+                    f"rank {source}, node {nodes[one].number} sends {nodes[one].n_bytes} bytes to rank {target}, whose "
+                    f"node {nodes[other].number} receives {nodes[other].n_bytes}"
+                )
+            sent[other] = one
+    return sent
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+_SPACE = re.compile(r"\s*")
+
+
+def _documents(text: str) -> Iterator[Mapping[str, Any]]:
+    """JSON documents one after the other, as Chakra's jsonizer prints them."""
+    decoder, place = json.JSONDecoder(), _end_of_space(text, 0)
+    while place < len(text):
+        document, place = decoder.raw_decode(text, place)
+        if not isinstance(document, dict):
+            raise ValueError("expected one JSON object after the other")
+        yield document
+        place = _end_of_space(text, place)
+
+
+def _end_of_space(text: str, place: int) -> int:
+    matched = _SPACE.match(text, place)
+    return matched.end() if matched else place
+
+
+_NODE = {1: "id", 2: "name", 3: "type", 4: "ctrlDeps", 5: "dataDeps", 7: "durationMicros", 10: "attr"}
+_INTEGERS = (7, 9, 11, 13, 27)  # of an attribute: int32, int64, uint32, uint64, bool
+
+
+def _messages(data: bytes) -> Iterator[Mapping[str, Any]]:
+    """Messages, each after its length, with the names that JSON gives to their fields."""
+    place = 0
+    while place < len(data):
+        length, place = _varint(data, place)
+        if place + length > len(data):
+            raise ValueError("it ends within a message")
+        fields: dict[str, Any] = {}
+        for number, value in _fields(data[place : place + length]):
+            name = _NODE.get(number)
+            if name == "attr":
+                fields.setdefault(name, []).append(_attribute(value))
+            elif name in ("ctrlDeps", "dataDeps"):
+                fields.setdefault(name, []).extend([value] if isinstance(value, int) else _packed(value))
+            elif name:
+                fields[name] = value.decode(errors="replace") if isinstance(value, bytes) else value
+        place += length
+        yield fields
+
+
+def _attribute(data: int | bytes) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for number, value in _fields(data if isinstance(data, bytes) else b""):
+        if number == 1 and isinstance(value, bytes):
+            found["name"] = value.decode(errors="replace")
+        elif number in _INTEGERS:
+            found["value"] = value
+    return found
+
+
+def _packed(data: bytes) -> Iterator[int]:
+    place = 0
+    while place < len(data):
+        value, place = _varint(data, place)
+        yield value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Numbers and values of a message's fields; what is neither a number nor bytes is passed over."""
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        number, wire = key >> 3, key & 7
+        if wire == 0:
+            value, place = _varint(data, place)
+            yield number, value
+        elif wire == 2:
+            length, place = _varint(data, place)
+            yield number, data[place : place + length]
+            place += length
+        elif wire in (1, 5):
+            place += 8 if wire == 1 else 4
+        else:
+            raise ValueError(f"it is no trace of Chakra (wire type {wire})")
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    """A number of seven bits a byte, and the place after it."""
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value, place
+        if shift > 63:
+            raise ValueError("it is no trace of Chakra (a number of more than 64 bits)")
