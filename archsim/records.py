@@ -15,7 +15,7 @@ from archsim.model.lowered import Blocks, Lowered, in_a_row
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import Collective, Dim, first_steps, of_steps, over_steps
+from archsim.workloads.op import Collective, Dim, first_steps, of_steps, over_steps, row_of_steps
 from archsim.workloads.task import Ranks
 
 
@@ -90,19 +90,28 @@ class SegmentResult:
 def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
     """Ticks of a piece by the server that each op holds longest; they sum to its length."""
     ticks: dict[str, int] = defaultdict(int)
-    slowest: dict[tuple[int, int], tuple[list[str], npt.NDArray[np.intp] | None]] = {}
+    slowest: dict[tuple[int, int], tuple[list[str], int | npt.NDArray[np.intp]]] = {}
     for record in times.ops:
         place = record.block, record.op
         if place not in slowest:
             limits = blocks[record.block][0][record.op].busy()
-            names = list(limits)
-            each = np.argmax([of_steps(t, steps) for t in limits.values()], axis=0) if names else None
-            slowest[place] = names, each
+            slowest[place] = list(limits), _longest(list(limits.values()), steps)
         names, which = slowest[place]
-        exposed = of_steps(record.exposed, steps)
-        for i, name in enumerate(names):
-            ticks[name] += record.copies * over_steps(exposed[which == i], 1)
+        if isinstance(which, np.ndarray):
+            exposed = of_steps(record.exposed, steps)
+            for i, name in enumerate(names):
+                ticks[name] += record.copies * over_steps(exposed[which == i], 1)
+        elif names:
+            ticks[names[which]] += record.copies * over_steps(record.exposed, steps)
     return ticks
+
+
+def _longest(limits: Sequence[Dim], steps: int) -> int | npt.NDArray[np.intp]:
+    """Which is the largest, the first of equal ones; of each step where they change."""
+    if any(isinstance(limit, np.ndarray) for limit in limits):
+        each: npt.NDArray[np.intp] = np.argmax([of_steps(limit, steps) for limit in limits], axis=0)
+        return each
+    return max(range(len(limits)), key=lambda i: limits[i], default=0)
 
 
 @dataclass(frozen=True)
@@ -192,7 +201,7 @@ def _in_a_row(name: str, pieces: Sequence[PieceTimes], starts: Sequence[int]) ->
     steps, each = [piece.segment.steps for piece in pieces], [piece.times[0][0] for piece in pieces]
 
     def row(values: Iterable[Dim]) -> npt.NDArray[np.int64]:
-        return np.concatenate([of_steps(first_steps(value, n), n) for value, n in zip(values, steps, strict=True)])
+        return row_of_steps([first_steps(value, n) for value, n in zip(values, steps, strict=True)], steps)
 
     blocks = []
     flops: dict[tuple[int, int], Dim] = {}

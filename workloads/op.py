@@ -71,6 +71,13 @@ def of_steps(value: Dim, steps: int) -> npt.NDArray[np.int64]:
     return np.broadcast_to(value if isinstance(value, np.ndarray) else lanes([value]), (steps,))
 
 
+def row_of_steps(values: Sequence[Dim], steps: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Values of parts of so many steps, one part after the other."""
+    if not any(isinstance(value, np.ndarray) for value in values):
+        return np.repeat(lanes([int(value) for value in values]), steps)
+    return np.concatenate([of_steps(value, n) for value, n in zip(values, steps, strict=True)])
+
+
 def first_steps(value: Dim, steps: int) -> Dim:
     """The value in the first steps; an int where there is one step."""
     if isinstance(value, np.ndarray) and value.ndim:

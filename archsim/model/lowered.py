@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archsim.workloads.op import LARGEST, Collective, Dim, Op, first_steps, lanes, of_steps
+from archsim.workloads.op import LARGEST, Collective, Dim, Op, first_steps, lanes, row_of_steps
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def in_a_row(parts: Sequence[Lowered], steps: Sequence[int]) -> Lowered:
     def row(values: Sequence[Dim]) -> Dim:
         if not any(isinstance(value, np.ndarray) for value in values) and len(set(values)) == 1:
             return values[0]
-        return np.concatenate([of_steps(value, n) for value, n in zip(values, steps, strict=True)])
+        return row_of_steps(values, steps)
 
     return _combined(parts[0], parts, row)
 

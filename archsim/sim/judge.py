@@ -112,7 +112,7 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
                 key = (rank, id(task.what), steps)
                 if key not in pieces:
                     pieces[key] = _piece(setting, rank, task.what, steps)
-                pieces[key].times.append((of, 1))
+                of = _once_more(pieces[key], of)
             tasks.append(TaskTimes(task, number, start, end, of, steps))
     tasks.sort(key=lambda t: t.end)
     flows = [(flow, 1) for flow in verdict.flows]
@@ -132,6 +132,16 @@ def _equal(job: Job, verdict: Verdict) -> bool:
 def _piece(setting: Setting, rank: int, segment: Segment, steps: int) -> PieceTimes:
     blocks = [(tuple(op.first(steps) for op in ops), repeat) for ops, repeat in setting.lower(rank, segment)]
     return PieceTimes(rank, segment.first(steps), blocks, [])
+
+
+def _once_more(piece: PieceTimes, times: SegmentTimes) -> SegmentTimes:
+    """A piece has run once more with these times; equal ones are the same."""
+    for i, (known, count) in enumerate(piece.times):
+        if known.content() == times.content():
+            piece.times[i] = known, count + 1
+            return known
+    piece.times.append((times, 1))
+    return times
 
 
 def _step(runs: Sequence[OpRun]) -> SegmentTimes:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from archsim.model.lowered import Blocks
 from archsim.model.memory import Sharing
 from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
-from archsim.workloads.op import Dim, lanes, of_steps
+from archsim.workloads.op import Dim, lanes, row_of_steps
 
 
 def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> SegmentTimes:
@@ -39,7 +37,7 @@ def together(each: Sequence[SegmentTimes], steps: Sequence[int] | None = None) -
 
     def many(values: list[Any]) -> Dim:
         if steps is not None:
-            return np.concatenate([of_steps(value, n) for value, n in zip(values, steps, strict=True)])
+            return row_of_steps(values, steps)
         return lanes(values) if len(values) > 1 else values[0]
 
     ops = [

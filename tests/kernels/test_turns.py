@@ -88,3 +88,11 @@ def test_a_long_wait_is_a_few_events(first, end):
         memory.ask(stream, 10**12, lambda what, tick: told.append(tick), None)
     clock.run()
     assert told == [end, 2 * 10**12]
+
+
+def test_a_memory_that_was_idle_forgets_whose_turn_it_was():
+    """Stream 0 was served last; after a pause two ask at once, and the first one begins."""
+    requests = [(0, 2, 0, 2, 0), (50, 2, 0, 6, 0), (50, 2, 1, 6, 0)]
+    told = in_rounds(requests, Sharing(3))
+    assert told == by_grain(requests, Sharing(3))
+    assert [tick for i, what, tick in told if what == "all"] == [2, 59, 62]
