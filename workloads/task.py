@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from archsim.errors import InputError, nearest, shortened
+from archsim.workloads.answer import Answer
 from archsim.workloads.program import Segment
 
 Ranks: TypeAlias = range | tuple[int, ...]
@@ -91,13 +92,27 @@ class After:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing that a rank does on one of its streams."""
+    """One thing that a rank does on one of its streams.
+
+    Attributes
+    ----------
+    until_ps: a piece begins none but its first step at or after this time.
+    """
 
     rank: int
     stream: str
     name: str
     what: What
     after: tuple[After, ...] = ()
+    until_ps: int | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """A task that has ended. ends_ps: when each step of a piece did that was begun, or the task."""
+
+    task: Task
+    ends_ps: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +128,9 @@ class Loop:
 
 
 class Source(Protocol):
-    """Gives tasks as time passes, such as a scheduler of requests."""
+    """Gives tasks as time passes, such as a scheduler of requests. It remembers, so each playing has one of its own."""
 
-    def tasks(self, now_ps: int, done: Sequence[Task]) -> tuple[Sequence[Task], int | None]:
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """Tasks to append to their streams.
 
         Parameters
@@ -124,9 +139,28 @@ class Source(Protocol):
 
         Returns
         -------
-        The tasks, and when to ask again at the latest, ps; None: when something ends. Nobody is asked once nothing
-        that it gave is left and it does not want to be.
+        The tasks, of described ranks, and when to ask again at the latest, ps; None: when something ends. Nobody is
+        asked once nothing that it gave is left and it does not want to be.
         """
+
+    def answers(self) -> Sequence[Answer]:
+        """What it has to say once all has ended."""
+
+
+class _OfAll:
+    """A source of described ranks that gives every rank of their classes its tasks."""
+
+    def __init__(self, source: Source, classes: Mapping[int, Ranks]) -> None:
+        self.source, self.classes = source, classes
+
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
+        of_others = {rank for first, ranks in self.classes.items() for rank in ranks if rank != first}
+        tasks, again_ps = self.source.tasks(now_ps, [one for one in done if one.task.rank not in of_others])
+        ranks = ((task, self.classes.get(task.rank, (task.rank,))) for task in tasks)
+        return [shifted(task, member, mine) for task, mine in ranks for member in mine], again_ps
+
+    def answers(self) -> Sequence[Answer]:
+        return self.source.answers()
 
 
 @dataclass(frozen=True)
@@ -136,13 +170,13 @@ class Job:
     Attributes
     ----------
     tasks: in the order of their streams. classes: a rank to the ranks that do as it does, itself the first of them.
-    source: gives further tasks.
+    source: makes what gives further tasks to described ranks: those of ``tasks`` and of ``classes``.
     """
 
     name: str
     tasks: tuple[Task | Loop, ...]
     classes: Mapping[int, Ranks] = field(default_factory=dict)
-    source: Source | None = None
+    source: Callable[[], Source] | None = None
 
     def streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         """(rank, stream) to its tasks, in the order in which ranks and streams are first named."""
@@ -172,11 +206,15 @@ class Job:
                     if isinstance(item, Loop)
                     else shifted(item, member, ranks)
                 )
-        return replace(self, tasks=tuple(tasks), classes={})
+        make = self.source
+        source = None if make is None else lambda: _OfAll(make(), self.classes)
+        return replace(self, tasks=tuple(tasks), classes={}, source=source)
 
     def first_of(self) -> dict[int, int]:
         """Rank to the first rank of its class, which is the one described."""
         described = dict.fromkeys(rank for rank, _ in self.streams())
+        if self.source is not None:
+            described |= dict.fromkeys(self.classes)
         return {member: rank for rank in described for member in self.members(rank)}
 
     def check(self) -> None:
@@ -188,7 +226,7 @@ class Job:
             nobody receives, a group that names a rank twice or not the one that joins it.
         """
         streams, first = self.streams(), self.first_of()
-        if len(first) != sum(len(self.members(rank)) for rank in dict.fromkeys(rank for rank, _ in streams)):
+        if len(first) != sum(len(self.members(rank)) for rank in dict.fromkeys(first.values())):
             raise InputError("a rank stands in two classes")
         owner: dict[tuple[int, str], str] = {}
         times: Counter[tuple[int, str]] = Counter()

@@ -15,6 +15,8 @@ from typing import Any
 
 from archsim.sim.clock import FIRST, MEMORIES, Clock
 
+_NEVER = 1 << 80
+
 Told = Callable[[Any, int], None]
 """Called with what was asked for and the tick at which it is served."""
 
@@ -63,11 +65,14 @@ class Turns:
         if tell_head is not None:
             marks.append((max(0, ticks - head), max(0, head - ticks), tell_head, what))
         self._catch_up()
-        if self._until <= self.clock.now and not any(r.marks for queue in self._queues.values() for r in queue):
+        if self._queues and self._until <= self.clock.now and self._all_told():
             self._end_grain()
             self._turn = -1  # with nothing left to serve, whose turn it was is forgotten
         self._queues.setdefault(stream, []).append(Request(ticks, marks))
         self._wake(self.clock.now if self._serving is None else self._ahead())
+
+    def _all_told(self) -> bool:
+        return not any(request.marks for queue in self._queues.values() for request in queue)
 
     def _wake(self, tick: int) -> None:
         self._asked += 1
@@ -82,7 +87,10 @@ class Turns:
         self._end_grain()
         if self._queues:
             self._begin(self.clock.now)
-            self._wake(self._ahead())
+            if len(self._queues) > 1 or self._queues[self._turn][0].left or len(self._queues[self._turn]) > 1:
+                self._wake(self._ahead())
+            else:
+                self._wakes = _NEVER  # nothing is to be decided after this grain
 
     def _catch_up(self) -> None:
         """Serve all that was served before the present; whole rounds are counted."""
@@ -90,12 +98,14 @@ class Turns:
         # Whom to serve from now on has been decided if the event for it would have been before this one.
         over = now if now < self._wakes and self.clock.passed(self._key) else now - 1
         while self._serving is not None and self._until <= over:
-            heads = [queue[0] for queue in self._queues.values()]
-            circle = self.grain * len(heads)
-            rounds = min(min(map(self._rounds, heads)), (over - self._until) // circle)
-            for request in heads:
-                request.left -= rounds * self.grain
-            self._until += rounds * circle
+            rounds = 0
+            if over - self._until >= self.grain:  # else not one is over
+                heads = [queue[0] for queue in self._queues.values()]
+                circle = self.grain * len(heads)
+                rounds = min(min(map(self._rounds, heads)), (over - self._until) // circle)
+                for request in heads:
+                    request.left -= rounds * self.grain
+                self._until += rounds * circle
             if not rounds:
                 end = self._until
                 self._end_grain()
@@ -113,7 +123,11 @@ class Turns:
 
     def _begin(self, now: int) -> None:
         """Give the next stream a grain from ``now`` on, and ask for what is told within it."""
-        self._turn = min((s for s in self._queues if s > self._turn), default=min(self._queues))
+        queues = self._queues
+        if len(queues) > 1:
+            self._turn = min((s for s in queues if s > self._turn), default=min(queues))
+        else:
+            (self._turn,) = queues
         request = self._serving = self._queues[self._turn][0]
         took = min(self.grain, request.left)
         self._until = now + took
