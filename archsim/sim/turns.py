@@ -65,7 +65,7 @@ class Turns:
         if tell_head is not None:
             marks.append((max(0, ticks - head), max(0, head - ticks), tell_head, what))
         self._catch_up()
-        if self._queues and self._until <= self.clock.now and self._all_told():
+        if not self._queues or (self._until <= self.clock.now and self._all_told()):
             self._end_grain()
             self._turn = -1  # with nothing left to serve, whose turn it was is forgotten
         self._queues.setdefault(stream, []).append(Request(ticks, marks))
