@@ -29,7 +29,7 @@ from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.model.component import Component, Engine, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.ledger import KERNEL_PJ
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Lowered, stacked
 from archsim.model.memory import Memory
 from archsim.query_blocks import blocked
 from archsim.spec import ComponentSpec
@@ -50,7 +50,6 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
     ceil_div,
-    lanes,
     maximum,
     minimum,
     over_steps,
@@ -243,7 +242,7 @@ class Mapper:
         if any(isinstance(size, np.ndarray) for size in (op.m, op.k, op.n)):
             kinds, which = np.unique(np.stack(np.broadcast_arrays(op.m, op.k, op.n)), axis=1, return_inverse=True)
             each = [self._matmul(engine, replace(op, m=m, k=k, n=n)) for m, k, n in kinds.T.tolist()]
-            return _of_steps(op, each, which.ravel())
+            return stacked(op, each, which.ravel())
         m, k, n = int(op.m), int(op.k), int(op.n)
         inside = self.machine.scratchpad.path
         left_moves = self.placement.home[Role.ACTIVATION] != inside
@@ -538,7 +537,7 @@ class Mapper:
             )
         if isinstance(op.bytes, np.ndarray):
             sizes, which = np.unique(op.bytes, return_inverse=True)
-            return _of_steps(op, [self._collective(replace(op, bytes=size)) for size in sizes.tolist()], which)
+            return stacked(op, [self._collective(replace(op, bytes=size)) for size in sizes.tolist()], which)
         ticks, moved, bound_by = network.time_of(op)
         # These are the actions of the whole group, not of one rank; the ledger knows.
         actions: dict[tuple[str, str], Dim] = {("network", name): count for name, count in moved.items()}
@@ -567,37 +566,6 @@ def _on_servers_of(stream: str, lowered: Lowered, units: Iterable[str]) -> Lower
         prefetch=renamed(lowered.prefetch),
         fill=renamed(lowered.fill),
         drain=renamed(lowered.drain),
-    )
-
-
-def _of_steps(op: Op, kinds: Sequence[Lowered], which: npt.NDArray[np.int64]) -> Lowered:
-    """An op whose sizes change: step ``i`` as ``kinds[which[i]]``; the way of the first step is told."""
-
-    def steps(values: Sequence[Dim]) -> Dim:
-        return values[0] if len(set(values)) == 1 else lanes([int(value) for value in values])[which]
-
-    def phase(name: str) -> dict[Any, Dim]:
-        parts = [getattr(kind, name) for kind in kinds]
-        return {key: steps([part.get(key, 0) for part in parts]) for key in dict.fromkeys(k for p in parts for k in p)}
-
-    early = [kind.prefetch for kind in kinds]
-    prefetch = {
-        server: (steps([p.get(server, (0, 0))[0] for p in early]), steps([p.get(server, (0, 0))[1] for p in early]))
-        for server in dict.fromkeys(s for p in early for s in p)
-    }
-    first: Lowered = kinds[which[0]]
-    return replace(
-        first,
-        op=op,
-        body=phase("body"),
-        prefetch=prefetch,
-        fill=phase("fill"),
-        drain=phase("drain"),
-        tail=steps([kind.tail for kind in kinds]),
-        actions=phase("actions"),
-        traffic=phase("traffic"),
-        cycles=steps([kind.cycles for kind in kinds]),
-        useful=steps([kind.useful for kind in kinds]),
     )
 
 

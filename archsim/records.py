@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.model.ledger import Ledger
-from archsim.model.lowered import Blocks, Lowered
+from archsim.model.lowered import Blocks, Lowered, in_a_row
 from archsim.sim.schedule import OpTimes, SegmentTimes
+from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import Collective, Dim, of_steps, over_steps
+from archsim.workloads.op import Collective, Dim, first_steps, of_steps, over_steps
 from archsim.workloads.task import Ranks
 
 
 @dataclass(frozen=True)
 class OpResult:
-    """An op on the machine, and when its copies ran."""
+    """An op on the machine, when its copies ran, and what each of them does.
+
+    Of pieces that a source gave, which are steps here, ``lowered.op`` is that of the first.
+    """
 
     lowered: Lowered
     times: tuple[OpTimes, ...]
+    flops: Dim
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class SegmentResult:
     phase: its name without the rank, or the phase that it is a piece of.
     ranks: those of the class.
     executions: in this way or another.
-    step_ticks: length of each step, int64 [steps]. start, last_start: ticks of the first and of the last execution.
+    step_ticks, step_starts: length of each step, and when it began in the first execution, int64 [steps].
+    start, last_start: ticks of the first and of the last execution.
     """
 
     name: str
@@ -58,6 +64,7 @@ class SegmentResult:
     tokens: Dim
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
+    step_starts: npt.NDArray[np.int64]
     ranks: Ranks
     count: int = 1
     executions: int = 1
@@ -98,6 +105,22 @@ def bounds(times: SegmentTimes, blocks: Blocks, steps: int) -> dict[str, int]:
     return ticks
 
 
+@dataclass(frozen=True)
+class _Phase:
+    """A piece as it is told of.
+
+    Attributes
+    ----------
+    starts: ticks at which its steps began, where these do not follow each other at once. flops: (block, op) to those of
+        each step, where the ops are not enough to know.
+    """
+
+    name: str
+    piece: PieceTimes
+    starts: npt.NDArray[np.int64] | None = None
+    flops: Mapping[tuple[int, int], Dim] = field(default_factory=dict)
+
+
 def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
     """Phases as they were executed, and what they did."""
     ledger = Ledger()
@@ -108,26 +131,33 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
             last = task.start + (task.copies - 1) * task.period
             started[task.task.rank, id(task.times)] += (task.start, last)
     segments = []
-    for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
-        members = world.job.members(piece.rank)
-        name = f"{piece.segment.name} of rank {piece.rank}" if several else piece.segment.name
+    for phase in _phases(world, started):
+        piece = phase.piece
+        steps, members = piece.segment.steps, world.job.members(piece.rank)
+        name = f"{phase.name} of rank {piece.rank}" if several else phase.name
         executions = sum(count for _, count in piece.times)
         mine = []
         for times, count in piece.times:
-            starts = started[piece.rank, id(times)]
+            ticks = of_steps(times.step_ticks, steps)
+            if phase.starts is None:
+                starts = started[piece.rank, id(times)]
+                first, last, step_starts = min(starts), max(starts), min(starts) + np.cumsum(ticks) - ticks
+            else:
+                first, last, step_starts = int(phase.starts[0]), int(phase.starts[0]), phase.starts
             mine.append(
                 SegmentResult(
                     name,
                     piece.segment.phase or piece.segment.name,
-                    piece.segment.steps,
+                    steps,
                     piece.segment.tokens,
-                    _blocks(piece, times),
-                    of_steps(times.step_ticks, piece.segment.steps),
+                    _blocks(phase, times),
+                    ticks,
+                    step_starts,
                     members,
                     count,
                     executions,
-                    min(starts),
-                    max(starts),
+                    first,
+                    last,
                 )
             )
         segments += mine
@@ -138,23 +168,64 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
     return tuple(segments), ledger
 
 
-def _begin(piece: PieceTimes, started: Mapping[tuple[int, int], list[int]]) -> tuple[int, int, str]:
+def _phases(world: WorldTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> Iterator[_Phase]:
+    """Pieces one by one; those of the same ops that a source gave once each are the steps of one."""
+    alike: dict[tuple[object, ...], list[PieceTimes]] = defaultdict(list)
+    for piece in sorted(world.pieces, key=lambda p: _begin(p, started)):
+        if world.source is None or [count for _, count in piece.times] != [1]:
+            yield _Phase(piece.segment.name, piece)
+        else:
+            blocks = tuple((tuple((op.op.name, op.engine) for op in ops), repeat) for ops, repeat in piece.blocks)
+            records = tuple((r.block, r.op, r.first, r.copies) for r in piece.times[0][0].ops)
+            alike[piece.rank, piece.segment.name, blocks, records].append(piece)
+    numbers: dict[tuple[int, str], int] = defaultdict(int)
+    for pieces in alike.values():
+        rank, name = pieces[0].rank, pieces[0].segment.name
+        numbers[rank, name] += 1
+        number = numbers[rank, name]
+        starts = [started[rank, id(piece.times[0][0])][0] for piece in pieces]
+        yield _in_a_row(name if number == 1 else f"{name} ({number})", pieces, starts)
+
+
+def _in_a_row(name: str, pieces: Sequence[PieceTimes], starts: Sequence[int]) -> _Phase:
+    """Pieces of the same ops as one with the steps of all."""
+    steps, each = [piece.segment.steps for piece in pieces], [piece.times[0][0] for piece in pieces]
+
+    def row(values: Iterable[Dim]) -> npt.NDArray[np.int64]:
+        return np.concatenate([of_steps(first_steps(value, n), n) for value, n in zip(values, steps, strict=True)])
+
+    blocks = []
+    flops: dict[tuple[int, int], Dim] = {}
+    for b, (ops, repeat) in enumerate(pieces[0].blocks):
+        parts = [[piece.blocks[b][0][i] for piece in pieces] for i in range(len(ops))]
+        flops |= {(b, i): row(low.op.flops() for low in mine) for i, mine in enumerate(parts)}
+        blocks.append((tuple(in_a_row(mine, steps) for mine in parts), repeat))
+    times = together(each, steps)
+    ticks = [of_steps(one.step_ticks, n) for one, n in zip(each, steps, strict=True)]
+    begins = [start + np.cumsum(mine) - mine for start, mine in zip(starts, ticks, strict=True)]
+    segment = replace(pieces[0].segment, steps=sum(steps), tokens=row(piece.segment.tokens for piece in pieces))
+    piece = PieceTimes(pieces[0].rank, segment, blocks, [(times, 1)])
+    return _Phase(name, piece, np.concatenate(begins), flops)
+
+
+def _begin(piece: PieceTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> tuple[int, int, str]:
     """The order in which pieces are told: as they first begin, whoever played them."""
     starts = (min(started[piece.rank, id(times)]) for times, _ in piece.times)
     return min(starts), piece.rank, piece.segment.name
 
 
-def _blocks(piece: PieceTimes, times: SegmentTimes) -> tuple[BlockResult, ...]:
+def _blocks(phase: _Phase, times: SegmentTimes) -> tuple[BlockResult, ...]:
+    piece = phase.piece
     mine: dict[tuple[int, int], list[OpTimes]] = defaultdict(list)
     for record in times.ops:
         mine[record.block, record.op].append(record)
+
+    def done(b: int, i: int, lowered: Lowered) -> OpResult:
+        flops = phase.flops[b, i] if phase.flops else first_steps(lowered.op.flops(), piece.segment.steps)
+        return OpResult(lowered, tuple(mine[b, i]), flops)
+
     return tuple(
-        BlockResult(
-            block.name,
-            repeat,
-            block.first,
-            tuple(OpResult(lowered, tuple(mine[b, i])) for i, lowered in enumerate(ops)),
-        )
+        BlockResult(block.name, repeat, block.first, tuple(done(b, i, lowered) for i, lowered in enumerate(ops)))
         for b, (block, (ops, repeat)) in enumerate(zip(piece.segment.blocks, piece.blocks, strict=True))
     )
 

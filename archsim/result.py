@@ -20,6 +20,7 @@ from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
 from archsim.units import si
 from archsim.version import __version__
+from archsim.workloads.answer import Answer
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
@@ -175,6 +176,11 @@ class Result:
         told.append("times carry no band of error")
         return tuple(told)
 
+    @functools.cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the workload answers itself, such as latencies of requests."""
+        return () if self.world.source is None else tuple(self.world.source.answers())
+
     # -- where the time goes
 
     @functools.cached_property
@@ -186,14 +192,15 @@ class Result:
         """
         ticks: dict[str, float] = defaultdict(int)
         shares: dict[int, dict[str, int]] = {}
-        blocks = {(p.rank, id(p.segment)): p.blocks for p in self.world.pieces}
+        pieces = {id(times): piece for piece in self.world.pieces for times, _ in piece.times}
         for stretch in critical_path(self.world, self.plan.job.first_of()):
-            times, segment = stretch.task.times, stretch.task.task.what
-            if times is None or not isinstance(segment, Segment):
+            times = stretch.task.times
+            if stretch.what != "piece" or times is None:
                 ticks[stretch.what] += stretch.ticks
                 continue
             if id(times) not in shares:
-                shares[id(times)] = bounds(times, blocks[stretch.task.task.rank, id(segment)], segment.steps)
+                piece = pieces[id(times)]
+                shares[id(times)] = bounds(times, piece.blocks, piece.segment.steps)
             whole = sum(shares[id(times)].values())
             for name, share in shares[id(times)].items():
                 ticks[name] += share if whole == stretch.ticks else share * stretch.ticks / whole
@@ -264,7 +271,7 @@ class Result:
             of_class: dict[str, Any] = {}
             if len(self.placements) > 1 or self.plan.phases:
                 of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
-            last_step = segment.ticks - int(segment.step_ticks[-1]) if n else 0
+            last_step = int(segment.step_starts[-1]) - segment.start if n else 0
             for block in segment.blocks:
                 for op in block.ops:
                     low = op.lowered
@@ -276,7 +283,7 @@ class Result:
                         "engine": low.engine,
                         "steps": n * k,
                         "cycles": over_steps(low.cycles, n) * k,
-                        "flops": over_steps(low.op.flops(), n) * k,
+                        "flops": over_steps(op.flops, n) * k,
                         "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
                         "energy_j": spent / block.repeat * k / segment.executions,
                         "bound_by": max(limits, key=lambda k: limits[k], default=""),
@@ -560,10 +567,17 @@ class Result:
             **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),
             "components": self.component_rows(),
+            **self._answers_json(),
             "notes": list(self.plan.notes),
             "left_out": list(self.left_out),
             "ops": [{column: row[column] for column in columns if column in row} for row in self.op_rows],
         }
+
+    def _answers_json(self) -> dict[str, Any]:
+        """What the workload answers itself, each under its name, and the names."""
+        if not self.answers:
+            return {}
+        return {"answers": [a.name for a in self.answers], **{a.name: a.plain() for a in self.answers}}
 
     def __str__(self) -> str:
         return (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,18 @@ def load(source: Source, overrides: Mapping[str, Any] | None = None) -> RunSpec:
     return load_spec(source, RunSpec, overrides or {}, category="runs")
 
 
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Circles of objects are looked for seldom: among the millions of a large job that takes longer than playing it."""
+    before = gc.get_threshold()
+    gc.set_threshold(500_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+@_seldom_collected()
 def run(
     source: Source | RunSpec,
     overrides: Mapping[str, Any] | None = None,

@@ -80,6 +80,10 @@ class Timebase:
         """``ticks`` in picoseconds (whole unless a clock period is not)."""
         return ticks * _PS_PER_S / self.ticks_per_s
 
+    def whole_ps(self, ticks: int) -> int:
+        """Picoseconds that have passed within ``ticks``; those of :meth:`ps` have, too."""
+        return ticks * _PS_PER_S // self.ticks_per_s
+
     def to_cycles(self, ticks: int, clock_hz: int) -> int:
         """Cycles of a clock that have begun within ``ticks``: the ceiling."""
         return -(-ticks * clock_hz // self.ticks_per_s)

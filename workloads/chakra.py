@@ -26,6 +26,15 @@ from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.recorded import recorded_file
 from archsim.workloads.task import After, GroupCollective, Job, Pause, Receive, Send, Task, What
 
+_KINDS = {
+    chakra_trace.COMPUTE: "compute",
+    chakra_trace.LOAD: "memory",
+    chakra_trace.STORE: "memory",
+    chakra_trace.SEND: "send",
+    chakra_trace.RECEIVE: "receive",
+    chakra_trace.COLLECTIVE: "collective",
+}
+"""Names of streams."""
 _PS_PER_US, _PS_PER_S = 10**6, 10**12
 
 
@@ -80,7 +89,6 @@ class ChakraWorkload:
         trace = read(str(recorded_file(self.spec.trace)), groups)
         tasks = _Tasks(trace, self.spec)
         job = Job(trace.name, tuple(tasks.made()))
-        job.check()
         timed = "by its operations and bytes" if self.spec.roofline else "as long as was recorded"
         notes = (f"computing takes {timed}: the chip's engines and memories are not asked",)
         return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in range(trace.ranks)}, notes)
@@ -92,9 +100,9 @@ class _Tasks:
     def __init__(self, trace: Trace, spec: ChakraSpec) -> None:
         self.trace, self.spec = trace, spec
         self._over: dict[int, tuple[int, ...]] = {}  # of a node of metadata, the tasks that it waits for
-        self._stream: dict[int, int] = {}
-        self._last: dict[tuple[int, int], int] = {}  # of a rank's stream, its last node
-        self._streams: Counter[int] = Counter()
+        self._stream: dict[int, str] = {}
+        self._last: dict[tuple[int, str], int] = {}  # of a rank's stream, its last node
+        self._streams: Counter[tuple[int, str]] = Counter()
         self._meetings = {place: number for number, places in enumerate(trace.together) for place in places}
         self._after = {place: After(self._name(place)) for place in range(len(trace.nodes))}
         self._groups: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -108,16 +116,20 @@ class _Tasks:
             if node.kind == chakra_trace.METADATA:
                 self._over[place] = tuple(before)
                 continue
-            stream = self._streamed(node.rank, place, before)
+            stream = self._streamed(node, place, before)
             after = tuple(self._after[other] for other in before if self._stream[other] != stream)
-            yield Task(node.rank, f"{stream}", self._name(place), self._what(place, node), after)
+            yield Task(node.rank, stream, self._name(place), self._what(place, node), after)
 
-    def _streamed(self, rank: int, place: int, before: Iterable[int]) -> int:
-        """The stream of a node: that of one that it waits for and nobody has followed yet, or a new one."""
-        stream = next((s for other in before if self._last[rank, s := self._stream[other]] == other), None)
-        if stream is None:
-            stream = self._streams[rank]
-            self._streams[rank] += 1
+    def _streamed(self, node: Node, place: int, before: Iterable[int]) -> str:
+        """The stream of a node: that of one of its kind that it waits for and nobody has followed, or a new one."""
+        rank, kind = node.rank, _KINDS[node.kind]
+        for other in before:
+            stream = self._stream[other]
+            if self._last[rank, stream] == other and _KINDS[self.trace.nodes[other].kind] == kind:
+                break
+        else:
+            number = self._streams[rank, kind] = self._streams[rank, kind] + 1
+            stream = kind if number == 1 else f"{kind} {number}"
         self._stream[place], self._last[rank, stream] = stream, place
         return stream
 

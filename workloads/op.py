@@ -71,6 +71,13 @@ def of_steps(value: Dim, steps: int) -> npt.NDArray[np.int64]:
     return np.broadcast_to(value if isinstance(value, np.ndarray) else lanes([value]), (steps,))
 
 
+def first_steps(value: Dim, steps: int) -> Dim:
+    """The value in the first steps; an int where there is one step."""
+    if isinstance(value, np.ndarray) and value.ndim:
+        return value[:steps] if steps > 1 else int(value[0])
+    return value
+
+
 def over_steps(value: Dim, steps: int) -> int:
     """Sum over the steps of a segment of a value that is the same in all, or given for each; exact at any size."""
     if isinstance(value, np.ndarray) and value.ndim:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.workloads.op import Collective, Dim, Op, Role
+from archsim.workloads.op import Collective, Dim, Op, Role, first_steps
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,10 @@ class Segment:
         blocks = tuple(replace(block, ops=_all_at(block.ops, step)) for block in self.blocks)
         tokens = int(self.tokens[step]) if isinstance(self.tokens, np.ndarray) else self.tokens
         return replace(self, blocks=blocks, steps=1, tokens=tokens)
+
+    def first(self, steps: int) -> Segment:
+        """Its first steps. Ops keep the sizes of all; who asks for them takes the first ones."""
+        return replace(self, steps=steps, tokens=first_steps(self.tokens, steps))
 
 
 def _all_at(ops: tuple[Op, ...], step: int) -> tuple[Op, ...]:

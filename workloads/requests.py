@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -151,19 +151,48 @@ def read_requests(path: str | Path, format: str = "auto", limit: int | None = No
     InputError: the file cannot be read, a row lacks a column or holds no number, or there are fewer requests
         than were asked for; file and line are told.
     """
+    return [request for _, request in _read(recorded_file(str(path)), format, limit, first)]
+
+
+def read_arrivals(path: str | Path, format: str = "auto", limit: int | None = None, first: int = 0) -> list[Request]:
+    """As :func:`read_requests`, of a file in the order of arrivals whose requests all ask for something.
+
+    Raises
+    ------
+    InputError: as there; a request that arrives before the one above it, or has no tokens; file and line are told.
+    """
     path = recorded_file(str(path))
+    before = 0
+    requests = []
+    for line, request in _read(path, format, limit, first):
+        if request.arrival_ps < before:
+            early = f"{(before - request.arrival_ps) / 1e12:g} s"
+            raise InputError(
+                [Problem(f"out of order: arrives {early} before the request above it", str(path), line, 1)]
+            )
+        for what, tokens in (("prompt", request.input), ("answer", request.output)):
+            if not tokens:
+                raise InputError([Problem(f"a {what} of zero tokens: at least one is asked for", str(path), line, 1)])
+        before = request.arrival_ps
+        requests.append(request)
+    return requests
+
+
+def _read(path: Path, format: str, limit: int | None, first: int) -> list[tuple[int, Request]]:
+    """Requests with their lines."""
     if format not in ("auto", *_FORMATS):
         raise InputError(f"no request format is called '{format}': {nearest(format, _FORMATS)}")
     stop = None if limit is None else first + limit
-    requests: list[Request] = []
+    requests: list[tuple[int, Request]] = []
     for line, row in islice(_rows(path), first, stop):
         if format == "auto":
             format = _detect(path, row)
         form = _FORMATS[format]
         arrival = _arrival(row, form, path, line)
-        requests.append(Request(arrival, _tokens(row, form.input, path, line), _tokens(row, form.output, path, line)))
+        tokens = _tokens(row, form.input, path, line), _tokens(row, form.output, path, line)
+        requests.append((line, Request(arrival, *tokens)))
     if not requests or (limit is not None and len(requests) < limit):
         wanted = "one" if limit is None else f"{limit} after the first {first}" if first else str(limit)
         raise InputError([Problem(f"holds {len(requests)} requests where {wanted} are asked for", str(path))])
-    start = requests[0].arrival_ps
-    return [Request(r.arrival_ps - start, r.input, r.output) for r in requests]
+    start = requests[0][1].arrival_ps
+    return [(line, replace(request, arrival_ps=request.arrival_ps - start)) for line, request in requests]

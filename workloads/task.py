@@ -11,19 +11,21 @@ Equal ranks are a *class* of which the first one is described; ranks that its ta
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias
 
 from archsim.errors import InputError, nearest
+from archsim.workloads.answer import Answer
 from archsim.workloads.program import Segment
 
 Ranks: TypeAlias = range | tuple[int, ...]
 """Ranks by number; evenly spaced ones as a range."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Send:
     """``bytes`` to rank ``to``; ends when they have arrived."""
 
@@ -32,7 +34,7 @@ class Send:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Receive:
     """Waits for what rank ``source`` sends under the same tag."""
 
@@ -40,7 +42,7 @@ class Receive:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GroupCollective:
     """A collective of the ranks of a group; begins when the last of them has come, ends for all at once.
 
@@ -56,7 +58,7 @@ class GroupCollective:
     tag: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pause:
     """Time that passes.
 
@@ -74,7 +76,7 @@ What: TypeAlias = Segment | Send | Receive | GroupCollective | Pause
 """What a task does: a piece of work on the rank, or one of the others."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class After:
     """A task that must have ended: the execution of the same number as the one that waits.
 
@@ -88,18 +90,32 @@ class After:
     back: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
-    """One thing that a rank does on one of its streams."""
+    """One thing that a rank does on one of its streams.
+
+    Attributes
+    ----------
+    until_ps: a piece begins none but its first step at or after this time.
+    """
 
     rank: int
     stream: str
     name: str
     what: What
     after: tuple[After, ...] = ()
+    until_ps: int | None = None
 
 
 @dataclass(frozen=True)
+class Done:
+    """A task that has ended. ends_ps: when each step of a piece did that was begun, or the task."""
+
+    task: Task
+    ends_ps: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Loop:
     """Tasks of one stream, over and over."""
 
@@ -112,9 +128,9 @@ class Loop:
 
 
 class Source(Protocol):
-    """Gives tasks as time passes, such as a scheduler of requests."""
+    """Gives tasks as time passes, such as a scheduler of requests. It remembers, so each playing has one of its own."""
 
-    def tasks(self, now_ps: int, done: Sequence[Task]) -> tuple[Sequence[Task], int | None]:
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """Tasks to append to their streams.
 
         Parameters
@@ -123,9 +139,28 @@ class Source(Protocol):
 
         Returns
         -------
-        The tasks, and when to ask again at the latest, ps; None: when something ends. Nobody is asked once nothing
-        that it gave is left and it does not want to be.
+        The tasks, of described ranks, and when to ask again at the latest, ps; None: when something ends. Nobody is
+        asked once nothing that it gave is left and it does not want to be.
         """
+
+    def answers(self) -> Sequence[Answer]:
+        """What it has to say once all has ended."""
+
+
+class _OfAll:
+    """A source of described ranks that gives every rank of their classes its tasks."""
+
+    def __init__(self, source: Source, classes: Mapping[int, Ranks]) -> None:
+        self.source, self.classes = source, classes
+
+    def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
+        of_others = {rank for first, ranks in self.classes.items() for rank in ranks if rank != first}
+        tasks, again_ps = self.source.tasks(now_ps, [one for one in done if one.task.rank not in of_others])
+        ranks = ((task, self.classes.get(task.rank, (task.rank,))) for task in tasks)
+        return [shifted(task, member, mine) for task, mine in ranks for member in mine], again_ps
+
+    def answers(self) -> Sequence[Answer]:
+        return self.source.answers()
 
 
 @dataclass(frozen=True)
@@ -135,16 +170,20 @@ class Job:
     Attributes
     ----------
     tasks: in the order of their streams. classes: a rank to the ranks that do as it does, itself the first of them.
-    source: gives further tasks.
+    source: makes what gives further tasks to described ranks: those of ``tasks`` and of ``classes``.
     """
 
     name: str
     tasks: tuple[Task | Loop, ...]
     classes: Mapping[int, Ranks] = field(default_factory=dict)
-    source: Source | None = None
+    source: Callable[[], Source] | None = None
 
     def streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         """(rank, stream) to its tasks, in the order in which ranks and streams are first named."""
+        return self._streams
+
+    @functools.cached_property
+    def _streams(self) -> dict[tuple[int, str], list[Task | Loop]]:
         found: dict[tuple[int, str], list[Task | Loop]] = {}
         for item in self.tasks:
             first = item.tasks[0] if isinstance(item, Loop) else item
@@ -167,11 +206,15 @@ class Job:
                     if isinstance(item, Loop)
                     else shifted(item, member, ranks)
                 )
-        return replace(self, tasks=tuple(tasks), classes={})
+        make = self.source
+        source = None if make is None else lambda: _OfAll(make(), self.classes)
+        return replace(self, tasks=tuple(tasks), classes={}, source=source)
 
     def first_of(self) -> dict[int, int]:
         """Rank to the first rank of its class, which is the one described."""
         described = dict.fromkeys(rank for rank, _ in self.streams())
+        if self.source is not None:
+            described |= dict.fromkeys(self.classes)
         return {member: rank for rank in described for member in self.members(rank)}
 
     def check(self) -> None:
@@ -183,7 +226,7 @@ class Job:
             nobody receives, a group that names a rank twice or not the one that joins it.
         """
         streams, first = self.streams(), self.first_of()
-        if len(first) != sum(len(self.members(rank)) for rank in dict.fromkeys(rank for rank, _ in streams)):
+        if len(first) != sum(len(self.members(rank)) for rank in dict.fromkeys(first.values())):
             raise InputError("a rank stands in two classes")
         owner: dict[tuple[int, str], str] = {}
         times: Counter[tuple[int, str]] = Counter()

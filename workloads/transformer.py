@@ -728,7 +728,7 @@ def _replicas(spec: TransformerSpec) -> int:
     return spec.expert_parallel if spec.tensor_parallel == 1 else 1
 
 
-def _check_parallel(spec: TransformerSpec) -> None:
+def check_parallel(spec: TransformerSpec) -> None:
     """Complain of a split that leaves a remainder."""
     model, tp, ep, dp = spec.model, spec.tensor_parallel, spec.expert_parallel, _replicas(spec)
     splits = {"heads": model.heads}
@@ -813,13 +813,13 @@ class TransformerWorkload:
             wrong.
         """
         spec, model = self.spec, self.spec.model
-        _check_parallel(spec)
+        check_parallel(spec)
         passes, final = _uniform_passes(spec) if spec.lengths is None else _recorded_passes(spec, spec.lengths)
         router = None
         if model.moe is not None:
             router = Router(spec.routing, model.moe, model.layers - model.dense_layers, spec.seed)
         program, tried = None, []
-        for choice in self._wanted(formats).choices(formats):
+        for choice in self.wanted(formats).choices(formats):
             if choice.kv not in formats.cached:
                 reads = ", ".join(formats.cached)
                 raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
@@ -833,7 +833,7 @@ class TransformerWorkload:
         notes = self._notes(tried, capacity_bytes, passes)
         return replace(program, notes=tuple(notes))
 
-    def _wanted(self, machine: MachineFormats) -> Wanted:
+    def wanted(self, machine: MachineFormats) -> Wanted:
         """What is asked for; a quantised model's weights are its file's unless the workload says otherwise."""
         spec, stored = self.spec, self.spec.model.quantization
         dtype = None if spec.dtype == "auto" else spec.dtype

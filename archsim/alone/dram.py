@@ -25,6 +25,10 @@ def _played(case: Case, log: int = 0) -> Any:
     from archsim.components.memory.command_level import cases
 
     _window(case)
+    if case.get("channels") and (log or case.get("stream")):
+        raise InputError([Problem("commands, pictures and streams are those of one channel", path="channels")])
+    if case.get("interleave") and not case.get("channels"):
+        raise InputError([Problem("it deals addresses over several 'channels'", path="interleave")])
     if not case.get("stream"):
         if not case.get("trace") and not case.get("pattern"):
             from archsim.config import shipped
@@ -102,6 +106,7 @@ _ABOUT = """Ask a DRAM channel alone, command by command.
     archsim dram --preset hbm3_16gb_8hi_6400 --stream 'RD 0 32x33554432'          a gigabyte in order
     archsim dram --preset ddr5_16gb_x8_6400an --stream 'RD 0 64x999' --stream 'WR 0x100000 rowx9 64x9 below=8'
     archsim dram --preset gddr6_8gb_x16_14000 --pattern rand_rw21 --requests 500 --picture banks.svg
+    archsim dram --preset ddr4_8gb_x8_3200aa --pattern seq_rd --requests 4000 --channels 4 --interleave 256
     archsim dram --cases dram_cases.csv --out answers.csv    preset, policy, trace, pattern and n_req, or stream
 
     Lines of a trace are 'LD 0x40' and 'ST 0x80', '0x40 R' and '0x80 W', or '0x40 READ 0' with the first cycle to offer
@@ -120,6 +125,8 @@ QUESTION = Question(
         Column("pattern", "Requests of a pattern instead: seq_rd, rand_rw21, ..."),
         Column("n_req", "How many of the pattern.", "--requests"),
         Column("stream", "Requests of loops: 'RD 0 rowx100 32x32 gap=4'.", metavar="WORDS", several=";"),
+        Column("channels", "Channels that addresses are dealt over; one that holds all when absent.", kind="whole"),
+        Column("interleave", "Bytes of a channel before the next one's; a burst when absent.", kind="whole"),
         Column("arbitration", "Among streams: round_robin or priority.", usual="round_robin"),
         Column("brute_force", "Play repetitions of a stream, too.", kind="yes", usual="no"),
         Column("window", "What the picture shows.", metavar="FIRST:TICKS", usual="0:1000"),

@@ -109,6 +109,7 @@ def _cell(name: str, value: Any) -> str:
     if name == "error":
         return textwrap.shorten(str(value), 70)
     for ending, unit in (("_s", "s"), ("energy_j", "J")):
-        if isinstance(value, float) and name.removesuffix(".total").endswith(ending):
+        quantity = name.removesuffix(".total")
+        if isinstance(value, float) and quantity.endswith(ending) and not quantity.endswith("_per_s"):
             return si(value, unit, 4)
     return cell(value)

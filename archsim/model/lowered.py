@@ -17,12 +17,15 @@ data came. The op ends with its drain.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from archsim.workloads.op import LARGEST, Collective, Dim, Op
+from archsim.workloads.op import LARGEST, Collective, Dim, Op, first_steps, lanes, of_steps
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,35 @@ class Lowered:
 
     def at(self, step: int) -> Lowered:
         """The op of one step, with ints only."""
+        if not self._varies:
+            return self
 
         def pick(value: Dim) -> Dim:
             return int(value[step]) if isinstance(value, np.ndarray) else value
 
         return self._with(pick)
+
+    @functools.cached_property
+    def _varies(self) -> bool:
+        """Whether something differs from step to step."""
+        carried = (self.op.bytes,) if isinstance(self.op, Collective) else ()
+        heads = (head for _, head in self.prefetch.values())
+        return any(isinstance(value, np.ndarray) for value in (*self.busy().values(), *heads, self.tail, *carried))
+
+    def first(self, steps: int) -> Lowered:
+        """The op in the first of its steps."""
+
+        def some(value: Dim) -> Dim:
+            return first_steps(value, steps)
+
+        return replace(
+            self._with(some),
+            op=self.op,
+            actions={key: some(count) for key, count in self.actions.items()},
+            traffic={path: some(n) for path, n in self.traffic.items()},
+            cycles=some(self.cycles),
+            useful=some(self.useful),
+        )
 
     def _with(self, change: Callable[[Dim], Dim]) -> Lowered:
         """With every time changed, and with what a collective carries."""
@@ -120,6 +147,52 @@ class Lowered:
             },
             tail=-(-self.tail // factor) if server == self.engine else self.tail,
         )
+
+
+def stacked(op: Op, kinds: Sequence[Lowered], which: npt.NDArray[np.int64]) -> Lowered:
+    """An op whose sizes change: step ``i`` as ``kinds[which[i]]``; the way of the first step is told."""
+
+    def steps(values: Sequence[Dim]) -> Dim:
+        return values[0] if len(set(values)) == 1 else lanes([int(value) for value in values])[which]
+
+    return replace(_combined(kinds[which[0]], kinds, steps), op=op)
+
+
+def in_a_row(parts: Sequence[Lowered], steps: Sequence[int]) -> Lowered:
+    """An op in all its steps from parts of so many; the op itself and the way are those of the first part."""
+
+    def row(values: Sequence[Dim]) -> Dim:
+        if not any(isinstance(value, np.ndarray) for value in values) and len(set(values)) == 1:
+            return values[0]
+        return np.concatenate([of_steps(value, n) for value, n in zip(values, steps, strict=True)])
+
+    return _combined(parts[0], parts, row)
+
+
+def _combined(first: Lowered, kinds: Sequence[Lowered], steps: Callable[[Sequence[Dim]], Dim]) -> Lowered:
+    """The first with quantities made of those of all."""
+
+    def phase(name: str) -> dict[Any, Dim]:
+        parts = [getattr(kind, name) for kind in kinds]
+        return {key: steps([part.get(key, 0) for part in parts]) for key in dict.fromkeys(k for p in parts for k in p)}
+
+    early = [kind.prefetch for kind in kinds]
+    prefetch = {
+        server: (steps([p.get(server, (0, 0))[0] for p in early]), steps([p.get(server, (0, 0))[1] for p in early]))
+        for server in dict.fromkeys(s for p in early for s in p)
+    }
+    return replace(
+        first,
+        body=phase("body"),
+        prefetch=prefetch,
+        fill=phase("fill"),
+        drain=phase("drain"),
+        tail=steps([kind.tail for kind in kinds]),
+        actions=phase("actions"),
+        traffic=phase("traffic"),
+        cycles=steps([kind.cycles for kind in kinds]),
+        useful=steps([kind.useful for kind in kinds]),
+    )
 
 
 Blocks = Sequence[tuple[Sequence[Lowered], int]]

@@ -61,7 +61,7 @@ class Parcel(NamedTuple):
     use: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Flow:
     """What a collective or a send puts on the links.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from archsim.errors import InputError, Problem, shortened
 from archsim.files import parse_json, read_text, write_text
-from archsim.report import fullness, lanes, streams
+from archsim.report import answers, fullness, lanes, streams
 from archsim.report.folding import FoldedOp, FoldedPhase, fold_ops, fold_phases
 from archsim.report.pictures import (
     ACTION_KINDS,
@@ -74,6 +74,10 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
     colours = resource_classes(document["machine"], [path for op in ops for path in op.busy_s])
     sections = [
         _header(document, phases),
+        *(
+            _section(document[name]["title"], answers.section(document[name], document["time_s"]))
+            for name in document.get("answers", ())
+        ),
         _section("Where the time goes", _time(document, ops, phases, colours) if phases else ""),
         _section(
             "Critical path",

@@ -18,9 +18,7 @@ _HEIGHT, _WIDTH = 22, 1000
 
 def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
     """The lanes of all streams, those alike drawn once; "" where there is one only, of pieces one after the other."""
-    lanes: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for task in tasks:
-        lanes[task["rank"], task["stream"]].append(task)
+    lanes = _lanes(tasks)
     if len(lanes) < 2 or not time_s:
         return ""
     ranks = _alike(lanes)
@@ -32,9 +30,10 @@ def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
     kinds = {kind: f"k{i % 9}" for i, kind in enumerate(dict.fromkeys(_kind(task) for task in tasks))}
     drawn = sorted((t for lane in shown for t in lanes[lane]), key=lambda t: t["start_s"] - t["end_s"])[:_MAX_BARS]
     rows = []
+    of = {id(t): lane for lane in shown for t in lanes[lane]}
     place = {lane: number for number, lane in enumerate(shown)}
     for rank, stream in shown:
-        mine = [t for t in drawn if (t["rank"], t["stream"]) == (rank, stream)]
+        mine = [t for t in drawn if of[id(t)] == (rank, stream)]
         rows.append(
             f'<div class="label">{escape(_label(ranks[rank, stream], stream))}</div>'
             f'<div class="tasklane">{"".join(_bar(t, kinds, time_s) for t in mine)}</div>'
@@ -44,12 +43,33 @@ def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
         f"{len(lanes) - len(shown)} further streams" if len(lanes) > len(shown) else "",
         f"{sum(len(lanes[lane]) for lane in shown) - len(drawn)} short tasks" if len(drawn) == _MAX_BARS else "",
     ]
+    arrows = _arrows(drawn, {task: place[lane] for task, lane in of.items()}, time_s)
     note = ", ".join(text for text in left_out if text)
     return (
         f'<ul class="legend">{legend}</ul><div class="scroll" tabindex="0" role="region" aria-label="Streams">'
-        f'<div class="tasks"><div class="tasklanes">{"".join(rows)}</div>{_arrows(drawn, place, time_s)}</div></div>'
+        f'<div class="tasks"><div class="tasklanes">{"".join(rows)}</div>{arrows}</div></div>'
         f'<div class="taskscale">{ticks(time_s, 8)}</div>' + (f"<p><small>{note} not drawn</small></p>" if note else "")
     )
+
+
+def _lanes(tasks: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], list[Mapping[str, Any]]]:
+    """Tasks by rank and stream; streams that differ in their number alone share a lane where they are never at once."""
+    streams: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for task in tasks:
+        streams[task["rank"], task["stream"]].append(task)
+    lanes: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    until: dict[tuple[int, str], float] = {}
+    of_kind: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
+    for (rank, stream), mine in sorted(streams.items(), key=lambda item: min(t["start_s"] for t in item[1])):
+        kind = rank, re.sub(r"[ \d]+$", "", stream)
+        begin = min(t["start_s"] for t in mine)
+        lane = next((lane for lane in of_kind[kind] if until[lane] <= begin), (rank, stream))
+        if lane not in lanes:
+            lanes[lane] = []
+            of_kind[kind].append(lane)
+        lanes[lane] += mine
+        until[lane] = max(t["end_s"] for t in mine)
+    return lanes
 
 
 def _alike(lanes: Mapping[tuple[int, str], Sequence[Mapping[str, Any]]]) -> dict[tuple[int, str], list[int]]:
@@ -83,21 +103,21 @@ def _bar(task: Mapping[str, Any], kinds: Mapping[str, str], time_s: float) -> st
     return f'<i class="{kinds[_kind(task)]}" style="{style}" data-tip="{escape(tip)}">{text}</i>'
 
 
-def _arrows(drawn: Sequence[Mapping[str, Any]], place: Mapping[tuple[int, str], int], time_s: float) -> str:
-    """Waits between streams, from the end of one task to the start of the other."""
+def _arrows(drawn: Sequence[Mapping[str, Any]], place: Mapping[int, int], time_s: float) -> str:
+    """Waits between lanes, from the end of one task to the start of the other; ``place``: of a task, its lane."""
     ends = {(t["rank"], t["name"], t["number"]): t for t in drawn}
     lines = []
     for task in drawn:
         for rank, name, number in task["after"]:
             other = ends.get((rank, name, number))
-            if other is None or (other["rank"], other["stream"]) == (task["rank"], task["stream"]):
+            if other is None or place[id(other)] == place[id(task)]:
                 continue
             x1, x2 = _WIDTH * other["end_s"] / time_s, _WIDTH * task["start_s"] / time_s
-            y1, y2 = ((place[t["rank"], t["stream"]] + 0.5) * _HEIGHT for t in (other, task))
+            y1, y2 = ((place[id(t)] + 0.5) * _HEIGHT for t in (other, task))
             lines.append(f'<path d="M{x1:.2f} {y1:.1f}L{x2:.2f} {y2:.1f}"/>')
     if not lines or len(lines) > _MAX_ARROWS:
         return ""
-    height = _HEIGHT * len(place)
+    height = _HEIGHT * (max(place.values()) + 1)
     return (
         f'<svg class="waits" viewBox="0 0 {_WIDTH} {height}" preserveAspectRatio="none" aria-hidden="true">'
         f"{''.join(lines)}</svg>"

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from archsim.errors import printable
+from archsim.report import answers
 from archsim.result import Result
 from archsim.units import si
 
@@ -70,6 +71,14 @@ def show(result: Result, console: Console) -> None:
             )
         )
         console.print()
+    for answer in result.answers:
+        heads, rows = answers.statistics(answer.summary)
+        rows = [[name, *(value.replace("\xa0", " ") for value in values)] for name, *values in rows]
+        console.print(_table(answer.title.lower(), ["", *heads], rows))
+        single = ", ".join(f"{name} {value}" for name, value in answers.single(answer.summary))
+        console.print(Text(printable(single.replace("\xa0", " "))))
+        console.print()
+    if result.segments:
         console.print(
             _table(
                 "by op kind",

@@ -22,7 +22,7 @@ from archsim.records import OpResult, SegmentResult
 from archsim.result import Result
 from archsim.sim.schedule import OpTimes
 from archsim.sim.server import ReservationServer
-from archsim.workloads.op import Dim, over_steps
+from archsim.workloads.op import Dim
 
 OPS, RESOURCES = "ops", "resources"
 
@@ -137,7 +137,7 @@ def _facts(s: Slice) -> dict[str, Any]:
     return {
         "kind": low.op.kind,
         "why": low.why,
-        "flops": _at(low.op.flops(), s.step),
+        "flops": _at(s.op.flops, s.step),
         "bytes": {path: _at(n, s.step) for path, n in low.traffic.items()},
     }
 
@@ -150,7 +150,7 @@ def _slices(result: Result) -> list[Slice]:
     drawn: list[Slice] = []
     for segment in result.segments:
         for step in sorted({0, segment.steps - 1}):
-            drawn += _step(segment, step, segment.start + over_steps(segment.step_ticks[:step], step))
+            drawn += _step(segment, step, int(segment.step_starts[step]))
     return drawn
 
 

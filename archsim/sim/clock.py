@@ -1,7 +1,7 @@
 """What happens next: events in the order (tick, key), which is the one rule for ties.
 
 Of one tick come first what memories have served, then the events of ops, in the order (rank, stream, number of the op,
-phase), then memories that choose whom to serve, sources, the beginnings of tasks, and last messages on links. What an
+phase), then memories that choose whom to serve, the beginnings of tasks, messages on links, and last sources. What an
 event brings about in its own tick takes its place among those still to come.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 FIRST = 1
 """Key of what only makes something known; the frame's own."""
 
-MEMORIES, SOURCES, TASKS, LINKS = (level << 224 for level in (1, 2, 3, 4))
+MEMORIES, TASKS, LINKS, SOURCES = (level << 224 for level in (1, 2, 3, 4))
 """Where the keys of each kind begin; those of ops lie below."""
 
 _PHASES, _OPS, _STREAMS, _RANKS, MESSAGES = 3, 40, 24, 32, 40  # bits

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from archsim.sim.turns import Turns
 from archsim.sim.world import PieceTimes, WorldTimes
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Task, shifted
+from archsim.workloads.task import Done, GroupCollective, Job, Loop, Pause, Ranks, Receive, Send, Source, Task, shifted
 
 Process = Generator[simpy.Event, Any, Any]
 
@@ -54,12 +54,21 @@ class OpRun:
 @dataclass
 class Verdict:
     """What happened: (rank, task, number of its execution) to start and end, the runs of ops, bytes by link, and what
-    tasks sent between ranks."""
+    tasks sent between ranks.
+
+    Attributes
+    ----------
+    given: tasks of a source, of described ranks. source: what gave them.
+    steps: (rank, task, number) to the steps that were begun of a piece.
+    """
 
     tasks: dict[tuple[int, str, int], tuple[int, int]] = field(default_factory=dict)
     ops: list[OpRun] = field(default_factory=list)
     actions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     flows: list[Flow] = field(default_factory=list)
+    given: list[Task] = field(default_factory=list)
+    steps: dict[tuple[int, str, int], int] = field(default_factory=dict)
+    source: Source | None = None
 
     @property
     def ticks(self) -> int:
@@ -75,6 +84,7 @@ def judge(job: Job, setting: Setting, by_grain: bool = True) -> Verdict:
     by_grain: memories in turns serve grain after grain; else whole rounds at once, as :mod:`archsim.sim.turns` does,
         for machines whose memories hold a million grains.
     """
+    job.check()
     return _Judge(job, setting, by_grain).play()
 
 
@@ -87,23 +97,26 @@ def judged(job: Job, setting: Setting) -> WorldTimes:
     for run in verdict.ops:
         runs[run.rank, run.task, run.number][run.step].append(run)
     tasks: list[TaskTimes] = []
-    pieces: dict[tuple[int, int], PieceTimes] = {}
-    for (rank, _), items in job.streams().items():
+    pieces: dict[tuple[int, int, int], PieceTimes] = {}
+    for (rank, _), items in replace(job, tasks=(*job.tasks, *verdict.given)).streams().items():
         times: dict[str, int] = defaultdict(int)
         for task in _unrolled(items):
             number = times[task.name]
             times[task.name] += 1
             start, end = verdict.tasks[rank, task.name, number]
-            of = None
+            of, steps = None, 1
             if isinstance(task.what, Segment):
-                of = together([_step(runs[rank, task.name, number][step]) for step in range(task.what.steps)])
-                piece = pieces.setdefault(
-                    (rank, id(task.what)), PieceTimes(rank, task.what, setting.lower(rank, task.what), [])
-                )
-                piece.times.append((of, 1))
-            tasks.append(TaskTimes(task, number, start, end, of))
+                each = runs[rank, task.name, number]
+                steps = verdict.steps[rank, task.name, number]
+                of = together([_step(each[step]) for step in range(steps)])
+                key = (rank, id(task.what), steps)
+                if key not in pieces:
+                    pieces[key] = _piece(setting, rank, task.what, steps)
+                pieces[key].times.append((of, 1))
+            tasks.append(TaskTimes(task, number, start, end, of, steps))
     tasks.sort(key=lambda t: t.end)
-    return WorldTimes(job, tasks, verdict.ticks, list(pieces.values()), [(flow, 1) for flow in verdict.flows])
+    flows = [(flow, 1) for flow in verdict.flows]
+    return WorldTimes(job, tasks, verdict.ticks, list(pieces.values()), flows, source=verdict.source)
 
 
 def _equal(job: Job, verdict: Verdict) -> bool:
@@ -114,6 +127,11 @@ def _equal(job: Job, verdict: Verdict) -> bool:
     for run in verdict.ops:
         found[run.rank].add((run.task, run.number, run.step, run.block, run.op, run.copy, run.start, run.end))
     return all(found[member] == found[rank] for member, rank in job.first_of().items())
+
+
+def _piece(setting: Setting, rank: int, segment: Segment, steps: int) -> PieceTimes:
+    blocks = [(tuple(op.first(steps) for op in ops), repeat) for ops, repeat in setting.lower(rank, segment)]
+    return PieceTimes(rank, segment.first(steps), blocks, [])
 
 
 def _step(runs: Sequence[OpRun]) -> SegmentTimes:
@@ -357,7 +375,7 @@ class _Judge:
         self.job, self.setting, self.by_grain = job, setting, by_grain
         self.env = simpy.Environment()
         self.clock = SimPyClock(self.env)
-        self.verdict = Verdict()
+        self.verdict = Verdict(source=None if job.source is None else job.source())
         self.ranks: dict[int, _Rank] = {}
         self.done: dict[tuple[Any, ...], int] = defaultdict(int)
         self.waiting: list[tuple[tuple[Any, ...], int, simpy.Event]] = []
@@ -367,7 +385,8 @@ class _Judge:
         self.streams: dict[int, int] = defaultdict(int)
         self.engines: dict[tuple[int, str], simpy.Resource] = {}
         self.arrived: dict[tuple[int, str], simpy.Event] = {}
-        self.ended: list[Task] = []
+        self.ended: list[Done] = []
+        self.others = {rank for first, ranks in job.classes.items() for rank in ranks if rank != first}
         self.asked = 0
 
     def play(self) -> Verdict:
@@ -375,7 +394,7 @@ class _Judge:
             for member in self.job.members(rank):
                 ranks = self.job.members(rank)
                 self._give(member, stream, [shifted(task, member, ranks) for task in _unrolled(items)])
-        if self.job.source is not None:
+        if self.verdict.source is not None:
             self._ask_source()
         self.env.run()
         return self.verdict
@@ -398,13 +417,16 @@ class _Judge:
 
     def _source(self, tick: int, number: int) -> Process:
         yield self.clock.event(tick, SOURCES)
-        source = self.job.source
+        source = self.verdict.source
         if number != self.asked or source is None:
             return
         done, self.ended = self.ended, []
-        tasks, again_ps = source.tasks(int(self.setting.time.to_ps(int(self.env.now))), done)
+        tasks, again_ps = source.tasks(self.setting.time.whole_ps(int(self.env.now)), done)
         for task in tasks:
-            self._give(task.rank, task.stream, [task])
+            self.verdict.given.append(task)
+            ranks = self.job.members(task.rank)
+            for member in ranks:
+                self._give(member, task.stream, [shifted(task, member, ranks)])
         if again_ps is not None:
             self.asked += 1
             self.env.process(self._source(max(int(self.setting.time.ps(again_ps)), int(self.env.now)), self.asked))
@@ -426,20 +448,29 @@ class _Judge:
             yield self.clock.event(int(env.now), task_key(rank, number))
             start = int(env.now)
             begun += 1
-            start = (yield from self._do(rank, (number, begun), task, n, met)) or start
+            ends: list[int] = []
+            start = (yield from self._do(rank, (number, begun), task, n, met, ends)) or start
             self.verdict.tasks[rank, task.name, n] = (start, int(env.now))
             self._count("task", rank, task.name)
-            if self.job.source is not None:
-                self.ended.append(task)
+            if self.verdict.source is not None and rank not in self.others:
+                time = self.setting.time
+                self.ended.append(Done(task, [time.whole_ps(end) for end in ends or [int(env.now)]]))
                 self._ask_source()
 
-    def _do(self, rank: int, place: tuple[int, int], task: Task, n: int, met: dict[Any, int]) -> Process:
+    def _do(
+        self, rank: int, place: tuple[int, int], task: Task, n: int, met: dict[Any, int], ends: list[int]
+    ) -> Process:
         """Do a task; returns when it began, where that is later than when it could."""
         what, stream = task.what, place[0]
         if isinstance(what, Segment):
+            until = None if task.until_ps is None else int(self.setting.time.ps(task.until_ps))
             for step in range(what.steps):
+                if ends and until is not None and ends[-1] >= until:
+                    break
                 blocks = [([op.at(step) for op in ops], repeat) for ops, repeat in self.setting.lower(rank, what)]
                 yield from self.ranks[rank].step(stream, blocks, (task.name, n, step))
+                ends.append(int(self.env.now))
+            self.verdict.steps[rank, task.name, n] = len(ends)
         elif isinstance(what, Send):
             network = self.setting.network
             assert network is not None  # noqa: S101

@@ -39,13 +39,15 @@ class Bundle:
     UnequalError: they take different times.
     """
 
+    __slots__ = ("apart", "clear_ticks", "flows", "links", "ticks")
+
     def __init__(self, flows: tuple[tuple[int, Flow], ...]) -> None:
         self.flows = flows
         flow = flows[0][1]
         if any(other.ticks != flow.ticks for _, other in flows):
             raise UnequalError
         self.ticks, self.clear_ticks = flow.ticks, flow.clear_ticks
-        self.links: Names = frozenset().union(*(flow.links for _, flow in flows))
+        self.links: Names = flow.links if len(flows) == 1 else frozenset().union(*(f.links for _, f in flows))
         self.apart = len(self.links) == sum(len(flow.links) for _, flow in flows)
 
 

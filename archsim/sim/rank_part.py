@@ -21,10 +21,12 @@ from archsim.sim.schedule import SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
-from archsim.workloads.op import Collective, Dim, over_steps
+from archsim.workloads.op import Collective, Dim, of_steps, over_steps
 from archsim.workloads.program import Segment
 
-Ended = Callable[[SegmentTimes], None]
+Ended = Callable[[Segment, SegmentTimes], None]
+"""Told of what was run of a piece, and of its times."""
+
 _Recorded = tuple[Bundle, tuple[int, int], Tell, Any, int]
 
 
@@ -41,6 +43,9 @@ class Around(Protocol):
     def alone(self, rank: int, segment: Segment) -> SegmentTimes:
         """Times of a piece that has its rank and its links for itself."""
 
+    def cut(self, rank: int, segment: Segment, steps: int) -> Segment:
+        """A piece of the first steps of another."""
+
     def links_of(self, rank: int, segment: Segment) -> Names | None:
         """Links that a piece uses; None when it cannot be played alone."""
 
@@ -52,10 +57,13 @@ class Around(Protocol):
 
 
 class _Steps:
-    """A piece whose steps follow each other on a rank that plays op by op."""
+    """A piece whose steps follow each other on a rank that plays op by op, until a tick if one is given."""
 
-    def __init__(self, rank: Rank, blocks: Blocks, steps: int, stream: int, ended: Callable[[_Steps], None]) -> None:
-        self.rank, self.blocks, self.steps, self.stream, self.ended = rank, blocks, steps, stream, ended
+    def __init__(
+        self, rank: Rank, blocks: Blocks, most: int, until: int | None, stream: int, ended: Callable[[_Steps], None]
+    ) -> None:
+        self.rank, self.blocks, self.most, self.until = rank, blocks, most, until
+        self.stream, self.ended = stream, ended
         self.times: list[SegmentTimes] = []
 
     def begin(self) -> None:
@@ -66,7 +74,8 @@ class _Steps:
 
     def _end(self, run: Run) -> None:
         self.times.append(run.times())
-        if len(self.times) == self.steps:
+        late = self.until is not None and self.rank.clock.now >= self.until
+        if late or len(self.times) == self.most:
             self.ended(self)
         else:
             self.begin()
@@ -96,9 +105,11 @@ class _Recorder:
 
 @dataclass
 class _Ahead:
-    """A piece played ahead."""
+    """A piece played ahead; ``run`` is what of it runs if nobody disturbs it, no step begins at ``until`` or later."""
 
     segment: Segment
+    run: Segment
+    until: int | None
     stream: int
     start: int
     ended: Ended
@@ -120,16 +131,22 @@ class RankPart:
         self.running = 0
         self._lasts: dict[int, list[tuple[int, int, int]]] = {}
 
-    def submit(self, stream: int, segment: Segment, ended: Ended) -> None:
-        """Begin a piece now; ``ended`` is called with its times."""
+    def submit(self, stream: int, segment: Segment, ended: Ended, until: int | None = None) -> None:
+        """Begin a piece now; ``ended`` is called with what has run of it, and its times.
+
+        Parameters
+        ----------
+        until: none but its first step begins at or after this tick.
+        """
         world, clock = self.world, self.world.clock
         if self.ahead is None and self.live is None:
             links = world.links_of(self.number, segment)
             claim = None if links is None else world.links.claim(links, self.give_up)
             if claim is not None:
-                times = world.alone(self.number, segment)
-                ahead = self.ahead = _Ahead(segment, stream, clock.now, ended, claim)
-                end = clock.now + _ticks(times, segment)
+                run = world.cut(self.number, segment, self._steps_before(until, segment))
+                times = world.alone(self.number, run)
+                ahead = self.ahead = _Ahead(segment, run, until, stream, clock.now, ended, claim)
+                end = clock.now + _ticks(times, run)
                 clock.at(end, self._end_key(times, ahead, end), self._end_ahead, ahead)
                 return
         elif self.ahead is not None:
@@ -137,7 +154,14 @@ class RankPart:
             self.give_up()
         if self.live is None:
             self.live = Rank(clock, self.number, world.setting.grains, self)
-        self._begin(self.live, stream, segment, ended).begin()
+        self._begin(self.live, stream, segment, ended, until).begin()
+
+    def _steps_before(self, until: int | None, segment: Segment) -> int:
+        """Steps of a piece that begins now and is alone which begin before a tick, the first one in any case."""
+        if until is None:
+            return segment.steps
+        ticks = of_steps(self.world.alone(self.number, segment).step_ticks, segment.steps)
+        return 1 + int(np.searchsorted(self.world.clock.now + np.cumsum(ticks[:-1]), until))
 
     def carry(self, lowered: Lowered, place: tuple[int, int], tell: Tell, what: Any) -> None:
         """Put a collective of a piece on the links."""
@@ -152,7 +176,7 @@ class RankPart:
         heap = Heap(ahead.start)
         recorder = _Recorder(heap, functools.partial(world.bundle_of, self.number))
         rank = self.live = Rank(heap, self.number, world.setting.grains, recorder)
-        self._begin(rank, ahead.stream, ahead.segment, ahead.ended).begin()
+        self._begin(rank, ahead.stream, ahead.segment, ahead.ended, ahead.until).begin()
         clock = world.clock
         heap.run(until=(clock.now, clock.key))
         rank.move(clock, self)
@@ -162,21 +186,21 @@ class RankPart:
         for bundle, place, tell, what, start in recorder.flights:
             world.links.carry(bundle, place, tell, what, since=start)
 
-    def _begin(self, rank: Rank, stream: int, segment: Segment, ended: Ended) -> _Steps:
+    def _begin(self, rank: Rank, stream: int, segment: Segment, ended: Ended, until: int | None) -> _Steps:
         self.running += 1
 
         def end(steps: _Steps) -> None:
             self.running -= 1
             if not self.running:
                 self.live = None
-            ended(together(steps.times))
+            ended(self.world.cut(self.number, segment, len(steps.times)), together(steps.times))
 
-        return _Steps(rank, self.world.lowered(self.number, segment), segment.steps, stream, end)
+        return _Steps(rank, self.world.lowered(self.number, segment), segment.steps, until, stream, end)
 
     def _end_key(self, times: SegmentTimes, ahead: _Ahead, end: int) -> int:
         """Key of the end of a piece: where a collective ends with it, that of the collective, which brings it about."""
         if id(times) not in self._lasts:
-            self._lasts[id(times)] = list(self._last_collectives(times, ahead.segment))
+            self._lasts[id(times)] = list(self._last_collectives(times, ahead.run))
         return max(
             (flow_key(end - ticks, ahead.stream, n, first) for n, ticks, first in self._lasts[id(times)]), default=FIRST
         )
@@ -202,7 +226,7 @@ class RankPart:
             return  # it was given up
         self.ahead = None
         self.world.links.release(ahead.claim)
-        ahead.ended(self.world.alone(self.number, ahead.segment))
+        ahead.ended(ahead.run, self.world.alone(self.number, ahead.run))
 
 
 def _last(value: Dim) -> int:

@@ -16,13 +16,13 @@ of a block, every further one takes the same time; it is counted, not simulated.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from archsim.model.lowered import Lowered
 from archsim.sim.server import OrderedServer
-from archsim.workloads.op import Dim, maximum
+from archsim.workloads.op import Dim, first_steps, maximum
 
 
 @dataclass
@@ -46,6 +46,16 @@ class OpTimes:
     end: Dim = 0
     exposed: Dim = 0
 
+    def first_steps(self, steps: int) -> OpTimes:
+        """The same in the first steps."""
+        return replace(
+            self,
+            start=first_steps(self.start, steps),
+            period=first_steps(self.period, steps),
+            end=first_steps(self.end, steps),
+            exposed=first_steps(self.exposed, steps),
+        )
+
 
 @dataclass(frozen=True)
 class SegmentTimes:
@@ -62,6 +72,11 @@ class SegmentTimes:
             for record in self.ops
             for value in vars(record).values()
         )
+
+    def first(self, steps: int) -> SegmentTimes:
+        """Those of the first steps."""
+        ops = [op.first_steps(steps) for op in self.ops]
+        return SegmentTimes(ops, first_steps(self.step_ticks, steps), self.copies_simulated)
 
 
 class OutOfOrder(Exception):

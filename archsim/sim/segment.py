@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from archsim.model.lowered import Blocks
 from archsim.model.memory import Sharing
 from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
-from archsim.workloads.op import Dim, lanes
+from archsim.workloads.op import Dim, lanes, of_steps
 
 
 def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> SegmentTimes:
@@ -27,10 +29,17 @@ def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> Segme
     return together(each)
 
 
-def together(each: Sequence[SegmentTimes]) -> SegmentTimes:
-    """Times of steps one by one as lanes."""
+def together(each: Sequence[SegmentTimes], steps: Sequence[int] | None = None) -> SegmentTimes:
+    """Times of one part after the other as lanes; their ops are in the same copies.
+
+    Parameters
+    ----------
+    steps: of each part; one when absent.
+    """
 
     def many(values: list[Any]) -> Dim:
+        if steps is not None:
+            return np.concatenate([of_steps(value, n) for value, n in zip(values, steps, strict=True)])
         return lanes(values) if len(values) > 1 else values[0]
 
     ops = [
@@ -39,6 +48,8 @@ def together(each: Sequence[SegmentTimes]) -> SegmentTimes:
             rows[0].op,
             rows[0].first,
             many([r.start for r in rows]),
+            rows[0].copies,
+            many([r.period for r in rows]) if rows[0].copies > 1 else 0,
             end=many([r.end for r in rows]),
             exposed=many([r.exposed for r in rows]),
         )

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import simpy
 
 from archsim.sim.clock import task_key
@@ -14,19 +15,21 @@ from archsim.sim.rank_part import RankPart
 from archsim.sim.schedule import SegmentTimes
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
+from archsim.timebase import Timebase
+from archsim.workloads.op import of_steps
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Loop, Pause, Receive, Send, Task
+from archsim.workloads.task import Done, GroupCollective, Job, Loop, Pause, Receive, Send, Task
 
 Process = Generator[simpy.Event, Any, None]
 
 
-@dataclass
+@dataclass(slots=True)
 class TaskTimes:
     """When a task ran.
 
     Attributes
     ----------
-    number: of its execution. start, end: ticks. times: those of the ops of a piece.
+    number: of its execution. start, end: ticks. times: those of the ops of a piece of ``steps`` steps.
     copies: executions like this one, ``period`` ticks and ``stride`` numbers apart.
     offset: ticks that were counted, not played, before it ended.
     """
@@ -36,6 +39,7 @@ class TaskTimes:
     start: int
     end: int
     times: SegmentTimes | None = None
+    steps: int = 1
     copies: int = 1
     period: int = 0
     stride: int = 0
@@ -47,12 +51,20 @@ class TaskTimes:
             shift = copy * self.period
             yield self.number + copy * self.stride, self.start + shift, self.end + shift
 
+    def done(self, time: Timebase) -> Done:
+        """What a source is told of it."""
+        ends = [self.end]
+        if self.times is not None:
+            ends = (self.start + np.cumsum(of_steps(self.times.step_ticks, self.steps))).tolist()
+        return Done(self.task, [time.whole_ps(end) for end in ends])
+
 
 class Around(Protocol):
     """What a stream asks the world."""
 
     env: simpy.Environment
     clock: SimPyClock
+    job: Job
     setting: Setting
     first: dict[int, int]
     offset: int
@@ -105,6 +117,33 @@ class Stream:
     times: how often each task has begun; skipped: further ones that were counted.
     """
 
+    __slots__ = (
+        "_begun",
+        "_came",
+        "_items",
+        "_met",
+        "_start",
+        "_steps",
+        "_times_of_piece",
+        "began",
+        "doing",
+        "item",
+        "iterations",
+        "left",
+        "name",
+        "number",
+        "place",
+        "position",
+        "rank",
+        "since",
+        "skipped",
+        "task",
+        "times",
+        "waiting",
+        "waits_for",
+        "world",
+    )
+
     def __init__(self, world: Around, rank: int, name: str, number: int) -> None:
         self.world, self.rank, self.name, self.number = world, rank, name, number
         self.waiting = ""
@@ -113,6 +152,7 @@ class Stream:
         self.task: Task | None = None
         self._begun = self._start = 0
         self._times_of_piece: SegmentTimes | None = None
+        self._steps = 1
         self._items: list[Task | Loop] = []
         self._came: simpy.Event | None = None
         self._met: dict[Any, int] = defaultdict(int)
@@ -168,12 +208,14 @@ class Stream:
         key = task_key(self.rank, self.number)
         for task in self._tasks():
             if task is None:
+                if world.job.source is None:
+                    return
                 self._came = world.env.event()
                 yield self._came
                 continue
             self.task = task
             self._begun += 1
-            self._times_of_piece = None
+            self._times_of_piece, self._steps = None, 1
             number = self.times[task.name]
             self.times[task.name] += 1
             for wait in task.after:
@@ -187,7 +229,8 @@ class Stream:
             self.began = None
             number += self.skipped[task.name]
             start, end = self._start + world.offset, clock.now + world.offset
-            world.ended(self, TaskTimes(task, number, start, end, self._times_of_piece, offset=world.offset))
+            times = TaskTimes(task, number, start, end, self._times_of_piece, self._steps, offset=world.offset)
+            world.ended(self, times)
 
     def _wait(self, event: simpy.Event, what: str, of: tuple[int, str] | None = None) -> Process:
         self.waiting, self.waits_for, self.since = what, of, self.world.clock.now
@@ -200,8 +243,9 @@ class Stream:
         self.began = world.clock.now
         match what:
             case Segment():
+                until = None if task.until_ps is None else int(world.setting.time.ps(task.until_ps))
                 self.doing = ("piece", id(what))
-                yield self._piece(what)
+                yield self._piece(what, until)
             case Send():
                 self.doing = ("send", what)
                 yield world.send(self.rank, self._place(), what)
@@ -227,14 +271,14 @@ class Stream:
     def _place(self) -> tuple[int, int]:
         return self.number, self._begun
 
-    def _piece(self, segment: Segment) -> simpy.Event:
+    def _piece(self, segment: Segment, until: int | None) -> simpy.Event:
         done = self.world.env.event()
 
-        def ended(times: SegmentTimes) -> None:
-            self._times_of_piece = self.world.counted(self.rank, segment, times)
+        def ended(run: Segment, times: SegmentTimes) -> None:
+            self._times_of_piece, self._steps = self.world.counted(self.rank, run, times), run.steps
             done.succeed()
 
-        self.world.part(self.rank).submit(self.number, segment, ended)
+        self.world.part(self.rank).submit(self.number, segment, ended, until)
         return done
 
     def _numbered(self, *what: Any) -> int:

@@ -17,6 +17,8 @@ from typing import Any
 from archsim.model.memory import Sharing
 from archsim.sim.clock import FIRST, MEMORIES, Clock
 
+_NEVER = 1 << 80
+
 Told = Callable[[Any, int], None]
 """Called with what was asked for and the tick at which it is served."""
 
@@ -68,11 +70,14 @@ class Turns:
         if tell_head is not None:
             marks.append((max(0, ticks - head), max(0, head - ticks), tell_head, what))
         self._catch_up()
-        if self._until <= self.clock.now and not any(r.marks for queue in self._queues.values() for r in queue):
+        if not self._queues or (self._until <= self.clock.now and self._all_told()):
             self._end_grain()
             self._turn, self._in_a_row, self._other = -1, 0, -1  # with nothing left to serve, all is forgotten
         self._queues.setdefault(stream, []).append(Request(ticks, marks))
         self._wake(self.clock.now if self._serving is None else self._ahead())
+
+    def _all_told(self) -> bool:
+        return not any(request.marks for queue in self._queues.values() for request in queue)
 
     def _wake(self, tick: int) -> None:
         self._asked += 1
@@ -87,7 +92,10 @@ class Turns:
         self._end_grain()
         if self._queues:
             self._begin(self.clock.now)
-            self._wake(self._ahead())
+            if len(self._queues) > 1 or self._queues[self._served][0].left or len(self._queues[self._served]) > 1:
+                self._wake(self._ahead())
+            else:
+                self._wakes = _NEVER  # nothing is to be decided after this grain
 
     def _catch_up(self) -> None:
         """Serve all that was served before the present; whole rounds are counted."""
@@ -95,12 +103,14 @@ class Turns:
         # Whom to serve from now on has been decided if the event for it would have been before this one.
         over = now if now < self._wakes and self.clock.passed(self._key) else now - 1
         while self._serving is not None and self._until <= over:
-            shares, rounds = self._round()
-            circle = self.grain * sum(shares.values())
-            rounds = min(rounds, (over - self._until) // circle)
-            for stream, share in shares.items():
-                self._queues[stream][0].left -= rounds * share * self.grain
-            self._until += rounds * circle
+            rounds = 0
+            if over - self._until >= self.grain:  # else not one is over
+                shares, rounds = self._round()
+                circle = self.grain * sum(shares.values())
+                rounds = min(rounds, (over - self._until) // circle)
+                for stream, share in shares.items():
+                    self._queues[stream][0].left -= rounds * share * self.grain
+                self._until += rounds * circle
             if rounds:
                 self._settle()
             else:

@@ -32,7 +32,7 @@ from archsim.sim.stream import Stream, TaskTimes
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import GroupCollective, Job, Ranks, Send, Source, Task, groups_of
+from archsim.workloads.task import Done, GroupCollective, Job, Ranks, Send, Source, counted, groups_of
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class WorldTimes:
     tasks: in the order in which they ended. ticks: end of the last one.
     pieces: each segment of a rank, lowered, with the times of its executions and how many executions took these.
     flows: what was sent between ranks, and how often. skips: periods that were counted.
+    source: what gave tasks on the way.
     """
 
     job: Job
@@ -63,6 +64,7 @@ class WorldTimes:
     pieces: list[PieceTimes]
     flows: list[tuple[Flow, int]]
     skips: tuple[Skip, ...] = ()
+    source: Source | None = None
 
 
 @dataclass
@@ -106,9 +108,10 @@ class World:
         self._segments: dict[int, Segment] = {}  # keeps what is known by identity
         self._lowered: dict[tuple[int, int], Blocks] = {}
         self._alone: dict[tuple[int, int], SegmentTimes] = {}
+        self._cuts: dict[tuple[int, int, int], Segment] = {}
         self._links_of: dict[tuple[int, int], Names | None] = {}
         self._bundles: dict[tuple[Any, ...], Bundle] = {}
-        self._equal: dict[tuple[Any, ...], SegmentTimes] = {}
+        self._equal: dict[tuple[int, int], dict[Any, SegmentTimes]] = defaultdict(dict)
         self._counted: dict[Bundle, int] = defaultdict(int)
         self._joins: dict[tuple[Any, ...], int] = defaultdict(int)
         self._joined: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -118,7 +121,8 @@ class World:
         self._meetings: dict[tuple[Any, ...], _Meeting] = {}
         self._held_until: dict[tuple[int, str], int] = defaultdict(int)
         self._streams_of: dict[int, int] = defaultdict(int)
-        self._ended_for_source: list[Task] = []
+        self._ended_for_source: list[Done] = []
+        self._source = None if job.source is None else job.source()
         self.offset = 0
         self._recurrence: Recurrence | None = None
         self._asked = 0
@@ -132,9 +136,9 @@ class World:
         """
         for (rank, name), items in self.job.streams().items():
             self._stream(rank, name).give(items)
-        if self.job.source is not None:
-            self._ask_source(self.job.source)
-        elif self._streams and self.recurs:
+        if self._source is not None:
+            self._ask_source(self._source)
+        elif self._streams and self.recurs and not self._dated():
             self._recurrence = Recurrence(self, list(self._streams.values()), self._counted, self._pieces)
         self.env.run()
         stuck = [stream for stream in self._streams.values() if stream.waiting]
@@ -147,7 +151,11 @@ class World:
         end = max((task.end + (task.copies - 1) * task.period for task in self.tasks), default=0)
         skips = self._recurrence.skips if self._recurrence is not None else []
         flows = [(flow, count) for bundle, count in self._counted.items() for _, flow in bundle.flows]
-        return WorldTimes(self.job, self.tasks, end, pieces, flows, tuple(skips))
+        return WorldTimes(self.job, self.tasks, end, pieces, flows, tuple(skips), self._source)
+
+    def _dated(self) -> bool:
+        """Whether a task ends by the time of day, so that what repeats is not alike."""
+        return any(t.until_ps is not None for items in self.job.streams().values() for t, _ in counted(items))
 
     # -- what parts ask
 
@@ -165,6 +173,20 @@ class World:
         if key not in self._alone:
             self._alone[key] = simulate(self.lowered(rank, segment), segment.steps, self.setting.grains)
         return self._alone[key]
+
+    def cut(self, rank: int, segment: Segment, steps: int) -> Segment:
+        """A piece of the first steps of another."""
+        if steps == segment.steps:
+            return segment
+        key = (rank, id(segment), steps)
+        if key not in self._cuts:
+            first = self._cuts[key] = segment.first(steps)
+            blocks = self.lowered(rank, segment)
+            self._segments[id(first)] = first
+            self._lowered[rank, id(first)] = [(tuple(op.first(steps) for op in ops), n) for ops, n in blocks]
+            if (rank, id(segment)) in self._alone:
+                self._alone[rank, id(first)] = self.alone(rank, segment).first(steps)
+        return self._cuts[key]
 
     def links_of(self, rank: int, segment: Segment) -> Names | None:
         """Links that a piece uses; None when it cannot be played alone: its collectives have ranks of other classes,
@@ -259,7 +281,11 @@ class World:
         count = self._done[what] = self._done[what] + 1
         waits = self._waits.get(what)
         if waits:
-            self._waits[what] = [wait for wait in waits if wait[0] > count]
+            left = [wait for wait in waits if wait[0] > count]
+            if left:
+                self._waits[what] = left
+            else:
+                del self._waits[what]
             for needed, event in waits:
                 if needed <= count:
                     event.succeed()
@@ -304,15 +330,18 @@ class World:
         """A task has ended."""
         self.tasks.append(times)
         self.count("task", stream.rank, times.task.name)
-        if self.job.source is not None:
-            self._ended_for_source.append(times.task)
-            self._ask_source(self.job.source)
+        if self._source is not None:
+            self._ended_for_source.append(times.done(self.setting.time))
+            self._ask_source(self._source)
 
     def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> SegmentTimes:
         """A piece has run once more with these times; equal ones are the same."""
         known = self._pieces[rank, id(segment)]
-        if id(times) not in known:
-            times = self._equal.setdefault((rank, id(segment), times.content()), times)
+        if known and id(times) not in known:
+            equal = self._equal[rank, id(segment)]
+            if not equal:
+                equal.update((one.content(), one) for one, _ in known.values())
+            times = equal.setdefault(times.content(), times)
         of = known.setdefault(id(times), [times, 0])
         of[1] += 1
         return times
@@ -373,7 +402,7 @@ class World:
             return
         done, self._ended_for_source = self._ended_for_source, []
         time = self.setting.time
-        tasks, again_ps = source.tasks(int(time.to_ps(self.clock.now)), done)
+        tasks, again_ps = source.tasks(time.whole_ps(self.clock.now), done)
         for task in tasks:
             if task.rank not in self.first:
                 self.first[task.rank] = task.rank

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from archsim.components.network.collective import Message, check, schedule
 from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, medium, route, spans
@@ -59,42 +59,69 @@ def collective_flow(network: Network, name: str, n_bytes: int, group: Sequence[i
     return Flow(f"{name} of {len(group)} ranks", len(group), launch, ticks, ticks + late, links, parcels, actions)
 
 
-def message_flow(network: Network, source: int, target: int, n_bytes: int) -> Flow:
-    """A message from one rank to another, the innermost dimension in which they differ first."""
+class Way(NamedTuple):
+    """How messages go from one rank to another.
+
+    Attributes
+    ----------
+    use: ticks at the target from the arrival until a message counts. links: mediums that it occupies.
+    actions: of the network, and the number of the dimension whose bytes on the wire they count.
+    """
+
+    path: tuple[Wire, ...]
+    use: int
+    links: frozenset[LinkName]
+    actions: tuple[tuple[str, int], ...]
+
+
+def ways_of(network: Network) -> Callable[[int, int], Way]:
+    """Ways between ranks, the innermost dimension in which they differ first; those asked for last are remembered."""
     dimensions, wire = network.spec.dimensions, network.own_wires
-    if not min(source, target) >= 0 or max(source, target) >= network.ranks:
-        raise InputError(f"rank {source} sends to rank {target}: the network has ranks 0 to {network.ranks - 1}")
-    names: list[LinkName] = []
-    used: list[int] = []
-    here, stride = source, 1
-    for index, dimension in enumerate(dimensions):
-        place, wanted = here // stride % dimension.ranks, target // stride % dimension.ranks
-        if place != wanted:
-            members = [here + stride * (i - place) for i in range(dimension.ranks)]
-            names += route(dimension, index, members, place, wanted)
-            used.append(index)
-            here = members[wanted]
-        stride *= dimension.ranks
-    path = tuple(wire(name) for name in names)
-    use = max((int(network.time.ps(dimensions[i].overhead)) for i in used), default=0)
+
+    @functools.lru_cache(maxsize=2**14)
+    def way(source: int, target: int) -> Way:
+        if not min(source, target) >= 0 or max(source, target) >= network.ranks:
+            raise InputError(f"rank {source} sends to rank {target}: the network has ranks 0 to {network.ranks - 1}")
+        names: list[LinkName] = []
+        use, here, stride = 0, source, 1
+        for index, dimension in enumerate(dimensions):
+            place, wanted = here // stride % dimension.ranks, target // stride % dimension.ranks
+            if place != wanted:
+                members = [here + stride * (i - place) for i in range(dimension.ranks)]
+                names += route(dimension, index, members, place, wanted)
+                use = max(use, int(network.time.ps(dimension.overhead)))
+                here = members[wanted]
+            stride *= dimension.ranks
+        links = frozenset(medium(name, network.links[name[0]].spec) for name in names)
+        actions = [(f"{kind}{index}_byte", index) for index, _, to in names for kind in _counted(to)]
+        return Way(tuple(wire(name) for name in names), use, links, tuple(actions))
+
+    return way
+
+
+def _counted(to: int) -> tuple[str, ...]:
+    return ("link", "switch") if to == SWITCH else ("link",)
+
+
+def message_flow(network: Network, source: int, target: int, n_bytes: int) -> Flow:
+    """A message from one rank to another."""
+    path, use, links, counted = network.ways(source, target)
     launch = int(network.time.ps(network.spec.launch)) if path else 0
-    now, tail = 0, 0
+    now = tail = late = 0
     for hop, link in enumerate(path):
-        start = now
-        tail = max(start + link.arrival(n_bytes), tail + link.latency if hop else 0)
+        start, arrival = now, link.arrival(n_bytes)
+        tail = max(start + arrival, tail + link.latency if hop else 0)
         now = min(start + link.head(n_bytes), tail)
-    late = max((link.busy(n_bytes) - link.arrival(n_bytes) for link in path), default=0)
-    parcel = Parcel(path, n_bytes, 0, 1, ((0, 0),), ((1, 1),), use)
+        late = max(late, link.busy(n_bytes) - arrival)
     actions: dict[str, int] = {}
-    for index, _, to in names:
-        wire_bytes = int(network.links[index].wire_bytes(n_bytes))
-        actions[f"link{index}_byte"] = actions.get(f"link{index}_byte", 0) + wire_bytes
-        if to == SWITCH:
-            actions[f"switch{index}_byte"] = actions.get(f"switch{index}_byte", 0) + wire_bytes
+    for action, index in counted:
+        actions[action] = actions.get(action, 0) + int(network.links[index].wire_bytes(n_bytes))
     ticks = launch + tail + use
-    links = frozenset(medium(name, network.links[name[0]].spec) for name in names)
-    what = f"{source} to {target}"
-    return Flow(what, 2, launch, ticks, ticks + max(0, late), links, lambda: [parcel] if path else [], actions)
+
+    def parcels() -> list[Parcel]:
+        return [Parcel(path, n_bytes, 0, 1, ((0, 0),), ((1, 1),), use)] if path else []
+
+    return Flow(f"{source} to {target}", 2, launch, ticks, ticks + late, links, parcels, actions)
 
 
 def _line(dimensions: Sequence[DimensionSpec], group: Sequence[int]) -> tuple[Span, ...] | None:

@@ -33,7 +33,7 @@ from archsim.components.network.collective import (
 )
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
-from archsim.components.network.flows import collective_flow, message_flow, play_flows
+from archsim.components.network.flows import Way, collective_flow, message_flow, play_flows, ways_of
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import (
@@ -146,6 +146,11 @@ class Network(model.Network[NetworkSpec]):
     def own_wires(self) -> Callable[[LinkName], Wire]:
         """Links as the simulation sees them."""
         return self.wires({})
+
+    @functools.cached_property
+    def ways(self) -> Callable[[int, int], Way]:
+        """How messages go from one rank to another."""
+        return ways_of(self)
 
     def time_of(self, op: Collective) -> tuple[Dim, dict[str, Dim], str]:
         timing = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,7 @@ def piece(draw, net):
     for _ in range(draw(st.integers(1, 2))):
         count = draw(st.integers(1, 3))
         blocks.append(([draw(lowered(i, net, streams)) for i in range(count)], draw(st.integers(1, 3))))
-    return Segment(draw(st.sampled_from("xyz")), (), steps=draw(st.integers(1, 2))), blocks
+    return Segment(draw(st.sampled_from("xyz")), (), steps=draw(st.integers(1, 3))), blocks
 
 
 @st.composite
@@ -147,6 +148,39 @@ def jobs(draw):
     return job, Setting(TIME, NETWORKS[net], grains, lambda rank, segment: blocks[id(segment)])
 
 
+class Scripted:
+    """Gives tasks of a list in turn: each once so many tasks have ended, and not before a time."""
+
+    def __init__(self, script):
+        self.script, self.ended, self.answered = list(script), 0, []
+
+    def tasks(self, now_ps, done):
+        self.ended += len(done)
+        self.answered.append((now_ps, tuple((one.task.name, tuple(one.ends_ps)) for one in done)))
+        given = []
+        while self.script and self.script[0][0] <= self.ended and self.script[0][1] <= now_ps:
+            given.append(self.script.pop(0)[2])
+        later = self.script[0][1] if self.script and self.script[0][0] <= self.ended + len(given) else None
+        return given, later if later is not None and later > now_ps else None
+
+    def answers(self):
+        return self.answered
+
+
+@st.composite
+def scripted(draw):
+    """A job whose tasks come from a source, streams sharing a rank or the ranks of a class."""
+    job, setting = draw(jobs().filter(lambda drawn: all(not isinstance(t.what, Receive) for t in drawn[0].tasks)))
+    script, kept = [], []
+    for task in job.tasks:
+        if isinstance(task.what, Segment | Pause) and draw(st.booleans()):
+            until = draw(st.none() | st.integers(0, 80))
+            script.append((draw(st.integers(0, 3)), draw(st.integers(0, 60)), replace(task, until_ps=until)))
+        else:
+            kept.append(task)
+    return Job("scripted", tuple(kept), job.classes, lambda: Scripted(script)), setting
+
+
 def world_ops(times, job):
     """(rank, step, block, op, copy, start, end) of all ops of the described ranks, each as often as it ran."""
     found = defaultdict(int)
@@ -189,6 +223,24 @@ def test_the_world_equals_the_judge(drawn):
         if op.rank in {task.task.rank for task in times.tasks}:
             judged[op.rank, op.step, op.block, op.op, op.copy, op.end - op.start] += 1
     assert world_ops(times, job) == dict(judged)
+
+
+@settings(max_examples=200, deadline=None)
+@given(scripted())
+def test_the_world_equals_the_judge_where_a_source_gives_tasks(drawn):
+    job, setting = drawn
+    verdict = judge(job, setting)
+    try:
+        times = play(job, setting)
+    except InputError:  # what waits for a task that the source never gave
+        assert len(verdict.tasks) < sum(len(job.members(t.rank)) for t in (*job.tasks, *verdict.given))
+        return
+    assert verdict.source.answers() == times.source.answers()
+    assert play(job.unfolded(), setting).ticks == times.ticks
+    for task in times.tasks:
+        for member in job.members(task.task.rank):
+            assert verdict.tasks[member, task.task.name, task.number] == (task.start, task.end)
+    assert len(verdict.tasks) == sum(len(job.members(t.task.rank)) for t in times.tasks)
 
 
 @st.composite

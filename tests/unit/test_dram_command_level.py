@@ -13,6 +13,7 @@ import pytest
 from archsim.cli import main
 from archsim.components.memory.command_level import cases, trace
 from archsim.components.memory.command_level.channel import Channel
+from archsim.components.memory.command_level.channels import Channels
 from archsim.components.memory.command_level.pattern import draws, encode, pattern
 from archsim.components.memory.command_level.preset import preset
 from archsim.components.memory.command_level.standard import evaluate
@@ -363,3 +364,65 @@ def test_an_answer_says_how_long_its_cycles_are(name: str, tick_ps: float) -> No
     assert did["cycles"] * did["cycle_ps"] * 1e-12 == pytest.approx(did["time_s"])
     if name.startswith("hbm3"):
         assert did["cycles"] == 109
+
+
+@pytest.mark.parametrize("policy", ["frfcfs", "frfcfs_ramulator"])
+def test_one_of_several_channels_is_a_channel(policy: str) -> None:
+    channel = Channel("ddr4_8gb_x8_3200aa", policy)
+    requests = pattern(channel.preset, "rand_rw21", 500)
+    alone, dealt = channel.play(requests).summary(), Channels(channel, 1).play(requests).summary()
+    assert dealt.pop("channels_used") == 1
+    assert dealt == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize(("count", "interleave"), [(2, 64), (4, 256), (8, 4096)])
+def test_several_channels_are_each_alone(count: int, interleave: int) -> None:
+    channel = Channel("ddr4_8gb_x8_3200aa")
+    dealt = Channels(channel, count, interleave)
+    rng = np.random.default_rng(5)
+    address = rng.integers(0, channel.preset.capacity_bytes * count // 64, 400) * 64
+    requests = Requests.of(address, rng.random(400) < 0.3)
+    mine: dict[int, list[tuple[int, bool]]] = {}
+    for a, write in zip(requests.address.tolist(), requests.is_write.tolist(), strict=True):
+        block = a // interleave
+        mine.setdefault(block % count, []).append((block // count * interleave + a % interleave, write))
+    each = [channel.play(Requests.of([a for a, _ in part], [w for _, w in part])) for part in mine.values()]
+    found = dealt.play(requests).summary()
+    assert found["cycles"] == max(one.cycles for one in each)
+    assert found["row_hits"] == sum(one.row_hits for one in each)
+    assert found["ACT"] == sum(one.activates for one in each)
+    assert found["RD"] + found["WR"] == 400
+    assert found["energy_j"] > sum(sum(one.energy_j.values()) for one in each)
+    assert found["bus_share"] == pytest.approx(found["bw_GBps"] * 1e9 / channel.preset.peak_bytes_per_s / count)
+
+
+def test_every_byte_of_several_channels_is_one_place() -> None:
+    channel = Channel("ddr4_8gb_x8_3200aa")
+    where, within = Channels(channel, 4, 128).deal(np.arange(4096))
+    places = set(zip(where.tolist(), within.tolist(), strict=True))
+    assert places == {(c, a) for c in range(4) for a in range(1024)}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--channels", "3"], "3 is no power of two"),
+        (["--channels", "2", "--interleave", "32"], "32 is no power of two of 64 and more"),
+        (["--interleave", "64"], "it deals addresses over several"),
+        (["--channels", "2", "--commands", "out.csv"], "commands, pictures and streams are those of one channel"),
+    ],
+)
+def test_what_several_channels_cannot_do_is_said(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["dram", "--preset", "ddr4_8gb_x8_3200aa", "--pattern", "seq_rd", "--requests", "10", *words]
+    assert main(line) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_address_beyond_all_channels_is_said() -> None:
+    channel = Channel("ddr4_8gb_x8_3200aa")
+    beyond = Requests.of([channel.preset.capacity_bytes * 2], False)
+    assert Channels(channel, 4).play(beyond).cycles > 0
+    with pytest.raises(InputError, match=r"address 0x400000000 lies beyond the 17.18 GB of 2 channels"):
+        Channels(channel, 2).play(beyond)

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from archsim.components.memory.command_level.channel import Answer, Channel
+from archsim.components.memory.command_level.channels import Channels, Together
 from archsim.components.memory.command_level.currents import sets
 from archsim.components.memory.command_level.pattern import pattern
 from archsim.components.memory.command_level.preset import DramPreset, preset
@@ -27,8 +28,8 @@ from archsim.units import whole
 _SIMULATORS = {"Ramulator": "frfcfs_ramulator", "DRAMsim3": "per_bank_dramsim3"}
 
 
-def answer(case: Mapping[str, str], log: int = 0) -> Answer:
-    """What the channel of a row answers; a trace is named by its path.
+def answer(case: Mapping[str, Any], log: int = 0) -> Answer | Together:
+    """What the channel of a row, or its ``channels``, answer; a trace is named by its path.
 
     Raises
     ------
@@ -38,16 +39,20 @@ def answer(case: Mapping[str, str], log: int = 0) -> Answer:
         (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs"
     )
     channel = Channel(_preset(case), controller)
+    dealt = None
+    if case.get("channels"):
+        dealt = Channels(channel, int(case["channels"]), int(case["interleave"]) if case.get("interleave") else None)
     file = Path(case["trace"]) if case.get("trace") else None
     if case.get("pattern") and (file is None or not is_file(file)):
         try:
             count = whole(case.get("n_req", ""), 1, 10**7)
         except InputError as error:
             raise InputError([Problem(str(error), path="n_req")]) from None
-        return channel.play(pattern(channel.preset, case["pattern"], count), log)
+        requests = pattern(channel.preset, case["pattern"], count)
+        return channel.play(requests, log) if dealt is None else dealt.play(requests)
     if file is None:
         raise InputError("name a trace file, or a pattern and n_req")
-    return channel.play(read(file), log)
+    return channel.play(read(file), log) if dealt is None else dealt.play(read(file))
 
 
 def _preset(case: Mapping[str, str]) -> DramPreset:

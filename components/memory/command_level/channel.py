@@ -142,6 +142,11 @@ class Answer:
         return {name: count * each[name] for name, count in times.items()} | {"background": background}
 
     @property
+    def latencies(self) -> Ints:
+        """Ticks from taken to answered of reads, how many took that, and the tick of their data [reads, 3]."""
+        return self._latencies
+
+    @property
     def mean_read_latency(self) -> float:
         """Mean read latency as the policy's simulator counts it, in ticks.
 

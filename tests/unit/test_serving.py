@@ -1,0 +1,295 @@
+"""Serving: the scheduler equals a naive twin request by request; the engine on a machine equals what is known."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim import runs
+from archsim.errors import InputError
+from archsim.report.folder import write
+from archsim.workloads.kv_blocks import BLOCK_TOKENS, KVBlocks
+from archsim.workloads.program import Segment
+from archsim.workloads.requests import Request
+from archsim.workloads.scheduler import Chunked, Limits, PromptsFirst
+from archsim.workloads.served import statistics
+from archsim.workloads.serving import Engine
+from archsim.workloads.task import Done
+
+
+def cost(prompt_tokens: int, decodes: int) -> int:
+    """Picoseconds of an iteration, for schedulers alone."""
+    return 7 + 3 * prompt_tokens + decodes
+
+
+class Recorder:
+    """Takes iterations in place of their pieces."""
+
+    def __init__(self):
+        self.last = None
+
+    def of(self, iteration):
+        self.last = iteration
+        return Segment("iteration", ())
+
+
+def served(requests, limits, policy, look=lambda engine: None):
+    """An engine driven by hand."""
+    pieces = Recorder()
+    engine = Engine(requests, limits, policy, pieces)
+    now, done = 0, ()
+    while True:
+        tasks, again = engine.tasks(now, done)
+        look(engine)
+        if tasks:
+            ends = []
+            for _ in range(pieces.last.steps):
+                now += cost(sum(n for _, n in pieces.last.prompts), len(pieces.last.decodes))
+                ends.append(now)
+                if tasks[0].until_ps is not None and now >= tasks[0].until_ps:
+                    break
+            done = (Done(tasks[0], ends),)
+        elif again is not None:
+            now, done = again, ()
+        else:
+            return engine
+
+
+def naive(requests, limits, chunk):
+    """(scheduled, first token, end) of each request, everything looked up anew in each iteration."""
+    n = len(requests)
+    prompt, answer = [0] * n, [0] * n
+    scheduled, first, end = [None] * n, [None] * n, [None] * n
+    now = 0
+    while None in end:
+        active = [i for i in range(n) if scheduled[i] is not None and end[i] is None]
+        queue = [i for i in range(n) if scheduled[i] is None and requests[i].arrival_ps <= now]
+        free = limits.blocks - sum(need(requests[i]) for i in active)
+        decoding = [i for i in active if answer[i]]
+        work = {}
+        room = limits.tokens if chunk is None else min(chunk, limits.tokens - len(decoding))
+        if chunk is not None:
+            for i in active:
+                if not answer[i]:
+                    take = min(room, requests[i].input - prompt[i])
+                    if take:
+                        work[i] = take
+                        room -= take
+        while queue and len(active) < limits.sequences and need(requests[queue[0]]) <= free:
+            i = queue[0]
+            take = requests[i].input if chunk is None else min(room, requests[i].input)
+            if take > room or not take:
+                break
+            queue.pop(0)
+            active.append(i)
+            free -= need(requests[i])
+            scheduled[i], work[i] = now, take
+            room -= take
+        computing = [] if chunk is None and work else decoding
+        if not work and not computing:
+            now = min(r.arrival_ps for r in requests if r.arrival_ps > now)
+            continue
+        now += cost(sum(work.values()), len(computing))
+        for i, take in work.items():
+            prompt[i] += take
+            if prompt[i] == requests[i].input:
+                answer[i], first[i] = 1, now
+        for i in computing:
+            answer[i] += 1
+        for i in active:
+            if answer[i] == requests[i].output:
+                end[i] = now
+    return list(zip(scheduled, first, end, strict=True))
+
+
+def need(request):
+    return math.ceil((request.input + request.output - 1) / BLOCK_TOKENS)
+
+
+@st.composite
+def loads(draw):
+    lengths = st.integers(1, 70)
+    gaps = draw(st.lists(st.integers(0, 300), min_size=1, max_size=14))
+    requests = [Request(int(at), draw(lengths), draw(st.integers(1, 30))) for at in np.cumsum(gaps) - gaps[0]]
+    chunk = draw(st.sampled_from((None, 1, 5, 64)))
+    longest = max(r.input for r in requests) if chunk is None else 1
+    sequences = draw(st.integers(1, 6))
+    tokens = draw(st.integers(max(longest, sequences), 150))
+    blocks = draw(st.integers(max(map(need, requests)), 20))
+    return requests, Limits(sequences, tokens, blocks), chunk
+
+
+@settings(max_examples=300, deadline=None)
+@given(loads())
+def test_the_scheduler_equals_its_naive_twin(load):
+    requests, limits, chunk = load
+
+    def look(engine):
+        scheduler = engine.scheduler
+        arrived = len(engine.requests) - len(engine.coming)
+        assert arrived == len(scheduler.waiting) + len(scheduler.running) + len(scheduler.ended)
+        assert scheduler.pool.taken + scheduler.pool.free == limits.blocks
+        assert scheduler.pool.taken == sum(need(requests[r.number]) for r in scheduler.running)
+        assert len(scheduler.running) <= limits.sequences
+        assert scheduler.pool.free >= 0
+
+    engine = served(requests, limits, PromptsFirst() if chunk is None else Chunked(chunk), look)
+    found = [(r.scheduled_ps, r.first_token_ps, r.end_ps) for r in engine.requests]
+    assert found == naive(requests, limits, chunk)
+    for request, (scheduled, first, end) in zip(requests, found, strict=True):
+        assert request.arrival_ps <= scheduled < first <= end
+        assert (first == end) == (request.output == 1)
+    # Every token after a first one is an interval.
+    intervals = engine.scheduler.intervals_ps
+    assert sum(intervals.values()) == sum(r.output - 1 for r in requests)
+    assert sum(ps * n for ps, n in intervals.items()) == sum(end - first for _, first, end in found)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 5)), min_size=1, max_size=12))
+def test_statistics_of_counts_are_those_of_numpy(counted):
+    values = np.repeat([v for v, _ in counted], [n for _, n in counted])
+    counts = {}
+    for value, n in counted:
+        counts[value] = counts.get(value, 0) + n
+    found = statistics(counts)
+    assert found["mean"] == pytest.approx(values.mean())
+    for name, percent in (("p50", 50), ("p90", 90), ("p99", 99)):
+        assert found[name] == pytest.approx(np.percentile(values, percent))
+
+
+def test_blocks_are_taken_and_given_back():
+    pool = KVBlocks(3)
+    assert pool.take(3)
+    assert not pool.take(1)
+    pool.give_back(2)
+    assert (pool.taken, pool.free, pool.total) == (1, 2, 3)
+    with pytest.raises(ValueError, match="2 blocks"):
+        pool.give_back(2)
+
+
+SMALL = {
+    "name": "small",
+    "layers": 3,
+    "hidden": 64,
+    "heads": 4,
+    "kv_heads": 2,
+    "head_dim": 16,
+    "intermediate": 128,
+    "vocab": 500,
+    "max_positions": 4096,
+}
+
+
+def run(requests, brute_force=False, chip=None, **options):
+    workload = {"kind": "serving", "model": SMALL, "dtype": "bf16", "requests": requests, **options}
+    where = {"chip": "h100_sxm"} if chip is None else chip
+    return runs.run({"name": "served", **where, "workload": workload}, brute_force=brute_force)
+
+
+DRAWN = {"rate": 30000, "count": 6, "input": 40, "output": 5, "seed": 3}
+NODE = {"system": "dgx_h100"}
+
+
+def test_one_request_takes_as_long_as_the_transformer_alone():
+    served = run({"rate": 1, "count": 1, "input": 100, "output": 20})
+    workload = {"kind": "transformer", "model": SMALL, "dtype": "bf16", "input": 100, "output": 20}
+    alone = runs.run({"name": "alone", "chip": "h100_sxm", "workload": workload})
+    assert served.ticks == alone.ticks
+    assert served.ledger.totals() == alone.ledger.totals()
+    answer = served.answers[0]
+    prefill = alone.segment_rows()[0]["time_s"]
+    assert answer.rows[0]["ttft_s"] == pytest.approx(prefill, rel=1e-9)
+    assert answer.rows[0]["tpot_s"] == pytest.approx(alone.segment_rows()[1]["step_s"], rel=1e-9)
+    assert answer.summary["e2e_s"]["p99"] == pytest.approx(alone.time_s, rel=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunk": 16}, {"max_num_seqs": 2}, {"tensor_parallel": 2, "chunk": 24}])
+def test_the_world_equals_the_judge(options):
+    chip = NODE if "tensor_parallel" in options else None
+    fast, slow = run(DRAWN, chip=chip, **options), run(DRAWN, brute_force=True, chip=chip, **options)
+    assert fast.answers == slow.answers
+    assert [(t.task.name, t.start, t.end) for t in fast.world.tasks] == [
+        (t.task.name, t.start, t.end) for t in slow.world.tasks
+    ]
+    assert [s.step_starts.tolist() for s in fast.segments] == [s.step_starts.tolist() for s in slow.segments]
+    assert fast.segment_rows() == slow.segment_rows()
+    assert fast.time_by_bound == slow.time_by_bound
+    assert fast.ledger.totals() == slow.ledger.totals()
+    assert fast.answers[0].summary["completed"] == 6
+
+
+def test_iterations_are_the_steps_of_a_phase():
+    result = run(DRAWN, chunk=16)
+    assert {"mixed", "decode"} <= {segment.phase for segment in result.segments} <= {"prefill", "mixed", "decode"}
+    steps = sum(segment.steps for segment in result.segments)
+    assert steps == sum(len(t.done(result.machine.time).ends_ps) for t in result.world.tasks)
+    assert steps > len(result.world.tasks)
+    assert sum(segment.ticks for segment in result.segments) == sum(t.end - t.start for t in result.world.tasks)
+    assert sum(result.time_by_bound.values()) == pytest.approx(result.time_s)
+    joules = sum(row["energy_j"] for row in result.op_rows)
+    assert joules == pytest.approx(sum(j for (_, a), j in result.energy_by_action.items() if a != "static"))
+    new = 6 * (40 + 4)
+    assert sum(row["tokens"] for row in result.segment_rows()) == new
+
+
+def test_an_answer_stands_in_the_files(tmp_path):
+    result = run(DRAWN)
+    write(result, tmp_path / "a")
+    write(run(DRAWN), tmp_path / "b")
+    for name in ("result.json", "report.html", "timeline.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    document = json.loads((tmp_path / "a" / "result.json").read_text())
+    assert document["answers"] == ["requests"]
+    assert len(document["requests"]["rows"]) == 6
+    assert document["requests"]["summary"]["ttft_s"]["p50"] > 0
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "<h2>Requests</h2>" in page
+    assert page.count("<rect class=") >= 12
+
+
+def test_what_if_is_played_from_the_start():
+    result = run(DRAWN)
+    before = result.answers
+    assert result.what_if("chip.hbm") <= result.time_s
+    assert result.answers == before
+
+
+@pytest.mark.parametrize(
+    ("requests", "options", "said"),
+    [
+        ({**DRAWN, "rate": 0}, {}, "rate: expected more than 0"),
+        ({"rate": 1, "count": 2, "input": 5}, {}, "'output' is missing"),
+        ({"path": "azure_conversation_200.csv", "rate": 1}, {}, "'path' names recorded ones"),
+        ({**DRAWN, "input": 9000}, {}, "request 0 can never run: its prompt of 9000 tokens"),
+        (DRAWN, {"memory_share": 1e-7}, "request 0 can never run: 40 . 5 tokens need 3 blocks of 16"),
+        (DRAWN, {"max_num_seqs": 20, "max_num_batched_tokens": 10}, "max_num_seqs 20"),
+    ],
+)
+def test_what_cannot_be_served_is_said(requests, options, said):
+    with pytest.raises(InputError, match=said):
+        run(requests, **options)
+
+
+@pytest.mark.parametrize(
+    ("second", "said"),
+    [
+        ("3,10,10", ":3:.*out of order: arrives 2 s before"),
+        ("6,0,10", ":3:.*prompt of zero tokens"),
+        ("6,10,0", ":3:.*answer of zero tokens"),
+    ],
+)
+def test_a_wrong_trace_is_told_by_its_line(tmp_path, second, said):
+    path = tmp_path / "trace.csv"
+    path.write_text(f"Timestamp,Request tokens,Response tokens\n5,10,10\n{second}\n")
+    with pytest.raises(InputError, match=said):
+        run({"path": str(path)})
+
+
+def test_drawn_requests_come_at_their_rate():
+    even = run({**DRAWN, "arrivals": "constant", "rate": 1000}).answers[0].rows
+    assert [row["arrival_s"] for row in even] == pytest.approx([n / 1000 for n in range(6)])
