@@ -73,7 +73,7 @@ def test_every_chip_answers_by_its_laws_or_refuses(chip: str) -> None:
         for scale in (0, 12, 20, 28, 36):
             result = refused({"name": "scale", "chip": chip, "workload": workload(kind, chip, scale)}, roomy)
             if isinstance(result, str):
-                assert scale >= 20 or any(word in result for word in ("cannot", "can do", "is needed"))
+                assert scale >= 20 or any(word in result for word in ("cannot", "can do", "is needed", "no layers"))
                 continue
             keeps_the_laws(result)
             assert result.time_s > before
