@@ -111,7 +111,7 @@ class World:
         self._cuts: dict[tuple[int, int, int], Segment] = {}
         self._links_of: dict[tuple[int, int], Names | None] = {}
         self._bundles: dict[tuple[Any, ...], Bundle] = {}
-        self._equal: dict[tuple[Any, ...], SegmentTimes] = {}
+        self._equal: dict[tuple[int, int], dict[Any, SegmentTimes]] = defaultdict(dict)
         self._counted: dict[Bundle, int] = defaultdict(int)
         self._joins: dict[tuple[Any, ...], int] = defaultdict(int)
         self._joined: dict[tuple[Any, ...], int] = defaultdict(int)
@@ -337,8 +337,11 @@ class World:
     def counted(self, rank: int, segment: Segment, times: SegmentTimes) -> SegmentTimes:
         """A piece has run once more with these times; equal ones are the same."""
         known = self._pieces[rank, id(segment)]
-        if id(times) not in known:
-            times = self._equal.setdefault((rank, id(segment), times.content()), times)
+        if known and id(times) not in known:
+            equal = self._equal[rank, id(segment)]
+            if not equal:
+                equal.update((one.content(), one) for one, _ in known.values())
+            times = equal.setdefault(times.content(), times)
         of = known.setdefault(id(times), [times, 0])
         of[1] += 1
         return times
