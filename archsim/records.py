@@ -6,6 +6,7 @@ import functools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from archsim.model.lowered import Blocks, Lowered, in_a_row
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import Collective, Dim, first_steps, of_steps, over_steps, row_of_steps
+from archsim.workloads.op import LARGEST, Collective, Dim, first_steps, of_steps, over_steps, row_of_steps
 from archsim.workloads.task import Ranks
 
 
@@ -54,7 +55,7 @@ class SegmentResult:
     phase: its name without the rank, or the phase that it is a piece of.
     ranks: those of the class.
     executions: in this way or another.
-    step_ticks, step_starts: length of each step, and when it began in the first execution, int64 [steps].
+    step_ticks, step_starts: length of each step, int64 [steps], and when it began in the first execution, [steps].
     start, last_start: ticks of the first and of the last execution.
     """
 
@@ -64,7 +65,7 @@ class SegmentResult:
     tokens: Dim
     blocks: tuple[BlockResult, ...]
     step_ticks: npt.NDArray[np.int64]
-    step_starts: npt.NDArray[np.int64]
+    step_starts: npt.NDArray[Any]
     ranks: Ranks
     count: int = 1
     executions: int = 1
@@ -150,7 +151,7 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
             ticks = of_steps(times.step_ticks, steps)
             if phase.starts is None:
                 starts = started[piece.rank, id(times)]
-                first, last, step_starts = min(starts), max(starts), min(starts) + np.cumsum(ticks) - ticks
+                first, last, step_starts = min(starts), max(starts), _in_turn(min(starts), ticks)
             else:
                 first, last, step_starts = int(phase.starts[0]), int(phase.starts[0]), phase.starts
             mine.append(
@@ -175,6 +176,13 @@ def segments_of(world: WorldTimes) -> tuple[tuple[SegmentResult, ...], Ledger]:
         for action, n in flow.actions.items():
             ledger.record("network", "between ranks", action, n * count)
     return tuple(segments), ledger
+
+
+def _in_turn(start: int, ticks: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """When steps begin that follow each other at once; in whole numbers of any size where 64 bits would wrap."""
+    each = ticks if start + over_steps(ticks, len(ticks)) < LARGEST else ticks.astype(object)
+    starts: npt.NDArray[Any] = start + np.cumsum(each) - each
+    return starts
 
 
 def _phases(world: WorldTimes, started: Mapping[tuple[int, int], Sequence[int]]) -> Iterator[_Phase]:
@@ -211,7 +219,7 @@ def _in_a_row(name: str, pieces: Sequence[PieceTimes], starts: Sequence[int]) ->
         blocks.append((tuple(in_a_row(mine, steps) for mine in parts), repeat))
     times = together(each, steps)
     ticks = [of_steps(one.step_ticks, n) for one, n in zip(each, steps, strict=True)]
-    begins = [start + np.cumsum(mine) - mine for start, mine in zip(starts, ticks, strict=True)]
+    begins = [_in_turn(start, mine) for start, mine in zip(starts, ticks, strict=True)]
     segment = replace(pieces[0].segment, steps=sum(steps), tokens=row(piece.segment.tokens for piece in pieces))
     piece = PieceTimes(pieces[0].rank, segment, blocks, [(times, 1)])
     return _Phase(name, piece, np.concatenate(begins), flops)
