@@ -170,11 +170,20 @@ class Scripted:
 
 @st.composite
 def scripted(draw):
-    """A job whose tasks come from a source, streams sharing a rank or the ranks of a class."""
+    """A job whose tasks come from a source, streams sharing a rank or the ranks of a class.
+
+    What a source gives sends nothing: where it begins a flow in the tick in which another one begins, the judge has the
+    other go first, and the world orders both by stream.
+    """
     job, setting = draw(jobs().filter(lambda drawn: all(not isinstance(t.what, Receive) for t in drawn[0].tasks)))
+
+    def sends(task):
+        blocks = setting.lower(task.rank, task.what) if isinstance(task.what, Segment) else ()
+        return any(isinstance(op.op, Collective) for ops, _ in blocks for op in ops)
+
     script, kept = [], []
     for task in job.tasks:
-        if isinstance(task.what, Segment | Pause) and draw(st.booleans()):
+        if isinstance(task.what, Segment | Pause) and not sends(task) and draw(st.booleans()):
             until = draw(st.none() | st.integers(0, 80))
             script.append((draw(st.integers(0, 3)), draw(st.integers(0, 60)), replace(task, until_ps=until)))
         else:
