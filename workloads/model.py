@@ -143,8 +143,9 @@ class ModelSpec(Spec):
     lm_head_bias: bool = False
     window: Count | None = None
     """positions a query looks back at most, its own included; None for all"""
-    window_layers: Literal["all", "alternate"] = "all"
-    """layers that have the window: all, or every other one, the first included (Gemma 2)"""
+    window_layers: Literal["all", "alternate", "five_of_six"] = "all"
+    """layers that have the window: all; every other one, the first included (Gemma 2, gpt-oss); or all but every sixth
+    (Gemma 3)"""
     parallel_attention: bool = False
     """attention and MLP both read the input of the layer and their outputs are summed (PaLM, GPT-NeoX)"""
     parallel_norms: bool = False
@@ -208,6 +209,14 @@ class ModelSpec(Spec):
         if self.encoder is not None and self.positions == "rotary":
             raise ValueError("an encoder has learned positions or none")
         return self
+
+    def layer_window(self, layer: int) -> int | None:
+        """The window of a layer."""
+        return None if self.full_layers(layer + 1) > self.full_layers(layer) else self.window
+
+    def full_layers(self, layers: int) -> int:
+        """Layers without the window among the first ones of a model that has one."""
+        return {"all": 0, "alternate": layers // 2, "five_of_six": layers // 6}[self.window_layers]
 
     @property
     def dense_layers(self) -> int:

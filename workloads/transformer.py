@@ -530,11 +530,9 @@ class RankOps:
                 f"'{model.name}' has {model.layers} layers of experts or of several windows: at most {_MOST_LAYERS} "
                 "are told apart"
             )
-        if model.window_layers == "alternate":
-            kinds = [self.dense_layer(step, window) for window in (model.window, None)]
-            layers = [kinds[number % 2] for number in range(model.dense_layers)]
-        else:
-            layers = [self.dense_layer(step, model.window)] * model.dense_layers if model.dense_layers else []
+        windows = [model.layer_window(number) for number in range(model.dense_layers)]
+        kinds = {window: self.dense_layer(step, window) for window in dict.fromkeys(windows)}
+        layers = [kinds[window] for window in windows]
         if model.moe is not None and self.router is not None:
             whole = self.spec.micro_batches == 1
             parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
@@ -544,15 +542,20 @@ class RankOps:
 
     def expert_layers(self, step: Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
         """Attention and experts of each layer; layers of equal loads are the same objects."""
-        attention = tuple(self.joined(self.attention(step, self.model.window), step.tokens, "attention", "out"))
+        numbers = range(self.model.dense_layers, self.model.layers)
+        windows = [self.model.layer_window(number) for number in numbers]
+        attention = {
+            window: tuple(self.joined(self.attention(step, window), step.tokens, "attention", "out"))
+            for window in dict.fromkeys(windows)
+        }
         group, tokens = self.group_tokens(step), step.constant_tokens
-        known: dict[tuple[int, ...], Layer] = {}
-        for layer in range(self.model.layers - self.model.dense_layers):
+        known: dict[tuple[int, ...], tuple[Op, ...]] = {}
+        layers: dict[tuple[tuple[int, ...], int | None], Layer] = {}
+        for layer, window in enumerate(windows):
             counts = router.counts(layer, group, step.phase)
             if counts not in known:
-                experts = self.joined(self.experts(tokens, moe, counts), tokens, "mlp", "experts_sum")
-                known[counts] = attention, tuple(experts)
-            yield known[counts]
+                known[counts] = tuple(self.joined(self.experts(tokens, moe, counts), tokens, "mlp", "experts_sum"))
+            yield layers.setdefault((counts, window), (attention[window], known[counts]))
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
@@ -693,7 +696,7 @@ class RankOps:
             return 0
         element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
         layers = model.layers + (0 if self.spec.mtp_acceptance is None else model.mtp_layers)
-        windowed = 0 if model.window is None else layers if model.window_layers == "all" else -(-layers // 2)
+        windowed = 0 if model.window is None else layers - model.full_layers(layers)
         full, seen = layers - windowed, model.window or 0
         kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)
         return int(self.formats.kv.bytes(kept * element))
