@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Delay, MatMul, Op
+from archsim.workloads.op import Attention, Delay, DType, MatMul, Op, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
@@ -32,6 +32,7 @@ Ints = npt.NDArray[np.int64]
 
 _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 """Tokens of captured graphs, vLLM's default"""
+_SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
 SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention")
@@ -120,10 +121,12 @@ class Pieces:
     Attributes
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
+    sampling_bytes: that sampling moves for each logit.
     """
 
     ops: RankOps
     host_ps: Callable[[Shape], int] = lambda shape: 0
+    sampling_bytes: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -145,7 +148,24 @@ class Pieces:
     def head(self, sampled: int) -> tuple[Block, ...]:
         """From the last norm on, of so many sequences."""
         block = self.ops.head(_Padded("head", 0, 1, 1, 1, rows=sampled, sampled=sampled))
-        return () if block is None else (block,)
+        if block is None:
+            return ()
+        return (replace(block, ops=(*block.ops, *self._sampled(sampled))),)
+
+    def _sampled(self, rows: int) -> Iterator[Op]:
+        """Picking a token for each of so many sequences, on every rank."""
+        if self.sampling_bytes:
+            passes, vocab = -(-self.sampling_bytes // 2), self.ops.model.vocab
+            sorted_rows = min(rows, _SORTED_ROWS) + max(rows - _SORTED_ROWS, 0) * 3 // 10
+            yield Vector(
+                name="sample",
+                function="sample",
+                rows=sorted_rows,
+                width=vocab,
+                inputs=passes,
+                outputs=0,
+                dtype=DType.BF16,
+            )
 
     def template(self, tokens: int, kind: str) -> tuple[Block, ...]:
         """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""

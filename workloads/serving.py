@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import model_validator
@@ -169,7 +170,14 @@ class Deployed:
 
     def pieces(self, ranks: int) -> Pieces:
         """Iterations as ops."""
-        return Pieces(self.ops, lambda shape: self.engine.host.ps(shape, ranks))
+        return Pieces(self.ops, lambda shape: self.engine.host.ps(shape, ranks), self.engine.sampling_bytes)
+
+    def under(self, engine: EngineSpec) -> Deployed:
+        """The same under other settings; the cache stays as large, where they do not say."""
+        other = copy(self)
+        other.engine = engine
+        other.blocks = engine.kv_blocks or self.blocks
+        return other
 
     def started(self) -> Engine:
         """An engine with nothing to do."""
