@@ -107,6 +107,12 @@ class Mapper:
                 self._known[key] = self._launched(self._lower(op))
         return replace(self._known[key], op=op)
 
+    def fresh(self, op: Op) -> Lowered:
+        """As :meth:`lower`, of an op that is not met again, and not remembered."""
+        lowered = self.lower(op)
+        self._known.pop(_key(op), None)
+        return lowered
+
     def lower_block(self, ops: Sequence[Op]) -> tuple[Lowered, ...]:
         """The ops of a block, those that a part of the machine fuses as it does them."""
         lowered: dict[str, Lowered] = {}

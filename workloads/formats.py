@@ -37,7 +37,8 @@ class Formats:
     Attributes
     ----------
     weight: of the layers' weights. table: of embeddings and the LM head. activation, kv: of activations and the KV
-    cache. dispatch: in which tokens travel to their experts.
+    cache. dispatch: in which tokens travel to their experts. expert, expert_activation: of routed experts and of what
+    they multiply, where they differ.
     """
 
     weight: DType
@@ -45,9 +46,12 @@ class Formats:
     activation: DType
     kv: DType
     dispatch: DType
+    expert: DType | None = None
+    expert_activation: DType | None = None
 
     def __str__(self) -> str:
         table = "" if self.table is self.weight else f", tables {self.table}"
+        table += "" if self.expert is None else f", experts {self.expert} by {self.expert_activation}"
         return f"weights {self.weight}{table}, KV cache {self.kv}, activations {self.activation}"
 
 
@@ -66,6 +70,7 @@ class Wanted:
     activation: DType | None = None
     kv: DType | None = None
     dispatch: DType | None = None
+    expert: DType | None = None
 
     @property
     def free(self) -> bool:
@@ -87,7 +92,11 @@ class Wanted:
     def _of(self, machine: MachineFormats, weight: DType, kv: DType, activation: DType) -> Formats:
         weight = self.weight or weight
         act = self.activation or _computed(machine, weight, activation)
-        return Formats(weight, self.table or weight, act, self.kv or _read(machine, kv), self.dispatch or act)
+        experts = None
+        if self.expert is not None:
+            experts = self.expert if self.expert in machine.multiplied else widest(machine) or narrowest(machine)
+        kv = self.kv or _read(machine, kv)
+        return Formats(weight, self.table or weight, act, kv, self.dispatch or act, self.expert, experts)
 
 
 def widest(machine: MachineFormats) -> DType | None:

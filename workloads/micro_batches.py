@@ -30,9 +30,9 @@ Ops: TypeAlias = tuple[Op, ...]
 
 def in_turn(layers: Iterable[Layer]) -> Iterator[Ops]:
     """One batch: attention, then experts; equal layers are the same object."""
-    known: dict[int, Ops] = {}
+    known: dict[tuple[int, int], Ops] = {}
     for attention, experts in layers:
-        yield known.setdefault(id(experts), (*attention, *experts))
+        yield known.setdefault((id(attention), id(experts)), (*attention, *experts))
 
 
 def by_streams(layers: Iterable[Layer]) -> Iterator[Ops]:

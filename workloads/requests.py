@@ -28,6 +28,7 @@ from archsim.errors import InputError, Problem, nearest, shortened
 from archsim.files import lines, parse_json, read_rows
 from archsim.spec import Count, Spec
 from archsim.units import whole
+from archsim.workloads.kv_blocks import Contents
 from archsim.workloads.recorded import recorded_file
 
 
@@ -39,11 +40,13 @@ class Request:
     ----------
     arrival_ps: time of arrival after the first request, ps.
     input, output: tokens of the prompt and of the answer.
+    contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
     """
 
     arrival_ps: int
     input: int
     output: int
+    contents: Contents = ()
 
 
 @dataclass(frozen=True)

@@ -1,30 +1,44 @@
 """The scheduler of an engine that serves requests: what its next iteration computes.
 
-Continuous batching as vLLM does it: between two iterations sequences join and leave. Requests are admitted first come,
-first served, while a place (``sequences``), room in the iteration (``tokens``) and blocks of the KV cache are left.
-Blocks are reserved for the whole answer when a request is admitted, so nobody is ever preempted. A prompt's last token
-gives the first token of the answer; each further one is a step of decoding, so an answer of N takes N - 1 of them.
+Continuous batching: between two iterations sequences join and leave. A sequence has tokens that are known, those of its
+prompt and of its answer so far; an iteration computes some of those whose keys are not in the cache, and the last of
+them gives the next token. So decoding is the case of one token that is left, and a sequence that lost its cache begins
+again with all that it knows. Requests are admitted first come, first served, while a place (``sequences``), room in the
+iteration (``tokens``) and blocks of the KV cache are left.
+
+A *policy* chooses; each is a class of a few lines, and others add theirs.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from array import array
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from archsim.workloads.kv_blocks import KVBlocks, blocks_of
+import numpy as np
+import numpy.typing as npt
+
+from archsim.workloads.iteration import Shape, whole_blocks
+from archsim.workloads.kv_blocks import Contents, Holding, KVBlocks, blocks_of
+
+_MOST_STEPS = 1024  # that are chosen at once
+
+Ints = npt.NDArray[np.int64]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Served:
     """A request on its way through an engine.
 
     Attributes
     ----------
     number: its place in the order of arrivals. input, output: tokens of prompt and answer.
-    cached: tokens whose keys are in the cache. produced: tokens of the answer so far.
+    seen_ps: when the scheduler sees it, a while after its arrival.
+    contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
+    cached: tokens whose keys are in the cache. produced: tokens of the answer so far. reused: tokens of the prompt that
+    were found in the cache. preempted: how often it lost its cache.
     scheduled_ps, first_token_ps, end_ps: when it was admitted, had its first token and its last; None: not yet.
     """
 
@@ -32,31 +46,41 @@ class Served:
     arrival_ps: int
     input: int
     output: int
+    contents: Contents = ()
+    seen_ps: int = 0
     cached: int = 0
     produced: int = 0
+    reused: int = 0
+    preempted: int = 0
     scheduled_ps: int | None = None
     first_token_ps: int | None = None
     last_token_ps: int = 0
     end_ps: int | None = None
+    holding: Holding = field(default_factory=Holding)
 
     @property
-    def blocks(self) -> int:
+    def most_blocks(self) -> int:
         """Blocks of the KV cache for prompt and answer; the last token is never cached."""
         return blocks_of(self.input + self.output - 1)
 
     @property
-    def prompt_left(self) -> int:
-        """Tokens of the prompt that are not computed yet."""
-        return max(0, self.input - self.cached)
+    def left(self) -> int:
+        """Known tokens that are not computed."""
+        return self.input + self.produced - self.cached
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it goes on with its answer, a token a step."""
+        return self.produced > 0 and self.input + self.produced - self.cached == 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Iteration:
     """What an engine computes at once.
 
     Attributes
     ----------
-    prompts: sequences with so many tokens of their prompts. decodes: sequences that get a further token.
+    prompts: sequences with so many of the tokens that they have left. decodes: sequences that get a further token.
     steps: how often the same is chosen again. patient: also when somebody arrives.
     """
 
@@ -67,17 +91,66 @@ class Iteration:
 
     @property
     def tokens(self) -> int:
-        """New tokens of all sequences."""
+        """New tokens of a step."""
         return sum(tokens for _, tokens in self.prompts) + len(self.decodes)
+
+    def shape(self) -> Shape:
+        """What its first step costs by."""
+        chunks: dict[tuple[int, int], int] = {}
+        finished = 0
+        for request, tokens in self.prompts:
+            size = whole_blocks(tokens), whole_blocks(request.cached + tokens)
+            chunks[size] = chunks.get(size, 0) + 1
+            finished += tokens == request.left
+        prompts = tuple(sorted((n, q, k) for (q, k), n in chunks.items()))
+        keys = int(self.keys()[0]) if self.decodes else 0
+        return Shape(len(self.decodes), keys, 1, prompts, finished)
+
+    def keys(self) -> Ints:
+        """Keys of a sequence that decodes on average, in whole blocks, [steps]."""
+        count = len(self.decodes)
+        total = sum([request.cached for request in self.decodes]) + count * np.arange(1, self.steps + 1)
+        rounded: Ints = -(-total // (16 * count)) * 16
+        return rounded
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an engine holds: sequences that run at a time, tokens of an iteration, blocks of the KV cache."""
+    """What an engine holds: sequences that run at a time, tokens of an iteration, blocks of the KV cache.
+
+    Attributes
+    ----------
+    reserves: blocks are taken for the whole answer when a request is admitted, and nobody is preempted; else as they
+    are needed. reuses: blocks are found again by what they hold.
+    """
 
     sequences: int
     tokens: int
     blocks: int
+    reserves: bool = True
+    reuses: bool = False
+
+
+class Intervals:
+    """Times, ps, and how often each came; a few bytes each."""
+
+    def __init__(self) -> None:
+        self._ps, self._counts = array("q"), array("q")
+
+    def add(self, ps: int, count: int) -> None:
+        """One that came so often."""
+        self._ps.append(ps)
+        self._counts.append(count)
+
+    def extend(self, ps: Ints, count: int) -> None:
+        """Several that came so often each."""
+        if count and len(ps):
+            self._ps.frombytes(np.ascontiguousarray(ps, dtype=np.int64).tobytes())
+            self._counts.frombytes(np.full(len(ps), count, dtype=np.int64).tobytes())
+
+    def counted(self) -> tuple[Ints, Ints]:
+        """Times and counts, [times]."""
+        return np.array(self._ps, dtype=np.int64), np.array(self._counts, dtype=np.int64)
 
 
 class Policy(Protocol):
@@ -92,106 +165,202 @@ class Scheduler:
 
     Attributes
     ----------
-    waiting: arrived and not admitted. running: admitted, in that order. ended: those that have their answers.
-    intervals_ps: time between two tokens of a request to how often it took that.
+    waiting: arrived and not admitted. running: admitted, in that order. ended: how many have their answers.
+    intervals: time between two tokens of a request.
     """
 
     def __init__(self, limits: Limits, policy: Policy) -> None:
         self.limits, self.policy = limits, policy
-        self.pool = KVBlocks(limits.blocks)
+        self.pool = KVBlocks(limits.blocks, limits.reuses)
         self.waiting: deque[Served] = deque()
         self.running: list[Served] = []
-        self.ended: list[Served] = []
-        self.intervals_ps: Counter[int] = Counter()
+        self.ended = 0
+        self.intervals = Intervals()
 
     def arrive(self, request: Served) -> None:
         """Queue a request, which must fit the cache when it is alone."""
-        if request.blocks > self.limits.blocks:
+        if request.most_blocks > self.limits.blocks:
             raise ValueError(f"request {request.number} can never run")
         self.waiting.append(request)
 
-    def admit(self, now_ps: int) -> Served | None:
-        """Take the first that waits into the batch; None where there is no place or no room for it."""
-        if not self.waiting or len(self.running) == self.limits.sequences:
+    def admit(self, now_ps: int, room: int, whole: bool = False) -> tuple[Served, int] | None:
+        """Take the first that waits into the batch, with so many of its tokens as there is room for.
+
+        Parameters
+        ----------
+        whole: all that it has left, or it is not taken.
+        """
+        if not self.waiting or not room or len(self.running) == self.limits.sequences:
             return None
-        if not self.pool.take(self.waiting[0].blocks):
+        request = self.waiting[0]
+        found = self.pool.found(request.contents, request.left - 1)
+        tokens = min(request.left - 16 * found, room)
+        if whole and 16 * found + tokens < request.left:
             return None
-        request = self.waiting.popleft()
-        request.scheduled_ps = now_ps
+        ahead = request.input + request.output - 1 if self.limits.reserves else 16 * found + tokens
+        if not self.pool.hold(request.holding, request.contents, found, ahead):
+            return None
+        self.waiting.popleft()
+        if request.scheduled_ps is None:
+            request.scheduled_ps = now_ps
+            request.reused = 16 * found
+        request.cached = 16 * found
         self.running.append(request)
-        return request
+        return request, tokens
+
+    def grow(self, request: Served, tokens: int, spared: Sequence[Served] = ()) -> bool:
+        """Make room for so many more of its tokens; who came last loses its cache for them, itself if need be.
+
+        Parameters
+        ----------
+        spared: those that are computed in this iteration already, the request itself not among them.
+        """
+        while not self.pool.grow(request.holding, request.cached + tokens):
+            last = self.running[-1]
+            if last in spared:
+                return False
+            self.preempt(last)
+            if last is request:
+                return False
+        return True
+
+    def preempt(self, request: Served) -> None:
+        """Take a sequence its cache; it begins again before those that wait."""
+        self.running.remove(request)
+        self.pool.release(request.holding, request.contents, request.cached)
+        request.cached = 0
+        request.preempted += 1
+        self.waiting.appendleft(request)
 
     def next(self, now_ps: int) -> Iteration | None:
         """What to compute now; None while there is nothing to do."""
         iteration = self.policy.choose(self, now_ps)
         return iteration if iteration.prompts or iteration.decodes else None
 
-    def computed(self, iteration: Iteration, ends_ps: Sequence[int]) -> None:
+    def decoding(self, sequences: Sequence[Served]) -> Iteration:
+        """All get tokens until the first of them has its answer, or the cache is full: before, nothing changes. Nobody
+        overtakes the first that waits, so who arrives changes nothing while somebody does."""
+        steps = min((request.output - request.produced for request in sequences), default=1)
+        steps = min(steps, _MOST_STEPS)
+        if not self.limits.reserves:
+            while steps > 1 and self._needed(sequences, steps) > self.pool.free:
+                steps = (steps + 1) // 2
+            if self._needed(sequences, steps) > self.pool.free:
+                for request in list(sequences):
+                    if request in self.running:
+                        self.grow(request, steps)
+                sequences = [request for request in sequences if request in self.running]
+            for request in sequences:
+                self.pool.grow(request.holding, request.cached + steps)
+        return Iteration((), list(sequences), steps, patient=bool(self.waiting))
+
+    def _needed(self, sequences: Sequence[Served], steps: int) -> int:
+        """Blocks that so many steps of all take."""
+        return sum(max(0, blocks_of(r.cached + steps) - r.holding.own - r.holding.shared) for r in sequences)
+
+    def computed(self, iteration: Iteration, ends_ps: Sequence[int]) -> list[Served]:
         """An iteration has ended, so often as it has ends: its sequences have their tokens, and those that have all of
-        them leave."""
-        now_ps, steps = ends_ps[-1], len(ends_ps)
+        them leave; these are returned."""
+        now_ps, steps = int(ends_ps[-1]), len(ends_ps)
+        done = []
         for request, tokens in iteration.prompts:
             request.cached += tokens
-            if not request.prompt_left:
-                request.first_token_ps = request.last_token_ps = now_ps
-                request.produced = 1
+            if request.cached == request.input + request.produced:
+                if request.first_token_ps is None:
+                    request.first_token_ps = now_ps
+                else:
+                    self.intervals.add(now_ps - request.last_token_ps, 1)
+                request.produced += 1
+                request.last_token_ps = now_ps
+                self.pool.publish(request.holding, request.contents, request.cached)
+                if request.produced == request.output:
+                    done.append(request)
+        waited: dict[int, int] = {}
         for request in iteration.decodes:
+            waited[request.last_token_ps] = waited.get(request.last_token_ps, 0) + 1
             request.cached += steps
             request.produced += steps
-            self.intervals_ps[ends_ps[0] - request.last_token_ps] += 1
             request.last_token_ps = now_ps
-        for before, end in pairwise(ends_ps):
-            self.intervals_ps[end - before] += len(iteration.decodes)
-        done = [request for request in self.running if request.produced == request.output]
+            if request.produced == request.output:
+                done.append(request)
+        for last_ps, count in waited.items():
+            self.intervals.add(int(ends_ps[0]) - last_ps, count)
+        self.intervals.extend(np.diff(ends_ps), len(iteration.decodes))
+        if steps < iteration.steps and not self.limits.reserves:
+            for request in iteration.decodes:
+                self.pool.shrink(request.holding, request.cached)
         if done:
-            self.running = [request for request in self.running if request.produced < request.output]
+            gone = set(map(id, done))
+            self.running = [request for request in self.running if id(request) not in gone]
         for request in done:
             request.end_ps = now_ps
-            self.pool.give_back(request.blocks)
-        self.ended += done
+            self.ended += 1
+            self.pool.release(request.holding, request.contents, request.cached)
+        return done
 
 
 class PromptsFirst:
-    """Prompts before answers: while some can be admitted they are computed, whole, by themselves; else all decode."""
-
-    def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
-        prompts, room = [], scheduler.limits.tokens
-        while scheduler.waiting and scheduler.waiting[0].input <= room:
-            request = scheduler.admit(now_ps)
-            if request is None:
-                break
-            prompts.append((request, request.input))
-            room -= request.input
-        return Iteration(prompts, []) if prompts else _decoding(scheduler, scheduler.running)
-
-
-class Chunked:
-    """Chunks of prompts beside answers (Sarathi-Serve, arXiv 2403.02310): all decode, and prompts get the room left.
+    """Prompts before answers: while some can be admitted they are computed by themselves; else all decode.
 
     Parameters
     ----------
-    chunk: tokens of prompts in an iteration at most.
+    chunk: tokens of prompts in an iteration at most, where prompts may be cut; else they are computed whole.
     """
 
-    def __init__(self, chunk: int) -> None:
+    def __init__(self, chunk: int | None = None) -> None:
         self.chunk = chunk
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
-        decodes = [request for request in scheduler.running if not request.prompt_left]
-        room = min(self.chunk, scheduler.limits.tokens - len(decodes))
-        prompts = []
-        for request in scheduler.running:
-            if room and request.prompt_left:
-                prompts.append((request, min(room, request.prompt_left)))
-                room -= prompts[-1][1]
-        while room and (admitted := scheduler.admit(now_ps)) is not None:
-            prompts.append((admitted, min(room, admitted.input)))
-            room -= prompts[-1][1]
-        return Iteration(prompts, decodes) if prompts else _decoding(scheduler, decodes)
+        room = scheduler.limits.tokens if self.chunk is None else min(self.chunk, scheduler.limits.tokens)
+        prompts: list[tuple[Served, int]] = []
+        for request in scheduler.running if self.chunk is not None else ():
+            if not request.decodes and room:
+                tokens = min(request.left, room)
+                if not scheduler.grow(request, tokens, [r for r, _ in prompts]):
+                    break
+                prompts.append((request, tokens))
+                room -= tokens
+        while (admitted := scheduler.admit(now_ps, room, whole=self.chunk is None)) is not None:
+            prompts.append(admitted)
+            room -= admitted[1]
+        return Iteration(prompts, []) if prompts else scheduler.decoding(scheduler.running)
 
 
-def _decoding(scheduler: Scheduler, sequences: Sequence[Served]) -> Iteration:
-    """All get tokens until the first of them has its answer: before, neither places nor blocks become free. Nobody
-    overtakes the first that waits, so who arrives changes nothing while somebody does."""
-    steps = min((request.output - request.produced for request in sequences), default=1)
-    return Iteration((), list(sequences), steps, patient=bool(scheduler.waiting))
+class Chunked:
+    """Chunks of prompts beside answers (Sarathi-Serve, arXiv 2403.02310; vLLM): all decode, and prompts get the room
+    left.
+
+    Parameters
+    ----------
+    chunk: tokens of prompts in an iteration at most; all that are left when None. whole: prompts are not cut
+    (TensorRT-LLM without chunked context).
+    """
+
+    def __init__(self, chunk: int | None = None, whole: bool = False) -> None:
+        self.chunk, self.whole = chunk, whole
+
+    def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
+        decodes = [request for request in scheduler.running if request.decodes]
+        busy = len(decodes) < len(scheduler.running) or scheduler.waiting
+        if not busy:
+            return scheduler.decoding(decodes)
+        if not scheduler.limits.reserves:
+            for request in list(decodes):
+                if request in scheduler.running:
+                    scheduler.grow(request, 1)
+            decodes = [request for request in scheduler.running if request.decodes]
+        room = scheduler.limits.tokens - len(decodes)
+        room = room if self.chunk is None else min(self.chunk, room)
+        prompts: list[tuple[Served, int]] = []
+        for request in [r for r in scheduler.running if not r.decodes]:
+            tokens = min(room, request.left)
+            if tokens <= 0 or not scheduler.grow(request, tokens, [*decodes, *(r for r, _ in prompts)]):
+                break
+            prompts.append((request, tokens))
+            room -= tokens
+        while (admitted := scheduler.admit(now_ps, max(room, 0), self.whole)) is not None:
+            prompts.append(admitted)
+            room -= admitted[1]
+        if prompts:
+            return Iteration(prompts, decodes)
+        return scheduler.decoding(decodes)

@@ -7,30 +7,31 @@ model with sequences of different lengths (:mod:`archsim.workloads.ragged`).
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from copy import copy
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import model_validator
 
 from archsim.config import Named
 from archsim.errors import InputError
-from archsim.spec import Count, Share, WorkloadSpec
+from archsim.spec import Count, WorkloadSpec
 from archsim.units import si
 from archsim.workloads.answer import Answer
 from archsim.workloads.arrivals import RequestsSpec
+from archsim.workloads.engine import Engine
+from archsim.workloads.engine_spec import EngineSpec, HostSpec
 from archsim.workloads.formats import ANYTHING, Formats, MachineFormats
+from archsim.workloads.iteration import OneDraw, Pieces
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
-from archsim.workloads.mixture_of_experts import Router, RoutingSpec
+from archsim.workloads.mixture_of_experts import RoutingSpec
 from archsim.workloads.model import ModelSpec
-from archsim.workloads.op import Attention, DType, Role
+from archsim.workloads.op import DType, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings, Plan
-from archsim.workloads.program import Block, Segment
-from archsim.workloads.ragged import Ragged
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Chunked, Iteration, Limits, Policy, PromptsFirst, Scheduler, Served
+from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import answer_of
 from archsim.workloads.task import Done, Job, Task
 from archsim.workloads.transformer import RankOps, TransformerSpec, TransformerWorkload, check_parallel
@@ -46,15 +47,8 @@ class ServingSpec(WorkloadSpec):
     """a shipped model, a file of ours, or a Hugging Face config.json"""
     requests: RequestsSpec
     """who asks for what, and when"""
-    max_num_seqs: Count = 256
-    """sequences that run at a time"""
-    max_num_batched_tokens: Count = 8192
-    """new tokens of an iteration at most"""
-    chunk: Count | None = None
-    """chunked prefill: tokens of prompts that an iteration computes beside decoding, at most; when absent prompts are
-    computed whole, before answers go on"""
-    memory_share: Share = 0.9
-    """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
+    engine: Annotated[EngineSpec, Named("engines")] = EngineSpec()
+    """how the engine is set: a shipped one, a file, or in full"""
     dtype: DType | Literal["auto"] = "auto"
     """format of weights, KV cache and activations; auto takes the widest of bf16, int8 and int4 in which they fit"""
     weight_dtype: DType | None = None
@@ -72,86 +66,145 @@ class ServingSpec(WorkloadSpec):
     def _check(self) -> ServingSpec:
         if self.model.encoder is not None:
             raise ValueError(f"'{self.model.name}' is an encoder: decoders are served")
-        if self.max_num_seqs > self.max_num_batched_tokens:
-            raise ValueError(
-                f"max_num_seqs {self.max_num_seqs} sequences decode together, more than max_num_batched_tokens "
-                f"{self.max_num_batched_tokens}"
-            )
-        if self.chunk is not None and self.model.mla is not None:
-            raise ValueError(
-                f"'{self.model.name}' has latent attention, which prompts and answers compute in different forms: "
-                "leave chunk out"
-            )
         return self
 
 
-class _Pieces:
-    """Iterations as segments. All ops but attention depend on the sums of an iteration only, and are made once."""
+class EngineSource:
+    """An engine as a source of tasks: an iteration is one.
 
-    def __init__(self, ops: RankOps) -> None:
-        self.ops = ops
-        self._known: dict[tuple[object, ...], Segment] = {}
-
-    def of(self, iteration: Iteration) -> Segment:
-        """An iteration as steps of a rank."""
-        steps = iteration.steps
-        name = "decode" if not iteration.prompts else "mixed" if iteration.decodes else "prefill"
-        keys = Counter((1, request.cached + 1) for request in iteration.decodes)
-        keys.update((tokens, request.cached + tokens) for request, tokens in iteration.prompts)
-        ragged = Ragged.of([(n, queries, seen, steps) for (queries, seen), n in keys.items()], steps)
-        step = Pass.of(name, int(name == "decode"), ragged, absorbed=name == "decode")
-        latent = self.ops.model.mla is not None and not step.absorbed  # keys of before are made anew
-        key = name, step.tokens, step.sequences, step.cached if latent else 0
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self.ops.segment(step)
-        return replace(known, steps=steps, blocks=tuple(_attending(block, step) for block in known.blocks))
-
-
-def _attending(block: Block, step: Pass) -> Block:
-    """A block whose attention is that of the sequences of a pass."""
-    if not any(isinstance(op, Attention) for op in block.ops):
-        return block
-    return replace(block, ops=tuple(step.attention(op) if isinstance(op, Attention) else op for op in block.ops))
-
-
-class Engine:
-    """An engine that serves, as a source of tasks: an iteration is one.
-
-    Attributes
+    Parameters
     ----------
-    scheduler: what it decides with. coming: requests that have not arrived. requests: all of them.
+    requests: in the order of their arrivals. pieces: iterations as ops.
     """
 
-    def __init__(self, requests: Sequence[Request], limits: Limits, policy: Policy, pieces: _Pieces) -> None:
-        self.requests = [Served(n, r.arrival_ps, r.input, r.output) for n, r in enumerate(requests)]
-        self.coming = deque(self.requests)
-        self.scheduler = Scheduler(limits, policy)
+    def __init__(self, requests: Sequence[Served], engine: Engine, pieces: Pieces) -> None:
+        self.engine = engine
+        self.coming = deque(requests)
         self._pieces = pieces
-        self._running: Iteration | None = None
+        self._running: tuple[Iteration, int] | None = None
 
     def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """The next iteration, when the one before has ended; when to ask again while there is nothing to do.
 
         What is chosen again while nobody arrives is given at once, until the next arrival.
         """
-        while self.coming and self.coming[0].arrival_ps <= now_ps:
-            self.scheduler.arrive(self.coming.popleft())
+        while self.coming and self.coming[0].seen_ps <= now_ps:
+            self.engine.submit(self.coming.popleft())
         if self._running is not None:
             if not done:
                 return (), None
-            self.scheduler.computed(self._running, done[0].ends_ps)
-        self._running = self.scheduler.next(now_ps)
-        arrival_ps = self.coming[0].arrival_ps if self.coming else None
-        if self._running is None:
+            self.engine.ended(*self._running, done[0].ends_ps)
+        arrival_ps = self.coming[0].seen_ps if self.coming else None
+        iteration = self.engine.next(now_ps)
+        if iteration is None:
+            self._running = None
             return (), arrival_ps
-        segment = self._pieces.of(self._running)
-        until_ps = None if self._running.patient else arrival_ps
+        self._running = iteration, now_ps
+        keys = iteration.keys() if iteration.decodes else None
+        segment = self._pieces.of(iteration.shape(), keys, iteration.tokens)
+        until_ps = None if iteration.patient else arrival_ps
         return (Task(0, "engine", segment.name, segment, until_ps=until_ps),), None
 
     def answers(self) -> Sequence[Answer]:
         """How each request fared."""
-        return (answer_of(self.requests, self.scheduler),)
+        return (answer_of([self.engine]),)
+
+
+class Deployed:
+    """A model on the ranks of an engine: its ops, what a rank keeps, and the blocks of its cache.
+
+    Parameters
+    ----------
+    inference: the model, and how it is cut. engine: how the engine is set. capacity_bytes: memory of a rank.
+    formats: what the machine computes with. longest: tokens of the longest request.
+
+    Attributes
+    ----------
+    ops: of a rank. held: what it keeps. blocks: of its cache.
+
+    Raises
+    ------
+    InputError: the model does not divide among the ranks, or attention reads no such cache.
+    """
+
+    def __init__(
+        self,
+        inference: TransformerSpec,
+        engine: EngineSpec,
+        capacity_bytes: int | None,
+        formats: MachineFormats,
+        longest: int,
+    ) -> None:
+        check_parallel(inference)
+        self.inference, self.engine, self.capacity_bytes, self.longest = inference, engine, capacity_bytes, longest
+        for choice in TransformerWorkload(inference).wanted(formats).choices(formats):
+            if choice.kv not in formats.cached:
+                reads = ", ".join(formats.cached)
+                raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
+            self._hold(choice)
+            if self.blocks >= blocks_of(longest):
+                break
+
+    def _hold(self, formats: Formats) -> None:
+        model, engine = self.inference.model, self.engine
+        router = None
+        if model.moe is not None:
+            sparse = model.layers - model.dense_layers
+            router = OneDraw(self.inference.routing, model.moe, sparse, self.inference.seed)
+        self.ops = ops = RankOps(self.inference, formats, router)
+        tokens, sequences = engine.max_num_batched_tokens, engine.max_num_seqs
+        segments = (
+            ops.segment(Pass("prefill", 0, 1, tokens, tokens)),
+            ops.segment(Pass("decode", 0, sequences, 1, self.longest, absorbed=True)),
+        )
+        weights, live = ops.weight_bytes(segments[-1]), ops.activation_bytes(segments, tokens)
+        self.blocks = _UNBOUNDED
+        block_bytes = ops.kv_bytes([(1, BLOCK_TOKENS)])
+        if self.capacity_bytes is not None:
+            room = int(engine.memory_share * self.capacity_bytes) - weights - live
+            self.blocks = max(0, room // block_bytes)
+        if engine.kv_blocks is not None:
+            self.blocks = engine.kv_blocks
+        held = {Role.WEIGHT: weights, Role.KV: self.blocks * block_bytes}
+        self.held = Holdings(f"serving {model.name}", held, activation_bytes=live)
+
+    def pieces(self, ranks: int) -> Pieces:
+        """Iterations as ops."""
+        return Pieces(self.ops, lambda shape: self.engine.host.ps(shape, ranks), self.engine.sampling_bytes)
+
+    def under(self, engine: EngineSpec) -> Deployed:
+        """The same under other settings; the cache stays as large, where they do not say."""
+        other = copy(self)
+        other.engine = engine
+        other.blocks = engine.kv_blocks or self.blocks
+        return other
+
+    def started(self) -> Engine:
+        """An engine with nothing to do."""
+        return Engine(self.engine.limits(self.blocks), self.engine.scheduling())
+
+    def served(self, number: int, request: Request) -> Served:
+        """A request that has not arrived yet."""
+        seen_ps = request.arrival_ps + self.engine.host.request
+        return Served(number, request.arrival_ps, request.input, request.output, request.contents, seen_ps)
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never run; "" where it can."""
+        most = self.engine.max_num_batched_tokens
+        if self.engine.whole_prompts and request.input > most:
+            return (
+                f"its prompt of {request.input} tokens is more than max_num_batched_tokens {most}, and prompts are "
+                "computed whole without 'chunk'"
+            )
+        need = blocks_of(request.input + request.output - 1)
+        if need <= self.blocks:
+            return ""
+        rest = self.held.resident_bytes[Role.WEIGHT] + self.held.activation_bytes
+        return (
+            f"{request.input} + {request.output} tokens need {need} blocks of {BLOCK_TOKENS}, and the KV cache has "
+            f"{self.blocks} beside {si(rest, 'B', 4)} of weights and activations in {self.engine.memory_share:g} of "
+            f"{si(self.capacity_bytes or 0, 'B', 4)}"
+        )
 
 
 class ServingWorkload:
@@ -185,81 +238,36 @@ class ServingWorkload:
         InputError: the model does not divide among the ranks or does not fit, a request that could never run, a file
             that is wrong.
         """
-        spec = self.spec
-        check_parallel(self.inference)
+        spec, ranks = self.spec, self.spec.tensor_parallel
         requests = spec.requests.requests()
-        self._check_prompts(requests)
-        largest = max(blocks_of(r.input + r.output - 1) for r in requests)
-        for choice in TransformerWorkload(self.inference).wanted(formats).choices(formats):
-            if choice.kv not in formats.cached:
-                reads = ", ".join(formats.cached)
-                raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
-            ops, held, blocks = self._held(choice, requests, capacity_bytes)
-            if blocks >= largest:
-                break
-        self._check_room(requests, blocks, held, capacity_bytes)
-        limits = Limits(spec.max_num_seqs, spec.max_num_batched_tokens, blocks)
-        policy = PromptsFirst() if spec.chunk is None else Chunked(spec.chunk)
-        pieces = _Pieces(ops)
+        longest = max(r.input + r.output - 1 for r in requests)
+        deployed = Deployed(self.inference, spec.engine, capacity_bytes, formats, longest)
+        for number, request in enumerate(requests):
+            if why := deployed.refusal(request):
+                raise InputError(f"request {number} can never run: {why}")
+        pieces = deployed.pieces(ranks)
+
+        def source() -> EngineSource:
+            served = [deployed.served(n, r) for n, r in enumerate(requests)]
+            return EngineSource(served, deployed.started(), pieces)
+
         title = f"serving {spec.model.name}"
-        job = Job(title, (), {0: range(spec.tensor_parallel)}, lambda: Engine(requests, limits, policy, pieces))
-        return Plan(title, job, {0: held}, self._notes(ops.formats, requests, blocks))
+        notes = self._notes(deployed, requests)
+        return Plan(title, Job(title, (), {0: range(ranks)}, source), {0: deployed.held}, notes)
 
-    def _check_prompts(self, requests: Sequence[Request]) -> None:
-        most = self.spec.max_num_batched_tokens
-        for number, request in enumerate(requests):
-            if self.spec.chunk is None and request.input > most:
-                raise InputError(
-                    f"request {number} can never run: its prompt of {request.input} tokens is more than "
-                    f"max_num_batched_tokens {most}, and prompts are computed whole without 'chunk'"
-                )
-
-    def _held(
-        self, formats: Formats, requests: Sequence[Request], capacity_bytes: int | None
-    ) -> tuple[RankOps, Holdings, int]:
-        """What a rank keeps, and the blocks of its KV cache."""
-        spec, model = self.spec, self.spec.model
-        router = None
-        if model.moe is not None:
-            router = Router(spec.routing, model.moe, model.layers - model.dense_layers, self.inference.seed)
-        ops = RankOps(self.inference, formats, router)
-        sequences = min(spec.max_num_seqs, len(requests))
-        tokens = min(spec.max_num_batched_tokens, sum(r.input for r in requests) + sequences)
-        longest = max(r.input + r.output for r in requests)
-        segments = (
-            ops.segment(Pass("prefill", 0, 1, tokens, tokens)),
-            ops.segment(Pass("decode", 1, sequences, 1, longest, absorbed=True)),
-        )
-        weights, live = ops.weight_bytes(segments[-1]), ops.activation_bytes(segments, tokens)
-        block_bytes = ops.kv_bytes([(1, BLOCK_TOKENS)])
-        blocks = _UNBOUNDED
-        if capacity_bytes is not None:
-            blocks = max(0, (int(spec.memory_share * capacity_bytes) - weights - live) // block_bytes)
-        held = {Role.WEIGHT: weights, Role.KV: blocks * block_bytes}
-        return ops, Holdings(f"serving {model.name}", held, activation_bytes=live), blocks
-
-    def _check_room(self, requests: Sequence[Request], blocks: int, held: Holdings, capacity_bytes: int | None) -> None:
-        for number, request in enumerate(requests):
-            need = blocks_of(request.input + request.output - 1)
-            if need > blocks:
-                rest = held.resident_bytes[Role.WEIGHT] + held.activation_bytes
-                raise InputError(
-                    f"request {number} can never run: {request.input} + {request.output} tokens need {need} blocks of "
-                    f"{BLOCK_TOKENS}, and the KV cache has {blocks} beside {si(rest, 'B', 4)} of weights and "
-                    f"activations in {self.spec.memory_share:g} of {si(capacity_bytes or 0, 'B', 4)}"
-                )
-
-    def _notes(self, formats: Formats, requests: Sequence[Request], blocks: int) -> tuple[str, ...]:
-        spec = self.spec
-        how = "prompts are computed whole, before answers go on"
-        if spec.chunk is not None:
-            how = f"prompts are computed in chunks of at most {spec.chunk} tokens beside answers"
+    def _notes(self, deployed: Deployed, requests: Sequence[Request]) -> tuple[str, ...]:
+        spec, engine = self.spec, self.spec.engine
+        taken = "reserved for the whole answer when a request is admitted: nobody is preempted"
+        if not engine.reserves:
+            taken = "taken as they are needed; who came last is preempted when there are none, and begins again"
         notes = [
-            f"{len(requests):,} requests, first come, first served; {how}",
-            f"{formats}; a KV cache of {blocks:,} blocks of {BLOCK_TOKENS} tokens, reserved for the whole answer "
-            "when a request is admitted: nobody is preempted",
-            "an engine takes no time to schedule, beside the launches of its chip",
+            f"{len(requests):,} requests, first come, first served; {engine.how()}",
+            f"{deployed.ops.formats}; a KV cache of {deployed.blocks:,} blocks of {BLOCK_TOKENS} tokens, {taken}",
+            "sequences that decode are counted at their mean length in whole blocks, tokens of an iteration padded to "
+            "those of a captured graph",
         ]
+        if engine.host == HostSpec():
+            notes.append("an engine takes no time to schedule, beside the launches of its chip")
         longest = max(r.input + r.output for r in requests)
         if longest > spec.model.max_positions:
             notes.append(

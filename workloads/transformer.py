@@ -98,6 +98,10 @@ class TransformerSpec(WorkloadSpec):
     """format of the activations, where it differs"""
     kv_dtype: DType | None = None
     """format of the KV cache, where it differs"""
+    table_dtype: DType | None = None
+    """format of embeddings, LM head and routers, where it differs from that of the weights"""
+    expert_dtype: DType | None = None
+    """format of the weights of routed experts, where it differs"""
     dispatch_dtype: DType | None = None
     """format in which tokens travel to their experts; that of the activations when absent"""
     tensor_parallel: Count = 1
@@ -466,8 +470,8 @@ class RankOps:
                 n=2 * inner,
                 tokens=step_tokens,
                 width=inner,
-                left_dtype=f.dispatch if travelling else f.activation,
-                right_dtype=f.weight,
+                left_dtype=f.expert_activation or (f.dispatch if travelling else f.activation),
+                right_dtype=f.expert or f.weight,
                 scales=self.scales,
                 bias=moe.expert_bias,
                 out_dtype=f.activation,
@@ -484,8 +488,8 @@ class RankOps:
                 tokens=step_tokens,
                 width=inner,
                 just_routed=False,
-                left_dtype=f.activation,
-                right_dtype=f.weight,
+                left_dtype=f.expert_activation or f.activation,
+                right_dtype=f.expert or f.weight,
                 scales=self.scales,
                 bias=moe.expert_bias,
                 out_dtype=f.activation,
@@ -856,7 +860,7 @@ class TransformerWorkload:
         """What is asked for; a quantised model's weights are its file's unless the workload says otherwise."""
         spec, stored = self.spec, self.spec.model.quantization
         dtype = None if spec.dtype == "auto" else spec.dtype
-        weight, table, activation = spec.weight_dtype, None, spec.activation_dtype
+        weight, table, activation = spec.weight_dtype, spec.table_dtype, spec.activation_dtype
         if stored is not None and weight is None:
             weight, table = stored.dtype, dtype if dtype is not None and dtype.bits >= 16 else DType.BF16
             if activation is None and stored.activation in machine.multiplied:
@@ -868,6 +872,7 @@ class TransformerWorkload:
             activation=activation,
             kv=spec.kv_dtype,
             dispatch=spec.dispatch_dtype,
+            expert=spec.expert_dtype,
         )
 
     def _build(

@@ -339,8 +339,8 @@ def list_(
 ) -> None:
     """List what is shipped.
 
-    Categories: chips, systems, models, technology, links, drams, kernels, calibrations, collectives, runs, sweeps,
-    components, workloads, suites.
+    Categories: chips, systems, models, technology, links, drams, kernels, calibrations, collectives, engines, runs,
+    sweeps, components, workloads, suites.
 
     \b
     archsim list

@@ -28,6 +28,7 @@ _SPECS = {
     "links": "archsim.components.network.link:LinkSpec",
     "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",
     "calibrations": "archsim.calibration:CalibrationSpec",
+    "engines": "archsim.workloads.engine_spec:EngineSpec",
     "drams": "archsim.components.memory.command_level.preset:DramPreset",
 }
 _COLLECTIVES = (
@@ -204,6 +205,7 @@ def list_all(category: str | None, as_json: bool) -> None:
         "kernels",
         "calibrations",
         "collectives",
+        "engines",
         "runs",
         "sweeps",
     ]

@@ -25,10 +25,10 @@ def words(name: str) -> str:
     return " ".join(part.upper() if part in _SHORT else part for part in parts)
 
 
-def said(name: str, value: float | None) -> str:
+def said(name: str, value: float | str | None) -> str:
     """A value as text; names end in their unit."""
-    if value is None:
-        return ""
+    if value is None or isinstance(value, str):
+        return value or ""
     timed = name.endswith("_s") and not name.endswith("_per_s")
     return quantity(value, "s", 4) if timed else plain(value, 4)
 

@@ -45,6 +45,7 @@ from archsim.workloads.op import (
     maximum,
 )
 
+_SORTED_SHARE = 0.92  # of the memory's peak, by which the bytes of sorts are counted
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
 
@@ -296,10 +297,14 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         if kernels is None or kernels.elementwise is None:
             return None
         function = _FUNCTIONS.get(op.function, op.function)
-        if function not in kernels.elementwise.functions:
-            return None
         chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
-        seconds, fed, moved = elementwise(chip, kernels.elementwise, function, op.rows, op.width, op.dtype.bits / 8)
+        if function == "sample":  # sorts: passes over the logits that the memory bounds
+            fed = moved = np.atleast_1d(np.asarray(op.reads()[Role.ACTIVATION], dtype=np.float64))
+            seconds = moved / (chip.memory_bytes_per_s * _SORTED_SHARE)
+        elif function not in kernels.elementwise.functions:
+            return None
+        else:
+            seconds, fed, moved = elementwise(chip, kernels.elementwise, function, op.rows, op.width, op.dtype.bits / 8)
         return KernelWork(
             cycles=self._cycles(seconds, op.rows),
             memory_bytes=self._ints(moved, op.rows),
@@ -383,15 +388,17 @@ def _format(
     """The libraries' name of a format, and bytes of operands that are stored in another width than it has.
 
     Weights narrower than what is multiplied have kernels of their own, or are widened by those of the wider format
-    (assumed to take no longer than these).
+    (assumed to take no longer than these; so are those of MXFP4). FP8 with a scale for each block has its own, too.
     """
     left, right = op.left_dtype.bits, op.right_dtype.bits
     natural = storage = multiplied.bits
     name = "nvfp4" if multiplied is DType.FP4 else multiplied.value
     if multiplied in (DType.BF16, DType.FP16):
         name = "bf16"
-        if right < storage and f"int{right}_wo" in known:
+        if right < storage and f"int{right}_wo" in known and op.right_dtype is not DType.FP4:
             name, natural = f"int{right}_wo", right
+    if multiplied is DType.FP8 and op.scales is not None and op.scales.group and "fp8_block" in known:
+        name = "fp8_block"
     weights = None if right == natural else right / 8
     if op.scales is not None:
         weights = int(op.right_dtype.bytes(op.k * op.n) + op.scales.bytes(op.k, op.n)) / int(np.max(op.k * op.n))

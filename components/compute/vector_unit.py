@@ -44,6 +44,7 @@ OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
         "convert": 1.0,
         "scale": 1.0,
         "reduce": 1.0,
+        "sample": 1.0,
     }
 )
 """Lane operations per element of each function; assumed from an operation count of the textbook kernels."""

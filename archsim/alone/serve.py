@@ -1,0 +1,116 @@
+"""A model served: requests that come as they come, or the rows of serving benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from archsim.alone.question import Answer, Case, Column, Figures, Output, Question
+
+_FIGURES = (
+    *(f"{name}_{which}_ms" for name in ("ttft", "tpot", "itl", "e2e") for which in ("mean", "p50", "p90", "p95", "p99")),
+    "itl_median_ms",
+    "ttft_ms",
+    "tpot_ms",
+    "latency_ms",
+    "completed",
+    "refused",
+    "input_tokens",
+    "output_tokens",
+    "duration_s",
+    "requests_per_s",
+    "input_tokens_per_s",
+    "output_tokens_per_s",
+    "goodput_per_s",
+    "kept_share",
+    "energy_j",
+    "mean_power_w",
+    "energy_per_token_j",
+    "energy_per_output_token_j",
+    "output_tokens_per_s_per_mw",
+    "kv_blocks",
+    "most_running",
+    "most_waiting",
+    "most_kv_blocks",
+    "preemptions",
+    "reused_tokens",
+    "verdict",
+    "gpus",
+)
+
+
+def answers(cases: Sequence[Case]) -> list[Answer]:
+    """Figures of what is served."""
+    from archsim.serve_cases import answers as asked
+
+    return [answer if isinstance(answer, Exception) else _plain(answer, case) for answer, case in zip(asked(cases), cases, strict=True)]
+
+
+def _plain(figures: Figures, case: Case) -> Figures:
+    """Without the number of chips where the row tells it."""
+    return {name: value for name, value in figures.items() if name != "gpus" or not case.get("gpus")}
+
+
+def _written(case: Case, outputs: Mapping[str, Path]) -> Figures:
+    """The answer; each request, and a page to look at as well."""
+    from archsim.files import csv_text, write_text
+    from archsim.report.serving import page
+    from archsim.serve_cases import offered
+
+    figures, answer = offered(case)
+    if "each" in outputs:
+        write_text(outputs["each"], csv_text([dict(row) for row in answer.rows]))
+    if "report" in outputs:
+        write_text(outputs["report"], page(answer.plain(), dict(case)))
+    return figures
+
+
+_ABOUT = """Serve a model: latencies, throughput and energy of requests.
+
+    \b
+    archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 1000 --output 200
+    archsim serve --model qwen2.5-72b --system dgx_h100 --tp 4 --trace azure_conversation_200.csv --slo ttft=500ms,tpot=30ms
+    archsim serve --model llama-3.1-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4 --router round_robin
+    archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 900 --output 200 --each requests.csv --report page.html
+    archsim serve --cases serving_cases.csv --out answers.csv
+
+    The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,
+    system_prompt_len, stages a service under stages of constant rate; mean_batch, mean_output_len a steady state; isl,
+    osl, batch_size so many requests at a time; prefill_... and decode_... prompts and answers on machines of their own;
+    rate, input, output or trace requests as they come.
+"""
+
+QUESTION = Question(
+    name="serve",
+    about=_ABOUT,
+    columns=(
+        Column("model", "Model: shipped name, its name at Hugging Face, or a file.", kind="named", aliases=("model_path",)),
+        Column("system", "Chip or system: shipped name or file.", kind="named", aliases=("device", "hw")),
+        Column("engine", "vllm, sglang, trtllm, or a file.", kind="named", aliases=("backend",)),
+        Column("rate", "Requests of a second."),
+        Column("input", "Tokens of a prompt."),
+        Column("output", "Tokens of an answer."),
+        Column("requests", "How many requests; 512, or all of a trace."),
+        Column("arrivals", "How they come: poisson or constant.", known=("poisson", "constant")),
+        Column("seed", "Of drawn arrivals."),
+        Column("trace", "Recorded requests: a file, or a shipped trace.", kind="text", metavar="FILE"),
+        Column("precision", "Weights: bf16, fp8, nvfp4, int4, ..."),
+        Column("kv_dtype", "KV cache: bf16 or fp8."),
+        Column("tp", "Chips that share each layer."),
+        Column("ep", "Chips that share the experts of a layer."),
+        Column("dp", "Replicas of attention among the chips that share experts."),
+        Column("replicas", "Engines behind a router."),
+        Column("router", "Of requests: least_loaded, round_robin or prefix_aware.", known=("least_loaded", "round_robin", "prefix_aware")),
+        Column("max_num_seqs", "Sequences that an engine runs at a time."),
+        Column("max_num_batched_tokens", "New tokens of an iteration at most."),
+        Column("slo", "Objectives: ttft=500ms,tpot=20ms,e2e=5s."),
+    ),
+    answers=answers,
+    figures=_FIGURES,
+    together=True,
+    outputs=(
+        Output("each", "FILE.csv", "For each request."),
+        Output("report", "FILE.html", "For a page with latencies, and what ran and waited over time."),
+    ),
+    written=_written,
+)

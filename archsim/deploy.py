@@ -1,0 +1,257 @@
+"""A model on chips under an engine, by the names that benchmarks use: the machine, the number formats, what fits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from archsim.config import load_spec, shipped
+from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.serve import Replica, Router, Service, least_loaded
+from archsim.step_cost import StepCost
+from archsim.workloads.engine_spec import EngineSpec
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.op import DType
+from archsim.workloads.quantization import QuantizationSpec
+from archsim.workloads.serving import Deployed
+from archsim.workloads.transformer import TransformerSpec
+
+_FILES = (".yaml", ".yml", ".json")
+_TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp4|nvfp4|bf16|int4|dynamic|17b|\d+e)\b")
+"""What follows a model's name where its weights, not its shape, are others."""
+_BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
+_BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
+_BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
+_FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is served on what.
+
+    Attributes
+    ----------
+    model, chip: names or files; a chip may be a system. engine: its settings. weights: format of the weights (bf16,
+    fp8, fp8_block, nvfp4, mxfp4, int4, int4_wo); experts: of routed experts, where it differs. kv: of the cache.
+    tensor: ranks that share each layer. expert: ranks that share experts. data: replicas of attention among them.
+    """
+
+    model: str
+    chip: str
+    engine: EngineSpec
+    weights: str = ""
+    experts: str = ""
+    kv: str = ""
+    tensor: int = 1
+    expert: int = 1
+    data: int = 1
+    longest: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """Chips of a replica."""
+        return self.tensor * self.data
+
+
+def model_named(text: str) -> ModelSpec:
+    """The model of this name, of this name at Hugging Face, or of this file.
+
+    Raises
+    ------
+    InputError: there is none; the nearest is told.
+    """
+    if text.endswith(_FILES):
+        return load_spec(text, ModelSpec, category="models")
+    name = text.rpartition("/")[2].casefold().replace("_", "-")
+    known = {_plain(shown): shown for shown in shipped("models")}
+    tried = name
+    while True:
+        for candidate in (tried, tried.removeprefix("meta-"), tried.removeprefix("nvidia-")):
+            if _plain(candidate) in known:
+                return load_spec(known[_plain(candidate)], ModelSpec, category="models")
+        shorter = _TUNED.sub("", tried, count=1)
+        if shorter == tried:
+            break
+        tried = shorter
+    raise wrong("model", f"no model is called '{shortened(text)}': {nearest(name, shipped('models'))}")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_. ]", "", name.casefold())
+
+
+def chip_named(text: str) -> str:
+    """The shipped name of a chip: h100_sxm of H100, rtxpro6000 of RTXPRO6000; of a file, itself.
+
+    Raises
+    ------
+    InputError: there is none; the nearest is told.
+    """
+    if text.endswith(_FILES):
+        return text
+    known = {_plain(name): name for name in (*shipped("systems"), *shipped("chips"))}
+    for suffix in _FORM_FACTORS:
+        if (found := known.get(_plain(text + suffix))) is not None:
+            return found
+    names = [*shipped("chips"), *shipped("systems")]
+    raise wrong("system", f"no chip or system is called '{shortened(text)}': {nearest(text.casefold(), names)}")
+
+
+@lru_cache(maxsize=64)
+def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec:
+    """So many chips: a system of that name, or those of a shipped one that is made of them.
+
+    Raises
+    ------
+    InputError: it has fewer, or no shipped system joins such chips.
+    """
+    if name in shipped("systems"):
+        system = load_spec(name, SystemSpec, category="systems")
+    else:
+        chip = load_spec(name, ChipSpec, category="chips")
+        if chips == 1:
+            return SystemSpec(name=chip.name, chip=chip)
+        system = _joining(name, chip)
+    if system.chips < chips:
+        raise wrong("system", f"{chips} chips are asked for, and system '{system.name}' has {system.chips}")
+    if launch_ps is None or system.network is None or not hasattr(system.network, "launch"):
+        return system
+    return system.model_copy(update={"network": system.network.model_copy(update={"launch": launch_ps})})
+
+
+def _joining(name: str, chip: ChipSpec) -> SystemSpec:
+    """The smallest shipped system of such chips on one switch."""
+    known = [load_spec(system, SystemSpec, category="systems") for system in shipped("systems")]
+    fit = [s for s in known if s.chip.name == chip.name and len(getattr(s.network, "dimensions", ())) == 1]
+    if not fit:
+        raise wrong("system", f"no shipped system joins chips of kind '{name}': name a system, or a file of one")
+    return max(fit, key=lambda s: (s.chips <= 8, s.chips))
+
+
+def formats_of(asked: Deployment, model: ModelSpec) -> Mapping[str, DType | None]:
+    """The formats of a transformer.
+
+    Weights of fp8 and fp4 are multiplied as they are where the chip can, else they are widened. Of gpt-oss and of
+    models in int4 the routed experts alone are stored so.
+    """
+    named = _BITS.search(asked.model.casefold())
+    weights = asked.weights or ("" if named is None else named[1]) or _stored(model)
+    if _in_blocks(model, weights, asked.experts):
+        return {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
+    dtype = _dtype("precision", weights)
+    experts = _dtype("moe_quant_mode", asked.experts) if asked.experts else dtype
+    if dtype is DType.BF16 and experts is DType.BF16:
+        return {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
+    found: dict[str, DType | None] = {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
+    only_experts = model.moe is not None and (model.name.startswith("gpt-oss") or experts is DType.INT4)
+    if only_experts:
+        return found | {"expert_dtype": experts}
+    found |= {"weight_dtype": dtype, "table_dtype": DType.BF16}
+    if dtype is not DType.INT4:
+        found["activation_dtype"] = dtype
+    if experts is not dtype:
+        found["expert_dtype"] = experts
+    return found
+
+
+def _in_blocks(model: ModelSpec, weights: str, experts: str) -> bool:
+    """Whether weights are FP8 with a scale for each block of 128 x 128, as some families publish theirs."""
+    blocked = "fp8_block" in (weights, experts) or model.name.startswith(_BLOCKED)
+    return blocked and weights in ("fp8", "fp8_block")
+
+
+def _stored(model: ModelSpec) -> str:
+    if model.quantization is not None:
+        return model.quantization.dtype.value
+    return "mxfp4" if model.name.startswith("gpt-oss") else "bf16"
+
+
+_DTYPES = {
+    "bf16": DType.BF16,
+    "bfloat16": DType.BF16,
+    "fp16": DType.BF16,
+    "float16": DType.BF16,
+    "fp8": DType.FP8,
+    "fp8_block": DType.FP8,
+    "fp4": DType.FP4,
+    "nvfp4": DType.FP4,
+    "mxfp4": DType.FP4,
+    "w4a16_mxfp4": DType.FP4,
+    "int4": DType.INT4,
+    "int4_wo": DType.INT4,
+    "int8": DType.INT8,
+}
+
+
+def _dtype(column: str, text: str) -> DType:
+    key = text.casefold()
+    if key not in _DTYPES:
+        raise wrong(column, f"no weights are stored as '{shortened(text)}': {nearest(key, _DTYPES)}")
+    return _DTYPES[key]
+
+
+def _cached(text: str) -> DType:
+    return DType.BF16 if text in ("", "auto") else _dtype("kv_cache_dtype", text)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A deployment on its machine: what replicas share."""
+
+    machine: Machine
+    deployed: Deployed
+    cost: StepCost
+
+    def service(self, replicas: int = 1, router: Router = least_loaded, engine: EngineSpec | None = None) -> Service:
+        """Equal replicas that have nothing to do yet, of an engine that may hold other numbers of requests."""
+        deployed = self.deployed if engine is None else self.deployed.under(engine)
+        return Service([Replica(self.machine, deployed, self.cost) for _ in range(replicas)], router)
+
+
+@lru_cache(maxsize=32)
+def placed(asked: Deployment) -> Placed:
+    """The machine, and what it serves.
+
+    Raises
+    ------
+    InputError: an unknown name, a split that leaves a remainder, a model that does not fit.
+    """
+    model = model_named(asked.model)
+    named = _BITS.search(asked.model.casefold())
+    if _in_blocks(model, asked.weights or ("" if named is None else named[1]), asked.experts):
+        model = model.model_copy(update={"quantization": _BLOCKS})
+    machine = Machine(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch))
+    multiplied = machine.formats().multiplied
+    formats = dict(formats_of(asked, model))
+    if formats.get("activation_dtype") not in (None, *multiplied):
+        formats["activation_dtype"] = DType.BF16
+    inference = TransformerSpec(
+        model=model,
+        input=1,
+        output=2,
+        tensor_parallel=asked.tensor,
+        expert_parallel=asked.expert,
+        data_parallel=asked.data if asked.data > 1 else None,
+        batch=asked.data,
+        **{name: dtype for name, dtype in formats.items() if dtype is not None},
+    )
+    deployed = Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest)
+    if not deployed.blocks:
+        needs = sum(deployed.held.resident_bytes.values()) / 1e9
+        raise InputError(
+            f"'{model.name}' does not fit: {needs:.4g} GB of weights a chip leave no room for a KV cache in "
+            f"{asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
+        )
+    cost = StepCost(machine, machine.place(deployed.held), deployed.pieces(asked.ranks), asked.ranks)
+    return Placed(machine, deployed, cost)
+
+
+def engine_named(text: str, **settings: object) -> EngineSpec:
+    """A shipped engine or a file, with some settings changed."""
+    engine = load_spec(text, EngineSpec, category="engines")
+    changed = {name: value for name, value in settings.items() if value is not None}
+    return EngineSpec.model_validate({**engine.model_dump(), **changed}) if changed else engine
+

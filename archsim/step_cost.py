@@ -1,0 +1,217 @@
+"""What an iteration of an engine costs, from a few numbers and without its ops being made anew.
+
+Times are those of the simulation, to the tick (``tests/unit/test_step_cost.py`` asks the judge). Three economies:
+
+*Pieces.* The ops of the layers but attention depend on the padded tokens alone, those of the head on the sequences that
+get a token; each such piece is made, laid out and timed once.
+
+*Slots are added.* A piece's length as a function of the ticks that its attention takes is a maximum of sums, so convex;
+where it grows by the full number of layers at the shortest attention there is, it does so ever after. That is tried
+once for each piece; a piece in which something else hides behind attention is timed anew for each length.
+
+*Tables.* Attention of so many decoding sequences is asked for at all lengths at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.machine import Machine, Placement
+from archsim.mapper import HOST, Mapper
+from archsim.model.ledger import price_list
+from archsim.model.lowered import Lowered, countable
+from archsim.sim.segment import simulate
+from archsim.workloads.iteration import SLOTS, Pieces, Shape, filled
+from archsim.workloads.kv_blocks import BLOCK_TOKENS
+from archsim.workloads.op import Collective, Dim, Op
+
+_MOST_KEPT = 20_000
+_SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),))
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Ticks of a rank, and joules of all ranks beside what they draw at rest; ints and floats, or arrays [steps]."""
+
+    ticks: Any
+    joules: Any
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.ticks + other.ticks, self.joules + other.joules)
+
+    def __mul__(self, count: int) -> Cost:
+        return Cost(self.ticks * count, self.joules * count)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Layers of so many tokens, and the head.
+
+    Attributes
+    ----------
+    rest: without the slots and the host. slots: each kind once, and how often it comes. adds: whether slots just add to
+    the time.
+    """
+
+    rest: Cost
+    slots: tuple[tuple[Op, int], ...]
+    adds: bool
+
+
+class Kept(OrderedDict[Hashable, T]):
+    """Answers that are remembered, the ones asked for least recently forgotten."""
+
+    def of(self, key: Hashable, make: Callable[[], T]) -> T:
+        """The answer under a key."""
+        found = self.get(key)
+        if found is None:
+            found = self[key] = make()
+            if len(self) > _MOST_KEPT:
+                self.popitem(last=False)
+        return found
+
+
+class StepCost:
+    """Costs of iterations on a machine.
+
+    Parameters
+    ----------
+    machine, placement: where the ranks run, and where their tensors are. pieces: iterations as ops. ranks: equal ones.
+    """
+
+    def __init__(self, machine: Machine, placement: Placement, pieces: Pieces, ranks: int) -> None:
+        self.machine, self.placement, self.pieces, self.ranks = machine, placement, pieces, ranks
+        self.mapper = Mapper(machine, placement)
+        self.rest_w = ranks * sum(machine.static_power_w().values())
+        self._prices: dict[tuple[str, str], float] = {}
+        self._pieces: dict[tuple[int, int, str], _Piece] = {}
+        self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
+        self._others: Kept[Cost] = Kept()
+
+    def of(self, shape: Shape) -> Cost:
+        """The cost of an iteration."""
+        piece = self._piece(shape)
+        if not piece.adds:
+            return piece.rest + self._others.of(("piece", shape), lambda: self._timed(shape))
+        cost = piece.rest + Cost(self.machine.time.ps(self.pieces.host_ps(shape)), 0.0)
+        for op, count in piece.slots:
+            cost = cost + self._slot(op, shape) * count
+        return cost
+
+    def decoding(self, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
+        """Costs of steps of decoding over so many keys each, [steps]; multiples of the blocks of the cache."""
+        piece = self._piece(shape)
+        if not piece.adds:
+            each = [self.of(replace(shape, keys=int(k))) for k in keys]
+            return Cost(np.array([c.ticks for c in each]), np.array([c.joules for c in each]))
+        cost = piece.rest + Cost(self.machine.time.ps(self.pieces.host_ps(shape)) + 0 * keys, 0.0 * keys)
+        for op, count in piece.slots:
+            slot = self._table(op, shape, keys) if op.name == "attention" else self._slot(op, shape)
+            cost = cost + slot * count
+        return cost
+
+    # --- pieces
+
+    def _piece(self, shape: Shape) -> _Piece:
+        key = shape.tokens, shape.sampled, shape.kind
+        if key not in self._pieces:
+            self._pieces[key] = self._made(*key)
+        return self._pieces[key]
+
+    def _made(self, tokens: int, sampled: int, kind: str) -> _Piece:
+        template = (*self.pieces.template(tokens, kind), *self.pieces.head(sampled))
+        slots: dict[Op, int] = defaultdict(int)
+        short, joules, whole = [], 0.0, True
+        for block in template:
+            ops = self.mapper.lower_block([filled(op, _SHORT) if op.name in SLOTS else op for op in block.ops])
+            for op, low in zip(block.ops, ops, strict=True):
+                if op.name in SLOTS:
+                    slots[op] += block.repeat
+                    whole = whole and _ticks(low) is not None
+                else:
+                    joules += self._joules(low) * block.repeat
+            short.append((ops, block.repeat))
+        if not whole:
+            return _Piece(Cost(0, joules), tuple(slots.items()), adds=False)
+        lanes = countable([(tuple(_probed(o) if o.op.name in SLOTS else o for o in ops), n) for ops, n in short])
+        first, longer, free, free_longer = np.broadcast_to(simulate(lanes, 4, self.machine.grains()).step_ticks, 4)
+        adds = longer - first == sum(slots.values()) and first == free and free_longer == longer
+        spent = sum(_length(low) * n for ops, n in short for low in ops if low.op.name in SLOTS)
+        return _Piece(Cost(int(first) - spent if adds else 0, joules), tuple(slots.items()), bool(adds))
+
+    def _timed(self, shape: Shape) -> Cost:
+        """An iteration as the simulation plays it; of its energy that of the slots alone."""
+        segment = self.pieces.of(shape)
+        blocks = countable([(self.mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
+        ticks = int(simulate(blocks, 1, self.machine.grains()).step_ticks)
+        return Cost(ticks, sum(self._joules(low) * n for ops, n in blocks for low in ops if low.op.name in SLOTS))
+
+    # --- slots
+
+    def _slot(self, op: Op, shape: Shape) -> Cost:
+        if op.name == "attention":
+            cost = self._table(op, shape, np.array([shape.keys]))
+            return Cost(int(cost.ticks[0]), float(cost.joules[0]))
+        if op.name in ("prompt_attention", "kv_up"):
+            return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
+        return self._others.of((op, shape.decodes, shape.queries), lambda: self._asked(filled(op, shape)))
+
+    def _asked(self, op: Op) -> Cost:
+        lowered = self.mapper.fresh(op)
+        return Cost(_length(lowered), float(self._joules(lowered)))
+
+    def _table(self, op: Op, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
+        """Of decodes over so many keys, each a multiple of a block."""
+        at = keys // BLOCK_TOKENS - 1
+        table = self._decodes.of((op, shape.decodes, shape.queries), list)
+        most = int(at.max()) + 1
+        if not table or len(table[0]) < most:
+            # Twice as long as asked for, so that it is made anew seldom.
+            lengths = BLOCK_TOKENS * np.arange(1, max(64, 1 << most.bit_length()) + 1)
+            lowered = self.mapper.fresh(filled(op, shape, lengths))
+            each: tuple[Any, Any] = _ticks(lowered), self._joules(lowered)
+            table[:] = [np.broadcast_to(values, lengths.shape) for values in each]
+        return Cost(table[0][at], table[1][at])
+
+    def _joules(self, lowered: Lowered) -> Any:
+        """Energy of all ranks; the actions of a collective are those of its group."""
+        missing = {key for key in lowered.actions if key not in self._prices}
+        if missing:
+            self._prices |= price_list(self.machine.components, self.machine.technology, missing)
+        joules = sum((self._prices[key] * count for key, count in lowered.actions.items()), 0.0)
+        groups = self.ranks // lowered.op.ranks if isinstance(lowered.op, Collective) else self.ranks
+        return groups * joules
+
+
+def _ticks(lowered: Lowered) -> Dim | None:
+    """How long an op lasts that holds its servers from one moment on; None where it has other phases."""
+    if lowered.fill or lowered.drain or set(lowered.prefetch) - {HOST} or np.any(lowered.tail):
+        return None
+    longest: Dim = 0
+    for ticks in lowered.body.values():
+        longest = np.maximum(longest, ticks) if isinstance(ticks, np.ndarray) else max(longest, ticks)
+    return longest
+
+
+def _length(lowered: Lowered) -> int:
+    """The same of an op of one step."""
+    ticks = _ticks(lowered)
+    if ticks is None or isinstance(ticks, np.ndarray):
+        raise ValueError(f"'{lowered.op.name}' has phases, or steps")
+    return ticks
+
+
+def _probed(lowered: Lowered) -> Lowered:
+    """As it is, a tick longer, and both with nothing but the engine held, as four lanes."""
+    ticks = _length(lowered)
+    body: dict[str, Dim] = {server: np.array([ticks, ticks + 1, 0, 0]) for server in lowered.body}
+    body[lowered.engine] = np.array([ticks, ticks + 1, ticks, ticks + 1])
+    return replace(lowered, body=body)

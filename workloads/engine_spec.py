@@ -1,0 +1,101 @@
+"""How a serving engine is set: its scheduler, its cache, and the time of its host."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from archsim.spec import Count, Share, Spec
+from archsim.units import Picoseconds
+from archsim.workloads.iteration import Shape
+from archsim.workloads.scheduler import Chunked, Limits, Policy, PromptsFirst
+
+
+class HostSpec(Spec):
+    """Time of an engine's host that a GPU waits for: what it schedules, samples and sends beside computing."""
+
+    step: Picoseconds = 0
+    """of an iteration"""
+    rank: Picoseconds = 0
+    """of an iteration, for each further rank of the group"""
+    sequence: Picoseconds = 0
+    """of an iteration, for each of its sequences"""
+    request: Picoseconds = 0
+    """from a request's arrival until the scheduler sees it, and of its first token on the way back"""
+    source: str = ""
+    """on what it was calibrated"""
+
+    def ps(self, shape: Shape, ranks: int) -> int:
+        """Of an iteration."""
+        sequences = shape.decodes + sum(n for n, _, _ in shape.prompts)
+        return self.step + self.rank * (ranks - 1) + self.sequence * sequences
+
+
+class EngineSpec(Spec):
+    """A serving engine."""
+
+    name: str = "engine"
+    """what it is called"""
+    policy: Literal["prompts_first", "chunked", "beside"] = "prompts_first"
+    """prompts_first: prompts by themselves, before answers go on; chunked: chunks of prompts beside answers; beside:
+    whole prompts beside answers"""
+    max_num_seqs: Count = 256
+    """sequences that run at a time"""
+    max_num_batched_tokens: Count = 8192
+    """new tokens of an iteration at most"""
+    chunk: Count | None = None
+    """tokens of prompts in an iteration at most; with prompts_first, prompts are cut into such chunks, else they are
+    computed whole"""
+    reserves: bool = True
+    """blocks of the cache are taken for the whole answer when a request is admitted; else as they are needed, and who
+    came last is preempted and begins again when there are none"""
+    prefix_cache: bool = False
+    """blocks of the cache are found again by what they hold"""
+    memory_share: Share = 0.9
+    """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
+    kv_blocks: Annotated[int, Field(ge=1, le=2**40)] | None = None
+    """blocks of the KV cache of 16 tokens, where an engine reported them; what fits when absent"""
+    sampling_bytes: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """bytes of the memory that sampling moves for each logit: sorts for top-k and top-p"""
+    collective_launch: Picoseconds | None = None
+    """time to start a collective of its own kernels, where it differs from the network's"""
+    host: HostSpec = HostSpec()
+    """time of its host"""
+    source: str = ""
+    """where the settings are written"""
+
+    @model_validator(mode="after")
+    def _check(self) -> EngineSpec:
+        if self.max_num_seqs > self.max_num_batched_tokens:
+            raise ValueError(
+                f"max_num_seqs {self.max_num_seqs} sequences decode together, more than max_num_batched_tokens "
+                f"{self.max_num_batched_tokens}"
+            )
+        return self
+
+    @property
+    def whole_prompts(self) -> bool:
+        """Whether a prompt is computed in one iteration."""
+        return self.policy == "beside" or (self.policy == "prompts_first" and self.chunk is None)
+
+    def scheduling(self) -> Policy:
+        """Its policy."""
+        if self.policy == "prompts_first":
+            return PromptsFirst(self.chunk)
+        return Chunked(self.chunk, whole=self.policy == "beside")
+
+    def limits(self, blocks: int) -> Limits:
+        """What it holds, with so many blocks."""
+        blocks = self.kv_blocks or blocks
+        return Limits(self.max_num_seqs, self.max_num_batched_tokens, blocks, self.reserves, self.prefix_cache)
+
+    def how(self) -> str:
+        """Its policy in words."""
+        chunk = "" if self.chunk is None else f" of at most {self.chunk} tokens"
+        if self.policy == "prompts_first":
+            cut = "whole" if self.chunk is None else f"in chunks{chunk}"
+            return f"prompts are computed {cut}, before answers go on"
+        if self.policy == "beside":
+            return "prompts are computed whole beside answers"
+        return f"prompts are computed in chunks{chunk} beside answers"

@@ -1,0 +1,234 @@
+"""An iteration of an engine that serves, as ops: so many sequences that get a token, beside parts of prompts.
+
+What an iteration costs depends on a few numbers (:class:`Shape`), so that equal ones are made and laid out once:
+
+- the ops of the layers work on the tokens of all sequences, padded to the next size of which the engine has captured a
+  graph (:func:`padded`);
+- attention is two kernels, one of all sequences that decode and one of all prompts. Sequences that decode are counted
+  at their mean length, in whole blocks of the cache; prompts as they are, in whole blocks;
+- experts are loaded as one draw for each number of tokens says, in all layers alike;
+- the LM head works on the sequences that get a token, a piece of work of its own.
+
+Latent attention takes prompts in its expanded form and decodes in its absorbed one, beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.workloads.kv_blocks import BLOCK_TOKENS
+from archsim.workloads.mixture_of_experts import Router
+from archsim.workloads.op import Attention, Delay, DType, MatMul, Op, Vector
+from archsim.workloads.passes import Pass
+from archsim.workloads.program import Block, Segment
+from archsim.workloads.ragged import Ragged
+from archsim.workloads.transformer import RankOps
+
+Ints = npt.NDArray[np.int64]
+
+_SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
+"""Tokens of captured graphs, vLLM's default"""
+_SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
+_GRAIN = 64  # beyond them kernels come in tiles of as many rows
+
+SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention")
+"""Ops of a layer whose sizes depend on more than the padded tokens."""
+
+
+def padded(tokens: int) -> int:
+    """Tokens that an iteration computes: those of the smallest graph that holds it."""
+    if tokens > _SIZES[-1]:
+        return -(-tokens // _GRAIN) * _GRAIN
+    return int(_SIZES[np.searchsorted(_SIZES, tokens)])
+
+
+def whole_blocks(tokens: int) -> int:
+    """Tokens of whole blocks of the KV cache."""
+    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an iteration computes.
+
+    Attributes
+    ----------
+    decodes: sequences that decode, ``queries`` tokens each (drafts included), over ``keys`` keys each.
+    prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
+    finished: prompts that are complete with it, whose first token it gives.
+    """
+
+    decodes: int = 0
+    keys: int = 0
+    queries: int = 1
+    prompts: tuple[tuple[int, int, int], ...] = ()
+    finished: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """New tokens, padded."""
+        return padded(self.decodes * self.queries + sum(n * q for n, q, _ in self.prompts))
+
+    @property
+    def sampled(self) -> int:
+        """Rows of the LM head, padded; a chunk of a prompt has one too."""
+        return padded(self.decodes * self.queries + sum(n for n, _, _ in self.prompts))
+
+    @property
+    def kind(self) -> str:
+        """What it is called."""
+        return "decode" if not self.prompts else "mixed" if self.decodes else "prefill"
+
+
+class OneDraw(Router):
+    """Loads of experts that depend on the number of tokens alone: all layers are like the first one."""
+
+    def counts(self, layer: int, tokens: int, phase: int) -> tuple[int, ...]:
+        return super().counts(0, tokens, 0)
+
+
+@dataclass(frozen=True)
+class _Padded(Pass):
+    """A pass of padded tokens; its slots are left as they are."""
+
+    rows: int = 0
+    sampled: int = 0
+
+    @property
+    def sequences(self) -> int:
+        return self.sampled
+
+    @property
+    def tokens(self) -> int:
+        return self.rows
+
+    @property
+    def cached(self) -> int:
+        return 0
+
+    def attention(self, one: Attention, times: int = 1) -> Attention:
+        return one
+
+
+@dataclass
+class Pieces:
+    """Iterations as segments.
+
+    Attributes
+    ----------
+    ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
+    sampling_bytes: that sampling moves for each logit.
+    """
+
+    ops: RankOps
+    host_ps: Callable[[Shape], int] = lambda shape: 0
+    sampling_bytes: int = 0
+    _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
+
+    def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
+        """The host's time, embedding, layers, and LM head.
+
+        Parameters
+        ----------
+        keys: of a sequence that decodes, [steps], where the iteration comes several times. tokens: new ones of a step.
+        """
+        steps = 1 if keys is None else len(keys)
+        lanes = keys if keys is not None and steps > 1 else None
+        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in self.template(shape.tokens, shape.kind)]
+        host_ps = self.host_ps(shape)
+        if host_ps:
+            blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
+        blocks += self.head(shape.sampled)
+        return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
+
+    def head(self, sampled: int) -> tuple[Block, ...]:
+        """From the last norm on, of so many sequences."""
+        block = self.ops.head(_Padded("head", 0, 1, 1, 1, rows=sampled, sampled=sampled))
+        if block is None:
+            return ()
+        return (replace(block, ops=(*block.ops, *self._sampled(sampled))),)
+
+    def _sampled(self, rows: int) -> Iterator[Op]:
+        """Picking a token for each of so many sequences, on every rank."""
+        if self.sampling_bytes:
+            passes, vocab = -(-self.sampling_bytes // 2), self.ops.model.vocab
+            sorted_rows = min(rows, _SORTED_ROWS) + max(rows - _SORTED_ROWS, 0) * 3 // 10
+            yield Vector(
+                name="sample",
+                function="sample",
+                rows=sorted_rows,
+                width=vocab,
+                inputs=passes,
+                outputs=0,
+                dtype=DType.BF16,
+            )
+
+    def template(self, tokens: int, kind: str) -> tuple[Block, ...]:
+        """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""
+        if (tokens, kind) not in self._blocks:
+            absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
+            if self.ops.model.mla is None or kind != "mixed":
+                step = absorbed if kind == "decode" else expanded
+                blocks = (self.ops.embedding(step), *self.ops.layers(step))
+                made = tuple(replace(b, ops=tuple(_slots(b.ops, kind))) for b in blocks)
+            else:
+                pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
+                both = (replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
+                made = (self.ops.embedding(absorbed), *both)
+            self._blocks[tokens, kind] = made
+        return self._blocks[tokens, kind]
+
+    def _pass(self, tokens: int, absorbed: bool) -> _Padded:
+        return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+
+
+def _slots(ops: Sequence[Op], kind: str) -> Iterator[Op]:
+    """The ops of a layer; a prompt's attention under its own name."""
+    for op in ops:
+        if isinstance(op, Attention) and kind != "decode":
+            if kind == "mixed":
+                yield op
+            yield replace(op, name="prompt_attention")
+        else:
+            yield op
+
+
+def _both(absorbed: Sequence[Op], expanded: Sequence[Op]) -> Iterator[Op]:
+    """The ops of a layer with latent attention in both forms, that of prompts after that of decodes."""
+    prompts = [replace(op, name="prompt_attention") if op.name == "attention" else op for op in expanded]
+    for op in absorbed:
+        yield op
+        if op.name == "v_up":
+            yield from (p for p in prompts if p.name in ("kv_up", "prompt_attention"))
+
+
+def _filled(ops: Sequence[Op], shape: Shape, keys: Ints | None) -> Iterator[Op]:
+    for op in ops:
+        if op.name not in SLOTS:
+            yield op
+        else:
+            yield filled(op, shape, keys)
+
+
+def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
+    """A slot with its sizes in an iteration.
+
+    Parameters
+    ----------
+    op: an op of :data:`SLOTS`. keys: of a sequence that decodes, [steps], where they are not the same in all.
+    """
+    if isinstance(op, Attention):
+        if op.name == "attention":
+            seen = shape.keys if keys is None else keys
+            return replace(op, batch=shape.decodes, q_len=shape.queries, kv_len=seen)
+        ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
+        return Pass.of("prefill", 0, ragged).attention(op)
+    if not isinstance(op, MatMul):
+        raise ValueError(f"'{op.name}' is no slot")
+    if op.name == "kv_up":
+        return replace(op, m=sum(n * k for n, _, k in shape.prompts))
+    return replace(op, m=padded(shape.decodes * shape.queries))
