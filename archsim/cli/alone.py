@@ -1,4 +1,4 @@
-"""``archsim gemm``, ``kernel``, ``dram``, ``pim`` and ``collective``: commands made of their questions."""
+"""``archsim gemm``, ``kernel``, ``dram``, ``pim``, ``collective`` and ``train``: commands made of their questions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.alone import collective, dram, gemm, kernel, pim
+from archsim.alone import collective, dram, gemm, kernel, pim, train
 from archsim.alone.question import Column, Question
 from archsim.errors import InputError, Problem, nearest, shortened
 
-QUESTIONS = (gemm.QUESTION, kernel.QUESTION, dram.QUESTION, pim.QUESTION, collective.QUESTION)
+QUESTIONS = (gemm.QUESTION, kernel.QUESTION, dram.QUESTION, pim.QUESTION, collective.QUESTION, train.QUESTION)
 _MOST_TOLD = 20
 
 
