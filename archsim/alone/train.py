@@ -41,7 +41,8 @@ _ABOUT = """Ask for a step of training: its time, where that goes, MFU, tokens a
 
     The columns of a file say who trained, unless 'framework' does: sharding LLM Foundry's FSDP; mode or option eager
     PyTorch in FP32; fp16 Megatron-LM; neither device, system nor model Megatron-DeepSpeed on DGX A100; else
-    Megatron-Bridge. Without dp the GPUs are shared out; what a framework leaves open is its default.
+    Megatron-Bridge. Without dp the GPUs are shared out, without micro_batch the fastest that fits is taken; what a
+    framework leaves open is its default.
 """
 
 QUESTION = Question(
@@ -95,6 +96,7 @@ QUESTION = Question(
         "optimizer_bytes",
         "activation_bytes",
         "fits",
+        "micro_batch_used",
         "framework_used",
         *(f"{name}_ms" for name in _PARTS),
     ),

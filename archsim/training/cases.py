@@ -10,6 +10,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from archsim.config import load_spec
@@ -25,6 +26,7 @@ from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
 
 Case = Mapping[str, Any]
+_MICRO_BATCHES = (1, 2, 4, 8, 16, 32)
 _NOTHING = {"", "n/a", "na", "none", "-", "nan"}
 _DTYPES = {
     "fp32": "fp32",
@@ -279,10 +281,23 @@ def _noted(notes: str, pattern: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def setups_of(case: Case) -> list[Setup]:
+    """What a row may mean: with every size of micro-batch where it names none, but as it says."""
+    first = setup_of(case)
+    named = any(_text(case, name) for name in ("micro_batch", "grad_accum", "option"))
+    if named or not first.backward or first.cut.micro_batch > 1:
+        return [first]
+    of_replica = first.cut.sequences // first.cut.data
+    sizes = (size for size in _MICRO_BATCHES if of_replica % size == 0)
+    found = [replace(first, cut=replace(first.cut, micro_batch=size)) for size in sizes]
+    whole = [one for one in found if one.cut.virtual == 1 or one.cut.micro_batches % one.cut.pipeline == 0]
+    return whole or [first]
+
+
 def answers(cases: Sequence[Case]) -> list[dict[str, Any] | InputError]:
     """Figures of rows; of one that cannot be answered, why."""
-    setups: list[Setup | InputError] = [_tried(setup_of, case) for case in cases]
-    good = [one for one in setups if isinstance(one, Setup)]
+    setups: list[list[Setup] | InputError] = [_tried(setups_of, case) for case in cases]
+    good = [one for several in setups if isinstance(several, list) for one in several]
     with contextlib.suppress(ArchsimError):  # the row that has no such kernel says so below
         learn(good)
     return [one if isinstance(one, InputError) else _tried(figures, one) for one in setups]
@@ -297,9 +312,13 @@ def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
         return InputError(str(error))
 
 
-def figures(setup: Setup) -> dict[str, Any]:
-    """The answer to a question."""
-    return told(setup, step(setup))
+def figures(setups: Sequence[Setup]) -> dict[str, Any]:
+    """The answer to a question: of several sizes of micro-batch the fastest that fits, or else that needs least."""
+    found = [(setup, step(setup)) for setup in setups]
+    fit = [one for one in found if one[1].held.total <= one[1].capacity]
+    if fit:
+        return told(*min(fit, key=lambda one: one[1].ps))
+    return told(*min(found, key=lambda one: one[1].held.total))
 
 
 def told(setup: Setup, found: Step) -> dict[str, Any]:
@@ -337,6 +356,7 @@ def told(setup: Setup, found: Step) -> dict[str, Any]:
         "optimizer_bytes": found.held.optimizer,
         "activation_bytes": found.held.activations,
         "fits": "yes" if over <= 0 else f"no, {over / 1e9:.1f} GB over",
+        "micro_batch_used": cut.micro_batch,
         "framework_used": setup.framework.name,
     }
     for name in PARTS:

@@ -8,6 +8,7 @@ other), so equal layers and micro-batches are counted, not played.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -162,18 +163,20 @@ class _Pieces:
     def __init__(self, setup: Setup) -> None:
         self.setup, self.host = setup, setup.framework.host
         self.ends = Ends(setup.layers)
+        self.older = setup.framework.products_time.get(setup.timer.gpu.chip.instruction, 1.0)
 
     def made(self, kernels: Kernels, launch_us: float) -> Piece:
         """A piece of kernels."""
         host = device = either = beside = done = 0
         parts: dict[str, int] = {}
         timer = self.setup.timer
-        launch, call = round(launch_us * _US), round(self.host.collective_us * _US)
+        launch = round(launch_us * _US)
+        slowdown = self._slowdown(kernels, launch)
         suffix: list[tuple[int, int]] = []
         for kernel in kernels:
             work = kernel.work
             if isinstance(work, Exchange):
-                host += call
+                host += self._call(work.group)
                 ps = self._exchange(work)
                 if kernel.beside:
                     beside += ps
@@ -183,6 +186,8 @@ class _Pieces:
                 host += round(launch * kernel.launches)
                 ps = timer.ps(work)
                 name = _NAMES[type(work)]
+                if not isinstance(work, Rows):
+                    ps = round(ps * slowdown * (self.older if isinstance(work, Product) else 1.0))
                 done += flops(work)
             suffix.append((host, device))
             device += ps
@@ -192,6 +197,28 @@ class _Pieces:
         piece = Piece(host, device, either, parts, done)
         computing = device - sum(ps for name, ps in parts.items() if name.endswith("exchange"))
         return piece.longer("context exchange", max(0, beside - computing)) if beside else piece
+
+    def _slowdown(self, kernels: Kernels, launch: int) -> float:
+        """Of the clock, where these kernels over and over would draw more than the power cap."""
+        timer, energy_j = self.setup.timer, 0.0
+        streams = others = host = 0
+        for kernel in kernels:
+            work = kernel.work
+            host += round(launch * kernel.launches)
+            if isinstance(work, Exchange):
+                others += 0 if kernel.beside else self._exchange(work)
+            elif isinstance(work, Rows):
+                streams += timer.ps(work)
+            else:
+                others += timer.ps(work)
+                energy_j += timer.energy_j(work)
+        return timer.slowdown(energy_j, streams / PS, max(host, streams + others) / PS)
+
+    def _call(self, group: str) -> int:
+        """Host time of a collective."""
+        cut, host = self.setup.cut, self.host
+        ranks = {"tensor": cut.tensor, "context": cut.context, "experts": cut.experts}[group]
+        return round((host.collective_us + host.rank_us * math.log2(ranks)) * _US)
 
     def _exchange(self, work: Exchange) -> int:
         cut, fabric, framework = self.setup.cut, self.setup.fabric, self.setup.framework
@@ -226,7 +253,8 @@ class _Pieces:
         scattered = 0.0
         if backward and cut.shards == 3:
             scattered = fabric.seconds("reduce_scatter", size, cut.replicas, apart)
-        return max(0, round((gathered + scattered) * PS) - made.ps)
+        beside = round((gathered + scattered) * PS)
+        return max(round(beside * setup.framework.contention), beside - made.ps)
 
     def stage(self, plain: int, experts: int, first: bool, last: bool, backward: bool) -> Piece:
         """A pass through so many layers of each kind."""

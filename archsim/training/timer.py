@@ -9,10 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from archsim.components.compute.gpu_attention import AttentionShape, prefill
+from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats
 from archsim.components.compute.gpu_gemm import gemm
-from archsim.components.compute.gpu_training import TrainingKernelsSpec, attention_backward, stream, with_lanes
+from archsim.components.compute.gpu_training import (
+    TrainingKernelsSpec,
+    attention,
+    attention_library,
+    stream,
+    with_lanes,
+)
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.kernels import Gpu, gpu_of
@@ -22,11 +28,10 @@ from archsim.workloads.step.work import Exchange, Flash, Kernel, Product, Rows, 
 
 PS = 10**12
 _TIMED = {"product": "_products", "flash": "_attention", "rows": "_streams"}
-_FLASH_ROUND_S = 3e-6  # launches of an attention op that serving adds to the kernel: copies into the paged cache
 
 
-@functools.lru_cache(maxsize=64)
-def kernels_of_training(instruction: str) -> TrainingKernelsSpec:
+@functools.cache
+def kernels_of_training() -> TrainingKernelsSpec:
     """The kernels of training of a vendor's libraries."""
     return load_spec("training", TrainingKernelsSpec, category="kernels")
 
@@ -47,10 +52,13 @@ class Timer:
         gpu = gpu_of(chip)
         lanes = sum(getattr(part, "lanes", 0) for part in chip.engines.values() if part.kind == "vector_unit")
         self.spec = chip
-        self.gpu = Gpu(with_lanes(gpu.chip, lanes), gpu.kernels)
+        self.training = kernels_of_training()
+        lanes = round(lanes * self.training.lanes.get(gpu.chip.instruction, 1.0))
+        # What a kernel alone would draw is no matter: the power cap bounds the mean of a layer (see slowdown).
+        self.gpu = Gpu(replace(with_lanes(gpu.chip, lanes), power_cap_w=None), gpu.kernels)
+        self.power_cap_w = gpu.chip.power_cap_w
         if gpu.kernels.gemm is None:
             raise InputError(f"chip '{chip.name}' has no kernels of products: it cannot train")
-        self.training = kernels_of_training(gpu.chip.instruction)
         self.products = self.training.with_formats(gpu.kernels.gemm)
         self._known: dict[Work, int] = {}
 
@@ -64,6 +72,37 @@ class Timer:
         rate = {"mxfp8": "fp8", "nvfp4": "fp4"}.get(dtype, dtype)
         return 2.0 * self.gpu.chip.rate(rate) * self.gpu.chip.sms * self.gpu.chip.clock_hz
 
+    def energy_j(self, work: Work) -> float:
+        """Of the FLOPs of a product or of attention at full clock."""
+        match work:
+            case Product():
+                return flops(work) * self._flop_j(work.dtype) * self.training.activity
+            case Flash():
+                power = self.gpu.kernels.power
+                share = 1.0 if power is None else power.attention_flop_share
+                return flops(work) * self._flop_j("bf16") * share * self.training.activity
+            case _:
+                return 0.0
+
+    @functools.cache  # noqa: B019  (a timer is kept as long as its chip is asked for)
+    def _flop_j(self, dtype: str) -> float:
+        wide = self.training.flop_energy.get(dtype)
+        return self.gpu.kernels.flop_j(self.gpu.chip) * wide if wide else self.gpu.kernels.flop_j(self.gpu.chip, dtype)
+
+    def slowdown(self, flop_j: float, stream_s: float, seconds: float) -> float:
+        """Of the clock under the power cap.
+
+        Parameters
+        ----------
+        flop_j: energy of what multiplies. stream_s: time of streams. seconds: that both take, and pauses.
+        """
+        gemm = self.gpu.kernels.gemm
+        if self.power_cap_w is None or gemm is None or not seconds:
+            return 1.0
+        streams_j = stream_s * self.power_cap_w * self.training.stream_power
+        over = (flop_j + streams_j) / seconds / (self.power_cap_w * gemm.usable_power)
+        return float(max(1.0, over)) ** gemm.throttle_exponent
+
     def learn(self, works: Iterable[Work]) -> None:
         """Time those that are not known, all of a kind at once."""
         kinds: dict[tuple[object, ...], list[Work]] = defaultdict(list)
@@ -74,9 +113,9 @@ class Timer:
                 case Product():
                     kinds["product", work.dtype, work.out_bytes, work.experts].append(work)
                 case Flash():
-                    kinds["flash", work.backward, work.causal, work.dtype].append(work)
+                    kinds["flash", work.backward, work.causal, work.dtype, work.library].append(work)
                 case Rows():
-                    kinds["rows", work.family].append(work)
+                    kinds["rows", work.family, work.element].append(work)
                 case Exchange():
                     raise TypeError("exchanges are timed by the network")
         for kind, some in kinds.items():
@@ -104,17 +143,17 @@ class Timer:
                     "around_us": 0.0,
                     "quantise_efficiency": None,
                     "pad_us": 0.0,
+                    "outside_cycles": self.training.narrow_outside,
                 }
             )
             spec = spec.model_copy(update={"formats": {**spec.formats, name: form}})
         sizes = (np.array([float(getattr(work, side)) for work in works]) for side in ("m", "k", "n", "groups"))
         m, k, n, groups = sizes
         best = gemm(chip, spec, name, m, k, n, groups, out_bytes=first.out_bytes)
-        share = 1.0 if name in ("fp32", "tf32") else self.training.efficiency.get(chip.instruction, 1.0)
-        return np.asarray(best.seconds) / share
+        return best.seconds
 
     def _attention(self, works: Sequence[Flash]) -> Floats:
-        chip, kernels = self.gpu.chip, self.gpu.kernels.attention
+        chip = self.gpu.chip
 
         def column(name: str) -> Floats:
             return np.array([float(getattr(work, name)) for work in works])
@@ -135,24 +174,16 @@ class Timer:
         )
         if not works[0].causal:
             shape = replace(shape, cached=column("keys")[:, None] - column("queries")[:, None])
-        if works[0].dtype == "fp32":
-            share = self.training.eager_attention.get(chip.instruction, 0.5)
-            rate = 2 * chip.rate("fp32") * chip.sms * chip.clock_hz * share
-            return np.array([flops(work) for work in works]) / rate + 1e-5
-        if works[0].backward:
-            return np.asarray(attention_backward(chip, self.training, shape))
-        if kernels is None:
-            raise InputError(f"chip '{self.spec.name}' has no kernels of attention as a whole: framework unfused")
-        name = kernels.default_of(chip, 16)
-        spec = kernels.variety(name).prefill
-        if spec is None:
-            raise InputError(f"attention kernels '{name}' have no prefill")
-        alone = spec.model_copy(update={"launch_us": _FLASH_ROUND_S * 1e6, "cache_write_us": 0.0})
-        return np.asarray(prefill(chip, alone, shape))
+        if works[0].dtype in ("fp32", "tf32"):
+            rate = 2 * chip.rate("fp32") * chip.sms * chip.clock_hz * self.training.lane_attention
+            return np.array([float(flops(work)) for work in works]) / rate + 1e-5
+        library = attention_library(chip, self.training, works[0].library)
+        spec = library.backward if works[0].backward else library.forward
+        return attention(chip, spec, shape, works[0].backward)
 
     def _streams(self, works: Sequence[Rows]) -> Floats:
         sizes = np.array([float(work.bytes) for work in works])
-        return np.asarray(stream(self.gpu.chip, self.training, works[0].family, sizes))
+        return stream(self.gpu.chip, self.training, works[0].family, sizes, works[0].element)
 
 
 def works_of(kernels: Iterable[Kernel]) -> list[Work]:

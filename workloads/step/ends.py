@@ -6,9 +6,6 @@ from archsim.workloads.model import ModelSpec, active_parameters, parameters
 from archsim.workloads.step.layer import Layers, Linear
 from archsim.workloads.step.work import Exchange, Kernel, Kernels, Rows
 
-_PADDED = 128
-"""Vocabularies of Megatron-LM are padded to a multiple of this times the tensor-parallel ranks."""
-
 
 class Ends:
     """Kernels of the embedding and of the head on a rank."""
@@ -16,7 +13,8 @@ class Ends:
     def __init__(self, layers: Layers) -> None:
         self.layers, self.model, self.framework = layers, layers.model, layers.framework
         tp = layers.cut.tensor
-        self.vocab = -(-self.model.vocab // (_PADDED * tp)) * _PADDED
+        multiple = self.framework.vocabulary_multiple
+        self.vocab = -(-self.model.vocab // (multiple * tp)) * multiple
         """rows of the table on a rank"""
 
     def embedding(self) -> Kernels:
@@ -49,7 +47,7 @@ class Ends:
         logits = layers.tokens * self.vocab
         made: list[Kernel] = [layers.norm("final_norm")] if self.model.final_norm else []
         made += [*layers.into("head"), *layers.linear(self._table())]
-        made.append(Kernel("loss", Rows("loss", round(logits * loss.forward_bytes)), loss.forward_kernels))
+        made.append(Kernel("loss", Rows("loss", round(logits * loss.forward_bytes), layers.e), loss.forward_kernels))
         if layers.cut.tensor > 1:  # largest, the target's logit, sum of exponentials
             for name in ("largest", "target", "sum"):
                 made.append(Kernel(f"loss_{name}", Exchange("all_reduce", 4 * layers.tokens, "tensor")))
@@ -59,7 +57,7 @@ class Ends:
         layers, loss = self.layers, self.framework.loss
         logits = layers.tokens * self.vocab
         made: list[Kernel] = [
-            Kernel("loss_grad", Rows("loss", round(logits * loss.backward_bytes)), loss.backward_kernels)
+            Kernel("loss_grad", Rows("loss_grad", round(logits * loss.backward_bytes), layers.e), loss.backward_kernels)
         ]
         made += [*layers.linear_grad(self._table()), *layers.into_grad("head")]
         if self.model.final_norm:

@@ -20,6 +20,8 @@ class HostSpec(Spec):
     """of a kernel of the backward pass"""
     collective_us: NotNegative = 0.0
     """of calling a collective"""
+    rank_us: NotNegative = 0.0
+    """more of a collective for each doubling of its ranks, since all wait for the latest host"""
     micro_batch_us: NotNegative = 0.0
     """of a pass of a micro-batch beside its kernels: fetching data, checkpoints, schedule"""
     step_us: NotNegative = 0.0
@@ -65,6 +67,12 @@ class FrameworkSpec(Spec):
     """what is computed again where nothing else is said"""
     attention: Literal["flash", "unfused"] = "flash"
     """one kernel that stores no scores, or batched products with the softmax between them"""
+    attention_library: str = "flash2"
+    """whose, where it is one kernel"""
+    products_time: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """time of products beside the library that kernels were calibrated on, such as of older releases; by instruction"""
+    contention: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """share of the time of exchanges of parameters beside computing by which they hold that up"""
     softmax: Literal["fused", "eager"] = "fused"
     """of unfused attention: scale, mask and softmax in one kernel, or one after the other"""
     softmax_multiple: Count = 1
@@ -75,6 +83,8 @@ class FrameworkSpec(Spec):
     """bias and activation in one kernel, or kernels of single functions"""
     residual: Literal["fused", "eager"] = "fused"
     """bias, dropout and residual sum in one kernel, or one after the other"""
+    outside: Annotated[float, Field(gt=0)] = 1.0
+    """bytes of norms and residual sums beside what their least kernels move: casts, masks, kernels of parts"""
     copies: NotNegative = 0.0
     """copies of queries, keys and values into the layout of attention: passes over them that read and write"""
     dropout: Share | None = None
@@ -101,8 +111,8 @@ class FrameworkSpec(Spec):
     """the host waits for the GPU when activations go to another stage, and the stage for them to arrive"""
     scatter_sends: bool = False
     """tensor-parallel ranks each send their part of activations to the next stage and gather them there"""
-    head_every: bool = True
-    """whether a head computes the loss of inference, too"""
+    vocabulary_multiple: Count = 1
+    """vocabularies are padded to a multiple of this times the tensor-parallel ranks"""
     loss: LossSpec
     optimizer: OptimizerSpec | None = None
     """None: the measured step has no optimizer"""

@@ -78,11 +78,16 @@ class Layers:
         rate = cut.micro_batch * self.heads
         self.fused_softmax = framework.softmax == "fused" and rate % framework.softmax_multiple == 0
 
+    @property
+    def stream(self) -> float:
+        """Elements of the residual stream of a rank, as many as kernels on it move."""
+        return self.own * self.model.hidden * self.framework.outside
+
     # -- pieces
 
     def rows(self, name: str, family: str, elements: float, passes: float, launches: float = 1) -> Kernel:
         """A stream of so many passes over elements of activations."""
-        return Kernel(name, Rows(family, round(elements * self.e * passes)), launches)
+        return Kernel(name, Rows(family, round(elements * self.e * passes), self.e), launches)
 
     def linear(self, layer: Linear) -> Iterable[Kernel]:
         dtype = self.dtype if layer.narrow else plain(self.dtype)
@@ -95,7 +100,7 @@ class Layers:
 
     def cast(self, name: str, elements: float) -> Kernel:
         """Activations into the narrow format, as they are and transposed."""
-        return Kernel(name, Rows("cast", round(elements * (self.e + 2 * NARROW[self.dtype]))))
+        return Kernel(name, Rows("cast", round(elements * (self.e + 2 * NARROW[self.dtype])), 2))
 
     def linear_grad(self, layer: Linear) -> Iterable[Kernel]:
         """The gradient of the input, then that of the weights."""
@@ -117,15 +122,15 @@ class Layers:
             yield Kernel(f"{layer.name}_accumulate", Rows("add", round(size)), 2 if layer.bias else 1)
 
     def norm(self, name: str) -> Kernel:
-        return self.rows(name, "norm", self.own * self.model.hidden, 2)
+        return self.rows(name, "norm", self.stream, 2)
 
     def norm_grad(self, name: str) -> Iterable[Kernel]:
-        yield self.rows(f"{name}_grad", "norm_grad", self.own * self.model.hidden, 3)
-        yield self.rows(f"{name}_weight_grad", "sum", self.own * self.model.hidden, 2)
+        yield self.rows(f"{name}_grad", "norm_grad", self.stream, 3)
+        yield self.rows(f"{name}_weight_grad", "sum", self.stream, 2)
 
     def residual(self, name: str, bias: bool) -> Iterable[Kernel]:
         """Sum of a branch and what it began with, dropout before it where it runs."""
-        size, mask = self.own * self.model.hidden, 1 / self.e
+        size, mask = self.stream, 1 / self.e
         if self.framework.residual == "fused":
             yield self.rows(name, "elementwise", size, 3 + (mask if self.dropout else 0))
             return
@@ -134,7 +139,7 @@ class Layers:
         yield self.rows(name, "elementwise", size, 3)
 
     def residual_grad(self, name: str) -> Iterable[Kernel]:
-        size, mask = self.own * self.model.hidden, 1 / self.e
+        size, mask = self.stream, 1 / self.e
         if self.dropout:
             yield self.rows(f"{name}_dropout_grad", "elementwise", size, 2 + mask)
         yield self.rows(f"{name}_grad", "elementwise", size, 3)
@@ -217,10 +222,21 @@ class Layers:
         context = self.cut.context
         shared = self.heads if self.model.mla is not None else self.kv_heads
         seen, causal = (self.seq // 2, False) if context > 1 and self.causal else (self.seq, self.causal)
-        dtype = "fp32" if self.e == 4 else "bf16"
+        dtype = self.dtype if self.e == 4 else "bf16"
         queries = self.seq // context
         work = Flash(
-            self.cut.micro_batch, self.heads, shared, keys, values, queries, seen, causal, window, backward, dtype
+            self.cut.micro_batch,
+            self.heads,
+            shared,
+            keys,
+            values,
+            queries,
+            seen,
+            causal,
+            window,
+            backward,
+            dtype,
+            self.framework.attention_library,
         )
         return Kernel("attention_grad" if backward else "attention", work, 3 if backward else 1)
 
@@ -251,7 +267,7 @@ class Layers:
     def softmax(self) -> list[Kernel]:
         """Scale, mask and softmax; eager ones of 16 bits go through 32."""
         if self.fused_softmax:
-            return [self.rows("softmax", "softmax", self.scores, 2)]
+            return [self.rows("softmax", "fused_softmax", self.scores, 2)]
         if self.e == 2:  # widened, scaled, masked, softmax, narrowed
             return [
                 self.rows("mask", "elementwise", self.scores, 11, 3),
@@ -264,7 +280,7 @@ class Layers:
 
     def softmax_grad(self) -> list[Kernel]:
         if self.fused_softmax:
-            return [self.rows("softmax_grad", "softmax_grad", self.scores, 3)]
+            return [self.rows("softmax_grad", "fused_softmax", self.scores, 3)]
         if self.e == 2:
             return [
                 self.rows("softmax_grad", "softmax_grad", self.scores, 6),
@@ -317,7 +333,7 @@ class Layers:
     def activation(self, up: Linear, inner: int) -> Iterable[Kernel]:
         size, gated = up.groups * up.tokens * inner, self.model.mlp == "gated"
         if self.framework.activation == "fused" or self.model.activation == "relu" or gated:
-            yield self.rows(f"{up.name}_activation", "elementwise", size, 3 if gated else 2)
+            yield self.rows(f"{up.name}_activation", "gated" if gated else "elementwise", size, 3 if gated else 2)
         else:  # GELU by its tanh, function by function
             kernels = 8 if self.causal else 1
             yield self.rows(f"{up.name}_activation", "elementwise", size, 2.2 * kernels, kernels)
@@ -325,7 +341,7 @@ class Layers:
     def activation_grad(self, up: Linear, inner: int) -> Iterable[Kernel]:
         size, gated = up.groups * up.tokens * inner, self.model.mlp == "gated"
         if self.framework.activation == "fused" or self.model.activation == "relu" or gated:
-            yield self.rows(f"{up.name}_activation_grad", "elementwise", size, 5 if gated else 3)
+            yield self.rows(f"{up.name}_activation_grad", "gated" if gated else "elementwise", size, 5 if gated else 3)
         else:
             kernels = 11 if self.causal else 1
             yield self.rows(f"{up.name}_activation_grad", "elementwise", size, 2.5 * kernels, kernels)

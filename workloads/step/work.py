@@ -34,6 +34,7 @@ class Flash(NamedTuple):
     window: int | None
     backward: bool
     dtype: str = "bf16"
+    library: str = ""
 
 
 class Rows(NamedTuple):
@@ -41,11 +42,12 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    family: of the kernel, which sets its rates. bytes: read and written.
+    family: of the kernel, which sets its rates. bytes: read and written. element: bytes of an element.
     """
 
     family: str
     bytes: int
+    element: int = 4
 
 
 class Exchange(NamedTuple):
