@@ -91,7 +91,8 @@ def framework_of(case: Case) -> str:
         return "megatron_deepspeed"
     if half and not _text(case, "release") and (_text(case, "precision") or not _text(case, "system")):
         return "megatron_lm"
-    return "megatron_bridge"
+    release = _text(case, "release")
+    return "megatron_bridge_2606" if release[:5] >= "26.06" else "megatron_bridge"
 
 
 @functools.lru_cache(maxsize=64)

@@ -84,7 +84,8 @@ class Fabric:
             ring = _RING_STEP_S * steps / 2 + n_bytes * steps / ranks / (
                 self.links.bandwidth * self.links.count * _RING_SHARE
             )
-            return (_RING_START_S**_RING_NORM + ring**_RING_NORM) ** (1 / _RING_NORM)
+            both = _RING_START_S**_RING_NORM + ring**_RING_NORM
+            return float(both ** (1 / _RING_NORM))
         return _nccl_seconds(self.nccl, collective, round(n_bytes), ranks)
 
     def _all_to_all(self, n_bytes: float, ranks: int, inside: int, nodes: int) -> float:

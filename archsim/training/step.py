@@ -186,8 +186,7 @@ class _Pieces:
                 host += round(launch * kernel.launches)
                 ps = timer.ps(work)
                 name = _NAMES[type(work)]
-                if not isinstance(work, Rows):
-                    ps = round(ps * slowdown * (self.older if isinstance(work, Product) else 1.0))
+                ps = round(ps * self._times(work, slowdown))
                 done += flops(work)
             suffix.append((host, device))
             device += ps
@@ -197,6 +196,14 @@ class _Pieces:
         piece = Piece(host, device, either, parts, done)
         computing = device - sum(ps for name, ps in parts.items() if name.endswith("exchange"))
         return piece.longer("context exchange", max(0, beside - computing)) if beside else piece
+
+    def _times(self, work: Product | Flash | Rows, slowdown: float) -> float:
+        """How much longer a kernel takes than alone: by the clock, by the library's age."""
+        if isinstance(work, Rows):
+            return 1.0
+        if isinstance(work, Product):
+            return slowdown * self.older * (self.setup.framework.experts_time if work.experts else 1.0)
+        return slowdown
 
     def _slowdown(self, kernels: Kernels, launch: int) -> float:
         """Of the clock, where these kernels over and over would draw more than the power cap."""

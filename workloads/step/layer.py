@@ -96,7 +96,12 @@ class Layers:
         yield Kernel(
             layer.name,
             Product(layer.tokens, layer.k, layer.n, layer.groups, dtype, self.e, layer.groups > 1),
+            self.launches(layer),
         )
+
+    def launches(self, layer: Linear) -> float:
+        """Calls of the host for a linear layer."""
+        return layer.groups * self.framework.experts_calls or 1 if layer.groups > 1 else 1
 
     def cast(self, name: str, elements: float) -> Kernel:
         """Activations into the narrow format, as they are and transposed."""
@@ -111,12 +116,18 @@ class Layers:
         if layer.bias:
             yield self.rows(f"{layer.name}_bias_grad", "sum", layer.tokens * layer.n, 1)
         yield Kernel(
-            f"{layer.name}_dgrad", Product(layer.tokens, layer.n, layer.k, layer.groups, dtype, self.e, experts)
+            f"{layer.name}_dgrad",
+            Product(layer.tokens, layer.n, layer.k, layer.groups, dtype, self.e, experts),
+            self.launches(layer),
         )
         if not layer.trained:
             return
         out = 2 * self.framework.gradient_bytes if ways == "fused" else self.e
-        yield Kernel(f"{layer.name}_wgrad", Product(layer.n, layer.tokens, layer.k, layer.groups, dtype, out, experts))
+        yield Kernel(
+            f"{layer.name}_wgrad",
+            Product(layer.n, layer.tokens, layer.k, layer.groups, dtype, out, experts),
+            self.launches(layer),
+        )
         if ways == "added":
             size = layer.parameters * (self.e + 2 * self.framework.gradient_bytes)
             yield Kernel(f"{layer.name}_accumulate", Rows("add", round(size)), 2 if layer.bias else 1)
