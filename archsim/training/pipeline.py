@@ -76,17 +76,12 @@ def zero_bubble(stage: int, stages: int, parts: int, micro_batches: int) -> list
     if parts > 1:
         raise InputError("zero_bubble is for one part a stage: vp 1")
     order, waiting = list[Pass](), list[Pass]()
-    keep = stage  # passes for weights that are put off: as many as 1F1B's memory of the first stage allows
-    base = one_forward_one_backward(stage, stages, 1, micro_batches)
-    left = sum(1 for one in base if one.direction == "forward")
-    for one in base:
+    for one in one_forward_one_backward(stage, stages, 1, micro_batches):
         order.append(one)
-        if one.direction == "forward":
-            left -= 1
-            continue
-        waiting.append(Pass("weights", 0, one.micro_batch))
-        while len(waiting) > keep or (waiting and not left and len(waiting) > keep):
-            order.append(waiting.pop(0))
+        if one.direction == "backward":
+            waiting.append(Pass("weights", 0, one.micro_batch))
+            if len(waiting) > stage:  # later stages put off as many as fill their tail
+                order.append(waiting.pop(0))
     return order + waiting
 
 

@@ -26,6 +26,7 @@ from archsim.workloads.step.memory import Held, head_activations, layer_activati
 from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
 
 _US = 10**6
+_OF_WEIGHTS = ("_wgrad", "_accumulate", "_bias_grad")
 _HIDDEN = 0.9  # of a backward pass that a reduction beside it can use: its first bucket comes when layers are done
 
 
@@ -247,6 +248,14 @@ class _Pieces:
             made = again.then(self.made(setup.layers.backward(experts, window), self.host.backward_us))
         return made.longer("shard exchange", self._shard_wait(made, experts, backward))
 
+    def weights_share(self, experts: bool) -> float:
+        """Share of a layer's backward pass that gradients of weights take."""
+        timer, kernels = self.setup.timer, self.setup.layers.backward(experts, self.setup.model.window)
+        mine = sum(
+            timer.ps(k.work) for k in kernels if k.name.endswith(_OF_WEIGHTS) and not isinstance(k.work, Exchange)
+        )
+        return mine / self.layer(experts, True).device
+
     def _shard_wait(self, made: Piece, experts: bool, backward: bool) -> int:
         """What a layer waits for parameters that are gathered, and gradients scattered, beside the layers around it."""
         setup = self.setup
@@ -401,7 +410,8 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list
     def lengths(stage: int, one: Pass) -> int:
         whole = piece(deal[stage][one.part], one.direction).ps
         if split and one.direction != "forward":
-            return whole // 2 if one.direction == "weights" else whole - whole // 2
+            weights = round(whole * pieces.weights_share(deal[stage][one.part].experts > 0))
+            return weights if one.direction == "weights" else whole - weights
         sends = not (deal[stage][one.part].last if one.direction == "forward" else deal[stage][one.part].first)
         return whole + (waits if sends else 0)
 

@@ -87,7 +87,11 @@ class Timer:
     @functools.cache  # noqa: B019  (a timer is kept as long as its chip is asked for)
     def _flop_j(self, dtype: str) -> float:
         wide = self.training.flop_energy.get(dtype)
-        return float(self.gpu.kernels.flop_j(self.gpu.chip) * wide) if wide else self.gpu.kernels.flop_j(self.gpu.chip, dtype)
+        return (
+            float(self.gpu.kernels.flop_j(self.gpu.chip) * wide)
+            if wide
+            else self.gpu.kernels.flop_j(self.gpu.chip, dtype)
+        )
 
     def slowdown(self, flop_j: float, stream_s: float, seconds: float) -> float:
         """Of the clock under the power cap.
