@@ -1,4 +1,4 @@
-"""``archsim gemm``, ``kernel``, ``dram``, ``pim``, ``collective`` and ``serve``: commands made of their questions."""
+"""``archsim gemm``, ``kernel``, ``dram``, ``pim``, ``collective``, ``serve`` and ``train``: commands of their questions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.alone import collective, dram, gemm, kernel, pim, serve
+from archsim.alone import collective, dram, gemm, kernel, pim, serve, train
 from archsim.alone.question import Column, Question
 from archsim.errors import InputError, Problem, nearest, shortened
 
-QUESTIONS = (gemm.QUESTION, kernel.QUESTION, dram.QUESTION, pim.QUESTION, collective.QUESTION, serve.QUESTION)
+QUESTIONS = tuple(asked.QUESTION for asked in (gemm, kernel, dram, pim, collective, serve, train))
 _MOST_TOLD = 20
 
 

@@ -1,0 +1,104 @@
+"""A step of training asked alone: a model, a cut, a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from archsim.alone.question import Answer, Case, Column, Question
+
+_PARTS = (
+    "products",
+    "attention",
+    "rows",
+    "tensor_exchange",
+    "context_exchange",
+    "experts_exchange",
+    "shard_exchange",
+    "pipeline_exchange",
+    "bubble",
+    "table_exchange",
+    "data_exchange",
+    "optimizer",
+    "host",
+)
+
+
+def answers(cases: Sequence[Case]) -> list[Answer]:
+    """Figures of steps of training; kernels of all are timed together."""
+    from archsim.training.cases import answers as answered
+
+    return list(answered(cases))
+
+
+_ABOUT = """Ask for a step of training: its time, where that goes, MFU, tokens a second, memory.
+
+    \b
+    archsim train --model gpt3-175b --system selene --gpus 1024 --tp 8 --pp 16 --batch 1536 --recompute full
+    archsim train --model llama-3-70b --device h100_sxm --gpus 64 --tp 4 --pp 8 --vp 5 --batch 256 --precision fp8
+    archsim train --hidden 4096 --layers 32 --heads 32 --seq 2048 --gpus 8 --tp 2 --batch 64 --micro-batch 4
+    archsim train --model mpt-7b --device h100_sxm --gpus 8 --sharding FULL_SHARD --batch 256 --micro-batch 8
+    archsim train --cases rows.csv --out answers.csv
+
+    The columns of a file say who trained, unless 'framework' does: sharding LLM Foundry's FSDP; mode or option eager
+    PyTorch in FP32; fp16 Megatron-LM; neither device, system nor model Megatron-DeepSpeed on DGX A100; else
+    Megatron-Bridge. Without dp the GPUs are shared out, without micro_batch the fastest that fits is taken; what a
+    framework leaves open is its default.
+"""
+
+QUESTION = Question(
+    name="train",
+    about=_ABOUT,
+    columns=(
+        Column("model", "Shipped name, or a file of ours or Hugging Face's.", kind="named"),
+        Column("hidden", "Width, of a GPT without a name."),
+        Column("layers", "Its layers."),
+        Column("heads", "Its heads."),
+        Column("vocab", "Its vocabulary."),
+        Column("seq", "Tokens of a sequence; the model's longest if absent."),
+        Column("system", "Shipped system, or a file.", kind="named"),
+        Column("device", "GPU, in its usual machine.", kind="named"),
+        Column("gpus", "GPUs in all."),
+        Column("global_batch", "Sequences of a step.", "--batch"),
+        Column("micro_batch", "Sequences that a replica computes at a time."),
+        Column("grad_accum", "Micro-batches of a replica, instead."),
+        Column("tp", "Tensor-parallel ranks."),
+        Column("pp", "Pipeline stages."),
+        Column("vp", "Virtual stages of each."),
+        Column("dp", "Replicas; what is left of the GPUs if absent."),
+        Column("cp", "Context-parallel ranks."),
+        Column("ep", "Expert-parallel ranks."),
+        Column("schedule", "1f1b, gpipe or zero_bubble."),
+        Column("zero", "ZeRO stage: 0 to 3."),
+        Column("fsdp", "Ranks that share parameters.", None),
+        Column("sharding", "FSDP: FULL_SHARD or SHARD_GRAD_OP."),
+        Column("precision", "fp32, tf32, fp16, bf16, fp8, mxfp8 or nvfp4."),
+        Column("recompute", "none, selective or full; selective+SP shares tokens."),
+        Column("framework", "Shipped framework (archsim list frameworks), or a file.", kind="named"),
+        Column("mode", "train, or inf for a forward pass alone."),
+        Column("option", "Of eager PyTorch: dp4, tp4, pp4_1, fusion.", None),
+    ),
+    answers=answers,
+    figures=(
+        "iteration_ms",
+        "forward_ms",
+        "backward_ms",
+        "iter_time_s",
+        "tokens_per_s_per_gpu",
+        "mfu_pct",
+        "hfu_pct",
+        "model_tflops_per_gpu",
+        "tflops_per_gpu",
+        "pct_peak",
+        "agg_pflops",
+        "peak_memory_bytes",
+        "weight_bytes",
+        "gradient_bytes",
+        "optimizer_bytes",
+        "activation_bytes",
+        "fits",
+        "micro_batch_used",
+        "framework_used",
+        *(f"{name}_ms" for name in _PARTS),
+    ),
+    together=True,
+)

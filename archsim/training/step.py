@@ -1,0 +1,513 @@
+"""A step of training: pieces of layers on a GPU, passes on stages, gradients, optimizer, and what memory holds.
+
+A *piece* is what the host launches without waiting: the GPU runs it as launches and kernels allow, the host ahead.
+Of pieces that follow each other only three lengths count (all launches, all kernels, the longest way from one to the
+other), so equal layers and micro-batches are counted, not played.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from archsim.errors import InputError, nearest
+from archsim.training.fabric import Fabric
+from archsim.training.pipeline import ORDERS, Pass, Ran, most_in_flight, run
+from archsim.training.timer import PS, Timer, works_of
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.step.cut import Cut
+from archsim.workloads.step.ends import Ends, layer_parameters, model_flops
+from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.layer import NARROW, Layers, element_bytes
+from archsim.workloads.step.memory import Held, head_activations, layer_activations, states
+from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
+
+_US = 10**6
+_OF_WEIGHTS = ("_wgrad", "_accumulate", "_bias_grad")
+_HIDDEN = 0.9  # of a backward pass that a reduction beside it can use: its first bucket comes when layers are done
+
+
+class Piece(NamedTuple):
+    """Kernels that follow each other, ps.
+
+    Attributes
+    ----------
+    host: of all launches. device: of all kernels. either: the longest of launches up to a kernel and of the kernels
+    from it on. parts: what the device does, to ps. flops: done.
+    """
+
+    host: int
+    device: int
+    either: int
+    parts: Mapping[str, int]
+    flops: int
+
+    @property
+    def ps(self) -> int:
+        """Alone, from launch to end."""
+        return max(self.host, self.device, self.either)
+
+    def then(self, other: Piece) -> Piece:
+        """Both, one after the other."""
+        parts = dict(self.parts)
+        for name, ps in other.parts.items():
+            parts[name] = parts.get(name, 0) + ps
+        either = max(self.either + other.device, self.host + other.either)
+        return Piece(self.host + other.host, self.device + other.device, either, parts, self.flops + other.flops)
+
+    def times(self, count: int) -> Piece:
+        """So many of them, one after the other."""
+        if count <= 0:
+            return EMPTY
+        either = self.either + (count - 1) * max(self.host, self.device)
+        parts = {name: ps * count for name, ps in self.parts.items()}
+        return Piece(self.host * count, self.device * count, either, parts, self.flops * count)
+
+    def longer(self, name: str, ps: int) -> Piece:
+        """With the device busy for so much longer."""
+        if not ps:
+            return self
+        parts = {**self.parts, name: self.parts.get(name, 0) + ps}
+        return Piece(self.host, self.device + ps, self.either + ps, parts, self.flops)
+
+
+EMPTY = Piece(0, 0, 0, {}, 0)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A question: what is trained, by what, cut how, on what.
+
+    Attributes
+    ----------
+    dtype: of products. recompute: none, selective, full. backward: False for inference.
+    """
+
+    model: ModelSpec
+    framework: FrameworkSpec
+    cut: Cut
+    seq: int
+    dtype: str
+    recompute: str
+    timer: Timer
+    fabric: Fabric
+    backward: bool = True
+
+    @functools.cached_property
+    def layers(self) -> Layers:
+        """Builder of the layers' kernels."""
+        return Layers(self.model, self.framework, self.cut, self.seq, self.dtype, self.backward)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step takes, ps and bytes.
+
+    Attributes
+    ----------
+    parts: where the time of the last stage goes: products, attention, rows, exchanges by group, bubble, optimizer, ...
+    forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops: done by a GPU.
+    """
+
+    ps: int
+    parts: Mapping[str, int]
+    forward_ps: int
+    backward_ps: int
+    held: Held
+    capacity: int
+    flops: int
+    model_flops: float
+    ran: Ran | None = None
+    stage_held: tuple[Held, ...] = field(default=())
+
+    @property
+    def seconds(self) -> float:
+        return self.ps / PS
+
+
+def kernels_of(setup: Setup) -> Iterable[Kernels]:
+    """All lists of kernels that a step is made of, so that they can be timed together."""
+    layers, ends = setup.layers, Ends(setup.layers)
+    for experts in _kinds(setup.model):
+        yield layers.forward(experts, setup.model.window)
+        if setup.backward:
+            yield layers.backward(experts, setup.model.window)
+    yield from (ends.embedding(), ends.head())
+    if setup.backward:
+        yield from (ends.embedding_grad(), ends.head_grad())
+
+
+def learn(setups: Iterable[Setup]) -> None:
+    """Time the kernels of many steps, all of a kind at once."""
+    found: dict[int, tuple[Timer, set[object]]] = {}
+    for setup in setups:
+        timer, works = found.setdefault(id(setup.timer), (setup.timer, set()))
+        for kernels in kernels_of(setup):
+            works.update(works_of(kernels))
+    for timer, works in found.values():
+        timer.learn(works)  # type: ignore[arg-type]
+
+
+def _kinds(model: ModelSpec) -> tuple[bool, ...]:
+    """Kinds of layers: whether of experts."""
+    if model.moe is None:
+        return (False,)
+    return (False, True) if model.moe.first_dense_layers else (True,)
+
+
+class _Pieces:
+    """The pieces of a step."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup, self.host = setup, setup.framework.host
+        self.ends = Ends(setup.layers)
+        self.older = setup.framework.products_time.get(setup.timer.gpu.chip.instruction, 1.0)
+
+    def made(self, kernels: Kernels, launch_us: float) -> Piece:
+        """A piece of kernels."""
+        host = device = either = beside = done = 0
+        parts: dict[str, int] = {}
+        timer = self.setup.timer
+        launch = round(launch_us * _US)
+        slowdown = self._slowdown(kernels, launch)
+        suffix: list[tuple[int, int]] = []
+        for kernel in kernels:
+            work = kernel.work
+            if isinstance(work, Exchange):
+                host += self._call(work.group)
+                ps = self._exchange(work)
+                if kernel.beside:
+                    beside += ps
+                    continue
+                name = f"{work.group} exchange"
+            else:
+                host += round(launch * kernel.launches)
+                ps = timer.ps(work)
+                name = _NAMES[type(work)]
+                ps = round(ps * self._times(work, slowdown))
+                done += flops(work)
+            suffix.append((host, device))
+            device += ps
+            parts[name] = parts.get(name, 0) + ps
+        for launched, before in suffix:
+            either = max(either, launched + device - before)
+        piece = Piece(host, device, either, parts, done)
+        computing = device - sum(ps for name, ps in parts.items() if name.endswith("exchange"))
+        return piece.longer("context exchange", max(0, beside - computing)) if beside else piece
+
+    def _times(self, work: Product | Flash | Rows, slowdown: float) -> float:
+        """How much longer a kernel takes than alone: by the clock, by the library's age."""
+        if isinstance(work, Rows):
+            return 1.0
+        if isinstance(work, Product):
+            return slowdown * self.older * (self.setup.framework.experts_time if work.experts else 1.0)
+        return slowdown
+
+    def _slowdown(self, kernels: Kernels, launch: int) -> float:
+        """Of the clock, where these kernels over and over would draw more than the power cap."""
+        timer, energy_j = self.setup.timer, 0.0
+        streams = others = host = 0
+        for kernel in kernels:
+            work = kernel.work
+            host += round(launch * kernel.launches)
+            if isinstance(work, Exchange):
+                others += 0 if kernel.beside else self._exchange(work)
+            elif isinstance(work, Rows):
+                streams += timer.ps(work)
+            else:
+                others += timer.ps(work)
+                energy_j += timer.energy_j(work)
+        return timer.slowdown(energy_j, streams / PS, max(host, streams + others) / PS)
+
+    def _call(self, group: str) -> int:
+        """Host time of a collective."""
+        cut, host = self.setup.cut, self.host
+        ranks = {"tensor": cut.tensor, "context": cut.context, "experts": cut.experts}[group]
+        return round((host.collective_us + host.rank_us * math.log2(ranks)) * _US)
+
+    def _exchange(self, work: Exchange) -> int:
+        cut, fabric, framework = self.setup.cut, self.setup.fabric, self.setup.framework
+        ranks, apart, hidden = {
+            "tensor": (cut.tensor, 1, framework.overlap_tensor),
+            "context": (cut.context, cut.tensor, 0.0),
+            "experts": (cut.experts, 1 if cut.experts >= cut.tensor else cut.tensor, framework.overlap_experts),
+        }[work.group]
+        return round(fabric.seconds(work.collective, work.bytes, ranks, apart) * (1.0 - hidden) * PS)
+
+    @functools.cache  # noqa: B019  (a question's pieces live as long as it does)
+    def layer(self, experts: bool, backward: bool) -> Piece:
+        """A layer's forward pass; or what is computed again and its backward pass."""
+        setup, window = self.setup, self.setup.model.window
+        if not backward:
+            made = self.made(setup.layers.forward(experts, window), self.host.forward_us)
+        else:
+            again = self.made(setup.layers.again(setup.recompute, experts, window), self.host.forward_us)
+            made = again.then(self.made(setup.layers.backward(experts, window), self.host.backward_us))
+        return made.longer("shard exchange", self._shard_wait(made, experts, backward))
+
+    def weights_share(self, experts: bool) -> float:
+        """Share of a layer's backward pass that gradients of weights take."""
+        timer, kernels = self.setup.timer, self.setup.layers.backward(experts, self.setup.model.window)
+        mine = sum(
+            timer.ps(k.work) for k in kernels if k.name.endswith(_OF_WEIGHTS) and not isinstance(k.work, Exchange)
+        )
+        return mine / self.layer(experts, True).device
+
+    def _shard_wait(self, made: Piece, experts: bool, backward: bool) -> int:
+        """What a layer waits for parameters that are gathered, and gradients scattered, beside the layers around it."""
+        setup = self.setup
+        cut, fabric = setup.cut, setup.fabric
+        if cut.shards < 2 or cut.replicas == 1:
+            return 0
+        plain, mine = layer_parameters(setup.layers, experts)
+        size = (plain + mine) * setup.layers.e
+        apart = cut.tensor
+        gathered = fabric.seconds("all_gather", size, cut.replicas, apart) if cut.shards == 3 or not backward else 0.0
+        scattered = 0.0
+        if backward and cut.shards == 3:
+            scattered = fabric.seconds("reduce_scatter", size, cut.replicas, apart)
+        beside = round((gathered + scattered) * PS)
+        return max(round(beside * setup.framework.contention), beside - made.ps)
+
+    def stage(self, plain: int, experts: int, first: bool, last: bool, backward: bool) -> Piece:
+        """A pass through so many layers of each kind."""
+        middle = EMPTY
+        for kind, count in ((False, plain), (True, experts)):
+            if count:
+                middle = middle.then(self.layer(kind, backward).times(count))
+        ends, host = self.ends, self.host
+        if backward:
+            found = middle if not last else self.made(ends.head_grad(), host.backward_us).then(middle)
+            found = found if not first else found.then(self.made(ends.embedding_grad(), host.backward_us))
+        else:
+            found = middle if not first else self.made(ends.embedding(), host.forward_us).then(middle)
+            found = found if not last else found.then(self.made(ends.head(), host.forward_us))
+        waits = round(host.micro_batch_us * _US / 2)
+        return Piece(found.host + waits, found.device, found.either + waits, found.parts, found.flops)
+
+
+_NAMES = {Product: "products", Flash: "attention", Rows: "rows"}
+
+
+def step(setup: Setup, keep: bool = False) -> Step:
+    """The time and memory of a step.
+
+    Parameters
+    ----------
+    keep: whether every pass is told.
+
+    Raises
+    ------
+    InputError: no schedule of this name, or one that this cut does not fit.
+    """
+    cut, framework = setup.cut, setup.framework
+    if cut.schedule not in ORDERS:
+        raise InputError(f"no schedule is called '{cut.schedule}': {nearest(cut.schedule, ORDERS)}")
+    pieces = _Pieces(setup)
+    deal = dealt(setup.model, cut)
+    orders = [ORDERS[cut.schedule](s, cut.pipeline, cut.virtual, cut.micro_batches) for s in range(cut.pipeline)]
+    alone = cut.pipeline == 1
+    played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal, orders, keep)
+    ends_ps, parts, forward, backward, done, last_backward, ran = played
+    stage_held = tuple(_held(setup, deal[s], s, most_in_flight(orders[s])) for s in range(cut.pipeline))
+    held = max(stage_held, key=lambda one: one.total)
+    if setup.backward:
+        tail, ends_ps = _update(setup, deal, ends_ps, last_backward)
+        parts |= tail
+    host = round(framework.host.step_us * _US) if setup.backward else 0
+    tokens = cut.sequences * setup.seq
+    useful = model_flops(setup.model, setup.seq, framework.causal_flops) * tokens / cut.gpus
+    parts = {**parts, "host": parts.get("host", 0) + host}
+    return Step(
+        ends_ps + host,
+        parts,
+        forward,
+        backward,
+        held,
+        setup.timer.memory_bytes,
+        done,
+        useful if setup.backward else useful / 3,
+        ran,
+        stage_held,
+    )
+
+
+class _Played(NamedTuple):
+    """The passes of a step, as :class:`Step` tells of them; ``last_backward``: of a micro-batch, ps."""
+
+    end: int
+    parts: dict[str, int]
+    forward: int
+    backward: int
+    flops: int
+    last_backward: int
+    ran: Ran | None
+
+
+class _Part(NamedTuple):
+    """A part of the layers on a stage."""
+
+    plain: int
+    experts: int
+    first: bool
+    last: bool
+
+
+def dealt(model: ModelSpec, cut: Cut) -> list[list[_Part]]:
+    """Layers of each part of each stage, in order; the first ones have one more where they do not divide.
+
+    Where only with embedding and head they would, these count as a layer each.
+    """
+    total = cut.pipeline * cut.virtual
+    each, more = divmod(model.layers, total)
+    sizes = [each + (1 if i < more else 0) for i in range(total)]
+    if more and total > 2 and (model.layers + 2) % total == 0:
+        sizes = [(model.layers + 2) // total - (i in (0, total - 1)) for i in range(total)]
+    dense, begin = model.dense_layers, 0
+    found: list[list[_Part]] = [[] for _ in range(cut.pipeline)]
+    for i, size in enumerate(sizes):
+        plain = max(0, min(dense - begin, size))
+        found[i % cut.pipeline].append(_Part(plain, size - plain, i == 0, i == total - 1))
+        begin += size
+    return found
+
+
+def _alone(setup: Setup, pieces: _Pieces, parts: list[_Part]) -> _Played:
+    """A step without stages: micro-batches one after the other, the host ahead of the GPU."""
+    forward = EMPTY
+    for part in parts:
+        forward = forward.then(pieces.stage(*part, backward=False))
+    backward = EMPTY
+    if setup.backward:
+        for part in reversed(parts):
+            backward = backward.then(pieces.stage(*part, backward=True))
+    count = setup.cut.micro_batches
+    whole = forward.then(backward).times(count)
+    told = dict(whole.parts)
+    told["host"] = whole.ps - whole.device
+    return _Played(whole.ps, told, forward.ps * count, whole.ps - forward.ps * count, whole.flops, backward.ps, None)
+
+
+def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list[list[Pass]], keep: bool) -> _Played:
+    cut, framework = setup.cut, setup.framework
+    apart = cut.tensor * cut.replicas
+    size = setup.layers.own * setup.model.hidden * setup.layers.e
+    if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
+        size = -(-size // cut.tensor)
+    hop = round(setup.fabric.send(size, apart) * PS)
+    waits = hop if framework.send_waits else 0
+    split = cut.schedule == "zero_bubble"
+    known: dict[tuple[_Part, str], Piece] = {}
+
+    def piece(part: _Part, direction: str) -> Piece:
+        if (part, direction) not in known:
+            known[part, direction] = pieces.stage(*part, backward=direction != "forward")
+        return known[part, direction]
+
+    def lengths(stage: int, one: Pass) -> int:
+        whole = piece(deal[stage][one.part], one.direction).ps
+        if split and one.direction != "forward":
+            weights = round(whole * pieces.weights_share(deal[stage][one.part].experts > 0))
+            return weights if one.direction == "weights" else whole - weights
+        sends = not (deal[stage][one.part].last if one.direction == "forward" else deal[stage][one.part].first)
+        return whole + (waits if sends else 0)
+
+    ran = run(orders, lengths, lambda a, b: 0 if waits else hop, cut.virtual, keep)
+    slowest = max(range(cut.pipeline), key=lambda s: ran.busy[s])
+    told: dict[str, int] = {}
+    done = forward = backward = 0
+    for part in deal[slowest]:
+        for direction in ("forward", "backward") if setup.backward else ("forward",):
+            mine = piece(part, direction)
+            for name, ps in mine.parts.items():
+                told[name] = told.get(name, 0) + ps * cut.micro_batches
+            told["host"] = told.get("host", 0) + (mine.ps - mine.device) * cut.micro_batches
+            done += mine.flops * cut.micro_batches
+            if direction == "forward":
+                forward += mine.ps * cut.micro_batches
+            else:
+                backward += mine.ps * cut.micro_batches
+    told["pipeline exchange"] = ran.busy[slowest] - sum(told.values())
+    told["bubble"] = ran.end - ran.busy[slowest]
+    last = max(piece(part, "backward").ps for part in deal[0]) if setup.backward else 0
+    return _Played(ran.end, told, forward, backward, done, last, ran)
+
+
+def parameters_of(setup: Setup, parts: list[_Part]) -> tuple[int, int]:
+    """Parameters of a rank of a stage: all but experts, and experts."""
+    ends, plain, experts = Ends(setup.layers), 0, 0
+    first, last = any(part.first for part in parts), any(part.last for part in parts)
+    plain += ends.stage_parameters(first, last)
+    for part in parts:
+        for kind, count in ((False, part.plain), (True, part.experts)):
+            if count:
+                mine = layer_parameters(setup.layers, kind)
+                plain, experts = plain + count * mine[0], experts + count * mine[1]
+    return plain, experts
+
+
+def _update(setup: Setup, deal: list[list[_Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
+    """Gradients summed and parameters updated; the time of each, and the end of the step."""
+    cut, framework, fabric = setup.cut, setup.framework, setup.fabric
+    told: dict[str, int] = {}
+    sizes = [parameters_of(setup, parts) for parts in deal]
+    plain, experts = max(sizes, key=sum)
+    reduce_s = gather_s = 0.0
+    expert_replicas = max(1, cut.replicas * cut.tensor // cut.experts)
+    for count, ranks, apart in ((plain, cut.replicas, cut.tensor), (experts, expert_replicas, cut.experts)):
+        if not count or ranks == 1:
+            continue
+        size = count * framework.reduced_bytes
+        if cut.shards == 0:
+            reduce_s += fabric.seconds("all_reduce", size, ranks, apart)
+        elif cut.shards < 3:
+            reduce_s += fabric.seconds("reduce_scatter", size, ranks, apart)
+            gather_s += fabric.seconds("all_gather", count * setup.layers.e, ranks, apart)
+    tied = setup.model.tied_embeddings and cut.pipeline > 1
+    if tied:
+        table = Ends(setup.layers).table * framework.reduced_bytes
+        told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, max(1, fabric.node)) * PS)
+    reduced, gathered = round(reduce_s * PS), round(gather_s * PS)
+    if framework.overlap_reduction:
+        reduced = max(reduced // 10, reduced - round(last_backward * _HIDDEN))
+    if framework.overlap_gather:
+        gathered = max(gathered // 10, gathered - round(last_backward * _HIDDEN / 2))
+    told["data exchange"] = reduced + gathered
+    if framework.optimizer is not None:
+        over = cut.replicas if cut.shards else 1
+        mine = -(-plain // over) + -(-experts // (expert_replicas if cut.shards else 1))
+        moved = Rows("adam", round(mine * framework.optimizer.bytes))
+        tensors = 12 * sum(part.plain + part.experts for part in deal[0])
+        host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
+        told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
+    return told, ends_ps + sum(told.values())
+
+
+def _held(setup: Setup, parts: list[_Part], stage: int, flying: int) -> Held:
+    cut, layers = setup.cut, setup.layers
+    plain, experts = parameters_of(setup, parts)
+    element = element_bytes(setup.dtype)
+    expert_ranks = max(1, cut.replicas * cut.tensor // cut.experts)
+    share = cut.shard_ranks if cut.shard_ranks > 1 else cut.replicas
+    weights, gradients, state = states(setup.framework, element, plain, experts, cut.shards, share, expert_ranks)
+    if setup.dtype in NARROW:
+        weights += round((plain + experts) * NARROW[setup.dtype])
+    if not setup.backward:
+        return Held(weights, 0, 0, 0)
+    kept = 0
+    for part in parts:
+        for kind, count in ((False, part.plain), (True, part.experts)):
+            if count:
+                kept += count * layer_activations(layers, setup.recompute, kind)
+    activations = -(-kept * flying // len(parts))
+    buffers = 0
+    if setup.recompute == "full":  # the layer that is computed again
+        buffers += layer_activations(layers, "none", setup.model.moe is not None)
+    if any(part.last for part in parts):
+        activations += head_activations(layers, Ends(layers).vocab)
+    if cut.shards == 3:  # gathered parameters of two layers
+        buffers += 2 * sum(layer_parameters(layers, setup.model.moe is not None)) * element
+    return Held(weights, gradients, state, activations, buffers)

@@ -1,0 +1,229 @@
+"""Laws of a training step: FLOPs, bytes, memory, bubbles; and its shortcuts against the world and naive twins."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.config import load_spec
+from archsim.sim.setting import Setting
+from archsim.sim.world import play
+from archsim.timebase import Timebase
+from archsim.training.pipeline import ORDERS, Pass, most_in_flight, run
+from archsim.training.step import EMPTY, Piece
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.step.cut import Cut
+from archsim.workloads.step.ends import layer_parameters
+from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.layer import Layers
+from archsim.workloads.step.memory import layer_activations, states
+from archsim.workloads.step.work import Exchange, Product, flops
+from archsim.workloads.task import After, Job, Pause, Task
+
+MEGATRON = load_spec("megatron_lm", FrameworkSpec, category="frameworks")
+
+
+def gpt(hidden=1024, heads=16, layers=24, seq=512):
+    """A GPT with biases."""
+    return ModelSpec.model_validate(
+        {
+            "name": "gpt",
+            "hidden": hidden,
+            "heads": heads,
+            "layers": layers,
+            "intermediate": 4 * hidden,
+            "vocab": 50304,
+            "max_positions": seq,
+            "norm": "layernorm",
+            "mlp": "plain",
+            "activation": "gelu",
+            "positions": "learned",
+            "tied_embeddings": True,
+            "qkv_bias": True,
+            "out_bias": True,
+            "mlp_bias": True,
+        }
+    )
+
+
+def layers(tensor=1, micro_batch=4, seq=512, shared=False, framework=MEGATRON, **of_model):
+    cut = Cut(micro_batch, micro_batch, tensor=tensor, sequence_parallel=shared)
+    return Layers(gpt(seq=seq, **of_model), framework, cut, seq, "fp16")
+
+
+def done(kernels):
+    return sum(flops(kernel.work) for kernel in kernels)
+
+
+@pytest.mark.parametrize("tensor", [1, 2, 8])
+def test_flops_of_a_layer_are_the_closed_form(tensor):
+    """24 b s h^2 + 4 b s^2 h forward (SC 2021, appendix), shared by the ranks; twice that backward."""
+    b, s, h = 4, 512, 1024
+    one = layers(tensor)
+    forward = (24 * b * s * h * h + 4 * b * s * s * h) // tensor
+    assert done(one.forward(False)) == forward
+    assert done(one.backward(False)) == 2 * forward
+    assert done(one.again("full", False)) == forward
+    assert done(one.again("selective", False)) == 4 * b * s * s * h // tensor
+    assert done(one.again("none", False)) == 0
+
+
+@pytest.mark.parametrize(("tensor", "shared"), [(1, False), (2, False), (8, False), (8, True)])
+def test_tensor_parallel_bytes_are_the_closed_form(tensor, shared):
+    """A buffer of b s h is summed twice each way; where tokens are shared, each sum is a scatter and a gather."""
+    one = layers(tensor, shared=shared)
+    both = (*one.forward(False), *one.backward(False))
+    sent = [k.work for k in both if isinstance(k.work, Exchange) and not k.beside]
+    assert all(work.bytes == 2 * 4 * 512 * 1024 for work in sent)
+    assert len(sent) == (0 if tensor == 1 else 8 if shared else 4)
+
+
+@pytest.mark.parametrize("tensor", [1, 4, 8])
+@pytest.mark.parametrize("recompute", ["none", "selective", "full"])
+def test_activations_are_those_of_the_paper(tensor, recompute):
+    """Korthikanti et al. (arXiv 2205.05198), table 2: with and without sequence parallelism."""
+    b, s, h, a = 4, 512, 1024, 16
+    sbh, scores = s * b * h, 5 * a * s / h
+    for shared in (False, True) if tensor > 1 else (False,):
+        one = layers(tensor, shared=shared)
+        if recompute == "full":
+            expected = 2 * sbh / (tensor if shared else 1)
+        else:
+            kept = scores if recompute == "none" else 0
+            expected = sbh * (34 + kept) / tensor if shared else sbh * (10 + (24 + kept) / tensor)
+        assert layer_activations(one, recompute, False) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("stage", "expected"), [(0, (2, 4, 12)), (1, (2, 4, 3)), (2, (2, 1, 3)), (3, (0.5, 1, 3))])
+def test_zero_stages_keep_their_shares(stage, expected):
+    """ZeRO (arXiv 1910.02054), figure 1, over four ranks; gradients in FP32."""
+    parameters = 10_000
+    assert states(MEGATRON, 2, parameters, 0, stage, 4, 1) == tuple(round(parameters * part) for part in expected)
+
+
+def test_parameters_of_a_layer_are_the_closed_form():
+    h = 1024
+    assert layer_parameters(layers(), False) == (12 * h * h + 13 * h, 0)
+    assert layer_parameters(layers(4), False)[0] < (12 * h * h + 13 * h) / 4 + 8 * h
+
+
+# -- pipelines
+
+
+def played(schedule, stages, parts, micro_batches, lengths):
+    orders = [ORDERS[schedule](s, stages, parts, micro_batches) for s in range(stages)]
+    return run(orders, lambda s, one: lengths[one.direction], lambda a, b: 0, parts)
+
+
+@pytest.mark.parametrize(("stages", "micro_batches"), [(2, 2), (4, 4), (4, 12), (8, 16)])
+def test_bubbles_of_equal_stages_are_their_formulas(stages, micro_batches):
+    """(p - 1)(F + B); 1/v of it interleaved (SC 2021, section 2.2); (p - 1)(F + B - W) of ZB-H1 (arXiv 2401.10241)."""
+    forward, backward, weights = 7, 9, 5
+    two = {"forward": forward, "backward": backward + weights}
+    for schedule in ("gpipe", "1f1b"):
+        ran = played(schedule, stages, 1, micro_batches, two)
+        assert ran.end - micro_batches * sum(two.values()) == (stages - 1) * sum(two.values())
+    for parts in (2, 3):
+        ran = played("1f1b", stages, parts, micro_batches, two)
+        assert ran.end - micro_batches * parts * sum(two.values()) == (stages - 1) * sum(two.values())
+    three = {"forward": forward, "backward": backward, "weights": weights}
+    ran = played("zero_bubble", stages, 1, micro_batches, three)
+    if micro_batches >= 2 * stages - 1:
+        assert ran.end - micro_batches * sum(three.values()) == (stages - 1) * (forward + backward - weights)
+
+
+@pytest.mark.parametrize("stages", [1, 2, 5])
+def test_micro_batches_in_flight(stages):
+    for stage in range(stages):
+        assert most_in_flight(ORDERS["1f1b"](stage, stages, 1, 9)) == min(stages - stage, 9)
+        assert most_in_flight(ORDERS["gpipe"](stage, stages, 1, 9)) == 9
+        assert most_in_flight(ORDERS["zero_bubble"](stage, stages, 1, 9)) == min(stages - stage, 9)
+
+
+def job_of(orders, lengths, hops, parts):
+    """The same passes as tasks of a world: pauses on stages, and on links between them."""
+    stages = len(orders)
+    last = stages * parts - 1
+    tasks = []
+    for stage, order in enumerate(orders):
+        links = []
+        for one in order:
+            number = one.part * stages + stage
+            name = f"{one.direction} {one.part}"
+            after = []
+            if one.direction == "forward" and number:
+                after = [After(f"on {(number - 1) // stages}", (stage - 1) % stages)]
+            elif one.direction == "backward" and number < last:
+                after = [After(f"back {(number + 1) // stages}", (stage + 1) % stages)]
+            elif one.direction == "backward":
+                after = [After(f"forward {one.part}")]
+            elif one.direction == "weights":
+                after = [After(f"backward {one.part}")]
+            tasks.append(Task(stage, "computing", name, Pause(lengths(stage, one)), tuple(after)))
+            goes = (one.direction == "forward" and number < last) or (one.direction == "backward" and number)
+            if goes:
+                way, to = ("on", stage + 1) if one.direction == "forward" else ("back", stage - 1)
+                hop = hops[stage, to % stages]
+                # A link for each message: they do not wait for each other here.
+                links.append(Task(stage, f"{way} {one.part}", f"{way} {one.part}", Pause(hop), (After(name),)))
+        tasks += links
+    return Job("passes", tuple(tasks))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_pipeline_ends_when_the_world_says(data):
+    """Stages, parts and messages of any length: the closed form is the world's answer to the picosecond."""
+    schedule = data.draw(st.sampled_from(["gpipe", "1f1b", "interleaved", "zero_bubble"]))
+    stages = data.draw(st.integers(2, 4))
+    parts = data.draw(st.integers(2, 3)) if schedule == "interleaved" else 1
+    name = "1f1b" if schedule == "interleaved" else schedule
+    micro_batches = stages * data.draw(st.integers(1, 3)) if parts > 1 else data.draw(st.integers(1, 7))
+    orders = [ORDERS[name](s, stages, parts, micro_batches) for s in range(stages)]
+    drawn = {}
+
+    def lengths(stage, one: Pass):
+        key = stage, one.direction, one.part
+        if key not in drawn:
+            drawn[key] = data.draw(st.integers(9, 40))
+        return drawn[key]
+
+    hops = {(a, b % stages): data.draw(st.integers(0, 9)) for a in range(stages) for b in (a - 1, a + 1)}
+    ran = run(orders, lengths, lambda a, b: hops[a, b], parts, keep=True)
+    # Messages of one length over a link arrive in order and do not queue where a pass is no shorter than one.
+    time = Timebase()
+    world = play(job_of(orders, lengths, hops, parts), Setting(time, None, {}, lambda rank, segment: []))
+    ends = [t.start + (t.copies - 1) * t.period + time.ps(t.task.what.ps) for t in world.tasks]
+    of_stages = [e for e, t in zip(ends, world.tasks, strict=True) if t.task.stream == "computing"]
+    assert max(of_stages) == time.ps(ran.end)
+    assert sum(ran.busy) == sum(end - start for _, _, start, end in ran.spans)
+
+
+# -- pieces
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    kernels=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8),
+    times=st.integers(1, 5),
+)
+def test_pieces_compose_as_a_queue_of_launches_runs(kernels, times):
+    """A host that launches without waiting, and a GPU that runs what is launched: played one by one."""
+    piece = EMPTY
+    for host, device in kernels:
+        piece = piece.then(Piece(host, device, host + device, {"rows": device}, 0))
+    whole = piece.times(times)
+    launched = free = 0
+    for host, device in kernels * times:
+        launched += host
+        free = max(free, launched) + device
+    assert whole.ps == max(free, launched)
+    assert whole.parts["rows"] == sum(device for _, device in kernels) * times
+    assert piece.then(piece).times(1)[:3] == piece.times(2)[:3]
+
+
+def test_products_have_the_shapes_of_their_gradients():
+    backward = [k.work for k in layers(2).backward(False) if isinstance(k.work, Product) and k.name.startswith("up")]
+    t, h, n = 4 * 512, 1024, 2048
+    assert [(w.m, w.k, w.n) for w in backward] == [(t, n, h), (n, t, h)]

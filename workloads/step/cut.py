@@ -1,0 +1,127 @@
+"""How a step of training is cut over ranks, and what is wrong with a cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from archsim.errors import Problem
+from archsim.workloads.model import ModelSpec
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Degrees of parallelism and the batch.
+
+    Attributes
+    ----------
+    tensor, context, pipeline, data: their product is the GPUs. experts: ranks that share the experts of a layer, taken
+    from those of data and context. virtual: parts of the layers that a stage holds. sequences: of a step.
+    micro_batch: sequences that a replica computes at a time. shards: ZeRO stage. shard_ranks: that share one copy.
+    sequence_parallel: tensor-parallel ranks share tokens outside products.
+    """
+
+    sequences: int
+    micro_batch: int
+    tensor: int = 1
+    context: int = 1
+    pipeline: int = 1
+    data: int = 1
+    experts: int = 1
+    virtual: int = 1
+    schedule: str = "1f1b"
+    shards: int = 0
+    shard_ranks: int = 1
+    sequence_parallel: bool = False
+
+    @property
+    def gpus(self) -> int:
+        """Ranks in all."""
+        return self.tensor * self.context * self.pipeline * self.data
+
+    @property
+    def micro_batches(self) -> int:
+        """That a replica computes in a step."""
+        return self.sequences // (self.data * self.micro_batch)
+
+    @property
+    def replicas(self) -> int:
+        """Ranks that sum gradients of the same parameters."""
+        return self.data * self.context
+
+
+def near_divisors(size: int, wanted: int) -> str:
+    """The divisors of ``size`` on both sides of ``wanted``, in words."""
+    found = [d for d in range(1, size + 1) if size % d == 0]
+    below = [d for d in found if d < wanted]
+    above = [d for d in found if d > wanted]
+    return " or ".join(str(d) for d in (*below[-1:], *above[:1]))
+
+
+def problems_of(cut: Cut, model: ModelSpec, seq: int, gpus: int | None = None) -> Iterator[Problem]:
+    """What keeps this model from being cut like this, each under the column's name.
+
+    Parameters
+    ----------
+    gpus: that the question names, if any.
+    """
+    if gpus is not None and cut.gpus != gpus:
+        inner = cut.tensor * cut.context * cut.pipeline
+        if gpus % inner:
+            yield Problem(
+                f"{inner} ranks of tensor, context and pipeline parallelism do not divide {gpus} GPUs: "
+                f"{near_divisors(gpus, inner)} would",
+                path="gpus",
+            )
+        else:
+            yield Problem(
+                f"{cut.tensor} x {cut.context} x {cut.pipeline} x {cut.data} ranks are {cut.gpus}, not {gpus}: "
+                f"with dp {gpus // inner} they are",
+                path="dp",
+            )
+    yield from _of_model(cut, model, seq)
+    together = cut.data * cut.micro_batch
+    if cut.sequences % together:
+        below = cut.sequences // together * together
+        yield Problem(
+            f"{cut.sequences} sequences do not divide into micro-batches of {cut.micro_batch} on {cut.data} replicas: "
+            f"{f'{below} or ' if below else ''}{below + together} would",
+            path="global_batch",
+        )
+
+
+def _of_model(cut: Cut, model: ModelSpec, seq: int) -> Iterator[Problem]:
+    if model.heads % cut.tensor:
+        yield Problem(
+            f"{model.heads} heads do not divide among {cut.tensor} ranks: {near_divisors(model.heads, cut.tensor)} "
+            "would",
+            path="tp",
+        )
+    stages = cut.pipeline * cut.virtual
+    if stages > model.layers and stages != model.layers + 2:
+        parts = f"{cut.pipeline} stages" + (f" of {cut.virtual} parts" if cut.virtual > 1 else "")
+        yield Problem(f"{parts} are more than the {model.layers} layers of '{model.name}'", path="pp")
+    if cut.virtual > 1 and cut.pipeline == 1:
+        yield Problem("a lone stage has no virtual ones: 1 would do", path="vp")
+    if seq % (cut.context * (cut.tensor if cut.sequence_parallel else 1)):
+        yield Problem(f"{seq} tokens do not divide among {cut.context} ranks of context parallelism", path="cp")
+    if model.moe is not None and model.moe.experts % cut.experts:
+        yield Problem(
+            f"{model.moe.experts} experts do not divide among {cut.experts} ranks: "
+            f"{near_divisors(model.moe.experts, cut.experts)} would",
+            path="ep",
+        )
+    if model.moe is None and cut.experts > 1:
+        yield Problem(f"'{model.name}' has no experts: 1 would do", path="ep")
+    elif cut.replicas * cut.tensor % cut.experts:
+        yield Problem(
+            f"{cut.experts} ranks of experts are not made of the {cut.replicas * cut.tensor} ranks of a stage: "
+            f"{near_divisors(cut.replicas * cut.tensor, cut.experts)} would",
+            path="ep",
+        )
+    if cut.shards == 3 and cut.pipeline > 1:
+        yield Problem(
+            "parameters in shards (ZeRO 3) would be gathered again for every micro-batch of every stage: pp 1, or "
+            "shards 1",
+            path="pp",
+        )
