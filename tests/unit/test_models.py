@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import archsim
+from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.workloads.huggingface.reader import from_config_json
 from archsim.workloads.model import ModelSpec, active_parameters, mtp_parameters, parameters
@@ -92,7 +92,7 @@ ROUNDED = {  # published in words only, to the digits given
 
 
 def load(name: str) -> ModelSpec:
-    return ModelSpec.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+    return load_spec(name, ModelSpec, {}, category="models")
 
 
 @pytest.mark.parametrize("name", NAMES)
