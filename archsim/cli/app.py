@@ -160,17 +160,27 @@ def run(
         raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
     sources: list[Any] = [*runs] if runs else [_run_of(given)]
 
+    from archsim.experiment import ExperimentSpec, Findings, carried_out, experiment_spec
+    from archsim.report.findings import show as show_findings
     from archsim.report.folder import write
     from archsim.report.terminal import show as show_result
+    from archsim.result import Result
     from archsim.runs import load
     from archsim.runs import run as simulate
 
-    loaded = [load(source, overrides) for source in sources]  # all problems before any work
+    loaded = [experiment_spec(source, overrides) or load(source, overrides) for source in sources]  # before any work
     folders = _folders(out, [spec.name for spec in loaded])
-    results = []
+    results: list[Result | Findings] = []
     with output_folder(out, overwrite), progress("run") as told:
         for i, (spec, folder) in enumerate(zip(loaded, folders, strict=True)):
-            result = simulate(spec, brute_force=brute_force, progress=partial(told, i, len(loaded)))
+            tell = partial(told, i, len(loaded))
+            if isinstance(spec, ExperimentSpec):
+                findings = carried_out(spec, tell)
+                if folder is not None:
+                    findings.write(folder)
+                results.append(findings)
+                continue
+            result = simulate(spec, brute_force=brute_force, progress=tell)
             if what_if:
                 told(i, len(loaded), "asking what if")
                 _ = result.what_if_s
@@ -181,8 +191,11 @@ def run(
         documents = [result.to_json() for result in results]
         print_json(documents if len(documents) > 1 else documents[0])
         return
-    for result in results:
-        show_result(result, console())
+    for answer in results:
+        if isinstance(answer, Findings):
+            show_findings(answer, console())
+        else:
+            show_result(answer, console())
     if out is not None:
         print(f"results are in {out}", file=sys.stderr)
 

@@ -25,6 +25,7 @@ _SPECS = {
     "technology": "archsim.model.technology:TechnologySpec",
     "runs": "archsim.run_spec:RunSpec",
     "sweeps": "archsim.sweeps:SweepSpec",
+    "experiments": "archsim.experiment:ExperimentSpec",
     "links": "archsim.components.network.link:LinkSpec",
     "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",
     "calibrations": "archsim.calibration:CalibrationSpec",
@@ -60,12 +61,16 @@ def _share(spec: type[BaseModel], keys: set[str]) -> float:
 
 def show(name: str, overrides: Mapping[str, str], area: bool, as_json: bool) -> None:
     """Print the resolved config with origins, or its areas."""
+    from archsim import registry
     from archsim.config import build, dump, load_tree, locate
+    from archsim.experiment import GROUP
 
     category = _category(name)
     if category == "collectives":
         keys = set(load_tree(locate(name)).data())
         spec = max((_class(place) for place in _COLLECTIVES), key=lambda kind: _share(kind, keys))
+    elif category == "experiments":
+        spec = registry.find(GROUP, str(load_tree(locate(name)).data().get("kind"))).Spec
     else:
         spec = _spec(category)
     tree = load_tree(name, overrides, spec, category)

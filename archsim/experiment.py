@@ -1,0 +1,103 @@
+"""Runs of machines that are no chips with a program: described by a ``kind`` of their own, found through the registry.
+
+A package adds one with a line of its pyproject.toml, under ``archsim.experiments``. Its class has a ``Spec`` (a
+:class:`ExperimentSpec`) and, made from one, a method ``findings``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from archsim import registry
+from archsim.config import Source, load_spec, load_tree, shipped, to_yaml
+from archsim.files import csv_text, write_texts
+from archsim.spec import Spec
+
+GROUP = "archsim.experiments"
+Rows = Sequence[Mapping[str, Any]]
+
+
+class ExperimentSpec(Spec):
+    """What all of them say."""
+
+    name: str
+    """what it is called"""
+    kind: str
+    """which experiment this is, such as acquisition"""
+    notes: str = ""
+    """what it shows"""
+    source: str = ""
+    """where the set-up is published"""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What came out.
+
+    Attributes
+    ----------
+    lines: for people, the first ones of all. tables: rows by title. document: for machines. page: a report in HTML.
+    """
+
+    spec: ExperimentSpec
+    lines: Sequence[str]
+    tables: Mapping[str, Rows]
+    document: Mapping[str, Any]
+    page: str = ""
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The document with the name of the experiment."""
+        return {"name": self.spec.name, "kind": self.spec.kind, **self.document}
+
+    def write(self, folder: Path) -> None:
+        """Write all of it into a folder.
+
+        Raises
+        ------
+        RunFailed: the disk is full or the folder cannot be written to; nothing is left there.
+        """
+        texts = {
+            "result.json": json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n",
+            "config.yaml": to_yaml(self.spec),
+        }
+        texts |= {f"{title.replace(' ', '_')}.csv": csv_text(rows) for title, rows in self.tables.items()}
+        texts |= {f"{name}.svg": picture for name, picture in self.pictures.items()}
+        if self.page:
+            texts["report.html"] = self.page
+        write_texts(folder, texts)
+
+
+class Experiment(Protocol):
+    """One kind of experiment."""
+
+    Spec: ClassVar[type[ExperimentSpec]]
+
+    def findings(self, progress: Callable[[str], None] | None = None) -> Findings:
+        """Carry it out."""
+
+
+def experiment_spec(source: Source, overrides: Mapping[str, Any]) -> ExperimentSpec | None:
+    """The checked description of an experiment; None when the source describes a run of a machine and a program.
+
+    Raises
+    ------
+    InputError: its kind is not known, or it is not well described.
+    """
+    category = "experiments" if isinstance(source, str) and source in shipped("experiments") else "runs"
+    tree = load_tree(source, category=category)
+    kind = tree.value.get("kind") if isinstance(tree.value, dict) else None
+    if kind is None:
+        return None
+    known: type[ExperimentSpec] = registry.find(GROUP, str(kind.value)).Spec
+    return load_spec(source, known, overrides, category=category)
+
+
+def carried_out(spec: ExperimentSpec, progress: Callable[[str], None] | None = None) -> Findings:
+    """The findings of an experiment."""
+    experiment: Experiment = registry.find(GROUP, spec.kind)(spec)
+    return experiment.findings(progress)

@@ -1,0 +1,1 @@
+"""Data acquisition: sources of events, links, triggers that reject, storage."""

@@ -1,0 +1,1 @@
+"""Powers and productivity of CMS's data acquisition, held against SystemFlow's."""
