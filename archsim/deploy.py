@@ -254,4 +254,3 @@ def engine_named(text: str, **settings: object) -> EngineSpec:
     engine = load_spec(text, EngineSpec, category="engines")
     changed = {name: value for name, value in settings.items() if value is not None}
     return EngineSpec.model_validate({**engine.model_dump(), **changed}) if changed else engine
-

@@ -6,15 +6,12 @@ A package adds one with a line of its pyproject.toml, under ``archsim.experiment
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from archsim import registry
-from archsim.config import Source, load_spec, load_tree, shipped, to_yaml
-from archsim.files import csv_text, write_texts
+from archsim.config import Source, load_spec, load_tree, shipped
 from archsim.spec import Spec
 
 GROUP = "archsim.experiments"
@@ -40,36 +37,18 @@ class Findings:
 
     Attributes
     ----------
-    lines: for people, the first ones of all. tables: rows by title. document: for machines. page: a report in HTML.
+    lines: for people, the first ones of all. tables: rows by title. document: for machines. pictures: SVG by name.
     """
 
     spec: ExperimentSpec
     lines: Sequence[str]
     tables: Mapping[str, Rows]
     document: Mapping[str, Any]
-    page: str = ""
     pictures: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The document with the name of the experiment."""
         return {"name": self.spec.name, "kind": self.spec.kind, **self.document}
-
-    def write(self, folder: Path) -> None:
-        """Write all of it into a folder.
-
-        Raises
-        ------
-        RunFailed: the disk is full or the folder cannot be written to; nothing is left there.
-        """
-        texts = {
-            "result.json": json.dumps(self.to_json(), indent=1, allow_nan=False) + "\n",
-            "config.yaml": to_yaml(self.spec),
-        }
-        texts |= {f"{title.replace(' ', '_')}.csv": csv_text(rows) for title, rows in self.tables.items()}
-        texts |= {f"{name}.svg": picture for name, picture in self.pictures.items()}
-        if self.page:
-            texts["report.html"] = self.page
-        write_texts(folder, texts)
 
 
 class Experiment(Protocol):

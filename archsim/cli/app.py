@@ -162,6 +162,7 @@ def run(
 
     from archsim.experiment import ExperimentSpec, Findings, carried_out, experiment_spec
     from archsim.report.findings import show as show_findings
+    from archsim.report.findings import write as write_findings
     from archsim.report.folder import write
     from archsim.report.terminal import show as show_result
     from archsim.result import Result
@@ -177,7 +178,7 @@ def run(
             if isinstance(spec, ExperimentSpec):
                 findings = carried_out(spec, tell)
                 if folder is not None:
-                    findings.write(folder)
+                    write_findings(findings, folder)
                 results.append(findings)
                 continue
             result = simulate(spec, brute_force=brute_force, progress=tell)

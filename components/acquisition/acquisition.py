@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from html import escape
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +62,7 @@ class Acquisition:
                 f"{played.latency_ps.size:,} stored, {document['by_events']['lost']:,} lost"
             )
         drawn = picture(spec, stages)
-        return Findings(spec, lines, tables, document, _page(spec, lines, drawn, tables), {"flow": drawn})
+        return Findings(spec, lines, tables, document, {"flow": drawn})
 
     def alternatives(self, power: float) -> Iterator[dict[str, Any]]:
         """Each alternative and each combination of several, with what it saves."""
@@ -131,30 +130,3 @@ def told_of(played: Played) -> dict[str, Any]:
         told |= {f"latency_p{q}_ps": float(np.percentile(latency, q)) for q in (50, 90, 99)}
         told |= {"latency_mean_ps": float(latency.mean()), "latency_max_ps": int(latency.max())}
     return told
-
-
-def _page(spec: AcquisitionSpec, lines: list[str], drawn: str, tables: Mapping[str, list[dict[str, Any]]]) -> str:
-    """The report."""
-    body = [f"<h1>{escape(spec.name)}</h1>", *(f"<p>{escape(line)}</p>" for line in lines)]
-    body += [f"<p>{escape(spec.notes)}</p>"] if spec.notes else []
-    body.append(f'<div class="wide">{drawn}</div>')
-    for title, rows in tables.items():
-        head = "".join(f"<th>{escape(str(key))}</th>" for key in rows[0])
-        cells = ("".join(f"<td>{_shown(value)}</td>" for value in one.values()) for one in rows)
-        body.append(f'<h2>{escape(title)}</h2><div class="wide"><table><tr>{head}</tr>')
-        body += [f"<tr>{one}</tr>" for one in cells]
-        body.append("</table></div>")
-    style = (
-        "body{font:14px/1.5 sans-serif;margin:24px auto;max-width:1180px;padding:0 16px;color:#1d2733}"
-        ".wide{overflow-x:auto}svg{min-width:760px;width:100%}table{border-collapse:collapse}"
-        "td,th{padding:3px 10px;text-align:right;border-bottom:1px solid #dde3ea;white-space:nowrap}"
-        "td:first-child,th:first-child{text-align:left}"
-    )
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(spec.name)}</title><style>{style}</style>" + "\n".join(body) + "</html>\n"
-    )
-
-
-def _shown(value: object) -> str:
-    return f"{value:,.5g}" if isinstance(value, float) else escape(str(value))

@@ -19,6 +19,7 @@ from archsim.components.acquisition.rates import by_rates, power_w, skill
 from archsim.components.acquisition.spec import AcquisitionSpec, EventsSpec
 from archsim.config import load_spec
 from archsim.errors import InputError
+from archsim.report.findings import page
 
 
 def naive(arrivals: list[int], service: int, servers: int | None, most: int | None) -> list[int]:
@@ -160,7 +161,7 @@ def test_alternatives_come_alone_and_together() -> None:
     assert [row["alternative"] for row in rows] == ["x", "y", "x + y"]
     assert rows[2]["saved"] > rows[0]["saved"] > rows[1]["saved"] > 0
     assert json.loads(json.dumps(findings.to_json()))["by_rates"]["power_w"] > 0
-    assert "<svg" in findings.page
+    assert "<svg" in page(findings)
     with pytest.raises(InputError, match=r"alternatives\.z: .*nodes.*'c'"):
         Acquisition(small(alternatives={"z": {"nodes.c.share": 0.5}})).findings()
 

@@ -1,0 +1,75 @@
+"""Times and watts of a server's phases at several clocks, from runs of its system.
+
+A clock that is set below a chip's own takes the voltage along, as under the power cap: energy of the die goes with its
+square (:mod:`archsim.components.compute.gpu_power`); that of the memory, of links and of idling does not change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.runs import load, run
+from archsim.servers.spec import RowSpec, ServedSpec
+
+Floats = npt.NDArray[np.float64]
+
+_DIE = ("gpu_sm", "sram", "vector_unit")
+"""Kinds of parts on the die."""
+
+
+@dataclass(frozen=True)
+class Phases:
+    """Of each kind of request at each clock, [kinds, clocks].
+
+    Attributes
+    ----------
+    prompt_s, token_s: how long. prompt_w, token_w: of all accelerators of a server meanwhile. idle_w: when it waits.
+    """
+
+    prompt_s: Floats
+    prompt_w: Floats
+    token_s: Floats
+    token_w: Floats
+    idle_w: float
+
+
+def phases(spec: RowSpec, clocks_hz: Sequence[int]) -> Phases:
+    """Simulate each phase of each kind of request at each clock; 0 is the chip's own."""
+    shape = (len(spec.requests), len(clocks_hz))
+    prompt_s, prompt_w, token_s, token_w = (np.empty(shape) for _ in range(4))
+    idle_w = 0.0
+    for i, served in enumerate(spec.requests.values()):
+        for j, clock in enumerate(clocks_hz):
+            prompt_s[i, j], prompt_w[i, j], idle_w = _phase(spec, served, "prefill", clock)
+            token_s[i, j], token_w[i, j], idle_w = _phase(spec, served, "decode", clock)
+    return Phases(prompt_s, prompt_w, token_s, token_w, idle_w)
+
+
+def _phase(spec: RowSpec, served: ServedSpec, phase: str, clock_hz: int) -> tuple[float, float, float]:
+    """Seconds, watts, and watts of idling of one phase."""
+    changes = {f"system.{path}": value for path, value in spec.set.items()}
+    workload = {
+        "kind": "transformer",
+        "model": spec.model.model_dump(mode="json", exclude_unset=True),
+        "phases": [phase],
+        "input": served.input,
+        "output": served.output,
+        "first_token": "prefill",
+        "batch": served.batch,
+        "tensor_parallel": spec.tensor_parallel,
+        "dtype": "fp16",
+    }
+    described = {"name": phase, "system": spec.system, "workload": workload}
+    full_hz = load(described, changes).machine_spec().chip.clock
+    if clock_hz:
+        changes["system.chip.clock"] = f"{clock_hz} Hz"
+    result = run(described, changes)
+    scale = (clock_hz / full_hz) ** 2 if clock_hz else 1.0
+    parts = result.component_rows()
+    energy_j = sum(part["energy_j"] * (scale if part["kind"] in _DIE else 1.0) for part in parts)
+    idle_j = sum(part["energy_j"] for part in parts if part["component"] == "chip")
+    return result.time_s, energy_j / result.time_s, idle_j / result.time_s

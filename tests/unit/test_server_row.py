@@ -1,0 +1,144 @@
+"""A row of servers: the kernel equals a plain loop, policies step at their thresholds, power is bounded by commands."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.config import load_spec
+from archsim.errors import InputError
+from archsim.servers.experiment import over_s
+from archsim.servers.kernel import advance, bin_seconds
+from archsim.servers.phases import Phases, phases
+from archsim.servers.policy import Clocks, policy_of
+from archsim.servers.row import clocks_hz, play
+from archsim.servers.spec import PolicySpec, RowSpec
+
+POLCA = {"kind": "two_thresholds", "low": 0.8, "high": 0.89}
+POLCA |= {"low_clock": "1275 MHz", "lower_clock": "1110 MHz", "high_clock": "1305 MHz"}
+
+
+def polca() -> PolicySpec:
+    return load_spec(POLCA, PolicySpec)
+
+
+def row(**changes: Any) -> RowSpec:
+    return load_spec("polca_row", RowSpec, {"days": 1, **changes}, category="experiments")
+
+
+def flat(clocks: int) -> Phases:
+    """Round figures: two seconds of prompts, ten of answers, slower and cooler by clock."""
+    slower = 1 + 0.1 * np.arange(clocks)
+    kinds = np.ones((4, 1))
+    return Phases(2 * kinds * slower, 3000 * kinds / slower, 10 * kinds * slower, 2400 * kinds / slower, 480.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.01, 30), max_size=12), st.integers(0, 3), st.integers(1, 7))
+def test_the_kernel_equals_a_plain_loop(gaps: list[float], clock: int, steps: int) -> None:
+    of, comes = flat(4), np.cumsum(gaps) if gaps else np.empty(0)
+    seconds = np.ascontiguousarray(np.stack([of.prompt_s, of.token_s], axis=1))
+    watts = np.ascontiguousarray(np.stack([of.prompt_w, of.token_w], axis=1))
+    end, joules, free, latencies = 70.0, 0.0, 0.0, []
+    for come in comes:  # a lone server: each request when it is there and the one before is done
+        begin = max(come, free)
+        for phase in range(2):
+            whole = seconds[0, phase, clock]
+            joules += watts[0, phase, clock] * max(0.0, min(end, begin + whole) - min(end, begin))
+            begin += whole
+        free = begin
+        if free <= end:
+            latencies.append(free - come)
+    busy = sum(
+        max(0.0, min(end, b) - min(end, a)) for a, b in _spans(comes.tolist(), float(seconds[0, :, clock].sum()))
+    )
+    joules += 480.0 * (end - busy)
+    state: list[Any] = [np.array([comes.size]), np.zeros(1, np.int64), np.full(1, -1), np.zeros(1)]
+    latency, done = np.zeros((2, 21_000), np.int64), np.zeros(2, np.int64)
+    kinds, high = np.zeros(comes.size, np.int64), np.zeros(1, np.int64)
+    total = 0.0
+    edges = np.linspace(0, end, steps + 1)
+    for now, until in itertools.pairwise(edges):
+        at = np.array([clock])
+        total += advance(now, until, at, seconds, watts, 480.0, comes, kinds, *state, high, latency, done)
+    assert total == pytest.approx(joules, rel=1e-9)
+    assert abs(int(done[0]) - len(latencies)) <= 1  # one may end within rounding of the end
+    places = np.repeat(np.arange(21_000), latency[0])
+    for place, exact in zip(places, sorted(latencies), strict=False):
+        assert bin_seconds(place) == pytest.approx(exact, rel=2e-3)
+
+
+def _spans(comes: list[float], whole: float) -> list[tuple[float, float]]:
+    free, spans = 0.0, []
+    for come in comes:
+        begin = max(come, free)
+        free = begin + whole
+        spans.append((begin, free))
+    return spans
+
+
+def test_polca_steps_at_its_thresholds() -> None:
+    policy = policy_of(polca())
+    low, lower, high = 1_275_000_000, 1_110_000_000, 1_305_000_000
+    assert policy.wanted(0.80, Clocks()) == Clocks()
+    assert policy.wanted(0.801, Clocks()) == Clocks(low, 0)
+    assert policy.wanted(0.891, Clocks(low, 0)) == Clocks(lower, 0)
+    assert policy.wanted(0.891, Clocks(lower, 0)) == Clocks(lower, high)
+    assert policy.wanted(0.85, Clocks(lower, high)) == Clocks(lower, high)
+    assert policy.wanted(0.839, Clocks(lower, high)) == Clocks(low, 0)
+    assert policy.wanted(0.751, Clocks(low, 0)) == Clocks(low, 0)
+    assert policy.wanted(0.749, Clocks(low, 0)) == Clocks()
+
+
+def test_above_the_limit_no_longer_than_the_brake_takes() -> None:
+    spec = row(servers=60, rest="3.3 kW")
+    clocks = clocks_hz(spec, [spec.policy])
+    of = flat(len(clocks))
+    of.prompt_w[:, -1] = of.token_w[:, -1] = 700.0  # braked
+    played = play(spec, PolicySpec(kind="none"), of, clocks)
+    assert played.brakes > 0
+    readings = -(-spec.brake // spec.telemetry) + 1  # one that shows it, those until it takes
+    assert over_s(played, spec) <= readings * spec.telemetry / 1e12
+
+
+def test_equal_seeds_are_equal_rows_and_policies_see_equal_requests() -> None:
+    spec = row()
+    clocks = clocks_hz(spec, [spec.policy])
+    of = flat(len(clocks))
+    one, other = play(spec, spec.policy, of, clocks), play(spec, spec.policy, of, clocks)
+    assert np.array_equal(one.power, other.power)
+    assert one.latency_s == other.latency_s
+    free = play(spec, PolicySpec(kind="none"), of, clocks)
+    assert one.power.mean() < free.power.mean()
+
+
+def test_prompts_draw_more_than_answers_and_a_lower_clock_less() -> None:
+    spec = row(model="gpt-neox-20b")
+    of = phases(spec.model_copy(update={"requests": dict(list(spec.requests.items())[:1])}), [0, 1_110_000_000])
+    assert of.prompt_w[0, 0] > of.token_w[0, 0] > of.idle_w > 0
+    assert of.prompt_w[0, 1] < of.prompt_w[0, 0]
+    lost = of.token_s[0, 1] / of.token_s[0, 0], of.prompt_s[0, 1] / of.prompt_s[0, 0]
+    assert 1 < lost[0] < lost[1] < 1.41 / 1.11  # what the memory bounds loses less
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"policy.low": 0.95}, "'low' .0.95. must lie below 'high'"),
+        ({"policy.high": 1.0}, "'high' .1.0. must lie below the limit, at which the brake is pulled"),
+        ({"battery": "6 s"}, "longer than the battery carries the row"),
+        ({"telemetry": "0 s"}, "'telemetry' is zero"),
+        ({"requests.search.share": 0.5}, "shares sum to 1.25, not to 1"),
+        ({"policy.kind": "one_threshold", "policy.lower_clock": None}, "'lower_clock' is missing"),
+        ({"high_priority": 1.0}, "leaves one of the two kinds of servers without any"),
+        ({"policy.kind": "polka"}, "'polka'"),
+    ],
+)
+def test_what_cannot_be_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        row(**changes)

@@ -1,0 +1,1 @@
+"""A row of servers under POLCA, held against the paper's claims."""
