@@ -61,7 +61,8 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
     seconds = np.ascontiguousarray(np.stack([of.prompt_s, of.token_s], axis=1))
     watts = np.ascontiguousarray(np.stack([of.prompt_w, of.token_w], axis=1))
     draws = [np.random.default_rng([spec.arrivals.seed, s]) for s in range(servers)]
-    phase, left, cursor = np.full(servers, -1, np.int64), np.zeros(servers), np.zeros(servers, np.int64)
+    phase, left = np.full(servers, -1, np.int64), np.zeros(servers)
+    cursor: npt.NDArray[np.int64] = np.zeros(servers, np.int64)
     latency, done = np.zeros((2, _BINS), np.int64), np.zeros(2, np.int64)
     set_now = np.zeros(servers, np.int64)
     waiting: list[tuple[Floats, npt.NDArray[np.int64]]] = [(np.empty(0), np.empty(0, np.int64))] * servers
@@ -82,8 +83,8 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
             ]
             comes = np.concatenate([one[0] for one in waiting])
             kinds = np.concatenate([one[1] for one in waiting])
-            upto = np.cumsum([one[0].size for one in waiting])
-            cursor = upto - [one[0].size for one in waiting]
+            upto = np.cumsum(np.array([one[0].size for one in waiting], np.int64))
+            cursor = upto - np.array([one[0].size for one in waiting])
             day += 1
         for group, (when, clock) in list(due.items()):
             if when <= now:
