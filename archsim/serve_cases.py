@@ -73,7 +73,7 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
         key = (kind, deployment(case, 1)) if kind == "requests" and _sound(case, found, i) else (kind, i)
         if found[i] is None:
             groups.setdefault(key, []).append(i)
-    for (kind, _), mine in groups.items():  # type: ignore[misc]
+    for kind, mine in _in_order(groups, cases):
         try:
             asked = _KINDS[kind]([cases[i] for i in mine])
         except ArchsimError as error:
@@ -82,6 +82,18 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
         for i, answer in zip(mine, asked, strict=True):
             found[i] = answer
     return [InputError("is not answered") if answer is None else answer for answer in found]
+
+
+def _in_order(groups: Mapping[Any, list[int]], cases: Sequence[Case]) -> list[tuple[str, list[int]]]:
+    """Groups, those on one deployment one after the other: machines are made once."""
+    place: dict[object, int] = {}
+
+    def where(key: Any) -> int:
+        case = cases[groups[key][0]]
+        names = ("system", "device", "hw", "model", "model_path", "engine", "backend", *_CUT)
+        return place.setdefault(tuple(str(case.get(name, "")) for name in names), len(place))
+
+    return [(key[0], groups[key]) for key in sorted(groups, key=where)]
 
 
 def _sound(case: Case, found: list[Answer | None], row: int) -> bool:
@@ -129,6 +141,9 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
     )
 
 
+_CUT = ("precision", "gemm_quant_mode", "moe_quant_mode", "tp_size", "moe_ep_size", "attention_dp_size")
+
+
 def _cut(case: Case, part: str) -> tuple[int, int, int]:
     """Ranks that share layers, that share experts, and replicas of attention."""
 
@@ -166,8 +181,10 @@ Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of it
 
 def _engine(case: Case) -> EngineSpec:
     text = _word(case, "engine", "backend") or "vllm"
-    settings: dict[str, object] = dict(_UNSAID) if case.get("input_toks") else {}
+    settings = dict(_UNSAID) if case.get("input_toks") else {}
     settings |= {name: _whole(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
+    if _word(case, "sampling") == "greedy" or (case.get("question_len") and not case.get("sampling")):
+        settings["sampling_ops"] = 0  # stages of constant rate are of a load generator that asks for no sampling
     if case.get("kv_blocks_of_16"):
         settings["kv_blocks"] = _whole(case, "kv_blocks_of_16")
     return engine_named(text, **settings)
@@ -384,38 +401,56 @@ def _timed(at: Placed, shape: Shape) -> tuple[float, float]:
 
 # --- so many requests at a time
 
-_ROUNDS = 3
-_LEAST_REQUESTS = 24
-
+_COMPANY = 0.15
+"""Share of the requests that come with another: they began together, and their answers are about as long."""
 
 def _together(cases: Sequence[Case]) -> list[Answer]:
     return [_closed(case) for case in cases]
 
 
 def _closed(case: Case) -> Figures:
-    """Requests of about these lengths, each the next one when another has its answer."""
+    """A steady state of so many requests, each the next one when another has its answer.
+
+    In the time of an answer each of the others has its prompt computed once; what an iteration with a prompt takes more
+    than one without is shared by all. A prompt waits for those that come with it: :data:`_COMPANY` of the requests.
+    """
     batch = _whole(case, "batch_size", 1) if case.get("batch_size") else 1
     isl, osl = _whole(case, "isl", 1), _whole(case, "osl", 1)
     asked = deployment(case, isl + osl)
     at = placed(asked)
-    burst = asked.engine.policy == "prompts_first"
-    count = batch if burst else max(_ROUNDS * batch, _LEAST_REQUESTS)
-    lengths = np.random.default_rng(0).uniform(0.8, 1.0, (count, 2))
-    requests = [Request(0, max(1, round(isl * a)), max(1, round(osl * b))) for a, b in lengths]
-    if burst:
-        requests = [Request(0, isl, osl)] * count
-    service = at.service()
-    refused = service.serve_closed(requests, batch)
-    if refused:
-        raise InputError(f"can never run: {next(iter(refused.values()))}")
-    summary = service.answer().summary
-    tpot = summary["tpot_s"]
+    batch_of_rank = -(-batch // asked.data)
+    seen = whole_blocks(isl + osl // 2)
+    fits = at.deployed.blocks * 16 // seen
+    if not fits:
+        raise InputError(f"can never run: {at.deployed.refusal(Request(0, isl, osl)) or 'no room for a sequence'}")
+    running = min(batch_of_rank, fits, asked.engine.max_num_seqs)
+    plain, joules = _timed(at, Shape(decodes=running, keys=seen))
+    beside = 0 if asked.engine.policy == "prompts_first" else running - 1
+    prompt_s = _prompt_s(at, beside, seen, isl)
+    more_s = max(0.0, prompt_s - (plain if beside else 0.0))
+    step_s = plain + more_s * max(running - 1, 0) / osl
+    company = 1 + _COMPANY * (running - 1)
+    first_s = prompt_s + more_s * (company - 1) + asked.engine.host.request / _PS
+    queued_s = (batch_of_rank / running - 1) * (first_s + osl * step_s)
     return {
-        "ttft_ms": summary["ttft_s"]["mean"] * _MS,
-        "tpot_ms": None if tpot is None else tpot["mean"] * _MS,
-        "output_tokens_per_s": summary["output_tokens_per_s"],
-        "mean_power_w": summary.get("mean_power_w"),
+        "ttft_ms": (first_s + queued_s) * _MS,
+        "tpot_ms": step_s * _MS,
+        "output_tokens_per_s": running * asked.data / step_s,
+        "mean_power_w": at.cost.rest_w + joules / plain,
     }
+
+
+def _prompt_s(at: Placed, beside: int, seen: int, isl: int) -> float:
+    """Seconds in which a prompt is computed beside so many decodes, in as many iterations as it takes."""
+    room = at.deployed.engine.max_num_batched_tokens - beside
+    room = min(room, at.deployed.engine.chunk or room)
+    chunks = -(-isl // max(room, 1))
+    total = 0.0
+    for number in range(chunks):
+        until = min(isl, (number + 1) * room)
+        prompts = ((1, whole_blocks(until - number * room), whole_blocks(until)),)
+        total += _timed(at, Shape(decodes=beside, keys=seen if beside else 0, prompts=prompts))[0]
+    return total
 
 
 def _apart(cases: Sequence[Case]) -> list[Answer]:

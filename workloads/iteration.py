@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Delay, DType, MatMul, Op, Vector
+from archsim.workloads.op import Attention, Delay, MatMul, Op, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
@@ -121,12 +121,12 @@ class Pieces:
     Attributes
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
-    sampling_bytes: that sampling moves for each logit.
+    sampling_ops: of a lane for each logit, to pick a token.
     """
 
     ops: RankOps
     host_ps: Callable[[Shape], int] = lambda shape: 0
-    sampling_bytes: int = 0
+    sampling_ops: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -154,17 +154,16 @@ class Pieces:
 
     def _sampled(self, rows: int) -> Iterator[Op]:
         """Picking a token for each of so many sequences, on every rank."""
-        if self.sampling_bytes:
-            passes, vocab = -(-self.sampling_bytes // 2), self.ops.model.vocab
+        if self.sampling_ops:
+            width = self.ops.model.vocab * self.sampling_ops
             sorted_rows = min(rows, _SORTED_ROWS) + max(rows - _SORTED_ROWS, 0) * 3 // 10
             yield Vector(
                 name="sample",
                 function="sample",
                 rows=sorted_rows,
-                width=vocab,
-                inputs=passes,
+                width=width,
+                inputs=0,
                 outputs=0,
-                dtype=DType.BF16,
             )
 
     def template(self, tokens: int, kind: str) -> tuple[Block, ...]:

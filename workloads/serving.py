@@ -170,7 +170,7 @@ class Deployed:
 
     def pieces(self, ranks: int) -> Pieces:
         """Iterations as ops."""
-        return Pieces(self.ops, lambda shape: self.engine.host.ps(shape, ranks), self.engine.sampling_bytes)
+        return Pieces(self.ops, lambda shape: self.engine.host.ps(shape, ranks), self.engine.sampling_ops)
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""
