@@ -25,6 +25,7 @@ _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp
 _BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
 _BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
 _BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
+_NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
 _FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
 
@@ -124,7 +125,7 @@ def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec
         system = load_spec(name, SystemSpec, category="systems")
     else:
         chip = load_spec(name, ChipSpec, category="chips")
-        system = SystemSpec(name=chip.name, chip=chip) if chips == 1 else _joining(name, chip)
+        system = SystemSpec(name=chip.name, chip=chip) if chips == 1 else _joining(name, chip, chips)
     if system.chips < chips:
         raise wrong("system", f"{chips} chips are asked for, and system '{system.name}' has {system.chips}")
     system = system.model_copy(update={"chip": _as_reported(system.chip)})
@@ -133,13 +134,14 @@ def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec
     return system.model_copy(update={"network": system.network.model_copy(update={"launch": launch_ps})})
 
 
-def _joining(name: str, chip: ChipSpec) -> SystemSpec:
-    """The smallest shipped system of such chips on one switch."""
+def _joining(name: str, chip: ChipSpec, chips: int) -> SystemSpec:
+    """The smallest shipped system of so many such chips, of a node at least."""
     known = [load_spec(system, SystemSpec, category="systems") for system in shipped("systems")]
-    fit = [s for s in known if s.chip.name == chip.name and len(getattr(s.network, "dimensions", ())) == 1]
+    fit = [s for s in known if s.chip.name == chip.name]
     if not fit:
         raise wrong("system", f"no shipped system joins chips of kind '{name}': name a system, or a file of one")
-    return max(fit, key=lambda s: (s.chips <= 8, s.chips))
+    large = [s for s in fit if s.chips >= max(chips, _NODE)] or [max(fit, key=lambda s: s.chips)]
+    return min(large, key=lambda s: s.chips)
 
 
 def formats_of(asked: Deployment, model: ModelSpec) -> Mapping[str, DType | None]:
@@ -265,4 +267,3 @@ def engine_named(text: str, **settings: int) -> EngineSpec:
     """A shipped engine or a file, with some settings changed."""
     engine = load_spec(text, EngineSpec, category="engines")
     return EngineSpec.model_validate({**engine.model_dump(), **settings}) if settings else engine
-

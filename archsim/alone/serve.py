@@ -8,7 +8,11 @@ from pathlib import Path
 from archsim.alone.question import Answer, Case, Column, Figures, Output, Question
 
 _FIGURES = (
-    *(f"{name}_{which}_ms" for name in ("ttft", "tpot", "itl", "e2e") for which in ("mean", "p50", "p90", "p95", "p99")),
+    *(
+        f"{name}_{which}_ms"
+        for name in ("ttft", "tpot", "itl", "e2e")
+        for which in ("mean", "p50", "p90", "p95", "p99")
+    ),
     "itl_median_ms",
     "ttft_ms",
     "tpot_ms",
@@ -43,7 +47,10 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
     """Figures of what is served."""
     from archsim.serve_cases import answers as asked
 
-    return [answer if isinstance(answer, Exception) else _plain(answer, case) for answer, case in zip(asked(cases), cases, strict=True)]
+    return [
+        answer if isinstance(answer, Exception) else _plain(answer, case)
+        for answer, case in zip(asked(cases), cases, strict=True)
+    ]
 
 
 def _plain(figures: Figures, case: Case) -> Figures:
@@ -69,9 +76,9 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
 
     \b
     archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 1000 --output 200
-    archsim serve --model qwen2.5-72b --system dgx_h100 --tp 4 --trace azure_conversation_200.csv --slo ttft=500ms,tpot=30ms
-    archsim serve --model llama-3.1-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4 --router round_robin
-    archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 900 --output 200 --each requests.csv --report page.html
+    archsim serve --model qwen2.5-72b --system dgx_h100 --tp 4 --trace azure_conversation_200.csv --slo ttft=1s
+    archsim serve --model llama-3-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4
+    archsim serve --model llama-3-8b --system h100_sxm --rate 8 --input 900 --output 200 --report page.html
     archsim serve --cases serving_cases.csv --out answers.csv
 
     The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,
@@ -84,7 +91,9 @@ QUESTION = Question(
     name="serve",
     about=_ABOUT,
     columns=(
-        Column("model", "Model: shipped name, its name at Hugging Face, or a file.", kind="named", aliases=("model_path",)),
+        Column(
+            "model", "Model: shipped name, its name at Hugging Face, or a file.", kind="named", aliases=("model_path",)
+        ),
         Column("system", "Chip or system: shipped name or file.", kind="named", aliases=("device", "hw")),
         Column("engine", "vllm, sglang, trtllm, or a file.", kind="named", aliases=("backend",)),
         Column("rate", "Requests of a second."),
@@ -100,7 +109,11 @@ QUESTION = Question(
         Column("ep", "Chips that share the experts of a layer."),
         Column("dp", "Replicas of attention among the chips that share experts."),
         Column("replicas", "Engines behind a router."),
-        Column("router", "Of requests: least_loaded, round_robin or prefix_aware.", known=("least_loaded", "round_robin", "prefix_aware")),
+        Column(
+            "router",
+            "Of requests: least_loaded, round_robin or prefix_aware.",
+            known=("least_loaded", "round_robin", "prefix_aware"),
+        ),
         Column("max_num_seqs", "Sequences that an engine runs at a time."),
         Column("max_num_batched_tokens", "New tokens of an iteration at most."),
         Column("slo", "Objectives: ttft=500ms,tpot=20ms,e2e=5s."),

@@ -190,8 +190,9 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
     alone = runs.run({"name": "alone", "chip": "h100_sxm", "workload": workload})
     answer = served.answers[0]
     prefill, decode = (row["time_s"] for row in alone.segment_rows())
-    assert answer.rows[0]["ttft_s"] == pytest.approx(prefill, rel=1e-9)
-    assert answer.rows[0]["tpot_s"] == pytest.approx(decode, rel=0.01)  # over whole blocks of the cache
+    residuals = 6 * 2.1e-6  # of three layers: serving engines sum them in the norms
+    assert prefill - residuals < answer.rows[0]["ttft_s"] < prefill
+    assert decode - residuals < answer.rows[0]["tpot_s"] < decode
 
 
 @pytest.mark.parametrize(
