@@ -181,8 +181,8 @@ def _engine(case: Case) -> EngineSpec:
     text = _word(case, "engine", "backend") or "vllm"
     settings = dict(_UNSAID) if case.get("input_toks") else {}
     settings |= {name: _whole(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
-    # The load generator of stages of constant rate asks for the likeliest token.
-    usual = "greedy" if case.get("question_len") else ""
+    # Load generators with lengths of their own ask for the likeliest token.
+    usual = "greedy" if case.get("question_len") or case.get("isl") else ""
     if (_word(case, "sampling") or usual) == "greedy":
         settings["sampling_ops"] = 0
     if case.get("kv_blocks_of_16"):

@@ -245,7 +245,7 @@ class Scheduler:
         """All get tokens until the first of them has its answer, or the cache is full: before, nothing changes. Nobody
         overtakes the first that waits, so who arrives changes nothing while somebody does."""
         steps = min((request.output - request.produced for request in sequences), default=1)
-        steps = min(steps, _MOST_STEPS)
+        steps = 1 if self.pressed else min(steps, _MOST_STEPS)
         if not self.limits.reserves:
             while steps > 1 and self._needed(sequences, steps) > self.pool.free:
                 steps = (steps + 1) // 2
