@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from archsim.config import load_spec, shipped
@@ -25,6 +25,8 @@ _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp
 _BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
 _BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
 _BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
+_NODE = 8  # chips
+_REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
 _FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
 
 
@@ -48,7 +50,7 @@ class Deployment:
     tensor: int = 1
     expert: int = 1
     data: int = 1
-    longest: int = 1
+    longest: int = field(default=1, compare=False)
 
     @property
     def ranks(self) -> int:
@@ -100,6 +102,17 @@ def chip_named(text: str) -> str:
     raise wrong("system", f"no chip or system is called '{shortened(text)}': {nearest(text.casefold(), names)}")
 
 
+def _as_reported(chip: ChipSpec) -> ChipSpec:
+    """The chip with as much main memory as its driver reports: a data sheet's 80 GB are five stacks of 16 GiB."""
+    name = list(chip.memories)[-1]
+    memory = chip.memories[name]
+    capacity = getattr(memory, "capacity", 0)
+    if not capacity or capacity % 10**9:
+        return chip
+    reported = memory.model_copy(update={"capacity": int(capacity // 10**9 * 2**30 * _REPORTED)})
+    return chip.model_copy(update={"memories": {**chip.memories, name: reported}})
+
+
 @lru_cache(maxsize=64)
 def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec:
     """So many chips: a system of that name, or those of a shipped one that is made of them.
@@ -112,23 +125,23 @@ def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec
         system = load_spec(name, SystemSpec, category="systems")
     else:
         chip = load_spec(name, ChipSpec, category="chips")
-        if chips == 1:
-            return SystemSpec(name=chip.name, chip=chip)
-        system = _joining(name, chip)
+        system = SystemSpec(name=chip.name, chip=chip) if chips == 1 else _joining(name, chip, chips)
     if system.chips < chips:
         raise wrong("system", f"{chips} chips are asked for, and system '{system.name}' has {system.chips}")
+    system = system.model_copy(update={"chip": _as_reported(system.chip)})
     if launch_ps is None or system.network is None or not hasattr(system.network, "launch"):
         return system
     return system.model_copy(update={"network": system.network.model_copy(update={"launch": launch_ps})})
 
 
-def _joining(name: str, chip: ChipSpec) -> SystemSpec:
-    """The smallest shipped system of such chips on one switch."""
+def _joining(name: str, chip: ChipSpec, chips: int) -> SystemSpec:
+    """The smallest shipped system of so many such chips, of a node at least."""
     known = [load_spec(system, SystemSpec, category="systems") for system in shipped("systems")]
-    fit = [s for s in known if s.chip.name == chip.name and len(getattr(s.network, "dimensions", ())) == 1]
+    fit = [s for s in known if s.chip.name == chip.name]
     if not fit:
         raise wrong("system", f"no shipped system joins chips of kind '{name}': name a system, or a file of one")
-    return max(fit, key=lambda s: (s.chips <= 8, s.chips))
+    large = [s for s in fit if s.chips >= max(chips, _NODE)] or [max(fit, key=lambda s: s.chips)]
+    return min(large, key=lambda s: s.chips)
 
 
 def formats_of(asked: Deployment, model: ModelSpec) -> Mapping[str, DType | None]:
@@ -249,8 +262,8 @@ def placed(asked: Deployment) -> Placed:
     return Placed(machine, deployed, cost)
 
 
-def engine_named(text: str, **settings: object) -> EngineSpec:
+@lru_cache(maxsize=256)
+def engine_named(text: str, **settings: int) -> EngineSpec:
     """A shipped engine or a file, with some settings changed."""
     engine = load_spec(text, EngineSpec, category="engines")
-    changed = {name: value for name, value in settings.items() if value is not None}
-    return EngineSpec.model_validate({**engine.model_dump(), **changed}) if changed else engine
+    return EngineSpec.model_validate({**engine.model_dump(), **settings}) if settings else engine

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from archsim.config import File
 from archsim.spec import Count, Spec
-from archsim.workloads.requests import Request, read_arrivals
+from archsim.workloads.requests import Request, TraceFormat, read_arrivals
 
 _MOST_TOKENS = 2**32
 
@@ -19,7 +19,7 @@ class RequestsSpec(Spec):
 
     path: Annotated[str | None, File("traces")] = None
     """a recorded file, relative to the one that names it, or the name of a shipped trace; drawn when absent"""
-    format: Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt"] = "auto"
+    format: TraceFormat = "auto"
     """how the file is written; auto looks at its columns"""
     first: Annotated[int, Field(ge=0, le=2**40)] = 0
     """requests of the file that are skipped before"""

@@ -56,8 +56,10 @@ class EngineSpec(Spec):
     """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
     kv_blocks: Annotated[int, Field(ge=1, le=2**40)] | None = None
     """blocks of the KV cache of 16 tokens, where an engine reported them; what fits when absent"""
-    sampling_bytes: Annotated[int, Field(ge=0, le=2**20)] = 0
-    """bytes of the memory that sampling moves for each logit: sorts for top-k and top-p"""
+    sampling_ops: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """operations of a lane that picking a token takes for each logit: sorts for top-k and top-p"""
+    fuses_norms: bool = False
+    """norms are the end of the all-reduces before them"""
     collective_launch: Picoseconds | None = None
     """time to start a collective of its own kernels, where it differs from the network's"""
     host: HostSpec = HostSpec()

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Delay, DType, MatMul, Op, Vector
+from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
@@ -121,12 +121,13 @@ class Pieces:
     Attributes
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
-    sampling_bytes: that sampling moves for each logit.
+    sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
     """
 
     ops: RankOps
     host_ps: Callable[[Shape], int] = lambda shape: 0
-    sampling_bytes: int = 0
+    sampling_ops: int = 0
+    fuses_norms: bool = False
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -154,17 +155,16 @@ class Pieces:
 
     def _sampled(self, rows: int) -> Iterator[Op]:
         """Picking a token for each of so many sequences, on every rank."""
-        if self.sampling_bytes:
-            passes, vocab = -(-self.sampling_bytes // 2), self.ops.model.vocab
+        if self.sampling_ops:
+            width = self.ops.model.vocab * self.sampling_ops
             sorted_rows = min(rows, _SORTED_ROWS) + max(rows - _SORTED_ROWS, 0) * 3 // 10
             yield Vector(
                 name="sample",
                 function="sample",
                 rows=sorted_rows,
-                width=vocab,
-                inputs=passes,
+                width=width,
+                inputs=0,
                 outputs=0,
-                dtype=DType.BF16,
             )
 
     def template(self, tokens: int, kind: str) -> tuple[Block, ...]:
@@ -179,8 +179,23 @@ class Pieces:
                 pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
                 both = (replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
                 made = (self.ops.embedding(absorbed), *both)
-            self._blocks[tokens, kind] = made
+            self._blocks[tokens, kind] = tuple(replace(b, ops=tuple(self._fused(b.ops))) for b in made)
         return self._blocks[tokens, kind]
+
+    def _fused(self, ops: Sequence[Op]) -> Iterator[Op]:
+        """Ops of a layer as libraries join them: norms sum the residual as they read it, and some are the end of an
+        all-reduce."""
+        named = {name for op in ops for name in op.after or ()}
+        before: Op | None = None
+        for op in ops:
+            function = op.function if isinstance(op, Vector) else ""
+            joins = op.name not in named and op.after is None
+            if function == "residual" and joins and self.ops.model.norm_position == "pre":
+                continue
+            if function.endswith("norm") and joins and isinstance(before, Collective) and self.fuses_norms:
+                continue
+            before = op
+            yield op
 
     def _pass(self, tokens: int, absorbed: bool) -> _Padded:
         return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)

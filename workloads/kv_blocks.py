@@ -2,8 +2,8 @@
 
 What a request holds is written as runs: ``(owner, tokens)`` says that the tokens up to there are those of an owner,
 such as a system prompt that many share, or a chat that goes on. A full block belongs to the run that its last token
-lies in; equal owners mean equal tokens, as equal hashes do in an engine. What nobody holds stays until room is needed, and goes
-in the order in which it was last held, the last blocks of a run first.
+lies in; equal owners mean equal tokens, as equal hashes do in an engine. What nobody holds stays until room is needed,
+and goes in the order in which it was last held, the last blocks of a run first.
 """
 
 from __future__ import annotations

@@ -2,14 +2,17 @@
 
 Formats are told apart by what the file holds:
 
-========  ==========================================================  =======================
-format    columns or keys                                             published with
-========  ==========================================================  =======================
-azure     TIMESTAMP, ContextTokens, GeneratedTokens (CSV)             Azure LLM traces 2023, 2024
-burstgpt  Timestamp (s), Request tokens, Response tokens (CSV)        BurstGPT, KDD 2025
-mooncake  timestamp (ms), input_length, output_length (JSON lines)    Mooncake, FAST 2025
-sharegpt  input_toks, output_toks, arrival_time_ns (JSON lines)       LLMServingSim
-========  ==========================================================  =======================
+=========  ===========================================================  =======================
+format     columns or keys                                             published with
+=========  ===========================================================  =======================
+azure      TIMESTAMP, ContextTokens, GeneratedTokens (CSV)             Azure LLM traces 2023, 2024
+burstgpt   Timestamp (s), Request tokens, Response tokens (CSV)        BurstGPT, KDD 2025
+mooncake   timestamp (ms), input_length, output_length (JSON lines)    Mooncake, FAST 2025
+sharegpt   input_toks, output_toks, arrival_time_ns (JSON lines)       LLMServingSim
+splitwise  arrival_timestamp (s), prompt_size, token_size (CSV)        Splitwise, ISCA 2024
+vidur      arrived_at (s), num_prefill_tokens, num_decode_tokens (CSV) Vidur, MLSys 2024
+requests   arrival_s, input, output (CSV or JSON lines)                archsim
+=========  ===========================================================  =======================
 """
 
 from __future__ import annotations
@@ -59,15 +62,21 @@ class _Format:
     arrival_unit_ps: int | None
 
 
+TraceFormat = Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "requests"]
+
 _FORMATS = {
     "azure": _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
     "burstgpt": _Format("Timestamp", "Request tokens", "Response tokens", 10**12),
     "mooncake": _Format("timestamp", "input_length", "output_length", 10**9),
     "sharegpt": _Format("arrival_time_ns", "input_toks", "output_toks", 10**3),
+    "splitwise": _Format("arrival_timestamp", "prompt_size", "token_size", 10**12),
+    "vidur": _Format("arrived_at", "num_prefill_tokens", "num_decode_tokens", 10**12),
+    "requests": _Format("arrival_s", "input", "output", 10**12),
 }
 
 
 _MOST_TOKENS = 2**40
+_HASHED_TOKENS = 512  # of a block of Mooncake's traces
 _MOMENT = re.compile(r"(?P<seconds>[^.]*?)(\.(?P<fraction>\d*))?(?P<offset>Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
 
@@ -76,7 +85,7 @@ class RecordedLengths(Spec):
 
     path: Annotated[str, File("traces")]
     """the file, relative to the one that names it, or the name of a shipped trace"""
-    format: Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt"] = "auto"
+    format: TraceFormat = "auto"
     """how the file is written; auto looks at its columns"""
     requests: Count = 16
     """requests that are taken; they form one batch"""
@@ -181,6 +190,14 @@ def read_arrivals(path: str | Path, format: str = "auto", limit: int | None = No
     return requests
 
 
+def _contents(hashes: Any, tokens: int, line: int, path: Path) -> Contents:
+    """Owners of a prompt's tokens: its hashed blocks, and what is the request's alone."""
+    if not isinstance(hashes, list) or not all(isinstance(h, int) for h in hashes):
+        raise InputError([Problem("'hash_ids' is no list of whole numbers", str(path), line, 1)])
+    blocks = [(("block", h), min((i + 1) * _HASHED_TOKENS, tokens)) for i, h in enumerate(hashes)]
+    return (*blocks, (("request", line), tokens))
+
+
 def _read(path: Path, format: str, limit: int | None, first: int) -> list[tuple[int, Request]]:
     """Requests with their lines."""
     if format not in ("auto", *_FORMATS):
@@ -193,7 +210,8 @@ def _read(path: Path, format: str, limit: int | None, first: int) -> list[tuple[
         form = _FORMATS[format]
         arrival = _arrival(row, form, path, line)
         tokens = _tokens(row, form.input, path, line), _tokens(row, form.output, path, line)
-        requests.append((line, Request(arrival, *tokens)))
+        contents = _contents(row["hash_ids"], tokens[0], line, path) if "hash_ids" in row else ()
+        requests.append((line, Request(arrival, *tokens, contents)))
     if not requests or (limit is not None and len(requests) < limit):
         wanted = "one" if limit is None else f"{limit} after the first {first}" if first else str(limit)
         raise InputError([Problem(f"holds {len(requests)} requests where {wanted} are asked for", str(path))])

@@ -166,7 +166,8 @@ class Scheduler:
     Attributes
     ----------
     waiting: arrived and not admitted. running: admitted, in that order. ended: how many have their answers.
-    intervals: time between two tokens of a request.
+    intervals: time between two tokens of a request. pressed: somebody has lost its cache in this iteration, and nobody
+    is admitted.
     """
 
     def __init__(self, limits: Limits, policy: Policy) -> None:
@@ -176,6 +177,7 @@ class Scheduler:
         self.running: list[Served] = []
         self.ended = 0
         self.intervals = Intervals()
+        self.pressed = False
 
     def arrive(self, request: Served) -> None:
         """Queue a request, which must fit the cache when it is alone."""
@@ -190,7 +192,7 @@ class Scheduler:
         ----------
         whole: all that it has left, or it is not taken.
         """
-        if not self.waiting or not room or len(self.running) == self.limits.sequences:
+        if not self.waiting or not room or self.pressed or len(self.running) == self.limits.sequences:
             return None
         request = self.waiting[0]
         found = self.pool.found(request.contents, request.left - 1)
@@ -231,9 +233,11 @@ class Scheduler:
         request.cached = 0
         request.preempted += 1
         self.waiting.appendleft(request)
+        self.pressed = True
 
     def next(self, now_ps: int) -> Iteration | None:
         """What to compute now; None while there is nothing to do."""
+        self.pressed = False
         iteration = self.policy.choose(self, now_ps)
         return iteration if iteration.prompts or iteration.decodes else None
 
@@ -241,7 +245,7 @@ class Scheduler:
         """All get tokens until the first of them has its answer, or the cache is full: before, nothing changes. Nobody
         overtakes the first that waits, so who arrives changes nothing while somebody does."""
         steps = min((request.output - request.produced for request in sequences), default=1)
-        steps = min(steps, _MOST_STEPS)
+        steps = 1 if self.pressed else min(steps, _MOST_STEPS)
         if not self.limits.reserves:
             while steps > 1 and self._needed(sequences, steps) > self.pool.free:
                 steps = (steps + 1) // 2

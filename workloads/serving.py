@@ -170,7 +170,8 @@ class Deployed:
 
     def pieces(self, ranks: int) -> Pieces:
         """Iterations as ops."""
-        return Pieces(self.ops, lambda shape: self.engine.host.ps(shape, ranks), self.engine.sampling_bytes)
+        engine = self.engine
+        return Pieces(self.ops, lambda shape: engine.host.ps(shape, ranks), engine.sampling_ops, engine.fuses_norms)
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""

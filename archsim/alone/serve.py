@@ -76,9 +76,9 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
 
     \b
     archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 1000 --output 200
-    archsim serve --model qwen2.5-72b --system dgx_h100 --tp 4 --trace azure_conversation_200.csv --slo ttft=500ms,tpot=30ms
-    archsim serve --model llama-3.1-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4 --router round_robin
-    archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 900 --output 200 --each requests.csv --report page.html
+    archsim serve --model qwen2.5-72b --system dgx_h100 --tp 4 --trace azure_conversation_200.csv --slo ttft=1s
+    archsim serve --model llama-3-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4
+    archsim serve --model llama-3-8b --system h100_sxm --rate 8 --input 900 --output 200 --report page.html
     archsim serve --cases serving_cases.csv --out answers.csv
 
     The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,

@@ -45,7 +45,8 @@ from archsim.workloads.op import (
     maximum,
 )
 
-_SORTED_SHARE = 0.92  # of the memory's peak, by which the bytes of sorts are counted
+_LANES = 128  # of an SM
+_STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
 
@@ -298,9 +299,10 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             return None
         function = _FUNCTIONS.get(op.function, op.function)
         chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
-        if function == "sample":  # sorts: passes over the logits that the memory bounds
-            fed = moved = np.atleast_1d(np.asarray(op.reads()[Role.ACTIVATION], dtype=np.float64))
-            seconds = moved / (chip.memory_bytes_per_s * _SORTED_SHARE)
+        if function == "sample":  # sorts, whose time is the lanes'; they draw what a stream through the memory does
+            work = np.atleast_1d(np.asarray(op.rows * op.width, dtype=np.float64))
+            seconds = work / (_LANES * chip.sms * chip.clock_hz)
+            fed = moved = seconds * chip.memory_bytes_per_s * _STREAMED_SHARE
         elif function not in kernels.elementwise.functions:
             return None
         else:

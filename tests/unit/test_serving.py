@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from archsim import runs
 from archsim.errors import InputError
 from archsim.report.folder import write
 from archsim.serve import service
+from archsim.workloads import scheduler
 from archsim.workloads.engine import Engine
-from archsim.workloads.kv_blocks import BLOCK_TOKENS, KVBlocks
+from archsim.workloads.kv_blocks import BLOCK_TOKENS, Holding, KVBlocks
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Chunked, Limits, PromptsFirst, Served
 from archsim.workloads.served import statistics
@@ -141,6 +143,83 @@ def test_the_scheduler_equals_its_naive_twin(load):
     assert (ps * counts).sum() == sum(end - first for _, first, end in found)
 
 
+def fared(requests, limits, policy):
+    engine = served(requests, limits, policy)
+    ps, counts = engine.scheduler.intervals.counted()
+    return [(r.scheduled_ps, r.first_token_ps, r.end_ps, r.reused, r.preempted) for r in engine.requests], (
+        ps * counts
+    ).sum()
+
+
+@settings(max_examples=200, deadline=None)
+@given(loads(), st.booleans(), st.sampled_from((None, 8)))
+def test_steps_that_are_chosen_at_once_are_those_chosen_one_by_one(load, first, chunk):
+    requests, limits, _ = load
+    limits = replace(limits, reserves=False)
+    policy = PromptsFirst(chunk) if first else Chunked(chunk)
+    together = fared(requests, limits, policy)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scheduler, "_MOST_STEPS", 1)
+        assert fared(requests, limits, policy) == together
+    if first and chunk is None:
+        return  # a prompt longer than an iteration waits for ever, and the load has none
+    assert all(end is not None for _, _, end, _, _ in together[0])
+
+
+class _Block:
+    """Blocks one by one, each told by its owner and its place."""
+
+    def __init__(self, contents, tokens):
+        self.names, at = [], 0
+        for owner, until in contents:
+            last = owner == contents[-1][0]
+            while (at + 1) * 16 <= (tokens if last else min(tokens, until)):
+                self.names.append((owner, at))
+                at += 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 80), st.integers(1, 80)), min_size=1, max_size=12))
+def test_blocks_are_found_as_if_each_were_told_by_what_it_holds(asked):
+    pool, known = KVBlocks(10_000, reuses=True), set()
+    held = []
+    for number, (shared, system, own) in enumerate(asked):
+        system = {0: 0, 1: 33, 2: 64}[shared] or system % 16
+        contents = ((f"system {shared} {system}", system), (f"request {number % 3}", system + own))
+        tokens = system + own
+        blocks = _Block(contents, tokens - 1).names
+        expected = next((i for i, name in enumerate(blocks) if name not in known), len(blocks))
+        found = pool.found(contents, tokens - 1)
+        assert found <= expected  # whole runs are remembered, so never more than there is
+        if number % 3 == number:
+            assert found == expected
+        holding = Holding()
+        assert pool.hold(holding, contents, found, tokens)
+        assert holding.own + holding.shared == -(-tokens // 16)
+        pool.publish(holding, contents, tokens)
+        known |= set(_Block(contents, tokens).names)
+        held.append((holding, contents, tokens))
+        if number % 2:
+            pool.release(*held.pop(0))
+    for one in held:
+        pool.release(*one)
+    assert pool.free == pool.total
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=20))
+def test_what_nobody_holds_makes_room(lengths):
+    pool = KVBlocks(6, reuses=True)
+    for number, tokens in enumerate(lengths):
+        holding = Holding()
+        contents = ((f"request {number % 4}", tokens),)
+        found = pool.found(contents, tokens - 1)
+        assert pool.hold(holding, contents, found, tokens)
+        assert 0 <= pool.free <= pool.total
+        pool.release(holding, contents, tokens)
+        assert pool.free == pool.total
+        assert pool._kept <= pool.total
+
+
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(1, 5)), min_size=1, max_size=12))
 def test_statistics_of_counts_are_those_of_numpy(counted):
     values = np.repeat([v for v, _ in counted], [n for _, n in counted])
@@ -173,8 +252,16 @@ SMALL = {
 }
 
 
-def run(requests, brute_force=False, chip=None, tensor_parallel=1, **engine):
-    workload = {"kind": "serving", "model": SMALL, "dtype": "bf16", "requests": requests, "engine": engine}
+LATENT = {
+    **SMALL,
+    "mla": {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16},
+    "moe": {"experts": 8, "experts_per_token": 2, "expert_intermediate": 64, "first_dense_layers": 1},
+}
+WINDOWED = {**SMALL, "window": 32, "window_layers": "alternate"}
+
+
+def run(requests, brute_force=False, chip=None, tensor_parallel=1, model=SMALL, **engine):
+    workload = {"kind": "serving", "model": model, "dtype": "bf16", "requests": requests, "engine": engine}
     workload["tensor_parallel"] = tensor_parallel
     where = {"chip": "h100_sxm"} if chip is None else chip
     return runs.run({"name": "served", **where, "workload": workload}, brute_force=brute_force)
@@ -190,8 +277,9 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
     alone = runs.run({"name": "alone", "chip": "h100_sxm", "workload": workload})
     answer = served.answers[0]
     prefill, decode = (row["time_s"] for row in alone.segment_rows())
-    assert answer.rows[0]["ttft_s"] == pytest.approx(prefill, rel=1e-9)
-    assert answer.rows[0]["tpot_s"] == pytest.approx(decode, rel=0.01)  # over whole blocks of the cache
+    residuals = 6 * 2.1e-6  # of three layers: serving engines sum them in the norms
+    assert prefill - residuals < answer.rows[0]["ttft_s"] < prefill
+    assert decode - residuals < answer.rows[0]["tpot_s"] < decode
 
 
 @pytest.mark.parametrize(
@@ -203,6 +291,8 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"policy": "beside", "host": {"step": "10 us", "sequence": "1 us"}},
         {"tensor_parallel": 2, "policy": "chunked", "chunk": 24},
         {"policy": "chunked", "reserves": False, "kv_blocks": 8},
+        {"model": LATENT, "policy": "chunked", "chunk": 24, "sampling_ops": 100},
+        {"model": WINDOWED, "policy": "chunked", "prefix_cache": True, "fuses_norms": True},
     ],
 )
 def test_the_world_equals_the_judge(options):
