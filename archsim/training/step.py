@@ -13,9 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archsim.errors import InputError, nearest
 from archsim.training.fabric import Fabric
-from archsim.training.pipeline import ORDERS, Pass, Ran, most_in_flight, run
+from archsim.training.pipeline import Pass, Ran, in_flight, run
 from archsim.training.timer import PS, Timer, works_of
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
@@ -292,28 +291,22 @@ class _Pieces:
 _NAMES = {Product: "products", Flash: "attention", Rows: "rows"}
 
 
-def step(setup: Setup, keep: bool = False) -> Step:
+def step(setup: Setup) -> Step:
     """The time and memory of a step.
-
-    Parameters
-    ----------
-    keep: whether every pass is told.
 
     Raises
     ------
     InputError: no schedule of this name, or one that this cut does not fit.
     """
     cut, framework = setup.cut, setup.framework
-    if cut.schedule not in ORDERS:
-        raise InputError(f"no schedule is called '{cut.schedule}': {nearest(cut.schedule, ORDERS)}")
     pieces = _Pieces(setup)
     deal = dealt(setup.model, cut)
-    orders = [ORDERS[cut.schedule](s, cut.pipeline, cut.virtual, cut.micro_batches) for s in range(cut.pipeline)]
+    flying = in_flight(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches)
     alone = cut.pipeline == 1
-    played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal, orders, keep)
+    played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal)
     ends_ps, parts, forward, backward, done, last_backward, ran = played
-    stage_held = tuple(_held(setup, deal[s], s, most_in_flight(orders[s])) for s in range(cut.pipeline))
-    held = max(stage_held, key=lambda one: one.total)
+    stage_held = tuple(held(setup, deal[s], flying[s]) for s in range(cut.pipeline))
+    fullest = max(stage_held, key=lambda one: one.total)
     if setup.backward:
         tail, ends_ps = _update(setup, deal, ends_ps, last_backward)
         parts |= tail
@@ -326,7 +319,7 @@ def step(setup: Setup, keep: bool = False) -> Step:
         parts,
         forward,
         backward,
-        held,
+        fullest,
         setup.timer.memory_bytes,
         done,
         useful if setup.backward else useful / 3,
@@ -347,7 +340,7 @@ class _Played(NamedTuple):
     ran: Ran | None
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A part of the layers on a stage."""
 
     plain: int
@@ -356,7 +349,7 @@ class _Part(NamedTuple):
     last: bool
 
 
-def dealt(model: ModelSpec, cut: Cut) -> list[list[_Part]]:
+def dealt(model: ModelSpec, cut: Cut) -> list[list[Part]]:
     """Layers of each part of each stage, in order; the first ones have one more where they do not divide.
 
     Where only with embedding and head they would, these count as a layer each.
@@ -367,15 +360,15 @@ def dealt(model: ModelSpec, cut: Cut) -> list[list[_Part]]:
     if more and total > 2 and (model.layers + 2) % total == 0:
         sizes = [(model.layers + 2) // total - (i in (0, total - 1)) for i in range(total)]
     dense, begin = model.dense_layers, 0
-    found: list[list[_Part]] = [[] for _ in range(cut.pipeline)]
+    found: list[list[Part]] = [[] for _ in range(cut.pipeline)]
     for i, size in enumerate(sizes):
         plain = max(0, min(dense - begin, size))
-        found[i % cut.pipeline].append(_Part(plain, size - plain, i == 0, i == total - 1))
+        found[i % cut.pipeline].append(Part(plain, size - plain, i == 0, i == total - 1))
         begin += size
     return found
 
 
-def _alone(setup: Setup, pieces: _Pieces, parts: list[_Part]) -> _Played:
+def _alone(setup: Setup, pieces: _Pieces, parts: list[Part]) -> _Played:
     """A step without stages: micro-batches one after the other, the host ahead of the GPU."""
     forward = EMPTY
     for part in parts:
@@ -391,7 +384,21 @@ def _alone(setup: Setup, pieces: _Pieces, parts: list[_Part]) -> _Played:
     return _Played(whole.ps, told, forward.ps * count, whole.ps - forward.ps * count, whole.flops, backward.ps, None)
 
 
-def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list[list[Pass]], keep: bool) -> _Played:
+def least_ps(setup: Setup) -> int:
+    """A bound of a step: what its slowest stage computes, and nobody waits."""
+    pieces, cut = _Pieces(setup), setup.cut
+    directions = (False, True) if setup.backward else (False,)
+    known: dict[Part, int] = {}
+    slowest = 0
+    for parts in dealt(setup.model, cut):
+        for part in parts:
+            if part not in known:
+                known[part] = sum(pieces.stage(*part, backward=direction).ps for direction in directions)
+        slowest = max(slowest, sum(known[part] for part in parts))
+    return slowest * cut.micro_batches
+
+
+def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
     cut, framework = setup.cut, setup.framework
     apart = cut.tensor * cut.replicas
     size = setup.layers.own * setup.model.hidden * setup.layers.e
@@ -400,14 +407,16 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list
     hop = round(setup.fabric.send(size, apart) * PS)
     waits = hop if framework.send_waits else 0
     split = cut.schedule == "zero_bubble"
-    known: dict[tuple[_Part, str], Piece] = {}
+    known: dict[tuple[Part, str], Piece] = {}
 
-    def piece(part: _Part, direction: str) -> Piece:
+    def piece(part: Part, direction: str) -> Piece:
         if (part, direction) not in known:
             known[part, direction] = pieces.stage(*part, backward=direction != "forward")
         return known[part, direction]
 
     def lengths(stage: int, one: Pass) -> int:
+        if one.direction != "forward" and not setup.backward:
+            return 0
         whole = piece(deal[stage][one.part], one.direction).ps
         if split and one.direction != "forward":
             weights = round(whole * pieces.weights_share(deal[stage][one.part].experts > 0))
@@ -415,7 +424,8 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list
         sends = not (deal[stage][one.part].last if one.direction == "forward" else deal[stage][one.part].first)
         return whole + (waits if sends else 0)
 
-    ran = run(orders, lengths, lambda a, b: 0 if waits else hop, cut.virtual, keep)
+    between = 0 if waits else hop
+    ran = run(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches, lengths, lambda a, b: between)
     slowest = max(range(cut.pipeline), key=lambda s: ran.busy[s])
     told: dict[str, int] = {}
     done = forward = backward = 0
@@ -436,7 +446,7 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list
     return _Played(ran.end, told, forward, backward, done, last, ran)
 
 
-def parameters_of(setup: Setup, parts: list[_Part]) -> tuple[int, int]:
+def parameters_of(setup: Setup, parts: list[Part]) -> tuple[int, int]:
     """Parameters of a rank of a stage: all but experts, and experts."""
     ends, plain, experts = Ends(setup.layers), 0, 0
     first, last = any(part.first for part in parts), any(part.last for part in parts)
@@ -449,7 +459,7 @@ def parameters_of(setup: Setup, parts: list[_Part]) -> tuple[int, int]:
     return plain, experts
 
 
-def _update(setup: Setup, deal: list[list[_Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
+def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
     """Gradients summed and parameters updated; the time of each, and the end of the step."""
     cut, framework, fabric = setup.cut, setup.framework, setup.fabric
     told: dict[str, int] = {}
@@ -486,7 +496,8 @@ def _update(setup: Setup, deal: list[list[_Part]], ends_ps: int, last_backward: 
     return told, ends_ps + sum(told.values())
 
 
-def _held(setup: Setup, parts: list[_Part], stage: int, flying: int) -> Held:
+def held(setup: Setup, parts: list[Part], flying: int) -> Held:
+    """Bytes of a rank of a stage with so many micro-batches in flight."""
     cut, layers = setup.cut, setup.layers
     plain, experts = parameters_of(setup, parts)
     element = element_bytes(setup.dtype)

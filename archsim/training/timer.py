@@ -105,7 +105,7 @@ class Timer:
             return 1.0
         streams_j = stream_s * self.power_cap_w * self.training.stream_power
         over = (flop_j + streams_j) / seconds / (self.power_cap_w * gemm.usable_power)
-        return float(max(1.0, over)) ** gemm.throttle_exponent
+        return float(max(1.0, over) ** gemm.throttle_exponent)
 
     def learn(self, works: Iterable[Work]) -> None:
         """Time those that are not known, all of a kind at once."""

@@ -10,7 +10,8 @@ from archsim.config import load_spec
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.timebase import Timebase
-from archsim.training.pipeline import ORDERS, Pass, most_in_flight, run
+from archsim.training.pipeline import ORDERS, Pass, in_flight, most_in_flight, run
+from archsim.training.pipeline import play as one_by_one
 from archsim.training.step import EMPTY, Piece
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
@@ -110,10 +111,11 @@ def test_parameters_of_a_layer_are_the_closed_form():
 
 # -- pipelines
 
+DIRECTIONS = ("forward", "backward", "weights")
+
 
 def played(schedule, stages, parts, micro_batches, lengths):
-    orders = [ORDERS[schedule](s, stages, parts, micro_batches) for s in range(stages)]
-    return run(orders, lambda s, one: lengths[one.direction], lambda a, b: 0, parts)
+    return run(schedule, stages, parts, micro_batches, lambda s, one: lengths[one.direction], lambda a, b: 0)
 
 
 @pytest.mark.parametrize(("stages", "micro_batches"), [(2, 2), (4, 4), (4, 12), (8, 16)])
@@ -190,7 +192,8 @@ def test_a_pipeline_ends_when_the_world_says(data):
         return drawn[key]
 
     hops = {(a, b % stages): data.draw(st.integers(0, 9)) for a in range(stages) for b in (a - 1, a + 1)}
-    ran = run(orders, lengths, lambda a, b: hops[a, b], parts, keep=True)
+    ran = one_by_one(orders, lengths, lambda a, b: hops[a, b], parts, keep=True)
+    assert ran[:2] == run(name, stages, parts, micro_batches, lengths, lambda a, b: hops[a, b])[:2]
     # Messages of one length over a link arrive in order and do not queue where a pass is no shorter than one.
     time = Timebase()
     world = play(job_of(orders, lengths, hops, parts), Setting(time, None, {}, lambda rank, segment: []))
@@ -198,6 +201,25 @@ def test_a_pipeline_ends_when_the_world_says(data):
     of_stages = [e for e, t in zip(ends, world.tasks, strict=True) if t.task.stream == "computing"]
     assert max(of_stages) == time.ps(ran.end)
     assert sum(ran.busy) == sum(end - start for _, _, start, end in ran.spans)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_micro_batches_that_recur_are_counted_exactly(data):
+    """Many micro-batches, stages of any lengths: counted equals every pass played."""
+    schedule, parts = data.draw(st.sampled_from([("1f1b", 1), ("zero_bubble", 1), ("1f1b", 2), ("1f1b", 3)]))
+    stages = data.draw(st.integers(2, 4))
+    micro_batches = stages * data.draw(st.integers(6, 9)) + (data.draw(st.integers(0, 3)) if parts == 1 else 0)
+    of = {(s, d, p): data.draw(st.integers(1, 30)) for s in range(stages) for d in DIRECTIONS for p in range(parts)}
+    hop = data.draw(st.integers(0, 20))
+    orders = [ORDERS[schedule](s, stages, parts, micro_batches) for s in range(stages)]
+
+    def lengths(stage, one: Pass):
+        return of[stage, one.direction, one.part]
+
+    every = one_by_one(orders, lengths, lambda a, b: hop, parts)
+    assert run(schedule, stages, parts, micro_batches, lengths, lambda a, b: hop)[:2] == every[:2]
+    assert in_flight(schedule, stages, parts, micro_batches) == [most_in_flight(order) for order in orders]
 
 
 # -- pieces
