@@ -37,7 +37,7 @@ _ABOUT = """Ask for a step of training: its time, where that goes, MFU, tokens a
     archsim train --model llama-3-70b --device h100_sxm --gpus 64 --tp 4 --pp 8 --vp 5 --batch 256 --precision fp8
     archsim train --hidden 4096 --layers 32 --heads 32 --seq 2048 --gpus 8 --tp 2 --batch 64 --micro-batch 4
     archsim train --model mpt-7b --device h100_sxm --gpus 8 --sharding FULL_SHARD --batch 256 --micro-batch 8
-    archsim train --cases rows.csv --out answers.csv
+    archsim train --cases training_cases.csv --out answers.csv
 
     The columns of a file say who trained, unless 'framework' does: sharding LLM Foundry's FSDP; mode or option eager
     PyTorch in FP32; fp16 Megatron-LM; neither device, system nor model Megatron-DeepSpeed on DGX A100; else
