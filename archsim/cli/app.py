@@ -482,7 +482,7 @@ def plan(
 
     \b
     archsim plan --train --model gpt3-175b --system selene --gpus 1024 --batch 1536 --precision fp16
-    archsim plan --train --model llama-3-70b --device h100_sxm --gpus 64 --batch 256 --precision fp8 --out plans.csv
+    archsim plan --train --model llama-3-70b --device h100_sxm --gpus 64 --batch 256 --precision fp8 --out answers.csv
     """
     from archsim.cli.plan import plan_training
 

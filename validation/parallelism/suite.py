@@ -8,11 +8,11 @@ on 32 V100, whose heads (of 96 elements) and micro-batches are not stated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from archsim.config import load_spec
 from archsim.training.cases import answers
-from archsim.training.pipeline import run
+from archsim.training.pipeline import Pass, run
 from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
@@ -63,7 +63,11 @@ def _bubbles() -> Iterator[Row]:
         ("1f1b", 4, whole, (stages - 1) * (forward + backward), "Narayanan et al., SC 2021, section 2.2.2"),
         ("zero_bubble", 1, parts, (stages - 1) * forward, "Qi et al. (arXiv 2401.10241), table 1: ZB-H1"),
     ):
-        ran = run(name, stages, virtual, micro_batches, lambda s, one, of=lengths: of[one.direction], lambda a, b: 0)
+
+        def length(stage: int, one: Pass, of: Mapping[str, int] = lengths) -> int:
+            return of[one.direction]
+
+        ran = run(name, stages, virtual, micro_batches, length, lambda a, b: 0)
         bubble = ran.end - micro_batches * virtual * sum(lengths.values())
         case = f"{name}, {virtual} parts a stage" if virtual > 1 else name
         yield _made(case, "bubble", "us", formula, 0.0, "exact", source, bubble)
