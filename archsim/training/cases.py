@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archsim.config import load_spec
+from archsim.config import load_spec, shipped
 from archsim.errors import ArchsimError, InputError, Problem, shortened
 from archsim.machine import SystemSpec
 from archsim.training.fabric import Fabric, system_of
@@ -24,6 +24,7 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import HybridSpec
 
 Case = Mapping[str, Any]
 _MICRO_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -102,6 +103,8 @@ def _framework(name: str) -> FrameworkSpec:
 
 @functools.lru_cache(maxsize=512)
 def _model_named(name: str) -> ModelSpec:
+    if name in shipped("hybrids"):
+        return load_spec(name, HybridSpec, category="hybrids")
     return load_spec(name, ModelSpec, category="models")
 
 

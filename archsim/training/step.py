@@ -20,6 +20,7 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.ends import Ends, layer_parameters, model_flops
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Counts, Kind, counted, kinds_of
 from archsim.workloads.step.layer import NARROW, Layers, element_bytes
 from archsim.workloads.step.memory import Held, head_activations, layer_activations, states
 from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
@@ -130,10 +131,10 @@ class Step:
 def kernels_of(setup: Setup) -> Iterable[Kernels]:
     """All lists of kernels that a step is made of, so that they can be timed together."""
     layers, ends = setup.layers, Ends(setup.layers)
-    for experts in _kinds(setup.model):
-        yield layers.forward(experts, setup.model.window)
+    for kind in dict.fromkeys(kinds_of(setup.model)):
+        yield layers.forward(kind)
         if setup.backward:
-            yield layers.backward(experts, setup.model.window)
+            yield layers.backward(kind)
     yield from (ends.embedding(), ends.head())
     if setup.backward:
         yield from (ends.embedding_grad(), ends.head_grad())
@@ -148,13 +149,6 @@ def learn(setups: Iterable[Setup]) -> None:
             works.update(works_of(kernels))
     for timer, works in found.values():
         timer.learn(works)  # type: ignore[arg-type]
-
-
-def _kinds(model: ModelSpec) -> tuple[bool, ...]:
-    """Kinds of layers: whether of experts."""
-    if model.moe is None:
-        return (False,)
-    return (False, True) if model.moe.first_dense_layers else (True,)
 
 
 class _Pieces:
@@ -237,31 +231,31 @@ class _Pieces:
         return round(fabric.seconds(work.collective, work.bytes, ranks, apart) * (1.0 - hidden) * PS)
 
     @functools.cache  # noqa: B019  (a question's pieces live as long as it does)
-    def layer(self, experts: bool, backward: bool) -> Piece:
+    def layer(self, kind: Kind, backward: bool) -> Piece:
         """A layer's forward pass; or what is computed again and its backward pass."""
-        setup, window = self.setup, self.setup.model.window
+        setup = self.setup
         if not backward:
-            made = self.made(setup.layers.forward(experts, window), self.host.forward_us)
+            made = self.made(setup.layers.forward(kind), self.host.forward_us)
         else:
-            again = self.made(setup.layers.again(setup.recompute, experts, window), self.host.forward_us)
-            made = again.then(self.made(setup.layers.backward(experts, window), self.host.backward_us))
-        return made.longer("shard exchange", self._shard_wait(made, experts, backward))
+            again = self.made(setup.layers.again(setup.recompute, kind), self.host.forward_us)
+            made = again.then(self.made(setup.layers.backward(kind), self.host.backward_us))
+        return made.longer("shard exchange", self._shard_wait(made, kind, backward))
 
-    def weights_share(self, experts: bool) -> float:
+    def weights_share(self, kind: Kind) -> float:
         """Share of a layer's backward pass that gradients of weights take."""
-        timer, kernels = self.setup.timer, self.setup.layers.backward(experts, self.setup.model.window)
+        timer, kernels = self.setup.timer, self.setup.layers.backward(kind)
         mine = sum(
             timer.ps(k.work) for k in kernels if k.name.endswith(_OF_WEIGHTS) and not isinstance(k.work, Exchange)
         )
-        return mine / self.layer(experts, True).device
+        return mine / self.layer(kind, True).device
 
-    def _shard_wait(self, made: Piece, experts: bool, backward: bool) -> int:
+    def _shard_wait(self, made: Piece, kind: Kind, backward: bool) -> int:
         """What a layer waits for parameters that are gathered, and gradients scattered, beside the layers around it."""
         setup = self.setup
         cut, fabric = setup.cut, setup.fabric
         if cut.shards < 2 or cut.replicas == 1:
             return 0
-        plain, mine = layer_parameters(setup.layers, experts)
+        plain, mine = layer_parameters(setup.layers, kind)
         size = (plain + mine) * setup.layers.e
         apart = cut.tensor
         gathered = fabric.seconds("all_gather", size, cut.replicas, apart) if cut.shards == 3 or not backward else 0.0
@@ -271,12 +265,11 @@ class _Pieces:
         beside = round((gathered + scattered) * PS)
         return max(round(beside * setup.framework.contention), beside - made.ps)
 
-    def stage(self, plain: int, experts: int, first: bool, last: bool, backward: bool) -> Piece:
+    def stage(self, layers: Counts, first: bool, last: bool, backward: bool) -> Piece:
         """A pass through so many layers of each kind."""
         middle = EMPTY
-        for kind, count in ((False, plain), (True, experts)):
-            if count:
-                middle = middle.then(self.layer(kind, backward).times(count))
+        for kind, count in layers:
+            middle = middle.then(self.layer(kind, backward).times(count))
         ends, host = self.ends, self.host
         if backward:
             found = middle if not last else self.made(ends.head_grad(), host.backward_us).then(middle)
@@ -343,8 +336,7 @@ class _Played(NamedTuple):
 class Part(NamedTuple):
     """A part of the layers on a stage."""
 
-    plain: int
-    experts: int
+    layers: Counts
     first: bool
     last: bool
 
@@ -359,11 +351,10 @@ def dealt(model: ModelSpec, cut: Cut) -> list[list[Part]]:
     sizes = [each + (1 if i < more else 0) for i in range(total)]
     if more and total > 2 and (model.layers + 2) % total == 0:
         sizes = [(model.layers + 2) // total - (i in (0, total - 1)) for i in range(total)]
-    dense, begin = model.dense_layers, 0
+    kinds, begin = kinds_of(model), 0
     found: list[list[Part]] = [[] for _ in range(cut.pipeline)]
     for i, size in enumerate(sizes):
-        plain = max(0, min(dense - begin, size))
-        found[i % cut.pipeline].append(Part(plain, size - plain, i == 0, i == total - 1))
+        found[i % cut.pipeline].append(Part(counted(kinds[begin : begin + size]), i == 0, i == total - 1))
         begin += size
     return found
 
@@ -419,7 +410,7 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
             return 0
         whole = piece(deal[stage][one.part], one.direction).ps
         if split and one.direction != "forward":
-            weights = round(whole * pieces.weights_share(deal[stage][one.part].experts > 0))
+            weights = round(whole * pieces.weights_share(deal[stage][one.part].layers[0][0]))
             return weights if one.direction == "weights" else whole - weights
         sends = not (deal[stage][one.part].last if one.direction == "forward" else deal[stage][one.part].first)
         return whole + (waits if sends else 0)
@@ -452,10 +443,9 @@ def parameters_of(setup: Setup, parts: list[Part]) -> tuple[int, int]:
     first, last = any(part.first for part in parts), any(part.last for part in parts)
     plain += ends.stage_parameters(first, last)
     for part in parts:
-        for kind, count in ((False, part.plain), (True, part.experts)):
-            if count:
-                mine = layer_parameters(setup.layers, kind)
-                plain, experts = plain + count * mine[0], experts + count * mine[1]
+        for kind, count in part.layers:
+            mine = layer_parameters(setup.layers, kind)
+            plain, experts = plain + count * mine[0], experts + count * mine[1]
     return plain, experts
 
 
@@ -490,7 +480,7 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
         over = cut.replicas if cut.shards else 1
         mine = -(-plain // over) + -(-experts // (expert_replicas if cut.shards else 1))
         moved = Rows("adam", round(mine * framework.optimizer.bytes))
-        tensors = 12 * sum(part.plain + part.experts for part in deal[0])
+        tensors = 12 * sum(count for part in deal[0] for _, count in part.layers)
         host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
         told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
     return told, ends_ps + sum(told.values())
@@ -510,15 +500,14 @@ def held(setup: Setup, parts: list[Part], flying: int) -> Held:
         return Held(weights, 0, 0, 0)
     kept = 0
     for part in parts:
-        for kind, count in ((False, part.plain), (True, part.experts)):
-            if count:
-                kept += count * layer_activations(layers, setup.recompute, kind)
+        for kind, count in part.layers:
+            kept += count * layer_activations(layers, setup.recompute, kind)
     activations = -(-kept * flying // len(parts))
     buffers = 0
     if setup.recompute == "full":  # the layer that is computed again
-        buffers += layer_activations(layers, "none", setup.model.moe is not None)
+        buffers += max(layer_activations(layers, "none", kind) for kind in set(kinds_of(setup.model)))
     if any(part.last for part in parts):
         activations += head_activations(layers, Ends(layers).vocab)
     if cut.shards == 3:  # gathered parameters of two layers
-        buffers += 2 * sum(layer_parameters(layers, setup.model.moe is not None)) * element
+        buffers += 2 * max(sum(layer_parameters(layers, kind)) for kind in set(kinds_of(setup.model))) * element
     return Held(weights, gradients, state, activations, buffers)

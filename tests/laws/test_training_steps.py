@@ -17,11 +17,13 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.ends import layer_parameters
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Kind
 from archsim.workloads.step.layer import Layers
 from archsim.workloads.step.memory import layer_activations, states
 from archsim.workloads.step.work import Exchange, Product, flops
 from archsim.workloads.task import After, Job, Pause, Task
 
+LAYER = Kind("attention", "dense")
 MEGATRON = load_spec("megatron_lm", FrameworkSpec, category="frameworks")
 
 
@@ -63,18 +65,18 @@ def test_flops_of_a_layer_are_the_closed_form(tensor):
     b, s, h = 4, 512, 1024
     one = layers(tensor)
     forward = (24 * b * s * h * h + 4 * b * s * s * h) // tensor
-    assert done(one.forward(False)) == forward
-    assert done(one.backward(False)) == 2 * forward
-    assert done(one.again("full", False)) == forward
-    assert done(one.again("selective", False)) == 4 * b * s * s * h // tensor
-    assert done(one.again("none", False)) == 0
+    assert done(one.forward(LAYER)) == forward
+    assert done(one.backward(LAYER)) == 2 * forward
+    assert done(one.again("full", LAYER)) == forward
+    assert done(one.again("selective", LAYER)) == 4 * b * s * s * h // tensor
+    assert done(one.again("none", LAYER)) == 0
 
 
 @pytest.mark.parametrize(("tensor", "shared"), [(1, False), (2, False), (8, False), (8, True)])
 def test_tensor_parallel_bytes_are_the_closed_form(tensor, shared):
     """A buffer of b s h is summed twice each way; where tokens are shared, each sum is a scatter and a gather."""
     one = layers(tensor, shared=shared)
-    both = (*one.forward(False), *one.backward(False))
+    both = (*one.forward(LAYER), *one.backward(LAYER))
     sent = [k.work for k in both if isinstance(k.work, Exchange) and not k.beside]
     assert all(work.bytes == 2 * 4 * 512 * 1024 for work in sent)
     assert len(sent) == (0 if tensor == 1 else 8 if shared else 4)
@@ -93,7 +95,7 @@ def test_activations_are_those_of_the_paper(tensor, recompute):
         else:
             kept = scores if recompute == "none" else 0
             expected = sbh * (34 + kept) / tensor if shared else sbh * (10 + (24 + kept) / tensor)
-        assert layer_activations(one, recompute, False) == pytest.approx(expected, rel=1e-12)
+        assert layer_activations(one, recompute, LAYER) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("stage", "expected"), [(0, (2, 4, 12)), (1, (2, 4, 3)), (2, (2, 1, 3)), (3, (0.5, 1, 3))])
@@ -105,8 +107,8 @@ def test_zero_stages_keep_their_shares(stage, expected):
 
 def test_parameters_of_a_layer_are_the_closed_form():
     h = 1024
-    assert layer_parameters(layers(), False) == (12 * h * h + 13 * h, 0)
-    assert layer_parameters(layers(4), False)[0] < (12 * h * h + 13 * h) / 4 + 8 * h
+    assert layer_parameters(layers(), LAYER) == (12 * h * h + 13 * h, 0)
+    assert layer_parameters(layers(4), LAYER)[0] < (12 * h * h + 13 * h) / 4 + 8 * h
 
 
 # -- pipelines
@@ -246,6 +248,6 @@ def test_pieces_compose_as_a_queue_of_launches_runs(kernels, times):
 
 
 def test_products_have_the_shapes_of_their_gradients():
-    backward = [k.work for k in layers(2).backward(False) if isinstance(k.work, Product) and k.name.startswith("up")]
+    backward = [k.work for k in layers(2).backward(LAYER) if isinstance(k.work, Product) and k.name.startswith("up")]
     t, h, n = 4 * 512, 1024, 2048
     assert [(w.m, w.k, w.n) for w in backward] == [(t, n, h), (n, t, h)]

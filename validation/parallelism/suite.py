@@ -17,9 +17,11 @@ from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Kind
 from archsim.workloads.step.layer import Layers
 from archsim.workloads.step.memory import layer_activations, states
 
+_LAYER = Kind("attention", "dense")
 _ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
 
 
@@ -87,7 +89,7 @@ def _activations() -> Iterator[Row]:
             ("full", False, sbh * 2),
         ):
             cut = Cut(micro_batch, micro_batch, tensor=8, sequence_parallel=shared)
-            kept = layer_activations(Layers(model, framework, cut, 2048, "fp16"), recompute, False)
+            kept = layer_activations(Layers(model, framework, cut, 2048, "fp16"), recompute, _LAYER)
             case = f"{name}, {recompute}{', tokens shared' if shared else ''}"
             yield _made(case, "activations of a layer", "bytes", round(formula), 0.0, "exact", source, kept)
 

@@ -28,7 +28,7 @@ def rows() -> list[Row]:
         *_table("vtrain_single", "vTrain, one node", 0.08, _of_12, "12 layers"),
         *_table("vtrain_multi", "vTrain, many nodes", 0.10),
         *_table("mpt_fsdp", "LLM Foundry, FSDP", 0.10, lambda r: r["model"] == "mpt-3b", "mpt-3b"),
-        *_table("megatron_bridge", "Megatron-Bridge", 0.15, lambda r: "Qwen3_30B" in r["model"], "Qwen3-30B", _EXPERTS),
+        *_table("megatron_bridge", "Megatron-Bridge", 0.15, _of_bridge, "Qwen3-30B, Nemotron 3 Nano", _EXPERTS),
         *_table("neusight_models", "NeuSight, eager FP32", 0.09),
         *_papers(),
         *_eager(),
@@ -41,6 +41,10 @@ _EXPERTS = "releases differ twofold with one configuration; attention with sinks
 
 def _of_12(given: dict[str, Any]) -> bool:
     return str(given["layers"]) == "12"
+
+
+def _of_bridge(given: dict[str, Any]) -> bool:
+    return "Qwen3_30B" in given["model"] or given["model"] == "Nemotron_3_Nano"
 
 
 def errors_of(name: str) -> Iterator[tuple[dict[str, Any], float]]:
