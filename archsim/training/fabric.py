@@ -65,13 +65,18 @@ class Fabric:
         inside = max(1, min(ranks, self.node // apart))
         return inside, -(-ranks // inside)
 
-    def seconds(self, collective: str, n_bytes: float, ranks: int, apart: int = 1) -> float:
-        """Of a collective of a group; ``n_bytes`` as networks count them."""
+    def seconds(self, collective: str, n_bytes: float, ranks: int, apart: int = 1, copies: int = 0) -> float:
+        """Of a collective of a group; ``n_bytes`` as networks count them.
+
+        Parameters
+        ----------
+        copies: of a token in an all-to-all, which go to another node once; 0: each on its own.
+        """
         if ranks == 1 or n_bytes == 0:
             return 0.0
         inside, nodes = self.spread(ranks, apart)
         if collective == "all_to_all":
-            return self._all_to_all(n_bytes, ranks, inside, nodes)
+            return self._all_to_all(n_bytes, ranks, inside, nodes, copies)
         if nodes == 1:
             return self._within(collective, n_bytes, ranks)
         steps = (2 if collective == "all_reduce" else 1) * (ranks - 1) / ranks
@@ -88,9 +93,12 @@ class Fabric:
             return float(both ** (1 / _RING_NORM))
         return _nccl_seconds(self.nccl, collective, round(n_bytes), ranks)
 
-    def _all_to_all(self, n_bytes: float, ranks: int, inside: int, nodes: int) -> float:
+    def _all_to_all(self, n_bytes: float, ranks: int, inside: int, nodes: int, copies: int) -> float:
         near = n_bytes * (inside - 1) / ranks / (self.rate * _EXCHANGE_SHARE)
-        far = n_bytes * (ranks - inside) / ranks / (self.port_bytes_per_s * _PORT_SHARE) if nodes > 1 else 0.0
+        leaving = (ranks - inside) / ranks
+        if copies:  # each other node is among those of some copy
+            leaving = (nodes - 1) * (1 - (1 - 1 / nodes) ** copies) / copies
+        far = n_bytes * leaving / (self.port_bytes_per_s * _PORT_SHARE) if nodes > 1 else 0.0
         return max(near, far) + (_NODE_BASE_S if nodes > 1 else 1.5e-5)
 
     def send(self, n_bytes: float, apart: int) -> float:

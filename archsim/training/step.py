@@ -228,7 +228,10 @@ class _Pieces:
             "context": (cut.context, cut.tensor, 0.0),
             "experts": (cut.experts, 1 if cut.experts >= cut.tensor else cut.tensor, framework.overlap_experts),
         }[work.group]
-        return round(fabric.seconds(work.collective, work.bytes, ranks, apart) * (1.0 - hidden) * PS)
+        moe = self.setup.model.moe
+        copies = moe.experts_per_token if moe is not None and framework.experts_once else 0
+        seconds = fabric.seconds(work.collective, work.bytes, ranks, apart, copies)
+        return round(seconds * (1.0 - hidden) * PS)
 
     @functools.cache  # noqa: B019  (a question's pieces live as long as it does)
     def layer(self, kind: Kind, backward: bool) -> Piece:

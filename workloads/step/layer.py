@@ -102,7 +102,7 @@ class Layers:
 
     def launches(self, layer: Linear) -> float:
         """Calls of the host for a linear layer."""
-        return layer.groups * self.framework.experts_calls or 1 if layer.groups > 1 else 1
+        return self.framework.experts_calls if layer.groups > 1 else 1
 
     def cast(self, name: str, elements: float) -> Kernel:
         """Activations into the narrow format, as they are and transposed."""
