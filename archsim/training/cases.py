@@ -354,6 +354,8 @@ def told(setup: Setup, found: Step) -> dict[str, Any]:
         "tflops_per_gpu": 1e-12 * hardware,
         "pct_peak": 100 * hardware / peak,
         "agg_pflops": 1e-15 * hardware * cut.gpus,
+        "j_per_token": found.joules * cut.gpus / tokens if setup.timer.power_cap_w is not None else None,
+        "power_w": found.joules / seconds if setup.timer.power_cap_w is not None else None,
         "peak_memory_bytes": found.held.total,
         "weight_bytes": found.held.weights,
         "gradient_bytes": found.held.gradients,

@@ -147,6 +147,11 @@ def _orders(schedule: str, stages: int, parts: int, micro_batches: int) -> list[
     return [ORDERS[schedule](stage, stages, parts, micro_batches) for stage in range(stages)]
 
 
+def spans(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Lengths, send: Send) -> Ran:
+    """A step of few micro-batches with every pass told."""
+    return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts, keep=True)
+
+
 def _recurs(ends: Mapping[tuple[str, int, int], int], stages: int, parts: int, micro_batches: int) -> int | None:
     """Time from passes before the last ones to those of ``stages`` micro-batches later; None: it differs."""
     period = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from archsim.training.fabric import Fabric
-from archsim.training.pipeline import Pass, Ran, in_flight, run
+from archsim.training.pipeline import Pass, Ran, in_flight, run, spans
 from archsim.training.timer import PS, Timer, works_of
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
     Attributes
     ----------
     host: of all launches. device: of all kernels. either: the longest of launches up to a kernel and of the kernels
-    from it on. parts: what the device does, to ps. flops: done.
+    from it on. parts: what the device does, to ps. flops: done. joules: beside those of the idle board.
     """
 
     host: int
@@ -44,6 +44,7 @@ class Piece(NamedTuple):
     either: int
     parts: Mapping[str, int]
     flops: int
+    joules: float = 0.0
 
     @property
     def ps(self) -> int:
@@ -56,7 +57,8 @@ class Piece(NamedTuple):
         for name, ps in other.parts.items():
             parts[name] = parts.get(name, 0) + ps
         either = max(self.either + other.device, self.host + other.either)
-        return Piece(self.host + other.host, self.device + other.device, either, parts, self.flops + other.flops)
+        both = self.flops + other.flops, self.joules + other.joules
+        return Piece(self.host + other.host, self.device + other.device, either, parts, *both)
 
     def times(self, count: int) -> Piece:
         """So many of them, one after the other."""
@@ -64,14 +66,15 @@ class Piece(NamedTuple):
             return EMPTY
         either = self.either + (count - 1) * max(self.host, self.device)
         parts = {name: ps * count for name, ps in self.parts.items()}
-        return Piece(self.host * count, self.device * count, either, parts, self.flops * count)
+        done = self.flops * count, self.joules * count
+        return Piece(self.host * count, self.device * count, either, parts, *done)
 
     def longer(self, name: str, ps: int) -> Piece:
         """With the device busy for so much longer."""
         if not ps:
             return self
         parts = {**self.parts, name: self.parts.get(name, 0) + ps}
-        return Piece(self.host, self.device + ps, self.either + ps, parts, self.flops)
+        return self._replace(device=self.device + ps, either=self.either + ps, parts=parts)
 
 
 EMPTY = Piece(0, 0, 0, {}, 0)
@@ -109,7 +112,8 @@ class Step:
     Attributes
     ----------
     parts: where the time of the last stage goes: products, attention, rows, exchanges by group, bubble, optimizer, ...
-    forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops: done by a GPU.
+    forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops, joules: of a GPU of
+    the slowest stage.
     """
 
     ps: int
@@ -119,6 +123,7 @@ class Step:
     held: Held
     capacity: int
     flops: int
+    joules: float
     model_flops: float
     ran: Ran | None = None
     stage_held: tuple[Held, ...] = field(default=())
@@ -166,6 +171,7 @@ class _Pieces:
         timer = self.setup.timer
         launch = round(launch_us * _US)
         slowdown = self._slowdown(kernels, launch)
+        joules = 0.0
         suffix: list[tuple[int, int]] = []
         for kernel in kernels:
             work = kernel.work
@@ -182,12 +188,13 @@ class _Pieces:
                 name = _NAMES[type(work)]
                 ps = round(ps * self._times(work, slowdown))
                 done += flops(work)
+                joules += timer.joules(work, slowdown)
             suffix.append((host, device))
             device += ps
             parts[name] = parts.get(name, 0) + ps
         for launched, before in suffix:
             either = max(either, launched + device - before)
-        piece = Piece(host, device, either, parts, done)
+        piece = Piece(host, device, either, parts, done, joules)
         computing = device - sum(ps for name, ps in parts.items() if name.endswith("exchange"))
         return piece.longer("context exchange", max(0, beside - computing)) if beside else piece
 
@@ -281,7 +288,7 @@ class _Pieces:
             found = middle if not first else self.made(ends.embedding(), host.forward_us).then(middle)
             found = found if not last else found.then(self.made(ends.head(), host.forward_us))
         waits = round(host.micro_batch_us * _US / 2)
-        return Piece(found.host + waits, found.device, found.either + waits, found.parts, found.flops)
+        return found._replace(host=found.host + waits, either=found.either + waits)
 
 
 _NAMES = {Product: "products", Flash: "attention", Rows: "rows"}
@@ -300,7 +307,7 @@ def step(setup: Setup) -> Step:
     flying = in_flight(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches)
     alone = cut.pipeline == 1
     played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal)
-    ends_ps, parts, forward, backward, done, last_backward, ran = played
+    ends_ps, parts, forward, backward, done, joules, last_backward, ran = played
     stage_held = tuple(held(setup, deal[s], flying[s]) for s in range(cut.pipeline))
     fullest = max(stage_held, key=lambda one: one.total)
     if setup.backward:
@@ -318,6 +325,7 @@ def step(setup: Setup) -> Step:
         fullest,
         setup.timer.memory_bytes,
         done,
+        joules + setup.timer.gpu.chip.idle_w * (ends_ps + host) / PS,
         useful if setup.backward else useful / 3,
         ran,
         stage_held,
@@ -332,6 +340,7 @@ class _Played(NamedTuple):
     forward: int
     backward: int
     flops: int
+    joules: float
     last_backward: int
     ran: Ran | None
 
@@ -375,7 +384,8 @@ def _alone(setup: Setup, pieces: _Pieces, parts: list[Part]) -> _Played:
     whole = forward.then(backward).times(count)
     told = dict(whole.parts)
     told["host"] = whole.ps - whole.device
-    return _Played(whole.ps, told, forward.ps * count, whole.ps - forward.ps * count, whole.flops, backward.ps, None)
+    passes = forward.ps * count, whole.ps - forward.ps * count
+    return _Played(whole.ps, told, *passes, whole.flops, whole.joules, backward.ps, None)
 
 
 def least_ps(setup: Setup) -> int:
@@ -392,52 +402,76 @@ def least_ps(setup: Setup) -> int:
     return slowest * cut.micro_batches
 
 
-def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
-    cut, framework = setup.cut, setup.framework
-    apart = cut.tensor * cut.replicas
-    size = setup.layers.own * setup.model.hidden * setup.layers.e
-    if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
-        size = -(-size // cut.tensor)
-    hop = round(setup.fabric.send(size, apart) * PS)
-    waits = hop if framework.send_waits else 0
-    split = cut.schedule == "zero_bubble"
-    known: dict[tuple[Part, str], Piece] = {}
+class _Stages:
+    """Lengths of passes and of messages between stages."""
 
-    def piece(part: Part, direction: str) -> Piece:
-        if (part, direction) not in known:
-            known[part, direction] = pieces.stage(*part, backward=direction != "forward")
-        return known[part, direction]
+    def __init__(self, setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> None:
+        cut, framework = setup.cut, setup.framework
+        self.setup, self.pieces, self.deal = setup, pieces, deal
+        apart = cut.tensor * cut.replicas
+        size = setup.layers.own * setup.model.hidden * setup.layers.e
+        if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
+            size = -(-size // cut.tensor)
+        hop = round(setup.fabric.send(size, apart) * PS)
+        self.waits = hop if framework.send_waits and cut.pipeline > 1 else 0
+        self.between = 0 if framework.send_waits else hop
+        self._known: dict[tuple[Part, bool], Piece] = {}
 
-    def lengths(stage: int, one: Pass) -> int:
-        if one.direction != "forward" and not setup.backward:
+    def piece(self, part: Part, backward: bool) -> Piece:
+        """A pass of a micro-batch through a part."""
+        if (part, backward) not in self._known:
+            self._known[part, backward] = self.pieces.stage(*part, backward=backward)
+        return self._known[part, backward]
+
+    def length(self, stage: int, one: Pass) -> int:
+        """Of a pass, ps."""
+        part, backward = self.deal[stage][one.part], one.direction != "forward"
+        if backward and not self.setup.backward:
             return 0
-        whole = piece(deal[stage][one.part], one.direction).ps
-        if split and one.direction != "forward":
-            weights = round(whole * pieces.weights_share(deal[stage][one.part].layers[0][0]))
+        whole = self.piece(part, backward).ps
+        if backward and self.setup.cut.schedule == "zero_bubble":
+            weights = round(whole * self.pieces.weights_share(part.layers[0][0]))
             return weights if one.direction == "weights" else whole - weights
-        sends = not (deal[stage][one.part].last if one.direction == "forward" else deal[stage][one.part].first)
-        return whole + (waits if sends else 0)
+        return whole + (0 if (part.first if backward else part.last) else self.waits)
 
-    between = 0 if waits else hop
-    ran = run(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches, lengths, lambda a, b: between)
+    def send(self, source: int, target: int) -> int:
+        """Of a message, ps, where nobody waits for it but the pass that it brings."""
+        return self.between
+
+
+def few_passes(setup: Setup, most: int = 24) -> tuple[Ran, int]:
+    """The passes of a step of so many micro-batches at most, each told; and how many they are."""
+    cut = setup.cut
+    count = min(cut.micro_batches, max(cut.pipeline, most // cut.pipeline * cut.pipeline))
+    stages = _Stages(setup, _Pieces(setup), dealt(setup.model, cut))
+    return spans(cut.schedule, cut.pipeline, cut.virtual, count, stages.length, stages.send), count
+
+
+def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
+    cut = setup.cut
+    stages = _Stages(setup, pieces, deal)
+    piece = stages.piece
+    ran = run(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches, stages.length, stages.send)
     slowest = max(range(cut.pipeline), key=lambda s: ran.busy[s])
     told: dict[str, int] = {}
     done = forward = backward = 0
+    joules = 0.0
     for part in deal[slowest]:
-        for direction in ("forward", "backward") if setup.backward else ("forward",):
-            mine = piece(part, direction)
+        for backwards in (False, True) if setup.backward else (False,):
+            mine = piece(part, backwards)
             for name, ps in mine.parts.items():
                 told[name] = told.get(name, 0) + ps * cut.micro_batches
             told["host"] = told.get("host", 0) + (mine.ps - mine.device) * cut.micro_batches
             done += mine.flops * cut.micro_batches
-            if direction == "forward":
+            joules += mine.joules * cut.micro_batches
+            if not backwards:
                 forward += mine.ps * cut.micro_batches
             else:
                 backward += mine.ps * cut.micro_batches
     told["pipeline exchange"] = ran.busy[slowest] - sum(told.values())
     told["bubble"] = ran.end - ran.busy[slowest]
-    last = max(piece(part, "backward").ps for part in deal[0]) if setup.backward else 0
-    return _Played(ran.end, told, forward, backward, done, last, ran)
+    last = max(piece(part, True).ps for part in deal[0]) if setup.backward else 0
+    return _Played(ran.end, told, forward, backward, done, joules, last, ran)
 
 
 def parameters_of(setup: Setup, parts: list[Part]) -> tuple[int, int]:

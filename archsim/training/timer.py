@@ -84,6 +84,14 @@ class Timer:
             case _:
                 return 0.0
 
+    def joules(self, work: Work, slowdown: float) -> float:
+        """Of a kernel beside the idle board's; 0 where the chip's power is not known."""
+        if self.power_cap_w is None:
+            return 0.0
+        if isinstance(work, Rows):
+            return self.ps(work) / PS * self.training.stream_power * self.power_cap_w
+        return self.energy_j(work) / slowdown**2
+
     @functools.cache  # noqa: B019  (a timer is kept as long as its chip is asked for)
     def _flop_j(self, dtype: str) -> float:
         wide = self.training.flop_energy.get(dtype)
