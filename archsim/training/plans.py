@@ -11,7 +11,7 @@ from archsim.training.pipeline import in_flight
 from archsim.training.step import Setup, Step, dealt, held, learn, least_ps, step
 from archsim.training.timer import PS
 from archsim.workloads.model import ModelSpec
-from archsim.workloads.step.cut import Cut, problems_of
+from archsim.workloads.step.cut import Cut, divisors, problems_of
 
 _MICRO_BATCHES = (1, 2, 4, 8, 16)
 _VIRTUAL = (1, 2, 3, 4, 5, 6, 8, 12)
@@ -101,10 +101,10 @@ class Plan:
 
 def cuts(model: ModelSpec, gpus: int, sequences: int, seq: int, shared: bool, shards: int) -> Iterator[Cut]:
     """All legal cuts."""
-    for tensor in _divisors(gpus):
+    for tensor in divisors(gpus):
         if model.heads % tensor or tensor > 64:
             continue
-        for pipeline in _divisors(gpus // tensor):
+        for pipeline in divisors(gpus // tensor):
             if pipeline > min(model.layers, _MOST_STAGES):
                 continue
             for context in _contexts(gpus // tensor // pipeline, seq):
@@ -116,7 +116,7 @@ def _of_degrees(
     model: ModelSpec, sequences: int, seq: int, shared: bool, shards: int, degrees: tuple[int, int, int, int]
 ) -> Iterator[Cut]:
     tensor, pipeline, context, data = degrees
-    experts = [1] if model.moe is None else [e for e in _divisors(model.moe.experts) if e <= data * context * tensor]
+    experts = [1] if model.moe is None else [e for e in divisors(model.moe.experts) if e <= data * context * tensor]
     for micro_batch in _MICRO_BATCHES:
         for virtual in _VIRTUAL if pipeline > 1 else (1,):
             for ep in experts:
@@ -137,13 +137,9 @@ def _of_degrees(
                     yield cut
 
 
-def _divisors(size: int) -> list[int]:
-    return [d for d in range(1, size + 1) if size % d == 0]
-
-
 def _contexts(size: int, seq: int) -> list[int]:
     """Context-parallel ranks are for sequences of more than 8,192 tokens each."""
-    return [d for d in _divisors(size) if d == 1 or seq // d >= 8192]
+    return [d for d in divisors(size) if d == 1 or seq // d >= 8192]
 
 
 def plans(setup: Setup, gpus: int, progress: Callable[[int, int, str], None] | None = None) -> list[Plan]:

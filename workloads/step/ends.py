@@ -132,7 +132,7 @@ def model_flops(model: ModelSpec, seq: int, causal: bool) -> float:
 
 def _multiplying(model: HybridSpec, kinds: list[Kind]) -> int:
     """Parameters of a hybrid that multiply a token: those that it visits, and the head."""
-    layers = Layers(model, _PLAIN, Cut(1, 1), model.state_space.chunk, "bf16")
+    layers = Layers(model, _PLAIN, Cut(1, 1), _TOKENS, "bf16")
     found = model.vocab * model.hidden
     for kind in kinds:
         plain, experts = layer_parameters(layers, kind)
@@ -142,6 +142,7 @@ def _multiplying(model: HybridSpec, kinds: list[Kind]) -> int:
     return found
 
 
+_TOKENS = 1024  # of a sequence whose layers are asked for their parameters
 _PLAIN = FrameworkSpec(
     name="none",
     source="",

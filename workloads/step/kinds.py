@@ -47,7 +47,7 @@ class HybridSpec(ModelSpec):
 
     pattern: str
     """a letter a layer: * attention, M state space, E experts, - a dense MLP"""
-    state_space: StateSpaceSpec
+    state_space: StateSpaceSpec | None = None
     """of its M layers"""
     expert_width: Count | None = None
     """width at which experts work, where tokens are projected for them; hidden when absent"""
@@ -57,6 +57,8 @@ class HybridSpec(ModelSpec):
         # In place of the checks of transformers: experts here are plain MLPs, positions may be missing.
         if set(self.pattern) - set(_LETTERS) or len(self.pattern) != self.layers:
             raise ValueError(f"'pattern' has a letter of {', '.join(_LETTERS)} for each of the {self.layers} layers")
+        if ("M" in self.pattern) != (self.state_space is not None) or ("E" in self.pattern) != (self.moe is not None):
+            raise ValueError("'state_space' goes with M layers, 'moe' with E layers")
         return self
 
 

@@ -499,7 +499,7 @@ class Layers:
 
     def state_space(self) -> tuple[StateSpaceSpec, list[Linear]]:
         """The state space of the model, and the linear layers around it."""
-        if not isinstance(self.model, HybridSpec):
+        if not isinstance(self.model, HybridSpec) or self.model.state_space is None:
             raise ValueError("a transformer has no state spaces")
         spec, tp = self.model.state_space, self.cut.tensor
         wide = (2 * spec.inner + 2 * spec.groups * spec.state + spec.heads) // tp
