@@ -33,7 +33,7 @@ _TIMED = {"product": "_products", "flash": "_attention", "rows": "_streams"}
 @functools.cache
 def kernels_of_training() -> TrainingKernelsSpec:
     """The kernels of training of a vendor's libraries."""
-    return load_spec("training", TrainingKernelsSpec, category="kernels")
+    return load_spec("libraries", TrainingKernelsSpec, category="training_kernels")
 
 
 class Timer:

@@ -2,8 +2,8 @@
 
 The rows beside this file are samples of published tables (vTrain, LLM Foundry, Megatron-Bridge, NeuSight; Megatron-LM's
 papers) and whole iterations on one H200. What was calibrated on which rows stands in ``configs/frameworks`` and
-``configs/kernels/training.yaml``: host times of Megatron-DeepSpeed on vTrain's models of 12 layers, LLM Foundry's
-products on mpt-3b, the experts of Megatron-Bridge on Qwen3-30B. These have rows of their own. Each figure is an error:
+``configs/training_kernels``: host times of Megatron-DeepSpeed on vTrain's models of 12 layers, LLM Foundry's products
+on mpt-3b, the experts of Megatron-Bridge on Qwen3-30B, state spaces on Nemotron 3 Nano. These have rows of their own. Each figure is an error:
 the published value is 0 and the tolerance is the error that is aimed at.
 """
 
