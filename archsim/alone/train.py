@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from archsim.alone.question import Answer, Case, Column, Question
+from archsim.alone.question import Answer, Case, Column, Figures, Output, Question
 
 _PARTS = (
     "products",
@@ -30,6 +31,27 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
     return list(answered(cases))
 
 
+def _drawn(case: Case, outputs: Mapping[str, Path]) -> Figures:
+    """The answer; and its passes over time, with where the time goes."""
+    from archsim.files import write_text
+    from archsim.report.passes import Span, picture
+    from archsim.training.cases import setups_of, told
+    from archsim.training.step import few_passes, step
+
+    setup = min(setups_of(case), key=lambda one: step(one).ps)
+    found = step(setup)
+    ran, count = few_passes(setup)
+    spans = [Span(s, *one, start / _PS, end / _PS) for s, one, start, end in ran.spans]
+    cut = setup.cut
+    title = f"{setup.model.name}, {cut.schedule}: {1e3 * found.seconds:,.1f} ms a step on {cut.gpus} GPUs"
+    shown = f"the first {count} of {cut.micro_batches} micro-batches; backward passes are lighter"
+    parts = {name: ps / _PS for name, ps in found.parts.items()}
+    write_text(outputs["picture"], picture(spans, parts, title, shown))
+    return told(setup, found)
+
+
+_PS = 10**12
+
 _ABOUT = """Ask for a step of training: its time, where that goes, MFU, tokens a second, memory.
 
     \b
@@ -37,7 +59,8 @@ _ABOUT = """Ask for a step of training: its time, where that goes, MFU, tokens a
     archsim train --model llama-3-70b --device h100_sxm --gpus 64 --tp 4 --pp 8 --vp 5 --batch 256 --precision fp8
     archsim train --hidden 4096 --layers 32 --heads 32 --seq 2048 --gpus 8 --tp 2 --batch 64 --micro-batch 4
     archsim train --model mpt-7b --device h100_sxm --gpus 8 --sharding FULL_SHARD --batch 256 --micro-batch 8
-    archsim train --cases rows.csv --out answers.csv
+    archsim train --model gpt3-13b --device a100_sxm --gpus 8 --pp 8 --batch 32 --precision fp16 --picture pipeline.svg
+    archsim train --cases training_cases.csv --out answers.csv
 
     The columns of a file say who trained, unless 'framework' does: sharding LLM Foundry's FSDP; mode or option eager
     PyTorch in FP32; fp16 Megatron-LM; neither device, system nor model Megatron-DeepSpeed on DGX A100; else
@@ -90,6 +113,8 @@ QUESTION = Question(
         "tflops_per_gpu",
         "pct_peak",
         "agg_pflops",
+        "j_per_token",
+        "power_w",
         "peak_memory_bytes",
         "weight_bytes",
         "gradient_bytes",
@@ -101,4 +126,6 @@ QUESTION = Question(
         *(f"{name}_ms" for name in _PARTS),
     ),
     together=True,
+    outputs=(Output("picture", "FILE.svg", "Stages over time, and where the time goes, one case."),),
+    written=_drawn,
 )

@@ -31,10 +31,14 @@ _SPECS = {
     "calibrations": "archsim.calibration:CalibrationSpec",
     "engines": "archsim.workloads.engine_spec:EngineSpec",
     "drams": "archsim.components.memory.command_level.preset:DramPreset",
+    "frameworks": "archsim.workloads.step.framework:FrameworkSpec",
+    "hybrids": "archsim.workloads.step.kinds:HybridSpec",
+    "training_kernels": "archsim.components.compute.gpu_training:TrainingKernelsSpec",
 }
 _COLLECTIVES = (
     "archsim.components.network.nccl:NcclSpec",
     "archsim.components.network.expert_parallel:ExpertParallelSpec",
+    "archsim.training.fabric:ExchangesSpec",
 )
 """what a file in the folder of collectives may be: its keys say which"""
 _Path = tuple[str, ...]
@@ -207,7 +211,10 @@ def list_all(category: str | None, as_json: bool) -> None:
         "technology",
         "links",
         "drams",
+        "hybrids",
+        "frameworks",
         "kernels",
+        "training_kernels",
         "calibrations",
         "collectives",
         "engines",

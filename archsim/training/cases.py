@@ -13,17 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archsim.config import load_spec
+from archsim.config import load_spec, shipped
 from archsim.errors import ArchsimError, InputError, Problem, shortened
 from archsim.machine import SystemSpec
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
 from archsim.training.step import Setup, Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
+from archsim.units import whole
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import HybridSpec
 
 Case = Mapping[str, Any]
 _MICRO_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -63,19 +65,16 @@ def _text(case: Case, name: str) -> str:
     return "" if value.lower() in _NOTHING else value
 
 
-def _count(case: Case, name: str, *others: str) -> int | None:
+def _count(case: Case, name: str, *others: str, least: int = 1) -> int | None:
     """A whole number; of several in a cell, such as ``64 (0)``, the first."""
     text = next((found for found in (_text(case, column) for column in (name, *others)) if found), "")
     if not text:
         return None
     first = text.split(" (")[0].replace(",", "")
     try:
-        value = float(first)
-    except ValueError:
-        value = -1.0
-    if value != int(value) or not 0 <= value < 2**40:
-        raise InputError([Problem(f"expected a whole number, not '{shortened(text)}'", path=name)])
-    return int(value)
+        return whole(first.removesuffix(".0"), least, 2**40)
+    except InputError as error:
+        raise InputError([Problem(problem.message, path=name) for problem in error.problems]) from None
 
 
 def framework_of(case: Case) -> str:
@@ -102,6 +101,8 @@ def _framework(name: str) -> FrameworkSpec:
 
 @functools.lru_cache(maxsize=512)
 def _model_named(name: str) -> ModelSpec:
+    if name in shipped("hybrids"):
+        return load_spec(name, HybridSpec, category="hybrids")
     return load_spec(name, ModelSpec, category="models")
 
 
@@ -244,8 +245,8 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             raise InputError([Problem("is missing: sequences of a step", path="global_batch")])
         sequences = micro * data * (accumulated or pipeline)
     if micro is None:
-        whole = name in ("eager_pytorch", "compiled_pytorch")
-        micro = max(1, sequences // (data * accumulated)) if accumulated else sequences // data if whole else 1
+        at_once = name in ("eager_pytorch", "compiled_pytorch")
+        micro = max(1, sequences // (data * accumulated)) if accumulated else sequences // data if at_once else 1
     shards: int = framework.shards
     sharding = _text(case, "sharding").lower()
     if sharding:
@@ -253,8 +254,8 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             expected = ", ".join(word.upper() for word in _SHARDING)
             raise InputError([Problem(f"expected one of {expected}, not '{shortened(sharding)}'", path="sharding")])
         shards = _SHARDING[sharding]
-    fsdp = _count(case, "fsdp") or 0
-    zero = _count(case, "zero")
+    fsdp = _count(case, "fsdp", least=0) or 0
+    zero = _count(case, "zero", least=0)
     shards = zero if zero is not None else 3 if fsdp > 1 else shards
     if shards > 3:
         raise InputError([Problem(f"expected ZeRO stage 0, 1, 2 or 3, not {shards}", path="zero")])
@@ -291,8 +292,8 @@ def setups_of(case: Case) -> list[Setup]:
     of_replica = first.cut.sequences // first.cut.data
     sizes = (size for size in _MICRO_BATCHES if of_replica % size == 0)
     found = [replace(first, cut=replace(first.cut, micro_batch=size)) for size in sizes]
-    whole = [one for one in found if one.cut.virtual == 1 or one.cut.micro_batches % one.cut.pipeline == 0]
-    return whole or [first]
+    taken = [one for one in found if one.cut.virtual == 1 or one.cut.micro_batches % one.cut.pipeline == 0]
+    return taken or [first]
 
 
 def answers(cases: Sequence[Case]) -> list[dict[str, Any] | InputError]:
@@ -351,6 +352,8 @@ def told(setup: Setup, found: Step) -> dict[str, Any]:
         "tflops_per_gpu": 1e-12 * hardware,
         "pct_peak": 100 * hardware / peak,
         "agg_pflops": 1e-15 * hardware * cut.gpus,
+        "j_per_token": found.joules * cut.gpus / tokens if setup.timer.power_cap_w is not None else None,
+        "power_w": found.joules / seconds if setup.timer.power_cap_w is not None else None,
         "peak_memory_bytes": found.held.total,
         "weight_bytes": found.held.weights,
         "gradient_bytes": found.held.gradients,

@@ -10,23 +10,57 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import Architecture, Nccl, NcclSpec
 from archsim.config import load_spec
 from archsim.machine import SystemSpec
+from archsim.spec import Share, Spec
+from archsim.units import PICO, Picoseconds
 
-_PORT_SHARE = 0.9  # of a port's rate that NCCL's rings over nodes reach: nccl-tests on DGX A100 print 180 of 200 GB/s
-_NODE_BASE_S = 25e-6  # of a collective over nodes: assumed, proxies of the network on both sides
-_NODE_STEP_S = 8e-6  # of each level of the tree over nodes: assumed
-# Rings within a node on Ampere: fitted to vTrain's all-reduces of 2, 4 and 8 A100 (nccl-tests, host time included; 4.9%
-# off there, 4.6% off those of 3, 5, 6 and 7).
-_RING_START_S, _RING_STEP_S, _RING_SHARE, _RING_NORM = 26.3e-6, 2.49e-6, 0.758, 0.71
-_SEND_S = 12e-6  # of a send: assumed
-_SEND_SHARE = 0.7  # of the links' rate that one send reaches: assumed
-_EXCHANGE_SHARE = 0.7  # of the links' rate that an exchange of experts within a node reaches: assumed
 _GENERATIONS: dict[str, Architecture] = {"mma": "ampere", "wgmma": "hopper", "tcgen05": "blackwell"}
+
+
+class RingSpec(Spec):
+    """Rings within a node, the host's time included."""
+
+    start: Picoseconds
+    """of a collective"""
+    step: Picoseconds
+    """of a rank in each round"""
+    share: Share
+    """of the links' rate"""
+    norm: Annotated[float, Field(gt=0)]
+    """in which the start and the rest add up"""
+
+
+class ExchangesSpec(Spec):
+    """What exchanges of a step take beyond NCCL's constants."""
+
+    name: str
+    source: str
+    """on what they were calibrated"""
+    rings: dict[str, RingSpec]
+    """by generation; NCCL's protocols where none is given"""
+    rate_share: dict[str, Share]
+    """of the links' rate within a node that large collectives reach; by generation"""
+    port_share: Share
+    """of a port's rate that rings over nodes reach"""
+    node_start: Picoseconds
+    """of a collective over nodes"""
+    node_step: Picoseconds
+    """of each level of the tree over nodes, up and down"""
+    send_start: Picoseconds
+    """of a message"""
+    send_share: Share
+    """of the links' rate within a node that one message reaches"""
+    exchange_start: Picoseconds
+    """of an exchange of experts within a node"""
+    exchange_share: Share
+    """of the rate of large collectives that it reaches"""
 
 
 @dataclass(frozen=True)
@@ -36,12 +70,14 @@ class Fabric:
     Attributes
     ----------
     node: ranks that share one. links: of a rank within the node. port_bytes_per_s: of a rank to other nodes; 0: none.
+    times: beyond NCCL's own.
     """
 
     node: int
     links: LinkSpec
     port_bytes_per_s: float
     nccl: Nccl
+    times: ExchangesSpec
 
     @staticmethod
     def of(system: SystemSpec, instruction: str) -> Fabric:
@@ -50,54 +86,64 @@ class Fabric:
         inner = dimensions[0]
         outer = dimensions[-1].link if len(dimensions) > 1 else None
         port = 0.0 if outer is None else float(outer.bandwidth * outer.count)
-        spec = load_spec("nccl", NcclSpec, category="collectives")
-        return Fabric(inner.ranks, inner.link, port, Nccl(spec, _GENERATIONS.get(instruction, "ampere"), inner.link))
+        nccl = Nccl(
+            load_spec("nccl", NcclSpec, category="collectives"), _GENERATIONS.get(instruction, "ampere"), inner.link
+        )
+        times = load_spec("training", ExchangesSpec, category="collectives")
+        return Fabric(inner.ranks, inner.link, port, nccl, times)
 
     @property
     def rate(self) -> float:
-        """Bytes per second of a rank within a node, as rings reach it."""
-        of_nvlink = self.nccl.spec.link_rate[self.nccl.architecture] / 25e9
-        share = of_nvlink if self.nccl.architecture == "ampere" else 0.82
-        return float(self.links.bandwidth * self.links.count) * share
+        """Bytes per second of a rank within a node, as large collectives reach it."""
+        return float(self.links.bandwidth * self.links.count) * self.times.rate_share[self.nccl.architecture]
 
     def spread(self, ranks: int, apart: int) -> tuple[int, int]:
         """Ranks of a group in a node, and nodes, where neighbours are ``apart``."""
         inside = max(1, min(ranks, self.node // apart))
         return inside, -(-ranks // inside)
 
-    def seconds(self, collective: str, n_bytes: float, ranks: int, apart: int = 1) -> float:
-        """Of a collective of a group; ``n_bytes`` as networks count them."""
+    def seconds(self, collective: str, n_bytes: float, ranks: int, apart: int = 1, copies: int = 0) -> float:
+        """Of a collective of a group; ``n_bytes`` as networks count them.
+
+        Parameters
+        ----------
+        copies: of a token in an all-to-all, which go to another node once; 0: each on its own.
+        """
         if ranks == 1 or n_bytes == 0:
             return 0.0
         inside, nodes = self.spread(ranks, apart)
         if collective == "all_to_all":
-            return self._all_to_all(n_bytes, ranks, inside, nodes)
+            return self._all_to_all(n_bytes, ranks, inside, nodes, copies)
         if nodes == 1:
             return self._within(collective, n_bytes, ranks)
         steps = (2 if collective == "all_reduce" else 1) * (ranks - 1) / ranks
-        bus = min(self.rate, inside * self.port_bytes_per_s * _PORT_SHARE) if self.port_bytes_per_s else self.rate
-        return n_bytes * steps / bus + _NODE_BASE_S + _NODE_STEP_S * 2 * math.log2(nodes)
+        times = self.times
+        port = inside * self.port_bytes_per_s * times.port_share
+        bus = min(self.rate, port) if port else self.rate
+        return n_bytes * steps / bus + (times.node_start + times.node_step * 2 * math.log2(nodes)) * PICO
 
     def _within(self, collective: str, n_bytes: float, ranks: int) -> float:
-        if self.nccl.architecture == "ampere":
-            steps = (2 if collective == "all_reduce" else 1) * (ranks - 1)
-            ring = _RING_STEP_S * steps / 2 + n_bytes * steps / ranks / (
-                self.links.bandwidth * self.links.count * _RING_SHARE
-            )
-            both = _RING_START_S**_RING_NORM + ring**_RING_NORM
-            return float(both ** (1 / _RING_NORM))
+        ring = self.times.rings.get(self.nccl.architecture)
+        if ring is not None:
+            rounds = 2 if collective == "all_reduce" else 1
+            rate = self.links.bandwidth * self.links.count * ring.share
+            rest = ring.step * PICO * rounds * (ranks - 1) / 2 + n_bytes * rounds * (ranks - 1) / ranks / rate
+            return float(((ring.start * PICO) ** ring.norm + rest**ring.norm) ** (1 / ring.norm))
         return _nccl_seconds(self.nccl, collective, round(n_bytes), ranks)
 
-    def _all_to_all(self, n_bytes: float, ranks: int, inside: int, nodes: int) -> float:
-        near = n_bytes * (inside - 1) / ranks / (self.rate * _EXCHANGE_SHARE)
-        far = n_bytes * (ranks - inside) / ranks / (self.port_bytes_per_s * _PORT_SHARE) if nodes > 1 else 0.0
-        return max(near, far) + (_NODE_BASE_S if nodes > 1 else 1.5e-5)
+    def _all_to_all(self, n_bytes: float, ranks: int, inside: int, nodes: int, copies: int) -> float:
+        near = n_bytes * (inside - 1) / ranks / (self.rate * self.times.exchange_share)
+        leaving = (ranks - inside) / ranks
+        if copies:  # each other node is among those of some copy
+            leaving = (nodes - 1) * (1 - (1 - 1 / nodes) ** copies) / copies
+        far = n_bytes * leaving / (self.port_bytes_per_s * self.times.port_share) if nodes > 1 else 0.0
+        return max(near, far) + (self.times.node_start if nodes > 1 else self.times.exchange_start) * PICO
 
     def send(self, n_bytes: float, apart: int) -> float:
         """Of a message to the rank that is ``apart`` further on."""
         within = apart < self.node or not self.port_bytes_per_s
-        rate = self.rate * _SEND_SHARE if within else self.port_bytes_per_s * _PORT_SHARE
-        return n_bytes / rate + _SEND_S
+        rate = self.rate * self.times.send_share if within else self.port_bytes_per_s * self.times.port_share
+        return n_bytes / rate + self.times.send_start * PICO
 
 
 @functools.lru_cache(maxsize=200_000)

@@ -39,7 +39,7 @@ def _plain(text: str) -> str:
 
 @functools.cache
 def _table(category: str) -> Mapping[str, str]:
-    ours = {_plain(name): name for name in shipped(category)}
+    ours = {_plain(name): name for name in (*shipped(category), *(shipped("hybrids") if category == "models" else ()))}
     theirs: Mapping[str, str] = getattr(names(), category)
     return {**ours, **{_plain(name): known for name, known in theirs.items()}}
 
@@ -55,7 +55,7 @@ def known(category: str, text: str, column: str) -> str:
     ------
     InputError: nothing is called so.
     """
-    if text.endswith(_FILES) or text in shipped(category):
+    if text.endswith(_FILES) or text in shipped(category):  # a name of ours goes before what others mean by it
         return text
     table, plain = _table(category), _plain(text)
     if plain in table:

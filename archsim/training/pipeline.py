@@ -1,15 +1,17 @@
 """Stages in their order: when passes of known length end, each after the ones that it waits for.
 
 Passes are all that stages do and nobody is in their way, so a pass begins when its stage is free and what it waits for
-has come. That is what the world plays for the same tasks; this is its closed form, exact to the picosecond.
+has come. That is what the world plays for the same tasks; this is its closed form, exact to the picosecond, with what
+recurs counted.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from archsim.errors import InputError
+from archsim.errors import InputError, nearest
 
 Direction = Literal["forward", "backward", "weights"]
 
@@ -98,88 +100,147 @@ class Ran(NamedTuple):
 
     Attributes
     ----------
-    end: of all, ps. ends: of each stage's last pass. busy: of each stage. last_backward: of each stage, when its last
-    backward pass began. spans: (stage, pass, start, end) where they were asked for.
+    end: of all, ps. busy: of each stage. spans: (stage, pass, start, end) where they were asked for.
     """
 
     end: int
-    ends: list[int]
     busy: list[int]
     spans: list[tuple[int, Pass, int, int]]
 
 
-def run(
+Lengths = Callable[[int, Pass], int]
+"""(stage, pass) to picoseconds; the same for all micro-batches."""
+Send = Callable[[int, int], int]
+"""(stage, stage) to the picoseconds of a message."""
+
+
+def run(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Lengths, send: Send) -> Ran:
+    """The step of a schedule; micro-batches are counted once what stages do recurs.
+
+    Where all passes of a span of micro-batches come the same time after those before, on all stages, so do all further
+    ones: these are not played.
+
+    Raises
+    ------
+    InputError: no schedule of this name, or micro-batches that it does not take.
+    """
+    if schedule not in ORDERS:
+        raise InputError(f"no schedule is called '{schedule}': {nearest(schedule, ORDERS)}")
+    few = micro_batches % stages + stages * _PLAYED
+    if schedule == "gpipe" or few >= micro_batches:
+        return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts)
+    ends: dict[tuple[str, int, int], int] = {}
+    ran = play(_orders(schedule, stages, parts, few), lengths, send, parts, ends=ends)
+    period = _recurs(ends, stages, parts, few)
+    if period is None:
+        return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts)
+    more = (micro_batches - few) // stages * period
+    busy = [total * micro_batches // few for total in ran.busy]
+    return Ran(ran.end + more, busy, [])
+
+
+_PLAYED = 5  # times the stages: micro-batches that are played until recurrence is looked for
+
+
+@functools.lru_cache(maxsize=32)
+def _orders(schedule: str, stages: int, parts: int, micro_batches: int) -> list[list[Pass]]:
+    return [ORDERS[schedule](stage, stages, parts, micro_batches) for stage in range(stages)]
+
+
+def spans(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Lengths, send: Send) -> Ran:
+    """A step of few micro-batches with every pass told."""
+    return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts, keep=True)
+
+
+def _recurs(ends: Mapping[tuple[str, int, int], int], stages: int, parts: int, micro_batches: int) -> int | None:
+    """Time from passes before the last ones to those of ``stages`` micro-batches later; None: it differs."""
+    period = None
+    last = micro_batches - 2 * stages
+    for number in range(stages * parts):
+        for micro_batch in range(last - stages, last):
+            for direction in ("forward", "backward"):
+                here = ends[direction, number, micro_batch]
+                found = ends[direction, number, micro_batch + stages] - here
+                if period is None:
+                    period = found
+                elif found != period:
+                    return None
+    return period
+
+
+def play(
     orders: Sequence[Sequence[Pass]],
-    lengths: Callable[[int, Pass], int],
-    send: Callable[[int, int], int],
+    lengths: Lengths,
+    send: Send,
     parts: int,
     keep: bool = False,
+    ends: dict[tuple[str, int, int], int] | None = None,
 ) -> Ran:
-    """Play the orders of all stages.
+    """Every pass of the orders of all stages.
 
     Parameters
     ----------
-    orders: of each stage. lengths: (stage, pass) to picoseconds. send: (stage, stage) to those of a message.
-    parts: of a stage. keep: whether spans are told.
+    keep: whether spans are told. ends: filled with those of (direction, part of the layers, micro-batch).
 
     Raises
     ------
     InputError: passes wait for each other.
     """
     stages = len(orders)
-    forward: dict[tuple[int, int], int] = {}  # (layer part, micro-batch) to its end
-    backward: dict[tuple[int, int], int] = {}
+    done = {} if ends is None else ends
     last = stages * parts - 1
     place, free, busy = [0] * stages, [0] * stages, [0] * stages
     spans: list[tuple[int, Pass, int, int]] = []
     known: dict[tuple[int, str, int], int] = {}
-    hop = {(a, b): send(a, b) for a in range(stages) for b in ((a + 1) % stages, (a - 1) % stages)}
+    hop = {(a, b): send(a, b) for a in range(stages) for b in ((a + 1) % stages, (a - 1) % stages) if a != b}
     moved = True
     while moved:
         moved = False
-        for stage in range(stages):
-            order, at, now = orders[stage], place[stage], free[stage]
+        for stage, order in enumerate(orders):
+            at, now = place[stage], free[stage]
             while at < len(order):
-                one = order[at]
-                direction, part, micro_batch = one
+                direction, part, micro_batch = order[at]
                 number = part * stages + stage
-                if direction == "forward":
-                    if number:
-                        before = forward.get((number - 1, micro_batch))
-                        if before is None:
-                            break
-                        ready = before + (hop[(stage - 1) % stages, stage] if stages > 1 else 0)
-                    else:
-                        ready = 0
-                elif direction == "backward":
-                    if number < last:
-                        before = backward.get((number + 1, micro_batch))
-                        if before is None:
-                            break
-                        ready = before + (hop[(stage + 1) % stages, stage] if stages > 1 else 0)
-                    else:
-                        ready = forward[number, micro_batch]
-                else:
-                    ready = backward[number, micro_batch]
-                key = (stage, direction, part)
-                length = known.get(key)
+                ready = _ready(done, hop, stages, last, direction, number, micro_batch)
+                if ready is None:
+                    break
+                length = known.get((stage, direction, part))
                 if length is None:
-                    length = known[key] = lengths(stage, one)
+                    length = known[stage, direction, part] = lengths(stage, order[at])
                 start = now if now > ready else ready
-                now = start + length
+                done[direction, number, micro_batch] = now = start + length
                 busy[stage] += length
-                if direction == "forward":
-                    forward[number, micro_batch] = now
-                elif direction == "backward":
-                    backward[number, micro_batch] = now
                 if keep:
-                    spans.append((stage, one, start, now))
+                    spans.append((stage, order[at], start, now))
                 at += 1
                 moved = True
             place[stage], free[stage] = at, now
     if any(at < len(order) for at, order in zip(place, orders, strict=True)):
         raise InputError("the schedule's passes wait for each other")
-    return Ran(max(free), free, busy, spans)
+    return Ran(max(free), busy, spans)
+
+
+def _ready(
+    done: Mapping[tuple[str, int, int], int],
+    hop: Mapping[tuple[int, int], int],
+    stages: int,
+    last: int,
+    direction: str,
+    number: int,
+    micro_batch: int,
+) -> int | None:
+    """When what a pass waits for has come; None: that has not ended."""
+    if direction == "forward":
+        if not number:
+            return 0
+        before = done.get(("forward", number - 1, micro_batch))
+        way = (number - 1) % stages, number % stages
+    elif direction == "backward" and number < last:
+        before = done.get(("backward", number + 1, micro_batch))
+        way = (number + 1) % stages, number % stages
+    else:
+        return done.get(("forward" if direction == "backward" else "backward", number, micro_batch))
+    return before if before is None or way[0] == way[1] else before + hop[way]
 
 
 def most_in_flight(order: Sequence[Pass]) -> int:
@@ -189,3 +250,19 @@ def most_in_flight(order: Sequence[Pass]) -> int:
         now += 1 if one.direction == "forward" else -1 if one.direction == "backward" else 0
         most = max(most, now)
     return most
+
+
+@functools.lru_cache(maxsize=4096)
+def in_flight(schedule: str, stages: int, parts: int, micro_batches: int) -> list[int]:
+    """Of each stage, at most; more micro-batches than stages and parts keep busy change nothing but with GPipe.
+
+    Raises
+    ------
+    InputError: no schedule of this name, or micro-batches that it does not take.
+    """
+    if schedule not in ORDERS:
+        raise InputError(f"no schedule is called '{schedule}': {nearest(schedule, ORDERS)}")
+    few = micro_batches
+    if schedule != "gpipe" and micro_batches > 4 * stages and not (parts > 1 and micro_batches % stages):
+        few = 4 * stages
+    return [most_in_flight(order) for order in _orders(schedule, stages, parts, few)]

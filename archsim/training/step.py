@@ -13,14 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archsim.errors import InputError, nearest
 from archsim.training.fabric import Fabric
-from archsim.training.pipeline import ORDERS, Pass, Ran, most_in_flight, run
+from archsim.training.pipeline import Pass, Ran, in_flight, run, spans
 from archsim.training.timer import PS, Timer, works_of
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.ends import Ends, layer_parameters, model_flops
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Counts, Kind, counted, kinds_of
 from archsim.workloads.step.layer import NARROW, Layers, element_bytes
 from archsim.workloads.step.memory import Held, head_activations, layer_activations, states
 from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
@@ -36,7 +36,7 @@ class Piece(NamedTuple):
     Attributes
     ----------
     host: of all launches. device: of all kernels. either: the longest of launches up to a kernel and of the kernels
-    from it on. parts: what the device does, to ps. flops: done.
+    from it on. parts: what the device does, to ps. flops: done. joules: beside those of the idle board.
     """
 
     host: int
@@ -44,6 +44,7 @@ class Piece(NamedTuple):
     either: int
     parts: Mapping[str, int]
     flops: int
+    joules: float = 0.0
 
     @property
     def ps(self) -> int:
@@ -56,7 +57,8 @@ class Piece(NamedTuple):
         for name, ps in other.parts.items():
             parts[name] = parts.get(name, 0) + ps
         either = max(self.either + other.device, self.host + other.either)
-        return Piece(self.host + other.host, self.device + other.device, either, parts, self.flops + other.flops)
+        both = self.flops + other.flops, self.joules + other.joules
+        return Piece(self.host + other.host, self.device + other.device, either, parts, *both)
 
     def times(self, count: int) -> Piece:
         """So many of them, one after the other."""
@@ -64,14 +66,15 @@ class Piece(NamedTuple):
             return EMPTY
         either = self.either + (count - 1) * max(self.host, self.device)
         parts = {name: ps * count for name, ps in self.parts.items()}
-        return Piece(self.host * count, self.device * count, either, parts, self.flops * count)
+        done = self.flops * count, self.joules * count
+        return Piece(self.host * count, self.device * count, either, parts, *done)
 
     def longer(self, name: str, ps: int) -> Piece:
         """With the device busy for so much longer."""
         if not ps:
             return self
         parts = {**self.parts, name: self.parts.get(name, 0) + ps}
-        return Piece(self.host, self.device + ps, self.either + ps, parts, self.flops)
+        return self._replace(device=self.device + ps, either=self.either + ps, parts=parts)
 
 
 EMPTY = Piece(0, 0, 0, {}, 0)
@@ -109,7 +112,8 @@ class Step:
     Attributes
     ----------
     parts: where the time of the last stage goes: products, attention, rows, exchanges by group, bubble, optimizer, ...
-    forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops: done by a GPU.
+    forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops, joules: of a GPU of
+    the slowest stage.
     """
 
     ps: int
@@ -119,6 +123,7 @@ class Step:
     held: Held
     capacity: int
     flops: int
+    joules: float
     model_flops: float
     ran: Ran | None = None
     stage_held: tuple[Held, ...] = field(default=())
@@ -131,10 +136,10 @@ class Step:
 def kernels_of(setup: Setup) -> Iterable[Kernels]:
     """All lists of kernels that a step is made of, so that they can be timed together."""
     layers, ends = setup.layers, Ends(setup.layers)
-    for experts in _kinds(setup.model):
-        yield layers.forward(experts, setup.model.window)
+    for kind in dict.fromkeys(kinds_of(setup.model)):
+        yield layers.forward(kind)
         if setup.backward:
-            yield layers.backward(experts, setup.model.window)
+            yield layers.backward(kind)
     yield from (ends.embedding(), ends.head())
     if setup.backward:
         yield from (ends.embedding_grad(), ends.head_grad())
@@ -149,13 +154,6 @@ def learn(setups: Iterable[Setup]) -> None:
             works.update(works_of(kernels))
     for timer, works in found.values():
         timer.learn(works)  # type: ignore[arg-type]
-
-
-def _kinds(model: ModelSpec) -> tuple[bool, ...]:
-    """Kinds of layers: whether of experts."""
-    if model.moe is None:
-        return (False,)
-    return (False, True) if model.moe.first_dense_layers else (True,)
 
 
 class _Pieces:
@@ -173,6 +171,7 @@ class _Pieces:
         timer = self.setup.timer
         launch = round(launch_us * _US)
         slowdown = self._slowdown(kernels, launch)
+        joules = 0.0
         suffix: list[tuple[int, int]] = []
         for kernel in kernels:
             work = kernel.work
@@ -189,12 +188,13 @@ class _Pieces:
                 name = _NAMES[type(work)]
                 ps = round(ps * self._times(work, slowdown))
                 done += flops(work)
+                joules += timer.joules(work, slowdown)
             suffix.append((host, device))
             device += ps
             parts[name] = parts.get(name, 0) + ps
         for launched, before in suffix:
             either = max(either, launched + device - before)
-        piece = Piece(host, device, either, parts, done)
+        piece = Piece(host, device, either, parts, done, joules)
         computing = device - sum(ps for name, ps in parts.items() if name.endswith("exchange"))
         return piece.longer("context exchange", max(0, beside - computing)) if beside else piece
 
@@ -235,34 +235,37 @@ class _Pieces:
             "context": (cut.context, cut.tensor, 0.0),
             "experts": (cut.experts, 1 if cut.experts >= cut.tensor else cut.tensor, framework.overlap_experts),
         }[work.group]
-        return round(fabric.seconds(work.collective, work.bytes, ranks, apart) * (1.0 - hidden) * PS)
+        moe = self.setup.model.moe
+        copies = moe.experts_per_token if moe is not None and framework.experts_once else 0
+        seconds = fabric.seconds(work.collective, work.bytes, ranks, apart, copies)
+        return round(seconds * (1.0 - hidden) * PS)
 
     @functools.cache  # noqa: B019  (a question's pieces live as long as it does)
-    def layer(self, experts: bool, backward: bool) -> Piece:
+    def layer(self, kind: Kind, backward: bool) -> Piece:
         """A layer's forward pass; or what is computed again and its backward pass."""
-        setup, window = self.setup, self.setup.model.window
+        setup = self.setup
         if not backward:
-            made = self.made(setup.layers.forward(experts, window), self.host.forward_us)
+            made = self.made(setup.layers.forward(kind), self.host.forward_us)
         else:
-            again = self.made(setup.layers.again(setup.recompute, experts, window), self.host.forward_us)
-            made = again.then(self.made(setup.layers.backward(experts, window), self.host.backward_us))
-        return made.longer("shard exchange", self._shard_wait(made, experts, backward))
+            again = self.made(setup.layers.again(setup.recompute, kind), self.host.forward_us)
+            made = again.then(self.made(setup.layers.backward(kind), self.host.backward_us))
+        return made.longer("shard exchange", self._shard_wait(made, kind, backward))
 
-    def weights_share(self, experts: bool) -> float:
+    def weights_share(self, kind: Kind) -> float:
         """Share of a layer's backward pass that gradients of weights take."""
-        timer, kernels = self.setup.timer, self.setup.layers.backward(experts, self.setup.model.window)
+        timer, kernels = self.setup.timer, self.setup.layers.backward(kind)
         mine = sum(
             timer.ps(k.work) for k in kernels if k.name.endswith(_OF_WEIGHTS) and not isinstance(k.work, Exchange)
         )
-        return mine / self.layer(experts, True).device
+        return mine / self.layer(kind, True).device
 
-    def _shard_wait(self, made: Piece, experts: bool, backward: bool) -> int:
+    def _shard_wait(self, made: Piece, kind: Kind, backward: bool) -> int:
         """What a layer waits for parameters that are gathered, and gradients scattered, beside the layers around it."""
         setup = self.setup
         cut, fabric = setup.cut, setup.fabric
         if cut.shards < 2 or cut.replicas == 1:
             return 0
-        plain, mine = layer_parameters(setup.layers, experts)
+        plain, mine = layer_parameters(setup.layers, kind)
         size = (plain + mine) * setup.layers.e
         apart = cut.tensor
         gathered = fabric.seconds("all_gather", size, cut.replicas, apart) if cut.shards == 3 or not backward else 0.0
@@ -272,12 +275,11 @@ class _Pieces:
         beside = round((gathered + scattered) * PS)
         return max(round(beside * setup.framework.contention), beside - made.ps)
 
-    def stage(self, plain: int, experts: int, first: bool, last: bool, backward: bool) -> Piece:
+    def stage(self, layers: Counts, first: bool, last: bool, backward: bool) -> Piece:
         """A pass through so many layers of each kind."""
         middle = EMPTY
-        for kind, count in ((False, plain), (True, experts)):
-            if count:
-                middle = middle.then(self.layer(kind, backward).times(count))
+        for kind, count in layers:
+            middle = middle.then(self.layer(kind, backward).times(count))
         ends, host = self.ends, self.host
         if backward:
             found = middle if not last else self.made(ends.head_grad(), host.backward_us).then(middle)
@@ -286,34 +288,28 @@ class _Pieces:
             found = middle if not first else self.made(ends.embedding(), host.forward_us).then(middle)
             found = found if not last else found.then(self.made(ends.head(), host.forward_us))
         waits = round(host.micro_batch_us * _US / 2)
-        return Piece(found.host + waits, found.device, found.either + waits, found.parts, found.flops)
+        return found._replace(host=found.host + waits, either=found.either + waits)
 
 
 _NAMES = {Product: "products", Flash: "attention", Rows: "rows"}
 
 
-def step(setup: Setup, keep: bool = False) -> Step:
+def step(setup: Setup) -> Step:
     """The time and memory of a step.
-
-    Parameters
-    ----------
-    keep: whether every pass is told.
 
     Raises
     ------
     InputError: no schedule of this name, or one that this cut does not fit.
     """
     cut, framework = setup.cut, setup.framework
-    if cut.schedule not in ORDERS:
-        raise InputError(f"no schedule is called '{cut.schedule}': {nearest(cut.schedule, ORDERS)}")
     pieces = _Pieces(setup)
     deal = dealt(setup.model, cut)
-    orders = [ORDERS[cut.schedule](s, cut.pipeline, cut.virtual, cut.micro_batches) for s in range(cut.pipeline)]
+    flying = in_flight(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches)
     alone = cut.pipeline == 1
-    played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal, orders, keep)
-    ends_ps, parts, forward, backward, done, last_backward, ran = played
-    stage_held = tuple(_held(setup, deal[s], s, most_in_flight(orders[s])) for s in range(cut.pipeline))
-    held = max(stage_held, key=lambda one: one.total)
+    played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal)
+    ends_ps, parts, forward, backward, done, joules, last_backward, ran = played
+    stage_held = tuple(held(setup, deal[s], flying[s]) for s in range(cut.pipeline))
+    fullest = max(stage_held, key=lambda one: one.total)
     if setup.backward:
         tail, ends_ps = _update(setup, deal, ends_ps, last_backward)
         parts |= tail
@@ -326,9 +322,10 @@ def step(setup: Setup, keep: bool = False) -> Step:
         parts,
         forward,
         backward,
-        held,
+        fullest,
         setup.timer.memory_bytes,
         done,
+        joules + setup.timer.gpu.chip.idle_w * (ends_ps + host) / PS,
         useful if setup.backward else useful / 3,
         ran,
         stage_held,
@@ -343,20 +340,20 @@ class _Played(NamedTuple):
     forward: int
     backward: int
     flops: int
+    joules: float
     last_backward: int
     ran: Ran | None
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """A part of the layers on a stage."""
 
-    plain: int
-    experts: int
+    layers: Counts
     first: bool
     last: bool
 
 
-def dealt(model: ModelSpec, cut: Cut) -> list[list[_Part]]:
+def dealt(model: ModelSpec, cut: Cut) -> list[list[Part]]:
     """Layers of each part of each stage, in order; the first ones have one more where they do not divide.
 
     Where only with embedding and head they would, these count as a layer each.
@@ -366,16 +363,15 @@ def dealt(model: ModelSpec, cut: Cut) -> list[list[_Part]]:
     sizes = [each + (1 if i < more else 0) for i in range(total)]
     if more and total > 2 and (model.layers + 2) % total == 0:
         sizes = [(model.layers + 2) // total - (i in (0, total - 1)) for i in range(total)]
-    dense, begin = model.dense_layers, 0
-    found: list[list[_Part]] = [[] for _ in range(cut.pipeline)]
+    kinds, begin = kinds_of(model), 0
+    found: list[list[Part]] = [[] for _ in range(cut.pipeline)]
     for i, size in enumerate(sizes):
-        plain = max(0, min(dense - begin, size))
-        found[i % cut.pipeline].append(_Part(plain, size - plain, i == 0, i == total - 1))
+        found[i % cut.pipeline].append(Part(counted(kinds[begin : begin + size]), i == 0, i == total - 1))
         begin += size
     return found
 
 
-def _alone(setup: Setup, pieces: _Pieces, parts: list[_Part]) -> _Played:
+def _alone(setup: Setup, pieces: _Pieces, parts: list[Part]) -> _Played:
     """A step without stages: micro-batches one after the other, the host ahead of the GPU."""
     forward = EMPTY
     for part in parts:
@@ -388,68 +384,109 @@ def _alone(setup: Setup, pieces: _Pieces, parts: list[_Part]) -> _Played:
     whole = forward.then(backward).times(count)
     told = dict(whole.parts)
     told["host"] = whole.ps - whole.device
-    return _Played(whole.ps, told, forward.ps * count, whole.ps - forward.ps * count, whole.flops, backward.ps, None)
+    passes = forward.ps * count, whole.ps - forward.ps * count
+    return _Played(whole.ps, told, *passes, whole.flops, whole.joules, backward.ps, None)
 
 
-def _staged(setup: Setup, pieces: _Pieces, deal: list[list[_Part]], orders: list[list[Pass]], keep: bool) -> _Played:
-    cut, framework = setup.cut, setup.framework
-    apart = cut.tensor * cut.replicas
-    size = setup.layers.own * setup.model.hidden * setup.layers.e
-    if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
-        size = -(-size // cut.tensor)
-    hop = round(setup.fabric.send(size, apart) * PS)
-    waits = hop if framework.send_waits else 0
-    split = cut.schedule == "zero_bubble"
-    known: dict[tuple[_Part, str], Piece] = {}
+def least_ps(setup: Setup) -> int:
+    """A bound of a step: what its slowest stage computes, and nobody waits."""
+    pieces, cut = _Pieces(setup), setup.cut
+    directions = (False, True) if setup.backward else (False,)
+    known: dict[Part, int] = {}
+    slowest = 0
+    for parts in dealt(setup.model, cut):
+        for part in parts:
+            if part not in known:
+                known[part] = sum(pieces.stage(*part, backward=direction).ps for direction in directions)
+        slowest = max(slowest, sum(known[part] for part in parts))
+    return slowest * cut.micro_batches
 
-    def piece(part: _Part, direction: str) -> Piece:
-        if (part, direction) not in known:
-            known[part, direction] = pieces.stage(*part, backward=direction != "forward")
-        return known[part, direction]
 
-    def lengths(stage: int, one: Pass) -> int:
-        whole = piece(deal[stage][one.part], one.direction).ps
-        if split and one.direction != "forward":
-            weights = round(whole * pieces.weights_share(deal[stage][one.part].experts > 0))
+class _Stages:
+    """Lengths of passes and of messages between stages."""
+
+    def __init__(self, setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> None:
+        cut, framework = setup.cut, setup.framework
+        self.setup, self.pieces, self.deal = setup, pieces, deal
+        apart = cut.tensor * cut.replicas
+        size = setup.layers.own * setup.model.hidden * setup.layers.e
+        if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
+            size = -(-size // cut.tensor)
+        hop = round(setup.fabric.send(size, apart) * PS)
+        self.waits = hop if framework.send_waits and cut.pipeline > 1 else 0
+        self.between = 0 if framework.send_waits else hop
+        self._known: dict[tuple[Part, bool], Piece] = {}
+
+    def piece(self, part: Part, backward: bool) -> Piece:
+        """A pass of a micro-batch through a part."""
+        if (part, backward) not in self._known:
+            self._known[part, backward] = self.pieces.stage(*part, backward=backward)
+        return self._known[part, backward]
+
+    def length(self, stage: int, one: Pass) -> int:
+        """Of a pass, ps."""
+        part, backward = self.deal[stage][one.part], one.direction != "forward"
+        if backward and not self.setup.backward:
+            return 0
+        whole = self.piece(part, backward).ps
+        if backward and self.setup.cut.schedule == "zero_bubble":
+            weights = round(whole * self.pieces.weights_share(part.layers[0][0]))
             return weights if one.direction == "weights" else whole - weights
-        sends = not (deal[stage][one.part].last if one.direction == "forward" else deal[stage][one.part].first)
-        return whole + (waits if sends else 0)
+        return whole + (0 if (part.first if backward else part.last) else self.waits)
 
-    ran = run(orders, lengths, lambda a, b: 0 if waits else hop, cut.virtual, keep)
+    def send(self, source: int, target: int) -> int:
+        """Of a message, ps, where nobody waits for it but the pass that it brings."""
+        return self.between
+
+
+def few_passes(setup: Setup, most: int = 24) -> tuple[Ran, int]:
+    """The passes of a step of so many micro-batches at most, each told; and how many they are."""
+    cut = setup.cut
+    count = min(cut.micro_batches, max(cut.pipeline, most // cut.pipeline * cut.pipeline))
+    stages = _Stages(setup, _Pieces(setup), dealt(setup.model, cut))
+    return spans(cut.schedule, cut.pipeline, cut.virtual, count, stages.length, stages.send), count
+
+
+def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
+    cut = setup.cut
+    stages = _Stages(setup, pieces, deal)
+    piece = stages.piece
+    ran = run(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches, stages.length, stages.send)
     slowest = max(range(cut.pipeline), key=lambda s: ran.busy[s])
     told: dict[str, int] = {}
     done = forward = backward = 0
+    joules = 0.0
     for part in deal[slowest]:
-        for direction in ("forward", "backward") if setup.backward else ("forward",):
-            mine = piece(part, direction)
+        for backwards in (False, True) if setup.backward else (False,):
+            mine = piece(part, backwards)
             for name, ps in mine.parts.items():
                 told[name] = told.get(name, 0) + ps * cut.micro_batches
             told["host"] = told.get("host", 0) + (mine.ps - mine.device) * cut.micro_batches
             done += mine.flops * cut.micro_batches
-            if direction == "forward":
+            joules += mine.joules * cut.micro_batches
+            if not backwards:
                 forward += mine.ps * cut.micro_batches
             else:
                 backward += mine.ps * cut.micro_batches
     told["pipeline exchange"] = ran.busy[slowest] - sum(told.values())
     told["bubble"] = ran.end - ran.busy[slowest]
-    last = max(piece(part, "backward").ps for part in deal[0]) if setup.backward else 0
-    return _Played(ran.end, told, forward, backward, done, last, ran)
+    last = max(piece(part, True).ps for part in deal[0]) if setup.backward else 0
+    return _Played(ran.end, told, forward, backward, done, joules, last, ran)
 
 
-def parameters_of(setup: Setup, parts: list[_Part]) -> tuple[int, int]:
+def parameters_of(setup: Setup, parts: list[Part]) -> tuple[int, int]:
     """Parameters of a rank of a stage: all but experts, and experts."""
     ends, plain, experts = Ends(setup.layers), 0, 0
     first, last = any(part.first for part in parts), any(part.last for part in parts)
     plain += ends.stage_parameters(first, last)
     for part in parts:
-        for kind, count in ((False, part.plain), (True, part.experts)):
-            if count:
-                mine = layer_parameters(setup.layers, kind)
-                plain, experts = plain + count * mine[0], experts + count * mine[1]
+        for kind, count in part.layers:
+            mine = layer_parameters(setup.layers, kind)
+            plain, experts = plain + count * mine[0], experts + count * mine[1]
     return plain, experts
 
 
-def _update(setup: Setup, deal: list[list[_Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
+def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
     """Gradients summed and parameters updated; the time of each, and the end of the step."""
     cut, framework, fabric = setup.cut, setup.framework, setup.fabric
     told: dict[str, int] = {}
@@ -480,13 +517,14 @@ def _update(setup: Setup, deal: list[list[_Part]], ends_ps: int, last_backward: 
         over = cut.replicas if cut.shards else 1
         mine = -(-plain // over) + -(-experts // (expert_replicas if cut.shards else 1))
         moved = Rows("adam", round(mine * framework.optimizer.bytes))
-        tensors = 12 * sum(part.plain + part.experts for part in deal[0])
+        tensors = 12 * sum(count for part in deal[0] for _, count in part.layers)
         host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
         told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
     return told, ends_ps + sum(told.values())
 
 
-def _held(setup: Setup, parts: list[_Part], stage: int, flying: int) -> Held:
+def held(setup: Setup, parts: list[Part], flying: int) -> Held:
+    """Bytes of a rank of a stage with so many micro-batches in flight."""
     cut, layers = setup.cut, setup.layers
     plain, experts = parameters_of(setup, parts)
     element = element_bytes(setup.dtype)
@@ -499,15 +537,14 @@ def _held(setup: Setup, parts: list[_Part], stage: int, flying: int) -> Held:
         return Held(weights, 0, 0, 0)
     kept = 0
     for part in parts:
-        for kind, count in ((False, part.plain), (True, part.experts)):
-            if count:
-                kept += count * layer_activations(layers, setup.recompute, kind)
+        for kind, count in part.layers:
+            kept += count * layer_activations(layers, setup.recompute, kind)
     activations = -(-kept * flying // len(parts))
     buffers = 0
     if setup.recompute == "full":  # the layer that is computed again
-        buffers += layer_activations(layers, "none", setup.model.moe is not None)
+        buffers += max(layer_activations(layers, "none", kind) for kind in set(kinds_of(setup.model)))
     if any(part.last for part in parts):
         activations += head_activations(layers, Ends(layers).vocab)
     if cut.shards == 3:  # gathered parameters of two layers
-        buffers += 2 * sum(layer_parameters(layers, setup.model.moe is not None)) * element
+        buffers += 2 * max(sum(layer_parameters(layers, kind)) for kind in set(kinds_of(setup.model))) * element
     return Held(weights, gradients, state, activations, buffers)

@@ -33,7 +33,7 @@ _TIMED = {"product": "_products", "flash": "_attention", "rows": "_streams"}
 @functools.cache
 def kernels_of_training() -> TrainingKernelsSpec:
     """The kernels of training of a vendor's libraries."""
-    return load_spec("training", TrainingKernelsSpec, category="kernels")
+    return load_spec("libraries", TrainingKernelsSpec, category="training_kernels")
 
 
 class Timer:
@@ -84,6 +84,14 @@ class Timer:
             case _:
                 return 0.0
 
+    def joules(self, work: Work, slowdown: float) -> float:
+        """Of a kernel beside the idle board's; 0 where the chip's power is not known."""
+        if self.power_cap_w is None:
+            return 0.0
+        if isinstance(work, Rows):
+            return self.ps(work) / PS * self.training.stream_power * self.power_cap_w
+        return self.energy_j(work) / slowdown**2
+
     @functools.cache  # noqa: B019  (a timer is kept as long as its chip is asked for)
     def _flop_j(self, dtype: str) -> float:
         wide = self.training.flop_energy.get(dtype)
@@ -105,7 +113,7 @@ class Timer:
             return 1.0
         streams_j = stream_s * self.power_cap_w * self.training.stream_power
         over = (flop_j + streams_j) / seconds / (self.power_cap_w * gemm.usable_power)
-        return float(max(1.0, over)) ** gemm.throttle_exponent
+        return float(max(1.0, over) ** gemm.throttle_exponent)
 
     def learn(self, works: Iterable[Work]) -> None:
         """Time those that are not known, all of a kind at once."""

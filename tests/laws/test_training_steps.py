@@ -10,17 +10,20 @@ from archsim.config import load_spec
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.timebase import Timebase
-from archsim.training.pipeline import ORDERS, Pass, most_in_flight, run
+from archsim.training.pipeline import ORDERS, Pass, in_flight, most_in_flight, run
+from archsim.training.pipeline import play as one_by_one
 from archsim.training.step import EMPTY, Piece
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.ends import layer_parameters
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Kind
 from archsim.workloads.step.layer import Layers
 from archsim.workloads.step.memory import layer_activations, states
 from archsim.workloads.step.work import Exchange, Product, flops
 from archsim.workloads.task import After, Job, Pause, Task
 
+LAYER = Kind("attention", "dense")
 MEGATRON = load_spec("megatron_lm", FrameworkSpec, category="frameworks")
 
 
@@ -62,18 +65,18 @@ def test_flops_of_a_layer_are_the_closed_form(tensor):
     b, s, h = 4, 512, 1024
     one = layers(tensor)
     forward = (24 * b * s * h * h + 4 * b * s * s * h) // tensor
-    assert done(one.forward(False)) == forward
-    assert done(one.backward(False)) == 2 * forward
-    assert done(one.again("full", False)) == forward
-    assert done(one.again("selective", False)) == 4 * b * s * s * h // tensor
-    assert done(one.again("none", False)) == 0
+    assert done(one.forward(LAYER)) == forward
+    assert done(one.backward(LAYER)) == 2 * forward
+    assert done(one.again("full", LAYER)) == forward
+    assert done(one.again("selective", LAYER)) == 4 * b * s * s * h // tensor
+    assert done(one.again("none", LAYER)) == 0
 
 
 @pytest.mark.parametrize(("tensor", "shared"), [(1, False), (2, False), (8, False), (8, True)])
 def test_tensor_parallel_bytes_are_the_closed_form(tensor, shared):
     """A buffer of b s h is summed twice each way; where tokens are shared, each sum is a scatter and a gather."""
     one = layers(tensor, shared=shared)
-    both = (*one.forward(False), *one.backward(False))
+    both = (*one.forward(LAYER), *one.backward(LAYER))
     sent = [k.work for k in both if isinstance(k.work, Exchange) and not k.beside]
     assert all(work.bytes == 2 * 4 * 512 * 1024 for work in sent)
     assert len(sent) == (0 if tensor == 1 else 8 if shared else 4)
@@ -92,7 +95,7 @@ def test_activations_are_those_of_the_paper(tensor, recompute):
         else:
             kept = scores if recompute == "none" else 0
             expected = sbh * (34 + kept) / tensor if shared else sbh * (10 + (24 + kept) / tensor)
-        assert layer_activations(one, recompute, False) == pytest.approx(expected, rel=1e-12)
+        assert layer_activations(one, recompute, LAYER) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("stage", "expected"), [(0, (2, 4, 12)), (1, (2, 4, 3)), (2, (2, 1, 3)), (3, (0.5, 1, 3))])
@@ -104,16 +107,17 @@ def test_zero_stages_keep_their_shares(stage, expected):
 
 def test_parameters_of_a_layer_are_the_closed_form():
     h = 1024
-    assert layer_parameters(layers(), False) == (12 * h * h + 13 * h, 0)
-    assert layer_parameters(layers(4), False)[0] < (12 * h * h + 13 * h) / 4 + 8 * h
+    assert layer_parameters(layers(), LAYER) == (12 * h * h + 13 * h, 0)
+    assert layer_parameters(layers(4), LAYER)[0] < (12 * h * h + 13 * h) / 4 + 8 * h
 
 
 # -- pipelines
 
+DIRECTIONS = ("forward", "backward", "weights")
+
 
 def played(schedule, stages, parts, micro_batches, lengths):
-    orders = [ORDERS[schedule](s, stages, parts, micro_batches) for s in range(stages)]
-    return run(orders, lambda s, one: lengths[one.direction], lambda a, b: 0, parts)
+    return run(schedule, stages, parts, micro_batches, lambda s, one: lengths[one.direction], lambda a, b: 0)
 
 
 @pytest.mark.parametrize(("stages", "micro_batches"), [(2, 2), (4, 4), (4, 12), (8, 16)])
@@ -190,7 +194,8 @@ def test_a_pipeline_ends_when_the_world_says(data):
         return drawn[key]
 
     hops = {(a, b % stages): data.draw(st.integers(0, 9)) for a in range(stages) for b in (a - 1, a + 1)}
-    ran = run(orders, lengths, lambda a, b: hops[a, b], parts, keep=True)
+    ran = one_by_one(orders, lengths, lambda a, b: hops[a, b], parts, keep=True)
+    assert ran[:2] == run(name, stages, parts, micro_batches, lengths, lambda a, b: hops[a, b])[:2]
     # Messages of one length over a link arrive in order and do not queue where a pass is no shorter than one.
     time = Timebase()
     world = play(job_of(orders, lengths, hops, parts), Setting(time, None, {}, lambda rank, segment: []))
@@ -198,6 +203,25 @@ def test_a_pipeline_ends_when_the_world_says(data):
     of_stages = [e for e, t in zip(ends, world.tasks, strict=True) if t.task.stream == "computing"]
     assert max(of_stages) == time.ps(ran.end)
     assert sum(ran.busy) == sum(end - start for _, _, start, end in ran.spans)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_micro_batches_that_recur_are_counted_exactly(data):
+    """Many micro-batches, stages of any lengths: counted equals every pass played."""
+    schedule, parts = data.draw(st.sampled_from([("1f1b", 1), ("zero_bubble", 1), ("1f1b", 2), ("1f1b", 3)]))
+    stages = data.draw(st.integers(2, 4))
+    micro_batches = stages * data.draw(st.integers(6, 9)) + (data.draw(st.integers(0, 3)) if parts == 1 else 0)
+    of = {(s, d, p): data.draw(st.integers(1, 30)) for s in range(stages) for d in DIRECTIONS for p in range(parts)}
+    hop = data.draw(st.integers(0, 20))
+    orders = [ORDERS[schedule](s, stages, parts, micro_batches) for s in range(stages)]
+
+    def lengths(stage, one: Pass):
+        return of[stage, one.direction, one.part]
+
+    every = one_by_one(orders, lengths, lambda a, b: hop, parts)
+    assert run(schedule, stages, parts, micro_batches, lengths, lambda a, b: hop)[:2] == every[:2]
+    assert in_flight(schedule, stages, parts, micro_batches) == [most_in_flight(order) for order in orders]
 
 
 # -- pieces
@@ -224,6 +248,6 @@ def test_pieces_compose_as_a_queue_of_launches_runs(kernels, times):
 
 
 def test_products_have_the_shapes_of_their_gradients():
-    backward = [k.work for k in layers(2).backward(False) if isinstance(k.work, Product) and k.name.startswith("up")]
+    backward = [k.work for k in layers(2).backward(LAYER) if isinstance(k.work, Product) and k.name.startswith("up")]
     t, h, n = 4 * 512, 1024, 2048
     assert [(w.m, w.k, w.n) for w in backward] == [(t, n, h), (n, t, h)]

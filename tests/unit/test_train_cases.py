@@ -65,6 +65,15 @@ def test_a_row_that_cannot_be_answered_says_why_and_leaves_the_others(tmp_path: 
         ({"schedule": "2f1b"}, "no schedule is called '2f1b'"),
         ({"device": "a1000"}, "no chip is called 'a1000'"),
         ({"hidden": ""}, "is missing"),
+        ({"hidden": "0"}, "expected a whole number from 1"),
+        ({"gpus": "eight"}, "expected a whole number from 1 to .*, not 'eight'"),
+        ({"gpus": "1099511627776", "dp": ""}, "sequences do not divide"),
+        ({"layers": "99999999"}, "are more than the 16384"),
+        ({"zero": "4"}, "expected ZeRO stage 0, 1, 2 or 3"),
+        ({"ep": "2"}, "has no experts: 1 would do"),
+        ({"cp": "3", "gpus": "24"}, "tokens do not divide among 3 ranks"),
+        ({"sharding": "SOME"}, "expected one of FULL_SHARD"),
+        ({"framework": "megatron"}, "no framework is called 'megatron'"),
         ({"vp": "2", "global_batch": "24"}, "interleaved stages take micro-batches by the 2 stages, and there are 3"),
     ],
 )
@@ -72,3 +81,46 @@ def test_bad_input_is_one_clear_error(changed: dict[str, str], said: str) -> Non
     case = {name: text for name, text in {**ROW, **changed}.items() if text}
     with pytest.raises(InputError, match=said):
         ask(QUESTION, case)
+
+
+def test_cells_of_published_tables_are_understood() -> None:
+    """The first of two numbers counts, n/a is nothing, names are told by their letters and digits."""
+    plain = {"model": "llama-3-70b", "system": "DGX-GB200", "gpus": "64", "global_batch": "128", "micro_batch": "2"}
+    asked = {**plain, "fsdp": "64 (0)", "tp": "1 (2)", "vp": "n/a", "precision": "FP8-CS (FP8-MX)"}
+    same = {**plain, "model": "LLAMA3_70B", "fsdp": "64", "tp": "1", "precision": "fp8"}
+    assert ask(QUESTION, asked)["iteration_ms"] == ask(QUESTION, same)["iteration_ms"]
+
+
+def test_more_tensor_ranks_move_more_and_hold_less() -> None:
+    few, many = (ask(QUESTION, {**ROW, "tp": tp, "gpus": gpus}) for tp, gpus in (("1", "4"), ("4", "16")))
+    assert few["tensor_exchange_ms"] == 0 < many["tensor_exchange_ms"]
+    assert many["peak_memory_bytes"] < few["peak_memory_bytes"]
+    assert many["products_ms"] < few["products_ms"]
+
+
+def test_recomputation_takes_time_and_gives_room() -> None:
+    none, full = (ask(QUESTION, {**ROW, "recompute": how}) for how in ("none", "full"))
+    assert full["iteration_ms"] > none["iteration_ms"]
+    assert full["activation_bytes"] < none["activation_bytes"]
+    assert full["hfu_pct"] / full["mfu_pct"] == pytest.approx(4 / 3)
+    assert none["hfu_pct"] == none["mfu_pct"]
+
+
+def test_the_parts_of_a_step_are_its_whole() -> None:
+    for changed in ({}, {"pp": "1", "dp": "4"}, {"schedule": "gpipe"}, {"schedule": "zero_bubble"}):
+        figures = ask(QUESTION, {**ROW, **changed})
+        parts = [value for name, value in figures.items() if name.endswith("_ms") and name not in _NOT_PARTS]
+        assert sum(parts) == pytest.approx(figures["iteration_ms"], rel=1e-9)
+
+
+_NOT_PARTS = ("iteration_ms", "forward_ms", "backward_ms")
+
+
+def test_a_picture_is_a_whole_svg(tmp_path: Path) -> None:
+    from xml.etree import ElementTree
+
+    alone = ask(QUESTION, ROW, {"picture": tmp_path / "p.svg"})
+    root = ElementTree.fromstring((tmp_path / "p.svg").read_text())
+    passes = [one for one in root.iter() if one.get("class") in ("forward", "backward")]
+    assert len(passes) == 2 * 2 * 4  # two stages, four micro-batches, both ways
+    assert alone["iteration_ms"] == ask(QUESTION, ROW)["iteration_ms"]

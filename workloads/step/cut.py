@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,9 +51,19 @@ class Cut:
         return self.data * self.context
 
 
+_MOST_LAYERS, _MOST_PARTS, _MOST_PASSES = 2**14, 2**12, 2**21
+"""of a model, and of a step that is played pass by pass"""
+
+
+def divisors(size: int) -> list[int]:
+    """All divisors, from small to large."""
+    low = [d for d in range(1, math.isqrt(size) + 1) if size % d == 0]
+    return low + [size // d for d in reversed(low) if d * d != size]
+
+
 def near_divisors(size: int, wanted: int) -> str:
     """The divisors of ``size`` on both sides of ``wanted``, in words."""
-    found = [d for d in range(1, size + 1) if size % d == 0]
+    found = divisors(size)
     below = [d for d in found if d < wanted]
     above = [d for d in found if d > wanted]
     return " or ".join(str(d) for d in (*below[-1:], *above[:1]))
@@ -101,6 +112,14 @@ def _of_model(cut: Cut, model: ModelSpec, seq: int) -> Iterator[Problem]:
     if stages > model.layers and stages != model.layers + 2:
         parts = f"{cut.pipeline} stages" + (f" of {cut.virtual} parts" if cut.virtual > 1 else "")
         yield Problem(f"{parts} are more than the {model.layers} layers of '{model.name}'", path="pp")
+    if model.layers > _MOST_LAYERS:
+        yield Problem(
+            f"{model.layers} layers are more than the {_MOST_LAYERS} of the largest that is timed", path="layers"
+        )
+    if stages > _MOST_PARTS:
+        yield Problem(f"{stages} parts are more than the {_MOST_PARTS} that are played", path="pp")
+    elif cut.schedule == "gpipe" and cut.micro_batches * stages > _MOST_PASSES:
+        yield Problem(f"{cut.micro_batches} micro-batches are too many to be played one by one", path="global_batch")
     if cut.virtual > 1 and cut.pipeline == 1:
         yield Problem("a lone stage has no virtual ones: 1 would do", path="vp")
     if seq % (cut.context * (cut.tensor if cut.sequence_parallel else 1)):

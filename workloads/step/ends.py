@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from archsim.workloads.model import ModelSpec, active_parameters, parameters
+from archsim.workloads.step.cut import Cut
+from archsim.workloads.step.framework import FrameworkSpec, HostSpec, LossSpec
+from archsim.workloads.step.kinds import HybridSpec, Kind, kinds_of
 from archsim.workloads.step.layer import Layers, Linear
 from archsim.workloads.step.work import Exchange, Kernel, Kernels, Rows
 
@@ -87,19 +90,25 @@ class Ends:
         return found
 
 
-def layer_parameters(layers: Layers, experts: bool) -> tuple[int, int]:
+def layer_parameters(layers: Layers, kind: Kind) -> tuple[int, int]:
     """Parameters of a layer on a rank: all but experts, and experts."""
     model, tp = layers.model, layers.cut.tensor
-    norms = 2 * model.hidden * (2 if model.norm == "layernorm" else 1)
-    attention = sum(layer.parameters for layer in (*layers.projections(), layers.output()))
-    if not experts:
-        up, down = layers.mlp(model.intermediate // tp)
-        return norms + attention + up.parameters + down.parameters, 0
+    plain = (bool(kind.mixer) + bool(kind.half)) * model.hidden * (2 if model.norm == "layernorm" else 1)
+    linears: list[Linear] = []
+    if kind.mixer == "attention":
+        linears += [*layers.projections(), layers.output()]
+    elif kind.mixer == "state_space":
+        spec, around = layers.state_space()
+        linears += around
+        plain += (spec.inner + 2 * spec.groups * spec.state) * spec.convolution // tp
+    if kind.half == "dense":
+        linears += layers.mlp(model.intermediate // tp)
+    if kind.half != "experts" or model.moe is None:
+        return plain + sum(layer.parameters for layer in linears), 0
     _, (up, down), shared, _ = layers.experts_parts()
-    around = model.hidden * (model.moe.experts if model.moe is not None else 0)
-    if shared is not None:
-        around += sum(layer.parameters for layer in shared)
-    return norms + attention + around, up.parameters + down.parameters
+    linears += [*layers.narrowing(), *(shared or ())]
+    plain += model.hidden * model.moe.experts
+    return plain + sum(layer.parameters for layer in linears), up.parameters + down.parameters
 
 
 def model_flops(model: ModelSpec, seq: int, causal: bool) -> float:
@@ -109,10 +118,34 @@ def model_flops(model: ModelSpec, seq: int, causal: bool) -> float:
     ----------
     causal: count half of the pairs of causal attention.
     """
-    active = active_parameters(model)
-    parts = parameters(model)
-    active -= parts["embedding"] * (not model.tied_embeddings) + parts["positions"] + parts["token_types"]
+    share = 0.5 if causal and model.encoder is None else 1.0
+    kinds = kinds_of(model)
     keys = model.mla.qk_head_dim if model.mla is not None else model.head_dim
     values = model.mla.v_head_dim if model.mla is not None else model.head_dim
-    share = 0.5 if causal and model.encoder is None else 1.0
-    return 6.0 * active + 6.0 * share * model.layers * model.heads * (keys + values) * seq
+    scores = 6.0 * share * model.heads * (keys + values) * seq * sum(kind.mixer == "attention" for kind in kinds)
+    if isinstance(model, HybridSpec):
+        return 6.0 * _multiplying(model, kinds) + scores
+    parts, active = parameters(model), active_parameters(model)
+    active -= parts["embedding"] * (not model.tied_embeddings) + parts["positions"] + parts["token_types"]
+    return 6.0 * active + scores
+
+
+def _multiplying(model: HybridSpec, kinds: list[Kind]) -> int:
+    """Parameters of a hybrid that multiply a token: those that it visits, and the head."""
+    layers = Layers(model, _PLAIN, Cut(1, 1), _TOKENS, "bf16")
+    found = model.vocab * model.hidden
+    for kind in kinds:
+        plain, experts = layer_parameters(layers, kind)
+        found += plain
+        if model.moe is not None:
+            found += experts // model.moe.experts * model.moe.experts_per_token
+    return found
+
+
+_TOKENS = 1024  # of a sequence whose layers are asked for their parameters
+_PLAIN = FrameworkSpec(
+    name="none",
+    source="",
+    loss=LossSpec(forward_bytes=0, backward_bytes=0),
+    host=HostSpec(forward_us=0, backward_us=0),
+)

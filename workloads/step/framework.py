@@ -121,7 +121,9 @@ class FrameworkSpec(Spec):
     """with products of 8 bits and less: activations are quantised by kernels of their own where no norm does it"""
     experts_time: Annotated[float, Field(gt=0)] = 1.0
     """time of experts' products beside one kernel with all their tokens in tiles"""
-    experts_calls: NotNegative = 0.0
-    """calls of the host for each product of each expert of a rank; 0: one for all"""
+    experts_calls: Annotated[float, Field(gt=0)] = 1.0
+    """calls of the host for each product of a rank's experts: splits, casts, views, one expert after the other"""
+    experts_once: bool = False
+    """whether a token that visits several experts of a node is sent there once"""
     experts_copies: NotNegative = 2.0
     """passes over the tokens of experts around each of their exchanges: sorting, weighing"""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import HybridSpec, Kind, StateSpaceSpec
 from archsim.workloads.step.work import Exchange, Flash, Kernel, Kernels, Product, Rows
 
 NARROW = {"fp8": 1.0, "mxfp8": 1.03125, "nvfp4": 0.5625}
@@ -101,7 +102,7 @@ class Layers:
 
     def launches(self, layer: Linear) -> float:
         """Calls of the host for a linear layer."""
-        return layer.groups * self.framework.experts_calls or 1 if layer.groups > 1 else 1
+        return self.framework.experts_calls if layer.groups > 1 else 1
 
     def cast(self, name: str, elements: float) -> Kernel:
         """Activations into the narrow format, as they are and transposed."""
@@ -338,8 +339,25 @@ class Layers:
         """The linear layers up (with the gate beside it) and down; ``inner``: columns of a rank."""
         model, t = self.model, self.tokens if tokens is None else tokens
         gated = model.mlp == "gated"
-        up = Linear(f"{name}up", t, model.hidden, inner * (2 if gated else 1), model.mlp_bias, groups, cast=groups > 1)
-        return up, Linear(f"{name}down", t, inner, model.hidden, model.mlp_bias, groups)
+        wide = self.expert_width if groups > 1 else model.hidden
+        up = Linear(f"{name}up", t, wide, inner * (2 if gated else 1), model.mlp_bias, groups, cast=groups > 1)
+        return up, Linear(f"{name}down", t, inner, wide, model.mlp_bias, groups)
+
+    @property
+    def expert_width(self) -> int:
+        """Width at which experts work."""
+        narrower = self.model.expert_width if isinstance(self.model, HybridSpec) else None
+        return narrower or self.model.hidden
+
+    def narrowing(self) -> list[Linear]:
+        """Projections of tokens for experts that work at a width of their own, and back."""
+        if self.expert_width == self.model.hidden:
+            return []
+        hidden = self.model.hidden
+        return [
+            Linear("expert_narrow", self.own, hidden, self.expert_width),
+            Linear("expert_widen", self.own, self.expert_width, hidden),
+        ]
 
     def activation(self, up: Linear, inner: int) -> Iterable[Kernel]:
         size, gated = up.groups * up.tokens * inner, self.model.mlp == "gated"
@@ -390,9 +408,11 @@ class Layers:
         if moe is None:
             raise ValueError("a dense model has no experts")
         visits, (up, down), shared, shared_inner = self.experts_parts()
-        hidden, copies = self.model.hidden, self.framework.experts_copies
-        router = Linear("router", self.own, hidden, moe.experts, narrow=False)
+        hidden, copies = self.expert_width, self.framework.experts_copies
+        router = Linear("router", self.own, self.model.hidden, moe.experts, narrow=False)
         made = [*self.linear(router), self.rows("route", "elementwise", self.own * moe.experts, 8, 6)]
+        for layer in self.narrowing():
+            made += self.linear(layer)
         if shared is not None:
             made += [*self.linear(shared[0]), *self.activation(shared[0], shared_inner), *self.linear(shared[1])]
         made.append(self.rows("dispatch", "copy", visits * hidden, copies, 3))
@@ -407,9 +427,10 @@ class Layers:
         if moe is None:
             raise ValueError("a dense model has no experts")
         visits, (up, down), shared, shared_inner = self.experts_parts()
-        hidden, copies = self.model.hidden, self.framework.experts_copies
-        router = Linear("router", self.own, hidden, moe.experts, narrow=False)
-        made = [self.rows("combine_grad", "copy", visits * hidden, copies + 1, 4)]
+        hidden, copies = self.expert_width, self.framework.experts_copies
+        router = Linear("router", self.own, self.model.hidden, moe.experts, narrow=False)
+        made = [kernel for layer in self.narrowing() for kernel in self.linear_grad(layer)]
+        made += [self.rows("combine_grad", "copy", visits * hidden, copies + 1, 4)]
         made += self.exchange("combine_grad_exchange", "all_to_all", visits * hidden, "experts")
         made += [*self.linear_grad(down), *self.activation_grad(up, moe.expert_intermediate), *self.linear_grad(up)]
         made += self.exchange("dispatch_grad_exchange", "all_to_all", visits * hidden, "experts")
@@ -425,39 +446,90 @@ class Layers:
 
     # -- layers
 
-    def forward(self, experts: bool, window: int | None = None) -> Kernels:
+    def forward(self, kind: Kind) -> Kernels:
         """All kernels of a layer going forward."""
-        made: list[Kernel] = [self.norm("attention_norm"), *self.into("attention")]
-        for layer in self.projections():
-            made += self.linear(layer)
-        if self.model.mla is not None:
-            made.append(self.rows("latent_norms", "norm", self.tokens * (self.model.mla.cached), 2, 2))
-        made += [*self.core(window), *self.linear(self.output()), *self.out_of("attention")]
-        made += self.residual("attention_residual", self.model.out_bias)
-        made.append(self.norm("mlp_norm"))
-        made += self.experts_half() if experts else self.dense_half()
-        made += self.residual("mlp_residual", self.model.mlp_bias)
+        made: list[Kernel] = []
+        if kind.mixer == "attention":
+            made += [self.norm("attention_norm"), *self.into("attention")]
+            for layer in self.projections():
+                made += self.linear(layer)
+            if self.model.mla is not None:
+                made.append(self.rows("latent_norms", "norm", self.tokens * self.model.mla.cached, 2, 2))
+            made += [*self.core(kind.window), *self.linear(self.output()), *self.out_of("attention")]
+            made += self.residual("attention_residual", self.model.out_bias)
+        elif kind.mixer == "state_space":
+            made += [self.norm("state_norm"), *self.into("state"), *self.state_half(), *self.out_of("state")]
+            made += self.residual("state_residual", False)
+        if kind.half:
+            made.append(self.norm("mlp_norm"))
+            made += self.experts_half() if kind.half == "experts" else self.dense_half()
+            made += self.residual("mlp_residual", self.model.mlp_bias)
         return tuple(made)
 
-    def backward(self, experts: bool, window: int | None = None) -> Kernels:
+    def backward(self, kind: Kind) -> Kernels:
         """All kernels of a layer going backward, nothing computed again."""
-        made: list[Kernel] = [*self.residual_grad("mlp_residual")]
-        made += self.experts_half_grad() if experts else self.dense_half_grad()
-        made += self.norm_grad("mlp_norm")
-        made += self.residual_grad("attention_residual")
-        made += [*self.out_of_grad("attention"), *self.linear_grad(self.output()), *self.core_grad(window)]
-        for layer in reversed(self.projections()):
-            made += self.linear_grad(layer)
-        if self.model.mla is not None:
-            made.append(self.rows("latent_norms_grad", "norm_grad", self.tokens * self.model.mla.cached, 3, 4))
-        made += [*self.into_grad("attention"), *self.norm_grad("attention_norm")]
+        made: list[Kernel] = []
+        if kind.half:
+            made += self.residual_grad("mlp_residual")
+            made += self.experts_half_grad() if kind.half == "experts" else self.dense_half_grad()
+            made += self.norm_grad("mlp_norm")
+        if kind.mixer == "attention":
+            made += self.residual_grad("attention_residual")
+            made += [*self.out_of_grad("attention"), *self.linear_grad(self.output()), *self.core_grad(kind.window)]
+            for layer in reversed(self.projections()):
+                made += self.linear_grad(layer)
+            if self.model.mla is not None:
+                made.append(self.rows("latent_norms_grad", "norm_grad", self.tokens * self.model.mla.cached, 3, 4))
+            made += [*self.into_grad("attention"), *self.norm_grad("attention_norm")]
+        elif kind.mixer == "state_space":
+            made += [*self.residual_grad("state_residual"), *self.out_of_grad("state"), *self.state_half_grad()]
+            made += [*self.into_grad("state"), *self.norm_grad("state_norm")]
         return tuple(made)
 
-    def again(self, recompute: str, experts: bool, window: int | None = None) -> Kernels:
+    def again(self, recompute: str, kind: Kind) -> Kernels:
         """What the backward pass of a layer computes again."""
         if recompute == "full":
-            return self.forward(experts, window)
-        if recompute == "selective" and self.framework.attention == "unfused":
+            return self.forward(kind)
+        if recompute == "selective" and self.framework.attention == "unfused" and kind.mixer == "attention":
             skipped = {"qkv_copies", "rotary", "context_copy"}
-            return tuple(kernel for kernel in self.core(window) if kernel.name not in skipped)
+            return tuple(kernel for kernel in self.core(kind.window) if kernel.name not in skipped)
         return ()
+
+    # -- state spaces
+
+    def state_space(self) -> tuple[StateSpaceSpec, list[Linear]]:
+        """The state space of the model, and the linear layers around it."""
+        if not isinstance(self.model, HybridSpec) or self.model.state_space is None:
+            raise ValueError("a transformer has no state spaces")
+        spec, tp = self.model.state_space, self.cut.tensor
+        wide = (2 * spec.inner + 2 * spec.groups * spec.state + spec.heads) // tp
+        down = Linear("state_in", self.tokens, self.model.hidden, wide, cast=False)
+        return spec, [down, Linear("state_out", self.tokens, spec.inner // tp, self.model.hidden)]
+
+    def chunks(self, spec: StateSpaceSpec, name: str, backward: bool) -> list[Kernel]:
+        """Products of a chunk (arXiv 2405.21060, section 6): scores within it, states, and what they give."""
+        heads, count = max(1, spec.heads // self.cut.tensor), self.tokens // spec.chunk
+        wide, n, p = plain(self.dtype), spec.state, spec.head_dim
+        times = 2 if backward else 1
+        shapes = ((spec.chunk, n, spec.chunk), (spec.chunk, spec.chunk, p), (n, spec.chunk, p), (spec.chunk, n, p))
+        return [
+            Kernel(f"{name}_{i}_{j}", Product(m, k, columns, heads * count, wide, self.e))
+            for i, (m, k, columns) in enumerate(shapes)
+            for j in range(times)
+        ]
+
+    def state_half(self) -> list[Kernel]:
+        spec, (first, last) = self.state_space()
+        inner = self.tokens * spec.inner // self.cut.tensor
+        seen = inner + self.tokens * 2 * spec.groups * spec.state // self.cut.tensor
+        made = [*self.linear(first), self.rows("convolution", "elementwise", seen, 2)]
+        made += [*self.chunks(spec, "state", False), self.rows("scan", "scan", inner, 6, 3)]
+        return [*made, self.rows("gated_norm", "norm", inner, 3), *self.linear(last)]
+
+    def state_half_grad(self) -> list[Kernel]:
+        spec, (first, last) = self.state_space()
+        inner = self.tokens * spec.inner // self.cut.tensor
+        seen = inner + self.tokens * 2 * spec.groups * spec.state // self.cut.tensor
+        made = [*self.linear_grad(last), self.rows("gated_norm_grad", "norm_grad", inner, 5, 2)]
+        made += [*self.chunks(spec, "state_grad", True), self.rows("scan_grad", "scan", inner, 12, 5)]
+        return [*made, self.rows("convolution_grad", "elementwise", seen, 4, 2), *self.linear_grad(first)]

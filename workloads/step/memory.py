@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Kind
 from archsim.workloads.step.layer import NARROW, Layers
 
 
@@ -47,19 +48,39 @@ def states(
     return weights, gradients, state
 
 
-def layer_activations(layers: Layers, recompute: str, experts: bool) -> int:
+def layer_activations(layers: Layers, recompute: str, kind: Kind) -> int:
     """Bytes that the backward pass of a layer needs of the forward one, of a micro-batch."""
-    model, e, tp = layers.model, layers.e, layers.cut.tensor
-    stream = layers.own * model.hidden
+    stream = layers.own * layers.model.hidden
     if recompute == "full":
-        return stream * e
-    mask = 1 if layers.dropout else 0
-    narrow = NARROW.get(layers.dtype, e)
-    values = layers.widths[1]
-    held = 2.0 * stream * e  # inputs of norms
-    # With sequence parallelism, inputs of column-split layers are gathered again going backward.
-    column = stream if layers.cut.sequence_parallel else layers.tokens * model.hidden
-    held += column * narrow + layers.qkv_elements * e
+        return stream * layers.e
+    held = 0.0
+    if kind.mixer == "attention":
+        held += _attention(layers, recompute)
+    elif kind.mixer == "state_space":
+        spec = layers.state_space()[0]
+        inner = layers.tokens * spec.inner // layers.cut.tensor
+        held += stream * layers.e + layers.tokens * layers.model.hidden * _narrow(layers)
+        held += inner * (4 * layers.e + _narrow(layers))
+    if kind.half:
+        held += _second_half(layers, kind)
+    return round(held)
+
+
+def _narrow(layers: Layers) -> float:
+    """Bytes of an element of what products read."""
+    return NARROW.get(layers.dtype, layers.e)
+
+
+def _column(layers: Layers) -> int:
+    """Elements that a column-split layer keeps; with shared tokens they are gathered again going backward."""
+    own = layers.own if layers.cut.sequence_parallel else layers.tokens
+    return own * layers.model.hidden
+
+
+def _attention(layers: Layers, recompute: str) -> float:
+    model, e, narrow = layers.model, layers.e, _narrow(layers)
+    stream, mask, values = layers.own * model.hidden, 1 if layers.dropout else 0, layers.widths[1]
+    held = stream * e + _column(layers) * narrow + layers.qkv_elements * e
     if layers.framework.attention == "unfused":
         if recompute != "selective":
             held += layers.scores * (2 * e + 1 if layers.dropout else e)
@@ -68,18 +89,20 @@ def layer_activations(layers: Layers, recompute: str, experts: bool) -> int:
     held += layers.tokens * layers.heads * values * narrow + stream * mask
     if model.mla is not None:
         held += layers.tokens * (model.mla.cached + (model.mla.q_lora_rank or 0)) * e
+    return held
+
+
+def _second_half(layers: Layers, kind: Kind) -> float:
+    model, e, narrow = layers.model, layers.e, _narrow(layers)
+    stream, mask = layers.own * model.hidden, 1 if layers.dropout else 0
     gates = 2 if model.mlp == "gated" else 1
-    if experts and model.moe is not None:
+    held = stream * (e + mask) + _column(layers) * narrow
+    if kind.half == "experts" and model.moe is not None:
         visits, _, shared, shared_inner = layers.experts_parts()
         inner = model.moe.expert_intermediate
-        held += visits * (2 * model.hidden * narrow + inner * (gates * e + narrow))
-        if shared is not None:
-            held += layers.tokens * (shared_inner * (gates * e + narrow))
-        held += column * narrow + stream * mask
-    else:
-        inner = model.intermediate // tp
-        held += column * narrow + layers.tokens * inner * (gates * e + narrow) + stream * mask
-    return round(held)
+        held += visits * (2 * layers.expert_width * narrow + inner * (gates * e + narrow))
+        return held + (layers.tokens * shared_inner * (gates * e + narrow) if shared is not None else 0.0)
+    return held + layers.tokens * model.intermediate // layers.cut.tensor * (gates * e + narrow)
 
 
 def head_activations(layers: Layers, vocab: int) -> int:

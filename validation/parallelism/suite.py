@@ -1,0 +1,171 @@
+"""Schedules and shards against their formulas and against what papers print.
+
+Exact: bubbles of equal stages, bytes of activations (arXiv 2205.05198) and of ZeRO's stages as closed forms. Predicted:
+GPipe's tables from its schedule alone, on equal stages that wait for nothing but each other; OneFlow's report of GPT
+on 32 V100, whose heads (of 96 elements) and micro-batches are not stated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from archsim.config import load_spec
+from archsim.training.cases import answers
+from archsim.training.pipeline import Pass, run
+from archsim.validation.framework import Claim, Role, Row, cases, row
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.step.cut import Cut
+from archsim.workloads.step.framework import FrameworkSpec
+from archsim.workloads.step.kinds import Kind
+from archsim.workloads.step.layer import Layers
+from archsim.workloads.step.memory import layer_activations, states
+
+_LAYER = Kind("attention", "dense")
+_ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
+
+
+def rows() -> list[Row]:
+    """All claims."""
+    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow()]
+
+
+def _made(
+    case: str,
+    metric: str,
+    unit: str,
+    published: float,
+    tolerance: float,
+    role: Role,
+    source: str,
+    simulated: float,
+    cause: str = "",
+) -> Row:
+    claim = Claim(
+        case=case,
+        metric=metric,
+        unit=unit,
+        published=published,
+        tolerance=tolerance,
+        role=role,
+        source=source,
+        cause=cause,
+    )
+    return row("parallelism", claim, simulated)
+
+
+def _bubbles() -> Iterator[Row]:
+    """Of eight equal stages and 32 micro-batches: passes of 20 and 40 us, weights' gradients half of the latter."""
+    stages, micro_batches, forward, backward = 8, 32, 20, 40
+    whole, half = {"forward": forward, "backward": backward}, backward // 2
+    parts = {"forward": forward, "backward": half, "weights": half}
+    for name, virtual, lengths, formula, source in (
+        ("gpipe", 1, whole, (stages - 1) * (forward + backward), "Huang et al., NeurIPS 2019, section 2.3"),
+        ("1f1b", 1, whole, (stages - 1) * (forward + backward), "Narayanan et al., SC 2021, section 2.2.1"),
+        ("1f1b", 4, whole, (stages - 1) * (forward + backward), "Narayanan et al., SC 2021, section 2.2.2"),
+        ("zero_bubble", 1, parts, (stages - 1) * forward, "Qi et al. (arXiv 2401.10241), table 1: ZB-H1"),
+    ):
+
+        def length(stage: int, one: Pass, of: Mapping[str, int] = lengths) -> int:
+            return of[one.direction]
+
+        ran = run(name, stages, virtual, micro_batches, length, lambda a, b: 0)
+        bubble = ran.end - micro_batches * virtual * sum(lengths.values())
+        case = f"{name}, {virtual} parts a stage" if virtual > 1 else name
+        yield _made(case, "bubble", "us", formula, 0.0, "exact", source, bubble)
+
+
+def _activations() -> Iterator[Row]:
+    """Bytes of a layer of the four models of the paper, with eight tensor-parallel ranks."""
+    source = "Korthikanti et al. (arXiv 2205.05198), table 2"
+    framework = load_spec("megatron_lm", FrameworkSpec, category="frameworks")
+    for name, micro_batch in (("gpt-22b", 4), ("gpt3-175b", 1), ("mt-nlg-530b", 1), ("gpt-1t", 1)):
+        model = load_spec(name, ModelSpec, category="models")
+        sbh, scores = 2048 * micro_batch * model.hidden, 5 * model.heads * 2048 / model.hidden
+        for recompute, shared, formula in (
+            ("none", False, sbh * (10 + (24 + scores) / 8)),
+            ("none", True, sbh * (34 + scores) / 8),
+            ("selective", True, sbh * 34 / 8),
+            ("full", False, sbh * 2),
+        ):
+            cut = Cut(micro_batch, micro_batch, tensor=8, sequence_parallel=shared)
+            kept = layer_activations(Layers(model, framework, cut, 2048, "fp16"), recompute, _LAYER)
+            case = f"{name}, {recompute}{', tokens shared' if shared else ''}"
+            yield _made(case, "activations of a layer", "bytes", round(formula), 0.0, "exact", source, kept)
+
+
+def _shards() -> Iterator[Row]:
+    """7.5 billion parameters over 64 ranks, in GB."""
+    framework = load_spec("megatron_deepspeed", FrameworkSpec, category="frameworks")
+    for stage, published in ((0, 120.0), (1, 31.4), (2, 16.6), (3, 1.9)):
+        kept = sum(states(framework, 2, 7_500_000_000, 0, stage, 64, 1)) / 1e9
+        yield _made(f"ZeRO {stage}, 64 ranks", "model states", "GB", published, 0.02, "validation", _ZERO, kept)
+
+
+_GPIPE = (
+    "the schedule alone: the paper's batch grows with the micro-batches and partitions that memory allows, and its "
+    "devices do more with larger ones; AmoebaNet's layers are uneven"
+)
+
+
+def _gpipe() -> Iterator[Row]:
+    """Throughput of K stages and M micro-batches beside that of the table's first."""
+    for case in cases("parallelism", "gpipe.csv"):
+        stages, micro_batches = (int(n) for n in re.findall(r"[KM]=(\d+)", case["config"]))
+        base = _per_time(2, 32 if case["table"] == "Table 3" else 1)
+        yield _made(
+            f"GPipe {case['table']}: {case['workload']}, {stages} partitions, {micro_batches} micro-batches",
+            "normalised throughput",
+            "ratio",
+            float(case["value"]),
+            0.05,
+            "validation",
+            case["source"],
+            _per_time(stages, micro_batches) / base,
+            _GPIPE,
+        )
+
+
+def _per_time(stages: int, micro_batches: int) -> float:
+    """Micro-batches per time of a model that is cut into equal stages."""
+    length = 840 * 8 // stages
+    return micro_batches / run("gpipe", stages, 1, micro_batches, lambda s, one: length, lambda a, b: 0).end
+
+
+_ONEFLOW = (
+    "heads and micro-batches are not stated (96 elements, the fastest that fits); the host of these nodes is taken as "
+    "that of vTrain's; the cube mesh of NVLink 2 is taken as a switch"
+)
+
+
+def _oneflow() -> Iterator[Row]:
+    """TFLOP/s of a GPU, recomputation counted, of Megatron-LM and OneFlow."""
+    measured = cases("parallelism", "oneflow.csv")
+    asked = []
+    for case in measured:
+        data, tensor, pipeline, batch, hidden, layers = re.findall(
+            r"(\d+)x(\d+)x(\d+)_(\d+)_(\d+)x(\d+)", case["config"]
+        )[0]
+        one = {
+            "system": "dgx1_v100_x4",
+            "precision": "fp16",
+            "seq": "2048",
+            "vocab": "51200",
+            "framework": "megatron_lm",
+        }
+        one |= {"hidden": hidden, "layers": layers, "heads": str(int(hidden) // 96), "global_batch": batch}
+        asked.append(one | {"tp": tensor, "pp": pipeline, "dp": data, "recompute": "full"})
+    for case, figures in zip(measured, answers(asked), strict=True):
+        simulated = figures["tflops_per_gpu"] if isinstance(figures, dict) else 0.0
+        cause = _ONEFLOW if isinstance(figures, dict) else str(figures)
+        yield _made(
+            f"{case['system']}: {case['config']}",
+            "throughput of a GPU",
+            "TFLOP/s",
+            float(case["tflops_per_gpu"]),
+            0.15,
+            "validation",
+            case["source"],
+            simulated,
+            cause,
+        )
