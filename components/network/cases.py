@@ -443,7 +443,9 @@ def _of_library(
 
 def _expert_parallel(case: Mapping[str, str]) -> dict[str, Any]:
     """Dispatch and combine of experts: ``op_name`` ll or normal, the latter with its ``dispatch_sms``."""
-    spec = _shipped("deepep", ExpertParallelSpec)
+    gpu = (case.get("gpu") or case.get("device") or "").casefold()
+    blackwell = gpu.startswith(("b200", "b300", "gb200", "gb300"))
+    spec = _shipped("deepep_blackwell" if blackwell else "deepep", ExpertParallelSpec)
     tokens, hidden, top_k = (
         _whole(_cell(case, name).removesuffix(".0"), name) for name in ("num_token", "hidden_size", "num_topk")
     )
