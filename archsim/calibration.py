@@ -11,7 +11,7 @@ carry.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_kernels import GpuKernelsSpec
+from archsim.components.compute.gpu_kernels import GpuKernelsSpec, checked, merged
 from archsim.config import CONFIGS, File, load_spec
 from archsim.errors import InputError, Problem, nearest, shortened
 from archsim.files import read_rows
@@ -41,15 +41,24 @@ class StageSpec(Spec):
     """Parameters that are fitted together."""
 
     name: str
-    """of the kernel whose predictions carry this stage's band, such as ``gemm fp8``"""
+    """its own"""
+    kernel: str = ""
+    """whose predictions carry this stage's band, such as ``gemm fp8``; the stage's name when empty"""
     op: str
     """gemm, attention, moe or elementwise"""
     target: Literal["latency_us", "power_w"] = "latency_us"
     """column that is fitted"""
     where: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """rows that are used: column to the values allowed"""
+    within: str = ""
+    """part of the kernels' config that the parameters are of, such as ``libraries.vllm_0_22.on.tcgen05``; a release's
+    changes, which answer for the chips of the rows"""
     parameters: Annotated[dict[str, tuple[float, float, float]], Field(min_length=1, max_length=MOST_PARAMETERS)]
     """path in the kernels' config to starting value, least and most"""
+
+    def path(self, parameter: str) -> str:
+        """Where a parameter stands in the kernels' config."""
+        return f"{self.within}.{parameter}" if self.within else parameter
 
     @model_validator(mode="after")
     def _in_range(self) -> StageSpec:
@@ -156,9 +165,9 @@ def calibrate(
         for path, value in result.values.items():
             _put(data, path, value)
         data.setdefault("intervals", {}).update({path: list(pair) for path, pair in result.intervals.items()})
-        data.setdefault("bands", {})[stage.name] = list(result.band)
+        _put(data, stage.path(f"bands.{stage.kernel or stage.name}"), list(result.band))
         results.append(result)
-    return GpuKernelsSpec.model_validate(data), results
+    return checked(data), results
 
 
 def fit(residuals: Callable[[Floats], Floats], start: Floats, least: Floats, most: Floats) -> tuple[Floats, Floats]:
@@ -228,20 +237,26 @@ def _slopes(residuals: Callable[[Floats], Floats], at: Floats, errors: Floats, h
 def _fit_stage(
     stage: StageSpec, data: dict[str, Any], groups: Sequence[_Group], chips: Mapping[str, Gpu]
 ) -> StageResult:
-    paths = list(stage.parameters)
-    start, least, most = (np.array([stage.parameters[p][i] for p in paths]) for i in range(3))
-    for path in paths:
-        usual = _get(data, path)  # a wrong path is found here
-        for bound in stage.parameters[path]:  # and a value that the kernels cannot have
-            _put(data, path, bound)
-            load_spec(data, GpuKernelsSpec)
-        _put(data, path, usual)
+    paths = [stage.path(parameter) for parameter in stage.parameters]
+    start, least, most = (np.array([value[i] for value in stage.parameters.values()]) for i in range(3))
+    whole = merged(data, _get(data, stage.within)) if stage.within else data
+    for parameter, bounds in stage.parameters.items():
+        usual = _get(whole, parameter)  # a wrong path is found here
+        for bound in bounds:  # and a value that the kernels cannot have
+            _put(data, stage.path(parameter), bound)
+            tried = checked(data)
+            for name in {group.chip for group in groups}:
+                tried.on(chips[name].chip.instruction, chips[name].chip.process)
+        _put(data, stage.path(parameter), usual)
 
     def predicted(values: Floats, some: Sequence[_Group]) -> list[Floats]:
         for path, value in zip(paths, values, strict=True):
             _put(data, path, float(value))
         kernels = GpuKernelsSpec.model_validate(data)
-        timed = [times(Gpu(chips[g.chip].chip, kernels), stage.op, g.kind, g.sizes, g.words) for g in some]
+        timed = [
+            times(replace(chips[g.chip], kernels=kernels), stage.op, g.kind, g.sizes, g.words, ticks=False)
+            for g in some
+        ]
         return [t.seconds if stage.target == "latency_us" else t.facts["power_w"] for t in timed]
 
     def fitted(some: Sequence[_Group]) -> tuple[Floats, Floats]:
@@ -325,7 +340,7 @@ def _put(data: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     node: Any = data
     for key in parents:
-        node = node[key]
+        node = node.setdefault(key, {})
     node[last] = value
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compute import gpu_attention, gpu_elementwise, gpu_experts, gpu_gemm
+from archsim.components.compute import gpu_elementwise, gpu_experts, gpu_gemm
 from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
@@ -48,6 +48,7 @@ _FORMATS = {
 }
 _HALVES = ("bf16", "fp16")  # timed alike, but not every chip multiplies both
 _CACHE_BITS = {"bf16": 16, "fp16": 16, "fp8": 8, "int8": 8}
+_OF_THE_CHIP = ("vllm_flash_attn", "vllm_flashinfer")  # what the measured library takes on this chip
 _FUNCTIONS = {"rmsnorm_in": "rmsnorm", "rmsnorm_post": "rmsnorm"}
 _GROUPED_HEADS = 32  # heads that share keys, at most, in TensorRT-LLM's grouped decode
 
@@ -71,10 +72,11 @@ class Timed:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A chip with the kernels of its libraries."""
+    """A chip with the kernels of its libraries, and the release that its config names."""
 
     chip: GpuChip
     kernels: GpuKernelsSpec
+    library: str = ""
 
 
 def gpu_of(spec: ChipSpec) -> Gpu:
@@ -91,27 +93,27 @@ def gpu_of(spec: ChipSpec) -> Gpu:
     memory: Any = machine.main_memory()
     idle_w = sum(machine.static_power_w().values())
     seen = engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, idle_w)
-    return Gpu(seen, engine.spec.kernels)
+    return Gpu(seen, engine.spec.kernels, engine.spec.library)
 
 
 def kind_of(op: str, case: Case) -> tuple[str, ...]:
     """What sets the kernel of a case apart: cases of one kind are timed at once.
 
-    gemm, moe: (format, measurement). attention: (phase, format of the cache, variety, whether it is latent,
-    measurement). elementwise: (function, measurement).
+    gemm, moe: (format, measurement, library). attention: (phase, format of the cache, variety, whether it is latent,
+    measurement, library). elementwise: (function, measurement, library).
     """
-    measurement = measurement_of(case)
+    asked = measurement_of(case), str(case.get("library") or "")
     if op == "elementwise":
-        return _FUNCTIONS.get(str(case["op"]), str(case["op"])), measurement
+        return _FUNCTIONS.get(str(case["op"]), str(case["op"])), *asked
     if op == "attention":
         return (
             str(case["phase"]),
             format_name(case["kv_dtype"]),
             _variety_of(case),
             "latent" if _latent(case) else "",
-            measurement,
+            *asked,
         )
-    return format_name(case["dtype"]), measurement
+    return format_name(case["dtype"]), *asked
 
 
 def format_name(name: Any) -> str:
@@ -131,8 +133,10 @@ def _variety_of(case: Case) -> str:
     in another kernel than single ones.
     """
     name = str(case.get("kernel") or "")
-    if name == "vllm_flash_attn":
+    if name in _OF_THE_CHIP:
         return ""
+    if name == "vllm_triton_attn":
+        return "triton"
     if name != "torch_flow":
         return name
     if str(case["phase"]) == "prefill":
@@ -159,27 +163,40 @@ def measurement_of(case: Case) -> str:
     return ""
 
 
-def times(gpu: Gpu, op: str, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any]) -> Timed:
+def times(
+    gpu: Gpu,
+    op: str,
+    kind: tuple[str, ...],
+    sizes: Mapping[str, Floats],
+    words: Mapping[str, Any],
+    ticks: bool = True,
+) -> Timed:
     """Times of cases of one kind.
 
     Parameters
     ----------
     kind: as :func:`kind_of` gives it. sizes: the columns of numbers, each [cases]. words: those of words.
+    ticks: whether times are whole ticks of the clock that measures them.
 
     Raises
     ------
     InputError: the chip, or its libraries, have no such kernel; the measurement is not known.
     """
-    kernels = gpu.kernels
-    measurement = MeasurementSpec(about="the kernel alone")
-    if kind[-1]:
-        known = kernels.measurements
-        if kind[-1] not in known:
-            raise InputError(f"no measurement is called '{kind[-1]}': {nearest(kind[-1], known)}")
-        measurement = known[kind[-1]]
-    timed, name = _TIMERS[op](gpu, kind, sizes, words, measurement.activity)
+    held, library = kind[-2:]
+    known = gpu.kernels.measurements
+    if held and held not in known:
+        raise InputError(f"no measurement is called '{held}': {nearest(held, known)}")
+    if held:
+        library = library or known[held].library
+    kernels = gpu.kernels.on(gpu.chip.instruction, gpu.chip.process, library or gpu.library)
+    gpu = replace(gpu, kernels=kernels)
+    measurement = kernels.measurements[held] if held else MeasurementSpec(about="the kernel alone")
+    timed, name = _TIMERS[op](gpu, kind, sizes, words, measurement)
     gap, least = (measurement.of(table, name, 0.0) for table in (measurement.gap_us, measurement.least_us))
     seconds = np.maximum(timed.seconds + gap * 1e-6, least * 1e-6)
+    tick = measurement.of(measurement.tick_us, name, 0.0) * 1e-6
+    if tick and ticks:
+        seconds = np.maximum(1.0, np.rint(seconds / tick)) * tick
     band = kernels.band(name)
     bound = np.where(timed.streams_s > 0.5 * timed.seconds, "memory", "compute")
     facts = {"bound": bound, **timed.facts}
@@ -239,13 +256,13 @@ def arrays(op: str, cases: Sequence[Case]) -> tuple[dict[str, Floats], dict[str,
 
 
 _Timer = Callable[
-    [Gpu, tuple[str, ...], Mapping[str, Floats], Mapping[str, Any], float],
+    [Gpu, tuple[str, ...], Mapping[str, Floats], Mapping[str, Any], MeasurementSpec],
     tuple[Timed, str],
 ]
 
 
 def _gemm(
-    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], measurement: MeasurementSpec
 ) -> tuple[Timed, str]:
     if gpu.kernels.gemm is None:
         raise InputError(f"'{gpu.kernels.name}' has no GEMM kernels")
@@ -253,18 +270,28 @@ def _gemm(
     if dtype in _HALVES:
         gpu.chip.check(dtype)
     m, n, k = sizes["m"], sizes["n"], sizes["k"]
-    best = gpu_gemm.gemm(gpu.chip, gpu.kernels.gemm, dtype, m, k, n, sizes["groups"], activity=activity)
+    name = f"gemm {'bf16' if dtype == 'fp16' else dtype}"
+    best = gpu_gemm.gemm(
+        gpu.chip,
+        gpu.kernels.gemm,
+        dtype,
+        m,
+        k,
+        n,
+        sizes["groups"],
+        activity=measurement.activity,
+        operand_sets=measurement.operand_sets,
+        hosted=name in measurement.hosted,
+    )
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
     tiles = np.array([f"{rows}x{wide}" for rows, wide in form.every_tile])
     flops = 2 * sizes["groups"] * m * n * k
     facts = {"tflops": 1e-12 * flops / best.seconds, "tile": tiles[best.tile], "split_k": best.split}
-    return Timed(
-        best.seconds, best.memory_seconds, facts, flops, best.done
-    ), f"gemm {'bf16' if dtype == 'fp16' else dtype}"
+    return Timed(best.seconds, best.memory_seconds, facts, flops, best.done), name
 
 
 def _attention(
-    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], measurement: MeasurementSpec
 ) -> tuple[Timed, str]:
     if gpu.kernels.attention is None:
         raise InputError(f"'{gpu.kernels.name}' has no attention kernels")
@@ -295,7 +322,7 @@ def _attention(
         if (keys < length).any():
             raise InputError("'kv_len' is less than 'isl': the keys of a prompt include those of its own tokens")
         asked = shape(length)
-        seconds, flops, moved = gpu_attention.prefill(gpu.chip, variety.prefill, asked), asked.flops(), asked.bytes()
+        seconds, flops, moved = spec.prefill(gpu.chip, name, asked, bits / 8), asked.flops(), asked.bytes()
         done = gpu.kernels.attention_activity(gpu.chip, asked, 2.0)
         tile = np.full(seconds.shape, f"{variety.prefill.rows}x{variety.prefill.keys}")
         facts = {"tflops": 1e-12 * flops / seconds, "tile": tile}
@@ -315,7 +342,7 @@ def _attention(
 
 
 def _experts(
-    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], measurement: MeasurementSpec
 ) -> tuple[Timed, str]:
     if gpu.kernels.experts is None:
         raise InputError(f"'{gpu.kernels.name}' has no kernels of experts")
@@ -338,7 +365,7 @@ def _experts(
 
 
 def _elementwise(
-    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], activity: float
+    gpu: Gpu, kind: tuple[str, ...], sizes: Mapping[str, Floats], words: Mapping[str, Any], measurement: MeasurementSpec
 ) -> tuple[Timed, str]:
     if gpu.kernels.elementwise is None:
         raise InputError(f"'{gpu.kernels.name}' has no row-wise kernels")

@@ -60,7 +60,7 @@ class ChipSpec(Spec):
     other_area: dict[str, SquareMillimetres] = Field(default_factory=dict)
     """published blocks that no part models, such as control and I/O"""
     die_area: SquareMillimetres | None = None
-    """published area of the die, for comparison"""
+    """published area of the die; without a floor plan and other blocks, what parts do not fill of it is a block"""
     tdp: Watts | None = None
     """published thermal design power, for comparison"""
     source: str = ""
@@ -292,6 +292,17 @@ class Machine:
                     yield path, block, area
         for block, area in self.spec.chip.other_area.items():
             yield "chip", block, area
+        rest = self._rest_of_die()
+        if rest > 0:
+            yield "chip", "rest of the published die", rest
+
+    def _rest_of_die(self) -> float:
+        """mm² of a published die that no part models, without a floor plan and a list of other blocks."""
+        chip = self.spec.chip
+        if chip.die is not None or chip.die_area is None or chip.other_area:
+            return 0.0
+        parts = (part for path, part in self.components.items() if path not in ("network", "chip.die"))
+        return chip.die_area - sum(sum(part.area_mm2(self.technology).values()) for part in parts)
 
     def static_power_w(self) -> dict[str, float]:
         """Static power of one chip by component, W."""

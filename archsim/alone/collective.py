@@ -82,6 +82,9 @@ QUESTION = Question(
     answers=answers,
     figures=(
         "time_us",
+        "time_low_us",
+        "time_high_us",
+        "library",
         "algbw_GBps",
         "busbw_GBps",
         "bound_by",

@@ -48,7 +48,7 @@ def _of_kernel(question: Question, settings: Mapping[str, str]) -> Question:
         columns=tuple(columns),
         needed=("device", *OPS[op]),
         answers=answers,
-        more=(*more, "kernel", "measurement"),
+        more=(*more, "kernel", "measurement", "library"),
     )
 
 
@@ -122,5 +122,6 @@ QUESTION = Question(
     figures=_FIGURES,
     together=True,
     narrowed=_of_kernel,
-    more=("kernel", "measurement"),
+    more=("kernel", "measurement", "library"),
+    told_empty=("power_w",),
 )

@@ -133,6 +133,7 @@ class Question:
     figures: names of what may be answered; a given column of such a name becomes ``given_NAME``.
     together: whether many cases are answered faster at once, and so are asked for again in halves when one fails.
     outputs, written: further files of one case, and the function that answers it and writes those that are asked for.
+    told_empty: columns that tell something where they are there and empty.
     narrowed: the question once its settings are known. more: further columns for the option ``--with``.
     compiled: whether options are answered by compiled kernels, which take a while the first time.
     """
@@ -148,6 +149,7 @@ class Question:
     written: Callable[[Case, Mapping[str, Path]], Figures] | None = None
     narrowed: Callable[[Question, Mapping[str, str]], Question] | None = None
     more: tuple[str, ...] = ()
+    told_empty: tuple[str, ...] = ()
     compiled: Callable[[Mapping[str, str]], bool] = lambda options: False
 
     def column(self, name: str) -> Column | None:

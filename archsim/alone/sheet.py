@@ -70,7 +70,7 @@ def ask_file(question: Question, options: Mapping[str, str], file: Path) -> Answ
     cases: list[Case | InputError] = []
     from_here = {name: _from_here(question, name, text) for name, text in options.items()}
     for _, row in rows:
-        texts = {**from_here, **{name: cell for name, cell in row.items() if cell}}
+        texts = {**from_here, **{name: cell for name, cell in row.items() if cell or name in question.told_empty}}
         try:
             cases.append(question.case(texts, file.parent))
         except InputError as error:

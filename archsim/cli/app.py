@@ -326,6 +326,10 @@ def show(
     chip: Annotated[str | None, typer.Option("--chip", metavar="CHIP", help="A chip, in place of a name.")] = None,
     set_: Set = None,
     area: Annotated[bool, typer.Option("--area", help="The area of each part instead.")] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="What the chip draws at rest, at most and under kernels.")
+    ] = False,
+    cost: Annotated[bool, typer.Option("--cost", help="What its dies, memory and package cost to make.")] = False,
     json: Json = False,
 ) -> None:
     """Show a resolved config and the origin of every value.
@@ -335,6 +339,7 @@ def show(
     archsim show models/llama_3_8b                           where chips and models share a name
     archsim show my_chip.yaml --set clock='1.2 GHz'
     archsim show --chip tpu_v4i --area                       a tree of mm2
+    archsim show --chip h100_sxm --area --power --cost       watts, and USD of dies, memory and package
     """
     from archsim.cli import show as view
     from archsim.config import Origin, resolve_named
@@ -343,7 +348,8 @@ def show(
         raise InputError("name one config to show, or a chip with --chip; 'archsim list' names them all")
 
     found = name if name is not None else str(resolve_named("chips", str(chip), Origin("--chip")))
-    view.show(found, _overrides(set_), area, json)
+    asked = {"area": area, "power": power, "cost": cost}
+    view.show(found, _overrides(set_), [view for view, wanted in asked.items() if wanted], json)
 
 
 @app.command(name="list")

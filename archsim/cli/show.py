@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ _SPECS = {
     "sweeps": "archsim.sweeps:SweepSpec",
     "experiments": "archsim.experiment:ExperimentSpec",
     "links": "archsim.components.network.link:LinkSpec",
+    "costs": "archsim.cost:CostSpec",
     "kernels": "archsim.components.compute.gpu_kernels:GpuKernelsSpec",
     "calibrations": "archsim.calibration:CalibrationSpec",
     "engines": "archsim.workloads.engine_spec:EngineSpec",
@@ -39,6 +40,7 @@ _COLLECTIVES = (
     "archsim.components.network.nccl:NcclSpec",
     "archsim.components.network.expert_parallel:ExpertParallelSpec",
     "archsim.training.fabric:ExchangesSpec",
+    "archsim.components.network.gpu_library:GpuLibrariesSpec",
 )
 """what a file in the folder of collectives may be: its keys say which"""
 _Path = tuple[str, ...]
@@ -63,8 +65,8 @@ def _share(spec: type[BaseModel], keys: set[str]) -> float:
 # --- show ----------------------------------------------------------------------------------------------
 
 
-def show(name: str, overrides: Mapping[str, str], area: bool, as_json: bool) -> None:
-    """Print the resolved config with origins, or its areas."""
+def show(name: str, overrides: Mapping[str, str], views: Collection[str], as_json: bool) -> None:
+    """Print the resolved config with origins, or its ``area``, ``power`` and ``cost``, as ``views`` name them."""
     from archsim import registry
     from archsim.config import build, dump, load_tree, locate
     from archsim.experiment import GROUP
@@ -80,8 +82,8 @@ def show(name: str, overrides: Mapping[str, str], area: bool, as_json: bool) -> 
     tree = load_tree(name, overrides, spec, category)
     built = build(tree, spec)
     data = dump(built)
-    if area:
-        _show_area(built, category, as_json)
+    if views:
+        _show_views(built, category, views, as_json)
     elif as_json:
         origins = {".".join(path): _origin(tree, data, path) for path in _leaves(data)}
         print_json({"config": data, "origins": origins})
@@ -170,28 +172,52 @@ def _flow(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _show_area(built: Any, category: str, as_json: bool) -> None:
+def _show_views(built: Any, category: str, views: Collection[str], as_json: bool) -> None:
+    """Area, power and cost of a chip, or of that of a system or a run."""
+    from archsim.cost import cost
     from archsim.machine import area_tree
+    from archsim.power import power
 
     if category == "runs":
         built, category = (built.chip, "chips") if getattr(built, "chip", None) else (built.system, "systems")
     if category not in ("chips", "systems"):
-        raise InputError(f"--area is of a chip, a system or a run, not of {category}")
-    tree = area_tree(built)
+        raise InputError(f"--{next(iter(views))} is of a chip, a system or a run, not of {category}")
+    chip = built.chip if category == "systems" else built
+    if as_json:
+        found: dict[str, Any] = {}
+        if "area" in views:
+            found["area"] = _area_data(area_tree(built))
+        if "power" in views:
+            found["power"] = power(chip)
+        if "cost" in views:
+            found["cost"] = cost(chip)
+        print_json(found["area"] if tuple(views) == ("area",) else found)
+        return
+    if "area" in views:
+        _tell_area(area_tree(built))
+        if chip.die is None:
+            known = "its published area" if chip.die_area is not None else "the sum of parts that are modelled"
+            say(f"no floor plan of the die is known: what is shown is {known}")
+    if "power" in views:
+        for row in power(chip):
+            say(f"{row['what']:<36}  {row['watts']:10.1f} W   {row['source']}")
+    if "cost" in views:
+        for row in cost(chip):
+            say(f"{row['what']:<10}  {row['amount']:<20}  {row['usd']:10.0f} USD   {row['source']}")
 
-    def as_data(node: Any) -> dict[str, Any]:
-        name, mm2, children = node
-        return {"name": name, "mm2": mm2, "children": [as_data(child) for child in children]}
 
+def _area_data(node: Any) -> dict[str, Any]:
+    name, mm2, children = node
+    return {"name": name, "mm2": mm2, "children": [_area_data(child) for child in children]}
+
+
+def _tell_area(tree: Any) -> None:
     def told(node: Any, level: int) -> Iterator[tuple[str, float]]:
         name, mm2, children = node
         yield "  " * level + name, mm2
         for child in children:
             yield from told(child, level + 1)
 
-    if as_json:
-        print_json(as_data(tree))
-        return
     rows = list(told(tree, 0))
     width = max(len(name) for name, _ in rows)
     for name, mm2 in rows:
@@ -210,6 +236,7 @@ def list_all(category: str | None, as_json: bool) -> None:
         "models",
         "technology",
         "links",
+        "costs",
         "drams",
         "hybrids",
         "frameworks",

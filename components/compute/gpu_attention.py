@@ -67,6 +67,8 @@ class PrefillSpec(Spec):
     """of a wave of blocks that write tokens into the paged cache"""
     combine_us: NotNegative = 0.0
     """of combining split keys, where single queries leave SMs idle"""
+    singles_decode: bool = False
+    """whether single queries are left to the variety's decode"""
 
 
 class DecodeSpec(Spec):
@@ -116,6 +118,10 @@ class DecodeSpec(Spec):
     """of copies for stacking where sequences and key heads are several"""
     cache_write_us: NotNegative = 0.0
     """of a wave of blocks that write tokens into the paged cache"""
+    serial_us: NotNegative = 0.0
+    """of a sequence's heads that share keys, one after the other"""
+    serial_batch: Count | None = None
+    """sequences up to which they go one after the other; None: any number"""
 
 
 class AttentionVarietySpec(Spec):
@@ -123,6 +129,10 @@ class AttentionVarietySpec(Spec):
 
     prefill: PrefillSpec | None = None
     decode: DecodeSpec | None = None
+    widest: Count | None = None
+    """elements of a key, at most; None: any"""
+    wider: str = ""
+    """variety that serves wider ones"""
 
 
 class AttentionKernelsSpec(Spec):
@@ -158,6 +168,23 @@ class AttentionKernelsSpec(Spec):
             raise InputError(f"no attention kernels are known for '{key}' bits: {nearest(key, self.default)}")
         return self.default[key]
 
+    def prefill(self, chip: GpuChip, name: str, shape: AttentionShape, cache_bytes: float) -> Floats:
+        """Seconds of prefill with the variety of this name, see :func:`prefill`.
+
+        Raises
+        ------
+        InputError: it, or the one that stands in for it, has no prefill.
+        """
+        variety = self.variety(name)
+        if variety.prefill is None:
+            raise InputError(f"attention kernels '{name}' have no prefill")
+        seconds = prefill(chip, variety.prefill, shape)
+        if variety.prefill.singles_decode:
+            single = (shape.length == 1).all(-1)
+            seconds = np.where(single, self.decode(chip, name, shape, cache_bytes), seconds)
+        wide = _wide(variety, shape)
+        return np.where(wide, self.prefill(chip, variety.wider, shape, cache_bytes), seconds) if wide.any() else seconds
+
     def decode(self, chip: GpuChip, name: str, shape: AttentionShape, cache_bytes: float) -> Floats:
         """Seconds of decoding with the variety of this name, see :func:`decode`.
 
@@ -165,15 +192,26 @@ class AttentionKernelsSpec(Spec):
         ------
         InputError: it, or the one that stands in for it, has no decode.
         """
-        spec = self.variety(name).decode
+        variety = self.variety(name)
+        spec = variety.decode
         if spec is None:
             raise InputError(f"attention kernels '{name}' have no decode")
         seconds = decode(chip, spec, shape, cache_bytes, self.l2_share)
+        wide = _wide(variety, shape)
+        if wide.any():
+            seconds = np.where(wide, self.decode(chip, variety.wider, shape, cache_bytes), seconds)
         if not spec.otherwise:
             return seconds
         tiles = (shape.batch * shape.kv_heads * np.maximum(1.0, np.floor(shape.keys / _LEAST_SPLIT))).sum(-1)
         other = self.decode(chip, spec.otherwise, shape, cache_bytes)
         return np.where(tiles < spec.least_sm_share * chip.sms, other, seconds)
+
+
+def _wide(variety: AttentionVarietySpec, shape: AttentionShape) -> Any:
+    """Where keys are wider than the variety serves, [shapes]."""
+    if variety.widest is None or not variety.wider:
+        return np.zeros(shape.head_dim.shape[0], dtype=bool)
+    return shape.head_dim[:, 0] > variety.widest
 
 
 @dataclass(frozen=True)
@@ -330,6 +368,9 @@ def decode(
         seconds = np.minimum(seconds, took(np.ones_like(blocks), blocks))
     shared = share[:, 0] > 1
     several = (kv_heads[:, 0] > 1) & (batch.sum(-1) > 1)
+    sequences = batch.sum(-1)
+    serial = np.where(sequences <= (spec.serial_batch or np.inf), (batch * kv_heads).sum(-1), 0.0)
+    seconds = seconds + serial * spec.serial_us * 1e-6
     seconds = seconds + spec.launch_us * 1e-6 + np.where(shared, spec.stack_us * 1e-6, 0.0)
     seconds = seconds + np.where(shared & several, spec.transpose_us * 1e-6, 0.0)
     written: Floats = seconds + _cache_write_s(chip, spec.cache_write_us, shape)

@@ -92,6 +92,8 @@ class ExpertFormatSpec(Spec):
     """of the whole op, beside its launches"""
     outside_cycles: dict[str, NotNegative]
     """of an SM per 1,024 multiply-adds of the main loop beside the tensor cores'; by instruction"""
+    visit_share: Positive = 1.0
+    """time around the products for each visit, beside the library's ``visit_cycles``: quantising in between"""
     unaligned_share: dict[str, Share] = Field(default_factory=dict)
     """speed of a product of a depth that is no multiple of 16, beside one that is: its rows are loaded element by
     element; by instruction, the same where none is given"""
@@ -353,7 +355,7 @@ def grouped_gemm(
         best = np.where(taken, np.minimum.reduce(each), best)
     weights = loads.active * n * k * form.right_bytes
     moved = weights + loads.tokens * (k * form.left_bytes + 2 * n)
-    around = kernels.visit_cycles * visits * n / (chip.sms * chip.clock_hz)
+    around = kernels.visit_cycles * form.visit_share * visits * n / (chip.sms * chip.clock_hz)
     around = around + (form.kernels * kernels.launch_us + form.around_us) / 2 * 1e-6
     passed = _RESULT_PASSES * 2 * visits * n
     return GroupedKernel(best + around, 2 * loads.tokens * k * n, moved + passed)

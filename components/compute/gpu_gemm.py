@@ -21,7 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, of_instruction, overlapped, waves
 from archsim.components.compute.gpu_power import Activity
@@ -34,6 +34,19 @@ _SMALL, _MOST_SMALL = 64 * 128, 4.0  # tiles below this many outputs share an SM
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
+
+
+class TileChoiceSpec(Spec):
+    """A tile that a library takes up to some size; the first choice that holds."""
+
+    rows: Count | None = None
+    """of the product, at most; None: any"""
+    columns: Count | None = None
+    """of the product, at most; None: any"""
+    tile: tuple[Count, Count]
+    """m and n, one of the format's"""
+    tile_us: NotNegative = 0.0
+    """that tiles of the whole chip take one after the other"""
 
 
 class GemmFormatSpec(Spec):
@@ -54,16 +67,37 @@ class GemmFormatSpec(Spec):
     """output tiles (m, n) that the kernels come in"""
     few_rows: Annotated[int, Field(ge=0)] = 0
     """rows up to which ``few_tiles`` are there too"""
+    few_memory_efficiency: Share | None = None
+    """share of the memory's peak that kernels for few rows reach; None: as others"""
     few_tiles: tuple[tuple[Count, Count], ...] = ()
     """output tiles of kernels for few rows"""
+    choices: tuple[TileChoiceSpec, ...] = ()
+    """the library's rule for tiles, where it is public; none: the fastest"""
     splits: tuple[Count, ...] = (1,)
     """parts of K that the kernels come in"""
     around_us: NotNegative = 0.0
     """of the kernels around the product: quantising the left operand, scaling"""
     quantise_efficiency: Share | None = None
     """share of the memory's peak that quantising reaches: it reads 16 bits and writes the format; None: not timed"""
+    quantise_bytes: Positive | None = None
+    """moved per element to quantise it, where several kernels do; None: 16 bits read and the format written"""
+    quantise_held_bytes: Positive | None = None
+    """per element between kernels that quantise or scale: what the L2 holds of it is not moved from the memory; None:
+    nothing is held"""
+    scale_bytes: NotNegative = 0.0
+    """moved per element of the product by kernels that scale it after it was written, where these are not part of it"""
+    scale_us: NotNegative = 0.0
+    """of launching these"""
+    host_us: NotNegative = 0.0
+    """of the host to launch all kernels of a product, where it does so and no graph"""
+    few_host_us: NotNegative | None = None
+    """of the host for few rows; None: as for others"""
+    pad_host_us: NotNegative = 0.0
+    """of the host to launch the copy that pads"""
+    single_rows_sum: bool = False
+    """whether the kernel of single rows sums the parts of K itself; else a second one does, as for others"""
     pad_rows: Count = 1
-    """rows are padded to this multiple, by a copy of the left operand"""
+    """rows beyond ``few_rows`` are padded to this multiple, by a copy of the left operand"""
     pad_us: NotNegative = 0.0
     """of launching that copy"""
     flop_energy_share: Positive = 1.0
@@ -74,6 +108,15 @@ class GemmFormatSpec(Spec):
         """All output tiles; :attr:`GemmKernel.tile` counts them."""
         return self.tiles + self.few_tiles
 
+    @model_validator(mode="after")
+    def _known_tiles(self) -> GemmFormatSpec:
+        for choice in self.choices:
+            if choice.tile not in self.every_tile:
+                raise ValueError(f"'choices' names the tile {choice.tile}, which is none of 'tiles' and 'few_tiles'")
+        if self.choices and (self.choices[-1].rows, self.choices[-1].columns) != (None, None):
+            raise ValueError("'choices': the last one has no bounds, so that one always holds")
+        return self
+
 
 class GemmKernelsSpec(Spec):
     """What a library's GEMM kernels do, the same on all chips."""
@@ -82,6 +125,8 @@ class GemmKernelsSpec(Spec):
     """share of the memory's peak that a kernel's streams reach"""
     feed_bytes_per_cycle: dict[str, Positive]
     """bytes that an SM receives from the L2 per cycle, operands shared by a cluster counted for each; by instruction"""
+    lone_feed_bytes_per_cycle: dict[str, Positive] = Field(default_factory=dict)
+    """bytes that an SM receives while few others do; by instruction, as many as among all where none is given"""
     whole_wave_share: dict[str, Annotated[float, Field(ge=0, le=1)]]
     """share of kernels' time that comes in whole waves; by instruction"""
     tiles_in_flight: dict[str, Count]
@@ -96,6 +141,13 @@ class GemmKernelsSpec(Spec):
     """norm in which compute and memory time add up"""
     l2_share: Share
     """of the L2 that one kernel's operands can hold on to"""
+    replay_l2_share: Positive = 0.9
+    """of the L2: operands of replays up to it stay there"""
+    replay_spill: Positive = 0.2
+    """of the L2: beyond that, how much more until all of them come from the memory"""
+    cached_bytes_per_cycle: dict[str, Positive] = Field(default_factory=dict)
+    """bytes that an SM streams per cycle of operands that the L2 holds since they were last read; by instruction, as
+    many as ``feed_bytes_per_cycle`` where none is given"""
     flop_energy_pj: Positive
     """of the whole board per FLOP of random 16-bit operands at full clock, in the process of the table's 1"""
     process_energy: dict[str, Positive]
@@ -149,6 +201,8 @@ def gemm(
     groups: Any = 1,
     out_bytes: float = 2.0,
     activity: float = 1.0,
+    operand_sets: int = 0,
+    hosted: bool = False,
     left_cached: bool = False,
     out_cached: bool = False,
     stored_bytes: tuple[float | None, float | None] = (None, None),
@@ -159,6 +213,8 @@ def gemm(
     ----------
     m, k, n, groups: ints or arrays of one shape; ``groups`` equal products are one kernel.
     activity: energy of the operands' bits beside that of random ones.
+    operand_sets: sets of operands that are read in turn, so that they stay in an L2 that holds them all; 0: none does.
+    hosted: whether the host launches the kernels, which then take as long as it does, no graph.
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
     stored_bytes: of an element of the left and of the right operand, where they are not the format's.
 
@@ -170,6 +226,7 @@ def gemm(
     rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
     rate = rate / (1.0 + rate * form.outside_cycles.get(chip.instruction, 0.0) / 1024)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
+    lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
     whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
     flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
@@ -177,13 +234,20 @@ def gemm(
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
     once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
     stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n
-    bandwidth = chip.memory_bytes_per_s * kernels.memory_efficiency
+    reached = np.where(
+        m <= form.few_rows, form.few_memory_efficiency or kernels.memory_efficiency, kernels.memory_efficiency
+    )
+    bandwidth = chip.memory_bytes_per_s * reached
+    missed = np.ones_like(m)
+    if operand_sets:
+        missed = _missed(kernels, chip, groups * k * (left * m + operand_sets * right * n) + stored)
+    byte_s = missed / bandwidth + (1.0 - missed) / _cached_bytes_per_s(kernels, chip)
     launch_s, prologue = kernels.launch_us * 1e-6, kernels.prologue_cycles
     best: dict[str, npt.NDArray[Any]] = {}
+    chosen, tile_s = _chosen(form, m, n)
     for index, (rows, wide) in enumerate(form.every_tile):
         tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
         held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
-        per_k = max(rows * wide / rate, (rows * left + wide * right) / feed)
         # A wave of tiles reads whole strips: as square as the SMs allow.
         high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
         strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
@@ -192,16 +256,22 @@ def gemm(
         read = np.where(once < kernels.l2_share * chip.l2_bytes, once, np.maximum(once, by_wave))
         for split in form.splits:
             per_sm = groups * tiles_m * tiles_n * split / chip.sms
+            fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
+            per_k = np.maximum(rows * wide / rate, (rows * left + wide * right) / fed)
             main = np.ceil(k / (_STEP * split)) * _STEP * per_k
             # The sums of a split are written in 32 bits.
             around = prologue + rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
             cycles = np.maximum(waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (main + around))
             sums = _SUM_BYTES * groups * split * m * n if split > 1 and not out_cached else 0.0
             moved = read + stored + sums
-            memory_s = moved / bandwidth
-            seconds = overlapped(cycles / chip.clock_hz, memory_s, kernels.overlap_exponent)
-            seconds = seconds + launch_s * (2 if split > 1 else 1)
-            if index >= len(form.tiles):
+            memory_s = moved * byte_s
+            written_s = (stored + sums / 2) * byte_s
+            seconds = overlapped(cycles / chip.clock_hz, memory_s - written_s, kernels.overlap_exponent)
+            again = 0.0 if split == 1 else np.where(m == 1, 0.0 if form.single_rows_sum else 1.0, 1.0)
+            seconds = seconds + written_s + launch_s * (1.0 + again)
+            if form.choices:
+                seconds = np.where(chosen == index, seconds + tile_s * tiles_m * tiles_n, np.inf)
+            elif index >= len(form.tiles):
                 seconds = np.where(m <= form.few_rows, seconds, np.inf)
             found = {"seconds": seconds, "memory": memory_s, "moved": moved}
             if not best:
@@ -217,8 +287,20 @@ def gemm(
         slowdown = over**kernels.throttle_exponent
     moved = best["moved"] + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
     done = Activity(flops_j, moved, moved, slowdown)
-    seconds = seconds * slowdown + _around_s(chip, form, m * groups, k)
+    seconds = seconds * slowdown + _around_s(chip, kernels, form, m * groups, k, n)
+    if hosted:
+        seconds = np.maximum(seconds, _host_s(form, m * groups))
     return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)
+
+
+def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The tile that the library's rule takes, an index into the format's, and seconds of each one's turn."""
+    chosen, tile_s = np.full(m.shape, -1), np.zeros(m.shape)
+    for choice in form.choices:
+        holds = (chosen < 0) & (m <= (choice.rows or np.inf)) & (n <= (choice.columns or np.inf))
+        chosen = np.where(holds, form.every_tile.index(choice.tile), chosen)
+        tile_s = np.where(holds, choice.tile_us * 1e-6, tile_s)
+    return chosen, tile_s
 
 
 def flop_energy_j(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
@@ -244,12 +326,48 @@ def process_energy(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
     return known[chip.process]
 
 
-def _around_s(chip: GpuChip, form: GemmFormatSpec, rows: Floats, k: Floats) -> Floats:
-    """Seconds of the kernels that bring the left operand into the format."""
-    seconds = np.full(rows.shape, form.around_us * 1e-6)
-    if form.quantise_efficiency is None:
+def _around_s(
+    chip: GpuChip, kernels: GemmKernelsSpec, form: GemmFormatSpec, rows: Floats, k: Floats, n: Floats
+) -> Floats:
+    """Seconds of the kernels that bring the left operand into the format, and of those that scale the product."""
+    seconds = np.full(rows.shape, (form.around_us + form.scale_us) * 1e-6)
+    efficiency = form.quantise_efficiency
+    if efficiency is None:
         return seconds
-    bandwidth = chip.memory_bytes_per_s * form.quantise_efficiency
-    seconds = seconds + rows * k * (2 + form.left_bytes) / bandwidth
-    padded = form.pad_us * 1e-6 + rows * k * 2 * form.left_bytes / bandwidth
-    return seconds + np.where(rows % form.pad_rows == 0, 0.0, padded)
+
+    def passed_s(elements: Floats, moved: float) -> Floats:
+        byte_s = 1.0 / (chip.memory_bytes_per_s * efficiency)
+        if form.quantise_held_bytes is None:
+            return elements * moved * byte_s
+        missed = _missed(kernels, chip, elements * form.quantise_held_bytes)
+        return elements * moved * (missed * byte_s + (1.0 - missed) / _cached_bytes_per_s(kernels, chip))
+
+    seconds = seconds + passed_s(rows * k, form.quantise_bytes or 2 + form.left_bytes)
+    seconds = seconds + passed_s(rows * n, form.scale_bytes)
+    padded = form.pad_us * 1e-6 + passed_s(rows * k, 2 * form.left_bytes)
+    return seconds + np.where(_pads(form, rows), padded, 0.0)
+
+
+def _pads(form: GemmFormatSpec, rows: Floats) -> Any:
+    """Where rows are padded."""
+    return (rows % form.pad_rows != 0) & (rows > form.few_rows)
+
+
+def _host_s(form: GemmFormatSpec, rows: Floats) -> Floats:
+    """Seconds of the host to launch all kernels of a product."""
+    few = form.host_us if form.few_host_us is None else form.few_host_us
+    host = np.where(rows <= form.few_rows, few, form.host_us) + np.where(_pads(form, rows), form.pad_host_us, 0.0)
+    return host * 1e-6
+
+
+def _cached_bytes_per_s(kernels: GemmKernelsSpec, chip: GpuChip) -> float:
+    """Rate at which all SMs stream what the L2 holds."""
+    feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
+    return kernels.cached_bytes_per_cycle.get(chip.instruction, feed) * chip.sms * chip.clock_hz
+
+
+def _missed(kernels: GemmKernelsSpec, chip: GpuChip, held: Floats) -> Floats:
+    """Share of what is read in turn, ``held`` bytes in all, that the memory serves."""
+    over = held / chip.l2_bytes - kernels.replay_l2_share
+    missed: Floats = np.clip(over / kernels.replay_spill, 0.0, 1.0)
+    return missed

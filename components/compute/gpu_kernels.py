@@ -6,11 +6,13 @@ was held: :class:`MeasurementSpec`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Annotated
+from functools import cached_property
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from archsim.components.compute.gpu_attention import AttentionKernelsSpec, AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip
@@ -18,6 +20,8 @@ from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec
 from archsim.components.compute.gpu_experts import ExpertKernelsSpec, GroupedKernel
 from archsim.components.compute.gpu_gemm import GemmKernelsSpec, flop_energy_j, process_energy
 from archsim.components.compute.gpu_power import Activity, Energy, PowerSpec, energy
+from archsim.config import load_spec
+from archsim.errors import InputError, nearest
 from archsim.spec import Count, Spec
 
 NotNegative = Annotated[float, Field(ge=0)]
@@ -31,6 +35,15 @@ class MeasurementSpec(Spec):
     """who timed what, and how"""
     activity: Positive = 1.0
     """energy of the operands' bits beside that of random ones; decides when the power cap is reached"""
+    operand_sets: Annotated[int, Field(ge=0)] = 0
+    """sets of a product's operands that replays go through in turn: what all of them fit into stays in the L2; 0: the
+    memory holds them"""
+    library: str = ""
+    """release whose kernels were timed, where a case names none; empty: the chip's"""
+    hosted: tuple[str, ...] = ()
+    """kernels that the host launches one by one, no graph"""
+    tick_us: dict[str, Positive] = Field(default_factory=dict)
+    """of the clock that times a kernel, which shows whole ones; by kernel"""
     gap_us: dict[str, NotNegative] = Field(default_factory=dict)
     """of the host around a kernel, added to it; by kernel (``gemm``, ``gemm fp8_block``, ``softmax``, ...)"""
     least_us: dict[str, NotNegative] = Field(default_factory=dict)
@@ -56,6 +69,16 @@ class MeasurementSpec(Spec):
         return shown
 
 
+class LibrarySpec(Spec):
+    """A release of libraries: what its kernels do otherwise than the vendor's usual ones."""
+
+    about: str
+    """what it holds, and what its parameters were calibrated on"""
+    on: dict[str, dict[str, Any]]
+    """changes of the kernels' own keys, by instruction of the chip (``tcgen05``) or that and its process (``mma 4n``),
+    which goes before"""
+
+
 class GpuKernelsSpec(Spec):
     """Kernels of a vendor's libraries."""
 
@@ -75,10 +98,59 @@ class GpuKernelsSpec(Spec):
     """what they draw"""
     measurements: dict[str, MeasurementSpec] = Field(default_factory=dict)
     """ways to time them, by name"""
+    libraries: dict[str, LibrarySpec] = Field(default_factory=dict)
+    """releases that can be asked for, such as ``vllm_0_22``"""
+    default_library: dict[str, str] = Field(default_factory=dict)
+    """the release that stands for a chip where none is named, by its instruction, or that and its process"""
     intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """95% confidence intervals of the calibrated parameters, by path"""
     bands: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """measured over predicted time, 5th and 95th percentile over chips that a fit had not seen; by kernel"""
+
+    def on(self, instruction: str, process: str, library: str = "") -> GpuKernelsSpec:
+        """The kernels of a release on a kind of tensor core; without a name those that stand for it.
+
+        Raises
+        ------
+        InputError: there is no such release, it has nothing for this chip, or changes what is not there.
+        """
+        key = instruction, process, library
+        if key not in self._released:
+            self._released[key] = self._of(f"{instruction} {process}", instruction, library)
+        return self._released[key]
+
+    @cached_property
+    def _released(self) -> dict[tuple[str, str, str], GpuKernelsSpec]:
+        """What :meth:`on` has answered."""
+        return {}
+
+    def _of(self, exact: str, instruction: str, library: str) -> GpuKernelsSpec:
+        if library:
+            name = self.library_name(library)
+        else:
+            name = self.default_library.get(exact, self.default_library.get(instruction, ""))
+        if not name:
+            return self
+        known = self.libraries[name].on
+        if library and not known.keys() & {exact, instruction}:
+            raise InputError(f"'{name}' has no kernels for '{instruction}': {nearest(instruction, known)}")
+        data = self.model_dump(mode="json", exclude_none=True, exclude={"libraries", "default_library"})
+        for place in (instruction, exact):
+            data = merged(data, known.get(place, {}))
+        return checked(data)
+
+    def library_name(self, name: str) -> str:
+        """The release of this name; ``vllm/0.22.1`` is ``vllm_0_22``.
+
+        Raises
+        ------
+        InputError: it is not known.
+        """
+        plain = re.sub(r"[^a-z0-9]+", "_", name.lower())
+        found = [known for known in self.libraries if f"{plain}_".startswith(f"{known}_")]
+        if not found:
+            raise InputError(f"no release of libraries is called '{name}': {nearest(plain, self.libraries)}")
+        return max(found, key=len)
 
     def flop_j(self, chip: GpuChip, dtype: str = "bf16") -> float:
         """Energy of a FLOP of this format at full clock, J; 0 where no energies are known."""
@@ -110,3 +182,25 @@ class GpuKernelsSpec(Spec):
     def band(self, kernel: str) -> tuple[float, float] | None:
         """The band of a kernel such as ``gemm fp8``, else of its first word."""
         return self.bands.get(kernel) or self.bands.get(kernel.partition(" ")[0])
+
+
+def checked(data: Mapping[str, Any]) -> GpuKernelsSpec:
+    """The kernels that a tree says.
+
+    Raises
+    ------
+    InputError: with all that is wrong with it.
+    """
+    try:
+        return GpuKernelsSpec.model_validate(data)
+    except ValidationError:
+        return load_spec(data, GpuKernelsSpec)  # which says in our words what is wrong
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """A tree with what another one changes."""
+    tree = dict(below)
+    for key, value in above.items():
+        inner = tree.get(key)
+        tree[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return tree

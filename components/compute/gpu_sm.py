@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from fractions import Fraction
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_attention import AttentionShape, prefill
+from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
@@ -91,6 +92,8 @@ class GpuSmSpec(ComponentSpec):
     """attention as a roofline of its own; without it two products on tiles with the softmax beside them"""
     kernels: Annotated[GpuKernelsSpec | None, Named("kernels")] = None
     """calibrated parameters of the vendor's kernels; without them a plain tile-and-wave roofline"""
+    library: str = ""
+    """release of the vendor's libraries, such as vllm_0_22; the one that stands for such chips when empty"""
     instruction: Instruction = "mma"
     """how its tensor cores are fed; selects among the kernels' parameters"""
     process: str = ""
@@ -107,6 +110,11 @@ class GpuSmSpec(ComponentSpec):
         if not self.macs_per_cycle or not self.tiles:
             raise ValueError("'macs_per_cycle' and 'tiles' name at least one format and one tile")
         return self
+
+    @cached_property
+    def released(self) -> GpuKernelsSpec | None:
+        """The kernels of the release on these tensor cores."""
+        return None if self.kernels is None else self.kernels.on(self.instruction, self.process, self.library)
 
 
 class GpuSm(MatrixEngine[GpuSmSpec]):
@@ -127,14 +135,14 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         return 128, 64, 128
 
     def cached_dtypes(self) -> Collection[DType]:
-        kernels = self.spec.kernels
+        kernels = self.spec.released
         if kernels is None or kernels.attention is None or self.spec.attention is not None:
             return tuple(DType)
         known = kernels.attention.default
         return tuple(d for d in DType if f"{self.spec.instruction} {d.bits}" in known)
 
     def widened_dtypes(self) -> Collection[DType]:
-        kernels = self.spec.kernels
+        kernels = self.spec.released
         if kernels is None or kernels.gemm is None or DType.INT4 in self.spec.macs_per_cycle:
             return ()
         return (DType.INT4,) if "int4_wo" in kernels.gemm.formats else ()
@@ -186,16 +194,16 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def kernel(self, op: Op, dtype: DType, memory: MemoryView) -> KernelWork | None:
         if isinstance(op, Attention) and self.spec.attention is not None:
             return self._attention_roofline(self.spec.attention, op, dtype, memory)
-        if self.spec.kernels is None:
+        if self.spec.released is None:
             return None
         chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
         match op:
             case MatMul():
-                return self._gemm(chip, self.spec.kernels, op, dtype, memory)
+                return self._gemm(chip, self.spec.released, op, dtype, memory)
             case GroupedMatMul():
-                return self._experts(chip, self.spec.kernels, op, dtype)
+                return self._experts(chip, self.spec.released, op, dtype)
             case Attention():
-                return self._attention(chip, self.spec.kernels, op)
+                return self._attention(chip, self.spec.released, op)
         return None
 
     def _gemm(
@@ -267,7 +275,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             if decodes:
                 seconds.append(spec.decode(chip, name, shape, bits / 8))
             elif variety.prefill is not None:
-                seconds.append(prefill(chip, variety.prefill, shape))
+                seconds.append(spec.prefill(chip, name, shape, bits / 8))
             energy.append(kernels.attention_activity(chip, shape, bits / 8))
         took = np.concatenate(seconds)
         query = op.query_bytes() + op.writes()[Role.ACTIVATION]
@@ -294,7 +302,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         )
 
     def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
-        kernels = self.spec.kernels
+        kernels = self.spec.released
         if kernels is None or kernels.elementwise is None:
             return None
         function = _FUNCTIONS.get(op.function, op.function)
@@ -329,7 +337,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def _energy(self, chip: GpuChip, done: Activity, seconds: Floats, size: Dim) -> KernelEnergy | None:
         """Energy of a kernel beside the idle board's, which the run counts; None where it is not known."""
-        used = None if self.spec.kernels is None else self.spec.kernels.energy(chip, done, seconds)
+        used = None if self.spec.released is None else self.spec.released.energy(chip, done, seconds)
         if used is None:
             return None
         return KernelEnergy(*(self._ints(part * 1e12, size) for part in (used.sm_j, used.cache_j, used.memory_j)))

@@ -14,11 +14,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
 from archsim.components.network.algorithm import USUAL, Algorithm, algorithm, check, custom
 from archsim.components.network.expert_parallel import DIRECTIONS, ExpertParallel, ExpertParallelSpec
+from archsim.components.network.gpu_library import GpuLibrariesSpec, interconnect_of, library_name
+from archsim.components.network.gpu_library import time as library_time
 from archsim.components.network.graph import Graph, Ways, named
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec, bus_bandwidth
@@ -379,23 +382,30 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
     ranks = _whole(case.get("nranks") or case.get("num_gpus") or "", "nranks")
     n_bytes = case.get("bytes") or case.get("message_bytes") or ""
     gpu = next((gpu for gpu in GPUS if gpu in system), None)
-    several = re.match(r"\d+x\d+x?", system) or re.match(r"\d+ nodes", system)
+    libraries = _shipped("gpu_libraries", GpuLibrariesSpec)
+    if not n_bytes:
+        return {"error": "bytes is missing"}
+    total = _whole(n_bytes.removesuffix(".0"), "bytes")
+    if several := re.match(r"\d+x8(?=x| )", system):
+        return _of_library(libraries, several[0], case, name, total, ranks)
+    if interconnect_of(libraries, system) is not None:
+        return _of_library(libraries, system, case, name, total, ranks)
     why = ""
-    if gpu is None or several or "pcie" in system or "pair" in system:
-        why = f"only one node of switched {', '.join(sorted(GPUS))} is modelled"
+    if gpu is None or re.match(r"\d+ nodes", system) or "pcie" in system or "pair" in system:
+        known = sorted(name for interconnect in libraries.interconnects.values() for name in interconnect.gpus)
+        why = f"no interconnect of '{system}' is known: {nearest(system, known)}"
+    elif name in ("all_to_all", "send_recv"):
+        return _of_library(libraries, f"{gpu}_sxm", case, name, total, ranks)
     elif name not in ("all_reduce", "all_gather", "reduce_scatter"):
         why = f"'{name}' is not modelled by protocol"
-    elif not n_bytes:
-        why = "bytes is missing"
     if why or gpu is None:
         return {"error": why}
     architecture, links = GPUS[gpu]
     nccl = Nccl(
-        load_spec("collectives/nccl", NcclSpec, category="collectives"),
+        _shipped("nccl", NcclSpec),
         architecture,
         load_spec(f"links/{links}", LinkSpec, category="links"),
     )
-    total = _whole(n_bytes.removesuffix(".0"), "bytes")
     found = nccl.time(name, total, ranks)
     seconds = found.seconds + (float(case["host_us"]) * 1e-6 if case.get("host_us") else 0.0)
     return {
@@ -406,9 +416,36 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+@lru_cache
+def _shipped(name: str, spec: type[Any]) -> Any:
+    """A shipped config of collectives, read once for all rows."""
+    return load_spec(f"collectives/{name}", spec, category="collectives")
+
+
+def _of_library(
+    spec: GpuLibrariesSpec, device: str, case: Mapping[str, str], name: str, n_bytes: int, ranks: int
+) -> dict[str, Any]:
+    """A collective of a GPU library, ``impl`` (NCCL where none is named), with its band."""
+    library = library_name(case.get("impl") or "nccl")
+    found = library_time(
+        spec, device, library, name, n_bytes, ranks, whole_numbers=case.get("dtype", "").startswith("int")
+    )
+    seconds = found.seconds
+    return {
+        "time_us": seconds * 1e6,
+        "time_low_us": found.low_s * 1e6,
+        "time_high_us": found.high_s * 1e6,
+        "busbw_GBps": BUS_FACTOR[name](ranks) * n_bytes / seconds / 1e9,
+        "algorithm": found.way,
+        "library": found.library,
+    }
+
+
 def _expert_parallel(case: Mapping[str, str]) -> dict[str, Any]:
     """Dispatch and combine of experts: ``op_name`` ll or normal, the latter with its ``dispatch_sms``."""
-    spec = load_spec("collectives/deepep", ExpertParallelSpec, category="collectives")
+    gpu = (case.get("gpu") or case.get("device") or "").casefold()
+    blackwell = gpu.startswith(("b200", "b300", "gb200", "gb300"))
+    spec = _shipped("deepep_blackwell" if blackwell else "deepep", ExpertParallelSpec)
     tokens, hidden, top_k = (
         _whole(_cell(case, name).removesuffix(".0"), name) for name in ("num_token", "hidden_size", "num_topk")
     )

@@ -487,11 +487,11 @@ def test_the_command_answers_the_other_kernels(op, pairs, capsys):
 def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
     cases = tmp_path / "cases.csv"
     head = "device,dtype,m,n,k,measurement,op,power_w\n"
-    cases.write_text(head + "a100_sxm,fp16,64,64,64,,linear,\na100_sxm,fp16,64,64,64,,vidur:x,\n")
+    cases.write_text(head + "a40,fp16,64,64,64,,linear,\na40,fp16,64,64,64,,vidur:x,\n")
     assert main(["kernel", "--cases", str(cases), "--json"]) == 0
     graph, profiled = json.loads(capsys.readouterr().out)
     gap = KERNELS.measurements["profiler"].gap_us["gemm"]
-    assert profiled["latency_us"] - graph["latency_us"] == pytest.approx(gap)
+    assert profiled["latency_us"] - graph["latency_us"] == pytest.approx(gap, rel=0.01)  # replays stay in the L2
 
 
 @pytest.mark.parametrize(
