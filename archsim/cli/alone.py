@@ -1,4 +1,4 @@
-"""``archsim gemm``, ``kernel``, ``dram``, ``pim``, ``collective``, ``serve``, ``train``: commands of their questions."""
+"""``archsim gemm``, ``kernel``, ``dram``, ``pim``, ``collective``, ``serve``, ``train``: made of their questions."""
 
 from __future__ import annotations
 

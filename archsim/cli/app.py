@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -15,6 +16,10 @@ from archsim.errors import ArchsimError, InputError, Problem, printable, shorten
 from archsim.files import reason
 
 from . import BROKEN_PIPE, FAILED, INTERRUPTED, alone
+
+if TYPE_CHECKING:
+    from archsim.experiment import Findings
+    from archsim.result import Result
 
 
 class _Commands(TyperGroup):
@@ -136,9 +141,6 @@ def run(
     archsim run --model ./config.json --system dgx_a100 --tp 4 --input 512 --output 64
     archsim run --model gpt3-175b --system selene --train --tp 8 --pp 16 --dp 8 --batch 1536 --micro-batch 1
     """
-    from archsim.cli.output import console, output_folder, print_json, progress
-
-    overrides = _overrides(set_)
     options = {
         "model": model,
         "chip": chip,
@@ -159,13 +161,23 @@ def run(
     if runs and given:
         raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
     sources: list[Any] = [*runs] if runs else [_run_of(given)]
+    results = _carried_out(sources, _overrides(set_), out, overwrite, brute_force, what_if)
+    _told(results, json, out)
 
-    from archsim.experiment import ExperimentSpec, Findings, carried_out, experiment_spec
-    from archsim.report.findings import show as show_findings
+
+def _carried_out(
+    sources: Sequence[Any],
+    overrides: Mapping[str, str],
+    out: Path | None,
+    overwrite: bool,
+    brute_force: bool,
+    what_if: bool,
+) -> list[Result | Findings]:
+    """Runs and experiments, one after the other; each is written as soon as it is done."""
+    from archsim.cli.output import output_folder, progress
+    from archsim.experiment import ExperimentSpec, carried_out, experiment_spec
     from archsim.report.findings import write as write_findings
     from archsim.report.folder import write
-    from archsim.report.terminal import show as show_result
-    from archsim.result import Result
     from archsim.runs import load
     from archsim.runs import run as simulate
 
@@ -188,6 +200,16 @@ def run(
             if folder is not None:
                 write(result, folder)
             results.append(result)
+    return results
+
+
+def _told(results: Sequence[Result | Findings], json: bool, out: Path | None) -> None:
+    """Print what came out."""
+    from archsim.cli.output import console, print_json
+    from archsim.experiment import Findings
+    from archsim.report.findings import show as show_findings
+    from archsim.report.terminal import show as show_result
+
     if json:
         documents = [result.to_json() for result in results]
         print_json(documents if len(documents) > 1 else documents[0])

@@ -247,6 +247,7 @@ def list_all(category: str | None, as_json: bool) -> None:
         "engines",
         "runs",
         "sweeps",
+        "experiments",
     ]
     categories += [*_PARTS, "suites"]
     if category is not None and category not in categories:

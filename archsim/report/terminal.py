@@ -10,6 +10,7 @@ from archsim.errors import printable
 from archsim.report import answers
 from archsim.result import Result
 from archsim.units import si
+from archsim.workloads.answer import Answer
 
 
 def _percent(share: float | None) -> str:
@@ -32,6 +33,22 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
 
 def show(result: Result, console: Console) -> None:
     """Print totals, phases, op kinds, components, memory and the critical path."""
+    _head(result, console)
+    if result.segments:
+        console.print(_phases(result))
+        console.print()
+    for answer in result.answers:
+        _answer(answer, console)
+    if result.segments:
+        console.print(_kinds(result))
+        console.print()
+    for table in (_components(result), _memory(result)):
+        console.print(table)
+        console.print()
+    console.print(_critical_path(result))
+
+
+def _head(result: Result, console: Console) -> None:
     system, chip = result.machine.spec, result.machine.spec.chip
     chips = f"{system.chips} x {chip.name}" if system.chips > 1 else chip.name
     clock = si(chip.clock, "Hz", 4)
@@ -53,89 +70,78 @@ def show(result: Result, console: Console) -> None:
         console.print(Text(f"note: {printable(note)}", "dim"))
     console.print(Text(printable(f"left out: {'; '.join(result.left_out)}"), "dim"))
     console.print()
-    if result.segments:
-        console.print(
-            _table(
-                "phases",
-                ["phase", "time", "steps", "per step", "tokens/s"],
-                [
-                    [
-                        row["segment"],
-                        si(row["time_s"], "s", 4),
-                        f"{row['steps']:,}",
-                        si(row["step_s"], "s", 4),
-                        f"{row['tokens_per_s']:,.1f}",
-                    ]
-                    for row in result.segment_rows()
-                ],
-            )
-        )
-        console.print()
-    for answer in result.answers:
-        heads, rows = answers.statistics(answer.summary)
-        rows = [[name, *(value.replace("\xa0", " ") for value in values)] for name, *values in rows]
-        console.print(_table(answer.title.lower(), ["", *heads], rows))
-        single = ", ".join(f"{name} {value}" for name, value in answers.single(answer.summary))
-        console.print(Text(printable(single.replace("\xa0", " "))))
-        console.print()
-    if result.segments:
-        console.print(
-            _table(
-                "by op kind",
-                ["phase", "kind", "time", "share", "FLOPs", "bytes", "energy", "bound by"],
-                [
-                    [
-                        row["segment"],
-                        row["kind"],
-                        si(row["time_s"], "s", 4),
-                        _percent(row["share"]),
-                        si(row["flops"], ""),
-                        si(row["bytes"], "B"),
-                        si(row["energy_j"], "J"),
-                        row["bound_by"],
-                    ]
-                    for row in result.kind_rows()
-                ],
-            )
-        )
-        console.print()
-    console.print(
-        _table(
-            "by component",
-            ["component", "kind", "busy", "utilisation", "critical", "energy", "share", "area mm2"],
-            [
-                [
-                    row["component"],
-                    row["kind"],
-                    _percent(row["busy"]),
-                    _percent(row["utilisation"]),
-                    si(row["critical_s"], "s"),
-                    si(row["energy_j"], "J"),
-                    _percent(row["energy_j"] / result.energy_j if result.energy_j else 0.0),
-                    f"{row['area_mm2']:,.1f}",
-                ]
-                for row in result.component_rows()
-            ],
-        )
-    )
+
+
+def _answer(answer: Answer, console: Console) -> None:
+    """What a source answers, such as latencies of requests."""
+    heads, rows = answers.statistics(answer.summary)
+    rows = [[name, *(value.replace("\xa0", " ") for value in values)] for name, *values in rows]
+    console.print(_table(answer.title.lower(), ["", *heads], rows))
+    single = ", ".join(f"{name} {value}" for name, value in answers.single(answer.summary))
+    console.print(Text(printable(single.replace("\xa0", " "))))
     console.print()
-    console.print(
-        _table(
-            "memory of a chip",
-            ["tier", "peak", "capacity", "full"],
-            [
-                [
-                    row["memory"],
-                    si(row["peak_bytes"], "B", 4),
-                    si(row["capacity_bytes"], "B", 4),
-                    _percent(row["peak_bytes"] / row["capacity_bytes"]),
-                ]
-                for row in result.memory_rows()
-            ],
-        )
-    )
-    console.print()
-    console.print(_critical_path(result))
+
+
+def _phases(result: Result) -> Table:
+    rows = [
+        [
+            row["segment"],
+            si(row["time_s"], "s", 4),
+            f"{row['steps']:,}",
+            si(row["step_s"], "s", 4),
+            f"{row['tokens_per_s']:,.1f}",
+        ]
+        for row in result.segment_rows()
+    ]
+    return _table("phases", ["phase", "time", "steps", "per step", "tokens/s"], rows)
+
+
+def _kinds(result: Result) -> Table:
+    rows = [
+        [
+            row["segment"],
+            row["kind"],
+            si(row["time_s"], "s", 4),
+            _percent(row["share"]),
+            si(row["flops"], ""),
+            si(row["bytes"], "B"),
+            si(row["energy_j"], "J"),
+            row["bound_by"],
+        ]
+        for row in result.kind_rows()
+    ]
+    return _table("by op kind", ["phase", "kind", "time", "share", "FLOPs", "bytes", "energy", "bound by"], rows)
+
+
+def _components(result: Result) -> Table:
+    rows = [
+        [
+            row["component"],
+            row["kind"],
+            _percent(row["busy"]),
+            _percent(row["utilisation"]),
+            si(row["critical_s"], "s"),
+            si(row["energy_j"], "J"),
+            _percent(row["energy_j"] / result.energy_j if result.energy_j else 0.0),
+            f"{row['area_mm2']:,.1f}",
+        ]
+        for row in result.component_rows()
+    ]
+    heads = ["component", "kind", "busy", "utilisation", "critical", "energy", "share", "area mm2"]
+    return _table("by component", heads, rows)
+
+
+def _memory(result: Result) -> Table:
+    rows = [
+        [
+            row["memory"],
+            si(row["peak_bytes"], "B", 4),
+            si(row["capacity_bytes"], "B", 4),
+            _percent(row["peak_bytes"] / row["capacity_bytes"]),
+        ]
+        for row in result.memory_rows()
+    ]
+    return _table("memory of a chip", ["tier", "peak", "capacity", "full"], rows)
 
 
 def _critical_path(result: Result) -> Table:

@@ -45,7 +45,7 @@ class Acquisition:
         if spec.scaling is not None:
             lines.append(f"energies of {spec.scaling.from_year} divided by {spec.scaling.divisor:.4g}")
         document: dict[str, Any] = {"by_rates": answer, "stages": tables["stages"]}
-        if spec.alternatives:
+        if any(changes is not None for changes in spec.alternatives.values()):
             tell("alternatives")
             tables["alternatives"] = list(self.alternatives(answer["power_w"]))
             document["alternatives"] = tables["alternatives"]
@@ -66,11 +66,12 @@ class Acquisition:
 
     def alternatives(self, power: float) -> Iterator[dict[str, Any]]:
         """Each alternative and each combination of several, with what it saves."""
-        names = list(self.spec.alternatives)
+        alternatives = {name: changes for name, changes in self.spec.alternatives.items() if changes is not None}
+        names = list(alternatives)
         plain = self.spec.model_dump(mode="json", exclude_unset=True)
         for size in range(1, len(names) + 1):
             for chosen in itertools.combinations(names, size):
-                changes = {path: value for name in chosen for path, value in self.spec.alternatives[name].items()}
+                changes = {path: value for name in chosen for path, value in alternatives[name].items()}
                 try:
                     other = load_spec(tree_of(plain), AcquisitionSpec, changes)
                 except InputError as error:

@@ -144,9 +144,9 @@ class AcquisitionSpec(ExperimentSpec):
     """to the year that is asked about; none when absent"""
     events: EventsSpec | None = None
     """play events one by one as well: latency, buffers, losses; rates alone when absent"""
-    alternatives: dict[str, dict[str, Any]] = Field(default={})
+    alternatives: dict[str, dict[str, Any] | None] = Field(default={})
     """by name: path to value, such as ``nodes.hlt.operations.scale: 0.5``; each and all combinations are asked by
-    rates"""
+    rates; null takes an alternative of the config that is extended away"""
 
     @model_validator(mode="after")
     def _check(self) -> AcquisitionSpec:

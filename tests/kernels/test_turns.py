@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from archsim.model.memory import Sharing
 from archsim.sim.clock import LINKS, TASKS, Heap
-from archsim.sim.judge import Memory
+from archsim.sim.judged_rank import Memory
 from archsim.sim.simpy_clock import SimPyClock
 from archsim.sim.turns import Turns
 

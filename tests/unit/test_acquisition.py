@@ -155,7 +155,7 @@ def test_skill_by_contingency_tables() -> None:
 
 
 def test_alternatives_come_alone_and_together() -> None:
-    spec = small(alternatives={"x": {"nodes.trigger.energy": "0 J"}, "y": {"nodes.a.share": 0.5}})
+    spec = small(alternatives={"x": {"nodes.trigger.energy": "0 J"}, "y": {"nodes.a.share": 0.5}, "gone": None})
     findings = Acquisition(spec).findings()
     rows = findings.tables["alternatives"]
     assert [row["alternative"] for row in rows] == ["x", "y", "x + y"]
