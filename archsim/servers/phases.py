@@ -38,14 +38,22 @@ class Phases:
 
 
 def phases(spec: RowSpec, clocks_hz: Sequence[int]) -> Phases:
-    """Simulate each phase of each kind of request at each clock; 0 is the chip's own."""
+    """Simulate each phase of each kind of request at each clock, equal ones once; 0 is the chip's own."""
     shape = (len(spec.requests), len(clocks_hz))
     prompt_s, prompt_w, token_s, token_w = (np.empty(shape) for _ in range(4))
+    known: dict[tuple[object, ...], tuple[float, float, float]] = {}
+
+    def figures(served: ServedSpec, phase: str, clock: int) -> tuple[float, float, float]:
+        key = (phase, served.input, served.batch, served.output if phase == "decode" else 0, clock)
+        if key not in known:
+            known[key] = _phase(spec, served, phase, clock)
+        return known[key]
+
     idle_w = 0.0
     for i, served in enumerate(spec.requests.values()):
         for j, clock in enumerate(clocks_hz):
-            prompt_s[i, j], prompt_w[i, j], idle_w = _phase(spec, served, "prefill", clock)
-            token_s[i, j], token_w[i, j], idle_w = _phase(spec, served, "decode", clock)
+            prompt_s[i, j], prompt_w[i, j], idle_w = figures(served, "prefill", clock)
+            token_s[i, j], token_w[i, j], idle_w = figures(served, "decode", clock)
     return Phases(prompt_s, prompt_w, token_s, token_w, idle_w)
 
 
