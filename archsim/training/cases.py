@@ -90,8 +90,8 @@ def framework_of(case: Case) -> str:
         return "megatron_deepspeed"
     if half and not _text(case, "release") and (_text(case, "precision") or not _text(case, "system")):
         return "megatron_lm"
-    release = _text(case, "release")
-    return "megatron_bridge_2606" if release[:5] >= "26.06" else "megatron_bridge"
+    graphs = _text(case, "release")[:5] >= "26.06" and _text(case, "precision").lower().startswith("mx")
+    return "megatron_bridge_2606" if graphs else "megatron_bridge"
 
 
 @functools.lru_cache(maxsize=64)
