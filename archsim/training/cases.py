@@ -72,7 +72,7 @@ def _count(case: Case, name: str, *others: str, least: int = 1) -> int | None:
         return None
     first = text.split(" (")[0].replace(",", "")
     try:
-        return whole(first.removesuffix(".0"), least, 2**40)
+        return whole(first.removesuffix(".0"), least, 2**30)
     except InputError as error:
         raise InputError([Problem(problem.message, path=name) for problem in error.problems]) from None
 
@@ -90,8 +90,8 @@ def framework_of(case: Case) -> str:
         return "megatron_deepspeed"
     if half and not _text(case, "release") and (_text(case, "precision") or not _text(case, "system")):
         return "megatron_lm"
-    release = _text(case, "release")
-    return "megatron_bridge_2606" if release[:5] >= "26.06" else "megatron_bridge"
+    graphs = _text(case, "release")[:5] >= "26.06" and _text(case, "precision").lower().startswith("mx")
+    return "megatron_bridge_2606" if graphs else "megatron_bridge"
 
 
 @functools.lru_cache(maxsize=64)
@@ -177,8 +177,9 @@ def setup_of(case: Case) -> Setup:
     recompute, shared = _recompute(case, framework)
     cut, gpus = _cut(case, framework, framework_name, model, shared)
     problems = list(problems_of(cut, model, seq, gpus))
-    if system is not None and _text(case, "system") and cut.gpus > system.chips * 64:
-        problems.append(Problem(f"'{system.name}' has {system.chips} chips, not {cut.gpus}", path="gpus"))
+    if not fabric.port_bytes_per_s and cut.gpus > fabric.node:  # of others, more nodes like those are taken
+        name = system.name if system is not None else f"the usual machine of {timer.spec.name}"
+        problems.append(Problem(f"{name} is one node of {fabric.node} GPUs, not {cut.gpus}", path="gpus"))
     if problems:
         raise InputError(problems)
     backward = _text(case, "mode").lower() not in ("inf", "inference", "forward")

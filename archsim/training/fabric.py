@@ -17,6 +17,7 @@ from pydantic import Field
 from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import Architecture, Nccl, NcclSpec
 from archsim.config import load_spec
+from archsim.errors import InputError, Problem
 from archsim.machine import SystemSpec
 from archsim.spec import Share, Spec
 from archsim.units import PICO, Picoseconds
@@ -81,8 +82,17 @@ class Fabric:
 
     @staticmethod
     def of(system: SystemSpec, instruction: str) -> Fabric:
-        """The links of a system: its innermost dimension is a node, the outermost one joins nodes."""
+        """The links of a system: its innermost dimension is a node, the outermost one joins nodes.
+
+        Raises
+        ------
+        InputError: its network has no dimensions.
+        """
         dimensions: Any = getattr(system.network, "dimensions", ())
+        if not dimensions:
+            raise InputError(
+                [Problem(f"'{system.name}' has no network of dimensions, a node's links first", path="system")]
+            )
         inner = dimensions[0]
         outer = dimensions[-1].link if len(dimensions) > 1 else None
         port = 0.0 if outer is None else float(outer.bandwidth * outer.count)

@@ -126,20 +126,20 @@ def run(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Len
     """
     if schedule not in ORDERS:
         raise InputError(f"no schedule is called '{schedule}': {nearest(schedule, ORDERS)}")
-    few = micro_batches % stages + stages * _PLAYED
-    if schedule == "gpipe" or few >= micro_batches:
-        return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts)
-    ends: dict[tuple[str, int, int], int] = {}
-    ran = play(_orders(schedule, stages, parts, few), lengths, send, parts, ends=ends)
-    period = _recurs(ends, stages, parts, few)
-    if period is None:
-        return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts)
-    more = (micro_batches - few) // stages * period
-    busy = [total * micro_batches // few for total in ran.busy]
-    return Ran(ran.end + more, busy, [])
+    for rounds in _PLAYED if schedule != "gpipe" else ():
+        few = micro_batches % stages + stages * rounds
+        if few >= micro_batches:
+            break
+        ends: dict[tuple[str, int, int], int] = {}
+        ran = play(_orders(schedule, stages, parts, few), lengths, send, parts, ends=ends)
+        period = _recurs(ends, stages, parts, few)
+        if period is not None:
+            more = (micro_batches - few) // stages * period
+            return Ran(ran.end + more, [total * micro_batches // few for total in ran.busy], [])
+    return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts)
 
 
-_PLAYED = 5  # times the stages: micro-batches that are played until recurrence is looked for
+_PLAYED = 5, 12  # times the stages: micro-batches that are played until recurrence is looked for
 
 
 @functools.lru_cache(maxsize=32)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from archsim.errors import InputError
+from archsim.errors import InputError, Problem
 from archsim.training.pipeline import in_flight
 from archsim.training.step import Setup, Step, dealt, held, learn, least_ps, step
 from archsim.training.timer import PS
@@ -151,9 +151,11 @@ def plans(setup: Setup, gpus: int, progress: Callable[[int, int, str], None] | N
 
     Raises
     ------
-    InputError: there is no legal plan.
+    InputError: there is no legal plan, or the machine is a lone node of fewer GPUs.
     """
-    cut, framework = setup.cut, setup.framework
+    cut, framework, fabric = setup.cut, setup.framework, setup.fabric
+    if not fabric.port_bytes_per_s and gpus > fabric.node:
+        raise InputError([Problem(f"the machine is one node of {fabric.node} GPUs, not {gpus}", path="gpus")])
     stages = sorted({framework.shards, 1 if framework.shards == 0 else framework.shards})
     asked = [
         replace(setup, cut=one, recompute=recompute)
