@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from archsim.errors import ArchsimError, InputError, Problem, printable, shortened
 from archsim.files import reason
 
-from . import BROKEN_PIPE, FAILED, INTERRUPTED, alone
+from . import BROKEN_PIPE, FAILED, INTERRUPTED, alone, plan
 
 
 class _Commands(TyperGroup):
@@ -463,4 +463,5 @@ def calibrate(
     tool.calibrate(name, stage or [], out, json)
 
 
+app.command(name="plan")(plan.command)
 alone.commands(app)
