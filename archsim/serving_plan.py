@@ -22,8 +22,8 @@ from archsim.workloads.requests import Request
 _PS = 10**12
 _KEPT = 0.9
 _TENSOR = (1, 2, 4, 8)
-_REQUESTS = 200  # of a trial
-_STEPS = 9  # of the bisection: a rate to half a percent of its range
+_REQUESTS = 120  # of a trial
+_STEPS = 6  # of the bisection: a rate to a percent or two of its range
 _LARGEST = 1000.0  # requests a second of a replica
 
 
