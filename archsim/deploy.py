@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 from archsim.config import load_spec, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.serve import Replica, Router, Service, least_loaded
 from archsim.step_cost import StepCost
@@ -25,6 +27,7 @@ _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp
 _BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
 _BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
 _BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
+_MOST_BYTES = 2**20
 _NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
 _FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
@@ -134,9 +137,17 @@ def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec
     return system.model_copy(update={"network": system.network.model_copy(update={"launch": launch_ps})})
 
 
+@lru_cache(maxsize=256)
+def _chip_of(path: Path) -> str:
+    """The chip that a system's file names, without reading all that it extends."""
+    found = re.search(r"^chip: *(\S+)", read_text(path, _MOST_BYTES), re.MULTILINE)
+    return "" if found is None else _plain(found[1].removesuffix(".yaml"))
+
+
 def _joining(name: str, chip: ChipSpec, chips: int) -> SystemSpec:
     """The smallest shipped system of so many such chips, of a node at least."""
-    known = [load_spec(system, SystemSpec, category="systems") for system in shipped("systems")]
+    named = {system for system, path in shipped("systems").items() if _chip_of(path) == _plain(name)}
+    known = [load_spec(system, SystemSpec, category="systems") for system in sorted(named)]
     fit = [s for s in known if s.chip.name == chip.name]
     if not fit:
         raise wrong("system", f"no shipped system joins chips of kind '{name}': name a system, or a file of one")

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from archsim.alone.question import Answer, Case, Figures
 from archsim.deploy import Deployment, Placed, engine_named, placed
 from archsim.errors import ArchsimError, InputError, wrong
 from archsim.serve import ROUTERS
@@ -29,6 +28,13 @@ from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request, read_arrivals
 from archsim.workloads.served import Objectives, statistics
+
+Case = Mapping[str, Any]
+"""A row: what it gives, by column."""
+Figures = dict[str, Any]
+"""What is answered, by name."""
+Answer = Figures | InputError
+"""To a row, or what is wrong with it."""
 
 _PS = 10**12
 _MS = 1e3

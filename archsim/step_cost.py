@@ -101,7 +101,7 @@ class StepCost:
         piece = self._piece(shape)
         if not piece.adds:
             return piece.rest + self._others.of(("piece", shape), lambda: self._timed(shape))
-        cost = piece.rest + Cost(self.machine.time.ps(self.pieces.host_ps(shape)), 0.0)
+        cost = piece.rest + Cost(self._host(shape), 0.0)
         for op, count in piece.slots:
             cost = cost + self._slot(op, shape) * count
         return cost
@@ -112,11 +112,15 @@ class StepCost:
         if not piece.adds:
             each = [self.of(replace(shape, keys=int(k))) for k in keys]
             return Cost(np.array([c.ticks for c in each]), np.array([c.joules for c in each]))
-        cost = piece.rest + Cost(self.machine.time.ps(self.pieces.host_ps(shape)) + 0 * keys, 0.0 * keys)
+        cost = piece.rest + Cost(self._host(shape) + 0 * keys, 0.0 * keys)
         for op, count in piece.slots:
             slot = self._table(op, shape, keys) if op.name == "attention" else self._slot(op, shape)
             cost = cost + slot * count
         return cost
+
+    def _host(self, shape: Shape) -> int:
+        ps = self.pieces.host_ps(shape)
+        return int(self.machine.time.ps(ps)) if ps else 0
 
     # --- pieces
 

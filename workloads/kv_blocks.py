@@ -70,7 +70,8 @@ class KVBlocks:
         if blocks > self.free:
             return False
         self.free -= blocks
-        self._evict()
+        if self._kept > self._held + self.free:
+            self._evict()
         return True
 
     def give_back(self, blocks: int) -> None:
@@ -118,13 +119,6 @@ class KVBlocks:
                 return False
             holding.own += more
         return True
-
-    def shrink(self, holding: Holding, tokens: int) -> None:
-        """Give back blocks of its own that ``tokens`` do not need."""
-        less = min(holding.own + holding.shared - blocks_of(tokens), holding.own)
-        if less > 0:
-            holding.own -= less
-            self.free += less
 
     def publish(self, holding: Holding, contents: Contents, computed: int) -> None:
         """Let others find the full blocks of the ``computed`` tokens, but those that others have published."""

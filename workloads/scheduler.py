@@ -166,6 +166,7 @@ class Scheduler:
     Attributes
     ----------
     waiting: arrived and not admitted. running: admitted, in that order. ended: how many have their answers.
+    unfinished: those that run whose known tokens are not all computed but the last.
     intervals: time between two tokens of a request. pressed: somebody has lost its cache in this iteration, and nobody
     is admitted.
     """
@@ -178,6 +179,7 @@ class Scheduler:
         self.ended = 0
         self.intervals = Intervals()
         self.pressed = False
+        self.unfinished = 0
 
     def arrive(self, request: Served) -> None:
         """Queue a request, which must fit the cache when it is alone."""
@@ -208,6 +210,7 @@ class Scheduler:
             request.reused = 16 * found
         request.cached = 16 * found
         self.running.append(request)
+        self.unfinished += 1
         return request, tokens
 
     def grow(self, request: Served, tokens: int, spared: Sequence[Served] = ()) -> bool:
@@ -229,6 +232,7 @@ class Scheduler:
     def preempt(self, request: Served) -> None:
         """Take a sequence its cache; it begins again before those that wait."""
         self.running.remove(request)
+        self.unfinished -= not request.decodes
         self.pool.release(request.holding, request.contents, request.cached)
         request.cached = 0
         request.preempted += 1
@@ -247,20 +251,26 @@ class Scheduler:
         steps = min((request.output - request.produced for request in sequences), default=1)
         steps = 1 if self.pressed else min(steps, _MOST_STEPS)
         if not self.limits.reserves:
-            while steps > 1 and self._needed(sequences, steps) > self.pool.free:
+            needed = self._needed(sequences, steps)
+            while steps > 1 and needed > self.pool.free:
                 steps = (steps + 1) // 2
-            if self._needed(sequences, steps) > self.pool.free:
+                needed = self._needed(sequences, steps)
+            if needed > self.pool.free:
                 for request in list(sequences):
                     if request in self.running:
                         self.grow(request, steps)
                 sequences = [request for request in sequences if request in self.running]
-            for request in sequences:
-                self.pool.grow(request.holding, request.cached + steps)
         return Iteration((), list(sequences), steps, patient=bool(self.waiting))
 
     def _needed(self, sequences: Sequence[Served], steps: int) -> int:
         """Blocks that so many steps of all take."""
-        return sum(max(0, blocks_of(r.cached + steps) - r.holding.own - r.holding.shared) for r in sequences)
+        needed = 0
+        for request in sequences:
+            holding = request.holding
+            more = -(-(request.cached + steps) // 16) - holding.own - holding.shared
+            if more > 0:
+                needed += more
+        return needed
 
     def computed(self, iteration: Iteration, ends_ps: Sequence[int]) -> list[Served]:
         """An iteration has ended, so often as it has ends: its sequences have their tokens, and those that have all of
@@ -275,24 +285,28 @@ class Scheduler:
                 else:
                     self.intervals.add(now_ps - request.last_token_ps, 1)
                 request.produced += 1
+                self.unfinished -= 1
                 request.last_token_ps = now_ps
                 self.pool.publish(request.holding, request.contents, request.cached)
                 if request.produced == request.output:
                     done.append(request)
-        waited: dict[int, int] = {}
+        last_ps, count = 0, 0  # most had their last token together
         for request in iteration.decodes:
-            waited[request.last_token_ps] = waited.get(request.last_token_ps, 0) + 1
+            if request.last_token_ps != last_ps:
+                if count:
+                    self.intervals.add(int(ends_ps[0]) - last_ps, count)
+                last_ps, count = request.last_token_ps, 0
+            count += 1
             request.cached += steps
+            if request.cached > 16 * (request.holding.own + request.holding.shared):
+                self.pool.grow(request.holding, request.cached)  # there is room: the policy has seen to it
             request.produced += steps
             request.last_token_ps = now_ps
             if request.produced == request.output:
                 done.append(request)
-        for last_ps, count in waited.items():
+        if count:
             self.intervals.add(int(ends_ps[0]) - last_ps, count)
         self.intervals.extend(np.diff(ends_ps), len(iteration.decodes))
-        if steps < iteration.steps and not self.limits.reserves:
-            for request in iteration.decodes:
-                self.pool.shrink(request.holding, request.cached)
         if done:
             gone = set(map(id, done))
             self.running = [request for request in self.running if id(request) not in gone]
@@ -344,10 +358,9 @@ class Chunked:
         self.chunk, self.whole = chunk, whole
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
+        if not scheduler.unfinished and not scheduler.waiting:
+            return scheduler.decoding(scheduler.running)
         decodes = [request for request in scheduler.running if request.decodes]
-        busy = len(decodes) < len(scheduler.running) or scheduler.waiting
-        if not busy:
-            return scheduler.decoding(decodes)
         if not scheduler.limits.reserves:
             for request in list(decodes):
                 if request in scheduler.running:

@@ -76,7 +76,7 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
 
     \b
     archsim serve --model llama-3.1-8b --system h100_sxm --rate 8 --input 1000 --output 200
-    archsim serve --model qwen2.5-72b --system dgx_h100 --tp 4 --trace azure_conversation_200.csv --slo ttft=1s
+    archsim serve --model qwen2.5-7b --system h100_sxm --trace arrivals.csv --slo ttft=1s
     archsim serve --model llama-3-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4
     archsim serve --model llama-3-8b --system h100_sxm --rate 8 --input 900 --output 200 --report page.html
     archsim serve --cases serving_cases.csv --out answers.csv
@@ -102,7 +102,7 @@ QUESTION = Question(
         Column("requests", "How many requests; 512, or all of a trace."),
         Column("arrivals", "How they come: poisson or constant.", known=("poisson", "constant")),
         Column("seed", "Of drawn arrivals."),
-        Column("trace", "Recorded requests: a file, or a shipped trace.", kind="text", metavar="FILE"),
+        Column("trace", "Recorded requests: a file, or a shipped trace.", metavar="FILE"),
         Column("precision", "Weights: bf16, fp8, nvfp4, int4, ..."),
         Column("kv_dtype", "KV cache: bf16 or fp8."),
         Column("tp", "Chips that share each layer."),

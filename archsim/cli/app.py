@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from archsim.errors import ArchsimError, InputError, Problem, printable, shortened
 from archsim.files import reason
 
-from . import BROKEN_PIPE, FAILED, INTERRUPTED, alone
+from . import BROKEN_PIPE, FAILED, INTERRUPTED, alone, plan
 
 if TYPE_CHECKING:
     from archsim.experiment import Findings
@@ -505,33 +505,5 @@ def calibrate(
     tool.calibrate(name, stage or [], out, json)
 
 
-@app.command()
-def plan(
-    train: Annotated[bool, typer.Option("--train", help="Plan a step of training.")] = False,
-    model: Annotated[str | None, typer.Option(help="Model: shipped name, our YAML or a config.json.")] = None,
-    system: Annotated[str | None, typer.Option(help="System: shipped name or file.")] = None,
-    device: Annotated[str | None, typer.Option(help="GPU, in its usual machine.")] = None,
-    gpus: Annotated[str | None, typer.Option(help="GPUs in all.")] = None,
-    batch: Annotated[str | None, typer.Option(help="Sequences of a step.")] = None,
-    seq: Annotated[str | None, typer.Option(help="Tokens of a sequence; the model's longest if absent.")] = None,
-    precision: Annotated[str | None, typer.Option(help="fp16, bf16, fp8, mxfp8, ...")] = None,
-    framework: Annotated[str | None, typer.Option(help="Shipped framework or file.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Plans that are shown.")] = 15,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For all plans.")] = None,
-    json: Json = False,
-) -> None:
-    """Rank all legal ways to train on so many GPUs, by memory and time; each loser says why.
-
-    \b
-    archsim plan --train --model gpt3-175b --system selene --gpus 1024 --batch 1536 --precision fp16
-    archsim plan --train --model llama-3-70b --device h100_sxm --gpus 64 --batch 256 --precision fp8 --out answers.csv
-    """
-    from archsim.cli.plan import plan_training
-
-    if not train:
-        raise InputError([Problem("says what to plan, and is missing", "--train")])
-    asked = {"model": model, "system": system, "device": device, "gpus": gpus, "global_batch": batch, "seq": seq}
-    plan_training(asked | {"precision": precision, "framework": framework}, top, out, json)
-
-
+app.command(name="plan")(plan.command)
 alone.commands(app)

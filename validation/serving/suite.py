@@ -111,7 +111,7 @@ def _error_claim(backend: str, metric: str) -> Claim:
     told = {
         "tpot_ms": "mean error of TPOT",
         "ttft_ms": "median error of TTFT",
-        "left out": "rows that are not answered",
+        "left out": "rows not answered",
     }
     return Claim(
         case=f"configurations on {backend}",
@@ -121,6 +121,6 @@ def _error_claim(backend: str, metric: str) -> Claim:
         tolerance={"tpot_ms": 0.12, "ttft_ms": 0.20, "left out": 0.0}[metric],
         role="validation",
         source=_CONFIGURATOR,
-        cause="how the load was made is not told: bursts and prompts that come together decide TTFT; kernels of experts "
-        "in FP8 and FP4 on Blackwell are assumed from Hopper's",
+        cause="how the load was made is not told: bursts and prompts that come together decide TTFT; kernels of "
+        "experts in FP8 and FP4 on Blackwell are assumed from Hopper's",
     )

@@ -1,0 +1,170 @@
+"""archsim serve and plan: rows of benchmarks, in any order of columns; what cannot be answered says why."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+
+from archsim.alone.serve import QUESTION
+from archsim.alone.sheet import ask, ask_file
+from archsim.errors import InputError
+from archsim.serve_cases import kind_of, objectives_of
+from archsim.serving_plan import Asked, plan
+
+MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
+
+
+def asked(tmp_path, rows):
+    file = tmp_path / "cases.csv"
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    return ask_file(QUESTION, {}, file)
+
+
+def test_requests_of_an_experiment_are_served_together(tmp_path):
+    requests = [(0.0, 300, 20), (0.001, 200, 30), (0.002, 100, 1), (50.0, 300, 20)]
+    rows = [
+        {"output_toks": o, "hw": "H100", "arrival_s": t, "model": "llama-3.2-1b", "input_toks": i, "ttft_ms": 7}
+        for t, i, o in requests
+    ]
+    found = asked(tmp_path, rows).rows
+    assert [row["given_ttft_ms"] for row in found] == ["7"] * 4
+    alone = asked(tmp_path, rows[3:]).rows[0]
+    assert found[3]["latency_ms"] == pytest.approx(alone["latency_ms"])  # nobody else is there any more
+    assert found[0]["tpot_ms"] > alone["tpot_ms"]  # prompts came between its tokens
+    assert found[2]["tpot_ms"] is None
+    assert asked(tmp_path, rows[::-1]).rows[::-1] == found
+
+
+def test_a_row_that_cannot_be_answered_says_why(tmp_path):
+    row = {"hw": "H100", "model": "llama-3.2-1b", "arrival_s": 0, "input_toks": 30, "output_toks": 3, "note": "x"}
+    answered = asked(
+        tmp_path,
+        [
+            row,
+            {**row, "model": "lama-3"},
+            {**row, "input_toks": 0},
+            {**row, "arrival_s": -1},
+            {**row, "output_toks": ""},
+        ],
+    )
+    said = [row["error"] for row in answered.rows]
+    assert said[0] == ""
+    assert "no model is called 'lama-3'" in said[1]
+    assert "at least one token" in said[2]
+    assert "a time from 0 on" in said[3]
+    assert "what is asked?" in said[4]
+    assert len(answered.problems) == 4
+    assert answered.rows[0]["note"] == "x"
+
+
+def test_stages_share_system_prompts(tmp_path):
+    stages = {**MODEL, "system_prompts": 2, "system_prompt_len": 320, "question_len": 40, "output_len": 8}
+    stages |= {"stages": "5/s x 4s;20/s x 2s", "max_num_batched_tokens": 2048}
+    rows = asked(tmp_path, [{**stages, "stage": s} for s in (-1, 0, 1, 2)]).rows
+    assert "there is no stage 2" in rows[3]["error"]
+    whole, first, second = (row["ttft_mean_ms"] for row in rows[:3])
+    assert whole == pytest.approx((20 * first + 40 * second) / 60)
+    unlike = asked(tmp_path, [{**stages, "system_prompts": 60, "stage": -1}]).rows[0]
+    assert unlike["ttft_mean_ms"] > whole  # nobody finds another's prompt
+    for row in rows[:3]:
+        assert row["e2e_mean_ms"] == pytest.approx(row["ttft_mean_ms"] + 7 * row["itl_mean_ms"])
+
+
+def test_a_steady_state_is_one_of_its_iterations(tmp_path):
+    rows = asked(tmp_path, [{**MODEL, "mean_batch": b, "mean_output_len": 400} for b in (8, 64)]).rows
+    for row, batch in zip(rows, (8, 64), strict=True):
+        assert row["output_tokens_per_s"] * row["itl_mean_ms"] == pytest.approx(1e3 * batch)
+        assert row["mean_power_w"] == pytest.approx(row["energy_per_token_j"] * row["output_tokens_per_s"])
+        assert row["itl_median_ms"] <= row["itl_p90_ms"] <= row["itl_p99_ms"]
+    assert rows[0]["energy_per_token_j"] > rows[1]["energy_per_token_j"]
+
+
+def test_configurations_together_and_apart(tmp_path):
+    one = {"model_path": "llama-3.2-1b", "system": "h100_sxm", "isl": 512, "osl": 64, "batch_size": "4.0"}
+    parts = {**one, "batch_size": "", "prefill_tp_size": 1, "decode_tp_size": 2, "decode_batch_size": 4}
+    rows = asked(
+        tmp_path, [one, {**one, "tp_size": 2}, {**one, "pp_size": 2}, parts, {**parts, "decode_batch_size": ""}]
+    ).rows
+    assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
+    assert "pipelines of stages are not served" in rows[2]["error"]
+    assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
+    assert "decode_batch_size" in rows[4]["error"]
+
+
+def test_the_command_serves_without_a_file():
+    options = {
+        "model": "llama-3.2-1b",
+        "system": "h100_sxm",
+        "rate": "50",
+        "input": "100",
+        "output": "20",
+        "requests": "40",
+    }
+    told = ask(QUESTION, {**options, "slo": "ttft=1s"})
+    assert told["completed"] == 40
+    assert told["kept_share"] == 1.0
+    assert told["goodput_per_s"] == pytest.approx(told["requests_per_s"])
+    assert told["verdict"] == "stable"
+    slow = ask(QUESTION, {**options, "rate": "100000", "max_num_seqs": "4"})
+    assert slow["verdict"] == "overloaded"
+    two = ask(QUESTION, {**options, "rate": "100000", "max_num_seqs": "4", "replicas": "2"})
+    assert two["duration_s"] < slow["duration_s"]
+    assert two["gpus"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"rate": "0"}, "--rate: expected more than 0"),
+        ({"rate": ""}, "--rate: is missing"),
+        ({"slo": "ttft=fast"}, "--slo: .* is not written like"),
+        ({"system": "h101"}, "--system: no chip or system is called 'h101'"),
+        ({"router": "random"}, "--router: expected"),
+        ({"input": "100000000"}, "no request can ever run"),
+        ({"engine": "vlm"}, "no engine is called 'vlm'"),
+    ],
+)
+def test_bad_input_is_one_error(changed, said):
+    options = {
+        "model": "llama-3.2-1b",
+        "system": "h100_sxm",
+        "rate": "5",
+        "input": "100",
+        "output": "20",
+        "requests": "4",
+    }
+    with pytest.raises(InputError, match=said):
+        ask(QUESTION, {name: text for name, text in {**options, **changed}.items() if text})
+
+
+def test_what_is_asked_is_told_by_the_columns():
+    assert kind_of({"isl": 1, "osl": 1, "mode": "disagg"}) == "apart"
+    assert kind_of({"isl": 1, "osl": 1, "prefill_tp_size": ""}) == "together"
+    assert kind_of({"input": 1, "output": 1}) == "offered"
+    assert objectives_of("ttft=500ms, tpot=0.02s") == {"ttft_s": 0.5, "tpot_s": 0.02}
+
+
+def test_the_fewest_chips_keep_the_objectives(monkeypatch):
+    from archsim.deploy import Deployment, engine_named
+
+    monkeypatch.setattr("archsim.serving_plan._REQUESTS", 30)
+    monkeypatch.setattr("archsim.serving_plan._STEPS", 3)
+    monkeypatch.setattr("archsim.serving_plan._LARGEST", 64.0)
+    deployment = Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm"))
+    ways = plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0, "tpot_s": 0.05}, 2))
+    assert [way["gpus"] for way in ways] == sorted(way["gpus"] for way in ways)
+    assert ways[0]["way"] == "together"
+    assert ways[0]["gpus"] == 1
+    assert ways[0]["capacity_per_s"] >= 4
+    with pytest.raises(InputError, match="times as long"):
+        plan(deployment, Asked(4.0, 200, 20, {"tpot_s": 1e-5}, 2))
+
+
+def test_figures_are_plain_data(tmp_path):
+    rows = asked(tmp_path, [{**MODEL, "mean_batch": 4}]).rows
+    assert json.loads(json.dumps(rows)) == rows
