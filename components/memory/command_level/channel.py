@@ -179,6 +179,8 @@ class Answer:
         return {
             "cycles": self.cycles,
             "cycle_ps": self.preset.tick_ps,
+            "clocks": self.cycles * self.preset.tick_ps / self.preset.tCK,
+            "clock_ps": float(self.preset.tCK),
             "time_s": self.time_s,
             "bw_GBps": self.bytes_per_s / 1e9,
             "bus_share": self.bytes_per_s / self.preset.peak_bytes_per_s,
@@ -196,8 +198,8 @@ class Answer:
         }
 
     def _energy(self) -> dict[str, float]:
-        if self.preset.power is None:
-            return {}
+        if self.preset.power is None and self.preset.bits is None:
+            return {"energy_note": "no currents (IDD) of this device are published: no energy"}
         joules = self.energy_j
         return {f"energy_{name}_j": value for name, value in joules.items()} | {
             "energy_j": sum(joules.values()),
