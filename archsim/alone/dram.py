@@ -115,8 +115,9 @@ _ABOUT = """Ask a DRAM channel alone, command by command.
     Lines of a trace are 'LD 0x40' and 'ST 0x80', '0x40 R' and '0x80 W', or '0x40 READ 0' with the first cycle to offer
     it in. A stream is RD or WR, the first byte (or a place, as bank:3/row:9), loops as STRIDExCOUNT from the outside in
     (bytes, or a level as in rowx9), and gap=TICKS between arrivals, after=STREAM (a number from 0), below=REQUESTS that
-    wait at most; in a column, several stand with a semicolon between. A cycle is a tick of the controller, cycle_ps long
-    (half a clock of HBM); clocks are of the device, clock_ps long.
+    wait at most; in a column, several stand with a semicolon between.
+
+    A cycle is a tick of the controller, cycle_ps long (half a clock of HBM); clocks are of the device, clock_ps long.
 """
 
 QUESTION = Question(
