@@ -197,7 +197,7 @@ class Answer:
             **{f"read_latency_p{share}_ns": self.latency_percentile(share) * tick_ns for share in (50, 95, 99, 100)},
         }
 
-    def _energy(self) -> dict[str, float]:
+    def _energy(self) -> dict[str, Any]:
         if self.preset.power is None and self.preset.bits is None:
             return {"energy_note": "no currents (IDD) of this device are published: no energy"}
         joules = self.energy_j
