@@ -414,6 +414,19 @@ def _plain(name: str) -> str:
     return re.sub(r"[-. ]", "_", name).casefold()
 
 
+_RELEASE = re.compile(r"[-_](instruct|chat|hf|it|pt|base|v\d+(\.\d+)?|\d{4})$", re.IGNORECASE)
+
+
+def _published(text: str) -> str:
+    """The name within an id under which a model is published, ``owner/name``, without what tells its releases apart."""
+    _, slash, name = text.partition("/")
+    if not slash:
+        return text
+    while (short := _RELEASE.sub("", name)) != name:
+        name = short
+    return re.sub(r"^(meta|mistralai)[-_]", "", name, flags=re.IGNORECASE)
+
+
 def resolve_named(category: str, text: str, near: Origin | None = None) -> Path:
     """The file that a name of a category, or a path, means.
 
@@ -426,8 +439,9 @@ def resolve_named(category: str, text: str, near: Origin | None = None) -> Path:
         return Path(near.file).parent / at_home(text)
     known = shipped(category)
     wanted = _plain(text.removeprefix(f"{category}/"))
+    published = _plain(_published(text))
     for name, path in known.items():
-        if _plain(name) == wanted:
+        if _plain(name) in (wanted, published):
             return path
     raise near.error(f"no {category.removesuffix('s')} is called '{text}': {nearest(wanted, known)}")
 

@@ -1,7 +1,7 @@
 """A transformer as its shape: widths, heads, experts; and what that shape weighs.
 
 The fields say what a Hugging Face ``config.json`` says, in one vocabulary for all families. A mapping that
-*is* such a ``config.json`` is understood as well (:mod:`archsim.workloads.huggingface`).
+*is* such a ``config.json`` is understood as well (:mod:`archsim.workloads.huggingface.reader`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
-from archsim.workloads.huggingface import from_config_json, is_config_json
+from archsim.workloads.huggingface.reader import from_config_json, is_config_json
 from archsim.workloads.quantization import QuantizationSpec
 
 Whole = Annotated[int, Field(ge=0, le=2**40, strict=True)]
@@ -36,6 +36,12 @@ class MixtureSpec(Spec):
     """the shared experts' output is scaled by a sigmoid of one learned column (Qwen)"""
     first_dense_layers: Whole = 0
     """layers at the bottom that have the plain MLP instead"""
+    every: Count = 1
+    """above these, each so-many-th layer of the model has experts, the others the plain MLP (Llama 4 Maverick: 2)"""
+    expert_bias: bool = False
+    """routed experts have biases (gpt-oss)"""
+    gate_bias: bool = False
+    """the router's product has a bias (gpt-oss)"""
     router_bias: bool = False
     """one correction per expert is added to the router's scores (DeepSeek-V3)"""
     normalise_weights: bool = True
@@ -121,8 +127,11 @@ class ModelSpec(Spec):
     """longest sequence the model was made for"""
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     """rmsnorm has a gain per element, layernorm a gain and a bias"""
-    norm_position: Literal["pre", "post", "sandwich"] = "pre"
-    """before attention and MLP, after the residual sum (BERT, OPT-350m), or before and after (Gemma 2)"""
+    norm_vectors: Annotated[int, Field(ge=0, le=2, strict=True)] | None = None
+    """learned vectors of a norm, gain and bias, where they are fewer than its kind has (MPT: 1, OLMo: 0)"""
+    norm_position: Literal["pre", "post", "sandwich", "output"] = "pre"
+    """before attention and MLP, after the residual sum (BERT, OPT-350m), before and after (Gemma 2), or on the outputs
+    of attention and MLP alone (OLMo 2)"""
     final_norm: bool = True
     """a norm after the last layer"""
     embedding_norm: bool = False
@@ -143,8 +152,11 @@ class ModelSpec(Spec):
     lm_head_bias: bool = False
     window: Count | None = None
     """positions a query looks back at most, its own included; None for all"""
-    window_layers: Literal["all", "alternate"] = "all"
-    """layers that have the window: all, or every other one, the first included (Gemma 2)"""
+    window_layers: Literal["all", "alternate"] | Annotated[tuple[bool, ...], Field(min_length=1)] = "all"
+    """layers that have the window: all, every other one, the first included (Gemma 2), or a pattern that is repeated
+    over the layers (Gemma 3: five that have it, one that has not)"""
+    sinks: bool = False
+    """each head has a learned logit beside those of its keys (gpt-oss)"""
     parallel_attention: bool = False
     """attention and MLP both read the input of the layer and their outputs are summed (PaLM, GPT-NeoX)"""
     parallel_norms: bool = False
@@ -161,6 +173,8 @@ class ModelSpec(Spec):
     """multi-token prediction layers published with the model (DeepSeek-V3); not part of its main count"""
     quantization: QuantizationSpec | None = None
     """how the model's file stores the weights of its layers; in the workload's weight_dtype when absent"""
+    notes: tuple[str, ...] = ()
+    """what of the published model is left out or taken otherwise; said with every run"""
     source: str = ""
     """where the shape is printed, and how sure it is"""
 
@@ -195,8 +209,8 @@ class ModelSpec(Spec):
                 raise ValueError(f"first_dense_layers ({self.moe.first_dense_layers}) exceeds layers ({self.layers})")
             if self.mlp != "gated" or self.mlp_bias:
                 raise ValueError("a mixture of experts is made of gated MLPs without bias")
-            if self.parallel_attention or self.norm_position != "pre":
-                raise ValueError("a mixture of experts has its norms before attention and experts")
+            if self.parallel_attention or self.norm_position == "post":
+                raise ValueError("a mixture of experts has its norms before attention and experts, or on their outputs")
         if self.mla is not None and (self.qkv_bias or self.out_bias or self.qk_norm != "none" or self.window):
             raise ValueError("latent attention has no biases, no qk_norm and no window")
         if self.parallel_attention and self.norm_position != "pre":
@@ -209,10 +223,31 @@ class ModelSpec(Spec):
             raise ValueError("an encoder has learned positions or none")
         return self
 
+    def sparse(self, layer: int) -> bool:
+        """Whether a layer has experts."""
+        moe = self.moe
+        return moe is not None and layer >= moe.first_dense_layers and (layer + 1) % moe.every == 0
+
     @property
     def dense_layers(self) -> int:
         """Layers with a plain MLP."""
-        return self.layers if self.moe is None else self.moe.first_dense_layers
+        moe = self.moe
+        if moe is None:
+            return self.layers
+        return self.layers - (self.layers // moe.every - moe.first_dense_layers // moe.every)
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The window of each layer, a pattern that is repeated over the layers."""
+        known = {"all": (True,), "alternate": (True, False)}
+        pattern = known[self.window_layers] if isinstance(self.window_layers, str) else self.window_layers
+        return (None,) if self.window is None else tuple(self.window if has else None for has in pattern)
+
+    def windowed(self, layers: int) -> int:
+        """How many of the first so many layers have a window."""
+        windows = self.windows
+        whole, rest = divmod(layers, len(windows))
+        return whole * _present(windows) + _present(windows[:rest])
 
     @property
     def kv_elements(self) -> int:
@@ -225,8 +260,18 @@ class ModelSpec(Spec):
         return 3 if self.mlp == "gated" else 2
 
 
+def _present(windows: tuple[int | None, ...]) -> int:
+    return sum(window is not None for window in windows)
+
+
+def norm_vectors(model: ModelSpec) -> int:
+    """Learned vectors of a norm: a gain, or a gain and a bias."""
+    by_kind = 2 if model.norm == "layernorm" else 1
+    return by_kind if model.norm_vectors is None else model.norm_vectors
+
+
 def _norm(model: ModelSpec) -> int:
-    return model.hidden * (2 if model.norm == "layernorm" else 1)
+    return model.hidden * norm_vectors(model)
 
 
 def _attention(model: ModelSpec) -> int:
@@ -245,10 +290,10 @@ def _attention(model: ModelSpec) -> int:
     qkv = q_width + 2 * kv_width
     total = hidden * qkv + q_width * hidden + model.qkv_bias * qkv + model.out_bias * hidden
     if model.qk_norm == "head":
-        total += 2 * model.head_dim
+        total += 2 * model.head_dim * (norm_vectors(model) if model.norm == "layernorm" else 1)
     elif model.qk_norm == "full":
         total += q_width + kv_width
-    return total
+    return total + model.sinks * heads
 
 
 def _mlp(model: ModelSpec, inner: int) -> int:
@@ -262,11 +307,16 @@ def _layer_norms(model: ModelSpec) -> int:
     return count * _norm(model)
 
 
+def _biases(model: ModelSpec, moe: MixtureSpec) -> int:
+    """Those of an expert: of its two inner products and of its outer one."""
+    return 2 * moe.expert_intermediate + model.hidden
+
+
 def _mixture(model: ModelSpec, moe: MixtureSpec) -> dict[str, int]:
     """Router, routed and shared experts of one layer."""
     return {
-        "router": model.hidden * moe.experts + moe.router_bias * moe.experts,
-        "experts": moe.experts * 3 * model.hidden * moe.expert_intermediate,
+        "router": model.hidden * moe.experts + (moe.router_bias + moe.gate_bias) * moe.experts,
+        "experts": moe.experts * (3 * model.hidden * moe.expert_intermediate + moe.expert_bias * _biases(model, moe)),
         "shared_experts": 3 * model.hidden * moe.shared_intermediate + moe.shared_gate * model.hidden,
     }
 

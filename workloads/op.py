@@ -357,7 +357,7 @@ class GroupedMatMul(Op):
     tokens: of the step, each counted once; 0 where each visits one expert.
     width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
-    scales: beside quantised weights.
+    scales: beside quantised weights. bias: True when each expert adds a vector of n weights.
     """
 
     rows: tuple[int, ...]
@@ -367,6 +367,7 @@ class GroupedMatMul(Op):
     width: int = 0
     just_routed: bool = True
     scales: Scales | None = None
+    bias: bool = False
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16
@@ -388,9 +389,10 @@ class GroupedMatMul(Op):
         return self.expert_bytes(self.active())
 
     def expert_bytes(self, experts: int) -> Dim:
-        """Bytes of the weights of so many experts, and their scales."""
+        """Bytes of the weights of so many experts, their scales and their biases."""
         columns = experts * self.n
-        return self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
+        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
+        return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
 
     def reads(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,11 +12,24 @@ from archsim.errors import InputError, Problem, nearest
 from archsim.spec import Count, Spec
 from archsim.workloads.op import DType, Scales
 
+_NVFP4: dict[str, Any] = {"scale_bits": 8, "group": 16}
 _SCALE_BITS = 16
 _BLOCK_SCALE_BITS = 32
 _DTYPES = {("int", 4): DType.INT4, ("int", 8): DType.INT8, ("float", 4): DType.FP4, ("float", 8): DType.FP8}
 _WHOLE = ("lm_head", "gate", "router", "shared_expert_gate", "embed_tokens", "score")
 """Modules of a decoder whose weights the program holds in the format of its tables."""
+
+_LEFT_OUT = re.compile(r"vision|visual|audio|multi_modal|mm_projector|patch_merge|mtp|eh_proj")
+"""Modules that are no part of the language model."""
+
+Part = Literal["attention", "mlp", "shared_experts"]
+"""Parts of the layers beside their routed experts."""
+
+_PARTS: tuple[tuple[re.Pattern[str], Part], ...] = (
+    (re.compile(r"self_attn|attention"), "attention"),
+    (re.compile(r"shared_expert"), "shared_experts"),
+    (re.compile(r"mlp(?!.*experts)"), "mlp"),
+)
 
 
 class QuantizationSpec(Spec):
@@ -31,6 +45,8 @@ class QuantizationSpec(Spec):
     """weights of a group; those of a column when absent"""
     activation: DType | None = None
     """format in which activations are multiplied, where they are quantised as well"""
+    kept: tuple[Part, ...] = ()
+    """parts of the layers that stay in 16 bits (gpt-oss: all but the routed experts)"""
 
     @property
     def scales(self) -> Scales | None:
@@ -50,13 +66,25 @@ def read_quantization(data: Mapping[str, Any]) -> dict[str, Any]:
         known = nearest(method, _METHODS) if isinstance(method, str) else "known: " + ", ".join(_METHODS)
         hint = "without quantization_config, workload.weight_dtype says how weights are stored"
         raise InputError([Problem(f"such weights are not read: {known}; {hint}", path="quant_method")])
-    kept = data.get("modules_to_not_convert") or data.get("ignored_layers") or data.get("ignore") or []
-    for module in kept if isinstance(kept, list) else [kept]:
-        if str(module).rpartition(".")[2] not in _WHOLE:
-            raise InputError([Problem(f"that '{str(module)[:60]}' stays in 16 bits is not supported", path="ignore")])
     if data.get("lm_head") is True:
         raise InputError([Problem("a quantised LM head is not supported", path="lm_head")])
-    return {"method": method} | _METHODS[method](data)
+    fields = {"method": method} | _METHODS[method](data)
+    kept = dict.fromkeys((*fields.get("kept", ()), *_kept(data)))
+    return fields | ({"kept": tuple(kept)} if kept else {})
+
+
+def _kept(data: Mapping[str, Any]) -> Iterator[Part]:
+    """Parts of all layers that the file leaves in 16 bits."""
+    keys = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules")
+    listed: Any = next((data[key] for key in keys if data.get(key)), [])
+    for module in listed if isinstance(listed, list) else [listed]:
+        name = str(module).removesuffix("*").rstrip(".")
+        if name.rpartition(".")[2] in _WHOLE or _LEFT_OUT.search(name):
+            continue
+        part = next((part for pattern, part in _PARTS if pattern.search(name)), None)
+        if part is None or re.search(r"\d", name):  # some layers only, or nothing that is known
+            raise InputError([Problem(f"that '{str(module)[:60]}' stays in 16 bits is not supported", path="ignore")])
+        yield part
 
 
 def _whole(data: Mapping[str, Any], key: str, default: int | None = None) -> int:
@@ -102,7 +130,9 @@ def _compressed(data: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError([Problem("expected 'weights' of the group", path="config_groups")])
     bits = _whole(weights, "num_bits")
     fields: dict[str, Any] = {"dtype": _dtype(str(weights.get("type", "int")), bits, "config_groups")}
-    if weights.get("strategy") != "tensor":
+    if fields["dtype"] is DType.FP4:
+        fields |= _NVFP4
+    elif weights.get("strategy") != "tensor":
         fields["scale_bits"] = _SCALE_BITS + (0 if weights.get("symmetric", True) else bits)
         size = weights.get("group_size")
         fields["group"] = size if isinstance(size, int) and size > 0 else None
@@ -112,4 +142,45 @@ def _compressed(data: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-_METHODS = {"awq": _grouped, "gptq": _grouped, "fp8": _fp8, "compressed-tensors": _compressed}
+def _mxfp4(data: Mapping[str, Any]) -> dict[str, Any]:
+    """OCP microscaling: an exponent of 8 bits for 32 weights, of the routed experts alone (gpt-oss)."""
+    return {"dtype": DType.FP4, "scale_bits": 8, "group": 32, "kept": ("attention", "mlp", "shared_experts")}
+
+
+def _modelopt(data: Mapping[str, Any]) -> dict[str, Any]:
+    """NVIDIA's ModelOpt: FP8 with a scale for each tensor, NVFP4 with one of 8 bits for 16 weights."""
+    algorithm = data.get("quant_algo") or "FP8"
+    if algorithm == "NVFP4":
+        return {"dtype": DType.FP4, "activation": DType.FP4, **_NVFP4}
+    if algorithm == "FP8":
+        return {"dtype": DType.FP8, "activation": DType.FP8}
+    known = nearest(str(algorithm), ("FP8", "NVFP4"))
+    raise InputError([Problem(f"'{str(algorithm)[:40]}' is not supported: {known}", path="quant_algo")])
+
+
+def _bitsandbytes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """QLoRA's codes of 4 bits with a scale for 64 weights, of 32 bits or quantised itself; or LLM.int8()."""
+    if data.get("load_in_4bit") is True:
+        twice = data.get("bnb_4bit_use_double_quant") is True
+        return {"dtype": DType.INT4, "scale_bits": 8 if twice else 32, "group": 64}
+    if data.get("load_in_8bit") is True:
+        return {"dtype": DType.INT8, "scale_bits": 32}
+    raise InputError([Problem("neither load_in_4bit nor load_in_8bit is true", path="load_in_4bit")])
+
+
+def _fbgemm(data: Mapping[str, Any]) -> dict[str, Any]:
+    """FP8 with a scale of 32 bits for each column."""
+    return {"dtype": DType.FP8, "activation": DType.FP8, "scale_bits": _BLOCK_SCALE_BITS}
+
+
+_METHODS = {
+    "awq": _grouped,
+    "bitsandbytes": _bitsandbytes,
+    "compressed-tensors": _compressed,
+    "fbgemm_fp8": _fbgemm,
+    "fp8": _fp8,
+    "gptq": _grouped,
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "mxfp4": _mxfp4,
+}

@@ -35,7 +35,7 @@ from archsim.workloads.formats import ANYTHING, Formats, MachineFormats, Wanted
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec
-from archsim.workloads.model import MixtureSpec, ModelSpec
+from archsim.workloads.model import MixtureSpec, ModelSpec, norm_vectors
 from archsim.workloads.op import (
     Attention,
     Collective,
@@ -52,7 +52,7 @@ from archsim.workloads.op import (
 )
 from archsim.workloads.passes import Pass, Uniform, fullest_cache, recorded_decodes, recorded_prompts
 from archsim.workloads.program import Block, Program, Segment
-from archsim.workloads.quantization import QuantizationSpec
+from archsim.workloads.quantization import Part, QuantizationSpec
 from archsim.workloads.requests import RecordedLengths, Request, read_requests
 from archsim.workloads.tensors import stored_bytes
 
@@ -215,17 +215,23 @@ class RankOps:
         model, self.tp = spec.model, spec.tensor_parallel
         stored = None if spec.weight_dtype is not None else model.quantization
         self.scales = None if stored is None else stored.scales
+        self.kept = () if stored is None else stored.kept
         self.heads = model.heads // self.tp
         self.kv_heads = max(model.kv_heads // self.tp, 1)
         self.inner = model.intermediate // self.tp
         self.vocab = -(-model.vocab // self.tp)
-        self.norm_weights = model.hidden * (2 if model.norm == "layernorm" else 1)
+        self.norm_weights = model.hidden * norm_vectors(model)
 
     # --- pieces
 
-    def linear(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
-        """A product with weights of a layer."""
-        return replace(self.whole(name, m, k, n, bias, groups), right_dtype=self.formats.weight, scales=self.scales)
+    def linear(
+        self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1, part: Part = "attention"
+    ) -> MatMul:
+        """A product with weights of a part of a layer."""
+        product = self.whole(name, m, k, n, bias, groups)
+        if part in self.kept:
+            return product
+        return replace(product, right_dtype=self.formats.weight, scales=self.scales)
 
     def whole(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
         """A product with weights that are not quantised with those of the layers."""
@@ -284,9 +290,9 @@ class RankOps:
     def joined(self, ops: list[Op], tokens: Dim, which: str, producer: str) -> list[Op]:
         """Attention or MLP between its norms and with its residual sum."""
         where = self.model.norm_position
-        out: list[Op] = [] if where == "post" else [self.norm(f"{which}_norm", tokens)]
+        out: list[Op] = [self.norm(f"{which}_norm", tokens)] if where in ("pre", "sandwich") else []
         out += ops + self.all_reduce(tokens, producer)
-        if where == "sandwich":
+        if where in ("sandwich", "output"):
             out.append(self.norm(f"{which}_post_norm", tokens))
         out.append(self.residual(f"{which}_residual", tokens))
         if where == "post":
@@ -304,10 +310,12 @@ class RankOps:
         encoder = model.encoder is not None
         ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim, model.qkv_bias)]
         if model.qk_norm == "head":
-            ops.append(self.vector("qk_norm", "rmsnorm", tokens, (heads + kv_heads) * dim, weights=2 * dim))
+            vectors = norm_vectors(model) if model.norm == "layernorm" else 1
+            width = (heads + kv_heads) * dim
+            ops.append(self.vector("qk_norm", model.norm, tokens, width, weights=2 * dim * vectors))
         elif model.qk_norm == "full":
             width = (heads + kv_heads) * dim
-            ops.append(self.vector("qk_norm", "rmsnorm", tokens, width, weights=width))
+            ops.append(self.vector("qk_norm", model.norm, tokens, width, weights=width))
         written = f.kv.bytes(tokens * 2 * kv_heads * dim)
         if model.positions == "rotary":
             ops.append(self.vector("rotary", "rotary", tokens, (heads + kv_heads) * dim, kv_write=written))
@@ -408,10 +416,11 @@ class RankOps:
     def mlp(self, tokens: Dim, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
         model, gated = self.model, self.model.mlp == "gated"
         up = f"{prefix}gate_up" if gated else f"{prefix}up"
+        part: Part = "shared_experts" if prefix else "mlp"
         return [
-            self.linear(up, tokens, model.hidden, (2 if gated else 1) * inner, bias),
+            self.linear(up, tokens, model.hidden, (2 if gated else 1) * inner, bias, part=part),
             self.vector(f"{prefix}activation", model.activation, tokens, inner, inputs=2 if gated else 1),
-            self.linear(f"{prefix}down", tokens, inner, model.hidden, bias),
+            self.linear(f"{prefix}down", tokens, inner, model.hidden, bias, part=part),
         ]
 
     def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
@@ -427,7 +436,7 @@ class RankOps:
         step_tokens = min(here, tokens * ep)
         bias = moe.experts if moe.router_bias else 0
         ops: list[Op] = [
-            self.whole("router", tokens, model.hidden, moe.experts),
+            self.whole("router", tokens, model.hidden, moe.experts, moe.gate_bias),
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
@@ -460,6 +469,7 @@ class RankOps:
                 left_dtype=f.dispatch if travelling else f.activation,
                 right_dtype=f.weight,
                 scales=self.scales,
+                bias=moe.expert_bias,
                 out_dtype=f.activation,
                 after=("dispatch" if travelling else "top_k",),
             ),
@@ -477,6 +487,7 @@ class RankOps:
                 left_dtype=f.activation,
                 right_dtype=f.weight,
                 scales=self.scales,
+                bias=moe.expert_bias,
                 out_dtype=f.activation,
             ),
         ]
@@ -521,38 +532,46 @@ class RankOps:
 
     def layers(self, step: Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
-        model = self.model
-        if model.window_layers == "all" and model.moe is None:
+        model, windows = self.model, self.model.windows
+        if len(set(windows)) == 1 and model.moe is None:
             name = "layer" if model.layers > 1 else "layer.0"
-            return (Block(name, self.dense_layer(step, model.window), model.layers),)
+            return (Block(name, self.dense_layer(step, windows[0]), model.layers),)
         if model.layers > _MOST_LAYERS:
             raise InputError(
                 f"'{model.name}' has {model.layers} layers of experts or of several windows: at most {_MOST_LAYERS} "
                 "are told apart"
             )
-        if model.window_layers == "alternate":
-            kinds = [self.dense_layer(step, window) for window in (model.window, None)]
-            layers = [kinds[number % 2] for number in range(model.dense_layers)]
-        else:
-            layers = [self.dense_layer(step, model.window)] * model.dense_layers if model.dense_layers else []
-        if model.moe is not None and self.router is not None:
-            whole = self.spec.micro_batches == 1
-            parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
-            order = in_turn if whole else by_streams if step.absorbed else by_exchanges
-            layers += order(parts)
-        return _runs(layers)
+        dense = {window: self.dense_layer(step, window) for window in windows} if model.dense_layers else {}
+        if model.moe is None or self.router is None:
+            return _runs([dense[windows[number % len(windows)]] for number in range(model.layers)])
+        first, whole = model.moe.first_dense_layers, self.spec.micro_batches == 1
+        if not whole and (model.moe.every > 1 or len(set(windows)) > 1):
+            raise InputError(f"micro_batches are for layers that are alike, and those of '{model.name}' are not")
+        parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
+        order = in_turn if whole else by_streams if step.absorbed else by_exchanges
+        sparse = order(parts)
+        layers = [
+            next(sparse) if model.sparse(number) else dense[windows[number % len(windows)]]
+            for number in range(first if not whole else model.layers)
+        ]
+        return _runs([*layers, *sparse])
 
     def expert_layers(self, step: Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
-        """Attention and experts of each layer; layers of equal loads are the same objects."""
-        attention = tuple(self.joined(self.attention(step, self.model.window), step.tokens, "attention", "out"))
-        group, tokens = self.group_tokens(step), step.constant_tokens
-        known: dict[tuple[int, ...], Layer] = {}
-        for layer in range(self.model.layers - self.model.dense_layers):
-            counts = router.counts(layer, group, step.phase)
-            if counts not in known:
-                experts = self.joined(self.experts(tokens, moe, counts), tokens, "mlp", "experts_sum")
-                known[counts] = attention, tuple(experts)
-            yield known[counts]
+        """Attention and experts of each layer that has them; layers of equal loads are the same objects."""
+        model, tokens = self.model, step.tokens
+        attentions = {
+            window: tuple(self.joined(self.attention(step, window), tokens, "attention", "out"))
+            for window in dict.fromkeys(model.windows)
+        }
+        group, constant = self.group_tokens(step), step.constant_tokens
+        known: dict[tuple[int | None, tuple[int, ...]], Layer] = {}
+        numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
+        for layer, number in enumerate(numbers):
+            window, counts = model.windows[number % len(model.windows)], router.counts(layer, group, step.phase)
+            if (window, counts) not in known:
+                experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
+                known[window, counts] = attentions[window], tuple(experts)
+            yield known[window, counts]
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
@@ -693,7 +712,7 @@ class RankOps:
             return 0
         element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
         layers = model.layers + (0 if self.spec.mtp_acceptance is None else model.mtp_layers)
-        windowed = 0 if model.window is None else layers if model.window_layers == "all" else -(-layers // 2)
+        windowed = model.windowed(layers)
         full, seen = layers - windowed, model.window or 0
         kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)
         return int(self.formats.kv.bytes(kept * element))
@@ -870,7 +889,7 @@ class TransformerWorkload:
     def _notes(self, tried: Sequence[tuple[Formats, int]], capacity: int | None, passes: Sequence[Pass]) -> list[str]:
         spec, model = self.spec, self.spec.model
         formats, need = tried[-1]
-        notes = []
+        notes = list(model.notes)
         asked = spec.kv_dtype or spec.dtype, spec.activation_dtype or spec.dtype
         if spec.dtype != "auto" and asked != (formats.kv, formats.activation):
             notes.append(f"dtype {spec.dtype}: {formats}, which this machine computes with")
@@ -919,7 +938,8 @@ class TransformerWorkload:
                 f", {stored.scale_bits} bits of scales for each {stored.group or 'column'}" if stored.scales else ""
             )
             taken = f"as {stored.method} stores them{scales}"
-        return f"weights of layers are {taken}; embeddings, LM head and routers are {formats.table}"
+        kept = ["embeddings", "LM head", *(part.replace("_", " ") for part in stored.kept)]
+        return f"weights of layers are {taken}; {', '.join(kept)} and routers are {formats.table}"
 
     def _routing_note(self, moe: MixtureSpec) -> str:
         spec = self.spec

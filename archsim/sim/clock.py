@@ -17,7 +17,7 @@ FIRST = 1
 MEMORIES, TASKS, LINKS, SOURCES = (level << 224 for level in (1, 2, 3, 4))
 """Where the keys of each kind begin; those of ops lie below."""
 
-_PHASES, _OPS, _STREAMS, _RANKS, MESSAGES = 3, 40, 24, 32, 40  # bits
+_PHASES, _OPS, _STREAMS, _ROUNDS, _RANKS, MESSAGES = 3, 40, 24, 20, 32, 40  # bits
 
 
 def op_key(rank: int, stream: int, number: int) -> int:
@@ -25,9 +25,11 @@ def op_key(rank: int, stream: int, number: int) -> int:
     return 2 + ((((rank << _STREAMS) + stream << _OPS) + number) << _PHASES)
 
 
-def flow_key(start: int, stream: int, number: int, rank: int) -> int:
-    """Key of the first message of a flow: by its start, and by what began it on the first of its ranks."""
-    return LINKS + (((((start << _STREAMS) + stream << _OPS) + number << _RANKS) + rank) << MESSAGES)
+def flow_key(start: int, after: int, stream: int, number: int, rank: int) -> int:
+    """Key of the first message of a flow: by its start, how often sources had been asked in that tick, since what was
+    on the links before went first, and by what began it on the first of its ranks."""
+    begun = ((start << _ROUNDS) + after << _STREAMS) + stream
+    return LINKS + ((((begun << _OPS) + number << _RANKS) + rank) << MESSAGES)
 
 
 def task_key(rank: int, stream: int) -> int:
@@ -42,6 +44,10 @@ class Clock(Protocol):
     def now(self) -> int:
         """The present tick."""
 
+    @property
+    def asked(self) -> int:
+        """How often sources have been asked in this tick."""
+
     def at(self, tick: int, key: int, call: Callable[[Any], None], what: Any) -> None:
         """Have ``call(what)`` at a tick, which is not in the past."""
 
@@ -50,21 +56,27 @@ class Clock(Protocol):
 
 
 class Heap:
-    """A clock of its own, for what is simulated alone."""
+    """A clock of its own, for what is simulated alone from a tick on, in which sources had been asked so often."""
 
-    def __init__(self, now: int = 0) -> None:
+    def __init__(self, now: int = 0, asked: int = 0) -> None:
         self._now = now
+        self._began = (now, asked)
         self._highest = -1
         self._events: list[tuple[int, int, int, Callable[[Any], None], Any]] = []
-        self._asked = 0
+        self._told = 0
 
     @property
     def now(self) -> int:
         return self._now
 
+    @property
+    def asked(self) -> int:
+        began, asked = self._began
+        return asked if self._now == began else 0
+
     def at(self, tick: int, key: int, call: Callable[[Any], None], what: Any) -> None:
-        self._asked += 1
-        heapq.heappush(self._events, (tick, key, self._asked, call, what))
+        self._told += 1
+        heapq.heappush(self._events, (tick, key, self._told, call, what))
 
     def passed(self, key: int) -> bool:
         return self._highest >= key

@@ -33,7 +33,7 @@ def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
     What was counted and not played is on the path as often as it was counted.
     """
     tasks = world.tasks
-    by_name = {(t.task.rank, t.task.name, number): t for t in tasks for number in _numbers(t)}
+    by_name = {(t.task.rank, t.task.name, number): (end, t) for t in tasks for number, end in _known(t)}
     streams: dict[tuple[int, str], list[TaskTimes]] = defaultdict(list)
     sends: dict[tuple[int, int, str], list[TaskTimes]] = defaultdict(list)
     joins: dict[tuple[object, ...], list[TaskTimes]] = defaultdict(list)
@@ -82,28 +82,28 @@ def critical_path(world: WorldTimes, first_of: dict[int, int]) -> list[Stretch]:
         if until > begin:
             path.append(Stretch(kind, _counted(begin, until, world.skips), current))
         until = begin
-        before = [
-            by_name.get((current.task.rank if w.rank is None else w.rank, w.name, current.number - w.back))
-            for w in current.task.after
-        ]
+        waits = ((current.task.rank if w.rank is None else w.rank, w.name, w.back) for w in current.task.after)
+        numbers = ((rank, name, current.number - back) for rank, name, back in waits)
+        before = [(end - current.offset, t) for end, t in (by_name[one] for one in numbers if one in by_name)]
         if place[id(current)]:
-            before.append(streams[current.task.rank, current.task.stream][place[id(current)] - 1])
-        before.append(held_before.get(id(current)))
-        known = [t for t in before if t is not None]
-        following = max(known, key=_end, default=None)
-        if until and (following is None or _end(following) < until):
-            since = _end(following) if following else 0
+            stream_before = streams[current.task.rank, current.task.stream][place[id(current)] - 1]
+            before.append((_end(stream_before), stream_before))
+        held = held_before.get(id(current))
+        if held is not None:
+            before.append((_end(held), held))
+        since, following = max(before, key=lambda known: known[0], default=(0, None))
+        if until and since < until:
             path.append(Stretch("wait", _counted(since, until, world.skips), current))
             until = since
         current = following
     return path
 
 
-def _numbers(t: TaskTimes) -> Iterator[int]:
-    """Numbers by which others know it: those of the first and of the last of its copies."""
-    yield t.number
+def _known(t: TaskTimes) -> Iterator[tuple[int, int]]:
+    """Numbers by which others know it, those of the first and of the last of its copies, and when these ended."""
+    yield t.number, t.end
     if t.copies > 1:
-        yield t.number + (t.copies - 1) * t.stride
+        yield t.number + (t.copies - 1) * t.stride, t.end + (t.copies - 1) * t.period
 
 
 def _start(t: TaskTimes) -> int:

@@ -567,7 +567,7 @@ class _Judge:
 
     def _carry(self, flow: Flow, place: tuple[int, int], first: int) -> simpy.Event:
         """Begin a flow now; its end."""
-        return self.env.process(self._fly(flow, flow_key(int(self.env.now), *place, first)))
+        return self.env.process(self._fly(flow, flow_key(int(self.env.now), self.clock.asked, *place, first)))
 
     def _fly(self, flow: Flow, base: int) -> Process:
         env = self.env

@@ -57,10 +57,12 @@ class _Flight:
 
     Attributes
     ----------
-    place: stream, and number in it, of what began it. end, clear: ticks at which it ends, at which its links are free.
+    after: how often sources had been asked in the tick in which it started. place: stream, and number in it, of what
+        began it. end, clear: ticks at which it ends, at which its links are free.
     """
 
     start: int
+    after: int
     place: tuple[int, int]
     bundle: Bundle
     tell: Tell
@@ -72,7 +74,7 @@ class _Flight:
 
     def key(self, first: int) -> int:
         """Place among events of the flow whose first rank this is."""
-        return flow_key(self.start, *self.place, first)
+        return flow_key(self.start, self.after, *self.place, first)
 
 
 @dataclass(eq=False)
@@ -108,8 +110,19 @@ class Links:
     _on: dict[Hashable, list[int]] = field(default_factory=dict)
     _played: dict[tuple[tuple[int, Flow], ...], list[int]] = field(default_factory=dict)
 
-    def carry(self, bundle: Bundle, place: tuple[int, int], tell: Tell, what: Any, since: int | None = None) -> None:
+    def carry(
+        self,
+        bundle: Bundle,
+        place: tuple[int, int],
+        tell: Tell,
+        what: Any,
+        since: tuple[int, int] | None = None,
+    ) -> None:
         """Begin a bundle now, or have begun it while it was alone on its links; ``tell(what, tick)`` at its end.
+
+        Parameters
+        ----------
+        since: the tick at which it began, and how often sources had been asked in that tick.
 
         Raises
         ------
@@ -117,8 +130,8 @@ class Links:
         """
         now = self.clock.now
         self.give_up(bundle.links)
-        start = now if since is None else since
-        flight = _Flight(start, place, bundle, tell, what, start + bundle.ticks, start + bundle.clear_ticks)
+        start, after = (now, self.clock.asked) if since is None else since
+        flight = _Flight(start, after, place, bundle, tell, what, start + bundle.ticks, start + bundle.clear_ticks)
         flight.told = flight.end < now
         kind = self._kind(bundle.links)
         self._meetings = [meeting for meeting in self._meetings if meeting.lasts(now)]

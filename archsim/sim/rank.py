@@ -343,7 +343,7 @@ class _Alone:
     def carry(self, lowered: Lowered, place: tuple[int, int], tell: Callable[[Any, int], None], what: Any) -> None:
         now = self.clock.now
         end = now + int(lowered.body.get(lowered.engine, 0))
-        self.clock.at(end, flow_key(now, *place, 0), lambda of: tell(of, end), what)
+        self.clock.at(end, flow_key(now, self.clock.asked, *place, 0), lambda of: tell(of, end), what)
 
 
 def play(blocks: Blocks, grains: Mapping[str, Sharing]) -> SegmentTimes:

@@ -27,7 +27,7 @@ from archsim.workloads.program import Segment
 Ended = Callable[[Segment, SegmentTimes], None]
 """Told of what was run of a piece, and of its times."""
 
-_Recorded = tuple[Bundle, tuple[int, int], Tell, Any, int]
+_Recorded = tuple[Bundle, tuple[int, int], Tell, Any, tuple[int, int]]
 
 
 class Around(Protocol):
@@ -90,28 +90,30 @@ class _Recorder:
         self.flights: dict[_Recorded, None] = {}
 
     def carry(self, lowered: Lowered, place: tuple[int, int], tell: Tell, what: Any) -> None:
-        bundle, start = self.bundle_of(lowered), self.clock.now
-        flight = (bundle, place, tell, what, start)
+        bundle, since = self.bundle_of(lowered), (self.clock.now, self.clock.asked)
+        flight = (bundle, place, tell, what, since)
         self.flights[flight] = None
-        key = flow_key(start, *place, bundle.flows[0][0])
-        self.clock.at(start + bundle.ticks, key, self.end, flight)
+        key = flow_key(*since, *place, bundle.flows[0][0])
+        self.clock.at(since[0] + bundle.ticks, key, self.end, flight)
 
     def end(self, flight: _Recorded) -> None:
         """A collective has ended."""
-        bundle, _, tell, what, start = flight
+        bundle, _, tell, what, (start, _) = flight
         del self.flights[flight]
         tell(what, start + bundle.ticks)
 
 
 @dataclass
 class _Ahead:
-    """A piece played ahead; ``run`` is what of it runs if nobody disturbs it, no step begins at ``until`` or later."""
+    """A piece played ahead; ``run`` is what of it runs if nobody disturbs it, no step begins at ``until`` or later;
+    sources had been asked ``asked`` times in the tick in which it began."""
 
     segment: Segment
     run: Segment
     until: int | None
     stream: int
     start: int
+    asked: int
     ended: Ended
     claim: Claim
 
@@ -145,7 +147,7 @@ class RankPart:
             if claim is not None:
                 run = world.cut(self.number, segment, self._steps_before(until, segment))
                 times = world.alone(self.number, run)
-                ahead = self.ahead = _Ahead(segment, run, until, stream, clock.now, ended, claim)
+                ahead = self.ahead = _Ahead(segment, run, until, stream, clock.now, clock.asked, ended, claim)
                 end = clock.now + _ticks(times, run)
                 clock.at(end, self._end_key(times, ahead, end), self._end_ahead, ahead)
                 return
@@ -173,7 +175,7 @@ class RankPart:
         if ahead is None:
             return
         self.ahead = None
-        heap = Heap(ahead.start)
+        heap = Heap(ahead.start, ahead.asked)
         recorder = _Recorder(heap, functools.partial(world.bundle_of, self.number))
         rank = self.live = Rank(heap, self.number, world.setting.grains, recorder)
         self._begin(rank, ahead.stream, ahead.segment, ahead.ended, ahead.until).begin()
@@ -183,8 +185,8 @@ class RankPart:
         for tick, key, call, what in heap.pending():
             if call != recorder.end:
                 clock.at(tick, key, call, what)
-        for bundle, place, tell, what, start in recorder.flights:
-            world.links.carry(bundle, place, tell, what, since=start)
+        for bundle, place, tell, what, since in recorder.flights:
+            world.links.carry(bundle, place, tell, what, since)
 
     def _begin(self, rank: Rank, stream: int, segment: Segment, ended: Ended, until: int | None) -> _Steps:
         self.running += 1
@@ -201,9 +203,11 @@ class RankPart:
         """Key of the end of a piece: where a collective ends with it, that of the collective, which brings it about."""
         if id(times) not in self._lasts:
             self._lasts[id(times)] = list(self._last_collectives(times, ahead.run))
-        return max(
-            (flow_key(end - ticks, ahead.stream, n, first) for n, ticks, first in self._lasts[id(times)]), default=FIRST
-        )
+        keys = [FIRST]
+        for number, ticks, first in self._lasts[id(times)]:
+            after = ahead.asked if end - ticks == ahead.start else 0
+            keys.append(flow_key(end - ticks, after, ahead.stream, number, first))
+        return max(keys)
 
     def _last_collectives(self, times: SegmentTimes, segment: Segment) -> Iterator[tuple[int, int, int]]:
         """Number, ticks and first rank of collectives that end with a piece."""

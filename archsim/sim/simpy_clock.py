@@ -8,23 +8,31 @@ from typing import Any
 import simpy
 from simpy.events import EventPriority
 
+from archsim.sim.clock import SOURCES
+
 
 class SimPyClock:
     """The clock of parts that SimPy ties together.
 
     Attributes
     ----------
-    now: the present tick. key: of the event that happens now.
+    now: the present tick. key: of the event that happens now. asked: how often sources have been in this tick.
     """
 
     def __init__(self, env: simpy.Environment) -> None:
         self.env = env
         self.key = 0
         self._highest = (0, -1)
+        self._asked = (0, 0)
 
     @property
     def now(self) -> int:
         return int(self.env.now)
+
+    @property
+    def asked(self) -> int:
+        tick, asked = self._asked
+        return asked if tick == self.now else 0
 
     def at(self, tick: int, key: int, call: Callable[[Any], None], what: Any) -> None:
         """Have ``call(what)`` at a tick."""
@@ -34,6 +42,8 @@ class SimPyClock:
         """An event of this key happens."""
         tick, highest = self._highest
         self.key = key
+        if key == SOURCES:
+            self._asked = (self.now, self.asked + 1)
         self._highest = (self.now, max(highest, key) if tick == self.now else key)
 
     def passed(self, key: int) -> bool:

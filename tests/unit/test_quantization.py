@@ -53,11 +53,15 @@ def spec(quantised: Any, **workload: Any) -> TransformerSpec:
         ({"quant_method": "gptq", "bits": 8, "group_size": 32, "sym": True}, 8 + 24 / 32),
         ({"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}, 8 + 32 / 16384),
         ({"quant_method": "fp8", "activation_scheme": "static"}, 8),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}, 4 + 8 / 16),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4 + 32 / 64),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True}, 4 + 8 / 64),
     ],
 )
 def test_layers_weigh_their_bits_and_scales_and_tables_sixteen(quantised: dict[str, Any], bits: float) -> None:
     program = TransformerWorkload(spec(quantised)).program()
-    norms = NORMS * (1 if quantised["quant_method"] == "fp8" else 2)  # as wide as activations
+    narrow = {"fp8": 1, "modelopt": 0.5}  # norms are as wide as activations
+    norms = NORMS * narrow.get(quantised["quant_method"], 2)
     assert program.resident_bytes[Role.WEIGHT] == pytest.approx(IN_LAYERS * bits / 8 + 2 * TABLES + norms, rel=1e-6)
 
 
@@ -100,6 +104,22 @@ def test_routers_stay_whole_and_experts_do_not() -> None:
     assert experts.right_bytes() == 8 * 4096 * 2 * 14336 * (4 + 20 / 128) / 8
 
 
+def test_what_a_file_keeps_in_sixteen_bits_is_kept() -> None:
+    mixture = {**LLAMA, "model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
+
+    def products(quantised: dict[str, Any]) -> dict[str, DType]:
+        fields = {"kind": "transformer", "input": 8, "output": 2, "routing": {"kind": "balanced"}}
+        fields["model"] = {**mixture, "quantization_config": quantised}
+        program = TransformerWorkload(load_spec(fields, TransformerSpec)).program()
+        ops = [op for block in program.segments[0].blocks for op in block.ops]
+        return {op.name: op.right_dtype for op in ops if isinstance(op, MatMul | GroupedMatMul)}
+
+    experts_alone = products({"quant_method": "mxfp4"})
+    assert (experts_alone["experts_gate_up"], experts_alone["qkv"]) == (DType.FP4, DType.BF16)
+    kept = products(AWQ | {"modules_to_not_convert": ["re:.*self_attn.*", "lm_head", "model.vision_tower.blocks.0"]})
+    assert (kept["experts_down"], kept["qkv"], kept["out"]) == (DType.INT4, DType.BF16, DType.BF16)
+
+
 def test_a_workload_that_says_how_weights_are_stored_is_obeyed() -> None:
     program = TransformerWorkload(spec(AWQ, weight_dtype="int8")).program()
     assert program.resident_bytes[Role.WEIGHT] == IN_LAYERS + TABLES + 2 * NORMS
@@ -111,11 +131,13 @@ def test_a_workload_that_says_how_weights_are_stored_is_obeyed() -> None:
     [
         ("awq", "quantization_config: expected a mapping"),
         (
-            {"quant_method": "bitsandbytes"},
-            "quant_method: such weights are not read: known: awq, compressed-",
+            {"quant_method": "hqq_by_hand"},
+            "quant_method: such weights are not read: known: awq, bitsandbytes, compressed-",
         ),
         ({"quant_method": ["awq"]}, "such weights are not read"),
         ({"bits": 4}, "such weights are not read"),
+        ({"quant_method": "bitsandbytes"}, "load_in_4bit: neither load_in_4bit nor load_in_8bit is true"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP5"}, "quant_algo: 'NVFP5' is not supported: did you mean"),
         (AWQ | {"bits": 3}, "quantization_config.bits: int weights of 3 bits are not supported: known: 4, 8"),
         (AWQ | {"bits": "4"}, "quantization_config.bits: '4' is no whole number"),
         (AWQ | {"lm_head": True}, "quantization_config.lm_head: a quantised LM head"),

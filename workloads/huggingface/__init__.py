@@ -1,0 +1,1 @@
+"""Configurations as Hugging Face publishes them: ``config.json`` of a model."""

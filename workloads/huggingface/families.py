@@ -1,0 +1,137 @@
+"""Which families of configurations are read, and which are known and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from archsim.workloads.huggingface import decoders, encoders, experts
+from archsim.workloads.huggingface.config import Config, Fields
+
+FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
+    "arcee": ("ArceeForCausalLM", decoders.arcee),
+    "aria_text": ("AriaTextForCausalLM", experts.aria_text),
+    "bert": ("BertModel", encoders.bert),
+    "biogpt": ("BioGptForCausalLM", decoders.biogpt),
+    "bloom": ("BloomForCausalLM", decoders.bloom),
+    "camembert": ("CamembertModel", encoders.roberta),
+    "code_llama": ("CodeLlamaForCausalLM", decoders.llama),
+    "codegen": ("CodeGenForCausalLM", decoders.gptj),
+    "cohere": ("CohereForCausalLM", decoders.cohere),
+    "cohere2": ("Cohere2ForCausalLM", decoders.cohere2),
+    "dbrx": ("DbrxForCausalLM", experts.dbrx),
+    "deepseek_v2": ("DeepseekV2ForCausalLM", experts.deepseek_v2),
+    "deepseek_v3": ("DeepseekV3ForCausalLM", experts.deepseek_v3),
+    "deit": ("DeiTModel", encoders.vit),
+    "distilbert": ("DistilBertModel", encoders.distilbert),
+    "dots1": ("Dots1ForCausalLM", experts.dots1),
+    "ernie4_5": ("Ernie4_5ForCausalLM", decoders.ernie),
+    "ernie4_5_moe": ("Ernie4_5_MoeForCausalLM", experts.ernie_moe),
+    "exaone4": ("Exaone4ForCausalLM", decoders.exaone4),
+    "falcon": ("FalconForCausalLM", decoders.falcon),
+    "flex_olmo": ("FlexOlmoForCausalLM", experts.flex_olmo),
+    "gemma": ("GemmaForCausalLM", decoders.gemma),
+    "gemma2": ("Gemma2ForCausalLM", decoders.gemma2),
+    "gemma3_text": ("Gemma3ForCausalLM", decoders.gemma3),
+    "glm": ("GlmForCausalLM", decoders.glm),
+    "glm4": ("Glm4ForCausalLM", decoders.glm4),
+    "glm4_moe": ("Glm4MoeForCausalLM", experts.glm4_moe),
+    "gpt-sw3": ("GPTSw3LMHeadModel", decoders.gpt2),
+    "gpt2": ("GPT2LMHeadModel", decoders.gpt2),
+    "gpt_bigcode": ("GPTBigCodeForCausalLM", decoders.gpt_bigcode),
+    "gpt_neo": ("GPTNeoForCausalLM", decoders.gpt_neo),
+    "gpt_neox": ("GPTNeoXForCausalLM", decoders.gpt_neox),
+    "gpt_oss": ("GptOssForCausalLM", experts.gpt_oss),
+    "gptj": ("GPTJForCausalLM", decoders.gptj),
+    "granite": ("GraniteForCausalLM", decoders.llama),
+    "granitemoe": ("GraniteMoeForCausalLM", experts.granitemoe),
+    "granitemoeshared": ("GraniteMoeSharedForCausalLM", experts.granitemoe),
+    "helium": ("HeliumForCausalLM", decoders.llama),
+    "hunyuan_v1_dense": ("HunYuanDenseV1ForCausalLM", decoders.hunyuan),
+    "hunyuan_v1_moe": ("HunYuanMoEV1ForCausalLM", experts.hunyuan_moe),
+    "internlm2": ("InternLM2ForCausalLM", decoders.llama),
+    "internlm3": ("InternLM3ForCausalLM", decoders.llama),
+    "kimi_k2": ("KimiK2ForCausalLM", experts.deepseek_v3),
+    "llama": ("LlamaForCausalLM", decoders.llama),
+    "llama4_text": ("Llama4ForCausalLM", experts.llama4),
+    "minimax_m2": ("MiniMaxM2ForCausalLM", experts.minimax_m2),
+    "ministral": ("MinistralForCausalLM", decoders.mistral),
+    "mistral": ("MistralForCausalLM", decoders.mistral),
+    "mixtral": ("MixtralForCausalLM", experts.mixtral),
+    "mpt": ("MptForCausalLM", decoders.mpt),
+    "nemotron": ("NemotronForCausalLM", decoders.nemotron),
+    "olmo": ("OlmoForCausalLM", decoders.olmo),
+    "olmo2": ("Olmo2ForCausalLM", decoders.olmo2),
+    "olmo3": ("Olmo3ForCausalLM", decoders.olmo3),
+    "olmoe": ("OlmoeForCausalLM", experts.olmoe),
+    "openai-gpt": ("OpenAIGPTLMHeadModel", decoders.openai_gpt),
+    "opt": ("OPTForCausalLM", decoders.opt),
+    "persimmon": ("PersimmonForCausalLM", decoders.persimmon),
+    "phi": ("PhiForCausalLM", decoders.phi),
+    "phi3": ("Phi3ForCausalLM", decoders.phi3),
+    "phimoe": ("PhimoeForCausalLM", experts.phimoe),
+    "qwen2": ("Qwen2ForCausalLM", decoders.qwen2),
+    "qwen2_moe": ("Qwen2MoeForCausalLM", experts.qwen2_moe),
+    "qwen3": ("Qwen3ForCausalLM", decoders.qwen3),
+    "qwen3_moe": ("Qwen3MoeForCausalLM", experts.qwen3_moe),
+    "roberta": ("RobertaModel", encoders.roberta),
+    "seed_oss": ("SeedOssForCausalLM", decoders.seed_oss),
+    "smollm3": ("SmolLM3ForCausalLM", decoders.smollm3),
+    "stablelm": ("StableLmForCausalLM", decoders.stablelm),
+    "starcoder2": ("Starcoder2ForCausalLM", decoders.starcoder2),
+    "vaultgemma": ("VaultGemmaForCausalLM", decoders.vaultgemma),
+    "vit": ("ViTModel", encoders.vit),
+    "xglm": ("XGLMForCausalLM", decoders.xglm),
+    "xlm-roberta": ("XLMRobertaModel", encoders.roberta),
+}
+"""``model_type`` to the architecture that is known by it, and the reader of its fields."""
+
+ALIASES = {
+    "gemma3": "gemma3_text",
+    "kimi_vl": "deepseek_v3",
+    "llama4": "llama4_text",
+    "qwen2_5_vl": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen2_vl": "qwen2",
+    "qwen2_vl_text": "qwen2",
+    "qwen3_vl": "qwen3",
+    "qwen3_vl_moe": "qwen3_moe",
+    "qwen3_vl_moe_text": "qwen3_moe",
+    "qwen3_vl_text": "qwen3",
+}
+"""Language models within others, which are written as another family."""
+
+_STATES = "layers of a state-space model or of linear attention are not modelled"
+_TWO_TOWERS = "an encoder and a decoder that looks at it (cross attention) are not modelled"
+_VISION = "a vision tower with its own text tower is not modelled"
+_INDEXER = "sparse attention, whose indexer chooses the keys of each query, is not modelled"
+_POSITIONS = "attention with disentangled positions is not modelled"
+_GEMMA3N = "alternating updates and embeddings of each layer are not modelled"
+
+# fmt: off
+REFUSED = {
+    **dict.fromkeys(
+        ("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
+         "mamba2", "minimax", "minimax_text_01", "nemotron_h", "plamo2", "qwen3_next", "recurrent_gemma", "rwkv",
+         "xlstm", "zamba", "zamba2"), _STATES,
+    ),
+    **dict.fromkeys(
+        ("bart", "bigbird_pegasus", "blenderbot", "led", "longt5", "m2m_100", "marian", "mbart", "mllama", "moshi",
+         "mt5", "musicgen", "nllb-moe", "pegasus", "plbart", "prophetnet", "seamless_m4t", "speech_to_text",
+         "switch_transformers", "t5", "t5gemma", "trocr", "udop", "umt5", "whisper"), _TWO_TOWERS,
+    ),
+    **dict.fromkeys(
+        ("align", "altclip", "blip", "blip-2", "clip", "clipseg", "flava", "groupvit", "siglip", "siglip2", "xclip"),
+        _VISION,
+    ),
+    **dict.fromkeys(("deepseek_v32", "deepseek_v4", "glm_moe_dsa"), _INDEXER),
+    **dict.fromkeys(("deberta", "deberta-v2"), _POSITIONS),
+    **dict.fromkeys(("gemma3n", "gemma3n_text"), _GEMMA3N),
+    "albert": "layers that share their weights are not modelled",
+    "apertus": "the activation xIELU is not modelled",
+    "bitnet": "weights of three values and norms within MLP and attention are not modelled",
+    "jetmoe": "experts of attention are not modelled",
+    "longcat_flash": "two attentions a layer and experts that compute nothing are not modelled",
+    "modernbert": "an encoder with rotary positions and gated MLPs is not modelled",
+}
+"""Families that are known and not modelled, and why."""
+# fmt: on
