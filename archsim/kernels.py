@@ -72,11 +72,12 @@ class Timed:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A chip with the kernels of its libraries, and the release that its config names."""
+    """A chip with the kernels of its libraries, the release that its config names, and its name."""
 
     chip: GpuChip
     kernels: GpuKernelsSpec
     library: str = ""
+    name: str = ""
 
 
 def gpu_of(spec: ChipSpec) -> Gpu:
@@ -93,7 +94,7 @@ def gpu_of(spec: ChipSpec) -> Gpu:
     memory: Any = machine.main_memory()
     idle_w = sum(machine.static_power_w().values())
     seen = engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, idle_w)
-    return Gpu(seen, engine.spec.kernels, engine.spec.library)
+    return Gpu(seen, engine.spec.kernels, engine.spec.library, spec.name)
 
 
 def kind_of(op: str, case: Case) -> tuple[str, ...]:
@@ -194,14 +195,14 @@ def times(
     timed, name = _TIMERS[op](gpu, kind, sizes, words, measurement)
     gap, least = (measurement.of(table, name, 0.0) for table in (measurement.gap_us, measurement.least_us))
     seconds = np.maximum(timed.seconds + gap * 1e-6, least * 1e-6)
-    tick = measurement.of(measurement.tick_us, name, 0.0) * 1e-6
-    if tick and ticks:
-        seconds = np.maximum(1.0, np.rint(seconds / tick)) * tick
-    band = kernels.band(name)
+    tick = (measurement.of(measurement.tick_us, name, 0.0) if ticks else 0.0) * 1e-6
+    edges = kernels.band(name, gpu.name)
+    low, high = (None, None) if edges is None else (_shown(seconds * edge, tick) for edge in edges)
+    seconds = _shown(seconds, tick)
     bound = np.where(timed.streams_s > 0.5 * timed.seconds, "memory", "compute")
     facts = {"bound": bound, **timed.facts}
-    if band is not None:
-        facts |= {"latency_low_us": seconds * 1e6 * band[0], "latency_high_us": seconds * 1e6 * band[1]}
+    if low is not None and high is not None:
+        facts |= {"latency_low_us": low * 1e6, "latency_high_us": high * 1e6}
     used = kernels.energy(gpu.chip, timed.done, timed.seconds)
     if used is not None:
         facts["power_w"] = measurement.read_w(name, used.total_j / timed.seconds, seconds)
@@ -209,6 +210,11 @@ def times(
         if timed.flops.any():
             facts["pj_per_flop"] = 1e12 * used.total_j / timed.flops
     return Timed(seconds, timed.streams_s, facts, timed.flops, timed.done)
+
+
+def _shown(seconds: Floats, tick_s: float) -> Floats:
+    """Times as a clock of whole ticks shows them; 0: it has none."""
+    return np.maximum(1.0, np.rint(seconds / tick_s)) * tick_s if tick_s else seconds
 
 
 def answer(chip: ChipSpec, op: str, cases: Sequence[Case]) -> list[dict[str, Any]]:

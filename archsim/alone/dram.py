@@ -46,13 +46,15 @@ def _played(case: Case, log: int = 0) -> Any:
 def _streams(case: Case, log: int) -> Any:
     """One stream by fast-forward, several, or one whose commands are asked for, request by request."""
     from archsim.components.memory.command_level.channel import Channel
+    from archsim.components.memory.command_level.preset import ordered, preset
     from archsim.components.memory.command_level.stream import parse
 
     arbitration = case["arbitration"]
     if arbitration not in _ARBITRATIONS:
         problem = f"'{shortened(arbitration)}' is no way to arbitrate: {nearest(arbitration, _ARBITRATIONS)}"
         raise InputError([Problem(problem, path="arbitration")])
-    channel = Channel(case["preset"], case.get("policy") or "frfcfs")
+    device = ordered(preset(case["preset"]), case.get("address") or "preset")
+    channel = Channel(device, case.get("policy") or "frfcfs")
     parsed = [parse(text, channel.preset) for text in case["stream"].split(";")]
     if len(parsed) == 1 and not log and parsed[0].alone:
         return channel.stream(parsed[0].stream, case["brute_force"])
@@ -107,12 +109,15 @@ _ABOUT = """Ask a DRAM channel alone, command by command.
     archsim dram --preset ddr5_16gb_x8_6400an --stream 'RD 0 64x999' --stream 'WR 0x100000 rowx9 64x9 below=8'
     archsim dram --preset gddr6_8gb_x16_14000 --pattern rand_rw21 --requests 500 --picture banks.svg
     archsim dram --preset ddr4_8gb_x8_3200aa --pattern seq_rd --requests 4000 --channels 4 --interleave 256
+    archsim dram --preset hbm3_16gb_8hi_6400 --stream 'RD 0 32x33554432' --address bank_groups_first
     archsim dram --cases dram_cases.csv --out answers.csv    preset, policy, trace, pattern and n_req, or stream
 
     Lines of a trace are 'LD 0x40' and 'ST 0x80', '0x40 R' and '0x80 W', or '0x40 READ 0' with the first cycle to offer
     it in. A stream is RD or WR, the first byte (or a place, as bank:3/row:9), loops as STRIDExCOUNT from the outside in
     (bytes, or a level as in rowx9), and gap=TICKS between arrivals, after=STREAM (a number from 0), below=REQUESTS that
     wait at most; in a column, several stand with a semicolon between.
+
+    A cycle is a tick of the controller, cycle_ps long (half a clock of HBM); clocks are of the device, clock_ps long.
 """
 
 QUESTION = Question(
@@ -127,6 +132,7 @@ QUESTION = Question(
         Column("stream", "Requests of loops: 'RD 0 rowx100 32x32 gap=4'.", metavar="WORDS", several=";"),
         Column("channels", "Channels that addresses are dealt over; one that holds all when absent.", kind="whole"),
         Column("interleave", "Bytes of a channel before the next one's; a burst when absent.", kind="whole"),
+        Column("address", "Order of addresses: preset, or bank_groups_first."),
         Column("arbitration", "Among streams: round_robin or priority.", usual="round_robin"),
         Column("brute_force", "Play repetitions of a stream, too.", kind="yes", usual="no"),
         Column("window", "What the picture shows.", metavar="FIRST:TICKS", usual="0:1000"),
@@ -135,6 +141,8 @@ QUESTION = Question(
     figures=(
         "cycles",
         "cycle_ps",
+        "clocks",
+        "clock_ps",
         "time_s",
         "bw_GBps",
         "bus_share",

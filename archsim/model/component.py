@@ -112,6 +112,10 @@ class Engine(Component[S]):
     loads_ahead: ClassVar[bool] = True
     units: ClassVar[str | None] = None
 
+    def band(self, op: Op) -> tuple[float, float] | None:
+        """Measured over predicted time of an op, 5th and 95th percentile; None where that is not known."""
+        return None
+
     def supports(self, op: Op) -> bool:
         """True when this engine can compute the op."""
         return False

@@ -54,11 +54,13 @@ def _head(result: Result, console: Console) -> None:
     clock = si(chip.clock, "Hz", 4)
     power = si(result.energy_j / result.time_s if result.time_s else 0.0, "W", 4)
     console.print(_line("", result.name, f"  on {chips} ({chip.technology.name}, {clock})"))
+    band = result.time_band_s
+    within = "" if band is None else f" ({si(band[0], 's', 4)} to {si(band[1], 's', 4)})"
     console.print(
         _line(
             "time ",
             si(result.time_s, "s", 4),
-            f"   {result.cycles['chip']:,} chip cycles   energy ",
+            f"{within}   {result.cycles['chip']:,} chip cycles   energy ",
             si(result.energy_j, "J", 4),
             f"   mean power {power}   area ",
             f"{result.area_mm2:,.1f} mm2",

@@ -63,6 +63,8 @@ class GemmFormatSpec(Spec):
     outside_cycles: dict[str, NotNegative] = Field(default_factory=dict)
     """of an SM per 1,024 multiply-adds beside the tensor cores: scaling, promotion of sums, dequantisation; by
     instruction, none where none is given"""
+    step_cycles: dict[str, NotNegative] = Field(default_factory=dict)
+    """of a step of 64 along K at least, of a lone tile, whose loads nothing hides; by instruction, none without"""
     tiles: tuple[tuple[Count, Count], ...]
     """output tiles (m, n) that the kernels come in"""
     few_rows: Annotated[int, Field(ge=0)] = 0
@@ -258,10 +260,12 @@ def gemm(
             per_sm = groups * tiles_m * tiles_n * split / chip.sms
             fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
             per_k = np.maximum(rows * wide / rate, (rows * left + wide * right) / fed)
-            main = np.ceil(k / (_STEP * split)) * _STEP * per_k
+            steps = np.ceil(k / (_STEP * split))
+            main = steps * _STEP * per_k
+            chain = np.maximum(main, steps * form.step_cycles.get(chip.instruction, 0.0))
             # The sums of a split are written in 32 bits.
             around = prologue + rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
-            cycles = np.maximum(waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (main + around))
+            cycles = np.maximum(waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (chain + around))
             sums = _SUM_BYTES * groups * split * m * n if split > 1 and not out_cached else 0.0
             moved = read + stored + sums
             memory_s = moved * byte_s

@@ -98,6 +98,11 @@ class GpuKernelsSpec(Spec):
     """what they draw"""
     measurements: dict[str, MeasurementSpec] = Field(default_factory=dict)
     """ways to time them, by name"""
+    measured: tuple[str, ...] = ()
+    """names of the chips whose rows the parameters were calibrated on"""
+    unseen_spread: Annotated[float, Field(ge=1)] = 1.4
+    """of the logarithm of a band: how much wider it is on other chips; products of chips left out of a fit spread
+    1.0 to 1.2 times as much as those in it, row-wise functions up to 1.7 times"""
     libraries: dict[str, LibrarySpec] = Field(default_factory=dict)
     """releases that can be asked for, such as ``vllm_0_22``"""
     default_library: dict[str, str] = Field(default_factory=dict)
@@ -179,9 +184,12 @@ class GpuKernelsSpec(Spec):
             return None
         return energy(chip, self.power, process_energy(chip, self.gemm), done, seconds)
 
-    def band(self, kernel: str) -> tuple[float, float] | None:
-        """The band of a kernel such as ``gemm fp8``, else of its first word."""
-        return self.bands.get(kernel) or self.bands.get(kernel.partition(" ")[0])
+    def band(self, kernel: str, chip: str = "") -> tuple[float, float] | None:
+        """The band of a kernel such as ``gemm fp8``, else of its first word, on the chip of this name."""
+        band = self.bands.get(kernel) or self.bands.get(kernel.partition(" ")[0])
+        if band is None or chip in self.measured or not self.measured:
+            return band
+        return band[0] ** self.unseen_spread, band[1] ** self.unseen_spread
 
 
 def checked(data: Mapping[str, Any]) -> GpuKernelsSpec:

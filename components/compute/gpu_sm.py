@@ -323,6 +323,36 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             how=function,
         )
 
+    def band(self, op: Op) -> tuple[float, float] | None:
+        # A part does not know its chip's name: the band is that of chips that no fit has seen.
+        kernels = self.spec.released
+        if kernels is None:
+            return None
+        match op:
+            case MatMul():
+                name = (
+                    f"gemm {_format(self._multiplied(op), op, () if kernels.gemm is None else kernels.gemm.formats)[0]}"
+                )
+            case GroupedMatMul():
+                known = () if kernels.experts is None else kernels.experts.formats
+                name = f"moe {_format(self._multiplied(op), op, known)[0]}"
+            case Attention():
+                if kernels.attention is None or self.spec.attention is not None:
+                    return None
+                key = f"{self.spec.instruction} {op.kv_dtype.bits}{' latent' if op.kv_shared else ''}"
+                variety = kernels.attention.default.get(key, "")
+                name = f"attention {variety} {'decode' if op.q_len == 1 or op.kv_shared else 'prefill'}"
+            case Vector():
+                name = f"elementwise {_FUNCTIONS.get(op.function, op.function)}"
+            case _:
+                return None
+        return kernels.band(name)
+
+    def _multiplied(self, op: MatMul | GroupedMatMul) -> DType:
+        """The format that the tensor cores multiply of an op's operands: the wider one, if they do it."""
+        wider = max(op.left_dtype, op.right_dtype, key=lambda dtype: dtype.bits)
+        return wider if wider in self.spec.macs_per_cycle else DType.BF16
+
     def _cycles(self, seconds: Floats, size: Dim) -> Dim:
         """Cycles of seconds [shapes], as an int where the size that shapes them is one."""
         return self._ints(np.ceil(seconds * self.clock_hz), size)

@@ -20,6 +20,7 @@ from archsim.components.network.link import LinkSpec
 from archsim.components.network.nccl import GPUS, Nccl, NcclSpec
 from archsim.config import load_spec
 from archsim.validation.framework import Claim, Role, Row, cases, row
+from archsim.validation.nccl import libraries
 
 _AIM = 0.10
 _ASTRA_SIM = 0.17
@@ -43,7 +44,7 @@ def rows() -> list[Row]:
         answers.append(_row(f"{machine} {op}", mine, {}, role))
     backwards = [case for case in measured if (case["machine"], case["op"]) == ("8xB200", "all_reduce")]
     answers.append(_row("8xB200 all_reduce, calibrated on 8xH200", backwards, OF_H200, "validation"))
-    return answers
+    return answers + libraries.rows()
 
 
 def errors_of(mine: list[dict[str, str]], changes: dict[str, Any]) -> np.ndarray:

@@ -18,7 +18,7 @@ from archsim.components.memory.command_level.channel import Answer, Channel
 from archsim.components.memory.command_level.channels import Channels, Together
 from archsim.components.memory.command_level.currents import sets
 from archsim.components.memory.command_level.pattern import pattern
-from archsim.components.memory.command_level.preset import DramPreset, preset
+from archsim.components.memory.command_level.preset import DramPreset, ordered, preset
 from archsim.components.memory.command_level.standard import STANDARDS
 from archsim.components.memory.command_level.trace import read
 from archsim.errors import InputError, Problem, shortened
@@ -38,7 +38,7 @@ def answer(case: Mapping[str, Any], log: int = 0) -> Answer | Together:
     controller = case.get("policy") or next(
         (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs"
     )
-    channel = Channel(_preset(case), controller)
+    channel = Channel(ordered(_preset(case), case.get("address") or "preset"), controller)
     dealt = None
     if case.get("channels"):
         dealt = Channels(channel, int(case["channels"]), int(case["interleave"]) if case.get("interleave") else None)

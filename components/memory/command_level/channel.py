@@ -179,6 +179,8 @@ class Answer:
         return {
             "cycles": self.cycles,
             "cycle_ps": self.preset.tick_ps,
+            "clocks": self.cycles * self.preset.tick_ps / self.preset.tCK,
+            "clock_ps": float(self.preset.tCK),
             "time_s": self.time_s,
             "bw_GBps": self.bytes_per_s / 1e9,
             "bus_share": self.bytes_per_s / self.preset.peak_bytes_per_s,
@@ -195,9 +197,9 @@ class Answer:
             **{f"read_latency_p{share}_ns": self.latency_percentile(share) * tick_ns for share in (50, 95, 99, 100)},
         }
 
-    def _energy(self) -> dict[str, float]:
-        if self.preset.power is None:
-            return {}
+    def _energy(self) -> dict[str, Any]:
+        if self.preset.power is None and self.preset.bits is None:
+            return {"energy_note": "no currents (IDD) of this device are published: no energy"}
         joules = self.energy_j
         return {f"energy_{name}_j": value for name, value in joules.items()} | {
             "energy_j": sum(joules.values()),

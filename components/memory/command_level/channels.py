@@ -100,6 +100,8 @@ class Together:
         summary: dict[str, Any] = {
             "cycles": self.cycles,
             "cycle_ps": preset.tick_ps,
+            "clocks": self.cycles * preset.tick_ps / preset.tCK,
+            "clock_ps": float(preset.tCK),
             "time_s": seconds,
             "bw_GBps": per_s / 1e9,
             "bus_share": per_s / preset.peak_bytes_per_s / self.count,
@@ -107,7 +109,7 @@ class Together:
             "avg_read_latency_cyc": waited / reads if reads else 0.0,
             "channels_used": len(each),
         }
-        if preset.power is not None:
+        if preset.power is not None or preset.bits is not None:
             names = [name for name in found[0] if name.startswith("energy_") and name != "energy_j"]
             summary |= {name: sum(one[name] for one in found) for name in names}
             summary["energy_background_j"] += self._idle_j()

@@ -253,6 +253,28 @@ class DramPreset(Spec):
         return buses * self.burst / (cycles * self.tCK * 1e-12)
 
 
+ORDERS = ("preset", "bank_groups_first")
+"""Orders of an address that can be named: the preset's own; or neighbouring bursts in other bank groups and
+pseudo-channels, then columns and the rest as the preset has them, as controllers of GPUs deal them out."""
+_NEIGHBOURS = ("bank_group", "pseudo_channel", "channel", "sub_channel")
+
+
+def ordered(device: DramPreset, order: str) -> DramPreset:
+    """The device with its addresses in a named order.
+
+    Raises
+    ------
+    InputError: no order has this name.
+    """
+    if order not in ORDERS:
+        raise InputError(f"no order of addresses is called '{order}': {nearest(order, ORDERS)}")
+    if order == "preset":
+        return device
+    levels = dict.fromkeys(field.level for field in device.mapping.fields)
+    first = [level for level in _NEIGHBOURS if level in levels]
+    return device.model_copy(update={"address": (*first, *(level for level in levels if level not in first))})
+
+
 def preset(source: Source) -> DramPreset:
     """The preset of a shipped name or a file."""
     return load_spec(source, DramPreset, category="drams")
