@@ -705,6 +705,7 @@ class RankOps:
         for block in segment.blocks:
             shared = block.name == "prediction"  # its LM head is the model's
             total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
+        total += int(self.formats.activation.bytes(model.sinks * model.layers * self.heads))
         tied = model.tied_embeddings and model.encoder is None
         total -= table if tied else 0
         return total

@@ -37,8 +37,8 @@ def command(
     engine: Annotated[str, typer.Option(help="Serving: vllm, sglang, trtllm, or a file.")] = "vllm",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
-    """Find the best ways to use chips. Training: all legal cuts, by memory and time, and why each loser loses. Serving: how
-    chips are grouped, and how few will do, by chips and by the energy of a token.
+    """Find the best ways to use chips. Training: all legal cuts, by memory and time, and why each loser loses. Serving:
+    how chips are grouped, and how few will do, by chips and by the energy of a token.
 
     \b
     archsim plan --train --model gpt3-175b --system selene --gpus 1024 --batch 1536 --precision fp16
@@ -90,9 +90,9 @@ def plan_serving(deployment: Deployment, asked: Asked, as_json: bool) -> None:
 
 def plan_training(asked: Mapping[str, str | None], top: int, out: Path | None, as_json: bool) -> None:
     """Rank the plans, print the best, write all."""
-    from archsim.cli.output import console, output_file, print_json, progress
     from archsim.alone.sheet import placed
     from archsim.alone.train import QUESTION
+    from archsim.cli.output import console, output_file, print_json, progress
     from archsim.cli.tables import table
     from archsim.files import csv_text, write_text
     from archsim.training.cases import setup_of
