@@ -123,7 +123,7 @@ SMALL: dict[str, tuple[str, Overrides]] = {
             "workload.model.layers": 2,
             "workload.requests.count": 5,
             "workload.requests.first": 33,
-            "workload.chunk": 300,
+            "workload.engine.chunk": 300,
         },
     ),
     "prefill and decode on a systolic array": (
