@@ -11,8 +11,9 @@ from functools import cache
 from typing import Any
 
 import pytest
+from shipped import chips
 
-from archsim.config import CONFIGS, load_spec
+from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.machine import ChipSpec, Machine, Placement, SystemSpec
 from archsim.mapper import Mapper
@@ -20,7 +21,7 @@ from archsim.runs import run
 from archsim.sim.segment import simulate
 from archsim.workloads.op import Attention, DType, MatMul, Op, Role
 
-CHIPS = [path.stem for path in sorted((CONFIGS / "chips").glob("*.yaml"))]
+CHIPS = chips()
 UNITS = ("count", "lanes", "channels", "cores")
 ROUNDING = 2e-3
 """What rounding a tail up to whole cycles may take in a kernel of microseconds."""

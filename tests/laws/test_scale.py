@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from shipped import chips
 
 from archsim.components.compute.gemm_cases import answer
-from archsim.config import CONFIGS, load_spec
+from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.machine import ChipSpec
 from archsim.result import Result
@@ -25,7 +26,7 @@ MODEL = {
     "vocab": 1000,
     "max_positions": 2048,
 }
-CHIPS = [path.stem for path in sorted((CONFIGS / "chips").glob("*.yaml"))]
+CHIPS = chips()
 
 
 def keeps_the_laws(result: Result) -> None:
