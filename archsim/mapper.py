@@ -431,7 +431,7 @@ class Mapper:
         flow.write(Role.ACTIVATION, out, last=op.out_dtype.bytes(minimum(m, gm) * minimum(n, gn)))
         flow.inside(reads=op.left_dtype.bytes(work.left) + op.right_dtype.bytes(work.right), writes=out)
         compute = self.machine.time.cycles(work.cycles, engine.clock_hz)
-        blocks = -(-m // gm) * -(-k // gk) * -(-n // gn)
+        rounds = -(-k // gk) * ceil_div(-(-m // gm) * -(-n // gn), engine.beside)
         actions: dict[tuple[str, str], Dim] = {
             (engine.path, name): count for name, count in engine.mac_actions(macs, dtype).items()
         }
@@ -443,7 +443,7 @@ class Mapper:
             flow.prefetches,
             flow.fills,
             flow.drains,
-            self.machine.time.cycles(ceil_div(work.cycles, blocks), engine.clock_hz),
+            self.machine.time.cycles(ceil_div(work.cycles, rounds), engine.clock_hz),
             _merged(actions, flow.actions),
             flow.traffic,
             engine.clock_hz,
@@ -488,7 +488,7 @@ class Mapper:
             flow.prefetches,
             flow.fills,
             flow.drains,
-            self.machine.time.cycles(ceil_div(done.cycles, done.blocks), engine.clock_hz),
+            self.machine.time.cycles(ceil_div(done.cycles, ceil_div(done.blocks, engine.beside)), engine.clock_hz),
             _merged(actions, flow.actions),
             flow.traffic,
             engine.clock_hz,

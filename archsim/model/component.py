@@ -266,6 +266,11 @@ class MatrixEngine(Engine[S]):
     def peak_macs_per_cycle(self, dtype: DType) -> int:
         """Multiply-accumulates per cycle at best, all units together."""
 
+    @property
+    def beside(self) -> int:
+        """Tiles that are computed beside each other."""
+        return 1
+
     def granularity(self) -> tuple[int, int, int]:
         """Sizes (m, k, n) whose multiples waste nothing."""
         return 1, 1, 1

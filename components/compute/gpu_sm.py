@@ -147,6 +147,10 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             return ()
         return (DType.INT4,) if "int4_wo" in kernels.gemm.formats else ()
 
+    @property
+    def beside(self) -> int:
+        return self.spec.count
+
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
         best: MatrixWork | None = None
