@@ -19,7 +19,7 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType
 from archsim.workloads.quantization import QuantizationSpec
 from archsim.workloads.serving import Deployed
-from archsim.workloads.transformer import TransformerSpec
+from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")
 _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp4|nvfp4|bf16|int4|dynamic|17b|\d+e)\b")

@@ -22,7 +22,8 @@ from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType, Role, Transfer
 from archsim.workloads.program import Block, Program, Segment
-from archsim.workloads.transformer import TransformerSpec, TransformerWorkload
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_spec import TransformerSpec
 
 
 class CompositionOfExpertsSpec(WorkloadSpec):

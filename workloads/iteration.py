@@ -26,7 +26,7 @@ from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Vecto
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
-from archsim.workloads.transformer import RankOps
+from archsim.workloads.transformer_rank import RankOps
 
 Ints = npt.NDArray[np.int64]
 

@@ -34,7 +34,9 @@ from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import answer_of
 from archsim.workloads.task import Done, Job, Task
-from archsim.workloads.transformer import RankOps, TransformerSpec, TransformerWorkload, check_parallel
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_rank import RankOps
+from archsim.workloads.transformer_spec import TransformerSpec, check_parallel
 
 _UNBOUNDED = 2**40  # blocks of a machine of which no memory size is known
 

@@ -25,7 +25,8 @@ from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.task import After, GroupCollective, Job, Loop, Receive, Send, Task, What
 from archsim.workloads.tensors import Stay
-from archsim.workloads.transformer import RankOps, TransformerSpec
+from archsim.workloads.transformer_rank import RankOps
+from archsim.workloads.transformer_spec import TransformerSpec
 
 _ADAM_BYTES = 12
 """Bytes of a parameter's main copy and two moments in FP32 (ZeRO, arXiv 1910.02054, section 3.1)."""

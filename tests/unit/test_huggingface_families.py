@@ -17,7 +17,8 @@ from archsim.workloads.huggingface.families import ALIASES, FAMILIES, REFUSED
 from archsim.workloads.huggingface.reader import from_config_json
 from archsim.workloads.model import ModelSpec, parameters
 from archsim.workloads.op import Role
-from archsim.workloads.transformer import TransformerSpec, TransformerWorkload
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_spec import TransformerSpec
 
 COUNTED: dict[str, Any] = json.loads((Path(__file__).parent / "huggingface_families.json").read_text())
 BUFFERS = ("deepseek_v3", "dots1", "glm4_moe")

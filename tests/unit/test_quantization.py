@@ -11,7 +11,8 @@ from archsim.errors import InputError
 from archsim.runs import run
 from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, GroupedMatMul, MatMul, Role
-from archsim.workloads.transformer import TransformerSpec, TransformerWorkload
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_spec import TransformerSpec
 
 LLAMA = {
     "model_type": "llama",

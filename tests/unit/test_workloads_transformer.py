@@ -25,7 +25,8 @@ from archsim.workloads.model import ModelSpec, mtp_parameters, parameters
 from archsim.workloads.op import Attention, Collective, DType, GroupedMatMul, MatMul, Op, Role, Vector
 from archsim.workloads.program import Program, Segment
 from archsim.workloads.ragged import Ragged
-from archsim.workloads.transformer import TransformerSpec, TransformerWorkload
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_spec import TransformerSpec
 
 FOLDER = Path(archsim.__file__).parent / "configs" / "models"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -618,7 +619,8 @@ def test_a_long_decode_of_a_deep_model_is_held_once() -> None:
 def test_the_program_depends_on_the_seed_and_on_nothing_hidden() -> None:
     code = (
         "import sys, yaml, hashlib\n"
-        "from archsim.workloads.transformer import TransformerSpec, TransformerWorkload\n"
+        "from archsim.workloads.transformer import TransformerWorkload\n"
+        "from archsim.workloads.transformer_spec import TransformerSpec\n"
         "model = yaml.safe_load(open(sys.argv[1]))\n"
         "spec = TransformerSpec.model_validate({'model': model, 'batch': 8, 'input': 9, 'output': 5,\n"
         "    'expert_parallel': 4, 'seed': int(sys.argv[2]), 'routing': {'kind': 'dirichlet'}})\n"

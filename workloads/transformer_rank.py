@@ -1,0 +1,578 @@
+"""The ops of one rank of a transformer, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.workloads.expert_placement import busiest, place
+from archsim.workloads.formats import Formats
+from archsim.workloads.limits import check_op
+from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
+from archsim.workloads.mixture_of_experts import Router
+from archsim.workloads.model import MixtureSpec, norm_vectors
+from archsim.workloads.op import (
+    Attention,
+    Collective,
+    Dim,
+    DType,
+    Embedding,
+    GroupedMatMul,
+    MatMul,
+    Op,
+    Role,
+    TokenExchange,
+    Transfer,
+    Vector,
+)
+from archsim.workloads.passes import Pass
+from archsim.workloads.program import Block, Segment
+from archsim.workloads.quantization import Part
+from archsim.workloads.tensors import stored_bytes
+from archsim.workloads.transformer_spec import TransformerSpec
+
+_MOST_LAYERS = 2**14
+
+
+class RankOps:
+    """Builds the ops of one rank.
+
+    Parameters
+    ----------
+    spec: the workload. formats: its number formats.
+    """
+
+    def __init__(self, spec: TransformerSpec, formats: Formats, router: Router | None) -> None:
+        self.spec, self.model, self.formats, self.router = spec, spec.model, formats, router
+        model, self.tp = spec.model, spec.tensor_parallel
+        stored = None if spec.weight_dtype is not None else model.quantization
+        self.scales = None if stored is None else stored.scales
+        self.kept = () if stored is None else stored.kept
+        self.heads = model.heads // self.tp
+        self.kv_heads = max(model.kv_heads // self.tp, 1)
+        self.inner = model.intermediate // self.tp
+        self.vocab = -(-model.vocab // self.tp)
+        self.norm_weights = model.hidden * norm_vectors(model)
+
+    # --- pieces
+
+    def linear(
+        self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1, part: Part = "attention"
+    ) -> MatMul:
+        """A product with weights of a part of a layer."""
+        product = self.whole(name, m, k, n, bias, groups)
+        if part in self.kept:
+            return product
+        return replace(product, right_dtype=self.formats.weight, scales=self.scales)
+
+    def whole(self, name: str, m: Dim, k: int, n: int, bias: bool = False, groups: int = 1) -> MatMul:
+        """A product with weights that are not quantised with those of the layers."""
+        f = self.formats
+        return MatMul(
+            name=name,
+            m=m,
+            k=k,
+            n=n,
+            groups=groups,
+            bias=bias,
+            left_dtype=f.activation,
+            right_dtype=f.table,
+            out_dtype=f.activation,
+        )
+
+    def vector(
+        self,
+        name: str,
+        function: str,
+        rows: Dim,
+        width: int,
+        inputs: int = 1,
+        outputs: int = 1,
+        weights: int = 0,
+        kv_write: Dim = 0,
+    ) -> Vector:
+        return Vector(
+            name=name,
+            function=function,
+            rows=rows,
+            width=width,
+            inputs=inputs,
+            outputs=outputs,
+            weights=weights,
+            kv_write=kv_write,
+            dtype=self.formats.activation,
+        )
+
+    def norm(self, name: str, rows: Dim) -> Vector:
+        return self.vector(name, self.model.norm, rows, self.model.hidden, weights=self.norm_weights)
+
+    def residual(self, name: str, rows: Dim, inputs: int = 2) -> Vector:
+        return self.vector(name, "residual", rows, self.model.hidden, inputs=inputs)
+
+    def all_reduce(self, tokens: Dim, producer: str) -> list[Op]:
+        if self.tp == 1:
+            return []
+        size = self.formats.activation.bytes(tokens * self.model.hidden)
+        return [
+            Collective(
+                name=f"{producer}_all_reduce", collective="all_reduce", bytes=size, ranks=self.tp, producer=producer
+            )
+        ]
+
+    def joined(self, ops: list[Op], tokens: Dim, which: str, producer: str) -> list[Op]:
+        """Attention or MLP between its norms and with its residual sum."""
+        where = self.model.norm_position
+        out: list[Op] = [self.norm(f"{which}_norm", tokens)] if where in ("pre", "sandwich") else []
+        out += ops + self.all_reduce(tokens, producer)
+        if where in ("sandwich", "output"):
+            out.append(self.norm(f"{which}_post_norm", tokens))
+        out.append(self.residual(f"{which}_residual", tokens))
+        if where == "post":
+            out.append(self.norm(f"{which}_norm", tokens))
+        return out
+
+    # --- attention
+
+    def attention(self, step: Pass, window: int | None) -> list[Op]:
+        """From the normed input to the output projection."""
+        if self.model.mla is not None:
+            return self.latent_attention(step)
+        model, f, tokens = self.model, self.formats, step.tokens
+        dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
+        encoder = model.encoder is not None
+        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim, model.qkv_bias)]
+        if model.qk_norm == "head":
+            vectors = norm_vectors(model) if model.norm == "layernorm" else 1
+            width = (heads + kv_heads) * dim
+            ops.append(self.vector("qk_norm", model.norm, tokens, width, weights=2 * dim * vectors))
+        elif model.qk_norm == "full":
+            width = (heads + kv_heads) * dim
+            ops.append(self.vector("qk_norm", model.norm, tokens, width, weights=width))
+        written = f.kv.bytes(tokens * 2 * kv_heads * dim)
+        if model.positions == "rotary":
+            ops.append(self.vector("rotary", "rotary", tokens, (heads + kv_heads) * dim, kv_write=written))
+        elif not encoder:
+            ops.append(self.vector("kv_append", "convert", tokens, 2 * kv_heads * dim, outputs=0, kv_write=written))
+        base = Attention(
+            name="attention",
+            batch=1,
+            heads=heads,
+            kv_heads=kv_heads,
+            q_len=1,
+            kv_len=1,
+            head_dim=dim,
+            v_head_dim=dim,
+            causal=not encoder,
+            window=window,
+            dtype=f.activation,
+            kv_dtype=f.activation if encoder else f.kv,
+            kv_role=Role.ACTIVATION if encoder else Role.KV,
+        )
+        ops.append(step.attention(base))
+        ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
+        return ops
+
+    def latent_attention(self, step: Pass) -> list[Op]:
+        model, f, tokens = self.model, self.formats, step.tokens
+        mla = model.mla
+        if mla is None:
+            raise ValueError("the model has no latent attention")
+        q_width = self.heads * mla.qk_head_dim
+        gathered = self.spec.prefill_attention == "heads" and not step.absorbed and self.spec.expert_parallel > 1
+        ranks = self.spec.expert_parallel if gathered else 1
+        heads, seen = self.heads // ranks, ranks * tokens  # of a rank, once it has the tokens of all
+        ops: list[Op] = []
+        if mla.q_lora_rank is None:
+            ops.append(self.linear("q_kv_down", tokens, model.hidden, q_width + mla.cached))
+            query: Op | None = None
+            passed = q_width // ranks
+        else:
+            ops += [
+                self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
+                self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
+            ]
+            query = self.linear("q_up", seen, mla.q_lora_rank, q_width // ranks)
+            passed = mla.q_lora_rank
+        ops.append(self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank))
+        if gathered:
+            size = f.activation.bytes(seen * passed) + f.kv.bytes(seen * mla.cached)
+            ops.append(Collective(name="latent_all_gather", collective="all_gather", bytes=size, ranks=ranks))
+        if query is not None:
+            ops.append(query)
+        written = f.kv.bytes(tokens * mla.cached)
+        ops.append(self.vector("rotary", "rotary", seen, (heads + 1) * mla.qk_rope_head_dim, kv_write=written))
+        if step.absorbed:
+            base = Attention(
+                name="attention",
+                batch=1,
+                heads=heads,
+                kv_heads=1,
+                q_len=1,
+                kv_len=1,
+                head_dim=mla.cached,
+                v_head_dim=mla.kv_lora_rank,
+                kv_shared=True,
+                dtype=f.activation,
+                kv_dtype=f.kv,
+            )
+            ops += [
+                self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
+                step.attention(base),
+                self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
+            ]
+        else:
+            base = Attention(
+                name="attention",
+                batch=1,
+                heads=heads,
+                kv_heads=heads,
+                q_len=1,
+                kv_len=1,
+                head_dim=mla.qk_head_dim,
+                v_head_dim=mla.v_head_dim,
+                dtype=f.activation,
+                kv_dtype=max(f.activation, f.kv, key=lambda dtype: dtype.bits),
+                kv_role=Role.ACTIVATION,
+            )
+            expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
+            keys = seen + ranks * step.cached  # of cached tokens only the latent vectors are kept
+            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), step.attention(base, ranks)]
+        if gathered:
+            size = f.activation.bytes(seen * heads * mla.v_head_dim)
+            ops.append(Collective(name="heads_all_to_all", collective="all_to_all", bytes=size, ranks=ranks))
+        ops.append(self.linear("out", tokens, self.heads * mla.v_head_dim, model.hidden))
+        return ops
+
+    # --- MLP and experts
+
+    def mlp(self, tokens: Dim, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
+        model, gated = self.model, self.model.mlp == "gated"
+        up = f"{prefix}gate_up" if gated else f"{prefix}up"
+        part: Part = "shared_experts" if prefix else "mlp"
+        return [
+            self.linear(up, tokens, model.hidden, (2 if gated else 1) * inner, bias, part=part),
+            self.vector(f"{prefix}activation", model.activation, tokens, inner, inputs=2 if gated else 1),
+            self.linear(f"{prefix}down", tokens, inner, model.hidden, bias, part=part),
+        ]
+
+    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
+        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group."""
+        model, f, ep, tp = self.model, self.formats, self.spec.expert_parallel, self.tp
+        travelling = tp == 1 and ep > 1
+        copies = self.spec.shared_expert_copies
+        shared = [(tokens * ep + part) // copies for part in range(copies)]
+        rows = busiest(place(counts, ep, self.spec.redundant_experts, shared, self.spec.expert_placement))
+        here = sum(rows)
+        visits = moe.experts_per_token + (1 if copies else 0)
+        inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
+        step_tokens = min(here, tokens * ep)
+        bias = moe.experts if moe.router_bias else 0
+        ops: list[Op] = [
+            self.whole("router", tokens, model.hidden, moe.experts, moe.gate_bias),
+            self.vector("top_k", "router", tokens, moe.experts, weights=bias),
+        ]
+        # The busiest rank receives more than it sends; its port is the one that is waited for.
+        kept = -(-sum(counts) // ep) + (tokens if copies else 0) if travelling else tokens * visits
+        carried = max(kept, here)
+
+        def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
+            tokens_sent = TokenExchange(name, carried, visits, model.hidden)
+            size = dtype.bytes(carried * model.hidden)
+            return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
+
+        if travelling:
+            ops.append(exchange("dispatch", f.dispatch))
+        # Nothing of the shared experts waits for the tokens that travel, so they stand before those that do.
+        shared_ops: list[Op] = []
+        if moe.shared_intermediate and not copies:
+            shared_ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
+        if moe.shared_gate:
+            shared_ops.append(self.whole("shared_gate", tokens, model.hidden, 1))
+        if shared_ops:
+            ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
+        ops += [
+            GroupedMatMul(
+                name="experts_gate_up",
+                rows=rows,
+                k=model.hidden,
+                n=2 * inner,
+                tokens=step_tokens,
+                width=inner,
+                left_dtype=f.expert_activation or (f.dispatch if travelling else f.activation),
+                right_dtype=f.expert or f.weight,
+                scales=self.scales,
+                bias=moe.expert_bias,
+                out_dtype=f.activation,
+                after=("dispatch" if travelling else "top_k",),
+            ),
+            replace(
+                self.vector("experts_activation", model.activation, here, inner, inputs=2), within="experts_gate_up"
+            ),
+            GroupedMatMul(
+                name="experts_down",
+                rows=rows,
+                k=inner,
+                n=model.hidden,
+                tokens=step_tokens,
+                width=inner,
+                just_routed=False,
+                left_dtype=f.expert_activation or f.activation,
+                right_dtype=f.expert or f.weight,
+                scales=self.scales,
+                bias=moe.expert_bias,
+                out_dtype=f.activation,
+            ),
+        ]
+        if travelling:
+            ops.append(exchange("combine", f.activation))
+        # weights of the experts times their outputs, summed with the shared experts'
+        outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
+        parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
+        summed = self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs)
+        # A kernel of experts sums their outputs, not those that come back from other ranks, nor shared experts'.
+        alone = not travelling and not shared_ops
+        ops.append(replace(summed, after=parts, within="experts_down" if alone else ""))
+        return ops
+
+    # --- layers and ends
+
+    def dense_layer(self, step: Pass, window: int | None) -> tuple[Op, ...]:
+        model, tokens = self.model, step.tokens
+        if model.parallel_attention:
+            up, *rest = self.mlp(tokens, self.inner, bias=model.mlp_bias)
+            norms: list[Op] = [self.norm("attention_norm", tokens)]
+            if model.parallel_norms:
+                norms.append(replace(self.norm("mlp_norm", tokens), after=()))
+            first, *others = self.attention(step, window)
+            ops = [*norms, replace(first, after=("attention_norm",)), *others]
+            ops += [replace(up, after=(norms[-1].name,)), *rest]
+            if self.tp > 1:
+                ops += [
+                    self.residual("partial_sum", tokens),
+                    *self.all_reduce(tokens, "partial_sum"),
+                    self.residual("residual", tokens),
+                ]
+                partial = next(i for i, op in enumerate(ops) if op.name == "partial_sum")
+                ops[partial] = replace(ops[partial], after=("out", "down"))
+            else:
+                ops.append(replace(self.residual("residual", tokens, inputs=3), after=("out", "down")))
+            return tuple(ops)
+        return (
+            *self.joined(self.attention(step, window), tokens, "attention", "out"),
+            *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
+        )
+
+    def layers(self, step: Pass) -> tuple[Block, ...]:
+        """All layers of a pass, equal neighbours as one repeated block."""
+        model, windows = self.model, self.model.windows
+        if len(set(windows)) == 1 and model.moe is None:
+            name = "layer" if model.layers > 1 else "layer.0"
+            return (Block(name, self.dense_layer(step, windows[0]), model.layers),)
+        if model.layers > _MOST_LAYERS:
+            raise InputError(
+                f"'{model.name}' has {model.layers} layers of experts or of several windows: at most {_MOST_LAYERS} "
+                "are told apart"
+            )
+        dense = {window: self.dense_layer(step, window) for window in windows} if model.dense_layers else {}
+        if model.moe is None or self.router is None:
+            return _runs([dense[windows[number % len(windows)]] for number in range(model.layers)])
+        first, whole = model.moe.first_dense_layers, self.spec.micro_batches == 1
+        if not whole and (model.moe.every > 1 or len(set(windows)) > 1):
+            raise InputError(f"micro_batches are for layers that are alike, and those of '{model.name}' are not")
+        parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
+        order = in_turn if whole else by_streams if step.absorbed else by_exchanges
+        sparse = order(parts)
+        layers = [
+            next(sparse) if model.sparse(number) else dense[windows[number % len(windows)]]
+            for number in range(first if not whole else model.layers)
+        ]
+        return _runs([*layers, *sparse])
+
+    def expert_layers(self, step: Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
+        """Attention and experts of each layer that has them; layers of equal loads are the same objects."""
+        model, tokens = self.model, step.tokens
+        attentions = {
+            window: tuple(self.joined(self.attention(step, window), tokens, "attention", "out"))
+            for window in dict.fromkeys(model.windows)
+        }
+        group, constant = self.group_tokens(step), step.constant_tokens
+        known: dict[tuple[int | None, tuple[int, ...]], Layer] = {}
+        numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
+        for layer, number in enumerate(numbers):
+            window, counts = model.windows[number % len(model.windows)], router.counts(layer, group, step.phase)
+            if (window, counts) not in known:
+                experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
+                known[window, counts] = attentions[window], tuple(experts)
+            yield known[window, counts]
+
+    def group_tokens(self, step: Pass) -> int:
+        """Tokens of an expert-parallel group, which all its routers see together."""
+        return step.constant_tokens * (self.spec.expert_parallel if self.tp == 1 else 1)
+
+    def embedding(self, step: Pass) -> Block:
+        model, f, tokens = self.model, self.formats, step.tokens
+        hidden, width = model.hidden, model.embedding_width or model.hidden
+
+        def rows(name: str, of: int) -> Embedding:
+            return Embedding(name=name, tokens=tokens, width=of, dtype=f.table, out_dtype=f.activation)
+
+        ops: list[Op] = [rows("tokens", width)]
+        if self.spec.cache_tier is not None and not step.absorbed:
+            size = self.kv_bytes([(1, int(np.max(step.cached)))])
+            ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
+        if self.tp > 1:
+            ops.append(
+                Collective(
+                    name="tokens_all_reduce",
+                    collective="all_reduce",
+                    ranks=self.tp,
+                    bytes=f.activation.bytes(tokens * width),
+                    producer="tokens",
+                )
+            )
+        if model.embedding_width is not None:
+            ops.append(self.whole("project_in", tokens, width, hidden))
+        if model.encoder is not None and model.encoder.patch_elements:
+            patches = tokens - step.sequences  # the first token of a sequence is the table's
+            ops.append(self.whole("patches", patches, model.encoder.patch_elements, hidden, bias=True))
+        summed = 1
+        if model.positions == "learned":
+            ops.append(rows("positions", hidden))
+            summed += 1
+        if model.encoder is not None and model.encoder.token_types:
+            ops.append(rows("token_types", hidden))
+            summed += 1
+        if summed > 1:
+            ops.append(self.residual("sum", tokens, inputs=summed))
+        if model.embedding_norm:
+            ops.append(self.norm("embedding_norm", tokens))
+        return Block("embedding", tuple(ops))
+
+    def head(self, step: Pass) -> Block | None:
+        model, rows = self.model, step.tokens if step.drafting else step.sequences
+        width = model.embedding_width or model.hidden
+        ops: list[Op] = []
+        if model.final_norm:
+            ops.append(self.norm("final_norm", rows if model.encoder is None else step.tokens))
+        if model.encoder is not None:
+            if model.encoder.pooler:
+                ops += [
+                    self.whole("pooler", rows, model.hidden, model.hidden, bias=True),
+                    self.vector("tanh", "tanh", rows, model.hidden),
+                ]
+            if model.encoder.classes:
+                ops.append(self.whole("classifier", rows, model.hidden, model.encoder.classes, bias=True))
+            return Block("head", tuple(ops)) if ops else None
+        if model.embedding_width is not None:
+            ops.append(self.whole("project_out", rows, model.hidden, width))
+        return Block("head", (*ops, *self.logits(rows)))
+
+    def logits(self, rows: Dim) -> list[Op]:
+        """The LM head, each rank's part of the vocabulary gathered."""
+        model = self.model
+        ops: list[Op] = [
+            self.whole("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
+        ]
+        if self.tp > 1:
+            gathered = self.formats.activation.bytes(rows * self.vocab * self.tp)
+            ops.append(
+                Collective(
+                    name="logits_all_gather", collective="all_gather", bytes=gathered, ranks=self.tp, producer="lm_head"
+                )
+            )
+        return ops
+
+    def segment(self, step: Pass) -> Segment:
+        replicas = self.spec.replicas
+        head = self.head(step)
+        blocks = [self.embedding(step), *self.layers(step), *(() if head is None else (head,))]
+        if step.drafting:
+            blocks.append(self.prediction(step))
+        tokens = replicas * step.tokens if step.produced is None else step.produced
+        return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
+
+    def prediction(self, step: Pass) -> Block:
+        """The layer of multi-token prediction: it joins a hidden state with the token that followed."""
+        model, tokens = self.model, step.constant_tokens
+        if model.moe is None or self.router is None:
+            raise ValueError("the model has no layer of multi-token prediction")
+        counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
+        ops: list[Op] = [
+            Embedding(
+                name="tokens",
+                tokens=tokens,
+                width=model.hidden,
+                dtype=self.formats.table,
+                out_dtype=self.formats.activation,
+            ),
+            self.norm("token_norm", tokens),
+            self.norm("hidden_norm", tokens),
+            self.linear("join", tokens, 2 * model.hidden, model.hidden),
+            *self.joined(self.attention(step, None), tokens, "attention", "out"),
+            *self.joined(self.experts(tokens, model.moe, counts), tokens, "mlp", "experts_sum"),
+            self.norm("final_norm", step.sequences),
+            *self.logits(step.sequences),
+        ]
+        return Block("prediction", tuple(ops), model.mtp_layers)
+
+    # --- memory
+
+    def weight_bytes(self, segment: Segment) -> int:
+        """Bytes of all parameters of this rank: the operands of the ops, each once, and the tables.
+
+        Biases and norms are held in the format of the activations, as the ops read them.
+        """
+        model, table_dtype = self.model, self.formats.table
+        width = model.embedding_width or model.hidden
+        table = int(table_dtype.bytes(self.vocab * width))
+        total = table
+        if model.positions == "learned":
+            total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
+        if model.encoder is not None:
+            total += int(table_dtype.bytes(model.encoder.token_types * model.hidden))
+        for block in segment.blocks:
+            shared = block.name == "prediction"  # its LM head is the model's
+            total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
+        total += int(self.formats.activation.bytes(model.sinks * model.layers * self.heads))
+        tied = model.tied_embeddings and model.encoder is None
+        total -= table if tied else 0
+        return total
+
+    def kv_bytes(self, final: Sequence[tuple[int, int]]) -> int:
+        """Bytes of the KV cache when the given (sequences, tokens) are cached."""
+        model = self.model
+        if model.encoder is not None:
+            return 0
+        element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
+        layers = model.layers + (0 if self.spec.mtp_acceptance is None else model.mtp_layers)
+        windowed = model.windowed(layers)
+        full, seen = layers - windowed, model.window or 0
+        kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)
+        return int(self.formats.kv.bytes(kept * element))
+
+    def activation_bytes(self, segments: Sequence[Segment], tokens: int) -> int:
+        """The residual stream and the operands of the op that has most of them."""
+        largest = 0
+        for op in {id(op): op for s in segments for b in s.blocks for op in b.ops}.values():
+            check_op(op)
+            live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
+            largest = max(largest, int(np.max(live)))
+        return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))
+
+
+def _runs(layers: Sequence[tuple[Op, ...]]) -> tuple[Block, ...]:
+    """Blocks of neighbours that are the same object; a run of one carries its number in its name."""
+    blocks: list[Block] = []
+    first = 0
+    while first < len(layers):
+        end = first + 1
+        while end < len(layers) and layers[end] is layers[first]:
+            end += 1
+        repeat = end - first
+        blocks.append(Block("layer" if repeat > 1 else f"layer.{first}", layers[first], repeat, first))
+        first = end
+    return tuple(blocks)
