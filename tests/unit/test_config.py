@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archsim import config
 from archsim.config import (
     CONFIGS,
     File,
@@ -23,6 +22,7 @@ from archsim.config import (
     load_spec,
     load_tree,
     merge,
+    names,
     override,
     to_yaml,
     tree_of,
@@ -71,7 +71,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "name: base\nclock: 1 GHz\nmemories:\n  hbm: {capacity: 16 GiB, bandwidth: 1 TB/s}\n"
     )
     (tmp_path / "configs/chips/faster.yaml").write_text("extends: base_1\nname: faster\nclock: 2 GHz\n")
-    monkeypatch.setattr(config, "CONFIGS", tmp_path / "configs")
+    monkeypatch.setattr(names, "CONFIGS", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
