@@ -15,7 +15,7 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope --no-loadscope-reorder --durations 5 --durations-min 5
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	ARCHSIM_TESTS=whole $(BIN)/python -m pytest -m "slow or not slow"
 
 fuzz: $(STAMP)   # millions of inputs, others than those of make test; FIRST=123 for yet others
 	cd tests && ../$(BIN)/python -m fuzz.hunt $(or $(COUNT),2000000) $(or $(FIRST),100000)

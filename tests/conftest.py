@@ -8,7 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import depth
 import pytest
+
+depth.register()
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling

@@ -49,6 +49,7 @@ class Found:
 def hunt(count: int, first_seed: int = 0) -> Iterator[Found]:
     """What goes wrong among so many inputs, spread over all readers by their shares."""
     total = sum(target.share for target in TARGETS)
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     before = signal.signal(signal.SIGALRM, _late)
     home = Path.cwd()
     try:
@@ -66,7 +67,7 @@ def hunt(count: int, first_seed: int = 0) -> Iterator[Found]:
         os.chdir(home)
         signal.signal(signal.SIGALRM, before)
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if used > MOST_KIB:
+    if used > max(MOST_KIB, peak_kib):  # what was taken before is not of these inputs
         yield Found("all", first_seed, f"took {used / 2**20:.1f} GiB", "")
 
 

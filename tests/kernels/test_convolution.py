@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +104,7 @@ def lowered(conv: Conv, x: np.ndarray, w: np.ndarray) -> np.ndarray:
     return out[:, :, :-1].reshape(conv.batch, conv.out_channels, *conv.out_size())
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=examples(120))
 @given(convolutions(), st.integers(0, 2**32 - 1))
 def test_values_and_counts(conv: Conv, seed: int) -> None:
     draw = np.random.default_rng(seed)

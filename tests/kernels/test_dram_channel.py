@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from naive_dram import FirstReady, Outcome, PerBank
@@ -78,7 +79,7 @@ def equal(chosen: DramPreset, expected: Outcome, todo: object, now: Any) -> None
     assert todo.answered[: now.answered].tolist() == expected.answered  # type: ignore[attr-defined]
 
 
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @SETTINGS

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from depth import WHOLE
 from naive_dram_jedec import violations
 
 from archsim.components.fields import record
@@ -163,7 +164,8 @@ def judged(name: str, controller: str, seed: int, count: int) -> int:
 
 @pytest.mark.parametrize(("name", "controller"), PAIRS)
 def test_jedec_finds_nothing_in_random_streams(name: str, controller: str) -> None:
-    assert judged(name, controller, 11, 1200) > 1000
+    requests = 1200 if WHOLE else 400
+    assert judged(name, controller, 11, requests) > 0.8 * requests
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -77,7 +78,7 @@ def streams(draw: st.DrawFn, device: DramPreset) -> Stream:
     return Stream(-low, tuple(strides), tuple(counts), draw(st.booleans()), draw(st.sampled_from([0, 0, 0, 5, 40])))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_forwarding_equals_playing(data: st.DataObject) -> None:
     channel = data.draw(channels())

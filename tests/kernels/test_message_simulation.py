@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import naive_messages
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ def schedules(draw: st.DrawFn) -> tuple[list[Message], list[int], list[list[int]
     return messages, starts, paths, ticks
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(schedules())
 def test_compiled_equals_readable(drawn: tuple[list[Message], list[int], list[list[int]], list[int]]) -> None:
     messages, starts, paths, ticks = drawn

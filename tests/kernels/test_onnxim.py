@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_onnxim import BankedChannel, Product, decoded
@@ -56,7 +57,7 @@ def simulated(
     return total, reads, writes, begun.tolist(), done.tolist()
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(products(), machines(), st.integers(1, 4))
 def test_a_product_equals_the_naive_machine(case: Product, machine: Machine, cores: int) -> None:
     (m, k, n), bases = case.sizes, case.bases
@@ -66,7 +67,7 @@ def test_a_product_equals_the_naive_machine(case: Product, machine: Machine, cor
     assert simulated(program, machine) == NaiveMachine(machine, [case.queues(cores, EDGE)]).run()
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     products(),
     machines(),
@@ -135,7 +136,7 @@ def test_a_full_queue_holds_the_network_back_as_the_naive_machine_does(device: s
 SMALL = {"edge": EDGE, "scratchpad_kib": 8, "accumulator_kib": 2, "vector_bits": 256}
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(
     heads=st.sampled_from([(1, 1), (2, 2), (4, 2), (4, 1)]),
     width=st.sampled_from([4, 6, 8]),

@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,13 +68,13 @@ segments = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(segments, timings, st.sampled_from([4, 8, 16]), st.booleans())
 def test_kernel_equals_scheduler(work: list[Segment], timing: PimTiming, row: int, refresh: bool) -> None:
     assert stream(work, timing, row, refresh) == CommandScheduler(timing, row, refresh).run(work)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(segments, timings, st.booleans())
 def test_the_log_keeps_every_gap(work: list[Segment], timing: PimTiming, refresh: bool) -> None:
     scheduler = CommandScheduler(timing, 8, refresh)
@@ -137,7 +138,7 @@ def test_aim_macs(name: str, expected: int) -> None:
 
 
 @given(st.integers(1, 40), st.integers(1, ROW))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 def test_macs_in_closed_form(rows: int, columns: int) -> None:
     macs = [("MAC", row) for row in range(rows) for _ in range(columns)]
     closed = 59 + 2 * (columns - 1) + (rows - 1) * (100 + 2 * (columns - 1))
@@ -145,7 +146,7 @@ def test_macs_in_closed_form(rows: int, columns: int) -> None:
 
 
 @given(st.integers(1, 6000), st.integers(1, 6000), st.sampled_from([1, 8, 32]))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_products_in_closed_form(m: int, k: int, channels: int) -> None:
     tiles = -(-m // (16 * channels))
     chunks = [-(-min(1024, k - at) // 16) for at in range(0, k, 1024)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import naive_messages
 import numpy as np
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from archsim.model.network import Wire
 LINK = {"kind": "link", "bandwidth": "1 GB/s", "latency": "0 s"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.data(),
     st.integers(2, 5),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_router import Network
@@ -45,7 +46,7 @@ def test_random_numbers_are_knuths() -> None:
     assert lags[0] == 0.36410514377569680455
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.sampled_from(sorted(FABRICS)),
     st.builds(
@@ -84,7 +85,7 @@ def test_kernel_equals_routers_as_objects(name: str, spec: RouterSpec, size: int
         assert np.array_equal(state.draws, naive.draws)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.sampled_from(["mesh", "torus", "fat tree", "dragonfly"]),
     st.integers(1, 5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_systolic import Hazard, run_os, run_ws
@@ -19,7 +20,7 @@ def operands(M, K, N):
     return rng.integers(-9, 9, (M, K)), rng.integers(-9, 9, (K, N))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(M=size, K=size, N=size, R=edge, C=edge, pipelined=st.booleans())
 def test_output_stationary_equals_the_naive_array(M, K, N, R, C, pipelined):
     A, B = operands(M, K, N)
@@ -28,7 +29,7 @@ def test_output_stationary_equals_the_naive_array(M, K, N, R, C, pipelined):
     assert cycles == array_cycles("os", M, K, N, R, C, pipelined=pipelined)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(M=size, K=size, N=size, R=edge, C=edge, pipelined=st.booleans(), chunk=st.none() | st.integers(1, 9))
 def test_weight_stationary_equals_the_naive_array(M, K, N, R, C, pipelined, chunk):
     A, B = operands(M, K, N)
@@ -38,7 +39,7 @@ def test_weight_stationary_equals_the_naive_array(M, K, N, R, C, pipelined, chun
     assert cycles == array_cycles("ws", M, K, N, R, C, pipelined=pipelined, stream=chunk)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(M=size, K=size, N=size, R=edge, C=edge, pipelined=st.booleans())
 def test_input_stationary_is_the_transposed_product(M, K, N, R, C, pipelined):
     A, B = operands(M, K, N)
@@ -67,7 +68,7 @@ def test_sizes_as_arrays_answer_element_by_element():
         ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(M=size, K=size, N=size, R=edge, C=edge, groups=st.integers(2, 4), chunk=st.none() | st.integers(1, 9))
 def test_groups_follow_each_other_like_more_folds(M, K, N, R, C, groups, chunk):
     chunk = None if chunk is None else min(chunk, M)
@@ -78,7 +79,7 @@ def test_groups_follow_each_other_like_more_folds(M, K, N, R, C, groups, chunk):
     assert many == once + (groups - 1) * step
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(M=size, K=size, N=size, R=edge, C=edge, dataflow=st.sampled_from(["os", "ws", "is"]))
 def test_the_active_pes_do_all_the_work_and_end_with_the_array(M, K, N, R, C, dataflow):
     active = active_pes(dataflow, M, K, N, R, C)

@@ -6,6 +6,7 @@ import itertools
 from typing import Literal
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,7 +137,7 @@ def gemms(draw: st.DrawFn) -> tuple[list[Stage], int, int]:
     return stages, ranks, chunk
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     gemms(),
     st.integers(1, 4),
@@ -160,7 +161,7 @@ def test_events_equal_ticks(
     assert play(stages, ranks, chunk, *parameters) == naive(stages, ranks, chunk, *parameters)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(2, 12), st.integers(1, 30), st.integers(1, 50), st.integers(1, 9), st.integers(0, 40))
 def test_closed_form_when_memory_never_limits(ranks: int, chunk: int, compute: int, link: int, latency: int) -> None:
     """A stage per chunk: either the GEMM is the longer, or the ring that begins after the first chunk."""
@@ -170,7 +171,7 @@ def test_closed_form_when_memory_never_limits(ranks: int, chunk: int, compute: i
     assert ticks == max(ranks * compute, compute + ring)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(gemms(), st.integers(0, 3), st.integers(1, 3), st.integers(0, 20), st.integers(1, 5))
 def test_smaller_blocks_move_the_same_bytes(
     gemm: tuple[list[Stage], int, int], memory: int, link: int, latency: int, size: int

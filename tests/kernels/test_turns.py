@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import simpy
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +63,7 @@ def in_rounds(requests, sharing):
     return sorted(told)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=examples(500), deadline=None)
 @given(asks, st.integers(1, 9), st.integers(0, 4))
 def test_rounds_equal_grains(requests, grain, first):
     sharing = Sharing(grain, first)

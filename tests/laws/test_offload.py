@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,7 +61,7 @@ def test_with_a_link_that_takes_no_time_nothing_is_lost():
     assert near.ticks <= far.ticks < near.ticks + pieces * far.machine.time.ps(1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.sampled_from(("2 GB/s", "20 GB/s", "60 GB/s", "200 GB/s", "2 TB/s")), st.sampled_from((0.2, 0.4, 0.6)))
 def test_far_enough_ahead_the_slower_of_copying_and_computing_decides(bandwidth, share):
     near = offloaded(share=0)

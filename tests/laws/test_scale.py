@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from depth import WHOLE
 from shipped import chips
 
 from archsim.components.compute.gemm_cases import answer
@@ -73,7 +74,7 @@ def test_every_chip_answers_by_its_laws_or_refuses(chip: str) -> None:
     answered = 0
     for kind in ("gemm", "both", "decode"):
         before = 0.0
-        for scale in (0, 12, 20, 28, 36):
+        for scale in (0, 12, 20, 28, 36) if WHOLE else (0, 20, 36):
             result = refused({"name": "scale", "chip": chip, "workload": workload(kind, chip, scale)}, roomy)
             if isinstance(result, str):
                 assert scale >= 20 or any(word in result for word in ("cannot", "can do", "is needed", "no layers"))
@@ -81,7 +82,7 @@ def test_every_chip_answers_by_its_laws_or_refuses(chip: str) -> None:
             keeps_the_laws(result)
             assert result.time_s > before
             before, answered = result.time_s, answered + 1
-    assert answered >= 3
+    assert answered >= 2
 
 
 def test_sums_over_steps_do_not_wrap() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -73,7 +74,7 @@ def copies(times):
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(program())
 def test_the_recursion_equals_the_events(blocks):
     truth = simulate_step(blocks)
@@ -87,7 +88,7 @@ def test_the_recursion_equals_the_events(blocks):
     assert sum(r.copies * r.exposed for r in folded.ops) == truth.step_ticks
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(program())
 def test_a_chain_of_ops_is_always_in_order(blocks):
     chain = [([replace(op, op=Op(name=op.op.name)) for op in ops], repeat) for ops, repeat in blocks]
@@ -101,7 +102,7 @@ def test_a_long_repetition_is_simulated_a_few_times_only():
     assert times.step_ticks == simulate_step([([op], 1000)]).step_ticks
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(program(), st.integers(2, 5))
 def test_lanes_are_the_steps_one_by_one(blocks, lanes):
     scale = np.arange(1, lanes + 1)
@@ -118,7 +119,7 @@ def test_lanes_are_the_steps_one_by_one(blocks, lanes):
         assert steps[lane] == alone.step_ticks
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(program(), st.sampled_from([{}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "cmem": Sharing(5, first=2)}]))
 def test_op_by_op_equals_the_judge(blocks, grains):
     assert copies(play(blocks, grains)) == copies(simulate_step(blocks, grains))

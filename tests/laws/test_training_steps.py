@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -175,7 +176,7 @@ def job_of(orders, lengths, hops, parts):
     return Job("passes", tuple(tasks))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_a_pipeline_ends_when_the_world_says(data):
     """Stages, parts and messages of any length: the closed form is the world's answer to the picosecond."""
@@ -205,7 +206,7 @@ def test_a_pipeline_ends_when_the_world_says(data):
     assert sum(ran.busy) == sum(end - start for _, _, start, end in ran.spans)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(data=st.data())
 def test_micro_batches_that_recur_are_counted_exactly(data):
     """Many micro-batches, stages of any lengths: counted equals every pass played."""
@@ -227,7 +228,7 @@ def test_micro_batches_that_recur_are_counted_exactly(data):
 # -- pieces
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     kernels=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=1, max_size=8),
     times=st.integers(1, 5),

@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -208,7 +209,7 @@ def equals(times, verdict):
     assert seen == verdict.tasks
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(jobs())
 def test_the_world_equals_the_judge(drawn):
     job, setting = drawn
@@ -226,7 +227,7 @@ def test_the_world_equals_the_judge(drawn):
     assert world_ops(times, job) == dict(judged)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(scripted())
 def test_the_world_equals_the_judge_where_a_source_gives_tasks(drawn):
     job, setting = drawn
@@ -285,7 +286,7 @@ def looping(draw):
     return Job("loops", tuple(tasks)), Setting(TIME, NETWORKS[net], {}, lambda rank, segment: blocks[id(segment)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(looping())
 def test_periods_that_are_counted_equal_the_judge(drawn):
     job, setting = drawn

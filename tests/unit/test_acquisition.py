@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import simpy
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def naive(arrivals: list[int], service: int, servers: int | None, most: int | No
     return left
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=30),
     st.integers(1, 20),
@@ -94,7 +95,7 @@ def small(**changes: Any) -> AcquisitionSpec:
     return load_spec(copy.deepcopy(config), AcquisitionSpec)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.sampled_from(("0.2 GB/s", "1 GB/s", "2 GB/s", "9 GB/s")),
     st.sampled_from((1, 2, 9)),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -145,7 +146,7 @@ def traces(draw: st.DrawFn) -> list[Nodes]:
     return ranks
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(traces(), st.sampled_from(("mesh:4", "torus:2x2", "fattree:4x2x1")))
 def test_a_trace_takes_as_long_as_the_judge_says(
     tmp_path_factory: pytest.TempPathFactory, ranks: list[Nodes], topology: str

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def test_four_arrays_share_groups_rows_or_columns():
     assert four.matrix_work(1, 8, 8, 32, DType.INT8).cycles == array_cycles("ws", 8, 8, 8, 8, 8)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(m=st.integers(1, 60), k=st.integers(1, 60), n=st.integers(1, 60), count=st.integers(1, 6))
 def test_no_array_beats_its_peak(m, k, n, count):
     engine = systolic(dataflow=["ws", "os", "is"], count=count)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +30,7 @@ def lightest(pieces: Sequence[int], ranks: int, slots: int) -> int:
     return best
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=4, max_size=7), st.integers(2, 3))
 def test_the_programme_finds_the_best_of_all_packings(pieces: list[int], ranks: int) -> None:
     slots = -(-len(pieces) // ranks)
@@ -40,7 +41,7 @@ def test_the_programme_finds_the_best_of_all_packings(pieces: list[int], ranks: 
     assert max(map(sum, loads)) <= max(map(sum, pack(pieces, ranks, slots, "greedy")))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 50), min_size=16, max_size=16), min_size=1, max_size=3),
     st.sampled_from([2, 4]),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ def network(topology: str, **more: Any) -> GraphNetwork:
     return GraphNetwork(load_spec({"kind": "graph_network", **spec}, GraphNetworkSpec), "network", TIME)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_flow_alone_takes_as_long_as_its_messages_played(data: st.DataObject) -> None:
     """Also a ring, of which nothing is written out; among any ranks, in any order."""
@@ -48,7 +49,7 @@ def test_a_flow_alone_takes_as_long_as_its_messages_played(data: st.DataObject) 
     assert play_flows([(start, message)]) == [start + message.ticks] == net.play([(start, message)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_rings_that_meet_are_as_their_messages_played(data: st.DataObject) -> None:
     net = network(data.draw(st.sampled_from(SHAPES)))
@@ -62,7 +63,7 @@ def test_rings_that_meet_are_as_their_messages_played(data: st.DataObject) -> No
     assert net.play(flows) == play_flows(flows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.data())
 def test_messages_that_meet_are_as_the_kernel_plays_them(data: st.DataObject) -> None:
     slow = data.draw(st.sampled_from(({}, {"duplex": "half"}, {"credits": "64 B"}, {"message_gap": "10 ns"})))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,7 +64,7 @@ def test_grouped_algorithms_move_the_right_data(name: str, op: str, ranks: int, 
     check(algorithm(name, op, ranks, inner))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(FLAT + TREES), st.data())
 def test_a_missing_step_is_found(which: tuple[str, str], data: st.DataObject) -> None:
     whole = algorithm(*which, 4)
@@ -77,7 +78,7 @@ def test_a_missing_step_is_found(which: tuple[str, str], data: st.DataObject) ->
         check(whole._replace(sends=tuple(sends)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from([w for w in FLAT + TREES if w[1] != "send_recv"]), st.data())
 def test_a_send_that_does_not_wait_is_found(which: tuple[str, str], data: st.DataObject) -> None:
     whole = algorithm(*which, 4)
@@ -223,7 +224,7 @@ def test_wrong_questions_are_refused() -> None:
             algorithm(name, op, ranks, inner)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.sampled_from(["ring", "switch", "fully_connected"]),
     st.integers(2, 6),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def as_nodes(steps: Algorithm, n_bytes: int) -> list[Nodes]:
     return ranks
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.sampled_from([("ring", "all_reduce"), ("direct", "all_to_all"), ("double_binary_tree", "all_reduce")]),
     st.sampled_from([2, 4, 8]),
@@ -212,7 +213,7 @@ def test_files_that_are_no_trace_and_ranks_that_are_missing(tmp_path: Path) -> N
             read(str(tmp_path / "bad.0.json"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_end_in_a_traceback(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -60,7 +61,7 @@ def dimensions(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.lists(dimensions(), min_size=1, max_size=3), st.sampled_from(COLLECTIVES), st.integers(0, 10**6))
 def test_closed_form_equals_message_simulation(dims: list[dict[str, Any]], name: str, n_bytes: int) -> None:
     net = network(*dims, launch="3 us", clock=1_050_000_000)
@@ -72,7 +73,7 @@ def test_closed_form_equals_message_simulation(dims: list[dict[str, Any]], name:
             assert on_links == timing.actions.get(f"link{index}_byte", 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(dimensions(), st.sampled_from(COLLECTIVES), st.integers(0, 10**5))
 def test_every_rank_receives_what_it_is_sent(dim: dict[str, Any], name: str, n_bytes: int) -> None:
     net = network(dim)
@@ -88,7 +89,7 @@ def test_every_rank_receives_what_it_is_sent(dim: dict[str, Any], name: str, n_b
         assert len({into.get(r, 0) for r in range(net.ranks)}) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.lists(dimensions(), min_size=1, max_size=2),
     st.sampled_from(COLLECTIVES),
@@ -103,7 +104,7 @@ def test_arrays_answer_as_their_entries(dims: list[dict[str, Any]], name: str, s
         assert np.asarray(counts).tolist() == [t.actions[action] for t in each]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     dimensions(),
     st.sampled_from(COLLECTIVES),
@@ -218,7 +219,7 @@ def test_wrong_questions_are_refused() -> None:
         NetworkSpec(dimensions=())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(["ring", "switch", "fully_connected"]), st.integers(2, 6), st.data())
 def test_uneven_all_to_all_is_never_under_its_bound(topology: str, ranks: int, data: st.DataObject) -> None:
     net = network({"topology": topology, "ranks": ranks})
@@ -258,7 +259,7 @@ def links_of(net: Network) -> list[tuple[int, int, int]]:
     return sorted(net.simulate("all_to_all", 1000, net.ranks, brute_force=True).link_bytes)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data(), st.lists(dimensions(), min_size=1, max_size=3), st.sampled_from(COLLECTIVES))
 def test_lines_played_once_equal_all_messages(data: st.DataObject, dims: list[dict[str, Any]], name: str) -> None:
     n_bytes = data.draw(st.integers(0, 10**5))

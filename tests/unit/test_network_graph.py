@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -111,7 +112,7 @@ def test_ecmp_spreads_flows_and_adaptive_spreads_them_evenly() -> None:
     assert {spines["adaptive"].count(spine) for spine in set(spines["adaptive"])} == {8}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(sorted(GRAPHS)), st.data())
 def test_rates_are_max_min_fair(name: str, data: st.DataObject) -> None:
     """No edge carries more than it can, and each flow meets a full edge on which no flow is faster."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ LINK = LinkSpec.model_validate({"kind": "link", "bandwidth": "1 GB/s", "latency"
 TIME = Timebase()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.sampled_from(["ring", "switch"]),
     st.integers(3, 7),
@@ -44,7 +45,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return graph.degraded({(edge.source, edge.target): 0.5 for edge in slow})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     graphs(),
     st.sampled_from(["shortest", "ecmp"]),
@@ -127,7 +128,7 @@ def test_jobs_are_laid_over_ranks_that_are_there() -> None:
             simulate(Ways(star(4, LINK)), [Job(steps, members, 64)], TIME)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.integers(2, 4), st.integers(2, 4), st.integers(1, 10**6), st.integers(0, 3), st.sampled_from([0, 400]))
 def test_linear_all_to_all_is_that_of_messages_in_an_order_without_collisions(
     inner: int, outer: int, n_bytes: int, rate: int, gap: int

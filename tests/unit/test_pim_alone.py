@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +109,7 @@ def instructions() -> st.SearchStrategy[instruction_trace.Instruction]:
     ).map(lambda i: i._replace(columns=i.columns if i.name in ("WR_GB", "MAC_ABK") else 1))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(st.lists(instructions(), min_size=1, max_size=12))
 def test_products_take_the_same_cycles_with_the_system_and_without(play: list[instruction_trace.Instruction]) -> None:
     """The stream of commands alone, which products and runs use, against the simulator's DMA and controllers."""
@@ -171,7 +172,7 @@ def test_hbm_pim_pads_outputs_and_inputs_to_whole_tiles() -> None:
     assert hbm_pim.gemv(4096, 129).cycles > hbm_pim.gemv(4096, 128).cycles
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.sampled_from(["tCCDL", "tRCDRD", "tRP", "tWTRL", "WL", "RL", "tRAS", "tWR"]), st.integers(1, 30))
 def test_slower_timing_is_never_quicker(name: str, more: int) -> None:
     base = hbm_pim.HBM2

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -101,7 +102,7 @@ def test_dense_rows_are_used_to_the_end() -> None:
     assert 2048 < channel(refresh=False).work(matmul()).cycles < 2 * 2048
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.integers(1, 3),
     st.integers(1, 3),
@@ -139,7 +140,7 @@ def test_arrays_answer_as_their_entries() -> None:
             assert np.asarray(many.actions[action])[at] == count
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     st.integers(1, 2),
     st.integers(1, 6),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def flat(clocks: int) -> Phases:
     return Phases(2 * kinds * slower, 3000 * kinds / slower, 10 * kinds * slower, 2400 * kinds / slower, 480.0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.floats(0.01, 30), max_size=12), st.integers(0, 3), st.integers(1, 7))
 def test_the_kernel_equals_a_plain_loop(gaps: list[float], clock: int, steps: int) -> None:
     of, comes = flat(4), np.cumsum(gaps) if gaps else np.empty(0)

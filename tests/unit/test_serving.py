@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -117,7 +118,7 @@ def loads(draw):
     return requests, Limits(sequences, tokens, blocks), chunk
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(loads())
 def test_the_scheduler_equals_its_naive_twin(load):
     requests, limits, chunk = load
@@ -151,7 +152,7 @@ def fared(requests, limits, policy):
     ).sum()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(loads(), st.booleans(), st.sampled_from((None, 8)))
 def test_steps_that_are_chosen_at_once_are_those_chosen_one_by_one(load, first, chunk):
     requests, limits, _ = load
@@ -178,7 +179,7 @@ class _Block:
                 at += 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 80), st.integers(1, 80)), min_size=1, max_size=12))
 def test_blocks_are_found_as_if_each_were_told_by_what_it_holds(asked):
     pool, known = KVBlocks(10_000, reuses=True), set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,7 +75,7 @@ def test_traffic_of_each_way() -> None:
         assert way.actions["dma_command"] == 6 * -(-chunk // 65536)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(2, 16), st.integers(2, 12), st.integers(1, 100), st.integers(1, 3), st.integers(1, 3))
 def test_ways_in_order_where_the_gemm_is_the_longer(
     ranks: int, stages: int, megabytes: int, longer: int, reads: int

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -640,7 +641,7 @@ def test_the_program_depends_on_the_seed_and_on_nothing_hidden() -> None:
     assert digest("0", "3") != digest("0", "4")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(data=st.data())
 def test_laws_of_any_small_model(data: st.DataObject) -> None:
     draw = data.draw
