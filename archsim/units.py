@@ -7,6 +7,7 @@ quantity, and a wrong unit names the ones that would do.
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from dataclasses import dataclass
@@ -178,9 +179,13 @@ def format_quantity(value: float, dimension: Dimension) -> str:
 
 
 def _quantity(dimension: Dimension) -> Any:
+    @functools.lru_cache(maxsize=4096, typed=True)
+    def written(value: float) -> str:
+        return format_quantity(value, dimension)
+
     return (
         BeforeValidator(lambda value: parse(value, dimension)),
-        PlainSerializer(lambda value: format_quantity(value, dimension), return_type=str),
+        PlainSerializer(written, return_type=str),
         WithJsonSchema(
             {
                 "type": "string",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,9 @@ class File:
     category: str
 
 
+_WORDS = (int, float, str, bool, types.NoneType)
+
+
 class Expected:
     """What a spec allows at one place of a tree, read off its annotations."""
 
@@ -65,6 +69,11 @@ class Expected:
                 self._add(arm, ())
         else:
             self.arms.append(annotation)
+
+    @functools.cached_property
+    def plain(self) -> bool:
+        """True where no name, file or part can stand, at any depth."""
+        return not self.category and self.file is None and bool(self.arms) and all(map(_plain, self.arms))
 
     def specs(self, tree: Tree) -> list[type[BaseModel]]:
         """The specs that a mapping here may be; a part's kind decides among them."""
@@ -110,23 +119,7 @@ class Expected:
 
     def child(self, tree: Tree, key: str | int) -> Expected:
         """What is expected under a key."""
-        below = Expected(None)
-        below.arms = []
-        for spec in self.specs(tree):
-            for name, field in spec.model_fields.items():
-                if key in (name, field.alias):
-                    below._add(field.annotation, field.metadata)
-        for arm in self.arms:
-            origin, args = typing.get_origin(arm), typing.get_args(arm)
-            if not isinstance(origin, type) or not args:
-                continue
-            if issubclass(origin, Mapping):
-                below._add(args[1], ())
-            elif issubclass(origin, tuple) and args[-1] is not Ellipsis:
-                below._add(args[min(int(key), len(args) - 1)] if str(key).isdecimal() else None, ())
-            elif issubclass(origin, Sequence | set | frozenset):
-                below._add(args[0], ())
-        return below
+        return _below(tuple(self.specs(tree)), tuple(self.arms), key)
 
     def default(self, tree: Tree, key: str) -> Tree:
         """A mapping to override a key of that is not written: the default, where it is a spec."""
@@ -136,3 +129,37 @@ class Expected:
             if isinstance(value, BaseModel):
                 return tree_of(value, "default")
         return Tree({}, Origin("override"))
+
+
+def _plain(annotation: Any) -> bool:
+    """Whether an annotation allows numbers, words and collections of them alone."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return True
+    if any(isinstance(mark, Named | File) for mark in getattr(annotation, "__metadata__", ())):
+        return False
+    if origin is typing.Annotated:
+        return _plain(args[0])
+    return all(_plain(arg) for arg in args if arg is not Ellipsis) if args else annotation in _WORDS
+
+
+@functools.lru_cache(maxsize=2**16)
+def _below(specs: tuple[type[BaseModel], ...], arms: tuple[Any, ...], key: str | int) -> Expected:
+    """What is expected under a key of a mapping that may be these specs, or of what else an annotation allows."""
+    below = Expected(None)
+    below.arms = []
+    for spec in specs:
+        for name, field in spec.model_fields.items():
+            if key in (name, field.alias):
+                below._add(field.annotation, field.metadata)
+    for arm in arms:
+        origin, args = typing.get_origin(arm), typing.get_args(arm)
+        if not isinstance(origin, type) or not args:
+            continue
+        if issubclass(origin, Mapping):
+            below._add(args[1], ())
+        elif issubclass(origin, tuple) and args[-1] is not Ellipsis:
+            below._add(args[min(int(key), len(args) - 1)] if str(key).isdecimal() else None, ())
+        elif issubclass(origin, Sequence | set | frozenset):
+            below._add(args[0], ())
+    return below

@@ -45,6 +45,8 @@ def resolve(tree: Tree, expected: Expected, path: str, level: int, problems: lis
     if level > MOST_LEVELS:
         problems.append(tree.place.problem(f"nested more than {MOST_LEVELS} levels deep", path))
         return tree
+    if expected.plain:
+        return tree
     try:
         tree = _by_name(tree, expected)
     except InputError as error:

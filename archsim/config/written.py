@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
@@ -31,8 +32,8 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 
 
-def files_of(spec: BaseModel) -> Iterator[str]:
-    """The paths of all files that a spec names where :class:`File` marks them."""
+def files_of(data: dict[str, Any], spec: type[BaseModel]) -> Iterator[str]:
+    """The paths of all files that the plain data of a spec names where :class:`File` marks them."""
 
     def within(tree: Tree, expected: Expected) -> Iterator[str]:
         if isinstance(tree.value, dict | list):
@@ -41,7 +42,7 @@ def files_of(spec: BaseModel) -> Iterator[str]:
         elif expected.file is not None and isinstance(tree.value, str):
             yield tree.value
 
-    return within(tree_of(dump(spec)), Expected(type(spec)))
+    return within(tree_of(data), Expected(spec))
 
 
 def to_yaml(spec: BaseModel) -> str:

@@ -68,7 +68,7 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
     waiting: list[tuple[Floats, npt.NDArray[np.int64]]] = [(np.empty(0), np.empty(0, np.int64))] * servers
     readings = int(spec.days * _DAY_S / telemetry)
     power = np.empty(readings)
-    asked, braked = Clocks(), False
+    asked, braked, any_set = Clocks(), False, False
     due: dict[int, tuple[float, int]] = {}
     brakes = commands = slowed = day = 0
     comes, kinds, upto = np.empty(0), np.empty(0, np.int64), np.zeros(servers, np.int64)
@@ -89,6 +89,7 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
         for group, (when, clock) in list(due.items()):
             if when <= now:
                 set_now[high == group] = number[clock]
+                any_set = bool(set_now.any())
                 del due[group]
         slow = now >= brake_at
         at = np.full(servers, number[spec.brake_clock]) if slow else set_now
@@ -96,7 +97,7 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
             now, until, at, seconds, watts, of.idle_w, comes, kinds, upto, cursor, phase, left, high, latency, done
         )
         power[reading] = (joules / telemetry + servers * spec.rest) / limit_w
-        slowed += bool(slow or set_now.any())
+        slowed += slow or any_set
         if power[reading] > 1 and not braked:
             braked, brakes, brake_at = True, brakes + 1, until + brake
         elif braked and slow and power[reading] < (policy.high or 1.0) - policy.back:

@@ -28,8 +28,9 @@ def keys() -> Callable[[BaseModel], str]:
     content = functools.cache(_content)
 
     def key(spec: BaseModel) -> str:
-        parts = [code(), json.dumps(dump(spec), separators=(",", ":"), allow_nan=False)]
-        parts += [content(path) for path in files_of(spec)]
+        data = dump(spec)
+        parts = [code(), json.dumps(data, separators=(",", ":"), allow_nan=False)]
+        parts += [content(path) for path in files_of(data, type(spec))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     return key

@@ -431,5 +431,5 @@ def test_a_file_s_own_folder_is_where_its_files_lie(tmp_path: Path, monkeypatch:
     found = load_spec("a/x.yaml", Holder)
     assert found.path == str(tmp_path / "a" / "own.csv")
     assert found.more == {"ships": shipped_name, "none": str(tmp_path / "none.csv")}
-    assert list(files_of(found)) == [found.path, shipped_name, found.more["none"]]
+    assert list(files_of(dump(found), type(found))) == [found.path, shipped_name, found.more["none"]]
     assert load_spec("a/x.yaml", Holder, {"path": "own.csv"}).path == str(tmp_path / "own.csv")

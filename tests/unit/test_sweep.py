@@ -289,7 +289,7 @@ def test_spreadsheets_compute_nothing(tmp_path: Path, runs: list[str]) -> None:
 
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     source = tmp_path / "sweep.yaml"
-    source.write_text(json.dumps(toy(grid={MODEL: list(range(1, 2000))})))
+    source.write_text(json.dumps(toy(grid={MODEL: list(range(1, 400))})))
     process = subprocess.Popen(
         [sys.executable, "-m", "archsim.cli", "sweep", source, "--out", tmp_path / "out", "--workers", "2"],
         start_new_session=True,
