@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from depth import examples
 
 from archsim.cli import main
 
 from .hunt import hunt
 from .targets import TARGETS, Target
 
-_INPUTS = 20_000
+_INPUTS = examples(20_000)
 
 
 def test_readers_read_or_refuse() -> None:
