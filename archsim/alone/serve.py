@@ -62,7 +62,7 @@ def _written(case: Case, outputs: Mapping[str, Path]) -> Figures:
     """The answer; each request, and a page to look at as well."""
     from archsim.files import csv_text, write_text
     from archsim.report.serving import page
-    from archsim.serve_cases import offered
+    from archsim.serve_cases.offered import offered
 
     figures, answer = offered(case)
     if "each" in outputs:
@@ -100,8 +100,27 @@ QUESTION = Question(
         Column("input", "Tokens of a prompt."),
         Column("output", "Tokens of an answer."),
         Column("requests", "How many requests; 512, or all of a trace."),
-        Column("arrivals", "How they come: poisson or constant.", known=("poisson", "constant")),
-        Column("seed", "Of drawn arrivals."),
+        Column(
+            "arrivals",
+            "How they come: poisson, constant, or gamma or weibull with a cv.",
+            known=("poisson", "constant", "gamma", "weibull"),
+        ),
+        Column("cv", "Deviation of gamma and weibull gaps by their mean."),
+        Column("pattern", "Of the rate: steady, on_off bursts, or diurnal.", known=("steady", "on_off", "diurnal")),
+        Column("period_s", "Of bursts, or of the day: 86400."),
+        Column("on_share", "Of a period, how long bursts last: 0.5."),
+        Column("swing", "Of the rate about its mean over a day: 0.5."),
+        Column("stages", "Rates one after the other: '2/s x 60s;6/s x 60s'."),
+        Column(
+            "lengths",
+            "About their means: fixed, uniform, exponential or lognormal.",
+            known=("fixed", "uniform", "exponential", "lognormal"),
+        ),
+        Column("spread", "Deviation of uniform and lognormal lengths by their mean: 0.5."),
+        Column("system_prompt", "Tokens with which all prompts begin alike."),
+        Column("turns", "Requests of a chat, each with all that was said before."),
+        Column("think_s", "Seconds between requests of a chat: 10."),
+        Column("seed", "Of what is drawn."),
         Column("trace", "Recorded requests: a file, or a shipped trace.", metavar="FILE"),
         Column("precision", "Weights: bf16, fp8, nvfp4, int4, ..."),
         Column("kv_dtype", "KV cache: bf16 or fp8."),

@@ -53,7 +53,7 @@ def command(
         plan_training(asked | {"precision": precision, "framework": framework}, top, out, json)
         return
     from archsim.deploy import Deployment, engine_named
-    from archsim.serve_cases import objectives_of
+    from archsim.serve_cases.offered import objectives_of
     from archsim.serving_plan import Asked
 
     for name, value in (("--model", model), ("--system", system)):

@@ -10,7 +10,8 @@ import pytest
 from archsim.alone.serve import QUESTION
 from archsim.alone.sheet import ask, ask_file
 from archsim.errors import InputError
-from archsim.serve_cases import kind_of, objectives_of
+from archsim.serve_cases import kind_of
+from archsim.serve_cases.offered import objectives_of
 from archsim.serving_plan import Asked, plan
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}

@@ -1,0 +1,124 @@
+"""A row of a file of serving questions, and what it runs on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from archsim.deploy import Deployment, engine_named
+from archsim.errors import InputError, wrong
+from archsim.units import whole
+from archsim.workloads.engine_spec import EngineSpec
+
+Case = Mapping[str, Any]
+"""A row: what it gives, by column."""
+Figures = dict[str, Any]
+"""What is answered, by name."""
+Answer = Figures | InputError
+"""To a row, or what is wrong with it."""
+
+PS = 10**12
+MS = 1e3
+
+
+def deployment(case: Case, longest: int, part: str = "") -> Deployment:
+    """What a row runs on.
+
+    Parameters
+    ----------
+    longest: tokens of the longest request. part: ``prefill_`` or ``decode_``, of columns of their own.
+
+    Raises
+    ------
+    InputError: a column is missing or means nothing.
+    """
+    chip = next((str(case[name]) for name in ("system", "device", "hw") if case.get(name)), "")
+    model = next((str(case[name]) for name in ("model", "model_path") if case.get(name)), "")
+    if not model:
+        raise wrong("model", "is missing: the model that is served")
+    if not chip:
+        raise wrong("system", "is missing: the chip or system that serves ('system', 'device' or 'hw')")
+    tensor, expert, data = _cut(case, part)
+    return Deployment(
+        model,
+        chip,
+        _engine(case),
+        weights=word_of(case, "gemm_quant_mode", "weights", "precision", "dtype"),
+        experts=word_of(case, "moe_quant_mode"),
+        kv=word_of(case, "kv_cache_dtype", "kv_dtype"),
+        tensor=tensor,
+        expert=expert,
+        data=data,
+        longest=longest,
+    )
+
+
+CUT = ("precision", "gemm_quant_mode", "moe_quant_mode", "tp_size", "moe_ep_size", "attention_dp_size")
+
+
+def _cut(case: Case, part: str) -> tuple[int, int, int]:
+    """Ranks that share layers, that share experts, and replicas of attention."""
+
+    def size(*names: str) -> int:
+        return next((whole_of(case, part + name) for name in names if case.get(part + name)), 1) or 1
+
+    if not part and case.get("gpus") and not case.get("tp_size"):
+        data = size("dp")
+        return max(1, size("gpus") // data), size("ep") if size("ep") > 1 else 1, data
+    tensor, data = size("tp_size", "tp"), size("attention_dp_size", "dp")
+    expert, inner = size("moe_ep_size", "ep"), size("moe_tp_size")
+    if size("pp_size", "pp") > 1:
+        raise wrong(f"{part}pp_size", "pipelines of stages are not served: it must be 1")
+    # Where a table gives tp x ep of the experts for the ranks of attention, both name the same chips.
+    if expert == inner > 1 and expert * inner in (tensor, data):
+        tensor, data = (expert, 1) if tensor > data else (1, expert)
+    if data > 1 and tensor > 1:
+        raise wrong(f"{part}attention_dp_size", "replicas of attention are not served beside tensor parallelism")
+    # Experts that are spread and cut at once are charged as cut alone, beside replicas of attention as spread alone: a
+    # rank holds as much of them.
+    if data > 1:
+        expert = data if expert > 1 or inner > 1 else 1
+    elif expert not in (1, tensor):
+        expert = 1
+    return tensor, expert, data
+
+
+_UNSAID = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
+"""Settings of experiments that list requests one by one and do not say theirs: with 128 sequences the measured batch of
+Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of its server on chips below an H100."""
+
+
+def _engine(case: Case) -> EngineSpec:
+    text = word_of(case, "engine", "backend") or "vllm"
+    settings = dict(_UNSAID) if case.get("input_toks") else {}
+    settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
+    # Load generators with lengths of their own ask for the likeliest token.
+    usual = "greedy" if case.get("question_len") or case.get("isl") else ""
+    if (word_of(case, "sampling") or usual) == "greedy":
+        settings["sampling_ops"] = 0
+    if case.get("kv_blocks_of_16"):
+        settings["kv_blocks"] = whole_of(case, "kv_blocks_of_16")
+    return engine_named(text, **settings)
+
+
+def word_of(case: Case, *names: str) -> str:
+    return next((str(case[name]) for name in names if case.get(name)), "")
+
+
+def whole_of(case: Case, name: str, least: int = 0) -> int:
+    text = str(case[name])
+    try:
+        return whole(text.removesuffix(".0"), least, 2**40)
+    except InputError as error:
+        raise wrong(name, error.problems[0].message) from None
+
+
+def number_of(case: Case, name: str, least: float = 0.0) -> float:
+    try:
+        value = float(case[name])
+    except (TypeError, ValueError):
+        raise wrong(name, f"expected a number, not '{str(case[name])[:40]}'") from None
+    if not math.isfinite(value) or value <= least:
+        raise wrong(name, f"expected more than {least:g}, not {value:g}")
+    return value
