@@ -165,13 +165,13 @@ class RequestsSpec(Spec):
         rate, period = self.rate or 1.0, self.period_s
         whole, rest = np.divmod(came, rate * period)
         if self.pattern == "on_off":
-            at = whole * period + rest * (self.on_share / rate)
-            return at
+            burst: Floats = whole * period + rest * (self.on_share / rate)
+            return burst
         moments = np.linspace(0.0, period, _POINTS + 1)
         turn = 2 * np.pi / period
         come = rate * (moments + self.swing * np.sin(turn * moments) / turn)
-        at = whole * period + np.interp(rest, come, moments)
-        return at
+        day: Floats = whole * period + np.interp(rest, come, moments)
+        return day
 
     def _lengths(self, rng: np.random.Generator, mean: int, count: int) -> list[int]:
         """Tokens, at least one each, [count]."""
