@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from archsim.config.names import SUFFIXES, locate
+from archsim.config.names import CONFIGS, SUFFIXES, locate
 from archsim.config.tree import MOST_LEVELS, Origin, Tree, dump, merge
 from archsim.config.wording import shown
 from archsim.errors import InputError, shortened
@@ -104,10 +104,20 @@ def load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] = 
     if resolved in chain:
         circle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
         raise (near or Origin(str(path))).error(f"files extend one another in a circle: {circle}")
+    return _shipped(path) if CONFIGS in path.parents else _loaded(path, near, (*chain, resolved))
+
+
+def _loaded(path: Path, near: Origin | None, chain: tuple[Path, ...]) -> Tree:
     text = _read(path, near)
     if path.suffix == ".json":
         text = text.replace("\t", " ")  # the one character that JSON may be laid out with and YAML may not
-    return Reader(str(path), (*chain, resolved)).tree(compose(text, str(path)))
+    return Reader(str(path), chain).tree(compose(text, str(path)))
+
+
+@functools.lru_cache(maxsize=256)
+def _shipped(path: Path) -> Tree:
+    """What ships says the same as long as a process runs, and builds on what ships alone."""
+    return _loaded(path, None, (path,))
 
 
 class Reader:

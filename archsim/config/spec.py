@@ -50,7 +50,7 @@ def load_tree(
 
 def load_spec(source: Source, spec: type[M], overrides: Mapping[str, Any] | None = None, category: str = "") -> M:
     """Read a config, apply overrides, and build the spec; see :func:`load_tree`."""
-    return build(load_tree(source, overrides, spec, category), spec)
+    return _check(load_tree(source, overrides, spec, category), spec, [])  # which has resolved it
 
 
 def build(tree: Tree, spec: type[M]) -> M:
