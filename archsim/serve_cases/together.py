@@ -19,8 +19,10 @@ where prompts come first, a half of all on average. Calibrated on the TTFT of Ll
 def closed(case: Case) -> Figures:
     """A steady state of so many requests, each the next one when another has its answer.
 
-    In the time of an answer each of the others has its prompt computed once; what an iteration with a prompt takes more
-    than one without is shared by all. A prompt waits for those that come with it: :data:`_COMPANY` of the requests.
+    In the time of a request each of the others has its prompt computed once; what an iteration with a prompt takes more
+    than one without is shared by all. A prompt waits for those that come with it: :data:`_COMPANY` of the requests. Each
+    of the others interrupts the answer once; where prompts come first, those that began together go on together, and
+    what one has waited for does not come again.
     """
     batch = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
@@ -36,9 +38,10 @@ def closed(case: Case) -> Figures:
     beside = 0 if asked.engine.policy == "prompts_first" else running - 1
     prompt_s = _prompt_s(at, beside, seen, isl)
     more_s = max(0.0, prompt_s - (plain if beside else 0.0))
-    step_s = plain + more_s * max(running - 1, 0) / osl
-    company = 1 + _COMPANY[asked.engine.policy] * (running - 1)
-    first_s = prompt_s + more_s * (company - 1) + asked.engine.host.request / PS
+    before = _COMPANY[asked.engine.policy] * (running - 1)  # prompts that it waits for
+    after = running - 1 - (before if asked.engine.policy == "prompts_first" else 0)  # those that interrupt its answer
+    step_s = plain + more_s * after / osl
+    first_s = prompt_s + more_s * before + asked.engine.host.request / PS
     queued_s = (batch_of_rank / running - 1) * (first_s + osl * step_s)
     return {
         "ttft_ms": (first_s + queued_s) * MS,
