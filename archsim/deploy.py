@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from archsim.config import load_spec, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
@@ -274,7 +275,6 @@ def placed(asked: Deployment) -> Placed:
 
 
 @lru_cache(maxsize=256)
-def engine_named(text: str, **settings: int) -> EngineSpec:
+def engine_named(text: str, **settings: Any) -> EngineSpec:
     """A shipped engine or a file, with some settings changed."""
-    engine = load_spec(text, EngineSpec, category="engines")
-    return EngineSpec.model_validate({**engine.model_dump(), **settings}) if settings else engine
+    return load_spec(text, EngineSpec, settings, category="engines")

@@ -27,7 +27,7 @@ from archsim.mapper import HOST, Mapper
 from archsim.model.ledger import price_list
 from archsim.model.lowered import Lowered, countable
 from archsim.sim.segment import simulate
-from archsim.workloads.iteration import SLOTS, Pieces, Shape, filled
+from archsim.workloads.iteration import Pieces, Shape, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.op import Collective, Dim, Op
 
@@ -92,7 +92,7 @@ class StepCost:
         self.mapper = Mapper(machine, placement)
         self.rest_w = ranks * sum(machine.static_power_w().values())
         self._prices: dict[tuple[str, str], float] = {}
-        self._pieces: dict[tuple[int, int, str], _Piece] = {}
+        self._pieces: dict[tuple[int, int, str, int], _Piece] = {}
         self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
         self._others: Kept[Cost] = Kept()
 
@@ -114,8 +114,8 @@ class StepCost:
             return Cost(np.array([c.ticks for c in each]), np.array([c.joules for c in each]))
         cost = piece.rest + Cost(self._host(shape) + 0 * keys, 0.0 * keys)
         for op, count in piece.slots:
-            slot = self._table(op, shape, keys) if op.name == "attention" else self._slot(op, shape)
-            cost = cost + slot * count
+            one = self._table(op, shape, keys) if slot(op) == "attention" else self._slot(op, shape)
+            cost = cost + one * count
         return cost
 
     def _host(self, shape: Shape) -> int:
@@ -125,19 +125,20 @@ class StepCost:
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.sampled, shape.kind
+        key = shape.tokens, shape.sampled, shape.kind, shape.drafting
         if key not in self._pieces:
             self._pieces[key] = self._made(*key)
         return self._pieces[key]
 
-    def _made(self, tokens: int, sampled: int, kind: str) -> _Piece:
-        template = (*self.pieces.template(tokens, kind), *self.pieces.head(sampled))
+    def _made(self, tokens: int, sampled: int, kind: str, drafting: int) -> _Piece:
+        pieces = self.pieces
+        template = (*pieces.template(tokens, kind), *pieces.head(sampled), *pieces.drafting(drafting))
         slots: dict[Op, int] = defaultdict(int)
         short, joules, whole = [], 0.0, True
         for block in template:
-            ops = self.mapper.lower_block([filled(op, _SHORT) if op.name in SLOTS else op for op in block.ops])
+            ops = self.mapper.lower_block([filled(op, _SHORT) if slot(op) else op for op in block.ops])
             for op, low in zip(block.ops, ops, strict=True):
-                if op.name in SLOTS:
+                if slot(op):
                     slots[op] += block.repeat
                     whole = whole and _ticks(low) is not None
                 else:
@@ -145,10 +146,10 @@ class StepCost:
             short.append((ops, block.repeat))
         if not whole:
             return _Piece(Cost(0, joules), tuple(slots.items()), adds=False)
-        lanes = countable([(tuple(_probed(o) if o.op.name in SLOTS else o for o in ops), n) for ops, n in short])
+        lanes = countable([(tuple(_probed(o) if slot(o.op) else o for o in ops), n) for ops, n in short])
         first, longer, free, free_longer = np.broadcast_to(simulate(lanes, 4, self.machine.grains()).step_ticks, 4)
         adds = longer - first == sum(slots.values()) and first == free and free_longer == longer
-        spent = sum(_length(low) * n for ops, n in short for low in ops if low.op.name in SLOTS)
+        spent = sum(_length(low) * n for ops, n in short for low in ops if slot(low.op))
         return _Piece(Cost(int(first) - spent if adds else 0, joules), tuple(slots.items()), bool(adds))
 
     def _timed(self, shape: Shape) -> Cost:
@@ -156,15 +157,15 @@ class StepCost:
         segment = self.pieces.of(shape)
         blocks = countable([(self.mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
         ticks = int(simulate(blocks, 1, self.machine.grains()).step_ticks)
-        return Cost(ticks, sum(self._joules(low) * n for ops, n in blocks for low in ops if low.op.name in SLOTS))
+        return Cost(ticks, sum(self._joules(low) * n for ops, n in blocks for low in ops if slot(low.op)))
 
     # --- slots
 
     def _slot(self, op: Op, shape: Shape) -> Cost:
-        if op.name == "attention":
+        if slot(op) == "attention":
             cost = self._table(op, shape, np.array([shape.keys]))
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
-        if op.name in ("prompt_attention", "kv_up"):
+        if slot(op) in ("prompt_attention", "kv_up"):
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
         return self._others.of((op, shape.decodes, shape.queries), lambda: self._asked(filled(op, shape)))
 

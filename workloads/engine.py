@@ -46,11 +46,12 @@ class Engine:
     def ended(self, iteration: Iteration, starts_ps: int, ends_ps: Sequence[int], joules: float = 0.0) -> list[Served]:
         """An iteration has ended, so often as it has ends; those that have their answers are returned."""
         taken = self.scheduler.pool.taken
+        before = sum([request.produced for request in iteration.decodes])
         done = self.scheduler.computed(iteration, ends_ps)
         self.now_ps = int(ends_ps[-1])
         self.joules += joules
         prompts = sum(tokens for _, tokens in iteration.prompts)
-        decoded = len(iteration.decodes) * len(ends_ps)
+        decoded = sum([request.produced for request in iteration.decodes]) - before
         self._log.extend((starts_ps, self.now_ps, len(ends_ps), decoded, prompts, taken, round(joules * 1e6)))
         return done
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from archsim.spec import Count, Share, Spec
 from archsim.units import Picoseconds
 from archsim.workloads.iteration import Shape
-from archsim.workloads.scheduler import Chunked, Limits, Policy, PromptsFirst
+from archsim.workloads.scheduler import PLAIN, Chunked, Limits, Policy, PromptsFirst, Speculation
 
 
 class HostSpec(Spec):
@@ -30,6 +30,18 @@ class HostSpec(Spec):
         """Of an iteration."""
         sequences = shape.decodes + sum(n for n, _, _ in shape.prompts)
         return self.step + self.rank * (ranks - 1) + self.sequence * sequences
+
+
+class SpeculationSpec(Spec):
+    """Tokens drafted ahead and checked together."""
+
+    tokens: Annotated[int, Field(ge=1, le=64)]
+    """that are drafted for a step"""
+    acceptance: Annotated[float, Field(ge=0, le=1)]
+    """how often a draft is right where the one before it is"""
+    draft: Literal["layer", "lookup"] = "layer"
+    """by what: a layer as the model's last with the LM head after it (multi-token prediction, EAGLE), or looking up
+    what came before, which takes no time of the chip"""
 
 
 class EngineSpec(Spec):
@@ -56,6 +68,8 @@ class EngineSpec(Spec):
     """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
     kv_blocks: Annotated[int, Field(ge=1, le=2**40)] | None = None
     """blocks of the KV cache of 16 tokens, where an engine reported them; what fits when absent"""
+    speculation: SpeculationSpec | None = None
+    """tokens drafted ahead and checked together; one token a step when absent"""
     sampling_ops: Annotated[int, Field(ge=0, le=2**20)] = 0
     """operations of a lane that picking a token takes for each logit: sorts for top-k and top-p"""
     fuses_norms: bool = False
@@ -69,10 +83,12 @@ class EngineSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> EngineSpec:
-        if self.max_num_seqs > self.max_num_batched_tokens:
+        tokens = self.max_num_seqs * self.speculative().queries
+        if tokens > self.max_num_batched_tokens:
+            drafts = "" if self.speculation is None else f" of {self.speculative().queries} tokens each"
             raise ValueError(
-                f"max_num_seqs {self.max_num_seqs} sequences decode together, more than max_num_batched_tokens "
-                f"{self.max_num_batched_tokens}"
+                f"max_num_seqs {self.max_num_seqs} sequences{drafts} decode together, more than "
+                f"max_num_batched_tokens {self.max_num_batched_tokens}"
             )
         return self
 
@@ -80,6 +96,16 @@ class EngineSpec(Spec):
     def whole_prompts(self) -> bool:
         """Whether a prompt is computed in one iteration."""
         return self.policy == "beside" or (self.policy == "prompts_first" and self.chunk is None)
+
+    def speculative(self) -> Speculation:
+        """How its sequences decode."""
+        told = self.speculation
+        return PLAIN if told is None else Speculation.of(told.tokens, told.acceptance)
+
+    @property
+    def drafting_layers(self) -> int:
+        """Layers that draft beside the model's."""
+        return int(self.speculation is not None and self.speculation.draft == "layer")
 
     def scheduling(self) -> Policy:
         """Its policy."""
@@ -90,7 +116,14 @@ class EngineSpec(Spec):
     def limits(self, blocks: int) -> Limits:
         """What it holds, with so many blocks."""
         blocks = self.kv_blocks or blocks
-        return Limits(self.max_num_seqs, self.max_num_batched_tokens, blocks, self.reserves, self.prefix_cache)
+        return Limits(
+            self.max_num_seqs,
+            self.max_num_batched_tokens,
+            blocks,
+            self.reserves,
+            self.prefix_cache,
+            self.speculative(),
+        )
 
     def how(self) -> str:
         """Its policy in words."""

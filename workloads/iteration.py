@@ -7,7 +7,8 @@ What an iteration costs depends on a few numbers (:class:`Shape`), so that equal
 - attention is two kernels, one of all sequences that decode and one of all prompts. Sequences that decode are counted
   at their mean length, in whole blocks of the cache; prompts as they are, in whole blocks;
 - experts are loaded as one draw for each number of tokens says, in all layers alike;
-- the LM head works on the sequences that get a token, a piece of work of its own.
+- the LM head works on the sequences that get a token, a piece of work of its own;
+- tokens that are drafted come after it, a pass of one layer and of the LM head for each.
 
 Latent attention takes prompts in its expanded form and decodes in its absorbed one, beside each other.
 """
@@ -35,8 +36,14 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
-SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention")
-"""Ops of a layer whose sizes depend on more than the padded tokens."""
+_SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention")
+_DRAFT = "draft_"
+
+
+def slot(op: Op) -> str:
+    """Which op of a layer it is whose sizes depend on more than the padded tokens; "" for all others."""
+    name = op.name.removeprefix(_DRAFT)
+    return name if name in _SLOTS else ""
 
 
 def padded(tokens: int) -> int:
@@ -77,6 +84,11 @@ class Shape:
     def sampled(self) -> int:
         """Rows of the LM head, padded; a chunk of a prompt has one too."""
         return padded(self.decodes * self.queries + sum(n for n, _, _ in self.prompts))
+
+    @property
+    def drafting(self) -> int:
+        """Sequences that tokens are drafted for, padded."""
+        return padded(self.decodes) if self.queries > 1 and self.decodes else 0
 
     @property
     def kind(self) -> str:
@@ -122,12 +134,14 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
+    drafts: tokens for which a layer of the model drafts.
     """
 
     ops: RankOps
     host_ps: Callable[[Shape], int] = lambda shape: 0
     sampling_ops: int = 0
     fuses_norms: bool = False
+    drafts: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -139,11 +153,12 @@ class Pieces:
         """
         steps = 1 if keys is None else len(keys)
         lanes = keys if keys is not None and steps > 1 else None
-        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in self.template(shape.tokens, shape.kind)]
+        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
+        made = (*layers, *self.head(shape.sampled), *drafts)
+        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in made]
         host_ps = self.host_ps(shape)
         if host_ps:
             blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
-        blocks += self.head(shape.sampled)
         return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
 
     def head(self, sampled: int) -> tuple[Block, ...]:
@@ -152,6 +167,20 @@ class Pieces:
         if block is None:
             return ()
         return (replace(block, ops=(*block.ops, *self._sampled(sampled))),)
+
+    def drafting(self, rows: int) -> tuple[Block, ...]:
+        """Drafts of tokens for so many sequences, one after the other."""
+        if not rows or not self.drafts:
+            return ()
+        step = _Padded("draft", 0, 1, 1, 1, rows=rows, sampled=rows, absorbed=True)
+        block = self.ops.prediction(step)
+        ops = tuple(self._fused(block.ops))
+        names = {op.name: _DRAFT + op.name if slot(op) else op.name for op in ops}
+        renamed = (
+            replace(op, name=names[op.name], after=None if op.after is None else tuple(names[n] for n in op.after))
+            for op in ops
+        )
+        return (replace(block, name="draft", ops=tuple(renamed), repeat=self.drafts),)
 
     def _sampled(self, rows: int) -> Iterator[Op]:
         """Picking a token for each of so many sequences, on every rank."""
@@ -223,10 +252,7 @@ def _both(absorbed: Sequence[Op], expanded: Sequence[Op]) -> Iterator[Op]:
 
 def _filled(ops: Sequence[Op], shape: Shape, keys: Ints | None) -> Iterator[Op]:
     for op in ops:
-        if op.name not in SLOTS:
-            yield op
-        else:
-            yield filled(op, shape, keys)
+        yield filled(op, shape, keys) if slot(op) else op
 
 
 def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
@@ -234,16 +260,17 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
 
     Parameters
     ----------
-    op: an op of :data:`SLOTS`. keys: of a sequence that decodes, [steps], where they are not the same in all.
+    op: a :func:`slot`. keys: of a sequence that decodes, [steps], where they are not the same in all.
     """
+    queries = 1 if op.name.startswith(_DRAFT) else shape.queries
     if isinstance(op, Attention):
-        if op.name == "attention":
+        if slot(op) == "attention":
             seen = shape.keys if keys is None else keys
-            return replace(op, batch=shape.decodes, q_len=shape.queries, kv_len=seen)
+            return replace(op, batch=shape.decodes, q_len=queries, kv_len=seen)
         ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
         return Pass.of("prefill", 0, ragged).attention(op)
     if not isinstance(op, MatMul):
         raise ValueError(f"'{op.name}' is no slot")
     if op.name == "kv_up":
         return replace(op, m=sum(n * k for n, _, k in shape.prompts))
-    return replace(op, m=padded(shape.decodes * shape.queries))
+    return replace(op, m=padded(shape.decodes * queries))

@@ -15,7 +15,7 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,43 @@ from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.kv_blocks import Contents, Holding, KVBlocks, blocks_of
 
 _MOST_STEPS = 1024  # that are chosen at once
+WHOLE = 10**6
+"""of a token, as speculation counts them"""
 
 Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Speculation:
+    """Tokens that are drafted and then checked together with the one that is known.
+
+    Attributes
+    ----------
+    drafts: tokens that are drafted for a step. gain: tokens that a step gives on average, in parts of :data:`WHOLE`: a
+    sequence has them evenly, as its share of the drafts that turn out right comes together.
+    """
+
+    drafts: int = 0
+    gain: int = WHOLE
+
+    @staticmethod
+    def of(drafts: int, acceptance: float) -> Speculation:
+        """Each draft is right so often where the one before is: 1 + a + a^2 + ... tokens a step (Leviathan et al.,
+        ICML 2023, eq. 1)."""
+        return Speculation(drafts, round(WHOLE * sum(acceptance**i for i in range(drafts + 1))))
+
+    @property
+    def queries(self) -> int:
+        """Tokens of a sequence in a step."""
+        return 1 + self.drafts
+
+    def steps(self, tokens: int, credit: int) -> int:
+        """Steps until a sequence with so much of a token has so many."""
+        return max(1, -(-(tokens * WHOLE - credit) // self.gain))
+
+
+PLAIN = Speculation()
+"""A token a step."""
 
 
 @dataclass(eq=False, slots=True)
@@ -37,8 +72,9 @@ class Served:
     number: its place in the order of arrivals. input, output: tokens of prompt and answer.
     seen_ps: when the scheduler sees it, a while after its arrival.
     contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
-    cached: tokens whose keys are in the cache. produced: tokens of the answer so far. reused: tokens of the prompt that
-    were found in the cache. preempted: how often it lost its cache.
+    cached: tokens whose keys are in the cache. produced: tokens of the answer so far. credit: of a further one, in
+    parts of :data:`WHOLE`. reused: tokens of the prompt that were found in the cache. preempted: how often it lost its
+    cache.
     scheduled_ps, first_token_ps, end_ps: when it was admitted, had its first token and its last; None: not yet.
     """
 
@@ -50,6 +86,7 @@ class Served:
     seen_ps: int = 0
     cached: int = 0
     produced: int = 0
+    credit: int = 0
     reused: int = 0
     preempted: int = 0
     scheduled_ps: int | None = None
@@ -59,9 +96,13 @@ class Served:
     holding: Holding = field(default_factory=Holding)
 
     @property
-    def most_blocks(self) -> int:
-        """Blocks of the KV cache for prompt and answer; the last token is never cached."""
-        return blocks_of(self.input + self.output - 1)
+    def most_tokens(self) -> int:
+        """Tokens of prompt and answer that are cached at most; the last one never is."""
+        return self.input + self.output - 1
+
+    def gets(self, steps: Ints | int, speculation: Speculation) -> Any:
+        """Tokens that so many steps of decoding give it."""
+        return (self.credit + steps * speculation.gain) // WHOLE
 
     @property
     def left(self) -> int:
@@ -88,11 +129,12 @@ class Iteration:
     decodes: Sequence[Served]
     steps: int = 1
     patient: bool = False
+    speculation: Speculation = PLAIN
 
     @property
     def tokens(self) -> int:
-        """New tokens of a step."""
-        return sum(tokens for _, tokens in self.prompts) + len(self.decodes)
+        """New tokens of a step, drafts included."""
+        return sum(tokens for _, tokens in self.prompts) + len(self.decodes) * self.speculation.queries
 
     def shape(self) -> Shape:
         """What its first step costs by."""
@@ -104,12 +146,15 @@ class Iteration:
             finished += tokens == request.left
         prompts = tuple(sorted((n, q, k) for (q, k), n in chunks.items()))
         keys = int(self.keys()[0]) if self.decodes else 0
-        return Shape(len(self.decodes), keys, 1, prompts, finished)
+        return Shape(len(self.decodes), keys, self.speculation.queries, prompts, finished)
 
     def keys(self) -> Ints:
         """Keys of a sequence that decodes on average, in whole blocks, [steps]."""
-        count = len(self.decodes)
-        total = sum([request.cached for request in self.decodes]) + count * np.arange(1, self.steps + 1)
+        count, before = len(self.decodes), np.arange(self.steps)
+        cached = sum([request.cached for request in self.decodes]) + count * self.speculation.queries
+        total: Ints = cached + count * before
+        if self.speculation.drafts:
+            total = cached + np.sum([request.gets(before, self.speculation) for request in self.decodes], axis=0)
         rounded: Ints = -(-total // (16 * count)) * 16
         return rounded
 
@@ -121,7 +166,7 @@ class Limits:
     Attributes
     ----------
     reserves: blocks are taken for the whole answer when a request is admitted, and nobody is preempted; else as they
-    are needed. reuses: blocks are found again by what they hold.
+    are needed. reuses: blocks are found again by what they hold. speculation: how sequences decode.
     """
 
     sequences: int
@@ -129,6 +174,7 @@ class Limits:
     blocks: int
     reserves: bool = True
     reuses: bool = False
+    speculation: Speculation = PLAIN
 
 
 class Intervals:
@@ -183,7 +229,7 @@ class Scheduler:
 
     def arrive(self, request: Served) -> None:
         """Queue a request, which must fit the cache when it is alone."""
-        if request.most_blocks > self.limits.blocks:
+        if blocks_of(request.most_tokens + self.limits.speculation.drafts) > self.limits.blocks:
             raise ValueError(f"request {request.number} can never run")
         self.waiting.append(request)
 
@@ -201,7 +247,9 @@ class Scheduler:
         tokens = min(request.left - 16 * found, room)
         if whole and 16 * found + tokens < request.left:
             return None
-        ahead = request.input + request.output - 1 if self.limits.reserves else 16 * found + tokens
+        ahead = 16 * found + tokens
+        if self.limits.reserves:
+            ahead = request.most_tokens + self.limits.speculation.drafts
         if not self.pool.hold(request.holding, request.contents, found, ahead):
             return None
         self.waiting.popleft()
@@ -248,7 +296,8 @@ class Scheduler:
     def decoding(self, sequences: Sequence[Served]) -> Iteration:
         """All get tokens until the first of them has its answer, or the cache is full: before, nothing changes. Nobody
         overtakes the first that waits, so who arrives changes nothing while somebody does."""
-        steps = min((request.output - request.produced for request in sequences), default=1)
+        speculation = self.limits.speculation
+        steps = min((speculation.steps(r.output - r.produced, r.credit) for r in sequences), default=1)
         steps = 1 if self.pressed else min(steps, _MOST_STEPS)
         if not self.limits.reserves:
             needed = self._needed(sequences, steps)
@@ -258,16 +307,21 @@ class Scheduler:
             if needed > self.pool.free:
                 for request in list(sequences):
                     if request in self.running:
-                        self.grow(request, steps)
+                        self.grow(request, self._tokens(request, steps))
                 sequences = [request for request in sequences if request in self.running]
-        return Iteration((), list(sequences), steps, patient=bool(self.waiting))
+        return Iteration((), list(sequences), steps, bool(self.waiting), speculation)
+
+    def _tokens(self, request: Served, steps: int) -> int:
+        """Places in the cache that so many steps take at most, those of drafts that are thrown away included."""
+        speculation = self.limits.speculation
+        return int(request.gets(steps - 1, speculation)) + speculation.queries
 
     def _needed(self, sequences: Sequence[Served], steps: int) -> int:
         """Blocks that so many steps of all take."""
         needed = 0
         for request in sequences:
             holding = request.holding
-            more = -(-(request.cached + steps) // 16) - holding.own - holding.shared
+            more = -(-(request.cached + self._tokens(request, steps)) // 16) - holding.own - holding.shared
             if more > 0:
                 needed += more
         return needed
@@ -297,10 +351,12 @@ class Scheduler:
                     self.intervals.add(int(ends_ps[0]) - last_ps, count)
                 last_ps, count = request.last_token_ps, 0
             count += 1
-            request.cached += steps
+            tokens = min(int(request.gets(steps, iteration.speculation)), request.output - request.produced)
+            request.credit += steps * iteration.speculation.gain - tokens * WHOLE
+            request.cached += tokens
             if request.cached > 16 * (request.holding.own + request.holding.shared):
                 self.pool.grow(request.holding, request.cached)  # there is room: the policy has seen to it
-            request.produced += steps
+            request.produced += tokens
             request.last_token_ps = now_ps
             if request.produced == request.output:
                 done.append(request)
@@ -364,9 +420,9 @@ class Chunked:
         if not scheduler.limits.reserves:
             for request in list(decodes):
                 if request in scheduler.running:
-                    scheduler.grow(request, 1)
+                    scheduler.grow(request, scheduler.limits.speculation.queries)
             decodes = [request for request in scheduler.running if request.decodes]
-        room = scheduler.limits.tokens - len(decodes)
+        room = scheduler.limits.tokens - len(decodes) * scheduler.limits.speculation.queries
         room = room if self.chunk is None else min(self.chunk, room)
         prompts: list[tuple[Served, int]] = []
         for request in [r for r in scheduler.running if not r.decodes]:
@@ -379,5 +435,5 @@ class Chunked:
             prompts.append(admitted)
             room -= admitted[1]
         if prompts:
-            return Iteration(prompts, decodes)
+            return Iteration(prompts, decodes, speculation=scheduler.limits.speculation)
         return scheduler.decoding(decodes)

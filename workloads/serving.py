@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import model_validator
@@ -159,9 +160,12 @@ class Deployed:
             ops.segment(Pass("prefill", 0, 1, tokens, tokens)),
             ops.segment(Pass("decode", 0, sequences, 1, self.longest, absorbed=True)),
         )
+        if engine.drafting_layers:
+            drafts = ops.prediction(Pass("draft", 0, sequences, 1, self.longest, absorbed=True))
+            segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
         weights, live = ops.weight_bytes(segments[-1]), ops.activation_bytes(segments, tokens)
         self.blocks = _UNBOUNDED
-        block_bytes = ops.kv_bytes([(1, BLOCK_TOKENS)])
+        block_bytes = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
         if self.capacity_bytes is not None:
             room = int(engine.memory_share * self.capacity_bytes) - weights - live
             self.blocks = max(0, room // block_bytes)
@@ -173,7 +177,10 @@ class Deployed:
     def pieces(self, ranks: int) -> Pieces:
         """Iterations as ops."""
         engine = self.engine
-        return Pieces(self.ops, lambda shape: engine.host.ps(shape, ranks), engine.sampling_ops, engine.fuses_norms)
+        drafts = engine.speculative().drafts * engine.drafting_layers
+        return Pieces(
+            self.ops, lambda shape: engine.host.ps(shape, ranks), engine.sampling_ops, engine.fuses_norms, drafts
+        )
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""
@@ -199,7 +206,7 @@ class Deployed:
                 f"its prompt of {request.input} tokens is more than max_num_batched_tokens {most}, and prompts are "
                 "computed whole without 'chunk'"
             )
-        need = blocks_of(request.input + request.output - 1)
+        need = blocks_of(request.input + request.output - 1 + self.engine.speculative().drafts)
         if need <= self.blocks:
             return ""
         rest = self.held.resident_bytes[Role.WEIGHT] + self.held.activation_bytes

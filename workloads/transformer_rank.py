@@ -496,11 +496,16 @@ class RankOps:
         return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
 
     def prediction(self, step: Pass) -> Block:
-        """The layer of multi-token prediction: it joins a hidden state with the token that followed."""
+        """The layer of multi-token prediction: it joins a hidden state with the token that followed.
+
+        A model that came without one has a layer as its last is (EAGLE, arXiv 2401.15077).
+        """
         model, tokens = self.model, step.constant_tokens
-        if model.moe is None or self.router is None:
-            raise ValueError("the model has no layer of multi-token prediction")
-        counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
+        if model.moe is not None and self.router is not None:
+            counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
+            mlp, last = self.experts(tokens, model.moe, counts), "experts_sum"
+        else:
+            mlp, last = self.mlp(tokens, self.inner, bias=model.mlp_bias), "down"
         ops: list[Op] = [
             Embedding(
                 name="tokens",
@@ -513,11 +518,11 @@ class RankOps:
             self.norm("hidden_norm", tokens),
             self.linear("join", tokens, 2 * model.hidden, model.hidden),
             *self.joined(self.attention(step, None), tokens, "attention", "out"),
-            *self.joined(self.experts(tokens, model.moe, counts), tokens, "mlp", "experts_sum"),
+            *self.joined(mlp, tokens, "mlp", last),
             self.norm("final_norm", step.sequences),
             *self.logits(step.sequences),
         ]
-        return Block("prediction", tuple(ops), model.mtp_layers)
+        return Block("prediction", tuple(ops), max(model.mtp_layers, 1))
 
     # --- memory
 
@@ -542,13 +547,13 @@ class RankOps:
         total -= table if tied else 0
         return total
 
-    def kv_bytes(self, final: Sequence[tuple[int, int]]) -> int:
-        """Bytes of the KV cache when the given (sequences, tokens) are cached."""
+    def kv_bytes(self, final: Sequence[tuple[int, int]], drafting: int = 0) -> int:
+        """Bytes of the KV cache when the given (sequences, tokens) are cached; ``drafting`` more layers."""
         model = self.model
         if model.encoder is not None:
             return 0
         element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
-        layers = model.layers + (0 if self.spec.mtp_acceptance is None else model.mtp_layers)
+        layers = model.layers + (drafting if self.spec.mtp_acceptance is None else model.mtp_layers)
         windowed = model.windowed(layers)
         full, seen = layers - windowed, model.window or 0
         kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)

@@ -91,12 +91,22 @@ Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of it
 
 def _engine(case: Case) -> EngineSpec:
     text = word_of(case, "engine", "backend") or "vllm"
-    settings = dict(_UNSAID) if case.get("input_toks") else {}
+    settings: dict[str, Any] = dict(_UNSAID) if case.get("input_toks") else {}
     settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
     # Load generators with lengths of their own ask for the likeliest token.
     usual = "greedy" if case.get("question_len") or case.get("isl") else ""
     if (word_of(case, "sampling") or usual) == "greedy":
         settings["sampling_ops"] = 0
+    if case.get("drafts"):
+        acceptance = number_of(case, "acceptance", -1.0) if case.get("acceptance") else None
+        if acceptance is None or acceptance > 1:
+            raise wrong("acceptance", "how often a draft is right, from 0 to 1, is needed beside 'drafts'")
+        tokens = whole_of(case, "drafts", 1)
+        settings["speculation"] = {
+            "tokens": tokens,
+            "acceptance": acceptance,
+            "draft": word_of(case, "draft") or "layer",
+        }
     if case.get("kv_blocks_of_16"):
         settings["kv_blocks"] = whole_of(case, "kv_blocks_of_16")
     return engine_named(text, **settings)

@@ -20,9 +20,9 @@ def closed(case: Case) -> Figures:
     """A steady state of so many requests, each the next one when another has its answer.
 
     In the time of a request each of the others has its prompt computed once; what an iteration with a prompt takes more
-    than one without is shared by all. A prompt waits for those that come with it: :data:`_COMPANY` of the requests. Each
-    of the others interrupts the answer once; where prompts come first, those that began together go on together, and
-    what one has waited for does not come again.
+    than one without is shared by all. A prompt waits for those that come with it: :data:`_COMPANY` of the requests.
+    Each of the others interrupts the answer once; where prompts come first, those that began together go on together,
+    and what one has waited for does not come again.
     """
     batch = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)

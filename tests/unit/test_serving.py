@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from archsim.workloads import scheduler
 from archsim.workloads.engine import Engine
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, Holding, KVBlocks
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Chunked, Limits, PromptsFirst, Served
+from archsim.workloads.scheduler import WHOLE, Chunked, Limits, PromptsFirst, Served, Speculation
 from archsim.workloads.served import statistics
 from archsim.workloads.serving import Deployed, ServingWorkload
 
@@ -57,16 +58,17 @@ def served(requests, limits, policy, look=lambda engine, coming: None):
 def naive(requests, limits, chunk):
     """(scheduled, first token, end) of each request, everything looked up anew in each iteration."""
     n = len(requests)
-    prompt, answer = [0] * n, [0] * n
+    prompt, answer, checked = [0] * n, [0] * n, [0] * n
+    queries, gain = limits.speculation.queries, Fraction(limits.speculation.gain, WHOLE)
     scheduled, first, end = [None] * n, [None] * n, [None] * n
     now = 0
     while None in end:
         active = [i for i in range(n) if scheduled[i] is not None and end[i] is None]
         queue = [i for i in range(n) if scheduled[i] is None and requests[i].arrival_ps <= now]
-        free = limits.blocks - sum(need(requests[i]) for i in active)
+        free = limits.blocks - sum(need(requests[i], queries) for i in active)
         decoding = [i for i in active if answer[i]]
         work = {}
-        room = limits.tokens if chunk is None else min(chunk, limits.tokens - len(decoding))
+        room = limits.tokens if chunk is None else min(chunk, limits.tokens - queries * len(decoding))
         if chunk is not None:
             for i in active:
                 if not answer[i]:
@@ -74,14 +76,14 @@ def naive(requests, limits, chunk):
                     if take:
                         work[i] = take
                         room -= take
-        while queue and len(active) < limits.sequences and need(requests[queue[0]]) <= free:
+        while queue and len(active) < limits.sequences and need(requests[queue[0]], queries) <= free:
             i = queue[0]
             take = requests[i].input if chunk is None else min(room, requests[i].input)
             if take > room or not take:
                 break
             queue.pop(0)
             active.append(i)
-            free -= need(requests[i])
+            free -= need(requests[i], queries)
             scheduled[i], work[i] = now, take
             room -= take
         computing = [] if chunk is None and work else decoding
@@ -94,15 +96,16 @@ def naive(requests, limits, chunk):
             if prompt[i] == requests[i].input:
                 answer[i], first[i] = 1, now
         for i in computing:
-            answer[i] += 1
+            checked[i] += 1
+            answer[i] = min(1 + math.floor(checked[i] * gain), requests[i].output)
         for i in active:
             if answer[i] == requests[i].output:
                 end[i] = now
     return list(zip(scheduled, first, end, strict=True))
 
 
-def need(request):
-    return math.ceil((request.input + request.output - 1) / BLOCK_TOKENS)
+def need(request, queries=1):
+    return math.ceil((request.input + request.output - 1 + queries - 1) / BLOCK_TOKENS)
 
 
 @st.composite
@@ -112,10 +115,11 @@ def loads(draw):
     requests = [Request(int(at), draw(lengths), draw(st.integers(1, 30))) for at in np.cumsum(gaps) - gaps[0]]
     chunk = draw(st.sampled_from((None, 1, 5, 64)))
     longest = max(r.input for r in requests) if chunk is None else 1
-    sequences = draw(st.integers(1, 6))
-    tokens = draw(st.integers(max(longest, sequences), 150))
-    blocks = draw(st.integers(max(map(need, requests)), 20))
-    return requests, Limits(sequences, tokens, blocks), chunk
+    sequences, drafts = draw(st.integers(1, 6)), draw(st.sampled_from((0, 0, 1, 3)))
+    speculation = Speculation.of(drafts, draw(st.sampled_from((0.0, 0.3, 0.7, 1.0))))
+    tokens = draw(st.integers(max(longest, sequences * speculation.queries), 150))
+    blocks = draw(st.integers(max(need(r, speculation.queries) for r in requests), 20))
+    return requests, Limits(sequences, tokens, blocks, speculation=speculation), chunk
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -128,7 +132,8 @@ def test_the_scheduler_equals_its_naive_twin(load):
         arrived = len(requests) - len(coming)
         assert arrived == len(scheduler.waiting) + len(scheduler.running) + scheduler.ended
         assert scheduler.pool.taken + scheduler.pool.free == limits.blocks
-        assert scheduler.pool.taken == sum(need(requests[r.number]) for r in scheduler.running)
+        queries = limits.speculation.queries
+        assert scheduler.pool.taken == sum(need(requests[r.number], queries) for r in scheduler.running)
         assert len(scheduler.running) <= limits.sequences
         assert scheduler.pool.free >= 0
 
@@ -140,7 +145,9 @@ def test_the_scheduler_equals_its_naive_twin(load):
         assert (first == end) == (request.output == 1)
     # Every token after a first one is an interval.
     ps, counts = engine.scheduler.intervals.counted()
-    assert counts.sum() == sum(r.output - 1 for r in requests)
+    if not limits.speculation.drafts:
+        assert counts.sum() == sum(r.output - 1 for r in requests)
+    assert sum(engine.log()["decoded"]) == sum(r.output - 1 for r in requests)
     assert (ps * counts).sum() == sum(end - first for _, first, end in found)
 
 
@@ -294,6 +301,8 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"policy": "chunked", "reserves": False, "kv_blocks": 8},
         {"model": LATENT, "policy": "chunked", "chunk": 24, "sampling_ops": 100},
         {"model": WINDOWED, "policy": "chunked", "prefix_cache": True, "fuses_norms": True},
+        {"model": LATENT, "policy": "chunked", "chunk": 24, "speculation": {"tokens": 2, "acceptance": 0.6}},
+        {"speculation": {"tokens": 3, "acceptance": 0.4, "draft": "lookup"}, "reserves": False},
     ],
 )
 def test_the_world_equals_the_judge(options):
@@ -320,6 +329,27 @@ def test_the_world_equals_the_judge(options):
     assert {name: answer.summary[name] for name in told} == told
     assert answer.summary["energy_j"] == pytest.approx(slow.energy_j, rel=1e-9)
     assert all(piece.adds for piece in quick.replicas[0].cost._pieces.values())
+
+
+def test_drafts_that_are_always_right_are_as_many_fewer_steps():
+    """Four tokens a step: a quarter of the steps; none right: as many steps as without, each dearer."""
+    requests = {"rate": 1, "count": 1, "input": 40, "output": 41}
+
+    def asked(**speculation):
+        engine = run(requests, speculation=speculation) if speculation else run(requests)
+        steps = sum(s.steps for s in engine.segments if s.phase == "decode")
+        return steps, engine.answers[0].rows[0]["tpot_s"]
+
+    (plain, tpot), (right, fast), (wrong, slow) = (
+        asked(),
+        asked(tokens=3, acceptance=1.0, draft="lookup"),
+        asked(tokens=3, acceptance=0.0, draft="lookup"),
+    )
+    assert (plain, right, wrong) == (40, 10, 40)
+    assert fast < 0.3 * tpot
+    assert slow >= tpot
+    assert asked(tokens=3, acceptance=1.0)[1] > fast  # a layer that drafts takes time
+    assert Speculation.of(2, 0.5).gain == 1_750_000
 
 
 def test_iterations_are_the_steps_of_a_phase():
