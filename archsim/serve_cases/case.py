@@ -101,12 +101,9 @@ def _engine(case: Case) -> EngineSpec:
         acceptance = number_of(case, "acceptance", -1.0) if case.get("acceptance") else None
         if acceptance is None or acceptance > 1:
             raise wrong("acceptance", "how often a draft is right, from 0 to 1, is needed beside 'drafts'")
-        tokens = whole_of(case, "drafts", 1)
-        settings["speculation"] = {
-            "tokens": tokens,
-            "acceptance": acceptance,
-            "draft": word_of(case, "draft") or "layer",
-        }
+        settings["speculation.tokens"] = whole_of(case, "drafts", 1)
+        settings["speculation.acceptance"] = acceptance
+        settings["speculation.draft"] = word_of(case, "draft") or "layer"
     if case.get("kv_blocks_of_16"):
         settings["kv_blocks"] = whole_of(case, "kv_blocks_of_16")
     return engine_named(text, **settings)

@@ -113,6 +113,14 @@ def test_the_command_serves_without_a_file():
     assert told["verdict"] == "stable"
     slow = ask(QUESTION, {**options, "rate": "100000", "max_num_seqs": "4"})
     assert slow["verdict"] == "overloaded"
+    drafted = ask(QUESTION, {**options, "drafts": "3", "acceptance": "0.8", "draft": "lookup"})
+    assert drafted["tpot_mean_ms"] < 0.5 * told["tpot_mean_ms"]
+    bursts = ask(QUESTION, {**options, "pattern": "on_off", "period_s": "0.4", "on_share": "0.1"})
+    assert bursts["ttft_mean_ms"] > told["ttft_mean_ms"]
+    staged = ask(
+        QUESTION, {**options, "rate": "", "requests": "", "stages": "20/s x 1s;60/s x 1s", "arrivals": "constant"}
+    )
+    assert staged["completed"] == 81
     two = ask(QUESTION, {**options, "rate": "100000", "max_num_seqs": "4", "replicas": "2"})
     assert two["duration_s"] < slow["duration_s"]
     assert two["gpus"] == 2
