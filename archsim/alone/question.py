@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,7 +129,7 @@ class Question:
     ----------
     about: help of the command.
     answers: to cases, in order; may raise an InputError, of a lone case. Paths of its problems are columns.
-    needed: columns without which there is nothing to answer.
+    needed: columns without which there is nothing to answer. needs: the same by the columns that there are.
     figures: names of what may be answered; a given column of such a name becomes ``given_NAME``.
     together: whether many cases are answered faster at once, and so are asked for again in halves when one fails.
     outputs, written: further files of one case, and the function that answers it and writes those that are asked for.
@@ -143,6 +143,7 @@ class Question:
     columns: tuple[Column, ...]
     answers: Callable[[Sequence[Case]], Sequence[Answer]]
     needed: tuple[str, ...] = ()
+    needs: Callable[[Collection[str]], tuple[str, ...]] | None = None
     figures: tuple[str, ...] = ()
     together: bool = False
     outputs: tuple[Output, ...] = ()

@@ -41,6 +41,7 @@ def ask(question: Question, options: Mapping[str, str], outputs: Mapping[str, Pa
     InputError: the case cannot be answered.
     """
     question, options = _narrowed(question, options)
+    question = _needing(question, options)
     try:
         case = question.case(options)
         if outputs and question.written is not None:
@@ -66,6 +67,7 @@ def ask_file(question: Question, options: Mapping[str, str], file: Path) -> Answ
     """
     rows = read_rows(file)
     question, options = _narrowed(question, options)
+    question = _needing(question, {*rows[0][1], *options})
     _expect_columns(question, options, rows[0][1], file)
     cases: list[Case | InputError] = []
     from_here = {name: _from_here(question, name, text) for name, text in options.items()}
@@ -137,6 +139,11 @@ def _narrowed(question: Question, options: Mapping[str, str]) -> tuple[Question,
     if question.narrowed is not None:
         question = question.narrowed(question, settings)
     return question, {name: text for name, text in options.items() if name not in settings}
+
+
+def _needing(question: Question, names: Collection[str]) -> Question:
+    """The question with what it needs beside the columns that there are."""
+    return question if question.needs is None else replace(question, needed=question.needs(names))
 
 
 def _expect_columns(question: Question, options: Mapping[str, str], header: Mapping[str, str], file: Path) -> None:

@@ -11,8 +11,11 @@ import numpy as np
 
 from archsim.components.compute import accounting_scalesim
 from archsim.components.compute.systolic_array import DATAFLOWS, array_cycles, operand_elements
-from archsim.errors import InputError, wrong
+from archsim.config import load_spec
+from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.spec import Spec
 from archsim.units import whole
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import LARGEST
 
 _MOST = 2**31
@@ -84,6 +87,64 @@ ONNXIM_COLUMNS = (*_ONNXIM, "dram_type", "dram_config_path", "op")
 """Columns that a case in ONNXim's accounting may have"""
 _RAMULATOR = {"HBM2.yaml": "onnxim_hbm2_8gb_2400", "DDR4.yaml": "onnxim_ddr4_16gb_x4_1600j"}
 """Presets of the devices that ONNXim configures Ramulator 2 for."""
+
+
+class OnnximSpec(Spec):
+    """Machines for ONNXim by name."""
+
+    name: str
+    source: str
+    machines: dict[str, dict[str, int | str]]
+    """fields of :class:`archsim.components.compute.onnxim.npu.Npu`"""
+
+
+def layer(case: Mapping[str, Any]) -> dict[str, Any]:
+    """What ONNXim counts for an operation of a layer of a language model, or for all (``TOTAL``).
+
+    Parameters
+    ----------
+    case: ``config``, a machine of ``configs/npus/onnxim.yaml``; ``model``, a shipped one; ``trace``, ``128/0`` for 128
+        new tokens behind none; ``layer``, an operation as ONNXim calls it, ``layer0.`` before it or not.
+
+    Raises
+    ------
+    InputError: there is no such machine, model or operation, or the trace is not written so.
+    """
+    from archsim.components.compute.onnxim.accounting import layer_answer
+    from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
+    from archsim.components.compute.onnxim.npu import Npu
+
+    machines = load_spec("onnxim", OnnximSpec, category="npus").machines
+    config, text = str(case["config"]), str(case["trace"])
+    if config not in machines:
+        raise wrong("config", f"no machine is called '{shortened(config)}': {nearest(config, machines)}")
+    tokens, slash, cached = text.partition("/")
+    if not slash or not tokens.isdecimal() or not cached.isdecimal() or not int(tokens):
+        raise wrong("trace", f"'{shortened(text)}' is not written like 128/0, new tokens and cached ones")
+    if max(int(tokens), int(cached)) > _MOST:
+        raise wrong("trace", f"expected at most {_MOST:,} tokens")
+    operation = str(case["layer"]).removeprefix("layer0.")
+    if operation not in (*LAYERS, "TOTAL"):
+        raise wrong("layer", f"no operation is called '{shortened(operation)}': {nearest(operation, LAYERS)}")
+    theirs = str(case["model"])
+    model = load_spec({"llama3-8b": "llama-3-8b"}.get(theirs, theirs), ModelSpec, category="models")
+    shape = LayerShape(
+        model.hidden,
+        model.heads,
+        model.kv_heads,
+        model.intermediate,
+        model.vocab,
+        model.max_positions,
+        gated=model.mlp == "gated",
+    )
+    npu = Npu(**machines[config])  # type: ignore[arg-type]
+    found = layer_answer(shape, int(tokens), int(cached), npu)
+    return {
+        "total_cycles": found.total_cycles,
+        "layer_cycles": found.total_cycles if operation == "TOTAL" else found.layers[operation],
+        "dram_read_reqs": found.dram_read_reqs,
+        "dram_write_reqs": found.dram_write_reqs,
+    }
 
 
 def _onnxim(case: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,26 +7,15 @@ the mean over the stated distribution.
 
 from __future__ import annotations
 
-import math
-import re
-
+from archsim.components.compute import accounting_rtl
 from archsim.components.compute import bit_weight_notation as notation
 from archsim.components.compute.encoders import mean_cycles_per_operand, mean_nonzero_digits
 from archsim.components.compute.laconic import mean_step_cycles
-from archsim.components.compute.tensor_engine import TensorEngine, TensorEngineSpec
-from archsim.timebase import Timebase
 from archsim.validation.framework import Claim, Row, answered, cases, compared, row
 from archsim.validation.information import Figure
 from archsim.validation.tpe.areas import areas, periods
 
-_RESET = 9  # cycles of reset before the first product (testbenches of the arrays)
-_SERIAL_RESET = 2  # the same of the serial engines' testbenches
 _SOURCE = "github wqzustc/High-Performance-Tensor-Processing-Engines ebe4db7, Verilator"
-
-
-def _engine(style: str, technique: str, rows: int, columns: int) -> TensorEngine:
-    spec = TensorEngineSpec(style=style, technique=technique, rows=rows, columns=columns)
-    return TensorEngine(spec, "tpe", Timebase([10**9]), 10**9)
 
 
 def rows() -> list[Row]:
@@ -42,46 +31,26 @@ def rows() -> list[Row]:
 
 
 def _dense(case: dict[str, str]) -> list[Row]:
-    key, K, N, gemms = case["key"], int(case["K"]), int(case["N"]), int(case["gemms"])
-    M = int(case["M"] or 0)
-    technique = "opt1" if "opt1" in key else "opt2" if key == "opt2" else "baseline"
-    if key.startswith("cube"):
-        last = int(_engine("cube", technique, N, N).product_cycles(K, N, N, N))
-        first, total = N + 1, _RESET + gemms * (2 * (2 * N + K) + 1)
-    elif key.startswith("os"):
-        last = int(_engine("systolic_os", technique, M, N).product_cycles(1, M, K, N))
-        first, total = K + 1, _RESET + gemms * (2 * (M + N + K) + 1)
-    elif key.startswith("ws"):
-        # From the first fed row: the K cycles of the load are the testbench's own.
-        last = int(_engine("systolic_ws", technique, K, N).product_cycles(1, M, K, N)) - K
-        loads = 10
-        first, total = K + 1, _RESET + loads * (N + 1) + gemms * ((M + K) + (M + N + K) + 1)
-    else:
-        last = int(_engine("tree", technique, K, N).product_cycles(1, M, K, N))
-        loads = 10
-        first, total = 8, _RESET + loads * 2 * K + gemms * (M + 8 + N)
-    name = f"{key} M={M} K={K} N={N} {case['operand_distribution']} seed {case['seed']}"
+    ours = accounting_rtl.asked(_given(case))
+    sizes = f"M={case['M'] or 0} K={case['K']} N={case['N']}"
+    name = f"{case['key']} {sizes} {case['operand_distribution']} seed {case['seed']}"
+    figures = {
+        "first result": "first_result_cycle",
+        "last result": "last_result_cycle",
+        "testbench total": "total_cycles",
+    }
     return compared(
-        "tpe",
-        name,
-        _SOURCE,
-        (
-            ("first result", "cycle", float(case["first_result_cycle"]), first),
-            ("last result", "cycle", float(case["last_result_cycle"]), last),
-            ("testbench total", "cycle", float(case["total_cycles"]), total),
-        ),
+        "tpe", name, _SOURCE, [(metric, "cycle", float(case[of]), ours[of]) for metric, of in figures.items()]
     )
 
 
+def _given(case: dict[str, str]) -> dict[str, str]:
+    return {name: text for name, text in case.items() if text}
+
+
 def _serial(case: dict[str, str]) -> list[Row]:
-    M, K, gemms = int(case["M"]), int(case["K"]), int(case["gemms"])
     distribution = case["operand_distribution"]
-    match = re.match(r"N\(0,(\d+)\)", distribution)
-    mean = mean_cycles_per_operand(float(match[1]) if match else math.inf)
-    drain = 7 if case["key"] == "opt3_pe" else 4
-    extra = 0 if case["key"] == "opt3_pe" else 1
-    total = _SERIAL_RESET + gemms * (M * (K + 3) + M * K * float(mean) + drain * M + extra)
-    name = f"{case['key']} M={M} K={K} N={case['N']} {distribution} seed {case['seed']}"
+    name = f"{case['key']} M={case['M']} K={case['K']} N={case['N']} {distribution} seed {case['seed']}"
     return [
         row(
             "tpe",
@@ -94,7 +63,7 @@ def _serial(case: dict[str, str]) -> list[Row]:
                 role="validation",
                 source=_SOURCE,
             ),
-            total,
+            accounting_rtl.asked(_given(case))["total_cycles"],
         )
     ]
 
