@@ -49,7 +49,7 @@ def _more(count: int) -> str:
 
 def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
     """What a row says of one copy, of so many."""
-    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j")}
+    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j", "hidden_s")}
     shares = {name: {key: part * count for key, part in row[name].items()} for name in ("traffic", "busy_s")}
     return row | sums | shares
 
@@ -315,6 +315,7 @@ class Result:
                             if low.peak and over_steps(low.cycles, n)
                             else None
                         ),
+                        "hidden_s": time.seconds(over_steps(low.hidden, n) * k),
                         "why": low.why,
                         "traffic": traffic,
                         "busy_s": {name: time.seconds(t) for name, t in limits.items()},
@@ -561,6 +562,7 @@ class Result:
             "energy_j",
             "bound_by",
             "utilisation",
+            "hidden_s",
             "why",
             "traffic",
             "busy_s",

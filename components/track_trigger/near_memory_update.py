@@ -37,3 +37,8 @@ def tracked_reduce_scatter(ranks: int, chunk: Dim) -> Traffic:
     the neighbour.
     """
     return Traffic((ranks - 2) * chunk, (ranks - 1) * chunk)
+
+
+def ring_all_gather(ranks: int, chunk: Dim) -> Traffic:
+    """Traffic of a ring all-gather: a chunk is read for each of d - 1 sends, and as many that arrive are written."""
+    return Traffic((ranks - 1) * chunk, (ranks - 1) * chunk)
