@@ -538,6 +538,11 @@ class Result:
             path[name]["speedup_if_twice_as_fast"] = self.time_s / seconds if seconds else 1.0
         return path
 
+    @functools.cached_property
+    def hidden_s(self) -> float:
+        """Seconds of communication that a rank's parts run beside the op that produces it."""
+        return float(sum(row["hidden_s"] for row in self.op_rows))
+
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data, for ``--json`` and ``result.json``.
 
@@ -577,6 +582,7 @@ class Result:
             "workload": {"name": self.plan.name, "kind": self.spec.workload.kind, "ranks": self.plan.ranks},
             "time_s": self.time_s,
             **({} if band is None else {"time_low_s": band[0], "time_high_s": band[1]}),
+            **({"hidden_s": self.hidden_s} if self.hidden_s else {}),
             "cycles": self.cycles,
             "segments": self.segment_rows(),
             "energy_j": {"total": self.energy_j, "by_component": self.energy_by_component, "by_action": by_action},

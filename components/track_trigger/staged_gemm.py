@@ -104,25 +104,6 @@ def _part(total: int, i: int, of: int) -> int:
     return total * (i + 1) // of - total * i // of
 
 
-def even_steps(stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, steps: int = 1) -> list[Step]:
-    """A GEMM of equal stages of so many equal steps, with these totals; the last step of a stage stores.
-
-    Raises
-    ------
-    InputError: it has no stage or no step.
-    """
-    if stages < 1 or steps < 1:
-        raise InputError(f"a GEMM has at least one stage of one step, not {stages} of {steps}")
-    return [
-        Step(
-            _part(compute_ticks, i, stages * steps),
-            _part(read_bytes, i, stages * steps),
-            _part(write_bytes, i // steps, stages) if (i + 1) % steps == 0 else 0,
-        )
-        for i in range(stages * steps)
-    ]
-
-
 def totals(steps: Sequence[Step]) -> Step:
     """Ticks and bytes of all steps."""
     return Step(sum(s.compute for s in steps), sum(s.reads for s in steps), sum(s.writes for s in steps))

@@ -4,8 +4,9 @@ T3 (Pati et al., ASPLOS 2024): a tracker beside the memory controller sees when 
 of DMA commands sends it on, near-memory updates do the sums, and the memory controller arbitrates between the GEMM and
 the communication. :mod:`archsim.components.track_trigger.ways` compares it with what it replaces.
 
-As a part of a chip it takes every reduce-scatter and all-reduce of one product's output, of whatever workload, and lets
-it run beside the product; what of it outlasts the product is left. The all-gather of an all-reduce follows unchanged.
+As a part of a chip it takes every reduce-scatter, all-reduce and all-gather of one product's output, of whatever
+workload, and lets it run beside the product, round a ring; what of it outlasts the product is left. The all-gather of
+an all-reduce follows unchanged.
 Where the collective is quicker by itself it stays as it was.
 """
 
@@ -26,6 +27,9 @@ from archsim.units import BytesPerSecond, Joules, JoulesPerBit, SquareMillimetre
 from archsim.workloads.op import Collective, Dim, MatMul, Role
 
 ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
+
+
+_TRIGGERED = ("reduce_scatter", "all_reduce", "all_gather")
 
 
 class T3UnitSpec(ComponentSpec):
@@ -153,21 +157,21 @@ class T3Unit(Component[T3UnitSpec]):
         )
 
     def on_network(self, parts: Parts, op: Collective, product: Lowered) -> Any:
-        """The ways of a product and the ring reduce-scatter of its output on the machine's network.
+        """The ways of a product and the ring of a collective of its output on the machine's network.
 
-        A step of the ring takes a rank's part of what the network says of a reduce-scatter: of no bytes the latency,
-        of all of them what they add.
+        A step of the ring takes a rank's part of what the network says of the collective: of no bytes the latency, of
+        all of them what they add.
         """
         network: Any = parts.components["network"]
-        steps = op.ranks - 1
+        steps, kind = op.ranks - 1, _ring_of(op)
 
         def time_of(n_bytes: int) -> int:
-            return int(network.time_of(replace(op, collective="reduce_scatter", bytes=n_bytes))[0])
+            return int(network.time_of(replace(op, collective=kind, bytes=n_bytes))[0])
 
         size = int(op.bytes)
         least = time_of(op.ranks)
         added, sent = max(1, time_of(size) - least), max(1, size * steps // op.ranks)
-        return self.ways(parts, product, op.ranks, lambda n: -(-n * added // sent), least // steps)
+        return self.ways(parts, product, op.ranks, lambda n: -(-n * added // sent), least // steps, collective=kind)
 
     def fuse(self, ops: Sequence[Lowered], parts: Parts) -> Sequence[Lowered]:
         """Collectives of a product's output are triggered by its stores: what of each outlasts the product."""
@@ -176,9 +180,7 @@ class T3Unit(Component[T3UnitSpec]):
 
     def _triggered(self, lowered: Lowered, known: Mapping[str, Lowered], parts: Parts) -> Lowered:
         op = lowered.op
-        if not isinstance(op, Collective) or op.collective not in ("reduce_scatter", "all_reduce"):
-            return lowered
-        if op.producer is None or op.ranks < 2:
+        if not isinstance(op, Collective) or op.collective not in _TRIGGERED or op.producer is None or op.ranks < 2:
             return lowered
         producer = known.get(op.producer)
         if producer is None:
@@ -201,7 +203,7 @@ class T3Unit(Component[T3UnitSpec]):
             (self.path, "dma_command"): way.dma_commands,
             (self.path, "update_byte"): updates,
             (memory, "read_byte"): dma,
-            (memory, "write_byte"): max(0, updates - int(op.bytes)),
+            (memory, "write_byte"): max(0, updates - int(producer.op.out_bytes())),
         }
         return replace(
             lowered,
@@ -215,7 +217,7 @@ class T3Unit(Component[T3UnitSpec]):
         """The ways, T3's and the GEMM alone; equal ones are played once."""
         product: Any = producer.op
         sizes = product.m, product.k, product.n, product.groups, product.out_dtype
-        key = (*sizes, producer.engine, int(producer.body[producer.engine]), op.ranks, int(op.bytes))
+        key = (*sizes, producer.engine, int(producer.body[producer.engine]), op.ranks, int(op.bytes), _ring_of(op))
         if key not in self._known:
             ways = self.on_network(parts, op, producer)
             self._known[key] = ways, ways.tracked(), ways.gemm_alone()
@@ -250,4 +252,10 @@ def _whole(op: Collective, producer: Lowered) -> bool:
     sizes: list[Dim] = [op.bytes, product.m, product.k, product.n, *producer.body.values()]
     if any(isinstance(size, np.ndarray) for size in sizes) or producer.engine not in producer.body:
         return False
-    return int(op.bytes) == int(product.out_bytes()) and product.m >= 1
+    shares = op.ranks if op.collective == "all_gather" else 1
+    return int(op.bytes) == shares * int(product.out_bytes()) and product.m >= 1
+
+
+def _ring_of(op: Collective) -> str:
+    """The collective that is triggered: of an all-reduce its first half."""
+    return "reduce_scatter" if op.collective == "all_reduce" else op.collective

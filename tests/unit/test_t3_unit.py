@@ -15,8 +15,8 @@ import archsim.mapper
 from archsim.alone.t3 import QUESTION, machine_of, ways_of
 from archsim.cli import main
 from archsim.components.track_trigger.address_map import MAPS, AddressMap, Chunk, Mapping, Send, address_map
-from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter, tracked_reduce_scatter
-from archsim.components.track_trigger.staged_gemm import StagedGemm, even_steps, totals
+from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter
+from archsim.components.track_trigger.staged_gemm import StagedGemm, totals
 from archsim.components.track_trigger.t3_unit import T3Unit, T3UnitSpec
 from archsim.components.track_trigger.tracker import Tracker
 from archsim.components.track_trigger.ways import Tracking, Ways
@@ -45,11 +45,10 @@ def ways(**columns: Any) -> Ways:
 @pytest.mark.parametrize(("ranks", "ratio"), [(8, 2.5), (16, 2.2)])
 def test_reads_fall_as_published(ranks: int, ratio: float) -> None:
     """T3 (ASPLOS 2024, section 6.2): reads of the reduce-scatter fall 2.5 times at 8 ranks, 2.2 at 16."""
-    before, after = ring_reduce_scatter(ranks, 1), tracked_reduce_scatter(ranks, 1)
-    assert before.reads / after.reads == pytest.approx(ratio, abs=0.02)
     reads, writes, sent = address_map("reduce_scatter", "ring", ranks).traffic(1)
-    assert (reads, sent) == (after.reads, ranks - 1)
-    assert writes == after.writes + ranks - 1  # all that the GEMM stores but the first chunk
+    assert ring_reduce_scatter(ranks, 1).reads / reads == pytest.approx(ratio, abs=0.02)
+    # d - 2 chunks are read by DMA; d - 1 arrive as updates, and all but the first are stored here.
+    assert (reads, writes, sent) == (ranks - 2, 2 * (ranks - 1), ranks - 1)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4, 7])
@@ -145,14 +144,6 @@ def test_output_that_goes_past_the_cache_leaves_it_to_the_inputs() -> None:
     gemm = StagedGemm(2048, 512, 512, (128, 128), 16, 64, 2, 1_500_000)
     least = 2 * (2048 * 512 + 512 * 512)
     assert totals(gemm.steps(0, True)).reads == least < totals(gemm.steps(0, False)).reads
-
-
-@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
-def test_even_steps_keep_the_totals(stages: int, steps: int, compute: int, reads: int, writes: int) -> None:
-    cut = even_steps(stages, compute, reads, writes, steps)
-    assert len(cut) == stages * steps
-    assert totals(cut) == (compute, reads, writes)
-    assert sum(1 for step in cut if step.writes) <= stages
 
 
 # -- the tracker
@@ -307,11 +298,10 @@ def test_the_mapper_knows_nothing_of_it() -> None:
 def test_any_model_gains_on_any_system(kind: str) -> None:
     """A model of today on a system of today: what is hidden is what the run is shorter by."""
     chip: dict[str, Any] = {"extends": "chips/h100_sxm"}
-    figures = {"energy_tracker_update": "5 pJ", "energy_dma_command": "10 pJ", "energy_update": "0.1 pJ/bit"}
     workload = {"kind": kind, "model": "llama-3-8b", "input": 512, "batch": 2, "tensor_parallel": 8}
     workload |= {"phases": ["prefill"]} if kind == "transformer" else {"micro_batch": 2}
     found = []
-    for t3 in (None, {"kind": "t3_unit", "area": "0.05 mm2", **figures}):
+    for t3 in (None, {"kind": "t3_unit"}):
         system = {"extends": "systems/dgx_h100", "chip": chip | {"t3": t3}}
         found.append(run({"name": "with and without", "system": system, "workload": workload}))
     plain, tracked = found
