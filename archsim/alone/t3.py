@@ -149,7 +149,7 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
 
 def told(ways: Ways, case: Case, tracked: Played | None = None) -> Figures:
     """What a case is answered: times, speedups and bytes of one rank."""
-    from archsim.components.track_trigger.near_memory_update import ring_all_gather, ring_reduce_scatter
+    from archsim.components.track_trigger.near_memory_update import Traffic, ring_all_gather, ring_reduce_scatter
 
     def us(ticks: int) -> float:
         return ticks / ways.time.ticks_per_s * 1e6
@@ -169,7 +169,7 @@ def told(ways: Ways, case: Case, tracked: Played | None = None) -> Figures:
             alone,
             dma,
             written - len(ways.map.produced) * chunk,
-            type(ring_all_gather(2, 0))(0, 0),
+            Traffic(0, 0),
         )
     turn = gemm.ticks + alone + rest
     figures |= {

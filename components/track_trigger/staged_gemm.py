@@ -18,6 +18,8 @@ from archsim.components.compiled import kernel
 from archsim.components.memory.command_level.device import Ints
 from archsim.errors import InputError
 
+MOST_TILES, MOST_STEPS = 2**18, 2**18
+
 
 class Step(NamedTuple):
     """A step of a stage: ticks it computes, bytes it reads from memory, and bytes of output that it stores."""
@@ -53,6 +55,12 @@ class StagedGemm:
     def __post_init__(self) -> None:
         if min(self.m, self.k, self.n, *self.tile, self.units, self.step, self.element_bytes) < 1:
             raise InputError("a GEMM has sizes, tiles, units and steps of 1 or more")
+        rows, columns = self.tiles
+        if rows * columns > MOST_TILES or self.stages * -(-self.k // self.step) > MOST_STEPS:
+            raise InputError(
+                f"a GEMM of {rows:,} x {columns:,} workgroups of {-(-self.k // self.step):,} steps is not played: at most "
+                f"{MOST_TILES:,} workgroups and {MOST_STEPS:,} steps of stages are; take larger tiles or steps"
+            )
 
     @property
     def tiles(self) -> tuple[int, int]:

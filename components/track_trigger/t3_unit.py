@@ -29,6 +29,9 @@ from archsim.workloads.op import Collective, Dim, MatMul, Role
 ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
 
 
+_MOST_STEPS = 2**15
+_LARGEST_OUTPUT = 2**34
+"""bytes of a product of which a collective is triggered: what a rank can hold, and what is played in seconds"""
 _TRIGGERED = ("reduce_scatter", "all_reduce", "all_gather")
 
 
@@ -128,13 +131,16 @@ class T3Unit(Component[T3UnitSpec]):
         engine: Any = parts.components[product.engine]
         memory: Any = parts.main_memory(Role.ACTIVATION)
         cache: Any = parts.scratchpad
+        m, k, n = int(op.m), int(op.k), int(op.n) * int(op.groups)
+        units = getattr(engine, "beside", 1)
+        stages = -(-(-(-m // self.spec.tile[0]) * -(-n // self.spec.tile[1])) // units)
         gemm = StagedGemm(
-            m=int(op.m),
-            k=int(op.k),
-            n=int(op.n) * int(op.groups),
+            m=m,
+            k=k,
+            n=n,
             tile=self.spec.tile,
-            units=getattr(engine, "beside", 1),
-            step=self.spec.step,
+            units=units,
+            step=max(self.spec.step, -(-k * stages // _MOST_STEPS)),  # of long GEMMs fewer are enough
             element_bytes=max(1, op.out_dtype.bits // 8),
             cache_bytes=cache.capacity_bytes,
         )
@@ -253,7 +259,8 @@ def _whole(op: Collective, producer: Lowered) -> bool:
     if any(isinstance(size, np.ndarray) for size in sizes) or producer.engine not in producer.body:
         return False
     shares = op.ranks if op.collective == "all_gather" else 1
-    return int(op.bytes) == shares * int(product.out_bytes()) and product.m >= 1
+    size = int(product.out_bytes())
+    return int(op.bytes) == shares * size and 0 < size <= _LARGEST_OUTPUT
 
 
 def _ring_of(op: Collective) -> str:

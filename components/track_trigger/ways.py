@@ -25,6 +25,7 @@ from archsim.components.track_trigger.staged_gemm import StagedGemm, Step
 from archsim.errors import InputError
 from archsim.timebase import Timebase
 
+_MOST_BLOCKS = 2**12
 Policy = Literal["round_robin", "compute_first", "mca"]
 
 
@@ -95,7 +96,6 @@ class Ways:
     unit_bytes_per_s: what one compute unit moves in a collective; None: as much as is asked for.
     collective, way: of which address map. mapping: of the produced chunks, where it is not the collective's own.
     ranks_played: 1: folded, or all.
-    shared_steps: the GEMM's steps, where they are given; else those of ``gemm``.
     """
 
     time: Timebase
@@ -132,9 +132,11 @@ class Ways:
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """A chunk in pieces of a workgroup's output."""
-        whole, rest = divmod(self.chunk_bytes, self.gemm.block_bytes)
-        return (self.gemm.block_bytes,) * whole + ((rest,) if rest else ())
+        """A chunk in pieces of a workgroup's output; of several, where there are more than are played one by one."""
+        rows, columns = self.gemm.tiles
+        size = self.gemm.block_bytes * -(-rows * columns // _MOST_BLOCKS)
+        whole, rest = divmod(self.chunk_bytes, size)
+        return (size,) * whole + ((rest,) if rest else ())
 
     def steps(self, bypass: bool) -> list[Step]:
         """Of the GEMM, its output padded to whole chunks."""

@@ -24,7 +24,7 @@ from archsim.components.memory.port import NEVER, Arbitration, Transfers, choose
 from archsim.errors import InputError
 from archsim.timebase import Timebase
 
-_ROWS = 2**16
+_ROWS = 2**17
 _FLYING = 2**11
 READ = fields("row number last")
 """Of a read on its way: its request, the transfer, and whether it is the transfer's last."""
@@ -83,7 +83,7 @@ class CommandPort:
             )
             if many >= 0:
                 return [[self._ticks(clock), number] for clock, number in transfers.complete(many)]
-            larger = _table(2 * len(self._work.requests))
+            larger = _table(4 * len(self._work.requests))
             larger.requests[: len(self._work.requests)] = self._work.requests
             self._work = larger
 
@@ -117,9 +117,10 @@ def updating(preset: DramPreset) -> DramPreset:
 
 
 def _table(rows: int) -> Work:
-    requests = np.full(rows, -1, REQUEST)
-    requests["arrival"] = NEVER
-    return Work(requests, np.zeros(rows, np.int64), np.zeros((0, 4), np.int64))
+    """Room for requests; a row holds nothing before it is offered, but for the next one, which has not arrived."""
+    requests = np.empty(rows, REQUEST)
+    requests[0]["arrival"] = NEVER
+    return Work(requests, np.empty(rows, np.int64), np.zeros((0, 4), np.int64))
 
 
 @kernel
@@ -179,6 +180,8 @@ def _play(
                 requests[row].is_write, requests[row].address = transfer.is_write, bursts
                 requests[row].bank, requests[row].row = place_of(places, hashes, bursts)
                 requests[row].arrival, requests[row].begun = now.clock, 0
+                requests[row].taken = requests[row].done = requests[row].next = requests[row].previous = -1
+                requests[row + 1].arrival = NEVER
         if arbiter.offered < 0:
             stop = now.clock + 1 if waits else now.clock + ahead if flights.many[0] + flights.many[1] > 0 else until
             advance(state, device, work, policy, min(until, stop, soonest), False, NEVER)
