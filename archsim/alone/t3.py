@@ -70,7 +70,8 @@ def ways_of(case: Case) -> Ways:
 
     ranks = case["tp"]
     m, k, n = _sizes(case)
-    machine = machine_of(case["system"], ranks, case.get("memory", ""), tuple(case.get("changes", ())))
+    changed = tuple(case.get("changes", ()))
+    machine = machine_of(case["system"], ranks, case.get("memory", ""), changed)
     if machine.network is None:
         raise InputError([Problem(f"'{machine.spec.name}' has no network", path="system")])
     unit: Any = machine.components.get("chip.t3")
@@ -85,7 +86,9 @@ def ways_of(case: Case) -> Ways:
     scatter = Collective(
         name="scatter", collective="reduce_scatter", bytes=int(product.out_bytes()), ranks=ranks, producer="gemm"
     )
-    lowered = Mapper(machine, machine.place(Program("sublayer", ()))).lower(product)
+    # What the units take is the same by commands, which the mapper would play for each of its candidates.
+    plain = machine_of(case["system"], ranks, "", changed)
+    lowered = Mapper(plain, plain.place(Program("sublayer", ()))).lower(product)
     ways: Ways = unit.on_network(machine, scatter, lowered)
     return replace(
         ways,
@@ -237,7 +240,7 @@ _ABOUT = """Ask for a GEMM and the collective of its output, overlapped in hardw
     archsim t3 --model mega-gpt-2 --sublayer op --tp 16 --tokens 16384 --picture overlap.svg
     archsim t3 -M 4096 -K 1024 -N 8192 --tp 8 --collective all_to_all --way direct
     archsim t3 -M 4096 -K 1024 -N 8192 --tp 4 --map "remote dma:2 local" --no-tracker
-    archsim t3 --model llama-3-70b --sublayer fc2 --tp 8 --tokens 8192 --system dgx_h100 --units 8 --chunks 4
+    archsim t3 --model llama-3-8b --sublayer fc2 --tp 8 --tokens 2048 --system dgx_h100 --units 8 --chunks 4
 
     Beside it stand the two in turn, side by side on a share of the compute units, in chunks by software, and the ideal.
 """

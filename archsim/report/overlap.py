@@ -85,21 +85,22 @@ def _chunks(events: Sequence[Event], x: Callable[[float], float], top: int, end:
     """Blocks of each chunk: written here, come from the neighbour, triggered."""
     chunks, blocks = len(ways.map.chunks), len(ways.blocks)
     row = max(8, min(26, 260 // chunks))
-    marks = []
+    marks: dict[str, dict[tuple[int, int], None]] = {"own": {}, "arrived": {}, "dma": {}}
     kinds = {"update": "own", "store": "own", "arrived": "arrived", "trigger": "dma"}
-    seen: set[tuple[int, int, int, str]] = set()
     for tick, what, position, block, *_ in events:
-        place = round(x(tick)) + 2 * (what == "trigger"), position, (row - 2) * block // blocks
-        if what in kinds and position >= 0 and (key := (*place, what)) not in seen:
-            seen.add(key)
-            y = top + position * row + place[2]
-            marks.append(f'<rect class="{kinds[what]}" x="{place[0]}" y="{y}" width="2" height="2"/>')
+        if what in kinds and position >= 0:
+            left = round(x(tick)) // 2 * 2 + 2 * (what == "trigger")
+            marks[kinds[what]][left, top + position * row + (row - 2) * block // blocks] = None
+    dots = (
+        f'<path class="{kind}" d="{"".join(f"M{a},{b}h2v2h-2z" for a, b in places)}"/>'
+        for kind, places in marks.items()
+    )
     lines = (
         f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{top + i * row - 1}" y2="{top + i * row - 1}"/>'
         for i in range(chunks + 1)
     )
     label = _label("blocks of\nchunks, in order\nof production", top, chunks * row)
-    return label + "".join(lines) + "".join(marks) + _legend(
+    return label + "".join(lines) + "".join(dots) + _legend(
         (("own", "stored here"), ("arrived", "update came"), ("dma", "DMA triggered")), top + chunks * row + 15
     ), chunks * row + 18
 
@@ -122,22 +123,22 @@ def _tracker(events: Sequence[Event], x: Callable[[float], float], top: int, end
             changes.append((tick, 1))
         elif what == "whole":
             changes.append((tick, -1))
-    live, points = 0, [(0, 0)]
+    live, steps = 0, {0: 0}
     for tick, by in changes:
-        points.append((tick, live))
         live += by
-        points.append((tick, live))
+        steps[round(x(tick))] = live  # of a pixel the last
+    points = list(steps.items())[1:]
     entries, height = int(ways.tracking.entries), 70
-    most = max(entries, *(n for _, n in points))
+    most = max(entries, *steps.values())
 
     def y(n: float) -> float:
         return top + height * (1 - n / most)
 
-    line = " ".join(f"L{x(t):.1f},{y(n):.1f}" for t, n in points)
+    line = "".join(f"H{left}V{y(n):.1f}" for left, n in points)
     limit = y(entries)
     return (
         _label(f"tracker\n{entries} entries", top, height)
-        + f'<path class="live" d="M{x(0):.1f},{y(0):.1f} {line} L{x(end):.1f},{y(0):.1f} Z"/>'
+        + f'<path class="live" d="M{x(0):.1f},{y(0):.1f}{line}H{x(end):.1f}V{y(0):.1f}Z"/>'
         f'<line class="limit" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{limit:.1f}" y2="{limit:.1f}"/>'
     ), height
 

@@ -57,9 +57,10 @@ class StagedGemm:
             raise InputError("a GEMM has sizes, tiles, units and steps of 1 or more")
         rows, columns = self.tiles
         if rows * columns > MOST_TILES or self.stages * -(-self.k // self.step) > MOST_STEPS:
+            steps = -(-self.k // self.step)
             raise InputError(
-                f"a GEMM of {rows:,} x {columns:,} workgroups of {-(-self.k // self.step):,} steps is not played: at most "
-                f"{MOST_TILES:,} workgroups and {MOST_STEPS:,} steps of stages are; take larger tiles or steps"
+                f"a GEMM of {rows:,} x {columns:,} workgroups of {steps:,} steps is not played: at most {MOST_TILES:,} "
+                f"workgroups and {MOST_STEPS:,} steps of stages are; take larger tiles or steps"
             )
 
     @property

@@ -1,5 +1,5 @@
-"""Track and trigger in whole runs: a run with the unit takes what its sublayers say and what the judge says; and how long
-all of the paper's comparison takes by commands."""
+"""Track and trigger in whole runs: a run with the unit takes what its sublayers say and what the judge says; and how
+long all of the paper's comparison takes by commands."""
 
 from __future__ import annotations
 
