@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim.alone.question import Answer, Case, Column, Figures, Output, Question
-from archsim.errors import InputError, Problem
+from archsim.errors import InputError, Problem, shortened
 
 if TYPE_CHECKING:
     from archsim.components.track_trigger.overlap_simulation import Played
@@ -26,6 +26,7 @@ _SETTINGS = {
     "whole_chunks": "whole_chunks",
     "bypass": "bypass",
     "step": "step",
+    "cache_ways": "cache_ways",
 }
 """Column to the field of the unit that it sets."""
 
@@ -126,13 +127,18 @@ def _sizes(case: Case) -> tuple[int, int, int]:
     return gemm.m, gemm.k, gemm.n
 
 
+def _given(case: Case) -> Case:
+    """The case without the cells that are empty."""
+    return {name: value for name, value in case.items() if value != ""}
+
+
 def _map(text: str) -> tuple[str, ...]:
     """Mappings of chunks in words: ``remote dma:6 local``."""
     found: list[str] = []
     for word in text.replace(",", " ").split():
         name, _, count = word.partition(":")
-        if count and not (count.isdecimal() and 0 < int(count) <= 4096):
-            raise InputError([Problem(f"'{word}' is written like dma:6", path="map")])
+        if count and not (count.isdecimal() and len(count) < 5 and int(count)):
+            raise InputError([Problem(f"'{shortened(word)}' is not written like dma:6", path="map")])
         found += [name] * int(count or 1)
     return tuple(found)
 
@@ -140,7 +146,7 @@ def _map(text: str) -> tuple[str, ...]:
 def answers(cases: Sequence[Case]) -> list[Answer]:
     """Figures of sublayers."""
     found: list[Answer] = []
-    for case in cases:
+    for case in map(_given, cases):
         try:
             found.append(told(ways_of(case), case))
         except InputError as error:
@@ -223,6 +229,7 @@ def _drawn(case: Case, outputs: Mapping[str, Path]) -> Figures:
     from archsim.files import write_text
     from archsim.report.overlap import picture
 
+    case = _given(case)
     ways = ways_of(case)
     played = ways.tracked(keeps=True)
     figures = told(ways, case, played)
@@ -255,7 +262,7 @@ QUESTION = Question(
         Column("M", "A GEMM instead: rows.", "-M", "whole", "M", most=2**24),
         Column("K", "Depth of a rank's slice.", "-K", "whole", "K", most=2**24),
         Column("N", "Columns.", "-N", "whole", "N", most=2**24),
-        Column("tp", "Ranks that share it.", kind="whole", usual="8", least=2, most=1024),
+        Column("tp", "Ranks that share it.", kind="whole", usual="8", least=2, most=256),
         Column("system", "Where (archsim list systems).", kind="named", usual="t3_ring_8"),
         Column("memory", "analytic, or command: channel by command.", known=("analytic", "command")),
         Column("unlimited", "Memory never limits.", "--unlimited", "yes", usual="no"),
@@ -270,6 +277,7 @@ QUESTION = Question(
         Column("tile_m", "Rows of a workgroup's output.", None, "whole"),
         Column("tile_n", "Columns of a workgroup's output.", None, "whole"),
         Column("step", "Depth that a workgroup loads at once.", kind="whole"),
+        Column("cache_ways", "Ways of the cache in front of memory.", kind="whole", most=512),
         Column(
             "collective",
             "reduce_scatter, all_gather or all_to_all.",

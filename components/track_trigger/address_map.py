@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from archsim.errors import InputError, nearest
+from archsim.errors import InputError, nearest, shortened
 
 
 class Mapping(enum.Enum):
@@ -122,7 +122,7 @@ class AddressMap:
         known = [kind.value for kind in Mapping]
         for word in words:
             if word not in known:
-                raise InputError(f"'{word}' is no mapping of a chunk: {nearest(word, known)}")
+                raise InputError(f"'{shortened(word)}' is no mapping of a chunk: {nearest(word, known)}")
         if len(words) != len(self.produced):
             what = "leaves output unmapped" if len(words) < len(self.produced) else "maps more than the output"
             raise InputError(

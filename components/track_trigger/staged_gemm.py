@@ -1,13 +1,17 @@
 """A GEMM as it meets memory: output tiles in waves over the compute units, steps along K, inputs kept in the L2.
 
 A workgroup computes one tile and walks along K; all workgroups of a wave, a *stage*, walk together, so that a step
-touches the K-slices of their rows of the left operand and of their columns of the right one, each once. The L2 keeps
-slices, least recently used first out, over all stages. Output written through it takes room there as well; output that
-bypasses it, as uncached near-memory updates do (T3, ASPLOS 2024, section 4.3), leaves all of it to the inputs.
+touches the K-slices of their rows of the left operand and of their columns of the right one, each once. Whether the L2
+still has a slice follows from the bytes that were used since: its sets are hashed, and drop the line that was used
+least recently, so a line is gone where as many others as there are ways have come to its set (Poisson; A. J. Smith,
+IEEE TSE 1978). Output written through the L2 takes room there as well; output that bypasses it, as uncached near-memory
+updates do (T3, ASPLOS 2024, section 4.3), leaves all of it to the inputs.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,7 +22,8 @@ from archsim.components.compiled import kernel
 from archsim.components.memory.command_level.device import Ints
 from archsim.errors import InputError
 
-MOST_TILES, MOST_STEPS = 2**18, 2**18
+MOST_TILES, MOST_STEPS, MOST_WAYS = 2**18, 2**16, 512
+_SHARES = 64
 
 
 class Step(NamedTuple):
@@ -36,7 +41,7 @@ class StagedGemm:
     Attributes
     ----------
     tile: rows and columns of a workgroup's output. units: workgroups at once. step: inner size of a step.
-    element_bytes: of an element of all three. cache_bytes: of the L2.
+    element_bytes: of an element of all three. cache_bytes, cache_ways: of the L2.
 
     Raises
     ------
@@ -51,10 +56,13 @@ class StagedGemm:
     step: int = 64
     element_bytes: int = 2
     cache_bytes: int = 16_000_000
+    cache_ways: int = 24
 
     def __post_init__(self) -> None:
         if min(self.m, self.k, self.n, *self.tile, self.units, self.step, self.element_bytes) < 1:
             raise InputError("a GEMM has sizes, tiles, units and steps of 1 or more")
+        if not 1 <= self.cache_ways <= MOST_WAYS:
+            raise InputError(f"a cache of {self.cache_ways} ways: from 1 to {MOST_WAYS} are known")
         rows, columns = self.tiles
         if rows * columns > MOST_TILES or self.stages * -(-self.k // self.step) > MOST_STEPS:
             steps = -(-self.k // self.step)
@@ -94,10 +102,21 @@ class StagedGemm:
         per_stage = -(-self.k // self.step)
         reads = np.zeros(self.stages * per_stage, np.int64)
         rows, columns = self.tiles
-        slices = per_stage * (rows + columns)
-        links = np.full((2, slices + rows * columns + 1), -1, np.int64)
+        entries = per_stage * (rows + columns) + rows * columns
         sizes = np.array([self.m, self.n, self.k, *self.tile, self.step, self.element_bytes, self.units], np.int64)
-        _reads(sizes, rows, columns, per_stage, self.cache_bytes, bypass, links, np.zeros_like(links[0]), reads)
+        _reads(
+            sizes,
+            rows,
+            columns,
+            per_stage,
+            missed(self.cache_ways),
+            self.cache_bytes,
+            bypass,
+            np.full(entries, -1, np.int64),
+            np.zeros(entries, np.int64),
+            np.zeros(self.stages * (per_stage + 1) + 1, np.int64),
+            reads,
+        )
         made, found, tiles = 0, list[Step](), rows * columns
         for i, n_bytes in enumerate(reads.tolist()):
             stage, last = i // per_stage, (i + 1) % per_stage == 0
@@ -107,6 +126,20 @@ class StagedGemm:
                 writes, made = done - made, done
             found.append(Step(_part(compute_ticks, i, len(reads)), n_bytes, writes))
         return found
+
+
+@functools.lru_cache(maxsize=8)
+def missed(ways: int) -> Ints:
+    """Parts of 65,536 that a cache of so many ways misses of what was used before so many 64ths of its size."""
+    found = []
+    for used in range(_SHARES * 8):
+        load = used * ways / _SHARES
+        term = there = math.exp(-load)
+        for lines in range(1, ways):
+            term *= load / lines
+            there += term
+        found.append(round(65536 * (1 - min(1.0, there))))
+    return np.array(found, np.int64)
 
 
 def _part(total: int, i: int, of: int) -> int:
@@ -124,72 +157,81 @@ def _reads(
     rows: int,
     columns: int,
     per_stage: int,
+    misses: Ints,
     capacity: int,
     bypass: bool,
-    links: Ints,
+    last: Ints,
     held: Ints,
+    used: Ints,
     reads: Ints,
 ) -> None:
-    """Bytes that each step misses. ``links`` ring the entries of the cache by use (the last one is its anchor),
-    ``held`` tells the bytes of each entry that is in it."""
+    """Bytes that each step misses. ``last`` and ``held`` tell the step of the last use and the bytes of each slice and
+    tile, ``used`` sums the bytes by last use (a binary indexed tree)."""
     m, n, k, tile_m, tile_n, step, element, units = sizes
-    anchor = links.shape[1] - 1
-    links[0, anchor] = links[1, anchor] = anchor
-    used = 0
     tiles = rows * columns
     for stage in range(reads.shape[0] // per_stage):
         first, end = stage * units, min(tiles, (stage + 1) * units)
         low, high = first // columns, (end - 1) // columns
-        from_column = first % columns if low == high else 0
-        to_column = (end - 1) % columns + 1 if low == high else columns
-        if low + 1 == high and (end - 1) % columns < first % columns:  # less than a whole row of tiles: two pieces
-            from_column, to_column = first % columns - columns, (end - 1) % columns + 1
+        turns = min(end - first, columns)
         for part in range(per_stage):
             deep = min(step, k - part * step)
-            at = stage * per_stage + part
-            for row in range(low, high + 1):
-                wide = min(tile_m, m - row * tile_m)
-                used += _touch(links, held, anchor, part * (rows + columns) + row, wide * deep * element, reads, at)
-            for turn in range(from_column, to_column):
-                column = turn % columns
-                wide = min(tile_n, n - column * tile_n)
-                entry = part * (rows + columns) + rows + column
-                used += _touch(links, held, anchor, entry, wide * deep * element, reads, at)
-            used = _evict(links, held, anchor, used, capacity)
-        if bypass:
-            continue
-        for tile in range(first, end):
-            wide = min(tile_m, m - tile // columns * tile_m) * min(tile_n, n - tile % columns * tile_n)
-            entry = per_stage * (rows + columns) + tile
-            used += _touch(links, held, anchor, entry, wide * element, held[:0], 0)
-        used = _evict(links, held, anchor, used, capacity)
+            at, now = stage * per_stage + part, stage * (per_stage + 1) + part
+            for twice in range(2):  # what it finds is what was there before the step
+                for row in range(low, high + 1):
+                    n_bytes = min(tile_m, m - row * tile_m) * deep * element
+                    entry = part * (rows + columns) + row
+                    if twice:
+                        _use(last, held, used, entry, n_bytes, now)
+                    else:
+                        reads[at] += _missed(last, held, used, misses, capacity, entry, n_bytes, now)
+                for turn in range(turns):
+                    column = (first + turn) % columns
+                    n_bytes = min(tile_n, n - column * tile_n) * deep * element
+                    entry = part * (rows + columns) + rows + column
+                    if twice:
+                        _use(last, held, used, entry, n_bytes, now)
+                    else:
+                        reads[at] += _missed(last, held, used, misses, capacity, entry, n_bytes, now)
+        if not bypass:
+            for tile in range(first, end):
+                wide = min(tile_m, m - tile // columns * tile_m) * min(tile_n, n - tile % columns * tile_n)
+                entry = per_stage * (rows + columns) + tile
+                _use(last, held, used, entry, wide * element, stage * (per_stage + 1) + per_stage)
 
 
 @kernel
-def _touch(links: Ints, held: Ints, anchor: int, entry: int, n_bytes: int, reads: Ints, at: int) -> int:
-    """Use an entry: it becomes the newest; bytes that come into the cache, and are read where that is asked."""
-    came = 0
-    if held[entry] > 0:
-        before, after = links[0, entry], links[1, entry]
-        links[1, before], links[0, after] = after, before
-    else:
-        came = n_bytes
-        held[entry] = n_bytes
-        if reads.shape[0] > 0:
-            reads[at] += n_bytes
-    newest = links[0, anchor]
-    links[0, entry], links[1, entry] = newest, anchor
-    links[1, newest] = links[0, anchor] = entry
-    return came
+def _missed(last: Ints, held: Ints, used: Ints, misses: Ints, capacity: int, entry: int, n_bytes: int, now: int) -> int:
+    """Bytes of a slice that the cache has no more."""
+    if last[entry] < 0 or capacity < 1:
+        return n_bytes
+    since = _sum(used, now) - _sum(used, last[entry]) - held[entry]
+    share = since * _SHARES // capacity
+    return n_bytes if share >= misses.shape[0] else n_bytes * misses[share] >> 16
 
 
 @kernel
-def _evict(links: Ints, held: Ints, anchor: int, used: int, capacity: int) -> int:
-    """Drop the entries that were used least recently, until the rest fits; bytes that are left."""
-    while used > capacity:
-        oldest = links[1, anchor]
-        after = links[1, oldest]
-        links[1, anchor], links[0, after] = after, anchor
-        used -= held[oldest]
-        held[oldest] = 0
-    return used
+def _use(last: Ints, held: Ints, used: Ints, entry: int, n_bytes: int, now: int) -> None:
+    """An entry is used in this step."""
+    if last[entry] >= 0:
+        _add(used, last[entry], -held[entry])
+    last[entry], held[entry] = now, n_bytes
+    _add(used, now, n_bytes)
+
+
+@kernel
+def _sum(used: Ints, end: int) -> int:
+    """Bytes used last in steps before ``end``."""
+    total = 0
+    while end > 0:
+        total += used[end]
+        end -= end & -end
+    return total
+
+
+@kernel
+def _add(used: Ints, step: int, n_bytes: int) -> None:
+    """More or fewer bytes were used last in a step."""
+    at = step + 1
+    while at < used.shape[0]:
+        used[at] += n_bytes
+        at += at & -at

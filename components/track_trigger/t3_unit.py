@@ -45,6 +45,8 @@ class T3UnitSpec(ComponentSpec):
     """rows and columns of a workgroup's output, which is tracked and sent as one: the largest of libraries"""
     step: Count = 64
     """inner size that a workgroup loads at once; assumed"""
+    cache_ways: Count = 24
+    """of the cache in front of memory, whose sets are hashed: as of the V100's L2 in Accel-Sim's configuration"""
     policy: Literal["round_robin", "compute_first", "mca"] = "mca"
     """which stream memory prefers: mca is T3-MCA, round_robin plain T3"""
     thresholds: tuple[Count, ...] = (5, 10, 30)
@@ -143,6 +145,7 @@ class T3Unit(Component[T3UnitSpec]):
             step=max(self.spec.step, -(-k * stages // _MOST_STEPS)),  # of long GEMMs fewer are enough
             element_bytes=max(1, op.out_dtype.bits // 8),
             cache_bytes=cache.capacity_bytes,
+            cache_ways=self.spec.cache_ways,
         )
         return ways.Ways(
             time=self.time,

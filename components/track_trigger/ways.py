@@ -14,6 +14,7 @@ GEMMs that are played. Left out: what software overlap loses to shared memory.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -25,7 +26,7 @@ from archsim.components.track_trigger.staged_gemm import StagedGemm, Step
 from archsim.errors import InputError
 from archsim.timebase import Timebase
 
-_MOST_BLOCKS = 2**12
+_MOST_BLOCKS, _MOST_PLAYED = 2**12, 2**17
 Policy = Literal["round_robin", "compute_first", "mca"]
 
 
@@ -119,7 +120,13 @@ class Ways:
                 "each needs one at least"
             )
 
-    @property
+        if (played := len(self.map.chunks) * len(self.blocks) * self.ranks_played) > _MOST_PLAYED:
+            raise InputError(
+                f"{played:,} blocks on {self.ranks_played} ranks are more than the {_MOST_PLAYED:,} that are played: "
+                "take fewer ranks, or one of them"
+            )
+
+    @functools.cached_property
     def map(self) -> AddressMap:
         """What becomes of each chunk."""
         own = address_map(self.collective, self.way, self.ranks)
@@ -130,7 +137,7 @@ class Ways:
         """Of each chunk; the last one is padded."""
         return -(-self.gemm.output_bytes // len(self.map.produced))
 
-    @property
+    @functools.cached_property
     def blocks(self) -> tuple[int, ...]:
         """A chunk in pieces of a workgroup's output; of several, where there are more than are played one by one."""
         rows, columns = self.gemm.tiles

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from archsim.alone.t3 import QUESTION, machine_of, ways_of
 from archsim.cli import main
 from archsim.components.track_trigger.address_map import MAPS, AddressMap, Chunk, Mapping, Send, address_map
 from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter
-from archsim.components.track_trigger.staged_gemm import StagedGemm, totals
+from archsim.components.track_trigger.staged_gemm import StagedGemm, missed, totals
 from archsim.components.track_trigger.t3_unit import T3Unit, T3UnitSpec
 from archsim.components.track_trigger.tracker import Tracker
 from archsim.components.track_trigger.ways import Tracking, Ways
@@ -92,38 +93,31 @@ def test_maps_that_cannot_be(chunks: tuple[Chunk, ...], message: str) -> None:
 
 
 def naive_reads(gemm: StagedGemm, bypass: bool) -> list[int]:
-    """Bytes each step misses, slice by slice."""
-    cache: OrderedDict[Any, int] = OrderedDict()
+    """Bytes each step misses, slice by slice: of what was used before, by the bytes that were used since."""
+    uses: dict[Any, tuple[int, int]] = {}  # slice or tile to (when, bytes)
     rows, columns = gemm.tiles
+    table = missed(gemm.cache_ways)
     found = []
 
-    def touch(key: Any, n_bytes: int) -> int:
-        missed = 0 if key in cache else n_bytes
-        cache[key] = n_bytes
-        cache.move_to_end(key)
-        return missed
-
-    def evict() -> None:
-        while sum(cache.values()) > gemm.cache_bytes:
-            cache.popitem(last=False)
+    def share(key: Any, n_bytes: int) -> int:
+        if key not in uses or not gemm.cache_bytes:
+            return n_bytes
+        since = sum(size for other, (when, size) in uses.items() if other != key and when >= uses[key][0])
+        place = since * 64 // gemm.cache_bytes
+        return n_bytes if place >= len(table) else n_bytes * int(table[place]) >> 16
 
     for stage in range(gemm.stages):
         tiles = range(stage * gemm.units, min(rows * columns, (stage + 1) * gemm.units))
         for k in range(0, gemm.k, gemm.step):
-            deep, missed = min(gemm.step, gemm.k - k), 0
-            for row in sorted({t // columns for t in tiles}):
-                missed += touch((0, row, k), min(gemm.tile[0], gemm.m - row * gemm.tile[0]) * deep * gemm.element_bytes)
-            for column in dict.fromkeys(t % columns for t in tiles) if len(tiles) < columns else range(columns):
-                wide = min(gemm.tile[1], gemm.n - column * gemm.tile[1])
-                missed += touch((1, column, k), wide * deep * gemm.element_bytes)
-            evict()
-            found.append(missed)
-        if not bypass:
-            for t in tiles:
-                high = min(gemm.tile[0], gemm.m - t // columns * gemm.tile[0])
-                wide = min(gemm.tile[1], gemm.n - t % columns * gemm.tile[1])
-                touch((2, t), high * wide * gemm.element_bytes)
-            evict()
+            deep = min(gemm.step, gemm.k - k) * gemm.element_bytes
+            mine = {(0, t // columns, k): min(gemm.tile[0], gemm.m - t // columns * gemm.tile[0]) * deep for t in tiles}
+            mine |= {(1, t % columns, k): min(gemm.tile[1], gemm.n - t % columns * gemm.tile[1]) * deep for t in tiles}
+            found.append(sum(share(key, n_bytes) for key, n_bytes in mine.items()))
+            uses |= {key: (2 * len(found), n_bytes) for key, n_bytes in mine.items()}
+        for t in () if bypass else tiles:
+            high = min(gemm.tile[0], gemm.m - t // columns * gemm.tile[0])
+            wide = min(gemm.tile[1], gemm.n - t % columns * gemm.tile[1])
+            uses[2, t] = 2 * len(found) + 1, high * wide * gemm.element_bytes
     return found
 
 
@@ -141,9 +135,18 @@ def test_reads_of_stages_equal_a_cache_of_slices(m: int, k: int, n: int, units: 
 
 
 def test_output_that_goes_past_the_cache_leaves_it_to_the_inputs() -> None:
-    gemm = StagedGemm(2048, 512, 512, (128, 128), 16, 64, 2, 1_500_000)
+    gemm = StagedGemm(2048, 512, 512, (128, 128), 16, 64, 2, 1_600_000)
     least = 2 * (2048 * 512 + 512 * 512)
-    assert totals(gemm.steps(0, True)).reads == least < totals(gemm.steps(0, False)).reads
+    assert totals(gemm.steps(0, True)).reads == pytest.approx(least, rel=0.05)
+    assert totals(gemm.steps(0, False)).reads > 1.2 * least
+
+
+def test_a_cache_of_many_ways_keeps_what_fits_and_nothing_else() -> None:
+    few, many = missed(1), missed(512)
+    assert few[64] == round(65536 * (1 - math.exp(-1)))  # one line of a set of one: as many as the cache have come
+    assert (few[0], many[0], many[48], many[80]) == (0, 0, 0, 65536)
+    assert (np.diff(few) >= 0).all()
+    assert (np.diff(many) >= 0).all()
 
 
 # -- the tracker

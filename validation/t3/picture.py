@@ -12,6 +12,7 @@ from archsim.validation.t3 import suite
 _PUBLISHED = {"T3": 1.20, "T3-MCA": 1.30, "ideal": 1.35}
 _COLOURS = {"T3": "#d55e00", "T3-MCA": "#0072b2", "ideal": "#009e73"}
 _EFFICIENCY = "chip.engines.cu.tensor_efficiency"
+_CACHE, _LINK = "chip.memories.llc.capacity", "network.dimensions.0.link.bandwidth"
 _WIDE, _HIGH, _COLUMNS, _LEFT, _TOP = 350, 250, 3, 44, 84
 _LOW, _MOST = 1.0, 1.5
 
@@ -35,6 +36,15 @@ def _panels() -> list[Panel]:
         ),
         ("memory", [("analytic", {}, True), ("by commands", {"memory": "command"}, False)]),
         ("inner size of a load step", of("step", (16, 32, 64, 128), 64)),
+        (
+            "size of the L2",
+            [(size, {"changes": ((_CACHE, size),)}, size == "16 MB") for size in ("8 MB", "16 MB", "32 MB")],
+        ),
+        (
+            "link, each way",
+            [(rate, {"changes": ((_LINK, rate),)}, rate[:3] == "150") for rate in ("75 GB/s", "150 GB/s", "300 GB/s")],
+        ),
+        ("ways of the L2", of("cache_ways", (4, 16, 24, 64), 24)),
         ("MCA: threshold for all kernels", [("by intensity", {}, True), *of("threshold", (1, 5, 10, 30), 0)]),
         ("MCA: starvation limit, requests", of("starvation_limit", (16, 64, 256, 1024, 4096), 1024)),
         ("entries of the tracker", of("tracker_entries", (32, 64, 128, 256, 512), 256)),

@@ -212,7 +212,10 @@ def end_to_end(model: str, ranks: int, training: bool) -> dict[str, float]:
     found = {"share": 100 * shares / result.time_s}
     for way in ("T3", "T3-MCA"):
         saved = 0.0
-        for name in SUBLAYERS if training else _PROMPT:
+        names = [name for name in SUBLAYERS if training or name in _PROMPT]
+        if result.spec.workload.model.parallel_attention:  # its sum is the MLP's
+            names = [name for name in names if name.startswith("fc")]
+        for name in names:
             one = sublayer(model, ranks, name, (8, 16) if (model, ranks) in SMALL else ())
             f = one.figures
             overlapped = one.round_robin_us if way == "T3" else f["t3_us"]
