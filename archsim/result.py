@@ -540,8 +540,8 @@ class Result:
 
     @functools.cached_property
     def hidden_s(self) -> float:
-        """Seconds of communication that a rank's parts run beside the op that produces it."""
-        return float(sum(row["hidden_s"] for row in self.op_rows))
+        """Seconds of communication that a rank's parts run beside the op that produces it, a mean over all ranks."""
+        return float(sum(row["hidden_s"] * row.get("share", 1.0) for row in self.op_rows))
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data, for ``--json`` and ``result.json``.

@@ -187,7 +187,7 @@ def _header(document: Mapping[str, Any], phases: Sequence[FoldedPhase]) -> str:
         ),
     ]
     if hidden_s := document.get("hidden_s"):
-        left_s = sum(op["time_s"] for op in document["ops"] if op["kind"] == "collective")
+        left_s = sum(op["time_s"] * op.get("share", 1.0) for op in document["ops"] if op["kind"] == "collective")
         share = hidden_s / (hidden_s + left_s)
         tiles.append(
             ("communication hidden", quantity(hidden_s, "s", 4), f"{percent(share)} of all, by track and trigger")

@@ -74,7 +74,7 @@ def check_algebra(played: Played, layout: AddressMap, blocks: tuple[int, ...], s
     assert played.dma_commands * sum(blocks) == reads * len(blocks)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(gemms(), arbitrations, st.sampled_from([1, 2, 4]), st.integers(1, 3), st.integers(1, 12), st.integers(1, 5))
 def test_events_equal_ticks(
     gemm: tuple[list[Step], AddressMap, tuple[int, ...]],

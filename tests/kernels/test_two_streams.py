@@ -100,7 +100,7 @@ def told_of(rows: list[tuple[int, bool, bool]], requests: Any) -> list[tuple[int
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 1), st.integers(1, 60), st.integers(0, 2**14).map(lambda i: 32 * i), st.booleans()),
