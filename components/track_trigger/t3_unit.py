@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Parts
@@ -45,7 +46,7 @@ class T3UnitSpec(ComponentSpec):
     """rows and columns of a workgroup's output, which is tracked and sent as one: the largest of libraries"""
     step: Count = 64
     """inner size that a workgroup loads at once; assumed"""
-    cache_ways: Count = 24
+    cache_ways: Annotated[Count, Field(le=512)] = 24
     """of the cache in front of memory, whose sets are hashed: as of the V100's L2 in Accel-Sim's configuration"""
     policy: Literal["round_robin", "compute_first", "mca"] = "mca"
     """which stream memory prefers: mca is T3-MCA, round_robin plain T3"""
@@ -75,6 +76,15 @@ class T3UnitSpec(ComponentSpec):
     area: SquareMillimetres | None = None
     """tracker and table; the technology entry t3_unit when absent"""
 
+    @model_validator(mode="after")
+    def _ordered(self) -> T3UnitSpec:
+        low, high = list(self.thresholds), list(self.intensities)
+        if len(low) != len(high):
+            raise ValueError(f"'thresholds' has {len(low)} values, 'intensities' {len(high)}: one threshold for each")
+        if low != sorted(low) or high != sorted(high, reverse=True):
+            raise ValueError("'thresholds' rise as 'intensities' fall, as in [5, 10, 30] and [0.75, 0.5, 0.25]")
+        return self
+
 
 class T3Unit(Component[T3UnitSpec]):
     """Tracker, DMA commands and near-memory update of one of several equal devices on a ring."""
@@ -87,12 +97,7 @@ class T3Unit(Component[T3UnitSpec]):
         self._known: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
 
     def tracking(self) -> Any:
-        """Its settings, checked.
-
-        Raises
-        ------
-        InputError: thresholds or intensities are out of order or of range.
-        """
+        """Its settings."""
         from archsim.components.track_trigger.ways import Tracking
 
         spec = self.spec

@@ -68,18 +68,6 @@ class Tracking:
     whole_chunks: bool = False
     bypass: bool = True
 
-    def __post_init__(self) -> None:
-        if len(self.thresholds) != len(self.intensities):
-            raise InputError(f"{len(self.thresholds)} thresholds need as many intensities, not {len(self.intensities)}")
-        if any(t < 1 for t in self.thresholds) or (self.threshold is not None and self.threshold < 1):
-            raise InputError("a threshold is 1 request or more: below it communication never goes")
-        if list(self.thresholds) != sorted(self.thresholds) or list(self.intensities) != sorted(self.intensities)[::-1]:
-            raise InputError("thresholds rise as intensities fall")
-        if any(not 0 < i <= 1 for i in self.intensities):
-            raise InputError("intensities are shares of memory's bandwidth, above 0 and 1 at most")
-        if self.entries < 1:
-            raise InputError(f"a tracker of {self.entries} entries tracks nothing")
-
     def arbitration(self, policy: Policy) -> Arbitration:
         """Of memory, before the first stage has ended."""
         if policy == "round_robin":

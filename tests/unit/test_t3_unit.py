@@ -20,7 +20,7 @@ from archsim.components.track_trigger.near_memory_update import ring_reduce_scat
 from archsim.components.track_trigger.staged_gemm import StagedGemm, missed, totals
 from archsim.components.track_trigger.t3_unit import T3Unit, T3UnitSpec
 from archsim.components.track_trigger.tracker import Tracker
-from archsim.components.track_trigger.ways import Tracking, Ways
+from archsim.components.track_trigger.ways import Ways
 from archsim.errors import InputError
 from archsim.machine import Machine
 from archsim.mapper import Mapper
@@ -229,20 +229,24 @@ def test_the_threshold_follows_the_first_stage(share: float, threshold: int | No
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"thresholds": (5, 10)},
-        {"thresholds": (10, 5, 30)},
-        {"thresholds": (0, 10, 30)},
-        {"intensities": (0.75, 0.5, 0.0)},
-        {"intensities": (1.5, 0.5, 0.2)},
-        {"threshold": 0},
-        {"entries": 0},
+        ({"thresholds": [5, 10]}, "'thresholds' has 2 values, 'intensities' 3"),
+        ({"thresholds": [10, 5, 30]}, "'thresholds' rise as 'intensities' fall"),
+        ({"intensities": [0.25, 0.5, 0.75]}, "'thresholds' rise as 'intensities' fall"),
+        ({"thresholds": [0, 10, 30]}, "t3.thresholds.0: expected at least 1"),
+        ({"intensities": [1.5, 0.5, 0.2]}, "t3.intensities.0: expected"),
+        ({"threshold": 0}, "t3.threshold: expected at least 1"),
+        ({"starvation_limit": 0}, "t3.starvation_limit: expected at least 1"),
+        ({"tracker_entries": 0}, "t3.tracker_entries: expected at least 1"),
+        ({"tracker_entries": 4}, "8 chunks are more than the 4 entries"),
+        ({"cache_ways": 513}, "t3.cache_ways: expected at most 512"),
     ],
 )
-def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(InputError):
-        Tracking(**wrong)
+def test_settings_out_of_range(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        run("t3_t_nlg_sublayers_tp8", {f"system.chip.t3.{name}": value for name, value in wrong.items()})
+    assert message in str(caught.value)
 
 
 # -- the unit in a machine
@@ -344,11 +348,6 @@ def test_bad_questions_are_told_in_a_line(options: list[str], message: str, caps
     told = capsys.readouterr().err.strip().splitlines()
     assert message in told[-1]
     assert len([line for line in told if "compiling" not in line]) == 1
-
-
-def test_a_run_with_thresholds_out_of_order_is_refused() -> None:
-    with pytest.raises(InputError, match="thresholds rise"):
-        run("t3_t_nlg_sublayers_tp8", {"system.chip.t3.thresholds": [30, 10, 5]})
 
 
 def test_the_shipped_run_hides_its_reduce_scatters() -> None:
