@@ -51,12 +51,12 @@ class StagedGemm:
     m: int
     k: int
     n: int
-    tile: tuple[int, int] = (256, 128)
-    units: int = 80
-    step: int = 64
-    element_bytes: int = 2
-    cache_bytes: int = 16_000_000
-    cache_ways: int = 24
+    tile: tuple[int, int]
+    units: int
+    step: int
+    element_bytes: int
+    cache_bytes: int
+    cache_ways: int
 
     def __post_init__(self) -> None:
         if min(self.m, self.k, self.n, *self.tile, self.units, self.step, self.element_bytes) < 1:

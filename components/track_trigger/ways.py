@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from archsim.components.memory.port import Arbitration, Port
@@ -48,7 +48,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Tracking:
-    """What a track-and-trigger unit has, and how it is set.
+    """What a track-and-trigger unit has, and how it is set; the fields of its spec.
 
     Attributes
     ----------
@@ -57,16 +57,16 @@ class Tracking:
     threshold: in place of what the first stage says.
     """
 
-    policy: Policy = "mca"
-    entries: int = 256
-    entry_bytes: int = 76
-    thresholds: tuple[int, ...] = (5, 10, 30)
-    intensities: tuple[float, ...] = (0.75, 0.5, 0.25)
-    threshold: int | None = None
-    starvation_limit: int = 1024
-    tracks: bool = True
-    whole_chunks: bool = False
-    bypass: bool = True
+    policy: Policy
+    entries: int
+    entry_bytes: int
+    thresholds: tuple[int, ...]
+    intensities: tuple[float, ...]
+    threshold: int | None
+    starvation_limit: int
+    tracks: bool
+    whole_chunks: bool
+    bypass: bool
 
     def arbitration(self, policy: Policy) -> Arbitration:
         """Of memory, before the first stage has ended."""
@@ -94,7 +94,7 @@ class Ways:
     link: Callable[[int], int]
     link_latency: int
     memory: Memory
-    tracking: Tracking = field(default_factory=Tracking)
+    tracking: Tracking
     unit_bytes_per_s: int | None = None
     collective: str = "reduce_scatter"
     way: str = "ring"

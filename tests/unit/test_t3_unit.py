@@ -126,7 +126,7 @@ def naive_reads(gemm: StagedGemm, bypass: bool) -> list[int]:
     st.integers(1, 40), st.integers(1, 30), st.integers(1, 40), st.integers(1, 9), st.integers(0, 2000), st.booleans()
 )
 def test_reads_of_stages_equal_a_cache_of_slices(m: int, k: int, n: int, units: int, cache: int, bypass: bool) -> None:
-    gemm = StagedGemm(m, k, n, (8, 4), units, 7, 2, cache)
+    gemm = StagedGemm(m, k, n, (8, 4), units, 7, 2, cache, 24)
     steps = gemm.steps(1000, bypass)
     assert [step.reads for step in steps] == naive_reads(gemm, bypass)
     total = totals(steps)
@@ -135,7 +135,7 @@ def test_reads_of_stages_equal_a_cache_of_slices(m: int, k: int, n: int, units: 
 
 
 def test_output_that_goes_past_the_cache_leaves_it_to_the_inputs() -> None:
-    gemm = StagedGemm(2048, 512, 512, (128, 128), 16, 64, 2, 1_600_000)
+    gemm = StagedGemm(2048, 512, 512, (128, 128), 16, 64, 2, 1_600_000, 24)
     least = 2 * (2048 * 512 + 512 * 512)
     assert totals(gemm.steps(0, True)).reads == pytest.approx(least, rel=0.05)
     assert totals(gemm.steps(0, False)).reads > 1.2 * least

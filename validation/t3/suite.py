@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from archsim.alone.t3 import SUBLAYERS, told, ways_of
 from archsim.runs import run
 from archsim.validation.framework import Row, answered
+from archsim.validation.information import Figure
 
 TOKENS = {"mega-gpt-2": 16384, "t-nlg": 8192, "gpt3-175b": 2048, "palm-540b": 2048, "mt-nlg-530b": 2048}
 SMALL = tuple((model, ranks) for model in ("mega-gpt-2", "t-nlg") for ranks in (8, 16))
@@ -222,6 +223,18 @@ def end_to_end(model: str, ranks: int, training: bool) -> dict[str, float]:
             turn = f["gemm_us"] + f["near_memory_us"] + f["all_gather_us"]
             saved += max(0.0, turn - overlapped) * 1e-6 * layers
         found[way] = 100 * (result.time_s / (result.time_s - saved) - 1)
+    return found
+
+
+def information() -> list[Figure]:
+    """Two sublayers on memory by bandwidth and by commands: what the detail is worth."""
+    found = []
+    for name in _PROMPT:
+        for memory, what in (("analytic", "by bandwidth"), ("command", "by commands")):
+            for way, (speedup,) in speedups([sublayer("t-nlg", 8, name, memory=memory)]).items():
+                if way in ("T3", "T3-MCA"):
+                    case = f"{way} on {name} of T-NLG, TP 8, memory {what}"
+                    found.append(Figure(case, "sublayer speedup", "x", speedup, "the two memories side by side"))
     return found
 
 
