@@ -22,10 +22,10 @@ from archsim.components.track_trigger.t3_unit import T3Unit, T3UnitSpec
 from archsim.components.track_trigger.tracker import Tracker
 from archsim.components.track_trigger.ways import Ways
 from archsim.errors import InputError
-from archsim.machine import Machine
 from archsim.mapper import Mapper
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
-from archsim.runs import load, run
+from archsim.report.html import to_page
+from archsim.runs import run
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective, MatMul
 from archsim.workloads.program import Program
@@ -350,6 +350,10 @@ def test_bad_questions_are_told_in_a_line(options: list[str], message: str, caps
     assert len([line for line in told if "compiling" not in line]) == 1
 
 
-def test_the_shipped_run_hides_its_reduce_scatters() -> None:
-    machine = Machine(load("t3_t_nlg_sublayers_tp8").machine_spec())
-    assert machine.components["chip.t3"].spec.policy == "mca"  # type: ignore[attr-defined]
+def test_the_report_says_what_was_hidden() -> None:
+    result = run("t3_t_nlg_sublayers_tp8")
+    document = result.to_json()
+    assert document["hidden_s"] == result.hidden_s == sum(op["hidden_s"] for op in document["ops"]) > 1e-3
+    assert "communication hidden" in to_page(document)
+    without = run("t3_t_nlg_sublayers_tp8", {"system.chip.t3": None})
+    assert "hidden_s" not in without.to_json()
