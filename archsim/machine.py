@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, cast
 
@@ -13,6 +13,7 @@ from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine, MatrixEngine
+from archsim.model.lowered import Lowered
 from archsim.model.memory import Memory, Sharing
 from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
@@ -188,6 +189,12 @@ class Machine:
         if not isinstance(component, base):
             raise InputError(f"{path}: a part of kind '{component.kind}' is not {what}")
         return component
+
+    def together(self, ops: Sequence[Lowered]) -> tuple[Lowered, ...]:
+        """The ops of a block as they run here: a part may do several of them as one."""
+        for component in self.components.values():
+            ops = component.fuse(ops, self)
+        return tuple(ops)
 
     def memory(self, name: str) -> Memory[ComponentSpec]:
         """The memory tier of that name (``hbm``) or path (``chip.hbm``)."""

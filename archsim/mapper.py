@@ -114,7 +114,7 @@ class Mapper:
         return lowered
 
     def lower_block(self, ops: Sequence[Op]) -> tuple[Lowered, ...]:
-        """The ops of a block, those that a part of the machine fuses as it does them."""
+        """The ops of a block, each laid onto the machine by itself but for those within a kernel."""
         lowered: dict[str, Lowered] = {}
         for op in ops:
             around = lowered.get(op.within) if isinstance(op, Vector) else None
@@ -123,10 +123,7 @@ class Mapper:
                 lowered[op.name] = Lowered(op, around.engine, {around.engine: 0}, why=why)
             else:
                 lowered[op.name] = self.lower(op)
-        fused: Sequence[Lowered] = tuple(lowered.values())
-        for component in self.machine.components.values():
-            fused = component.fuse(fused, self.machine)
-        return tuple(fused)
+        return tuple(lowered.values())
 
     def _lower(self, op: Op) -> Lowered:
         match op:

@@ -49,7 +49,7 @@ def _more(count: int) -> str:
 
 def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
     """What a row says of one copy, of so many."""
-    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j")}
+    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j", "hidden_s")}
     shares = {name: {key: part * count for key, part in row[name].items()} for name in ("traffic", "busy_s")}
     return row | sums | shares
 
@@ -315,6 +315,7 @@ class Result:
                             if low.peak and over_steps(low.cycles, n)
                             else None
                         ),
+                        "hidden_s": time.seconds(over_steps(low.hidden, n) * k),
                         "why": low.why,
                         "traffic": traffic,
                         "busy_s": {name: time.seconds(t) for name, t in limits.items()},
@@ -537,6 +538,11 @@ class Result:
             path[name]["speedup_if_twice_as_fast"] = self.time_s / seconds if seconds else 1.0
         return path
 
+    @functools.cached_property
+    def hidden_s(self) -> float:
+        """Seconds of communication that a rank's parts run beside the op that produces it, a mean over all ranks."""
+        return float(sum(row["hidden_s"] * row.get("share", 1.0) for row in self.op_rows))
+
     def to_json(self) -> dict[str, Any]:
         """All of it as plain data, for ``--json`` and ``result.json``.
 
@@ -561,6 +567,7 @@ class Result:
             "energy_j",
             "bound_by",
             "utilisation",
+            "hidden_s",
             "why",
             "traffic",
             "busy_s",
@@ -575,6 +582,7 @@ class Result:
             "workload": {"name": self.plan.name, "kind": self.spec.workload.kind, "ranks": self.plan.ranks},
             "time_s": self.time_s,
             **({} if band is None else {"time_low_s": band[0], "time_high_s": band[1]}),
+            **({"hidden_s": self.hidden_s} if self.hidden_s else {}),
             "cycles": self.cycles,
             "segments": self.segment_rows(),
             "energy_j": {"total": self.energy_j, "by_component": self.energy_by_component, "by_action": by_action},

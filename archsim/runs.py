@@ -107,6 +107,7 @@ def _lowering(machine: Machine, placements: Mapping[int, Placement], job: Job) -
 
     def lower(rank: int, segment: Segment) -> Blocks:
         mapper = only or of_rank[first.get(rank, rank)]
-        return countable([(mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
+        laid = [(machine.together(mapper.lower_block(block.ops)), block.repeat) for block in segment.blocks]
+        return countable(laid)
 
     return lower

@@ -136,7 +136,8 @@ class StepCost:
         slots: dict[Op, int] = defaultdict(int)
         short, joules, whole = [], 0.0, True
         for block in template:
-            ops = self.mapper.lower_block([filled(op, _SHORT) if slot(op) else op for op in block.ops])
+            laid = self.mapper.lower_block([filled(op, _SHORT) if slot(op) else op for op in block.ops])
+            ops = self.machine.together(laid)
             for op, low in zip(block.ops, ops, strict=True):
                 if slot(op):
                     slots[op] += block.repeat
@@ -155,7 +156,8 @@ class StepCost:
     def _timed(self, shape: Shape) -> Cost:
         """An iteration as the simulation plays it; of its energy that of the slots alone."""
         segment = self.pieces.of(shape)
-        blocks = countable([(self.mapper.lower_block(block.ops), block.repeat) for block in segment.blocks])
+        laid = [(self.machine.together(self.mapper.lower_block(b.ops)), b.repeat) for b in segment.blocks]
+        blocks = countable(laid)
         ticks = int(simulate(blocks, 1, self.machine.grains()).step_ticks)
         return Cost(ticks, sum(self._joules(low) * n for ops, n in blocks for low in ops if slot(low.op)))
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import arrays, cost, dram, kernels, networks, scalesim, training, whole_process
+from benchmarks import arrays, cost, dram, kernels, networks, overlap, scalesim, training, whole_process
 from benchmarks.row import Row
 
 _MARKS = {True: "met", False: "MISSED", None: ""}
@@ -26,6 +26,7 @@ def main() -> None:
         cost.measure,
         kernels.measure,
         networks.measure,
+        overlap.measure,
         training.measure,
         arrays.measure,
         dram.measure,

@@ -34,18 +34,23 @@ def backward(ops: Sequence[Op], gradient: DType) -> tuple[Op, ...]:
 
 def _backward(ops: Sequence[Op], gradient: DType) -> Iterator[Op]:
     pending: list[Collective] = []
+    products: list[str] = []  # since the last op that is none: their inputs' gradients are summed over the ranks
     for op in reversed(ops):
         match op:
             case Collective():
                 pending.append(op)
             case MatMul():
+                products.append(f"{op.name}_dgrad")
                 yield from _product(op, gradient)
             case Attention():
+                products = []
                 yield replace(op, name=f"{op.name}_grad", after=None, passes=(5, 2))
             case Vector():
                 if op.function in ("rmsnorm", "layernorm") and pending:
                     reduce = pending.pop()
-                    yield replace(reduce, name=f"{reduce.name}_grad", after=None, producer=None)
+                    producer = products[0] if len(products) == 1 else None
+                    yield replace(reduce, name=f"{reduce.name}_grad", after=None, producer=producer)
+                products = []
                 yield replace(op, name=f"{op.name}_grad", after=None, inputs=op.inputs + 1, within="")
             case Embedding():
                 yield _scatter(op, gradient)

@@ -274,7 +274,9 @@ class TrainingWorkload:
 def _again(op: Op) -> Op:
     """An op of the forward pass, done once more going backward."""
     again = replace(op, name=f"{op.name}_again", after=None)
-    return replace(again, producer=None) if isinstance(again, Collective) else again
+    if isinstance(again, Collective) and again.producer is not None:
+        return replace(again, producer=f"{again.producer}_again")
+    return again
 
 
 def _without_cache(ops: Iterable[Op]) -> tuple[Op, ...]:

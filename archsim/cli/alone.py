@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from archsim.alone import collective, dram, gemm, kernel, pim, serve, train
+from archsim.alone import collective, dram, gemm, kernel, pim, serve, t3, train
 from archsim.alone.question import Column, Question
 from archsim.errors import InputError, Problem, nearest, shortened
 
-QUESTIONS = tuple(asked.QUESTION for asked in (gemm, kernel, dram, pim, collective, serve, train))
+QUESTIONS = tuple(asked.QUESTION for asked in (gemm, kernel, dram, pim, collective, t3, serve, train))
 _MOST_TOLD = 20
 
 

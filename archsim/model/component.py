@@ -51,6 +51,10 @@ class Parts(Protocol):
     def components(self) -> Mapping[str, Component[ComponentSpec]]:
         """All parts by path; the network is ``network``."""
 
+    @property
+    def scratchpad(self) -> Component[ComponentSpec]:
+        """The memory nearest to the engines."""
+
     def main_memory(self, role: Role) -> Component[ComponentSpec]:
         """The memory that tensors of a role live in."""
 

@@ -44,6 +44,7 @@ class Lowered:
     useful, peak: work needed, and work per cycle at best, for utilisation.
     why: what the mapper chose, in words.
     surrounded: the op is a kernel that computes the functions around it too.
+    hidden: ticks of it that run beside an op before it, on a part that does both as one.
     """
 
     op: Op
@@ -61,6 +62,7 @@ class Lowered:
     peak: int = 0
     why: str = ""
     surrounded: bool = False
+    hidden: Dim = 0
 
     def busy(self) -> dict[str, Dim]:
         """Ticks each server is held by this op, all phases together."""

@@ -186,6 +186,12 @@ def _header(document: Mapping[str, Any], phases: Sequence[FoldedPhase]) -> str:
             else "",
         ),
     ]
+    if hidden_s := document.get("hidden_s"):
+        left_s = sum(op["time_s"] * op.get("share", 1.0) for op in document["ops"] if op["kind"] == "collective")
+        share = hidden_s / (hidden_s + left_s)
+        tiles.append(
+            ("communication hidden", quantity(hidden_s, "s", 4), f"{percent(share)} of all, by track and trigger")
+        )
     tiles += [
         (
             f"{escape(p.name)}, tokens/s",

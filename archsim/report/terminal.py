@@ -68,6 +68,8 @@ def _head(result: Result, console: Console) -> None:
             result.bound_by,
         )
     )
+    if result.hidden_s:
+        console.print(_line("communication hidden behind what produces it ", si(result.hidden_s, "s", 4)))
     for note in result.plan.notes:
         console.print(Text(f"note: {printable(note)}", "dim"))
     console.print(Text(printable(f"left out: {'; '.join(result.left_out)}"), "dim"))

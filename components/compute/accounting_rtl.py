@@ -2,7 +2,7 @@
 
 Repository wqzustc/High-Performance-Tensor-Processing-Engines (ebe4db7). A testbench resets, loads the stationary
 operand, feeds products one by one and waits for each. The engine's own time, from the first fed row to the first and
-the last result, is that of :class:`archsim.components.compute.tensor_engine.TensorEngine`; the testbenches are added here.
+the last result, is that of :class:`archsim.components.compute.tensor_engine.TensorEngine`; testbenches are added here.
 Serial engines take as long as their operands have nonzero digits: the mean over the stated distribution.
 """
 

@@ -150,6 +150,27 @@ class Dram(Memory[DramSpec]):
             )
         return channel
 
+    def played_channel(self, updates: bool = False) -> tuple[Channel, int] | None:
+        """The channel that is played at fidelity ``command``, one whose writes are ``updates`` if asked, and how many
+        there are; None at analytic fidelity.
+
+        Raises
+        ------
+        InputError: the device has no timing of updates.
+        """
+        if self._channel is None:
+            return None
+        return self._updating if updates else self._channel, self._channels
+
+    @cached_property
+    def _updating(self) -> Channel:
+        from archsim.components.memory.command_level.channel import Channel
+        from archsim.components.memory.command_level.port import updating
+
+        channel = self._channel
+        assert channel is not None  # noqa: S101 - asked at command fidelity only
+        return Channel(updating(channel.preset), channel.policy.name)
+
     @cached_property
     def _channels(self) -> int:
         return self.spec.channels.count if self.spec.channels is not None else 1

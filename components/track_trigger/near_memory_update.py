@@ -30,10 +30,6 @@ def ring_reduce_scatter(ranks: int, chunk: Dim) -> Traffic:
     return Traffic((2 * ranks - 1) * chunk, ranks * chunk)
 
 
-def tracked_reduce_scatter(ranks: int, chunk: Dim) -> Traffic:
-    """Traffic of track-and-trigger beyond the stores of the GEMM that stay local.
-
-    d - 2 chunks are read by the DMA; d - 1 arrive as updates. The GEMM stores d - 1 chunks here and one at
-    the neighbour.
-    """
-    return Traffic((ranks - 2) * chunk, (ranks - 1) * chunk)
+def ring_all_gather(ranks: int, chunk: Dim) -> Traffic:
+    """Traffic of a ring all-gather: a chunk is read for each of d - 1 sends, and as many that arrive are written."""
+    return Traffic((ranks - 1) * chunk, (ranks - 1) * chunk)

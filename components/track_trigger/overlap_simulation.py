@@ -1,12 +1,12 @@
-"""A GEMM whose output is produced in stages, overlapped with a ring reduce-scatter: one rank, event by event.
+"""A GEMM whose output is communicated as its stages store it: ranks, event by event, each before a memory of its own.
 
-All ranks are equal and start together, so what the neighbour sends us arrives when what we send arrives at
-the other neighbour: one rank is simulated and its sends come back, a position further, after the link's
-latency.
+Every rank has a compute stream (reads of the GEMM's operands, stores of its output) and a communication stream (DMA
+reads, arriving updates) before its memory's port, a tracker, and a link to each rank that it sends to. A step of the
+GEMM begins when the one before has computed; it ends when its time to compute has passed and its reads, those of the
+step after it, have come; the last step of a stage stores.
 
-Memory serves one request at a time from two queues, the compute stream (reads of the GEMM's operands, stores
-of its output) and the communication stream (DMA reads, arriving updates). A stage begins when the one before
-has computed; it ends when its time to compute has passed and its reads have been served, and then stores.
+Equal ranks that start together are *folded* into one: what it sends comes back to it, at the position where it lands,
+as what its peers send it. Unfolded, every rank is played for itself.
 """
 
 from __future__ import annotations
@@ -14,223 +14,370 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from archsim.components.track_trigger.dma_table import DmaTable, Mapping
-from archsim.components.track_trigger.tracker import Tracker
-
-Policy = Literal["round_robin", "compute_first"]
-
-
-class Stage(NamedTuple):
-    """One set of workgroups: ticks it computes, bytes it reads and bytes of output it stores."""
-
-    compute: int
-    reads: int
-    writes: int
+from archsim.components.memory.port import COMMUNICATION, COMPUTE, NEVER, Port
+from archsim.components.track_trigger.address_map import AddressMap, Mapping, Send
+from archsim.components.track_trigger.staged_gemm import Step
+from archsim.components.track_trigger.tracker import Block, Tracker
+from archsim.errors import InputError
 
 
 class Request(NamedTuple):
-    """Bytes to move over the memory interface, and what they belong to.
+    """A transfer at the port: operands (read), output without communication (store), an update of a block by its own
+    stores (update) or by another rank (arrived), a block that a DMA reads (dma), or counts of blocks that the tracker
+    has no entry for (count)."""
 
-    ``what`` is read (operands of a stage), store (output without tracking), update (own output or the
-    neighbour's) or dma (a block to be sent).
-    """
-
-    what: Literal["read", "store", "update", "dma"]
+    what: str
     n_bytes: int
-    position: int = -1
-    block: int = -1
+    block: Block = (-1, -1)
 
 
 @dataclass
 class Played:
-    """What a simulation came to: ticks and bytes of one rank."""
+    """What came of a rank: ticks and bytes.
+
+    Attributes
+    ----------
+    gemm_ticks: end of the GEMM. reads, writes: of memory, those of ``operands`` among the reads. sent: by hop.
+    first_stage_bytes, first_stage_ticks: compute traffic and length of the first stage. threshold: of communication
+        after it. events: (tick, what, position, block, bytes, end) where they are kept: a transfer that is complete
+        (as :class:`Request` says), the end of a stage, a block that is whole, a trigger, a block on a link.
+    """
 
     ticks: int = 0
     gemm_ticks: int = 0
     reads: int = 0
     writes: int = 0
-    sent: int = 0
+    operands: int = 0
+    counts: int = 0
+    sent: dict[int, int] = field(default_factory=dict)
     received: int = 0
     tracker_updates: int = 0
     tracker_peak: int = 0
+    tracker_spilled: int = 0
     dma_commands: int = 0
+    first_stage_bytes: int = 0
+    first_stage_ticks: int = 0
+    threshold: int | None = None
+    events: list[tuple[int, str, int, int, int, int]] = field(default_factory=list)
 
 
-def pieces(total: int, size: int) -> list[int]:
-    """``total`` bytes in parts of ``size``, the last one smaller."""
-    whole, rest = divmod(total, size)
-    return [size] * whole + ([rest] if rest else [])
+@dataclass(frozen=True)
+class Overlap:
+    """What is played.
+
+    Attributes
+    ----------
+    steps: of the GEMM; none for the collective alone, of output that is there.
+    map: of the output, cut into ``blocks`` bytes a chunk; None for the GEMM alone.
+    port: makes a rank's memory port. link: bytes to ticks. latency: of a link, ticks after the last byte is sent.
+    memory_latency: ticks from a read's last data to its use.
+    threshold: from the bytes and ticks of the first stage, below how many waiting requests communication goes from then
+        on; None: as the port is made.
+    entries: of the tracker. entry_bytes: of one, where it is kept in memory.
+    tracks: False: stores stay, and communication starts when the GEMM has ended, as without a tracker.
+    whole_chunks: a DMA waits for all blocks of its chunk.
+    ranks: that are played; 1: folded.
+    keeps: whether events are kept.
+    """
+
+    steps: Sequence[Step]
+    map: AddressMap | None
+    blocks: tuple[int, ...]
+    port: Callable[[], Port]
+    link: Callable[[int], int]
+    latency: int
+    memory_latency: int = 0
+    threshold: Callable[[int, int], int | None] | None = None
+    entries: int | None = None
+    entry_bytes: int = 64
+    tracks: bool = True
+    whole_chunks: bool = False
+    ranks: int = 1
+    keeps: bool = False
+
+    def play(self) -> list[Played]:
+        """To the end: each rank's."""
+        return _Simulation(self).run()
 
 
 # Kinds of events in the order in which they count within a tick.
 _SERVED, _COMPUTED, _ARRIVED, _SENT = range(4)
 
 
-class OverlapSimulation:
-    """One rank.
+class _Rank:
+    """One rank."""
 
-    Parameters
-    ----------
-    stages: the GEMM; their stores fill the chunks in order.
-    table: chunks and blocks of the reduce-scatter; None runs the GEMM alone.
-    memory, link: bytes to ticks of service.
-    latency: ticks of the link after the last byte is sent.
-    policy: compute_first serves communication when no compute request waits; round_robin takes turns.
-    starvation_limit: compute requests after which a waiting communication request is served all the same.
-    granule: most bytes of a request; larger ones are cut.
-    """
-
-    def __init__(
-        self,
-        stages: Sequence[Stage],
-        table: DmaTable | None,
-        memory: Callable[[int], int],
-        link: Callable[[int], int],
-        latency: int,
-        policy: Policy,
-        starvation_limit: int,
-        granule: int,
-    ) -> None:
-        self.stages = stages
-        self.table = table
-        self.memory, self.link, self.latency = memory, link, latency
-        self.policy, self.starvation_limit, self.granule = policy, starvation_limit, granule
-        self.tracker = Tracker()
+    def __init__(self, world: _Simulation, number: int) -> None:
+        self.world, self.number, self.what = world, number, world.what
+        self.port = self.what.port()
         self.played = Played()
-        self.compute: deque[Request] = deque()
-        self.communication: deque[Request] = deque()
-        self.sends: deque[tuple[int, int, int]] = deque()
-        self.serving: Request | None = None
-        self.sending: tuple[int, int, int] | None = None
-        self.turns = 0  # compute requests served in a row while communication waited
-        self.stage = -1
+        self.tracker = Tracker(self.what.entries if self.what.tracks else None)
+        self.requests: list[Request] = []
+        self.step = -1
         self.reads_left = 0
         self.computed = True
-        self.stored = 0  # bytes of output that the stages have stored so far
-        self.parts: dict[tuple[int, int], int] = {}  # bytes of a block that are ready to be sent
-        self.events: list[tuple[int, int, int, int, int]] = []
+        self.stores = 0  # transfers of output that are on their way
+        self.produced: list[tuple[int, int]] = []
+        self.stored = 0  # bytes of output so far
+        self.parts: dict[tuple[Block, Send], int] = {}  # bytes of a block that may be sent
+        self.whole: dict[int, int] = {}  # blocks of a chunk that are whole
+        self.sends: dict[int, deque[tuple[Send, int, int]]] = {}
+        self.sending: set[int] = set()
+        self.ended = False
+        self.owed = 0  # bytes of counts in memory that were not yet asked for
 
-    def run(self) -> Played:
-        """Simulate to the end."""
-        self._begin(0)
-        self._serve(0)
-        while self.events:
-            now = self.events[0][0]
-            while self.events and self.events[0][0] == now:
-                _, kind, position, block, n_bytes = heapq.heappop(self.events)
-                self._happen(now, kind, position, block, n_bytes)
-            self._serve(now)
-        self.played.tracker_updates = self.tracker.updates
-        self.played.tracker_peak = self.tracker.peak
-        self.played.dma_commands = self.table.triggered if self.table else 0
-        return self.played
+    # -- the GEMM
 
-    def _happen(self, now: int, kind: int, position: int, block: int, n_bytes: int) -> None:
-        self.played.ticks = now
-        if kind == _SERVED:
-            self._served(now)
-        elif kind == _COMPUTED:
-            self.computed = True
-            self._end_stage(now)
-        elif kind == _ARRIVED:
-            self.played.received += n_bytes
-            self._queue(self.communication, Request("update", n_bytes, position + 1, block))
-        else:
-            self.sending = None
-
-    def _begin(self, now: int) -> None:
-        """Start the next stage, if there is one."""
-        self.stage += 1
-        if self.stage == len(self.stages):
+    def begin(self, now: int) -> None:
+        """Start the next step, if there is one."""
+        what = self.what
+        self.step += 1
+        if self.step == len(what.steps):
+            self._gemm_ends(now)
             return
-        stage = self.stages[self.stage]
-        self.computed = False
-        self.reads_left = stage.reads
-        heapq.heappush(self.events, (now + stage.compute, _COMPUTED, 0, 0, 0))
-        self._queue(self.compute, Request("read", stage.reads))
+        step = what.steps[self.step]
+        self.computed, self.reads_left = False, int(step.reads > 0)
+        self.world.at(now + step.compute, self, _COMPUTED)
+        if step.reads:
+            self._ask(now, COMPUTE, Request("read", step.reads))
 
-    def _end_stage(self, now: int) -> None:
-        """When the stage has computed and read, store its output and start the next one."""
-        if not self.computed or self.reads_left or self.stage >= len(self.stages):
+    def _end_step(self, now: int) -> None:
+        if not self.computed or self.reads_left or self.step >= len(self.what.steps):
             return
-        self._store(self.stages[self.stage].writes)
-        self.played.gemm_ticks = max(self.played.gemm_ticks, now)
-        self._begin(now)
+        step = self.what.steps[self.step]
+        self.played.gemm_ticks = now
+        if step.writes:
+            self._store(now, step.writes)
+            self._note(now, "stage", self.step, 0, step.writes)
+            if self.what.threshold is not None and not self.played.first_stage_ticks:
+                self.played.first_stage_ticks = now
+                self.played.first_stage_bytes = self.played.operands + step.writes
+                self.played.threshold = self.what.threshold(self.played.first_stage_bytes, now)
+                self.port.limit(self.played.threshold)
+        self.begin(now)
 
-    def _store(self, n_bytes: int) -> None:
-        if self.table is None:
-            self._queue(self.compute, Request("store", n_bytes))
+    def _store(self, now: int, n_bytes: int) -> None:
+        """Output of a stage, in the order of the map."""
+        what = self.what
+        if what.map is None:
+            self._ask(now, COMPUTE, Request("store", n_bytes))
             return
-        blocks = self.table.blocks
-        chunk = sum(blocks)
+        blocks, chunk, size = what.blocks, sum(what.blocks), what.blocks[0]
         while n_bytes:
-            position, inside = divmod(self.stored, chunk)
-            block = inside // blocks[0]
-            part = min(n_bytes, block * blocks[0] + blocks[block] - inside)
-            if self.table.mapping(position) is Mapping.REMOTE:
-                self._send(position, block, part)
+            turn, inside = divmod(self.stored, chunk)
+            position = what.map.produced[turn]
+            block = inside // size
+            part = min(n_bytes, block * size + blocks[block] - inside)
+            if not what.tracks:
+                self._ask(now, COMPUTE, Request("store", part, (position, block)))
+            elif what.map.chunks[position].mapping is Mapping.REMOTE:
+                self._send(now, (position, block), part)
             else:
-                self._queue(self.compute, Request("update", part, position, block))
+                self._ask(now, COMPUTE, Request("update", part, (position, block)))
             self.stored += part
             n_bytes -= part
 
-    def _queue(self, queue: deque[Request], request: Request) -> None:
-        queue.extend(request._replace(n_bytes=part) for part in pieces(request.n_bytes, self.granule))
-
-    def _serve(self, now: int) -> None:
-        """Give idle memory and an idle link their next work."""
-        if self.serving is None and (self.compute or self.communication):
-            self.serving = self._next()
-            heapq.heappush(self.events, (now + self.memory(self.serving.n_bytes), _SERVED, 0, 0, 0))
-        if self.sending is None and self.sends:
-            self.sending = position, block, n_bytes = self.sends.popleft()
-            sent = now + self.link(n_bytes)
-            self.played.sent += n_bytes
-            heapq.heappush(self.events, (sent, _SENT, 0, 0, 0))
-            heapq.heappush(self.events, (sent + self.latency, _ARRIVED, position, block, n_bytes))
-
-    def _next(self) -> Request:
-        """Choose between the streams."""
-        if self.compute and self.communication:
-            limit = 1 if self.policy == "round_robin" else self.starvation_limit
-            if self.turns < limit:
-                self.turns += 1
-                return self.compute.popleft()
-            self.turns = 0
-            return self.communication.popleft()
-        return (self.compute or self.communication).popleft()
-
-    def _served(self, now: int) -> None:
-        request = self.serving
-        self.serving = None
-        if request is None:
+    def _gemm_ends(self, now: int) -> None:
+        """All is computed; without a tracker communication starts when all is stored, too."""
+        if self.what.map is None or (self.what.tracks and self.what.steps):
             return
-        if request.what in ("read", "dma"):
-            self.played.reads += request.n_bytes
-        else:
-            self.played.writes += request.n_bytes
-        if request.what == "read":
-            self.reads_left -= request.n_bytes
-            self._end_stage(now)
-        elif request.what == "store":
-            self.played.gemm_ticks = now
-        elif request.what == "dma":
-            self._send(request.position, request.block, request.n_bytes)
-        elif self.table is not None:
-            threshold = self.table.threshold(request.block)
-            block = (request.position, request.block)
-            if self.tracker.update(block, request.n_bytes, threshold):
-                command = self.table.whole(*block)
-                if command is not None:
-                    self._queue(self.communication, Request("dma", command.n_bytes, *block))
+        if self.stores == 0 and not self.ended:
+            self.ended = True
+            for position in self.what.map.produced:
+                for block, n_bytes in enumerate(self.what.blocks):
+                    self._updated(now, (position, block), n_bytes)
 
-    def _send(self, position: int, block: int, n_bytes: int) -> None:
-        """Bytes of a block are ready to be sent; the block goes when all of it is."""
-        if self.table is None:
+    # -- memory
+
+    def _ask(self, now: int, stream: int, request: Request) -> None:
+        is_write = request.what in ("store", "update", "arrived")
+        self.stores += is_write and stream == COMPUTE
+        self.port.put(now, stream, len(self.requests), request.n_bytes, self._address(request), is_write)
+        self.requests.append(request)
+
+    def _address(self, request: Request) -> int:
+        """Operands lie in one half of the memory, one after the other, chunks in the other."""
+        position, block = request.block
+        if position < 0:
+            return self.played.operands
+        size = sum(self.what.blocks)
+        return 2**33 + position * size + block * self.what.blocks[0]
+
+    def served(self, now: int, number: int) -> None:
+        """A transfer is complete."""
+        request = self.requests[number]
+        n_bytes = request.n_bytes
+        self._note(now, request.what, *request.block, n_bytes)
+        match request.what:
+            case "read":
+                self.played.reads += n_bytes
+                self.played.operands += n_bytes
+                self.reads_left = 0
+                self._end_step(now)
+            case "store":
+                self.played.writes += n_bytes
+                self.stores -= 1
+                self.played.gemm_ticks = now
+                if self.step == len(self.what.steps):
+                    self._gemm_ends(now)
+            case "update" | "arrived":
+                self.played.writes += n_bytes
+                self._updated(now, request.block, n_bytes)
+            case "dma":
+                self.played.reads += n_bytes
+                self._send(now, request.block, n_bytes)
+            case "count":
+                self.played.counts += n_bytes
+
+    def _updated(self, now: int, block: Block, n_bytes: int) -> None:
+        """A block was written to; when it is whole, what the map says follows."""
+        layout = self.what.map
+        if layout is None:
             return
-        ready = self.parts[position, block] = self.parts.get((position, block), 0) + n_bytes
-        if ready == self.table.blocks[block]:
-            self.sends.append((position, block, ready))
+        position = block[0]
+        remote = layout.chunks[position].mapping is Mapping.REMOTE  # which stayed here without a tracker
+        spilled = self.tracker.spilled
+        threshold = self.what.blocks[block[1]] * (layout.updates(position) + remote)
+        whole = self.tracker.update(block, n_bytes, threshold)
+        if self.tracker.spilled > spilled:
+            self._count_in_memory(now)
+        if whole:
+            self._note(now, "whole", *block, 0)
+        if not whole or not layout.chunks[position].sends:
+            return
+        ready = [block]
+        if self.what.whole_chunks:
+            self.whole[position] = self.whole.get(position, 0) + 1
+            ready = []
+            if self.whole[position] == len(self.what.blocks):
+                ready = [(position, i) for i in range(len(self.what.blocks))]
+        for one in ready:
+            self.played.dma_commands += 1
+            self._note(now, "trigger", *one, self.what.blocks[one[1]])
+            self._ask(now, COMMUNICATION, Request("dma", self.what.blocks[one[1]], one))
+
+    def _count_in_memory(self, now: int) -> None:
+        """A count that has no entry is read and written; small ones are asked for together."""
+        self.owed += self.what.entry_bytes
+        if self.owed >= 1024:
+            self.port.put(now, COMMUNICATION, len(self.requests), self.owed, 2**34, False)
+            self.requests.append(Request("count", self.owed))
+            self.port.put(now, COMMUNICATION, len(self.requests), self.owed, 2**34, True)
+            self.requests.append(Request("count", self.owed))
+            self.owed = 0
+
+    # -- links
+
+    def _send(self, now: int, block: Block, n_bytes: int) -> None:
+        """Bytes of a block may be sent; it goes when all of it may."""
+        layout = self.what.map
+        if layout is None:
+            return
+        for send in layout.chunks[block[0]].sends:
+            ready = self.parts[block, send] = self.parts.get((block, send), 0) + n_bytes
+            if ready == self.what.blocks[block[1]]:
+                self.sends.setdefault(send.hop, deque()).append((send, block[1], ready))
+                self.feed(now, send.hop)
+
+    def feed(self, now: int, hop: int) -> None:
+        """Give an idle link its next block."""
+        if hop in self.sending or not self.sends[hop]:
+            return
+        send, block, n_bytes = self.sends[hop].popleft()
+        self.sending.add(hop)
+        sent = now + self.what.link(n_bytes)
+        self.played.sent[hop] = self.played.sent.get(hop, 0) + n_bytes
+        self._note(now, "link", hop, block, n_bytes, sent)
+        self.world.at(sent, self, _SENT, hop)
+        target = self.world.ranks[(self.number + hop) % len(self.world.ranks)]
+        self.world.at(sent + self.what.latency, target, _ARRIVED, send.lands, block, n_bytes)
+
+    def arrived(self, now: int, position: int, block: int, n_bytes: int) -> None:
+        """A block has come: it is written, or added, where it lands."""
+        self.played.received += n_bytes
+        self._ask(now, COMMUNICATION, Request("arrived", n_bytes, (position, block)))
+
+    def _note(self, now: int, what: str, position: int, block: int, n_bytes: int, end: int = 0) -> None:
+        if self.what.keeps:
+            self.played.events.append((now, what, position, block, n_bytes, end or now))
+
+    def computed_step(self, now: int) -> None:
+        """The time to compute has passed."""
+        self.computed = True
+        self._end_step(now)
+
+    def result(self, now: int) -> Played:
+        """What came of it."""
+        played, tracker = self.played, self.tracker
+        played.tracker_updates, played.tracker_peak = tracker.updates, tracker.peak
+        played.tracker_spilled = tracker.spilled
+        return played
+
+
+class _Simulation:
+    """Ranks and their events."""
+
+    def __init__(self, what: Overlap) -> None:
+        if what.map is not None and what.ranks not in (1, what.map.ranks):
+            raise InputError(f"{what.ranks} of {what.map.ranks} ranks are neither folded nor all")
+        self.what = what
+        self.events: list[tuple[int, ...]] = []
+        self.ranks: list[_Rank] = []
+        self.ranks += (_Rank(self, number) for number in range(what.ranks))
+        # No rank feels another one sooner.
+        self.apart = NEVER if what.ranks == 1 else max(1, what.latency + what.link(min(what.blocks)))
+
+    def at(self, tick: int, rank: _Rank, kind: int, *of: int) -> None:
+        """Something will happen to a rank."""
+        heapq.heappush(self.events, (tick, rank.number, kind, *of))
+
+    def run(self) -> list[Played]:
+        """Play to the end."""
+        for rank in self.ranks:
+            rank.begin(0)
+        now = 0
+        while True:
+            until = self._play_memories(now)
+            if until is None:
+                break
+            now = until
+            while self.events and self.events[0][0] == now:
+                _, number, kind, *of = heapq.heappop(self.events)
+                rank = self.ranks[number]
+                rank.played.ticks = now
+                if kind == _SERVED:
+                    rank.served(now, *of)
+                elif kind == _COMPUTED:
+                    rank.computed_step(now)
+                elif kind == _ARRIVED:
+                    rank.arrived(now, *of)
+                else:
+                    rank.sending.discard(of[0])
+                    rank.feed(now, of[0])
+        return [rank.result(now) for rank in self.ranks]
+
+    def _play_memories(self, now: int) -> int | None:
+        """Play memories on to the next event, whose tick it is; None: there is none."""
+        while True:
+            until = min(self.events[0][0] if self.events else NEVER, now + self.apart)
+            busy = False
+            for rank in self.ranks:
+                mine = until
+                while rank.port.busy:
+                    busy = True
+                    told = rank.port.play(mine)
+                    if not told:
+                        break
+                    for tick, request in told:
+                        is_read = rank.requests[request].what in ("read", "dma")
+                        late = tick + (self.what.memory_latency if is_read else 0)
+                        self.at(late, rank, _SERVED, request)
+                        mine = min(mine, late)
+            if self.events and (self.events[0][0] <= until or not busy):
+                return self.events[0][0]
+            if not busy:
+                return None
+            now = until

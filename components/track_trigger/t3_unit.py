@@ -1,49 +1,39 @@
-"""The track-and-trigger unit: overlaps a GEMM with the reduce-scatter of its output, in hardware.
+"""The track-and-trigger unit: overlaps a GEMM with the communication of its output, in hardware.
 
-T3 (Pati et al., ASPLOS 2024): a tracker beside the memory controller sees when a block of the output is
-whole, a table of DMA commands sends it on, and near-memory updates do the sums. The answer compares
+T3 (Pati et al., ASPLOS 2024): a tracker beside the memory controller sees when a block of the output is whole, a table
+of DMA commands sends it on, near-memory updates do the sums, and the memory controller arbitrates between the GEMM and
+the communication. :mod:`archsim.components.track_trigger.ways` compares it with what it replaces.
 
-- *sequential*: the GEMM, then a ring reduce-scatter by the compute units;
-- *T3*: overlapped, memory takes turns between the two streams;
-- *T3-MCA*: overlapped, memory serves the GEMM first;
-- *ideal*: the longer of the GEMM and the reduce-scatter, as if nothing were shared.
-
-Exact for the model of :mod:`archsim.components.track_trigger.overlap_simulation`. What is left out: the
-change of the GEMM's cache hits when its output bypasses the cache (give other read bytes), the threshold
-on DRAM queue occupancy that MCA learns per kernel (here no communication goes while a GEMM request waits,
-but for the starvation limit), and DRAM banks. The all-gather that makes an all-reduce follows unchanged; a
-network times it.
+As a part of a chip it takes every reduce-scatter, all-reduce and all-gather of one product's output, of whatever
+workload, and lets it run beside the product, round a ring; what of it outlasts the product is left. The all-gather of
+an all-reduce follows unchanged.
+Where the collective is quicker by itself it stays as it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, model_validator
 
-from archsim.components.network.link import Link
-from archsim.components.network.timing import Timing
-from archsim.components.track_trigger.dma_table import DmaTable
-from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter
-from archsim.components.track_trigger.overlap_simulation import (
-    OverlapSimulation,
-    Played,
-    Policy,
-    Stage,
-    pieces,
-)
-from archsim.errors import InputError
+from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Parts
 from archsim.model.lowered import Lowered
 from archsim.model.technology import Technology
-from archsim.spec import ComponentSpec, Count
-from archsim.units import Bytes, Joules, JoulesPerBit, SquareMillimetres
-from archsim.workloads.op import Collective, Dim, MatMul, Role, ceil_div
+from archsim.spec import ComponentSpec, Count, Share
+from archsim.units import BytesPerSecond, Joules, JoulesPerBit, SquareMillimetres
+from archsim.workloads.op import Collective, Dim, MatMul, Role
 
-_K_STEPS = 8  # loads of a stage, one ahead of the computing: enough for memory's delays to be felt
-_ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
+ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
+
+
+_MOST_STEPS = 2**15
+_LARGEST_OUTPUT = 2**34
+"""bytes of a product of which a collective is triggered: what a rank can hold, and what is played in seconds"""
+_TRIGGERED = ("reduce_scatter", "all_reduce", "all_gather")
 
 
 class T3UnitSpec(ComponentSpec):
@@ -52,14 +42,31 @@ class T3UnitSpec(ComponentSpec):
     kind: Literal["t3_unit"] = "t3_unit"
     tracker_entries: Count = 256
     """blocks that can be tracked at once"""
-    block: Bytes = 65536
-    """bytes of output that are tracked and sent as one: the tile of a workgroup"""
-    granule: Bytes = 65536
-    """most bytes that memory serves of one stream before it looks at the other"""
-    policy: Literal["round_robin", "compute_first"] = "compute_first"
-    """which stream memory prefers: compute_first is T3-MCA, round_robin plain T3"""
-    starvation_limit: Count = 64
-    """GEMM requests after which waiting communication is served all the same, under compute_first"""
+    tile: tuple[Count, Count] = (256, 128)
+    """rows and columns of a workgroup's output, which is tracked and sent as one: the largest of libraries"""
+    step: Count = 64
+    """inner size that a workgroup loads at once; assumed"""
+    cache_ways: Annotated[Count, Field(le=512)] = 24
+    """of the cache in front of memory, whose sets are hashed: as of the V100's L2 in Accel-Sim's configuration"""
+    policy: Literal["round_robin", "compute_first", "mca"] = "mca"
+    """which stream memory prefers: mca is T3-MCA, round_robin plain T3"""
+    thresholds: tuple[Count, ...] = (5, 10, 30)
+    """under mca: communication goes while fewer requests than one of these wait in the memory's queue; recalled from
+    the paper (low confidence)"""
+    intensities: tuple[Share, ...] = (0.75, 0.5, 0.25)
+    """shares of memory's bandwidth that a kernel's first stage uses, from which on each threshold holds; assumed"""
+    threshold: Count | None = None
+    """one threshold for all kernels instead"""
+    starvation_limit: Count = 1024
+    """GEMM requests after which waiting communication is served all the same; assumed"""
+    tracker: bool = True
+    """without it communication starts when the GEMM has ended"""
+    whole_chunks: bool = False
+    """a DMA command waits for all blocks of its chunk"""
+    bypass: bool = True
+    """output goes past the cache to near-memory updates"""
+    unit_bandwidth: BytesPerSecond | None = None
+    """what one compute unit moves in a collective, reads and writes together; None: as much as is asked for"""
     energy_tracker_update: Joules | None = None
     """look-up and count of one update; the technology entry t3_tracker_update when absent"""
     energy_dma_command: Joules | None = None
@@ -69,50 +76,14 @@ class T3UnitSpec(ComponentSpec):
     area: SquareMillimetres | None = None
     """tracker and table; the technology entry t3_unit when absent"""
 
-
-@dataclass(frozen=True)
-class Overlap:
-    """A GEMM and the reduce-scatter of its output, four ways, and their parts alone.
-
-    ``actions`` of each way are those of one rank's unit; its ``detail`` holds the rank's traffic:
-    dram_read_bytes, dram_write_bytes, link_bytes, and tracker_peak (entries live at once).
-    """
-
-    gemm_ticks: int
-    reduce_scatter_ticks: int
-    near_memory_reduce_scatter_ticks: int
-    sequential: Timing
-    t3: Timing
-    t3_mca: Timing
-    ideal: Timing
-
-    def chosen(self, policy: Policy) -> Timing:
-        """The overlapped answer under a memory policy."""
-        return self.t3_mca if policy == "compute_first" else self.t3
-
-
-def even_stages(stages: int, compute_ticks: int, read_bytes: int, write_bytes: int, k_steps: int = 1) -> list[Stage]:
-    """A GEMM of equal stages with these totals; remainders go to the first ones.
-
-    A workgroup goes along the inner dimension in ``k_steps`` steps and loads one step ahead, so a stage is as
-    many steps that each wait for their reads; the last one stores. One step hides any delay of memory that is
-    shorter than the stage; more make the GEMM feel it, as a real one does.
-    """
-    if stages < 1 or k_steps < 1:
-        raise InputError(f"a GEMM has at least one stage of one step, not {stages} of {k_steps}")
-
-    def part(total: int, i: int, of: int) -> int:
-        return total // of + (i < total % of)
-
-    steps = stages * k_steps
-    return [
-        Stage(
-            part(compute_ticks, i, steps),
-            part(read_bytes, i, steps),
-            part(write_bytes, i // k_steps, stages) if (i + 1) % k_steps == 0 else 0,
-        )
-        for i in range(steps)
-    ]
+    @model_validator(mode="after")
+    def _ordered(self) -> T3UnitSpec:
+        low, high = list(self.thresholds), list(self.intensities)
+        if len(low) != len(high):
+            raise ValueError(f"'thresholds' has {len(low)} values, 'intensities' {len(high)}: one threshold for each")
+        if low != sorted(low) or high != sorted(high, reverse=True):
+            raise ValueError("'thresholds' rise as 'intensities' fall, as in [5, 10, 30] and [0.75, 0.5, 0.25]")
+        return self
 
 
 class T3Unit(Component[T3UnitSpec]):
@@ -121,198 +92,150 @@ class T3Unit(Component[T3UnitSpec]):
     kind: ClassVar[str] = "t3_unit"
     Spec: ClassVar[type[ComponentSpec]] = T3UnitSpec
 
-    def overlap(
+    def __init__(self, spec: T3UnitSpec, path: str, time: Any, clock_hz: int) -> None:
+        super().__init__(spec, path, time, clock_hz)
+        self._known: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
+
+    def tracking(self) -> Any:
+        """Its settings."""
+        from archsim.components.track_trigger.ways import Tracking
+
+        spec = self.spec
+        return Tracking(
+            policy=spec.policy,
+            entries=spec.tracker_entries,
+            entry_bytes=ENTRY_BYTES,
+            thresholds=spec.thresholds,
+            intensities=spec.intensities,
+            threshold=spec.threshold,
+            starvation_limit=spec.starvation_limit,
+            tracks=spec.tracker,
+            whole_chunks=spec.whole_chunks,
+            bypass=spec.bypass,
+        )
+
+    def ways(
         self,
-        stages: Sequence[Stage],
+        parts: Parts,
+        product: Lowered,
         ranks: int,
-        link_bytes_per_s: int,
-        latency_ticks: int,
-        memory_bytes_per_s: int | None,
-        tracked_stages: Sequence[Stage] | None = None,
-    ) -> Overlap:
-        """Time a GEMM and the ring reduce-scatter of its output.
+        link: Callable[[int], int],
+        link_latency: int,
+        **chosen: Any,
+    ) -> Any:
+        """The :class:`archsim.components.track_trigger.ways.Ways` of a product on a machine.
 
         Parameters
         ----------
-        stages: compute ticks, bytes read from and stored to memory of each set of workgroups.
-        link_bytes_per_s: bandwidth of the ring's link in one direction. memory_bytes_per_s: bandwidth that
-        both streams share; None when memory never limits. tracked_stages: the stages under track-and-
-        trigger, where fewer reads miss the cache because the output
-            bypasses it; the same when absent.
-
-        Raises
-        ------
-        InputError: fewer than two ranks, no output, or stages that differ in their output.
+        product: as it was laid onto the machine; its engine's time is that of all stages together. chosen: further
+            settings of the ways.
         """
-        chunk = self._chunk(stages, ranks)
-        tracked = tuple(stages if tracked_stages is None else tracked_stages)
-        if self._chunk(tracked, ranks) != chunk:
-            raise InputError("the stages under track-and-trigger store another number of bytes")
+        from archsim.components.memory.ports import port_of
+        from archsim.components.track_trigger import ways
+        from archsim.components.track_trigger.staged_gemm import StagedGemm
 
-        def memory(n: int) -> int:
-            return 0 if memory_bytes_per_s is None else int(self.time.transfer(n, memory_bytes_per_s))
-
-        def link(n: int) -> int:
-            return int(self.time.transfer(n, link_bytes_per_s))
-
-        def play(work: Sequence[Stage], table: DmaTable | None, policy: Policy) -> Played:
-            return OverlapSimulation(
-                _padded(work, ranks * chunk),
-                table,
-                memory,
-                link,
-                latency_ticks,
-                policy,
-                self.spec.starvation_limit,
-                self.spec.granule,
-            ).run()
-
-        gemm = play(stages, None, "compute_first")
-        reads, writes = ring_reduce_scatter(ranks, chunk)
-        serial, final = self._reduce_scatter(ranks, chunk, memory, link, latency_ticks)
-        near = (ranks - 1) * (link(chunk) + latency_ticks)
-        sequential = self._timing(
-            gemm.ticks + serial + final,
-            "sequential",
-            gemm.reads + int(reads),
-            gemm.writes + int(writes),
-            (ranks - 1) * chunk,
+        op: Any = product.op
+        engine: Any = parts.components[product.engine]
+        memory: Any = parts.main_memory(Role.ACTIVATION)
+        cache: Any = parts.scratchpad
+        m, k, n = int(op.m), int(op.k), int(op.n) * int(op.groups)
+        units = getattr(engine, "beside", 1)
+        stages = -(-(-(-m // self.spec.tile[0]) * -(-n // self.spec.tile[1])) // units)
+        gemm = StagedGemm(
+            m=m,
+            k=k,
+            n=n,
+            tile=self.spec.tile,
+            units=units,
+            step=max(self.spec.step, -(-k * stages // _MOST_STEPS)),  # of long GEMMs fewer are enough
+            element_bytes=max(1, op.out_dtype.bits // 8),
+            cache_bytes=cache.capacity_bytes,
+            cache_ways=self.spec.cache_ways,
         )
-        ideal = self._timing(
-            max(gemm.ticks, serial + final),
-            "gemm" if gemm.ticks >= serial + final else "link",
-            gemm.reads + int(reads),
-            gemm.writes + int(writes),
-            (ranks - 1) * chunk,
+        return ways.Ways(
+            time=self.time,
+            gemm=gemm,
+            compute_ticks=int(product.body[product.engine]),
+            ranks=ranks,
+            link=link,
+            link_latency=link_latency,
+            memory=ways.Memory(
+                lambda arbitration, updates: port_of(memory, arbitration, updates),
+                memory.bytes_per_s,
+                memory.peak_bytes_per_s,
+                memory.latency_ticks,
+            ),
+            tracking=self.tracking(),
+            unit_bytes_per_s=self.spec.unit_bandwidth,
+            **chosen,
         )
-        ways = {
-            policy: self._tracked(
-                play(tracked, DmaTable(ranks, tuple(pieces(chunk, self.spec.block))), policy), gemm.ticks
-            )
-            for policy in ("round_robin", "compute_first")
-        }
-        return Overlap(gemm.ticks, serial + final, near, sequential, ways["round_robin"], ways["compute_first"], ideal)
 
-    def overlap_of(
-        self,
-        stages: int,
-        compute_ticks: int,
-        read_bytes: int,
-        write_bytes: int,
-        ranks: int,
-        link: Link,
-        memory_bytes_per_s: int | None,
-    ) -> Overlap:
-        """As :meth:`overlap`, for a GEMM of equal stages with these totals over a link of the ring."""
-        return self.overlap(
-            even_stages(stages, compute_ticks, read_bytes, write_bytes, _K_STEPS),
-            ranks,
-            link.bytes_per_s,
-            link.latency,
-            memory_bytes_per_s,
-        )
+    def on_network(self, parts: Parts, op: Collective, product: Lowered) -> Any:
+        """The ways of a product and the ring of a collective of its output on the machine's network.
+
+        A step of the ring takes a rank's part of what the network says of the collective: of no bytes the latency, of
+        all of them what they add.
+        """
+        network: Any = parts.components["network"]
+        steps, kind = op.ranks - 1, _ring_of(op)
+
+        def time_of(n_bytes: int) -> int:
+            return int(network.time_of(replace(op, collective=kind, bytes=n_bytes))[0])
+
+        size = int(op.bytes)
+        least = time_of(op.ranks)
+        added, sent = max(1, time_of(size) - least), max(1, size * steps // op.ranks)
+        return self.ways(parts, product, op.ranks, lambda n: -(-n * added // sent), least // steps, collective=kind)
 
     def fuse(self, ops: Sequence[Lowered], parts: Parts) -> Sequence[Lowered]:
-        """Reduce-scatters of a product's output are triggered by its stores: what of each outlasts the product."""
+        """Collectives of a product's output are triggered by its stores: what of each outlasts the product."""
         known = {lowered.op.name: lowered for lowered in ops}
         return tuple(self._triggered(lowered, known, parts) for lowered in ops)
 
     def _triggered(self, lowered: Lowered, known: Mapping[str, Lowered], parts: Parts) -> Lowered:
         op = lowered.op
-        if not isinstance(op, Collective) or op.collective != "reduce_scatter" or op.producer is None:
+        if not isinstance(op, Collective) or op.collective not in _TRIGGERED or op.producer is None or op.ranks < 2:
             return lowered
-        producer = known[op.producer]
-        if not isinstance(producer.op, MatMul) or isinstance(producer.cycles, np.ndarray):
+        producer = known.get(op.producer)
+        if producer is None:
+            raise InputError(f"{op.name} has no producer: its block has {nearest(op.producer, known)}")
+        if not isinstance(producer.op, MatMul) or not _whole(op, producer):
             return lowered
-        overlap = self.overlap_on(parts, op, producer)
-        way = overlap.chosen(self.spec.policy)
+        ways, way, gemm = self._played(parts, op, producer)
+        network: Any = parts.components["network"]
+        gather = 0
+        if op.collective == "all_reduce":
+            gather = int(network.time_of(replace(op, collective="all_gather"))[0])
+        left = max(1, way.ticks - gemm.ticks + gather)
+        alone = int(lowered.body["network"])
+        if left >= alone:
+            return lowered
         memory = parts.main_memory(Role.ACTIVATION).path
-        reads, writes = int(producer.actions.get((memory, "read_byte"), 0)), int(producer.op.out_bytes())
-        actions: dict[tuple[str, str], Dim] = {(self.path, name): count for name, count in way.actions.items()}
-        actions["network", "link0_byte"] = way.detail["link_bytes"] * op.ranks
-        actions[memory, "read_byte"] = max(0, way.detail["dram_read_bytes"] - reads)
-        actions[memory, "write_byte"] = max(0, way.detail["dram_write_bytes"] - writes)
+        dma, updates, _ = ways.map.traffic(ways.chunk_bytes)
+        actions = dict(lowered.actions) | {
+            (self.path, "tracker_update"): way.tracker_updates,
+            (self.path, "dma_command"): way.dma_commands,
+            (self.path, "update_byte"): updates,
+            (memory, "read_byte"): dma,
+            (memory, "write_byte"): max(0, updates - int(producer.op.out_bytes())),
+        }
         return replace(
             lowered,
-            body={"network": max(1, way.ticks - overlap.gemm_ticks)},
+            body={"network": left},
             actions=actions,
-            why=f"triggered by the stores of {producer.op.name}, {self.spec.policy}: "
-            f"{way.ticks / overlap.sequential.ticks:.3f} of the time one after the other, "
-            f"{way.ticks / overlap.ideal.ticks:.3f} of the ideal",
+            hidden=alone - left,
+            why=f"triggered by the stores of {producer.op.name}, {self.spec.policy}: {1 - left / alone:.0%} hidden",
         )
 
-    def overlap_on(self, parts: Parts, op: Collective, producer: Lowered) -> Overlap:
-        """As :meth:`overlap`, for a reduce-scatter and the product it sums on the parts of a machine.
-
-        The product runs in stages of one output tile per unit of its engine.
-        """
-        network: Any = parts.components["network"]
-        engine: Any = parts.components[producer.engine]
-        memory: Any = parts.main_memory(Role.ACTIVATION)
+    def _played(self, parts: Parts, op: Collective, producer: Lowered) -> tuple[Any, Any, Any]:
+        """The ways, T3's and the GEMM alone; equal ones are played once."""
         product: Any = producer.op
-        gm, _, gn = engine.granularity()
-        tiles = ceil_div(int(product.m), gm) * ceil_div(int(product.n), gn)
-        return self.overlap_of(
-            stages=max(1, int(ceil_div(tiles, getattr(engine.spec, "count", 1)))),
-            compute_ticks=int(producer.body[producer.engine]),
-            read_bytes=int(producer.actions.get((memory.path, "read_byte"), 0)),
-            write_bytes=int(product.out_bytes()),
-            ranks=op.ranks,
-            link=network.links[0],
-            memory_bytes_per_s=memory.bytes_per_s,
-        )
-
-    def _chunk(self, stages: Sequence[Stage], ranks: int) -> int:
-        if ranks < 2:
-            raise InputError(f"a reduce-scatter needs at least two ranks, not {ranks}")
-        if any(min(stage) < 0 for stage in stages):
-            raise InputError("a stage has negative ticks or bytes")
-        output = sum(stage.writes for stage in stages)
-        if output < 1:
-            raise InputError("a GEMM that stores nothing leaves nothing to reduce")
-        return -(-output // ranks)
-
-    @staticmethod
-    def _reduce_scatter(
-        ranks: int, chunk: int, memory: Callable[[int], int], link: Callable[[int], int], latency: int
-    ) -> tuple[int, int]:
-        """Ticks of a ring reduce-scatter by the compute units: its steps, and its final sum.
-
-        A step is limited by the link or by memory, which reads the own chunk (and, after the first step,
-        the received one) and takes the arriving one. The final sum reads two chunks and writes one, exposed:
-        it is what near-memory update saves.
-        """
-        first = max(link(chunk), memory(2 * chunk)) + latency
-        later = max(link(chunk), memory(3 * chunk)) + latency
-        return first + (ranks - 2) * later, memory(3 * chunk)
-
-    def _tracked(self, played: Played, gemm_ticks: int) -> Timing:
-        timing = self._timing(
-            played.ticks,
-            "gemm" if played.ticks <= gemm_ticks else "link",
-            played.reads,
-            played.writes,
-            played.sent,
-        )
-        timing.actions.update(
-            {
-                "tracker_update": played.tracker_updates,
-                "dma_command": played.dma_commands,
-                "update_byte": played.writes,
-            }
-        )
-        timing.detail.update(
-            {
-                "tracker_peak": played.tracker_peak,
-                "tracker_fits": played.tracker_peak <= self.spec.tracker_entries,
-                "gemm_ticks": played.gemm_ticks,
-            }
-        )
-        return timing
-
-    @staticmethod
-    def _timing(ticks: int, bound_by: str, reads: int, writes: int, sent: int) -> Timing:
-        return Timing(ticks, {}, bound_by, {"dram_read_bytes": reads, "dram_write_bytes": writes, "link_bytes": sent})
+        sizes = product.m, product.k, product.n, product.groups, product.out_dtype
+        key = (*sizes, producer.engine, int(producer.body[producer.engine]), op.ranks, int(op.bytes), _ring_of(op))
+        if key not in self._known:
+            ways = self.on_network(parts, op, producer)
+            self._known[key] = ways, ways.tracked(), ways.gemm_alone()
+        return self._known[key]
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         spec = self.spec
@@ -334,11 +257,20 @@ class T3Unit(Component[T3UnitSpec]):
     @property
     def tracker_bytes(self) -> int:
         """SRAM of the tracker."""
-        return self.spec.tracker_entries * _ENTRY_BYTES
+        return self.spec.tracker_entries * ENTRY_BYTES
 
 
-def _padded(stages: Sequence[Stage], output: int) -> list[Stage]:
-    """The stages with the last store enlarged so that chunks are equal, by less than one byte a rank."""
-    stored = sum(stage.writes for stage in stages)
-    last = max(i for i, stage in enumerate(stages) if stage.writes)
-    return [s._replace(writes=s.writes + output - stored) if i == last else Stage(*s) for i, s in enumerate(stages)]
+def _whole(op: Collective, producer: Lowered) -> bool:
+    """Whether both have one size in all steps, and what is communicated is what the product stores."""
+    product: Any = producer.op
+    sizes: list[Dim] = [op.bytes, product.m, product.k, product.n, *producer.body.values()]
+    if any(isinstance(size, np.ndarray) for size in sizes) or producer.engine not in producer.body:
+        return False
+    shares = op.ranks if op.collective == "all_gather" else 1
+    size = int(product.out_bytes())
+    return int(op.bytes) == shares * size and 0 < size <= _LARGEST_OUTPUT
+
+
+def _ring_of(op: Collective) -> str:
+    """The collective that is triggered: of an all-reduce its first half."""
+    return "reduce_scatter" if op.collective == "all_reduce" else op.collective

@@ -137,6 +137,8 @@ _NCCL = _sides(system="h100", op="all_reduce", nranks=8, bytes=1024)
 _EXPERTS = _sides(num_topk=8, op_name="ll", node_num=1, hidden_size=7168, num_token=128)
 _MINE = _sides(op="all_reduce", bytes="1MB", ranks="4/2", topology="switch/ring", link="nvlink4", algorithm="ring")
 _SLOW = _sides(op="all_reduce", bytes=64, ranks=4, topology="ring", link="nvlink4", degraded="0-1=0.5,1-2=0.25")
+_SUBLAYER = _sides(model="t-nlg", sublayer="op", tokens=256, tp=8, policy="mca", threshold=5, units=8, chunks=1)
+_OVERLAP = _sides(M=512, K=64, N=512, tp=4, collective="all_to_all", way="direct", map="remote:3 local", unfolded="yes")
 _AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03.9799600,4808,10\n"
 _BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,log\n"
 _MOONCAKE = '{"timestamp": 27000, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1]}\n'
@@ -268,6 +270,7 @@ TARGETS = (
     Target("options of pim", (_sides(device="aim", M=64, K=64), _AIM), _options("pim"), "", 0.1),
     Target("options of collective", (_MINE, _SLOW, _ON_GRAPH, _TRACED), _options("collective"), "", 0.2),
     Target("options of gemm", (_GEMM, _ONNXIM), _options("gemm"), "", 0.3),
+    Target("options of t3", (_SUBLAYER, _OVERLAP), _options("t3"), "", 0.05),
     Target("layers", (_LAYERS,), lambda f: load_spec(f, ConvolutionsSpec), "layers.yaml"),
     Target("runs to their end", (_PRODUCTS, _TOKENS), lambda f: run(f).to_json(), "run.yaml", 0.2),
     Target("misses", ("suite,case,metric,role,error\na,b,c,validation,0.3\n",), misses.read, "misses.csv"),

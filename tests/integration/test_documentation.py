@@ -116,6 +116,7 @@ def test_every_file_that_is_named_ships() -> None:
         "torus.svg",
         "pipeline.svg",
         "banks.svg",
+        "overlap.svg",
         "fill_and_drain.svg",
         "mine.yaml",
         "misses.csv",

@@ -1,191 +1,168 @@
-"""The event simulation of the overlap equals a clock that ticks, and closed forms where they exist."""
+"""The event simulation of the overlap equals a clock that ticks, folded equals unfolded, and laws of its traffic."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Any
 
 import pytest
 from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from naive_overlap import NaivePort
+from naive_overlap import play as naive
 
-from archsim.components.track_trigger.dma_table import DmaTable
-from archsim.components.track_trigger.overlap_simulation import OverlapSimulation, Stage
+from archsim.components.memory.analytic_port import AnalyticPort
+from archsim.components.memory.port import NO_LIMIT, Arbitration
+from archsim.components.track_trigger.address_map import MAPS, AddressMap, address_map, ring_reduce_scatter
+from archsim.components.track_trigger.overlap_simulation import Overlap, Played
+from archsim.components.track_trigger.staged_gemm import Step, totals
+from archsim.timebase import Timebase
 
-Policy = Literal["round_robin", "compute_first"]
-
-
-def naive(
-    stages: list[Stage],
-    ranks: int,
-    chunk: int,
-    memory: int,
-    link: int,
-    latency: int,
-    policy: Policy,
-    limit: int,
-    granule: int,
-) -> int:
-    """One rank, tick by tick, whole chunks sent; ``memory`` and ``link`` are ticks per byte."""
-    compute: list[tuple[str, int, int]] = []  # (what, position, bytes), served in order
-    communication: list[tuple[str, int, int]] = []
-    to_send: list[int] = []
-    arriving: list[tuple[int, int]] = []  # (tick, position at the sender)
-    updated = [0] * ranks
-    to_read = [chunk] * ranks
-    stored, stage, turns, now, end = 0, 0, 0, 0, 0
-    serving: tuple[str, int, int, int, str] | None = None
-    sending: tuple[int, int] | None = None  # (tick of the end, position)
-    computed_at, reads_left = stages[0].compute, stages[0].reads
-
-    def cut(what: str, position: int, n: int) -> list[tuple[str, int, int]]:
-        return [(what, position, min(granule, n - i)) for i in range(0, n, granule)]
-
-    compute += cut("read", -1, stages[0].reads)
-    while True:
-        if serving is not None and serving[3] == now:
-            what, position, n, _, _ = serving
-            serving, end = None, now
-            if what == "read":
-                reads_left -= n
-            elif what == "dma":
-                to_read[position] -= n
-                if not to_read[position]:
-                    to_send.append(position)
-            else:
-                updated[position] += n
-                if updated[position] == 2 * chunk and position < ranks - 1:
-                    communication += cut("dma", position, chunk)
-        if stage < len(stages) and computed_at <= now and not reads_left:
-            end = now
-            parts: dict[int, int] = {}
-            for byte in range(stored, stored + stages[stage].writes):
-                parts[byte // chunk] = parts.get(byte // chunk, 0) + 1
-            stored += stages[stage].writes
-            for position, n in parts.items():
-                if position:
-                    compute += cut("update", position, n)
-                else:
-                    to_read[0] -= n
-                    if not to_read[0]:
-                        to_send.append(0)
-            stage += 1
-            if stage < len(stages):
-                computed_at, reads_left = now + stages[stage].compute, stages[stage].reads
-                compute += cut("read", -1, reads_left)
-        for at, position in list(arriving):
-            if at == now:
-                arriving.remove((at, position))
-                communication += cut("update", position + 1, chunk)
-                end = now
-        if sending is not None and sending[0] == now:
-            arriving.append((now + latency, sending[1]))
-            sending, end = None, now
-        if serving is None and (compute or communication):
-            queue, name = (compute, "compute") if compute else (communication, "communication")
-            if compute and communication:
-                if turns >= (1 if policy == "round_robin" else limit):
-                    queue, turns = communication, 0
-                else:
-                    turns += 1
-            what, position, n = queue.pop(0)
-            serving = (what, position, n, now + n * memory, name)
-        if sending is None and to_send:
-            sending = (now + chunk * link, to_send.pop(0))
-        if stage == len(stages) and not (serving or sending or compute or communication or to_send or arriving):
-            return end
-        now += 1
+TIME = Timebase()
+COLLECTIVES = sorted(MAPS)
 
 
-def play(
-    stages: list[Stage],
-    ranks: int,
-    chunk: int,
-    memory: int,
-    link: int,
-    latency: int,
-    policy: Policy,
-    limit: int,
-    granule: int,
-    blocks: tuple[int, ...] = (),
-) -> int:
-    simulation = OverlapSimulation(
-        stages,
-        DmaTable(ranks, blocks or (chunk,)),
-        lambda n: n * memory,
-        lambda n: n * link,
-        latency,
-        policy,
-        limit,
-        granule,
+def overlap(
+    steps: list[Step],
+    layout: AddressMap | None,
+    blocks: tuple[int, ...],
+    arbitration: Arbitration,
+    memory: int = 1,
+    link: int = 1,
+    latency: int = 3,
+    places: int = 4,
+    entry: int = 4,
+    **more: Any,
+) -> Overlap:
+    """``memory`` and ``link``: ticks per byte, 0: no limit."""
+    rate = TIME.ticks_per_s // memory if memory else None
+    return Overlap(
+        steps=steps,
+        map=layout,
+        blocks=blocks,
+        port=lambda: AnalyticPort(TIME, arbitration, rate, places, entry),
+        link=lambda n: n * link,
+        latency=latency,
+        **more,
     )
-    played = simulation.run()
-    assert played.sent == played.received == (ranks - 1) * chunk
-    assert played.writes == 2 * (ranks - 1) * chunk
-    assert played.reads == sum(s.reads for s in stages) + (ranks - 2) * chunk
-    assert simulation.tracker.live == 0
-    return played.ticks
 
 
 @st.composite
-def gemms(draw: st.DrawFn) -> tuple[list[Stage], int, int]:
-    ranks, chunk = draw(st.integers(2, 5)), draw(st.integers(1, 12))
-    cuts = sorted(draw(st.lists(st.integers(0, ranks * chunk), max_size=5)))
-    bounds = [0, *cuts, ranks * chunk]
-    stages = [Stage(draw(st.integers(1, 40)), draw(st.integers(0, 30)), b - a) for a, b in itertools.pairwise(bounds)]
-    return stages, ranks, chunk
+def gemms(draw: st.DrawFn) -> tuple[list[Step], AddressMap, tuple[int, ...]]:
+    """Steps that fill the chunks of some collective."""
+    layout = address_map(*draw(st.sampled_from(COLLECTIVES)), draw(st.integers(2, 5)))
+    blocks = draw(st.sampled_from([(5,), (4, 4), (3, 3, 1), (6, 2)]))
+    output = sum(blocks) * len(layout.produced)
+    cuts = sorted(draw(st.lists(st.integers(0, output), max_size=5)))
+    bounds = [0, *cuts, output]
+    sizes = (st.integers(0, 30), st.integers(0, 20))
+    steps = [Step(draw(sizes[0]), draw(sizes[1]), b - a) for a, b in itertools.pairwise(bounds)]
+    return steps, layout, blocks
 
 
-@settings(max_examples=examples(150), deadline=None)
-@given(
-    gemms(),
-    st.integers(1, 4),
-    st.integers(1, 4),
-    st.integers(1, 30),
-    st.sampled_from(["round_robin", "compute_first"]),
-    st.integers(1, 4),
-    st.integers(1, 12),
+arbitrations = st.builds(
+    Arbitration, st.booleans(), st.sampled_from([None, 1, 2, 3]), st.sampled_from([1, 2, 5, NO_LIMIT])
 )
+
+
+def check_algebra(played: Played, layout: AddressMap, blocks: tuple[int, ...], steps: list[Step]) -> None:
+    """Bytes of memory and links are those of the algorithm."""
+    reads, writes, sent = layout.traffic(sum(blocks))
+    assert played.reads == totals(steps).reads + reads
+    assert played.writes == writes
+    assert sum(played.sent.values()) == sent == played.received
+    assert played.dma_commands * sum(blocks) == reads * len(blocks)
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(gemms(), arbitrations, st.sampled_from([1, 2, 4]), st.integers(1, 3), st.integers(1, 12), st.integers(1, 5))
 def test_events_equal_ticks(
-    gemm: tuple[list[Stage], int, int],
+    gemm: tuple[list[Step], AddressMap, tuple[int, ...]],
+    arbitration: Arbitration,
     memory: int,
     link: int,
     latency: int,
-    policy: Policy,
-    limit: int,
-    granule: int,
+    places: int,
 ) -> None:
-    stages, ranks, chunk = gemm
-    parameters = (memory, link, latency, policy, limit, granule)
-    assert play(stages, ranks, chunk, *parameters) == naive(stages, ranks, chunk, *parameters)
+    steps, layout, blocks = gemm
+    what = overlap(steps, layout, blocks, arbitration, memory, link, latency, places, memory_latency=2)
+    (played,) = what.play()
+    threshold = NO_LIMIT if arbitration.threshold is None else arbitration.threshold
+    port = NaivePort(memory, places, 4, arbitration.compute_first, threshold, arbitration.starvation_limit)
+    found = naive(steps, layout, blocks, port, link, latency, 2)
+    assert (played.ticks, played.reads, played.writes, sum(played.sent.values())) == found
+    check_algebra(played, layout, blocks, steps)
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(gemms(), arbitrations, st.integers(0, 3), st.integers(1, 3), st.integers(0, 12), st.booleans(), st.booleans())
+def test_unfolded_ranks_are_the_folded_one(
+    gemm: tuple[list[Step], AddressMap, tuple[int, ...]],
+    arbitration: Arbitration,
+    memory: int,
+    link: int,
+    latency: int,
+    tracks: bool,
+    whole_chunks: bool,
+) -> None:
+    steps, layout, blocks = gemm
+    options: dict[str, Any] = {"tracks": tracks, "whole_chunks": whole_chunks, "entries": 3, "entry_bytes": 512}
+    (folded,) = overlap(steps, layout, blocks, arbitration, memory, link, latency, **options).play()
+    every = overlap(steps, layout, blocks, arbitration, memory, link, latency, ranks=layout.ranks, **options).play()
+    assert every == [folded] * layout.ranks
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(gemms(), arbitrations, st.sampled_from([1, 2, 4]), st.integers(1, 3), st.integers(0, 12))
+def test_without_a_tracker_it_is_one_after_the_other(
+    gemm: tuple[list[Step], AddressMap, tuple[int, ...]],
+    arbitration: Arbitration,
+    memory: int,
+    link: int,
+    latency: int,
+) -> None:
+    """Memory is idle in between: what it still serves has been stored."""
+    steps, layout, blocks = gemm
+    moved = totals(steps)
+    steps = [*steps, Step(memory * (moved.reads + moved.writes), 0, 0)]  # until all is served
+    (both,) = overlap(steps, layout, blocks, arbitration, memory, link, latency, tracks=False).play()
+    (alone,) = overlap(steps, None, blocks, arbitration, memory, link, latency).play()
+    (after,) = overlap([], layout, blocks, arbitration, memory, link, latency).play()
+    assert both.ticks == alone.ticks + after.ticks
 
 
 @settings(max_examples=examples(60), deadline=None)
 @given(st.integers(2, 12), st.integers(1, 30), st.integers(1, 50), st.integers(1, 9), st.integers(0, 40))
-def test_closed_form_when_memory_never_limits(ranks: int, chunk: int, compute: int, link: int, latency: int) -> None:
-    """A stage per chunk: either the GEMM is the longer, or the ring that begins after the first chunk."""
-    stages = [Stage(compute, 3, chunk)] * ranks
-    ring = (ranks - 1) * (chunk * link + latency)
-    ticks = play(stages, ranks, chunk, 0, link, latency, "compute_first", 64, 64)
-    assert ticks == max(ranks * compute, compute + ring)
-
-
-@settings(max_examples=examples(60), deadline=None)
-@given(gemms(), st.integers(0, 3), st.integers(1, 3), st.integers(0, 20), st.integers(1, 5))
-def test_smaller_blocks_move_the_same_bytes(
-    gemm: tuple[list[Stage], int, int], memory: int, link: int, latency: int, size: int
+def test_memory_that_never_limits_leaves_the_longer_of_the_two(
+    ranks: int, chunk: int, compute: int, link: int, latency: int
 ) -> None:
-    stages, ranks, chunk = gemm
-    blocks = tuple(min(size, chunk - i) for i in range(0, chunk, size))
-    ticks = play(stages, ranks, chunk, memory, link, latency, "compute_first", 64, 64, blocks)
-    assert ticks >= sum(s.compute for s in stages)
-    assert ticks >= chunk * (ranks - 1) * link + latency
-    assert ticks >= memory * (sum(s.reads for s in stages) + (3 * ranks - 4) * chunk)
+    """A stage per chunk: the GEMM, or the ring that begins after the first chunk; the ideal where that is the GEMM."""
+    steps = [Step(compute, 3, chunk)] * ranks
+    ring = (ranks - 1) * (chunk * link + latency)
+    for arbitration in (Arbitration(), Arbitration(True)):
+        what = overlap(steps, ring_reduce_scatter(ranks), (chunk,), arbitration, 0, link, latency)
+        (played,) = what.play()
+        assert played.ticks == max(ranks * compute, compute + ring)
+        if compute >= chunk * link + latency:
+            assert played.ticks == max(ranks * compute, ring)  # the ideal
 
 
-@pytest.mark.parametrize("policy", ["round_robin", "compute_first"])
-def test_four_ranks_by_hand(policy: Policy) -> None:
+@pytest.mark.parametrize("entries", [1, 2, 3, None])
+def test_blocks_without_an_entry_are_counted_in_memory(entries: int | None) -> None:
+    """Four ranks, chunks of three blocks: three are under way at once."""
+    steps = [Step(10, 0, 12)] * 4
+    what = overlap(steps, ring_reduce_scatter(4), (4, 4, 4), Arbitration(), link=2, entries=entries, entry_bytes=1024)
+    (played,) = what.play()
+    check_algebra(played, ring_reduce_scatter(4), (4, 4, 4), steps)
+    assert played.tracker_peak == min(entries or 3, 3) or entries is None
+    assert (played.tracker_spilled == 0) == (entries is None or entries >= played.tracker_peak + 1 or entries >= 6)
+    assert played.counts == 2 * 1024 * played.tracker_spilled
+
+
+def test_four_ranks_by_hand() -> None:
     """Fast memory, a stage of 10 a chunk, sends of 4 + 1: the last chunk waits for nothing but the GEMM."""
-    stages = [Stage(10, 0, 4)] * 4
-    assert play(stages, 4, 4, 0, 1, 1, policy, 64, 64) == 40
+    steps = [Step(10, 0, 4)] * 4
+    for arbitration in (Arbitration(), Arbitration(True)):
+        (played,) = overlap(steps, ring_reduce_scatter(4), (4,), arbitration, 0, 1, 1).play()
+        assert played.ticks == 40

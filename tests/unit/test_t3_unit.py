@@ -1,167 +1,266 @@
-"""Track and trigger: traffic as published, the order of the ways, the tracker, prices."""
+"""Track and trigger: maps, the GEMM's stages and cache, the tracker, ways and their laws, the unit in a machine."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.components.track_trigger.dma_table import Command, DmaTable, Mapping
-from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter, tracked_reduce_scatter
-from archsim.components.track_trigger.overlap_simulation import Stage
-from archsim.components.track_trigger.t3_unit import Overlap, T3Unit, T3UnitSpec, even_stages
+import archsim.mapper
+from archsim.alone.t3 import QUESTION, machine_of, ways_of
+from archsim.cli import main
+from archsim.components.track_trigger.address_map import MAPS, AddressMap, Chunk, Mapping, Send, address_map
+from archsim.components.track_trigger.near_memory_update import ring_reduce_scatter
+from archsim.components.track_trigger.staged_gemm import StagedGemm, missed, totals
+from archsim.components.track_trigger.t3_unit import T3Unit, T3UnitSpec
 from archsim.components.track_trigger.tracker import Tracker
+from archsim.components.track_trigger.ways import Ways
 from archsim.errors import InputError
-from archsim.machine import Machine
 from archsim.mapper import Mapper
 from archsim.model.technology import MissingEntry, Technology, TechnologySpec
-from archsim.runs import load
+from archsim.report.html import to_page
+from archsim.runs import run
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective, MatMul
 from archsim.workloads.program import Program
 
 NO_TECHNOLOGY = Technology(TechnologySpec(name="none", node_nm=7, entries={}))
-US, MB = 10**6, 10**6
+SMALL = {"M": 2048, "K": 256, "N": 1024, "tp": 4}
+
+
+def ways(**columns: Any) -> Ways:
+    """A small GEMM on the study's GPUs."""
+    texts = {name: str(value) for name, value in (SMALL | columns).items()}
+    return ways_of(QUESTION.case(texts))
+
+
+# -- maps
+
+
+@pytest.mark.parametrize(("ranks", "ratio"), [(8, 2.5), (16, 2.2)])
+def test_reads_fall_as_published(ranks: int, ratio: float) -> None:
+    """T3 (ASPLOS 2024, section 6.2): reads of the reduce-scatter fall 2.5 times at 8 ranks, 2.2 at 16."""
+    reads, writes, sent = address_map("reduce_scatter", "ring", ranks).traffic(1)
+    assert ring_reduce_scatter(ranks, 1).reads / reads == pytest.approx(ratio, abs=0.02)
+    # d - 2 chunks are read by DMA; d - 1 arrive as updates, and all but the first are stored here.
+    assert (reads, writes, sent) == (ranks - 2, 2 * (ranks - 1), ranks - 1)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4, 7])
+@pytest.mark.parametrize(("collective", "way"), sorted(MAPS))
+def test_maps_move_what_the_collective_says(collective: str, way: str, ranks: int) -> None:
+    layout = address_map(collective, way, ranks)
+    sent = layout.traffic(1)[2]
+    hops = sum(range(1, ranks)) if (collective, way) == ("all_to_all", "ring") else ranks - 1
+    assert sent == hops
+    assert len(layout.produced) == (1 if collective == "all_gather" else ranks)
+    here = sum(layout.updates(p) > 0 for p, chunk in enumerate(layout.chunks) if chunk.mapping is Mapping.LOCAL)
+    gathered = collective == "all_gather" and way == "ring"
+    assert here == {"reduce_scatter": 1, "all_gather": 1 if gathered else ranks - 1, "all_to_all": ranks}[collective]
+
+
+def test_a_chunk_is_whole_when_its_own_and_the_arriving_updates_are_in() -> None:
+    layout = address_map("reduce_scatter", "ring", 4)
+    assert [chunk.mapping for chunk in layout.chunks] == [Mapping.REMOTE, Mapping.DMA, Mapping.DMA, Mapping.LOCAL]
+    assert [layout.updates(p) for p in range(4)] == [0, 2, 2, 2]
+    assert [address_map("reduce_scatter", "direct", 4).updates(p) for p in range(4)] == [0, 0, 0, 4]
+    same = layout.remapped(["dma", "dma", "dma", "local"])
+    assert [same.updates(p) for p in range(4)] == [1, 2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        ((Chunk(Mapping.LOCAL, (Send(1, 0),)),), "only a local one stays"),
+        ((Chunk(Mapping.DMA),), "only a local one stays"),
+        ((Chunk(Mapping.DMA, (Send(1, 1),)),), "there are 2 ranks and 1 chunks"),
+        ((Chunk(Mapping.DMA, (Send(2, 0),)),), "2 ranks further"),
+        ((Chunk(Mapping.DMA, (Send(1, 1),)), Chunk(Mapping.LOCAL)), "nothing is summed"),
+    ],
+)
+def test_maps_that_cannot_be(chunks: tuple[Chunk, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        AddressMap("gather", 2, chunks, False)
+
+
+# -- the GEMM
+
+
+def naive_reads(gemm: StagedGemm, bypass: bool) -> list[int]:
+    """Bytes each step misses, slice by slice: of what was used before, by the bytes that were used since."""
+    uses: dict[Any, tuple[int, int]] = {}  # slice or tile to (when, bytes)
+    rows, columns = gemm.tiles
+    table = missed(gemm.cache_ways)
+    found = []
+
+    def share(key: Any, n_bytes: int) -> int:
+        if key not in uses or not gemm.cache_bytes:
+            return n_bytes
+        since = sum(size for other, (when, size) in uses.items() if other != key and when >= uses[key][0])
+        place = since * 64 // gemm.cache_bytes
+        return n_bytes if place >= len(table) else n_bytes * int(table[place]) >> 16
+
+    for stage in range(gemm.stages):
+        tiles = range(stage * gemm.units, min(rows * columns, (stage + 1) * gemm.units))
+        for k in range(0, gemm.k, gemm.step):
+            deep = min(gemm.step, gemm.k - k) * gemm.element_bytes
+            mine = {(0, t // columns, k): min(gemm.tile[0], gemm.m - t // columns * gemm.tile[0]) * deep for t in tiles}
+            mine |= {(1, t % columns, k): min(gemm.tile[1], gemm.n - t % columns * gemm.tile[1]) * deep for t in tiles}
+            found.append(sum(share(key, n_bytes) for key, n_bytes in mine.items()))
+            uses |= {key: (2 * len(found), n_bytes) for key, n_bytes in mine.items()}
+        for t in () if bypass else tiles:
+            high = min(gemm.tile[0], gemm.m - t // columns * gemm.tile[0])
+            wide = min(gemm.tile[1], gemm.n - t % columns * gemm.tile[1])
+            uses[2, t] = 2 * len(found) + 1, high * wide * gemm.element_bytes
+    return found
+
+
+@settings(max_examples=examples(80), deadline=None)
+@given(
+    st.integers(1, 40), st.integers(1, 30), st.integers(1, 40), st.integers(1, 9), st.integers(0, 2000), st.booleans()
+)
+def test_reads_of_stages_equal_a_cache_of_slices(m: int, k: int, n: int, units: int, cache: int, bypass: bool) -> None:
+    gemm = StagedGemm(m, k, n, (8, 4), units, 7, 2, cache, 24)
+    steps = gemm.steps(1000, bypass)
+    assert [step.reads for step in steps] == naive_reads(gemm, bypass)
+    total = totals(steps)
+    assert (total.compute, total.writes) == (1000, gemm.output_bytes)
+    assert total.reads >= gemm.element_bytes * (m * k + k * n)
+
+
+def test_output_that_goes_past_the_cache_leaves_it_to_the_inputs() -> None:
+    gemm = StagedGemm(2048, 512, 512, (128, 128), 16, 64, 2, 1_600_000, 24)
+    least = 2 * (2048 * 512 + 512 * 512)
+    assert totals(gemm.steps(0, True)).reads == pytest.approx(least, rel=0.05)
+    assert totals(gemm.steps(0, False)).reads > 1.2 * least
+
+
+def test_a_cache_of_many_ways_keeps_what_fits_and_nothing_else() -> None:
+    few, many = missed(1), missed(512)
+    assert few[64] == round(65536 * (1 - math.exp(-1)))  # one line of a set of one: as many as the cache have come
+    assert (few[0], many[0], many[48], many[80]) == (0, 0, 0, 65536)
+    assert (np.diff(few) >= 0).all()
+    assert (np.diff(many) >= 0).all()
+
+
+# -- the tracker
+
+
+def test_the_tracker_counts_to_the_threshold() -> None:
+    tracker = Tracker(2)
+    assert not tracker.update((1, 0), 4, 10)
+    assert not tracker.update((1, 1), 4, 10)
+    assert (tracker.live, tracker.spilled) == (2, 0)
+    assert not tracker.update((1, 2), 4, 10)  # no entry is free
+    assert (tracker.live, tracker.spilled) == (3, 1)
+    assert tracker.update((1, 0), 6, 10)
+    assert not tracker.update((1, 2), 5, 10)  # stays where it is counted
+    assert (tracker.live, tracker.peak, tracker.updates, tracker.spilled) == (2, 2, 5, 2)
+    with pytest.raises(InputError, match="more than"):
+        tracker.update((1, 1), 7, 10)
+
+
+# -- ways
+
+
+@pytest.mark.parametrize("memory", ["analytic", "command"])
+def test_laws_of_the_ways(memory: str) -> None:
+    """Bytes equal the algebra; unfolded equals folded; MCA is no slower than turns; nothing beats what cannot be."""
+    mine = ways(memory=memory)
+    reads, writes, sent = mine.map.traffic(mine.chunk_bytes)
+    gemm, played = mine.gemm_alone(), {p: mine.tracked(p) for p in ("round_robin", "compute_first", "mca")}
+    for one in played.values():
+        assert (one.reads - one.operands, one.writes, sum(one.sent.values())) == (reads, writes, sent)
+        assert one.operands == totals(mine.steps(True)).reads
+        assert one.ticks >= max(mine.compute_ticks, sent // mine.chunk_bytes * mine.link(mine.chunk_bytes))
+        assert one.ticks < gemm.ticks + mine.reduce_scatter_ticks()
+    assert gemm.reads == totals(mine.steps(False)).reads
+    assert played["mca"].gemm_ticks <= played["round_robin"].gemm_ticks
+    assert replace(mine, ranks_played=4).tracked_ranks("mca") == [played["mca"]] * 4
+
+
+def test_the_two_memories_differ_where_reads_go_before_updates() -> None:
+    """A controller that serves reads first shields the GEMM; first come, first served does not."""
+    slower = {}
+    for memory in ("analytic", "command"):
+        mine = ways(memory=memory, M=4096)
+        slower[memory] = mine.tracked("round_robin").gemm_ticks / mine.tracked("mca").gemm_ticks
+    assert slower["analytic"] > slower["command"] >= 0.99
+
+
+def test_unlimited_memory_leaves_the_longer_of_the_two() -> None:
+    """A GEMM that is much the longer: T3 is the ideal, but for what its last stage sends."""
+    mine = ways(unlimited="yes", K=8192, M=8192)
+    played = mine.tracked()
+    last = -(-len(mine.steps(True)) // mine.gemm.stages)
+    assert last > 1
+    assert mine.gemm_alone().ticks == mine.compute_ticks <= played.ticks
+    assert played.ticks - mine.compute_ticks <= mine.link(mine.gemm.units * mine.gemm.block_bytes) + mine.link_latency
+
+
+def test_without_a_tracker_the_collective_follows() -> None:
+    mine = ways(unlimited="yes", tracker="no")
+    assert mine.tracked().ticks == mine.compute_ticks + mine.collective_alone().ticks
+
+
+def test_baselines() -> None:
+    mine = ways(M=4096)
+    fewer = mine.gemm_on(64)
+    assert fewer.compute_ticks * mine.gemm.stages == mine.compute_ticks * fewer.gemm.stages
+    assert mine.reduce_scatter_ticks(8) > mine.reduce_scatter_ticks(16) > mine.near_memory_ticks()
+    one = mine.chunked_ticks(1, 16)
+    assert one == fewer.gemm_alone().ticks + mine.reduce_scatter_ticks(16)
+    assert mine.chunked_ticks(4, 16) < one
+
+
+@pytest.mark.parametrize(
+    ("share", "threshold"), [(0.76, 5), (0.75, 5), (0.74, 10), (0.5, 10), (0.26, 30), (0.24, None)]
+)
+def test_the_threshold_follows_the_first_stage(share: float, threshold: int | None) -> None:
+    mine = ways()
+    ticks = mine.time.ticks_per_s // 1000
+    assert mine._threshold(round(share * mine.memory.peak_bytes_per_s / 1000), ticks) == threshold
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"thresholds": [5, 10]}, "'thresholds' has 2 values, 'intensities' 3"),
+        ({"thresholds": [10, 5, 30]}, "'thresholds' rise as 'intensities' fall"),
+        ({"intensities": [0.25, 0.5, 0.75]}, "'thresholds' rise as 'intensities' fall"),
+        ({"thresholds": [0, 10, 30]}, "t3.thresholds.0: expected at least 1"),
+        ({"intensities": [1.5, 0.5, 0.2]}, "t3.intensities.0: expected"),
+        ({"threshold": 0}, "t3.threshold: expected at least 1"),
+        ({"starvation_limit": 0}, "t3.starvation_limit: expected at least 1"),
+        ({"tracker_entries": 0}, "t3.tracker_entries: expected at least 1"),
+        ({"tracker_entries": 4}, "8 chunks are more than the 4 entries"),
+        ({"cache_ways": 513}, "t3.cache_ways: expected at most 512"),
+    ],
+)
+def test_settings_out_of_range(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        run("t3_t_nlg_sublayers_tp8", {f"system.chip.t3.{name}": value for name, value in wrong.items()})
+    assert message in str(caught.value)
+
+
+# -- the unit in a machine
 
 
 def unit(**figures: Any) -> T3Unit:
     return T3Unit(T3UnitSpec.model_validate({"kind": "t3_unit", **figures}), "t3", Timebase(), 10**9)
 
 
-def overlap(
-    stages: list[Stage], ranks: int = 8, link: int = 150 * 10**9, memory: int | None = 10**12, **figures: Any
-) -> Overlap:
-    return unit(**figures).overlap(stages, ranks, link, US // 2, memory)
-
-
-@pytest.mark.parametrize(("ranks", "ratio"), [(8, 2.5), (16, 2.2)])
-def test_reads_fall_as_published(ranks: int, ratio: float) -> None:
-    """T3 (ASPLOS 2024, section 6.2): reads of the reduce-scatter fall 2.5 times at 8 ranks, 2.2 at 16."""
-    assert ring_reduce_scatter(ranks, 1).reads / tracked_reduce_scatter(ranks, 1).reads == pytest.approx(
-        ratio, abs=0.02
-    )
-
-
-def test_writes_fall_as_published() -> None:
-    """Same place: stores of the GEMM and the reduce-scatter together fall 10%, geometric mean of 8 and 16."""
-    kept = 1.0
-    for ranks in (8, 16):
-        before = ranks + ring_reduce_scatter(ranks, 1).writes
-        after = ranks - 1 + tracked_reduce_scatter(ranks, 1).writes
-        kept *= after / before
-    assert 1 - kept**0.5 == pytest.approx(0.10, abs=0.01)
-
-
-@pytest.mark.parametrize(("ranks", "gain"), [(8, 0.07), (16, 0.03)])
-def test_near_memory_update_alone_gains_as_published(ranks: int, gain: float) -> None:
-    """T3 (ASPLOS 2024, section 6.1.2): 7% of the reduce-scatter at 8 ranks, 3% at 16."""
-    answer = overlap(even_stages(10, 1000 * US, 100 * MB, 96 * MB), ranks)
-    near = answer.reduce_scatter_ticks / answer.near_memory_reduce_scatter_ticks - 1
-    assert near == pytest.approx(gain, abs=0.01)
-
-
-def test_traffic_of_each_way() -> None:
-    answer = overlap(even_stages(10, 1000 * US, 100 * MB, 96 * MB))
-    chunk = 12 * MB
-    assert answer.sequential.detail["dram_read_bytes"] == 100 * MB + 15 * chunk
-    assert answer.sequential.detail["dram_write_bytes"] == 96 * MB + 8 * chunk
-    for way in (answer.t3, answer.t3_mca):
-        assert way.detail["dram_read_bytes"] == 100 * MB + 6 * chunk
-        assert way.detail["dram_write_bytes"] == way.actions["update_byte"] == 14 * chunk
-        assert way.detail["link_bytes"] == 7 * chunk
-        assert way.actions["dma_command"] == 6 * -(-chunk // 65536)
-
-
-@settings(max_examples=examples(40), deadline=None)
-@given(st.integers(2, 16), st.integers(2, 12), st.integers(1, 100), st.integers(1, 3), st.integers(1, 3))
-def test_ways_in_order_where_the_gemm_is_the_longer(
-    ranks: int, stages: int, megabytes: int, longer: int, reads: int
-) -> None:
-    """The paper's setting: the GEMM takes longer than the reduce-scatter and leaves memory some room."""
-    output = megabytes * MB
-    ring = output * (ranks - 1) // ranks * US // 150_000 + ranks * US
-    busy = (longer + 1) * ring
-    answer = overlap(even_stages(stages, busy, reads * output, output), ranks)
-    burst = (1 + reads) * output // stages  # what a stage stores and reads at once, at a byte a tick
-    granules = 4 * 65536 + US  # what cannot be interrupted, and a latency
-    assert answer.ideal.ticks == answer.gemm_ticks
-    assert answer.t3_mca.ticks <= answer.t3.ticks + burst + granules
-    assert answer.t3.ticks < answer.sequential.ticks
-    # All but the stores of the first chunk, which go to the neighbour.
-    assert answer.t3_mca.ticks >= answer.ideal.ticks - output // ranks - granules
-
-
-@pytest.mark.parametrize("reads", [400, 500, 600])
-@pytest.mark.parametrize("k_steps", [8, 32])
-def test_memory_for_the_gemm_first_comes_near_the_ideal(reads: int, k_steps: int) -> None:
-    """T3 (ASPLOS 2024, section 6.1): with MCA within 5% of the ideal overlap, and well ahead without it."""
-    answer = overlap(even_stages(20, 1200 * US, reads * MB, 96 * MB, k_steps))
-    assert answer.t3_mca.detail["gemm_ticks"] < answer.t3.detail["gemm_ticks"]
-    assert answer.t3_mca.ticks <= 1.05 * answer.ideal.ticks
-    assert answer.t3_mca.ticks < 0.96 * answer.t3.ticks
-    assert answer.t3.ticks < answer.sequential.ticks
-
-
-def test_policies() -> None:
-    answer = overlap(even_stages(2, US, 1, 8))
-    assert unit().spec.policy == "compute_first"
-    assert answer.chosen("compute_first") is answer.t3_mca
-    assert answer.chosen("round_robin") is answer.t3
-
-
-def test_fewer_reads_when_the_output_bypasses_the_cache() -> None:
-    stages, fewer = even_stages(8, 100 * US, 400 * MB, 96 * MB), even_stages(8, 100 * US, 200 * MB, 96 * MB)
-    with_bypass = unit().overlap(stages, 8, 150 * 10**9, US, 10**12, fewer)
-    assert with_bypass.t3_mca.ticks < unit().overlap(stages, 8, 150 * 10**9, US, 10**12).t3_mca.ticks
-    with pytest.raises(InputError, match="another number"):
-        unit().overlap(stages, 8, 150 * 10**9, US, 10**12, even_stages(8, 1, 1, 1))
-
-
-def test_output_that_does_not_divide_is_padded() -> None:
-    answer = overlap([Stage(US, 0, 10), Stage(US, 0, 3), Stage(US, 5, 0)], ranks=8)
-    assert answer.t3.detail["link_bytes"] == 7 * 2
-
-
-def test_unlimited_memory() -> None:
-    answer = overlap(even_stages(8, 80 * US, 0, 8 * MB), memory=None, block="1 MB")
-    ring = 7 * (6_666_667 + US // 2)
-    assert answer.t3.ticks == answer.t3_mca.ticks == max(80 * US, 10 * US + ring)
-    assert answer.ideal.ticks == max(80 * US, ring)
-
-
-def test_the_tracker_counts_to_the_threshold() -> None:
-    tracker = Tracker()
-    assert not tracker.update((1, 0), 4, 10)
-    assert not tracker.update((1, 1), 4, 10)
-    assert tracker.live == 2
-    assert tracker.update((1, 0), 6, 10)
-    assert (tracker.live, tracker.peak, tracker.updates) == (1, 2, 3)
-    with pytest.raises(InputError, match="more than"):
-        tracker.update((1, 1), 7, 10)
-
-
-def test_the_table_says_what_becomes_of_chunks() -> None:
-    table = DmaTable(4, (8, 3))
-    assert [table.mapping(p) for p in range(4)] == [Mapping.REMOTE, Mapping.DMA, Mapping.DMA, Mapping.LOCAL]
-    assert table.whole(1, 1) == Command(1, 1, 3)
-    assert table.whole(3, 0) is None
-    assert (table.threshold(0), table.triggered) == (16, 1)
-
-
-def test_a_tracker_that_is_too_small_is_told() -> None:
-    stages = even_stages(4, 10 * US, 0, 64 * MB)
-    assert overlap(stages, tracker_entries=10**6).t3.detail["tracker_fits"]
-    assert not overlap(stages, tracker_entries=1).t3.detail["tracker_fits"]
-
-
 def test_prices() -> None:
     priced = unit(energy_tracker_update="1 pJ", energy_dma_command="2 pJ", energy_update="0.1 pJ/bit", area="0.1 mm2")
     prices = priced.energy_per_action(NO_TECHNOLOGY)
     assert prices == pytest.approx({"tracker_update": 1e-12, "dma_command": 2e-12, "update_byte": 0.8e-12})
-    assert set(overlap(even_stages(2, US, 1, 8)).t3.actions) == set(prices)
     assert priced.area_mm2(NO_TECHNOLOGY) == {"tracker": 0.1}
     assert priced.tracker_bytes == 19_456  # the published 19 KB
     for ask in (unit().energy_per_action, unit().area_mm2):
@@ -169,31 +268,93 @@ def test_prices() -> None:
             ask(NO_TECHNOLOGY)
 
 
-def test_wrong_questions_are_refused() -> None:
-    for stages, ranks in (([Stage(1, 1, 8)], 1), ([Stage(1, 1, 0)], 4), ([Stage(-1, 1, 8)], 4), ([], 4)):
-        with pytest.raises(InputError):
-            overlap(stages, ranks)
-    with pytest.raises(InputError, match="at least one stage"):
-        even_stages(0, 1, 1, 1)
+def lowered(*ops: Any) -> Any:
+    machine = machine_of("t3_ring_8", 8, "")
+    return machine, machine.together(Mapper(machine, machine.place(Program("p", ()))).lower_block(ops))
 
 
-@given(st.integers(1, 9), st.integers(1, 5), st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
-def test_even_stages_keep_the_totals(stages: int, steps: int, compute: int, reads: int, writes: int) -> None:
-    cut = even_stages(stages, compute, reads, writes, steps)
-    assert len(cut) == stages * steps
-    assert tuple(map(sum, zip(*cut, strict=True))) == (compute, reads, writes)
-    assert sum(1 for stage in cut if stage.writes) <= stages
-
-
-def test_a_unit_of_a_machine_answers_for_reduce_scatters_of_products_and_for_nothing_else():
-    machine = Machine(load("t3_t_nlg_sublayers_tp8").machine_spec())
-    product = MatMul(name="g", m=64, k=64, n=64)
-    ops = (
+def test_a_unit_answers_for_sums_of_products_and_for_nothing_else() -> None:
+    product = MatMul(name="g", m=2048, k=512, n=2048)
+    size = int(product.out_bytes())
+    _, ops = lowered(
         product,
-        Collective(name="rs", collective="reduce_scatter", bytes=8192, ranks=8, producer="g"),
-        Collective(name="ag", collective="all_gather", bytes=8192, ranks=8, producer="g"),
-        Collective(name="of_none", collective="reduce_scatter", bytes=8192, ranks=8),
+        Collective(name="rs", collective="reduce_scatter", bytes=size, ranks=8, producer="g"),
+        Collective(name="ar", collective="all_reduce", bytes=size, ranks=8, producer="g"),
+        Collective(name="ag", collective="all_gather", bytes=size, ranks=8, producer="g"),
+        Collective(name="part", collective="all_reduce", bytes=size // 2, ranks=8, producer="g"),
+        Collective(name="of_none", collective="reduce_scatter", bytes=size, ranks=8),
     )
-    lowered = Mapper(machine, machine.place(Program("p", ()))).lower_block(ops)
-    assert [op.op.name for op in lowered] == ["g", "rs", "ag", "of_none"]
-    assert [op.why.startswith("triggered by the stores of g") for op in lowered] == [False, True, False, False]
+    assert [op.op.name for op in ops if op.hidden] == ["rs", "ar"]
+    times = {op.op.name: op.body.get("network", 0) for op in ops}
+    assert times["ag"] < times["ar"] < times["ag"] + times["of_none"]
+
+
+def test_a_collective_without_its_producer_is_refused() -> None:
+    with pytest.raises(InputError, match="rs has no producer: its block has did you mean 'gemm'"):
+        lowered(
+            MatMul(name="gemm", m=64, k=64, n=64),
+            Collective(name="rs", collective="reduce_scatter", bytes=8192, ranks=8, producer="gem"),
+        )
+
+
+def test_the_mapper_knows_nothing_of_it() -> None:
+    text = Path(archsim.mapper.__file__).read_text(encoding="utf-8").lower()
+    assert not any(word in text for word in ("t3", "track", "trigger", "fuse"))
+
+
+@pytest.mark.parametrize("kind", ["transformer", "training"])
+def test_any_model_gains_on_any_system(kind: str) -> None:
+    """A model of today on a system of today: what is hidden is what the run is shorter by."""
+    chip: dict[str, Any] = {"extends": "chips/h100_sxm"}
+    workload = {"kind": kind, "model": "llama-3-8b", "input": 512, "batch": 2, "tensor_parallel": 8}
+    workload |= {"phases": ["prefill"]} if kind == "transformer" else {"micro_batch": 2}
+    found = []
+    for t3 in (None, {"kind": "t3_unit"}):
+        system = {"extends": "systems/dgx_h100", "chip": chip | {"t3": t3}}
+        found.append(run({"name": "with and without", "system": system, "workload": workload}))
+    plain, tracked = found
+    assert tracked.time_s < plain.time_s
+    hidden = sum(row["hidden_s"] for row in tracked.op_rows)
+    assert hidden == pytest.approx(plain.time_s - tracked.time_s, rel=1e-6)
+    assert not any(row["hidden_s"] for row in plain.op_rows)
+
+
+# -- the question
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["-M", "64", "-K", "64", "-N", "64", "--tp", "8", "--tracker-entries", "7"],
+            "8 chunks are more than the 7 entries",
+        ),
+        ([], "has no producer"),
+        (["--model", "t-nlg", "--sublayer", "fc2"], "--tokens: is missing"),
+        (["--model", "t-nlg", "--sublayer", "fc3", "--tokens", "9"], "did you mean 'fc2'"),
+        (["-M", "64", "-K", "64", "-N", "64", "--map", "remote dma:5 local"], "leaves output unmapped"),
+        (["-M", "64", "-K", "64", "-N", "64", "--map", "remote dma:6 lokal"], "did you mean 'local'"),
+        (["-M", "64", "-K", "64", "-N", "64", "--map", "remote dma:7 local"], "maps more than the output"),
+        (["-M", "64", "-K", "64", "-N", "64", "--map", "remote:2 dma:5 local"], "cannot be remote"),
+        (["-M", "64", "-K", "64", "-N", "64", "--threshold", "0"], "--threshold"),
+        (["-M", "64", "-K", "64", "-N", "64", "--starvation-limit", "0"], "--starvation-limit"),
+        (["-M", "64", "-K", "64", "-N", "64", "--units", "80"], "0 compute units"),
+        (["-M", "64", "-K", "64", "-N", "64", "--units", "8", "--chunks", "9"], "9 chunks of 1 rows of tiles"),
+        (["-M", "64", "-K", "64", "-N", "64", "--tp", "16", "--system", "dgx_h100"], "has 8 chips"),
+        (["-M", "64", "-K", "64", "-N", "64", "--tp", "1"], "--tp"),
+    ],
+)
+def test_bad_questions_are_told_in_a_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["t3", *options]) == 2
+    told = capsys.readouterr().err.strip().splitlines()
+    assert message in told[-1]
+    assert len([line for line in told if "compiling" not in line]) == 1
+
+
+def test_the_report_says_what_was_hidden() -> None:
+    result = run("t3_t_nlg_sublayers_tp8")
+    document = result.to_json()
+    assert document["hidden_s"] == result.hidden_s == sum(op["hidden_s"] for op in document["ops"]) > 1e-3
+    assert "communication hidden" in to_page(document)
+    without = run("t3_t_nlg_sublayers_tp8", {"system.chip.t3": None})
+    assert "hidden_s" not in without.to_json()

@@ -36,6 +36,11 @@ _GROUPS = {
     "ACT1": ("ACT",),
 }
 
+_UPDATES = """
+    bank_group: write -> write = nCCDU
+    """
+"""Of a device whose writes are sums in its banks (T3, ASPLOS 2024): these keep their bank group for longer."""
+
 Bus = Literal["single", "dual", "half", "split"]
 """How commands travel: one bus; a row and a column bus; these with row commands at both clock edges (HBM3); one
 bus with ACT in two commands and a clock to synchronise (LPDDR5)."""
@@ -97,6 +102,7 @@ class Standard:
     def table(self, timing: Mapping[str, int]) -> list[Rule]:
         """The rules for a device of this timing, read."""
         lines = self.rules + (self.bank_refresh if self.refreshes_banks(timing) else "")
+        lines += _UPDATES if "nCCDU" in timing else ""
         return [_rule(line, self) for line in lines.splitlines() if line.strip()]
 
     def refreshes_banks(self, timing: Mapping[str, int]) -> bool:
