@@ -9,6 +9,7 @@ what a rank brings, as ASTRA-sim counts it.
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from archsim.errors import InputError, Problem, nearest, shortened, wrong
 from archsim.files import parse_json, read_bytes, read_text
+from archsim.workloads.chakra_schema import message, messages
 from archsim.workloads.order import circle, orderly
 
 TRACE_FILE = re.compile(r"(?P<stem>.*)\.(?P<rank>\d+)\.(?P<ending>et|json)")
@@ -41,6 +43,7 @@ group."""
 Groups = Mapping[str, tuple[int, ...]]
 """Process group to its ranks."""
 _MOST = 2**53  # bytes or microseconds of a node
+_MOST_BYTES = 2**31  # of a rank's file
 
 
 class Node(NamedTuple):
@@ -121,10 +124,12 @@ def read(path: str, groups: Groups | None = None) -> Trace:
     nodes: list[Node] = []
     for rank, file in files.items():
         try:
-            data = read_bytes(file)
-            raw = _documents(data.decode()) if file.suffix == ".json" else _messages(data)
-            next(raw, None)  # the first one describes the trace
-            nodes += [_node(rank, fields) for fields in raw]
+            data = read_bytes(file, _MOST_BYTES)
+            if file.suffix == ".json":  # its first document describes the trace
+                raw = map(_of_document, itertools.islice(_documents(data.decode()), 1, None))
+            else:
+                raw = _messages(data)
+            nodes += [_node(rank, one) for one in raw]
         except InputError as error:
             raise InputError([replace(problem, file=str(file)) for problem in error.problems]) from None
         except (OSError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
@@ -193,52 +198,70 @@ def _trace(name: str, ranks: int, nodes: Sequence[Node], groups: Groups | None) 
 # --- nodes ---------------------------------------------------------------------------------------------
 
 
-def _node(rank: int, fields: Mapping[str, Any]) -> Node:
-    number, name = int(fields.get("id", 0)), str(fields.get("name", ""))
-    if not 0 <= number < 2**64:
-        raise InputError(f"the id of node '{shortened(name)}' is no number of 64 bits")
-    kind = fields.get("type", "INVALID_NODE")
-    kind = (_KINDS | _OTHERS).get(kind, str(kind))
-    where = f"node {number} '{shortened(name)}'"
-    if kind in _OTHERS.values():
-        raise InputError(f"{where}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
-    if kind not in _KINDS.values():
-        raise InputError(f"{where}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
-    attributes = {str(one.get("name")): one for one in fields.get("attr", ())}
+class _Raw(NamedTuple):
+    """A node as a file has it: ``kind`` by number or name, ``attributes`` by name."""
 
-    def whole(attribute: str, given: Any, most: int = _MOST) -> int:
-        try:
-            value = int(given)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{where}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
-        if not 0 <= value <= most:
-            raise InputError(f"{where}: {attribute} is from 0 to {most}, not {shortened(given)}")
-        return value
+    number: int
+    name: str
+    kind: int | str
+    after: tuple[int, ...]
+    duration_us: Any
+    attributes: Mapping[str, Any]
 
-    def of(attribute: str) -> int:
-        if attribute not in attributes:
-            raise InputError(f"{where}: has no attribute {attribute}")
-        values = [value for key, value in attributes[attribute].items() if key.endswith(("Val", "value"))]
-        return whole(attribute, values[0] if values else 0)  # a zero is not written
 
-    after = tuple(int(other) for key in ("ctrlDeps", "dataDeps") for other in fields.get(key, ()))
+def _node(rank: int, raw: _Raw) -> Node:
+    number, name, attributes = raw.number, raw.name, raw.attributes
+    kind = _KINDS.get(raw.kind) if isinstance(raw.kind, int) else raw.kind  # type: ignore[arg-type]
+    if kind == COMPUTE or kind in (LOAD, STORE):
+        duration_us = raw.duration_us
+        if type(duration_us) is not int or not 0 <= duration_us <= _MOST:
+            duration_us = _whole(raw, "duration", duration_us)
+        n_bytes = _whole(raw, "tensor_size", attributes["tensor_size"]) if "tensor_size" in attributes else 0
+        operations = _whole(raw, "num_ops", attributes["num_ops"]) if "num_ops" in attributes else 0
+        return Node(rank, number, name, kind, raw.after, duration_us, n_bytes, rank, 0, operations)
     if kind == METADATA:
-        return Node(rank, number, name, kind, after, 0, 0, rank, 0)
-    if kind in (COMPUTE, LOAD, STORE):
-        duration_us = whole("duration", fields.get("durationMicros", 0))
-        n_bytes, operations = (of(key) if key in attributes else 0 for key in ("tensor_size", "num_ops"))
-        return Node(rank, number, name, kind, after, duration_us, n_bytes, rank, 0, operations)
+        return Node(rank, number, name, kind, raw.after, 0, 0, rank, 0)
     if kind == COLLECTIVE:
-        which = of("comm_type")
+        which = _attribute(raw, "comm_type")
         if which not in COLLECTIVES:
             known = sorted(set(COLLECTIVES.values()))
-            raise InputError(f"{where}: collectives of comm_type {which} are not played: {', '.join(known)} are")
-        values = [str(value) for key, value in attributes.get("pg_name", {}).items() if key != "name"]
-        group = values[0] if values else ""
-        return Node(rank, number, name, kind, after, 0, of("comm_size"), rank, 0, 0, which, group)
-    peer = of("comm_dst" if kind == SEND else "comm_src")
-    tag = of("comm_tag") if "comm_tag" in attributes else 0
-    return Node(rank, number, name, kind, after, 0, of("comm_size"), peer, tag)
+            raise InputError(
+                f"{_where(raw)}: collectives of comm_type {which} are not played: {', '.join(known)} are"
+            )
+        group = str(attributes.get("pg_name", ""))
+        return Node(rank, number, name, kind, raw.after, 0, _attribute(raw, "comm_size"), rank, 0, 0, which, group)
+    if kind in (SEND, RECEIVE):
+        peer = _attribute(raw, "comm_dst" if kind == SEND else "comm_src")
+        tag = _attribute(raw, "comm_tag") if "comm_tag" in attributes else 0
+        return Node(rank, number, name, kind, raw.after, 0, _attribute(raw, "comm_size"), peer, tag)
+    kind = (_KINDS | _OTHERS).get(raw.kind, str(raw.kind))  # type: ignore[arg-type]
+    if kind in _OTHERS.values():
+        raise InputError(f"{_where(raw)}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
+    raise InputError(
+        f"{_where(raw)}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}"
+    )
+
+
+def _where(raw: _Raw) -> str:
+    return f"node {raw.number} '{shortened(raw.name)}'"
+
+
+def _attribute(raw: _Raw, name: str) -> int:
+    if name not in raw.attributes:
+        raise InputError(f"{_where(raw)}: has no attribute {name}")
+    return _whole(raw, name, raw.attributes[name])
+
+
+def _whole(raw: _Raw, attribute: str, given: Any, most: int = _MOST) -> int:
+    try:
+        value = int(given)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{_where(raw)}: expected a whole number for {attribute}, not '{shortened(given)}'"
+        ) from None
+    if not 0 <= value <= most:
+        raise InputError(f"{_where(raw)}: {attribute} is from 0 to {most}, not {shortened(given)}")
+    return value
 
 
 def _together(nodes: Sequence[Node], groups: Groups | None) -> tuple[tuple[int, ...], ...]:
@@ -359,75 +382,33 @@ def _end_of_space(text: str, place: int) -> int:
     return matched.end() if matched else place
 
 
-_NODE = {1: "id", 2: "name", 3: "type", 4: "ctrlDeps", 5: "dataDeps", 7: "durationMicros", 10: "attr"}
-_INTEGERS = (7, 9, 11, 13, 27)  # of an attribute: int32, int64, uint32, uint64, bool
+def _of_document(fields: Mapping[str, Any]) -> _Raw:
+    """A node as JSON has it; of an attribute whose value is not written it is zero."""
+    number, name = int(fields.get("id", 0)), str(fields.get("name", ""))
+    if not 0 <= number < 2**64:
+        raise InputError(f"the id of node '{shortened(name)}' is no number of 64 bits")
+    attributes = {}
+    for one in fields.get("attr", ()):
+        values = [value for key, value in one.items() if key.endswith("Val")]
+        attributes[str(one.get("name"))] = values[0] if values else 0
+    after = tuple(int(other) for key in ("ctrlDeps", "dataDeps") for other in fields.get(key, ()))
+    kind = fields.get("type", "INVALID_NODE")
+    return _Raw(number, name, kind if isinstance(kind, int) else str(kind), after, fields.get("durationMicros", 0),
+                attributes)  # fmt: skip
 
 
-def _messages(data: bytes) -> Iterator[Mapping[str, Any]]:
-    """Messages, each after its length, with the names that JSON gives to their fields."""
-    place = 0
-    while place < len(data):
-        length, place = _varint(data, place)
-        if place + length > len(data):
-            raise ValueError("it ends within a message")
-        fields: dict[str, Any] = {}
-        for number, value in _fields(data[place : place + length]):
-            name = _NODE.get(number)
-            if name == "attr":
-                fields.setdefault(name, []).append(_attribute(value))
-            elif name in ("ctrlDeps", "dataDeps"):
-                fields.setdefault(name, []).extend([value] if isinstance(value, int) else _packed(value))
-            elif name:
-                fields[name] = value.decode(errors="replace") if isinstance(value, bytes) else value
-        place += length
-        yield fields
-
-
-def _attribute(data: int | bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for number, value in _fields(data if isinstance(data, bytes) else b""):
-        if number == 1 and isinstance(value, bytes):
-            found["name"] = value.decode(errors="replace")
-        elif number in _INTEGERS:
-            found["value"] = value
-    return found
-
-
-def _packed(data: bytes) -> Iterator[int]:
-    place = 0
-    while place < len(data):
-        value, place = _varint(data, place)
-        yield value
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a message's fields; what is neither a number nor bytes is passed over."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, place = _varint(data, place)
-            yield number, value
-        elif wire == 2:
-            length, place = _varint(data, place)
-            yield number, data[place : place + length]
-            place += length
-        elif wire in (1, 5):
-            place += 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"it is no trace of Chakra (wire type {wire})")
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place after it."""
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value, place
-        if shift > 63:
-            raise ValueError("it is no trace of Chakra (a number of more than 64 bits)")
+def _messages(data: bytes) -> Iterator[_Raw]:
+    """Nodes of protocol buffers; the first message describes the trace."""
+    parsed = message("Node").FromString
+    for one in itertools.islice(messages(data), 1, None):
+        try:
+            node = parsed(one)
+        except Exception as error:  # protobuf's own, whose name differs from release to release
+            raise ValueError(f"it is no trace of Chakra: {shortened(error)}") from None
+        attributes = {}
+        for attribute in node.attr:
+            value = attribute.WhichOneof("value")
+            attributes[attribute.name] = 0 if value is None else getattr(attribute, value)
+        yield _Raw(
+            node.id, node.name, node.type, (*node.ctrl_deps, *node.data_deps), node.duration_micros, attributes
+        )
