@@ -43,6 +43,7 @@ from pydantic_core import PydanticSerializationError
 from archsim import registry
 from archsim.errors import InputError, Problem, nearest, shortened
 from archsim.files import at_home, is_file, read_text
+from archsim.formats import ENDINGS, of_a_peer
 
 __all__ = [
     "CONFIGS",
@@ -259,6 +260,13 @@ def _load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] =
         circle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
         raise (near or Origin(str(path))).error(f"files extend one another in a circle: {circle}")
     text = _read(path, near)
+    peers = of_a_peer(path, text)
+    if peers is not None:
+        if peers.what == "case":
+            raise (near or Origin(str(path))).error(
+                f"'{path}' describes a question, no config: ask it with 'archsim {peers.question}' or 'archsim run'"
+            )
+        return tree_of(peers.document, str(path))
     if path.suffix == ".json":
         text = text.replace("\t", " ")  # the one character that JSON may be laid out with and YAML may not
     return _Reader(str(path), (*chain, resolved)).tree(_compose(text, str(path)))
@@ -311,7 +319,7 @@ class _Reader:
 def _config_file(text: str, near: Origin) -> Path:
     """The file that ``extends`` or ``!include`` names: a config and nothing else, wherever it lies."""
     file = locate(text, near)
-    if file.suffix not in _SUFFIXES:
+    if file.suffix not in (*_SUFFIXES, *ENDINGS):
         raise near.error(f"'{shortened(text)}' is no config: its name ends in {', '.join(_SUFFIXES)}")
     return file
 
@@ -407,7 +415,7 @@ def shipped(category: str) -> dict[str, Path]:
 
 
 def _is_file(text: str) -> bool:
-    return text.endswith(_SUFFIXES) or text.startswith((".", "/", "~"))
+    return text.endswith((*_SUFFIXES, *ENDINGS)) or text.startswith((".", "/", "~"))
 
 
 def _plain(name: str) -> str:

@@ -5,7 +5,7 @@ Declared here as far as they are read or written; what else a file holds is pass
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -66,6 +66,20 @@ def message(name: str) -> Any:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"archsim_chakra.{name}"))
+
+
+def decoder(name: str) -> Callable[[Any], Any]:
+    """What makes a message of its bytes; a ValueError where they are none."""
+    made = message(name).FromString
+    from google.protobuf.message import DecodeError
+
+    def decoded(raw: Any) -> Any:
+        try:
+            return made(raw)
+        except DecodeError as error:
+            raise ValueError(f"it is no trace of Chakra: {error}") from None
+
+    return decoded
 
 
 def messages(data: bytes) -> Iterator[memoryview]:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from archsim.errors import InputError, Problem, nearest, shortened, wrong
 from archsim.files import parse_json, read_bytes, read_text
-from archsim.workloads.chakra_schema import message, messages
+from archsim.workloads.chakra_schema import decoder, messages
 from archsim.workloads.order import circle, orderly
 
 TRACE_FILE = re.compile(r"(?P<stem>.*)\.(?P<rank>\d+)\.(?P<ending>et|json)")
@@ -126,10 +126,10 @@ def read(path: str, groups: Groups | None = None) -> Trace:
         try:
             data = read_bytes(file, _MOST_BYTES)
             if file.suffix == ".json":  # its first document describes the trace
-                raw = map(_of_document, itertools.islice(_documents(data.decode()), 1, None))
+                documents = itertools.islice(_documents(data.decode()), 1, None)
+                nodes += [_node(rank, _of_document(one)) for one in documents]
             else:
-                raw = _messages(data)
-            nodes += [_node(rank, one) for one in raw]
+                nodes += [_node(rank, one) for one in _messages(data)]
         except InputError as error:
             raise InputError([replace(problem, file=str(file)) for problem in error.problems]) from None
         except (OSError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
@@ -211,7 +211,7 @@ class _Raw(NamedTuple):
 
 def _node(rank: int, raw: _Raw) -> Node:
     number, name, attributes = raw.number, raw.name, raw.attributes
-    kind = _KINDS.get(raw.kind) if isinstance(raw.kind, int) else raw.kind  # type: ignore[arg-type]
+    kind = _KINDS.get(raw.kind) if isinstance(raw.kind, int) else raw.kind
     if kind == COMPUTE or kind in (LOAD, STORE):
         duration_us = raw.duration_us
         if type(duration_us) is not int or not 0 <= duration_us <= _MOST:
@@ -225,21 +225,17 @@ def _node(rank: int, raw: _Raw) -> Node:
         which = _attribute(raw, "comm_type")
         if which not in COLLECTIVES:
             known = sorted(set(COLLECTIVES.values()))
-            raise InputError(
-                f"{_where(raw)}: collectives of comm_type {which} are not played: {', '.join(known)} are"
-            )
+            raise InputError(f"{_where(raw)}: collectives of comm_type {which} are not played: {', '.join(known)} are")
         group = str(attributes.get("pg_name", ""))
         return Node(rank, number, name, kind, raw.after, 0, _attribute(raw, "comm_size"), rank, 0, 0, which, group)
     if kind in (SEND, RECEIVE):
         peer = _attribute(raw, "comm_dst" if kind == SEND else "comm_src")
         tag = _attribute(raw, "comm_tag") if "comm_tag" in attributes else 0
         return Node(rank, number, name, kind, raw.after, 0, _attribute(raw, "comm_size"), peer, tag)
-    kind = (_KINDS | _OTHERS).get(raw.kind, str(raw.kind))  # type: ignore[arg-type]
+    kind = (_KINDS | _OTHERS).get(raw.kind, str(raw.kind)) if isinstance(raw.kind, int) else raw.kind
     if kind in _OTHERS.values():
         raise InputError(f"{_where(raw)}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
-    raise InputError(
-        f"{_where(raw)}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}"
-    )
+    raise InputError(f"{_where(raw)}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
 
 
 def _where(raw: _Raw) -> str:
@@ -256,9 +252,7 @@ def _whole(raw: _Raw, attribute: str, given: Any, most: int = _MOST) -> int:
     try:
         value = int(given)
     except (TypeError, ValueError, OverflowError):
-        raise InputError(
-            f"{_where(raw)}: expected a whole number for {attribute}, not '{shortened(given)}'"
-        ) from None
+        raise InputError(f"{_where(raw)}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
     if not 0 <= value <= most:
         raise InputError(f"{_where(raw)}: {attribute} is from 0 to {most}, not {shortened(given)}")
     return value
@@ -393,22 +387,18 @@ def _of_document(fields: Mapping[str, Any]) -> _Raw:
         attributes[str(one.get("name"))] = values[0] if values else 0
     after = tuple(int(other) for key in ("ctrlDeps", "dataDeps") for other in fields.get(key, ()))
     kind = fields.get("type", "INVALID_NODE")
-    return _Raw(number, name, kind if isinstance(kind, int) else str(kind), after, fields.get("durationMicros", 0),
-                attributes)  # fmt: skip
+    return _Raw(
+        number, name, kind if isinstance(kind, int) else str(kind), after, fields.get("durationMicros", 0), attributes
+    )
 
 
 def _messages(data: bytes) -> Iterator[_Raw]:
     """Nodes of protocol buffers; the first message describes the trace."""
-    parsed = message("Node").FromString
+    parsed = decoder("Node")
     for one in itertools.islice(messages(data), 1, None):
-        try:
-            node = parsed(one)
-        except Exception as error:  # protobuf's own, whose name differs from release to release
-            raise ValueError(f"it is no trace of Chakra: {shortened(error)}") from None
+        node = parsed(one)
         attributes = {}
         for attribute in node.attr:
             value = attribute.WhichOneof("value")
             attributes[attribute.name] = 0 if value is None else getattr(attribute, value)
-        yield _Raw(
-            node.id, node.name, node.type, (*node.ctrl_deps, *node.data_deps), node.duration_micros, attributes
-        )
+        yield _Raw(node.id, node.name, node.type, (*node.ctrl_deps, *node.data_deps), node.duration_micros, attributes)

@@ -9,13 +9,24 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
-from archsim.workloads.op import Attention, Collective, DType, GroupedMatMul, MatMul, Op, Role, Scales, TokenExchange, Vector
+from archsim.workloads.op import (
+    Attention,
+    Collective,
+    DType,
+    GroupedMatMul,
+    MatMul,
+    Op,
+    Role,
+    Scales,
+    TokenExchange,
+    Vector,
+)
 from archsim.workloads.recording import Kernel
 
 
@@ -81,8 +92,8 @@ class RowsOfKernel(Spec):
 class ExchangeOfKernel(Spec):
     """Tokens to their experts or back."""
 
-    direction: str
-    """dispatch or combine"""
+    direction: Literal["dispatch", "combine"]
+    """to the experts, or back"""
     tokens: Count
     """of a rank"""
     visits: Count
@@ -90,13 +101,6 @@ class ExchangeOfKernel(Spec):
     hidden: Count
     """elements of a token"""
     ranks: Count
-
-    @field_validator("direction")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in ("dispatch", "combine"):
-            raise ValueError(f"expected dispatch or combine, not '{value}'")
-        return value
 
 
 class KernelOpSpec(Spec):
@@ -128,9 +132,16 @@ class KernelOpSpec(Spec):
             p = self.matmul
             scales = None if p.scales is None else Scales(32, p.scales)
             return MatMul(
-                name=self.name, m=p.m, k=p.k, n=p.n, groups=p.groups, left_dtype=p.dtype, right_dtype=p.dtype, out_dtype=p.out_dtype,
+                name=self.name,
+                m=p.m,
+                k=p.k,
+                n=p.n,
+                groups=p.groups,
+                left_dtype=p.dtype,
+                right_dtype=p.dtype,
+                out_dtype=p.out_dtype,
                 scales=scales,
-            )  # fmt: skip
+            )
         if self.experts is not None:
             e = self.experts
             scales = None if e.scales is None else Scales(32, e.scales)
@@ -140,22 +151,40 @@ class KernelOpSpec(Spec):
         if self.attention is not None:
             a = self.attention
             return Attention(
-                name=self.name, batch=a.batch, heads=a.heads, kv_heads=a.kv_heads, q_len=a.length, kv_len=a.length,
-                head_dim=a.head_dim, v_head_dim=a.v_head_dim or a.head_dim, causal=a.causal, passes=a.passes,
-                dtype=a.dtype, kv_dtype=a.dtype, kv_role=Role.ACTIVATION,
-            )  # fmt: skip
+                name=self.name,
+                batch=a.batch,
+                heads=a.heads,
+                kv_heads=a.kv_heads,
+                q_len=a.length,
+                kv_len=a.length,
+                head_dim=a.head_dim,
+                v_head_dim=a.v_head_dim or a.head_dim,
+                causal=a.causal,
+                passes=a.passes,
+                dtype=a.dtype,
+                kv_dtype=a.dtype,
+                kv_role=Role.ACTIVATION,
+            )
         if self.rows is not None:
             r = self.rows
             return Vector(
-                name=self.name, function=r.function, rows=r.rows, width=r.width, inputs=r.inputs, outputs=r.outputs,
+                name=self.name,
+                function=r.function,
+                rows=r.rows,
+                width=r.width,
+                inputs=r.inputs,
+                outputs=r.outputs,
                 dtype=r.dtype,
-            )  # fmt: skip
+            )
         if self.exchange is not None:
             x = self.exchange
-            exchange = TokenExchange(x.direction, x.tokens * x.visits, x.visits, x.hidden)  # type: ignore[arg-type]
-            n_bytes = 2 * x.tokens * x.visits * x.hidden
+            copies = x.tokens * x.visits
             return Collective(
-                name=self.name, collective="all_to_all", bytes=n_bytes, ranks=x.ranks, exchange=exchange
+                name=self.name,
+                collective="all_to_all",
+                bytes=2 * copies * x.hidden,
+                ranks=x.ranks,
+                exchange=TokenExchange(x.direction, copies, x.visits, x.hidden),
             )
         return None
 

@@ -80,9 +80,7 @@ def named(recorded: Recording, file: str | None) -> Named:
     for place, kernel in enumerate(recorded.kernels):
         if found.ops[place] is None and kernel.op:
             found.ops[place] = op_of(kernel.op)
-        found.communicates[place] |= isinstance(found.ops[place], Collective) or bool(
-            _COMMUNICATES.search(kernel.name)
-        )
+        found.communicates[place] |= isinstance(found.ops[place], Collective) or bool(_COMMUNICATES.search(kernel.name))
     return found
 
 
@@ -170,4 +168,3 @@ def _tasks(recorded: Recording, ops: Sequence[Op | None], scale: Fraction) -> li
             what = pieces.setdefault(op, Segment(op.name, (Block(op.name, (op,)),)))
         tasks.append(Task(0, kernel.stream, name_of[place], what, tuple(waits)))
     return tasks
-

@@ -14,6 +14,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import gzip
+import itertools
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -69,6 +70,7 @@ class _Found:
         self.streams: dict[int, str] = {}  # correlation of a wait or a synchronisation to the stream named
         self.device = ""
         self.rank, self.ranks = 0, 1
+        self.events = 0
 
 
 def read(path: Path) -> Recording:
@@ -76,19 +78,21 @@ def read(path: Path) -> Recording:
 
     Raises
     ------
-    InputError: ijson is not installed; the file is no JSON or gzip or ends early, holds no kernels, or has a negative duration.
+    InputError: ijson is not installed; the file is no JSON or gzip or ends early, holds no kernels, or has a negative
+        duration.
     """
     found = _Found()
     try:
         with _stream(path) as stream:
             _head(stream, found)
-        number = 0
         with _stream(path) as stream:
-            for number, event in enumerate(_events(stream)):
+            for event in _events(stream):
+                found.events += 1
                 if isinstance(event, dict):
                     _keep(event, found)
     except _Wrong as error:
-        raise InputError([Problem(f"event {number}: {error}", str(path))]) from None
+        where = f"event {found.events}: " if found.events else ""
+        raise InputError([Problem(f"{where}{error}", str(path))]) from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise InputError([Problem(f"the gzip is damaged or cut off: {shortened(error)}", str(path))]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -157,9 +161,9 @@ def _head(stream: BinaryIO, found: _Found) -> None:
             if kind in ("string", "number"):
                 if prefix == "deviceProperties.item.name" and not found.device:
                     found.device = str(value)
-                elif prefix == "distributedInfo.rank":
+                elif prefix == "distributedInfo.rank" and str(value).isdecimal():
                     found.rank = int(value)
-                elif prefix == "distributedInfo.world_size":
+                elif prefix == "distributedInfo.world_size" and str(value).isdecimal():
                     found.ranks = int(value)
     except (ijson.IncompleteJSONError, ijson.JSONError) as error:
         raise _Wrong(f"no valid JSON: {shortened(_words(error))}") from None
@@ -244,9 +248,14 @@ def _recording(name: str, found: _Found) -> Recording:
         event = launched.get(place, -1)
         kernels.append(
             Kernel(
-                one.name, lanes[one.stream], start, ends[place] - one.start, event, after.get(place, ()),
+                one.name,
+                lanes[one.stream],
+                start,
+                ends[place] - one.start,
+                event,
+                after.get(place, ()),
                 operators.get(place, {}),
-            )  # fmt: skip
+            )
         )
     notes = []
     if cut:
@@ -275,7 +284,7 @@ def _ends(work: list[_Launched], by_stream: Mapping[str, list[int]]) -> tuple[li
     """When each piece of work has ended, at the latest when the next of its stream begins; and how many are cut."""
     ends, cut = [one.start + one.duration for one in work], 0
     for places in by_stream.values():
-        for place, following in zip(places, places[1:], strict=False):
+        for place, following in itertools.pairwise(places):
             if ends[place] > work[following].start:
                 cut += ends[place] - work[following].start > _PS  # a clock of whole microseconds is no overlap
                 ends[place] = work[following].start
@@ -304,7 +313,7 @@ def _waits(
         elif call.correlation in launches:
             place = launches[call.correlation]
             one = work[place]
-            left = []
+            left: list[tuple[dict[str, int], str | None]] = []
             for before, stream in pending[call.thread]:
                 if stream is not None and stream != one.stream:
                     left.append((before, stream))
@@ -369,9 +378,7 @@ def _operators(found: _Found, work: list[_Launched]) -> dict[int, Mapping[str, A
             other = longest.setdefault(one.external, place)
             if work[other].duration < one.duration:
                 longest[one.external] = place
-    operators: dict[int, Mapping[str, Any]] = {
-        place: found.operators[external] for external, place in longest.items()
-    }
+    operators: dict[int, Mapping[str, Any]] = {place: found.operators[external] for external, place in longest.items()}
     for place, one in enumerate(work):
         if one.more:
             operators.setdefault(place, {"op": one.name.partition("(")[0][:80], **one.more})

@@ -132,9 +132,7 @@ def table(recording: Recording) -> str:
         op = json.dumps(kernel.op) if kernel.op else ""
         host = kernel.host if kernel.host >= 0 else ""
         after = " ".join(map(str, kernel.after))
-        writer.writerow(
-            ("kernel", kernel.name, kernel.stream, kernel.start_ps, kernel.duration_ps, host, after, op)
-        )
+        writer.writerow(("kernel", kernel.name, kernel.stream, kernel.start_ps, kernel.duration_ps, host, after, op))
     return stream.getvalue()
 
 
@@ -160,18 +158,21 @@ def read_table(path: Path) -> Recording:
                     after = tuple(int(other) for other in row["after"].split())
                     op = json.loads(row["op"]) if row["op"] else {}
                     start, duration = int(row["start_ps"]), int(row["duration_ps"])
-                    kernels.append(
-                        Kernel(row["name"], row["lane"], start, duration, int(row["host"] or -1), after, op)
-                    )
+                    kernels.append(Kernel(row["name"], row["lane"], start, duration, int(row["host"] or -1), after, op))
                 case other:
                     raise ValueError(f"expected recording, host or kernel, not '{shortened(other)}'")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError([Problem(f"no row of a recording: {shortened(error)}", str(path), line, 1)]) from None
     notes = tuple(str(note) for note in about.get("notes", ()))
     recording = Recording(
-        name, tuple(kernels), tuple(host), str(about.get("device", "")), int(about.get("rank", 0)),
-        int(about.get("ranks", 1)), notes,
-    )  # fmt: skip
+        name,
+        tuple(kernels),
+        tuple(host),
+        str(about.get("device", "")),
+        int(about.get("rank", 0)),
+        int(about.get("ranks", 1)),
+        notes,
+    )
     try:
         recording.check()
     except InputError as error:
