@@ -58,10 +58,15 @@ def run_of(text: str, converted: Converted, options: Mapping[str, Any]) -> dict[
 
 def _launched(kind: str, name: str) -> dict[str, Any]:
     """A machine whose host's launches are those of the trace."""
-    from archsim.config import Origin, resolve_named
+    from archsim.config import Origin, load_tree, resolve_named
 
-    path = str(resolve_named(f"{kind}s", name, Origin(f"--{kind}")))
-    return {"extends": path, "launch": "0 s"} if kind == "chip" else {"extends": path, "chip": {"launch": "0 s"}}
+    path = resolve_named(f"{kind}s", name, Origin(f"--{kind}"))
+    if kind == "chip":
+        return {"extends": str(path), "launch": "0 s"}
+    chip = load_tree(str(path)).child("chip")
+    named = chip.value if chip is not None else None
+    below = {"extends": str(resolve_named("chips", named, chip.place))} if chip and isinstance(named, str) else {}
+    return {"extends": str(path), "chip": {**below, "launch": "0 s"}}
 
 
 def stem(text: str) -> str:

@@ -105,6 +105,8 @@ def described(case: Mapping[str, str]) -> Mapping[str, str]:
     """A row whose topology is a file of BookSim or ASTRA-sim says what the file does; its own cells go before."""
     named = case.get("topology", "")
     path = Path(named)
+    if named.endswith(ENDINGS) and not is_file(path):
+        raise wrong("topology", f"there is no file '{shortened(named)}'")
     found = of_a_peer(path, head_of(path)) if named.endswith(_FILES) and is_file(path) else None
     if found is None:
         return case
