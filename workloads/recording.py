@@ -74,8 +74,9 @@ class Recording(NamedTuple):
 
     @property
     def span_ps(self) -> int:
-        """From the start of the recording to the end of its last kernel."""
-        return max((kernel.end_ps for kernel in self.kernels), default=0)
+        """From the start of the recording to its last kernel's end or the host's last event, whichever is later."""
+        ends = [kernel.end_ps for kernel in self.kernels] + [event.at_ps for event in self.host]
+        return max(ends, default=0)
 
     def check(self) -> None:
         """Complain of a recording that contradicts itself.
