@@ -115,6 +115,9 @@ def run(
     what_if: Annotated[
         bool, typer.Option("--what-if", help="Ask what each resource twice as fast would gain; a simulation each.")
     ] = False,
+    chakra: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For a Chakra trace of the run, a file for each rank.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model: shipped name, our YAML or a config.json.")] = None,
     chip: Annotated[str | None, typer.Option(help="Chip: shipped name or file.")] = None,
     system: Annotated[str | None, typer.Option(help="System of chips: shipped name or file.")] = None,
@@ -140,6 +143,7 @@ def run(
     archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
     archsim run --model ./config.json --system dgx_a100 --tp 4 --input 512 --output 64
     archsim run --model gpt3-175b --system selene --train --tp 8 --pp 16 --dp 8 --batch 1536 --micro-batch 1
+    archsim run my_run.yaml --chakra traces/my_run           the run as a trace for ASTRA-sim and others
     archsim run my_trace.0.json --system dgx_h100            a recorded trace; or a file of another simulator
 
     Files of others (traces of PyTorch, Chrome and Chakra, configurations of SCALE-Sim, ONNXim, Timeloop, DRAMsim3,
@@ -166,7 +170,7 @@ def run(
     overrides = _overrides(set_)
     sources = _sources(runs or [], given, overrides, json)
     if sources:
-        _told(_carried_out(sources, overrides, out, overwrite, brute_force, what_if), json, out)
+        _told(_carried_out(sources, overrides, out, overwrite, brute_force, what_if, chakra), json, out)
 
 
 def _sources(runs: Sequence[str], given: dict[str, Any], overrides: Mapping[str, str], json: bool) -> list[Any]:
@@ -208,6 +212,7 @@ def _carried_out(
     overwrite: bool,
     brute_force: bool,
     what_if: bool,
+    chakra: Path | None,
 ) -> list[Result | Findings]:
     """Runs and experiments, one after the other; each is written as soon as it is done."""
     from archsim.cli.output import output_folder, progress
@@ -235,6 +240,10 @@ def _carried_out(
                 _ = result.what_if_s
             if folder is not None:
                 write(result, folder)
+            if chakra is not None:
+                from archsim.report.chakra import write as write_trace
+
+                write_trace(result, chakra)
             results.append(result)
     return results
 

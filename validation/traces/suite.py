@@ -121,7 +121,7 @@ def _alone(spans: Spans, places: list[int]) -> dict[int, int]:
 def _astra_sim() -> list[Row]:
     """Its microbenchmarks of 1 MiB, written as traces, on its networks and by its settings."""
     found: list[Row] = []
-    number = {op: kind for kind, op in reversed(COLLECTIVES.items())}
+    number = {op: kind for kind, op in reversed(list(COLLECTIVES.items()))}
     for case in cases("astra_sim"):
         plain = case["backend"] == "aware" and case["num_queues_per_dim"] == "1"
         if not plain or case["comm_size_bytes"] != "1048576" or "x" in case["npus_per_dim"] or "/" in case["topology"]:
