@@ -51,6 +51,7 @@ class Timebase:
             listed = ", ".join(f"{f} Hz" for f in clocks)
             raise InputError(f"the clocks {listed} have no common timebase: write them to the kHz or MHz")
         self._per_byte: dict[int, Fraction] = {}
+        self._per_ps = Fraction(self.ticks_per_s, _PS_PER_S)
 
     def cycles(self, n: Dim, clock_hz: int) -> Dim:
         """Ticks of ``n`` cycles of a clock of this timebase; exact."""
@@ -63,7 +64,7 @@ class Timebase:
 
     def ps(self, n: Dim) -> Dim:
         """Ticks of ``n`` picoseconds; exact where a picosecond is whole ticks, else rounded up."""
-        return ceil_scaled(n, Fraction(self.ticks_per_s, _PS_PER_S))
+        return ceil_scaled(n, self._per_ps)
 
     def transfer(self, n_bytes: Dim, bytes_per_s: int) -> Dim:
         """Ticks to move ``n_bytes`` at ``bytes_per_s``, rounded up once."""

@@ -392,6 +392,10 @@ def _of_document(fields: Mapping[str, Any]) -> _Raw:
     )
 
 
+_READ = frozenset(("tensor_size", "num_ops", "comm_type", "comm_size", "comm_dst", "comm_src", "comm_tag", "pg_name"))
+"""Attributes that are read."""
+
+
 def _messages(data: bytes) -> Iterator[_Raw]:
     """Nodes of protocol buffers; the first message describes the trace."""
     parsed = decoder("Node")
@@ -399,6 +403,8 @@ def _messages(data: bytes) -> Iterator[_Raw]:
         node = parsed(one)
         attributes = {}
         for attribute in node.attr:
+            if attribute.name not in _READ:
+                continue
             value = attribute.WhichOneof("value")
             attributes[attribute.name] = 0 if value is None else getattr(attribute, value)
         yield _Raw(node.id, node.name, node.type, (*node.ctrl_deps, *node.data_deps), node.duration_micros, attributes)

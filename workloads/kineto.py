@@ -27,8 +27,21 @@ from archsim.files import opened, reason
 from archsim.workloads.operators import KNOWN
 from archsim.workloads.recording import HostEvent, Kernel, Recording
 
-_GPU = ("kernel", "gpu_memcpy", "gpu_memset")
-_CALLS = ("cuda_runtime", "cuda_driver")
+_CATEGORIES = {
+    "kernel": "gpu",
+    "gpu_memcpy": "gpu",
+    "gpu_memset": "gpu",
+    "Kernel": "gpu",
+    "Memcpy": "gpu",
+    "Memset": "gpu",
+    "cuda_runtime": "call",
+    "cuda_driver": "call",
+    "Runtime": "call",
+    "cpu_op": "operator",
+    "Operator": "operator",
+    "cuda_sync": "sync",
+}
+"""Of events that are kept, what they are; capitals in older releases"""
 _ARGUMENTS = ("Collective name", "In msg nelems", "Out msg nelems", "Group size", "dtype", "bytes")
 _PS = 10**6
 _SILENT_PS = 50 * _PS
@@ -170,42 +183,40 @@ def _head(stream: BinaryIO, found: _Found) -> None:
 
 
 def _keep(event: dict[str, Any], found: _Found) -> None:
-    if event.get("ph") != "X":
-        return
-    category = str(event.get("cat", "")).lower()
-    arguments = event.get("args") or {}
-    if category == "cpu_op":
-        if event["name"] in KNOWN and arguments.get("Input Dims") is not None and "External id" in arguments:
-            found.operators[int(arguments["External id"])] = {
-                "op": event["name"],
-                "dims": arguments["Input Dims"],
-                "types": arguments.get("Input type", ()),
-                "values": arguments.get("Concrete Inputs", ()),
-            }
-        return
-    if category not in _GPU and category not in _CALLS and category != "cuda_sync":
+    said = event.get("cat")
+    category = _CATEGORIES.get(said) if isinstance(said, str) else None
+    if category is None or event.get("ph") != "X":
         return
     name = str(event.get("name", ""))
     try:
+        arguments = event.get("args") or {}
+        if category == "operator":
+            if name in KNOWN and arguments.get("Input Dims") is not None and "External id" in arguments:
+                found.operators[int(arguments["External id"])] = {
+                    "op": name,
+                    "dims": arguments["Input Dims"],
+                    "types": arguments.get("Input type") or (),
+                }
+            return
         start, duration = _ps(event["ts"]), _ps(event.get("dur", 0))
         correlation = int(arguments.get("correlation", -1))
-    except (KeyError, TypeError, ValueError, ArithmeticError):
-        raise _Wrong(f"'{shortened(name)}' has no time ('ts' and 'dur' in us)") from None
+        if category == "gpu":
+            external = int(arguments.get("External id", -1))
+            more = {key: _plain(arguments[key]) for key in _ARGUMENTS if key in arguments}
+            lane = _lane(event, arguments)
+            found.work.append(_Launched(start, duration, lane, name, correlation, external, more))
+        elif category == "call":
+            thread = f"{event.get('pid')}:{event.get('tid')}"
+            found.calls.append(_Call(start, start + duration, name, thread, correlation))
+        else:
+            if "wait_on_cuda_event_record_corr_id" in arguments:
+                found.waits[correlation] = int(arguments["wait_on_cuda_event_record_corr_id"])
+            if "stream" in arguments:
+                found.streams[correlation] = _lane(event, arguments)
+    except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
+        raise _Wrong(f"'{shortened(name)}' is no event of a profiler: 'ts' and 'dur' in us, 'args' by name") from None
     if duration < 0:
         raise _Wrong(f"'{shortened(name)}' has a negative duration of {event['dur']} us")
-    if category in _CALLS:
-        thread = f"{event.get('pid')}:{event.get('tid')}"
-        found.calls.append(_Call(start, start + duration, name, thread, correlation))
-    elif category == "cuda_sync":
-        if "wait_on_cuda_event_record_corr_id" in arguments:
-            found.waits[correlation] = int(arguments["wait_on_cuda_event_record_corr_id"])
-        if "stream" in arguments:
-            found.streams[correlation] = _lane(event, arguments)
-    else:
-        external = int(arguments.get("External id", -1))
-        more = {key: _plain(arguments[key]) for key in _ARGUMENTS if key in arguments}
-        lane = _lane(event, arguments)
-        found.work.append(_Launched(start, duration, lane, name, correlation, external, more))
 
 
 def _lane(event: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:

@@ -175,7 +175,8 @@ def test_a_list_of_chrome_may_lack_its_end(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[Events, str]] = {
     "negative": ([kernel("k", 1, -3, 7, 1)], "event 1: 'k' has a negative duration of -3 us"),
-    "timeless": ([{**kernel("k", 1, 1, 7, 1), "ts": None}], "event 1: 'k' has no time"),
+    "timeless": ([{**kernel("k", 1, 1, 7, 1), "ts": None}], "event 1: 'k' is no event of a profiler"),
+    "args": ([{**kernel("k", 1, 1, 7, 1), "args": [1]}], "event 1: 'k' is no event of a profiler"),
     "twice": ([kernel("a", 1, 1, 7, 1), kernel("b", 3, 1, 7, 1)], "two kernels have the correlation 1"),
     "none": ([call("cudaLaunchKernel", 1, 1, 1)], "holds no kernels"),
 }
