@@ -72,9 +72,10 @@ _MODULES = (
     "ramulator",
     "booksim",
     "pim",
+    "onnx_graph",
 )
 _HEAD = 2**16
-ENDINGS = (".cfg", ".ini", ".xml", ".icnt")
+ENDINGS = (".cfg", ".ini", ".xml", ".icnt", ".onnx")
 """Of names that no file of our own has."""
 
 
