@@ -49,7 +49,7 @@ _ABOUT = """Ask a network alone: a collective, or traffic on routers.
     archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
     archsim collective --op all_to_all --bytes 1MB --topology torus:8x8 --routing dimension_order --picture torus.svg
     archsim collective --algorithm my_trace.0.json --topology torus:2 --link nvlink4 --check --op all_reduce
-    archsim collective --algorithm all_reduce.0.et --topology network.yml --settings system.json
+    archsim collective --algorithm all_reduce.0.json --topology astra_network.yml --settings astra_system.json
     archsim collective --op all_reduce --bytes 1GiB --ranks 1024 --topology ring --degraded 0-1=0.5
     archsim collective --op all_reduce --bytes 1MB --topology my_network.yaml --routing ecmp
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1

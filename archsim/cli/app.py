@@ -534,7 +534,7 @@ def convert(
     \b
     archsim convert my_layers.csv --chip tpu_v4i --out layers.yaml        SCALE-Sim's topology, as a run
     archsim convert my_array.cfg                                          SCALE-Sim's array, as a chip
-    archsim convert trace.json.gz --out trace.csv                         a profiler's trace, as a table
+    archsim convert my_profile.json --out profile.csv                     a profiler's trace, as a table
 
     Chips, systems, models, runs and algorithms are YAML; what describes a question is a CSV for --cases.
     """
