@@ -98,7 +98,7 @@ def answered(converted: Converted, overrides: Mapping[str, str], json: bool) -> 
 def not_a_run(text: str, converted: Converted) -> InputError:
     """The error of a file that is no run by itself."""
     how = _HOW[converted.what].replace("FILE", text)
-    return InputError([Problem(f"is a {converted.what}, no run: ask {how}", text)])
+    return InputError([Problem(f"is of a network, no run: ask {how}", text)])
 
 
 def convert(text: str, options: Mapping[str, Any], out: Path | None) -> None:

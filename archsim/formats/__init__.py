@@ -73,6 +73,8 @@ _MODULES = (
     "booksim",
     "pim",
     "onnx_graph",
+    "requests",
+    "hugging_face",
 )
 _HEAD = 2**16
 ENDINGS = (".cfg", ".ini", ".xml", ".icnt", ".onnx")

@@ -49,7 +49,7 @@ def fits(path: Path, head: str) -> bool:
 def _is_chakra(path: Path, head: str) -> bool:
     if _CHAKRA.fullmatch(path.name) is None:
         return False
-    return path.suffix == ".et" or re.search(r'"type"\s*:\s*("\w+_NODE"|\d+)', head) is not None
+    return path.suffix == ".et" or re.search(r'"(type|NodeType)"\s*:\s*("\w+_NODE"|\d+)', head) is not None
 
 
 def read(path: Path) -> Converted:

@@ -54,7 +54,7 @@ def cycles(trace: Trace, network: Path, settings: Mapping[str, str], of: Cycles)
             ends[place] = ready
         elif node.kind == COMPUTE:
             ends[place] = free[node.rank] = max(ready, free[node.rank]) + _compute_ns(node, settings)
-        elif node.kind == COLLECTIVE:
+        elif node.kind == COLLECTIVE and node.collective >= 0:
             places = meetings[place]
             if place != places[0]:
                 continue

@@ -417,6 +417,24 @@ def test_pim_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out)["device"] == "aim"
 
 
+def test_requests_and_models_run_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trace = str(written(tmp_path, "requests.txt", "# two\n0x40 R\n0x80 W\n"))
+    assert main(["run", trace]) == 2
+    assert "--preset" in capsys.readouterr().err
+    assert main(["run", trace, "--set", "preset=ddr4_8gb_x8_3200aa", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cycles"] > 0
+    shape = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape |= {"intermediate_size": 128, "vocab_size": 100, "max_position_embeddings": 64}
+    model = str(written(tmp_path, "config.json", shape))
+    asked = ["--chip", "tpu_v4i", "--input", "4", "--output", "2", "--json"]
+    assert main(["run", model, *asked]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert main(["run", "--model", model, *asked]) == 0
+    assert first == json.loads(capsys.readouterr().out)
+    assert main(["run", str(written(tmp_path, "ring.xml", msccl(RING_OF_THREE)))]) == 2
+    assert "is of a network, no run: ask archsim collective --op OP" in capsys.readouterr().err
+
+
 def test_what_is_converted_is_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content, spec in (
         ("scale.cfg", SCALE_SIM, ChipSpec),
