@@ -420,7 +420,7 @@ def test_pim_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_requests_and_models_run_by_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trace = str(written(tmp_path, "requests.txt", "# two\n0x40 R\n0x80 W\n"))
     assert main(["run", trace]) == 2
-    assert "--preset" in capsys.readouterr().err
+    assert "preset=ddr4_8gb_x8_3200aa" in capsys.readouterr().err
     assert main(["run", trace, "--set", "preset=ddr4_8gb_x8_3200aa", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cycles"] > 0
     shape = {"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
