@@ -73,6 +73,11 @@ def wrong(path: str, message: str) -> InputError:
     return InputError([Problem(message, path=path)])
 
 
+def missing_extra(package: str, extra: str, what: str) -> InputError:
+    """The error of something that needs a package which is not installed."""
+    return InputError(f"{what} needs {package}: pip install 'archsim[{extra}]'")
+
+
 _SHOWN = 80
 
 

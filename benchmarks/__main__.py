@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import arrays, cost, dram, kernels, networks, overlap, scalesim, training, whole_process
+from benchmarks import arrays, cost, dram, kernels, networks, overlap, scalesim, traces, training, whole_process
 from benchmarks.row import Row
 
 _MARKS = {True: "met", False: "MISSED", None: ""}
@@ -31,6 +31,7 @@ def main() -> None:
         arrays.measure,
         dram.measure,
         scalesim.measure,
+        traces.measure,
     )
     rows = []
     print("CPU seconds unless said otherwise", flush=True)

@@ -3,8 +3,8 @@
 Computing takes the time that the trace records, or that a roofline gives to its operations and its tensor, as ASTRA-sim
 has it; a rank computes one node at a time, in the order of readiness. Loads and stores follow each other on the way to
 the memory. A send is over when it has arrived. A collective begins when the last of its group has come. Nodes of
-metadata take no time. Streams are chains of nodes that wait for each other anyway, so that nothing is put in order that
-the trace leaves open.
+metadata take no time; what the host computes stands on streams of its own. Streams are chains of nodes that wait for
+each other anyway, so that nothing is put in order that the trace leaves open.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ _KINDS = {
     chakra_trace.RECEIVE: "receive",
     chakra_trace.COLLECTIVE: "collective",
 }
-"""Names of streams."""
+"""Names of streams, of nodes that no host computes."""
+
+
+def _kind(node: Node) -> str:
+    return "host" if node.host else _KINDS[node.kind]
+
+
 _PS_PER_US, _PS_PER_S = 10**6, 10**12
 
 
@@ -93,8 +99,14 @@ class ChakraWorkload:
         if not job.tasks:
             raise InputError([Problem("holds no nodes that are played", self.spec.trace)])
         timed = "by its operations and bytes" if self.spec.roofline else "as long as was recorded"
-        notes = (f"computing takes {timed}: the chip's engines and memories are not asked",)
-        return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in classes}, notes)
+        notes = [f"computing takes {timed}: the chip's engines and memories are not asked", *trace.notes]
+        unsaid = sum(node.kind == chakra_trace.COLLECTIVE and node.collective < 0 for node in trace.nodes)
+        if unsaid:
+            notes.append(f"{unsaid} collectives whose kind was not recorded take as long as was")
+        alone = sum(len(places) == 1 for places in trace.together)
+        if alone:
+            notes.append(f"{alone} collectives of a rank alone take as long as was recorded: its others are missing")
+        return Plan(trace.name, job, {rank: Holdings(trace.name) for rank in classes}, tuple(notes))
 
 
 def _alike(trace: Trace) -> bool:
@@ -137,10 +149,10 @@ class _Tasks:
 
     def _streamed(self, node: Node, place: int, before: Iterable[int]) -> str:
         """The stream of a node: that of one of its kind that it waits for and nobody has followed, or a new one."""
-        rank, kind = node.rank, _KINDS[node.kind]
+        rank, kind = node.rank, _kind(node)
         for other in before:
             stream = self._stream[other]
-            if self._last[rank, stream] == other and _KINDS[self.trace.nodes[other].kind] == kind:
+            if self._last[rank, stream] == other and _kind(self.trace.nodes[other]) == kind:
                 break
         else:
             number = self._streams[rank, kind] = self._streams[rank, kind] + 1
@@ -155,14 +167,18 @@ class _Tasks:
     def _what(self, place: int, node: Node) -> What:
         match node.kind:
             case chakra_trace.COMPUTE:
-                return Pause(self._compute_ps(node), "compute")
+                return Pause(self._compute_ps(node), "host" if node.host else "compute")
             case chakra_trace.LOAD | chakra_trace.STORE:
                 return Pause(self._memory_ps(node), "memory")
             case chakra_trace.SEND:
                 return Send(node.peer, node.n_bytes, f"{place}")
             case chakra_trace.RECEIVE:
                 return Receive(node.peer, f"{self.trace.sent[place]}")
+        if node.collective < 0:
+            return Pause(node.duration_us * _PS_PER_US, "network")
         places = self.trace.together[self._meetings[place]]
+        if len(places) == 1:  # its others were not recorded
+            return Pause(node.duration_us * _PS_PER_US, "network")
         ranks = tuple(self.trace.nodes[other].rank for other in places)
         op = COLLECTIVES[node.collective]
         n_bytes = node.n_bytes * len(ranks) if op == "all_gather" else node.n_bytes

@@ -9,6 +9,7 @@ what a rank brings, as ASTRA-sim counts it.
 from __future__ import annotations
 
 import glob
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 
 from archsim.errors import InputError, Problem, nearest, shortened, wrong
 from archsim.files import parse_json, read_bytes, read_text
+from archsim.workloads.chakra_schema import decoder, messages
 from archsim.workloads.order import circle, orderly
 
 TRACE_FILE = re.compile(r"(?P<stem>.*)\.(?P<rank>\d+)\.(?P<ending>et|json)")
@@ -41,6 +43,7 @@ group."""
 Groups = Mapping[str, tuple[int, ...]]
 """Process group to its ranks."""
 _MOST = 2**53  # bytes or microseconds of a node
+_MOST_BYTES = 2**31  # of a rank's file
 
 
 class Node(NamedTuple):
@@ -52,7 +55,10 @@ class Node(NamedTuple):
     after: numbers of the rank's nodes that must be over. duration_us: of computing, loading and storing.
     n_bytes, peer, tag: of a message, its other rank; bytes of a tensor that is computed on, loaded or stored.
     operations: of computing, 0 where the trace does not say.
-    collective, group: of a collective its number in :data:`COLLECTIVES`, and its process group.
+    collective, group: of a collective its number in :data:`COLLECTIVES`, -1 where the trace does not say, and its
+        process group.
+    control: so many of the last of ``after`` are control dependencies, which recorders leave dangling.
+    host: whether the host computes; calls of communication by the host are computing of its own.
     """
 
     rank: int
@@ -67,6 +73,8 @@ class Node(NamedTuple):
     operations: int = 0
     collective: int = -1
     group: str = ""
+    control: int = 0
+    host: bool = False
 
 
 class Trace(NamedTuple):
@@ -77,6 +85,7 @@ class Trace(NamedTuple):
     own: of each node, the nodes of its rank that it waits for. sent: of each receive, its send.
     together: of each collective, its nodes, a rank's each, in the order of its group.
     order: places in an order in which each comes after all that it waits for, others of its collective included.
+    notes: gaps that were passed over.
     """
 
     name: str
@@ -86,6 +95,7 @@ class Trace(NamedTuple):
     sent: Mapping[int, int]
     together: tuple[tuple[int, ...], ...]
     order: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     def after(self) -> list[tuple[int, ...]]:
         """Of each node all that it waits for: any of a collective for what all of them wait for."""
@@ -121,10 +131,12 @@ def read(path: str, groups: Groups | None = None) -> Trace:
     nodes: list[Node] = []
     for rank, file in files.items():
         try:
-            data = read_bytes(file)
-            raw = _documents(data.decode()) if file.suffix == ".json" else _messages(data)
-            next(raw, None)  # the first one describes the trace
-            nodes += [_node(rank, fields) for fields in raw]
+            data = read_bytes(file, _MOST_BYTES)
+            if file.suffix == ".json":  # its first document describes the trace
+                documents = _nodes_of(_documents(data.decode()))
+                nodes += [_node(rank, _of_document(one)) for one in documents]
+            else:
+                nodes += [_node(rank, one) for one in _messages(data)]
         except InputError as error:
             raise InputError([replace(problem, file=str(file)) for problem in error.problems]) from None
         except (OSError, ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
@@ -179,73 +191,102 @@ def read_groups(path: str) -> Groups:
 
 
 def _trace(name: str, ranks: int, nodes: Sequence[Node], groups: Groups | None) -> Trace:
-    own, sent = _own(nodes), _sent(nodes, ranks)
+    sent = _sent(nodes, ranks)
     together = _together(nodes, groups)
-    after = _after(own, sent, together)
-    order = orderly(after)
-    stuck = circle(after, order)
+    for control in (True, False):
+        own, dangling = _own(nodes, control)
+        after = _after(own, sent, together)
+        order = orderly(after)
+        stuck = circle(after, order)
+        if not stuck or not any(node.control for node in nodes):
+            break
     if stuck:
         named = (f"node {nodes[n].number} ({nodes[n].kind}) of rank {nodes[n].rank}" for n in stuck)
         raise InputError(f"trace '{name}' deadlocks: {' waits for '.join(named)}")
-    return Trace(name, ranks, tuple(nodes), own, sent, together, tuple(order))
+    notes = (f"{dangling} control dependencies on nodes that were not recorded are passed over",) if dangling else ()
+    if not control:
+        notes = ("control dependencies wait in circles: they tell who called whom, and data alone orders nodes",)
+    return Trace(name, ranks, tuple(nodes), own, sent, together, tuple(order), notes)
 
 
 # --- nodes ---------------------------------------------------------------------------------------------
 
 
-def _node(rank: int, fields: Mapping[str, Any]) -> Node:
-    number, name = int(fields.get("id", 0)), str(fields.get("name", ""))
-    if not 0 <= number < 2**64:
-        raise InputError(f"the id of node '{shortened(name)}' is no number of 64 bits")
-    kind = fields.get("type", "INVALID_NODE")
-    kind = (_KINDS | _OTHERS).get(kind, str(kind))
-    where = f"node {number} '{shortened(name)}'"
-    if kind in _OTHERS.values():
-        raise InputError(f"{where}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
-    if kind not in _KINDS.values():
-        raise InputError(f"{where}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
-    attributes = {str(one.get("name")): one for one in fields.get("attr", ())}
+class _Raw(NamedTuple):
+    """A node as a file has it: ``kind`` by number or name, ``attributes`` by name."""
 
-    def whole(attribute: str, given: Any, most: int = _MOST) -> int:
-        try:
-            value = int(given)
-        except (TypeError, ValueError, OverflowError):
-            raise InputError(f"{where}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
-        if not 0 <= value <= most:
-            raise InputError(f"{where}: {attribute} is from 0 to {most}, not {shortened(given)}")
-        return value
+    number: int
+    name: str
+    kind: int | str
+    after: tuple[int, ...]
+    control: tuple[int, ...]
+    duration_us: Any
+    attributes: Mapping[str, Any]
 
-    def of(attribute: str) -> int:
-        if attribute not in attributes:
-            raise InputError(f"{where}: has no attribute {attribute}")
-        values = [value for key, value in attributes[attribute].items() if key.endswith(("Val", "value"))]
-        return whole(attribute, values[0] if values else 0)  # a zero is not written
 
-    after = tuple(int(other) for key in ("ctrlDeps", "dataDeps") for other in fields.get(key, ()))
-    if kind == METADATA:
-        return Node(rank, number, name, kind, after, 0, 0, rank, 0)
+def _node(rank: int, raw: _Raw) -> Node:
+    name, attributes = raw.name, raw.attributes
+    kind = _KINDS.get(raw.kind) if isinstance(raw.kind, int) else raw.kind
+    after, control = (*raw.after, *raw.control), len(raw.control)
+    duration_us = raw.duration_us
+    if type(duration_us) is not int or not 0 <= duration_us <= _MOST:
+        duration_us = _whole(raw, "duration", duration_us)
+    host = attributes.get("is_cpu_op") in (True, "true", 1)
+    if kind in (COLLECTIVE, SEND, RECEIVE) and host and "comm_size" not in attributes:
+        kind = COMPUTE  # the host's call, which says nothing of what moves
     if kind in (COMPUTE, LOAD, STORE):
-        duration_us = whole("duration", fields.get("durationMicros", 0))
-        n_bytes, operations = (of(key) if key in attributes else 0 for key in ("tensor_size", "num_ops"))
-        return Node(rank, number, name, kind, after, duration_us, n_bytes, rank, 0, operations)
+        n_bytes = _whole(raw, "tensor_size", attributes["tensor_size"]) if "tensor_size" in attributes else 0
+        operations = _whole(raw, "num_ops", attributes["num_ops"]) if "num_ops" in attributes else 0
+        return Node(
+            rank, raw.number, name, kind, after, duration_us, n_bytes, rank, 0, operations, -1, "", control, host
+        )
+    if kind == METADATA:
+        return Node(rank, raw.number, name, kind, after, 0, 0, rank, 0, control=control)
+    if kind == COLLECTIVE and "comm_type" not in attributes and duration_us:
+        return Node(rank, raw.number, name, kind, after, duration_us, 0, rank, 0, control=control)
     if kind == COLLECTIVE:
-        which = of("comm_type")
+        which = _attribute(raw, "comm_type")
         if which not in COLLECTIVES:
             known = sorted(set(COLLECTIVES.values()))
-            raise InputError(f"{where}: collectives of comm_type {which} are not played: {', '.join(known)} are")
-        values = [str(value) for key, value in attributes.get("pg_name", {}).items() if key != "name"]
-        group = values[0] if values else ""
-        return Node(rank, number, name, kind, after, 0, of("comm_size"), rank, 0, 0, which, group)
-    peer = of("comm_dst" if kind == SEND else "comm_src")
-    tag = of("comm_tag") if "comm_tag" in attributes else 0
-    return Node(rank, number, name, kind, after, 0, of("comm_size"), peer, tag)
+            raise InputError(f"{_where(raw)}: collectives of comm_type {which} are not played: {', '.join(known)} are")
+        group, size = str(attributes.get("pg_name", "")), _attribute(raw, "comm_size")
+        return Node(rank, raw.number, name, kind, after, duration_us, size, rank, 0, 0, which, group, control)
+    if kind in (SEND, RECEIVE):
+        peer = _attribute(raw, "comm_dst" if kind == SEND else "comm_src")
+        tag = _attribute(raw, "comm_tag") if "comm_tag" in attributes else 0
+        size = _attribute(raw, "comm_size")
+        return Node(rank, raw.number, name, kind, after, 0, size, peer, tag, control=control)
+    kind = (_KINDS | _OTHERS).get(raw.kind, str(raw.kind)) if isinstance(raw.kind, int) else raw.kind
+    if kind in _OTHERS.values():
+        raise InputError(f"{_where(raw)}: a {kind} is not played; steps are {', '.join(_KINDS.values())}")
+    raise InputError(f"{_where(raw)}: a {shortened(kind)} is no step of an algorithm: {nearest(kind, _KINDS.values())}")
+
+
+def _where(raw: _Raw) -> str:
+    return f"node {raw.number} '{shortened(raw.name)}'"
+
+
+def _attribute(raw: _Raw, name: str) -> int:
+    if name not in raw.attributes:
+        raise InputError(f"{_where(raw)}: has no attribute {name}")
+    return _whole(raw, name, raw.attributes[name])
+
+
+def _whole(raw: _Raw, attribute: str, given: Any, most: int = _MOST) -> int:
+    try:
+        value = int(given)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{_where(raw)}: expected a whole number for {attribute}, not '{shortened(given)}'") from None
+    if not 0 <= value <= most:
+        raise InputError(f"{_where(raw)}: {attribute} is from 0 to {most}, not {shortened(given)}")
+    return value
 
 
 def _together(nodes: Sequence[Node], groups: Groups | None) -> tuple[tuple[int, ...], ...]:
     """The nodes of each collective: of a process group, the first of each rank, the second, and so on."""
     lines: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for place, node in enumerate(nodes):
-        if node.kind == COLLECTIVE:
+        if node.kind == COLLECTIVE and node.collective >= 0:
             lines[node.group][node.rank].append(place)
     found = []
     for group, of_rank in sorted(lines.items()):
@@ -280,22 +321,34 @@ def _ranks_of(group: str, named: Sequence[int], groups: Groups | None) -> Sequen
     return groups[group]
 
 
-def _own(nodes: Sequence[Node]) -> tuple[tuple[int, ...], ...]:
-    """Of each node, the nodes of its rank that it waits for, by their place among all."""
+def _own(nodes: Sequence[Node], control: bool) -> tuple[tuple[tuple[int, ...], ...], int]:
+    """Of each node, the nodes of its rank that it waits for, by their place among all; and dangling dependencies.
+
+    Parameters
+    ----------
+    control: whether control dependencies count.
+    """
     found: list[tuple[int, ...]] = []
+    dangling = 0
     for first, last in _of_ranks(nodes):
         places: dict[int, int] = {}
         for place in range(first, last):
             if places.setdefault(nodes[place].number, place) != place:
                 raise InputError(f"rank {nodes[place].rank}: two nodes have the id {nodes[place].number}")
         for node in nodes[first:last]:
+            if not control and node.control:
+                node = node._replace(after=node.after[: len(node.after) - node.control], control=0)
             unknown = [number for number in node.after if number not in places]
             if unknown:
-                raise InputError(
-                    f"rank {node.rank}, node {node.number}: waits for node {unknown[0]}, which does not exist"
-                )
-            found.append(tuple(dict.fromkeys(places[number] for number in node.after)))
-    return tuple(found)
+                loose = node.after[len(node.after) - node.control :]
+                for number in unknown:
+                    if number not in loose:
+                        raise InputError(
+                            f"rank {node.rank}, node {node.number}: waits for node {number}, which does not exist"
+                        )
+                dangling += len(unknown)
+            found.append(tuple(dict.fromkeys(places[number] for number in node.after if number in places)))
+    return tuple(found), dangling
 
 
 def _of_ranks(nodes: Sequence[Node]) -> Iterator[tuple[int, int]]:
@@ -359,75 +412,49 @@ def _end_of_space(text: str, place: int) -> int:
     return matched.end() if matched else place
 
 
-_NODE = {1: "id", 2: "name", 3: "type", 4: "ctrlDeps", 5: "dataDeps", 7: "durationMicros", 10: "attr"}
-_INTEGERS = (7, 9, 11, 13, 27)  # of an attribute: int32, int64, uint32, uint64, bool
+def _nodes_of(documents: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The nodes of a file: all documents but the first, which describes the trace or lists them."""
+    first = next(documents, {})
+    listed = first.get("workload_graph")
+    yield from documents if listed is None else listed
 
 
-def _messages(data: bytes) -> Iterator[Mapping[str, Any]]:
-    """Messages, each after its length, with the names that JSON gives to their fields."""
-    place = 0
-    while place < len(data):
-        length, place = _varint(data, place)
-        if place + length > len(data):
-            raise ValueError("it ends within a message")
-        fields: dict[str, Any] = {}
-        for number, value in _fields(data[place : place + length]):
-            name = _NODE.get(number)
-            if name == "attr":
-                fields.setdefault(name, []).append(_attribute(value))
-            elif name in ("ctrlDeps", "dataDeps"):
-                fields.setdefault(name, []).extend([value] if isinstance(value, int) else _packed(value))
-            elif name:
-                fields[name] = value.decode(errors="replace") if isinstance(value, bytes) else value
-        place += length
-        yield fields
+_ALIASES = {"Id": "id", "Name": "name", "NodeType": "type", "runtime": "durationMicros", "data_deps": "dataDeps"}
+"""Keys of the feeder's JSON, which lists nodes under ``workload_graph``, and those of the jsonizer's"""
 
 
-def _attribute(data: int | bytes) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for number, value in _fields(data if isinstance(data, bytes) else b""):
-        if number == 1 and isinstance(value, bytes):
-            found["name"] = value.decode(errors="replace")
-        elif number in _INTEGERS:
-            found["value"] = value
-    return found
+def _of_document(fields: Mapping[str, Any]) -> _Raw:
+    """A node as JSON has it; of an attribute whose value is not written it is zero."""
+    fields = {_ALIASES.get(key, key): value for key, value in fields.items()}
+    number, name = int(fields.get("id", 0)), str(fields.get("name", ""))
+    if not 0 <= number < 2**64:
+        raise InputError(f"the id of node '{shortened(name)}' is no number of 64 bits")
+    attributes = {key: fields[key] for key in _READ if key in fields}
+    for one in fields.get("attr", ()):
+        values = [value for key, value in one.items() if key.endswith("Val")]
+        attributes[str(one.get("name"))] = values[0] if values else 0
+    after, control = (tuple(int(other) for other in fields.get(key, ())) for key in ("dataDeps", "ctrlDeps"))
+    kind = fields.get("type", "INVALID_NODE")
+    kind = kind if isinstance(kind, int) else str(kind)
+    return _Raw(number, name, kind, after, control, fields.get("durationMicros", 0), attributes)
 
 
-def _packed(data: bytes) -> Iterator[int]:
-    place = 0
-    while place < len(data):
-        value, place = _varint(data, place)
-        yield value
+_READ = frozenset(
+    ("tensor_size", "num_ops", "comm_type", "comm_size", "comm_dst", "comm_src", "comm_tag", "pg_name", "is_cpu_op")
+)
+"""Attributes that are read."""
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of a message's fields; what is neither a number nor bytes is passed over."""
-    place = 0
-    while place < len(data):
-        key, place = _varint(data, place)
-        number, wire = key >> 3, key & 7
-        if wire == 0:
-            value, place = _varint(data, place)
-            yield number, value
-        elif wire == 2:
-            length, place = _varint(data, place)
-            yield number, data[place : place + length]
-            place += length
-        elif wire in (1, 5):
-            place += 8 if wire == 1 else 4
-        else:
-            raise ValueError(f"it is no trace of Chakra (wire type {wire})")
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place after it."""
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            return value, place
-        if shift > 63:
-            raise ValueError("it is no trace of Chakra (a number of more than 64 bits)")
+def _messages(data: bytes) -> Iterator[_Raw]:
+    """Nodes of protocol buffers; the first message describes the trace."""
+    parsed = decoder("Node")
+    for one in itertools.islice(messages(data), 1, None):
+        node = parsed(one)
+        attributes = {}
+        for attribute in node.attr:
+            if attribute.name not in _READ:
+                continue
+            value = attribute.WhichOneof("value")
+            attributes[attribute.name] = 0 if value is None else getattr(attribute, value)
+        after, control = tuple(node.data_deps), tuple(node.ctrl_deps)
+        yield _Raw(node.id, node.name, node.type, after, control, node.duration_micros, attributes)

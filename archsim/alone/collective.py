@@ -49,6 +49,7 @@ _ABOUT = """Ask a network alone: a collective, or traffic on routers.
     archsim collective --op all_reduce --bytes 64MB --ranks 4 --topology switch --algorithm my_steps.yaml
     archsim collective --op all_to_all --bytes 1MB --topology torus:8x8 --routing dimension_order --picture torus.svg
     archsim collective --algorithm my_trace.0.json --topology torus:2 --link nvlink4 --check --op all_reduce
+    archsim collective --algorithm all_reduce.0.json --topology astra_network.yml --settings astra_system.json
     archsim collective --op all_reduce --bytes 1GiB --ranks 1024 --topology ring --degraded 0-1=0.5
     archsim collective --op all_reduce --bytes 1MB --topology my_network.yaml --routing ecmp
     archsim collective --topology mesh8x8 --traffic transpose --load 0.1
@@ -72,6 +73,7 @@ QUESTION = Question(
         Column("bandwidth", "Of a link, instead: '100 GB/s'."),
         Column("latency", "Of a link, instead: '500 ns'."),
         Column("algorithm", "ring, direct, halving_doubling, ..., or a file of steps or of a trace.", kind="named"),
+        Column("settings", "ASTRA-sim's system file: a trace counted as ASTRA-sim does.", kind="named"),
         Column("check", "Prove that every rank ends with its data.", kind="yes"),
         Column("routing", "On a graph: shortest, dimension_order, ecmp or adaptive."),
         Column("level", "On a graph: message or flow."),

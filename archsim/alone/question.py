@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from archsim.errors import ArchsimError, InputError, Problem, nearest, shortened
 from archsim.files import at_home, is_file
+from archsim.formats import ENDINGS
 
 Case = Mapping[str, Any]
 """A case: columns that the question knows by their values, others by their text."""
@@ -17,7 +18,7 @@ Figures = dict[str, Any]
 Answer = Figures | InputError
 """To a case, or what is wrong with it"""
 
-_CONFIGS = (".yaml", ".yml", ".json", ".et")
+_CONFIGS = (".yaml", ".yml", ".json", ".et", *ENDINGS)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,9 @@ def run(
     what_if: Annotated[
         bool, typer.Option("--what-if", help="Ask what each resource twice as fast would gain; a simulation each.")
     ] = False,
+    chakra: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="For a Chakra trace of the run, a file for each rank.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model: shipped name, our YAML or a config.json.")] = None,
     chip: Annotated[str | None, typer.Option(help="Chip: shipped name or file.")] = None,
     system: Annotated[str | None, typer.Option(help="System of chips: shipped name or file.")] = None,
@@ -140,6 +143,12 @@ def run(
     archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
     archsim run --model ./config.json --system dgx_a100 --tp 4 --input 512 --output 64
     archsim run --model gpt3-175b --system selene --train --tp 8 --pp 16 --dp 8 --batch 1536 --micro-batch 1
+    archsim run my_run.yaml --chakra traces/my_run           the run as a trace for ASTRA-sim and others
+    archsim run my_trace.0.json --system dgx_h100            a recorded trace; or a file of another simulator
+
+    Files of others (traces of PyTorch, Chrome and Chakra, configurations of SCALE-Sim, ONNXim, Timeloop, DRAMsim3,
+    BookSim, ASTRA-sim, ...) run as they are, or stand where a chip, a system or a model is named; what they say that is
+    not modelled is told. Where they describe a question, --set gives what is missing: --set trace=requests.txt.
     """
     options = {
         "model": model,
@@ -158,11 +167,42 @@ def run(
         "train": train or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if runs and given:
-        raise InputError(f"--{next(iter(given))} describes a run without a file: with {runs[0]} use --set")
-    sources: list[Any] = [*runs] if runs else [_run_of(given)]
-    results = _carried_out(sources, _overrides(set_), out, overwrite, brute_force, what_if)
-    _told(results, json, out)
+    overrides = _overrides(set_)
+    sources = _sources(runs or [], given, overrides, json)
+    if sources:
+        _told(_carried_out(sources, overrides, out, overwrite, brute_force, what_if, chakra), json, out)
+
+
+def _sources(runs: Sequence[str], given: dict[str, Any], overrides: Mapping[str, str], json: bool) -> list[Any]:
+    """What to run: files of ours as they are, those of peers as they are understood; questions are answered here."""
+    from archsim.cli import convert as peers
+
+    for name in ("chip", "system", "model"):
+        found = peers.of_a_peer(str(given[name])) if name in given else None
+        if found is not None:
+            peers.tell(found.notes)
+    if not runs:
+        return [_run_of(given)]
+    sources: list[Any] = []
+    for text in runs:
+        converted = peers.of_a_peer(text)
+        if converted is None:
+            if given:
+                raise InputError(f"--{next(iter(given))} describes a run without a file: with {text} use --set")
+            sources.append(text)
+            continue
+        if converted.what in ("network", "algorithm"):
+            raise peers.not_a_run(text, converted)
+        peers.tell(converted.notes)
+        if converted.what == "case":
+            if len(runs) > 1 or given:
+                raise InputError([Problem("is a question, asked alone; --set gives more of it", text)])
+            peers.answered(converted, overrides, json)
+        elif converted.what == "workload":
+            sources.append(peers.run_of(text, converted, given))
+        else:
+            sources.append(_run_of({**given, converted.what: text}))
+    return sources
 
 
 def _carried_out(
@@ -172,6 +212,7 @@ def _carried_out(
     overwrite: bool,
     brute_force: bool,
     what_if: bool,
+    chakra: Path | None,
 ) -> list[Result | Findings]:
     """Runs and experiments, one after the other; each is written as soon as it is done."""
     from archsim.cli.output import output_folder, progress
@@ -199,6 +240,10 @@ def _carried_out(
                 _ = result.what_if_s
             if folder is not None:
                 write(result, folder)
+            if chakra is not None:
+                from archsim.report.chakra import write as write_trace
+
+                write_trace(result, chakra)
             results.append(result)
     return results
 
@@ -472,6 +517,31 @@ def new(
     from archsim.cli import new as files
 
     files.new(folder, overwrite)
+
+
+@app.command()
+def convert(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Of another tool, or a trace.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="Where to; a .csv for the table of a GPU's trace.")
+    ] = None,
+    chip: Annotated[str | None, typer.Option(help="Of a workload: the chip to run it on.")] = None,
+    system: Annotated[str | None, typer.Option(help="Of a workload: the system to run it on.")] = None,
+    model: Annotated[str | None, typer.Option(help="Of an execution without one: the model.")] = None,
+) -> None:
+    """Write a file of another tool as ours, with a note for each thing that is not carried over.
+
+    \b
+    archsim convert my_layers.csv --chip tpu_v4i --out layers.yaml        SCALE-Sim's topology, as a run
+    archsim convert my_array.cfg                                          SCALE-Sim's array, as a chip
+    archsim convert my_profile.json --out profile.csv                     a profiler's trace, as a table
+
+    Chips, systems, models, runs and algorithms are YAML; what describes a question is a CSV for --cases.
+    """
+    from archsim.cli import convert as peers
+
+    options = {"chip": chip, "system": system, "model": model}
+    peers.convert(file, {name: value for name, value in options.items() if value is not None}, out)
 
 
 @app.command()

@@ -8,6 +8,7 @@ from pathlib import Path
 from archsim.config.tree import Origin
 from archsim.errors import nearest
 from archsim.files import at_home, is_file
+from archsim.formats import ENDINGS
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 """Where the shipped configs are, a folder for each category."""
@@ -27,7 +28,7 @@ def ships(category: str, name: str) -> bool:
 
 def names_file(text: str) -> bool:
     """Whether a text means a file, not the name of a shipped config."""
-    return text.endswith(SUFFIXES) or text.startswith((".", "/", "~"))
+    return text.endswith((*SUFFIXES, *ENDINGS)) or text.startswith((".", "/", "~"))
 
 
 def _plain(name: str) -> str:

@@ -21,6 +21,7 @@ from archsim.config.tree import MOST_LEVELS, Origin, Tree, dump, merge
 from archsim.config.wording import shown
 from archsim.errors import InputError, shortened
 from archsim.files import at_home, is_file, read_text
+from archsim.formats import ENDINGS, of_a_peer
 
 _MOST_BYTES = 8 * 2**20
 _MOST_NODES = 100_000
@@ -109,6 +110,13 @@ def load_file(path: Path, near: Origin | None = None, chain: tuple[Path, ...] = 
 
 def _loaded(path: Path, near: Origin | None, chain: tuple[Path, ...]) -> Tree:
     text = _read(path, near)
+    peers = of_a_peer(path, text)
+    if peers is not None:
+        if peers.what == "case":
+            raise (near or Origin(str(path))).error(
+                f"'{path}' describes a question, no config: ask it with 'archsim {peers.question}' or 'archsim run'"
+            )
+        return tree_of(peers.document, str(path))
     if path.suffix == ".json":
         text = text.replace("\t", " ")  # the one character that JSON may be laid out with and YAML may not
     return Reader(str(path), chain).tree(compose(text, str(path)))
@@ -167,7 +175,7 @@ class Reader:
 def _config_file(text: str, near: Origin) -> Path:
     """The file that ``extends`` or ``!include`` names: a config and nothing else, wherever it lies."""
     file = locate(text, near)
-    if file.suffix not in SUFFIXES:
+    if file.suffix not in (*SUFFIXES, *ENDINGS):
         raise near.error(f"'{shortened(text)}' is no config: its name ends in {', '.join(SUFFIXES)}")
     return file
 

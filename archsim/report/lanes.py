@@ -44,7 +44,7 @@ def read(document: Mapping[str, Any]) -> dict[str, list[Event]]:
             tracks[event["pid"], event["tid"]] = event["args"]["name"].partition(" (")[0]
         elif event["ph"] == "M" and event["name"] == "process_name":
             groups[event["pid"]] = event["args"]["name"].partition(" ")[0]
-        elif event["ph"] == "X":
+        elif event["ph"] == "X" and event["cat"] != "task":
             where, _, name = event["args"]["op"].partition("/")
             steps[where].append(
                 Event(

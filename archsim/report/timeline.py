@@ -3,7 +3,8 @@
 Two groups of tracks: *ops*, each from its start to its end on the engine that runs it, and *resources*, what
 holds every engine, memory tier and link at a time. Beside them a counter of the bandwidth in use of each
 memory. Of a phase with many steps the first and the last are drawn, at their own times. Times are microseconds,
-whole nanoseconds, so that slices that touch do not overlap. Where ops run beside each other in streams, only the ops
+whole nanoseconds, so that slices that touch do not overlap. Streams of ranks, power and memory over the whole run stand
+beside them (:mod:`archsim.report.ranks_timeline`). Where ops run beside each other in streams, only the ops
 are drawn: what they hold is known to the event-driven simulation alone.
 """
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.records import OpResult, SegmentResult
+from archsim.report import ranks_timeline
 from archsim.result import Result
 from archsim.sim.schedule import OpTimes
 from archsim.sim.server import ReservationServer
@@ -112,8 +114,10 @@ def to_perfetto(result: Result) -> str:
             }
         )
     events += _counters(result, drawn, pids[RESOURCES], nanoseconds)
+    of_ranks, more = ranks_timeline.events(result)
+    events += more
     events.sort(key=lambda e: (e["ts"], e["pid"], e.get("tid", 0), e.get("dur", 0.0)))
-    metadata: list[dict[str, Any]] = []
+    metadata: list[dict[str, Any]] = of_ranks
     for group, pid in pids.items():
         metadata.append(_metadata("process_name", pid, 0, name=f"{group} of {result.name}"))
         metadata.append(_metadata("process_sort_index", pid, 0, sort_index=pid))

@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archsim.components.network.accounting_astra_sim import AstraSim, AstraSimSpec
@@ -30,6 +31,8 @@ from archsim.components.network.router_level import LOAD
 from archsim.components.network.topology import SWITCH, DimensionSpec
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.files import is_file
+from archsim.formats import ENDINGS, head_of, of_a_peer
 from archsim.timebase import Timebase
 from archsim.units import BYTES, parse, whole
 from archsim.workloads.chakra_trace import TRACE_FILE, read
@@ -46,6 +49,8 @@ _DEGRADED = re.compile(
 _MOST_BYTES = 2**50
 _CLOSED = ("ring", "direct")
 _LEVELS = ("message", "flow")
+_FILES = (".yml", ".yaml", *ENDINGS)
+"""Endings that files of a network have"""
 _DIMENSION = ("algorithm", "directions", "pieces", "switch_latency", "overhead", "forwarding", "switch_reduces")
 
 BUS_FACTOR: dict[str, Callable[[int], float]] = {
@@ -66,12 +71,9 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     ------
     InputError: a cell is missing or means nothing.
     """
-    if case.get("topology", "").endswith(".cfg"):
-        raise wrong(
-            "topology",
-            "a configuration file of BookSim is not read: give --topology mesh8x8, --traffic and --load, or columns "
-            "topology, traffic, injection_rate_flits_per_node_cycle, num_vcs, ... of --cases",
-        )
+    if is_trace(case) and case.get("settings"):
+        return {"cycles_ns_max": _astra_sim_trace(case)}
+    case = described(case)
     if case.get(LOAD):
         from archsim.components.network.router_level import cases as router_network
 
@@ -83,6 +85,44 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     if case.get("nranks") or case.get("num_gpus"):
         return _nccl(case)
     return _collective(case)
+
+
+def _astra_sim_trace(case: Mapping[str, str]) -> int:
+    """Cycles (ns) of a trace on ASTRA-sim's network by its system file."""
+    from archsim.components.network.astra_sim_trace import cycles
+
+    settings = Path(case["settings"])
+    found = of_a_peer(settings, head_of(settings)) if is_file(settings) else None
+    if found is None or found.question != "collective" or "topology" in found.document:
+        raise wrong("settings", f"'{shortened(settings)}' is no system file of ASTRA-sim")
+    network = Path(_cell(case, "topology"))
+    if not is_file(network):
+        raise wrong("topology", f"expected ASTRA-sim's file of a network, not '{shortened(network)}'")
+    return cycles(read(case["algorithm"]), network, found.document, astra_sim_cycles)
+
+
+def described(case: Mapping[str, str]) -> Mapping[str, str]:
+    """A row whose topology is a file of BookSim or ASTRA-sim says what the file does; its own cells go before."""
+    named = case.get("topology", "")
+    path = Path(named)
+    if named.endswith(ENDINGS) and not is_file(path):
+        raise wrong("topology", f"there is no file '{shortened(named)}'")
+    found = of_a_peer(path, head_of(path)) if named.endswith(_FILES) and is_file(path) else None
+    if found is None:
+        return case
+    own = {key: cell for key, cell in case.items() if cell and key not in ("topology", "link")}
+    if found.what == "case" and found.question == "collective" and LOAD in found.document:
+        return {**found.document, **own}
+    if found.what != "network":
+        raise wrong("topology", f"'{shortened(named)}' is a {found.what}, no network")
+    dimensions = found.document["dimensions"]
+    columns = {
+        "topology": [one["topology"] for one in dimensions],
+        "ranks": [str(one["ranks"]) for one in dimensions],
+        "bandwidth": [one["link"]["bandwidth"] for one in dimensions],
+        "latency": [one["link"]["latency"] for one in dimensions],
+    }
+    return {**{name: "/".join(cells) for name, cells in columns.items()}, **own}
 
 
 def astra_sim_cycles(case: Mapping[str, str]) -> int:
@@ -295,7 +335,7 @@ def _busy(graph: Graph, played: Played) -> tuple[list[float], dict[str, Any]]:
 def _steps(case: Mapping[str, str], op: str) -> Algorithm | None:
     """The algorithm of a row, where it is a file or none that the closed form knows."""
     name = case.get("algorithm") or ""
-    if name.endswith((".yaml", ".yml", ".json")):
+    if name.endswith((".yaml", ".yml", ".json", *ENDINGS)):
         steps = custom(name)
         if steps.op != op:
             raise wrong("op", f"algorithm '{steps.name}' is of {steps.op}, not of {op}")

@@ -14,7 +14,7 @@ from archsim.components.network.graph import Ways
 from archsim.components.network.graph_simulation import Played, Step, carried, play_steps
 from archsim.errors import InputError
 from archsim.timebase import Timebase
-from archsim.workloads.chakra_trace import COLLECTIVES, COMPUTE, LOAD, SEND, STORE, Trace
+from archsim.workloads.chakra_trace import COLLECTIVE, COLLECTIVES, COMPUTE, LOAD, SEND, STORE, Trace
 
 
 def simulate(ways: Ways, trace: Trace, time: Timebase) -> Played:
@@ -34,7 +34,7 @@ def simulate(ways: Ways, trace: Trace, time: Timebase) -> Played:
     for place, node in enumerate(trace.nodes):
         over[place] = begun[place] = len(steps)
         after = (*trace.own[place], trace.sent[place]) if place in trace.sent else trace.own[place]
-        if node.kind in (LOAD, STORE):
+        if node.kind in (LOAD, STORE) or (node.kind == COLLECTIVE and node.collective < 0):
             raise InputError(
                 f"trace '{trace.name}', rank {node.rank}, node {node.number}: a {node.kind} is played in a run, not on "
                 f"a network alone"

@@ -120,6 +120,8 @@ def test_every_file_that_is_named_ships() -> None:
         "fill_and_drain.svg",
         "mine.yaml",
         "misses.csv",
+        "layers.yaml",
+        "profile.csv",
     }
     ships = {file.name for file in (ROOT / "archsim" / "start").iterdir()}
     named = {

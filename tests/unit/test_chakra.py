@@ -228,3 +228,40 @@ def test_a_cut_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "t.1.json").unlink()
     with pytest.raises(InputError, match=r"which receives|no other rank"):
         run(config(trace, 2))
+
+
+def test_what_the_host_computes_goes_beside_the_device(tmp_path: Path) -> None:
+    """A host's operator and a kernel at once; its call of a collective says nothing of what moves."""
+    host = {"is_cpu_op": 1}
+    nodes = [
+        node(1, "compute", us=30, **host),
+        node(2, "compute", us=20),
+        node(3, "COMM_COLL_NODE", (1,), us=5, **host),
+    ]
+    assert played(tmp_path, [nodes]).time_s == pytest.approx(35e-6)
+
+
+def test_gaps_of_recorders_are_passed_over_and_told(tmp_path: Path) -> None:
+    """Control dependencies that dangle or go in circles; collectives without a kind, or of one rank of many."""
+    dangling = {**node(2, "compute", (1,), us=3), "ctrlDeps": [77]}
+    result = played(tmp_path, [[node(1, "compute", us=2), dangling, node(3, "COMM_COLL_NODE", (2,), us=7)]])
+    assert result.time_s == pytest.approx(12e-6)
+    assert any("1 control dependencies on nodes that were not recorded" in note for note in result.plan.notes)
+    assert any("1 collectives whose kind was not recorded" in note for note in result.plan.notes)
+    turning = {**node(1, "compute", us=2), "ctrlDeps": [2]}
+    lone = {**collective(3, 0, 64, (2,)), "durationMicros": 4}
+    result = played(tmp_path, [[turning, node(2, "compute", (1,), us=3), lone]])
+    assert result.time_s == pytest.approx(9e-6)
+    assert any("wait in circles" in note for note in result.plan.notes)
+    assert any("1 collectives of a rank alone" in note for note in result.plan.notes)
+    with pytest.raises(InputError, match="waits for node 77, which does not exist"):
+        played(tmp_path, [[node(1, "compute", (77,), us=2)]])
+
+
+def test_the_feeders_json_lists_nodes(tmp_path: Path) -> None:
+    nodes = [
+        {"Id": 1, "Name": "a", "NodeType": 4, "runtime": 3, "ctrlDeps": [], "data_deps": [], "is_cpu_op": False},
+        {"Id": 2, "Name": "b", "NodeType": 4, "runtime": 4, "data_deps": [1], "is_cpu_op": False},
+    ]
+    (tmp_path / "t.0.json").write_text(json.dumps({"workload_graph": nodes}))
+    assert run(config(tmp_path / "t.0.json", 1)).time_s == pytest.approx(7e-6)

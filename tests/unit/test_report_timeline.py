@@ -54,13 +54,14 @@ def test_every_track_and_process_is_named_once(trace):
     assert len(named) == len(set(named))
     assert set(slices_by_track(trace)) == set(named)
     processes = [e["pid"] for e in trace["traceEvents"] if e["name"] == "process_name"]
-    assert processes == [1, 2]
+    assert {1, 2, 3} <= set(processes)
+    assert len(processes) == len(set(processes))
 
 
 def test_events_are_ordered_and_within_the_run(result, trace):
     events = [e for e in trace["traceEvents"] if e["ph"] != "M"]
     assert [e["ts"] for e in events] == sorted(e["ts"] for e in events)
-    assert {e["ph"] for e in events} == ({"X", "C"} if in_program_order(result) else {"X"})
+    assert {e["ph"] for e in events} >= {"X", "C"}
     assert all(e["dur"] >= 0 for e in events if e["ph"] == "X")
     last = max(e["ts"] + e.get("dur", 0.0) for e in events)
     assert last == pytest.approx(1e6 * result.time_s, abs=1e-2)
@@ -73,7 +74,7 @@ def test_a_timeline_is_the_same_every_time(result):
 def test_counters_stay_below_the_bandwidth_and_end_at_zero(result, trace):
     tracks = defaultdict(list)
     for event in trace["traceEvents"]:
-        if event["ph"] == "C":
+        if event["ph"] == "C" and event["name"].endswith(" bandwidth"):
             tracks[event["name"].removesuffix(" bandwidth")].append(event["args"]["GB/s"])
     assert bool(tracks) == in_program_order(result)
     for path, values in tracks.items():

@@ -23,6 +23,7 @@ from archsim.components.memory.command_level.standard import STANDARDS
 from archsim.components.memory.command_level.trace import read
 from archsim.errors import InputError, Problem, shortened
 from archsim.files import is_file, parse_json
+from archsim.formats import head_of, of_a_peer
 from archsim.units import whole
 
 _SIMULATORS = {"Ramulator": "frfcfs_ramulator", "DRAMsim3": "per_bank_dramsim3"}
@@ -35,6 +36,7 @@ def answer(case: Mapping[str, Any], log: int = 0) -> Answer | Together:
     ------
     InputError: a cell is missing or says nothing that can be played.
     """
+    case = _described(case)
     controller = case.get("policy") or next(
         (name for start, name in _SIMULATORS.items() if case.get("sim", "").startswith(start)), "frfcfs"
     )
@@ -53,6 +55,15 @@ def answer(case: Mapping[str, Any], log: int = 0) -> Answer | Together:
     if file is None:
         raise InputError("name a trace file, or a pattern and n_req")
     return channel.play(read(file), log) if dealt is None else dealt.play(read(file))
+
+
+def _described(case: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A row whose preset is a simulator's file says what the file does; its own cells go before."""
+    named = str(case.get("preset") or "")
+    found = of_a_peer(Path(named), head_of(Path(named))) if is_file(Path(named)) else None
+    if found is None or found.what != "case":
+        return case
+    return {**found.document, **{key: cell for key, cell in case.items() if cell and key != "preset"}}
 
 
 def _preset(case: Mapping[str, str]) -> DramPreset:

@@ -1,0 +1,89 @@
+"""BookSim 2: a configuration of a network of routers, its traffic and load (github booksim/booksim2)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from archsim.formats import Converted, Keys
+from archsim.formats.ini import assignments
+
+NAME = "BookSim"
+_ASSIGNED = re.compile(r"^\s*topology\s*=\s*\w+\s*;", re.MULTILINE)
+_DEFAULTS = {
+    "num_vcs": 16,
+    "vc_buf_size": 8,
+    "routing_delay": 1,
+    "vc_alloc_delay": 1,
+    "sw_alloc_delay": 1,
+    "st_final_delay": 1,
+    "credit_delay": 0,
+}
+"""What BookSim takes where a file says nothing (src/booksim_config.cpp)"""
+_ROUTING = {"dim_order": "dim_order", "dor": "dor", "nca": "nca", "min": "min"}
+_PLAIN = {
+    "input_speedup": "1",
+    "output_speedup": "1",
+    "alloc_iters": "1",
+    "wait_for_tail_credit": "0",
+    "speculative": "0",
+    "hold_switch_for_packet": "0",
+    "noq": "0",
+    "priority": "none",
+    "subnets": "1",
+    "injection_process": "bernoulli",
+    "use_read_write": "0",
+    "classes": "1",
+}
+"""Settings that are modelled at this value alone"""
+_ALLOCATOR = "separable_input_first"
+
+
+def fits(path: Path, head: str) -> bool:
+    """A topology is assigned, with a semicolon."""
+    return _ASSIGNED.search(head) is not None and "{" not in head[:200]
+
+
+def read(path: Path) -> Converted:
+    """A case of ``archsim collective``: routers flit by flit."""
+    keys = Keys(assignments(path, r"//"), path)
+    topology, k, n = keys.text("topology", "torus"), keys.whole("k", 8), keys.whole("n", 2)
+    c = keys.whole("c", 1)
+    if topology in ("mesh", "torus") and c == 1:
+        name = f"{topology}{'x'.join([str(k)] * n)}"
+    elif topology == "fattree":
+        name = f"fattree_k{k}n{n}"
+    elif topology == "dragonflynew" and n == 1:
+        name = f"dragonfly_p{k}a{2 * k}h{k}g{2 * k * k + 1}"
+    else:
+        known = "mesh, torus, fattree and dragonflynew of n = 1"
+        raise keys.error("topology", f"'{topology}' is not modelled: {known} are")
+    notes = []
+    for key in ("vc_allocator", "sw_allocator"):
+        allocator = keys.text(key, "islip")
+        if allocator != _ALLOCATOR:
+            notes.append(f"{key} {allocator} is not modelled: {_ALLOCATOR} stands in, which near saturation differs")
+    for key, plain in _PLAIN.items():
+        value = keys.values.get(key, plain)
+        if value != plain:
+            notes.append(f"{key} = {value} is not carried over: {plain} is modelled")
+    routing = keys.text("routing_function", "none")
+    size = keys.whole("packet_size", 1)
+    rate = keys.number("injection_rate", 0.1)
+    if keys.values.get("injection_rate_uses_flits", "0") == "0":
+        rate *= size
+    case = {
+        "topology": name,
+        "traffic": keys.text("traffic", "uniform"),
+        "injection_rate_flits_per_node_cycle": f"{rate:.12g}",
+        "packet_size_flits": str(size),
+        "seed": keys.values.get("seed", "0"),
+        "sample_period": str(keys.whole("sample_period", 1000)),
+        "speedup": f"{keys.number('internal_speedup', 1.0):g}",
+        **{key: str(keys.whole(key, usual, 0)) for key, usual in _DEFAULTS.items()},
+    }
+    if routing in _ROUTING:
+        case["routing"] = routing
+    elif routing != "none":
+        notes.append(f"routing_function {routing} is not carried over: the topology's own is taken")
+    return Converted("case", case, tuple(notes), "collective")
