@@ -13,6 +13,7 @@ from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine, MatrixEngine
+from archsim.model.launcher import Launcher
 from archsim.model.memory import Memory, Sharing
 from archsim.model.network import Network
 from archsim.model.technology import Technology, TechnologySpec
@@ -49,6 +50,8 @@ class ChipSpec(Spec):
     """layers whose weights are fetched from a farther memory while another such layer computes"""
     dma: PartSpec | None = None
     """engine for copies between tiers"""
+    cpu: PartSpec | None = None
+    """processor that launches kernels one by one, in place of ``launch``"""
     t3: PartSpec | None = None
     """track-and-trigger unit beside the memory controller"""
     die: PartSpec | None = None
@@ -144,6 +147,7 @@ class Machine:
         }
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
+        self.cpu = self._expect("chip.cpu", Launcher, "a CPU that launches kernels") if chip.cpu is not None else None  # type: ignore[type-abstract]
         self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
 
     def _parts(self) -> list[tuple[str, ComponentSpec]]:
@@ -154,7 +158,7 @@ class Machine:
         parts = [(f"chip.{name}", part) for name, part in (chip.engines | chip.memories).items()]
         parts += [
             (f"chip.{name}", part)
-            for name, part in (("dma", chip.dma), ("t3", chip.t3), ("die", chip.die))
+            for name, part in (("dma", chip.dma), ("cpu", chip.cpu), ("t3", chip.t3), ("die", chip.die))
             if part is not None
         ]
         if self.spec.network is not None:

@@ -21,6 +21,7 @@ from archsim.sim.world import WorldTimes, play
 from archsim.units import si
 from archsim.version import __version__
 from archsim.workloads.answer import Answer
+from archsim.workloads.launches import DISPATCH, KERNEL, LAUNCH, launch_answer
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
@@ -202,7 +203,17 @@ class Result:
     @functools.cached_property
     def answers(self) -> tuple[Answer, ...]:
         """What the workload answers itself, such as latencies of requests."""
-        return () if self.world.source is None else tuple(self.world.source.answers())
+        of_source = () if self.world.source is None else tuple(self.world.source.answers())
+        return (*of_source, *(() if self.machine.cpu is None else (self._launches(),)))
+
+    def _launches(self) -> Answer:
+        """What the chip's CPU and its launches did, of the first rank."""
+        spans: dict[str, list[tuple[int, int]]] = {DISPATCH: [], LAUNCH: [], KERNEL: []}
+        for task in self.world.tasks:
+            if task.task.name in spans and task.task.rank == 0:
+                spans[task.task.name] += [(start, end) for _, start, end in task.each()]
+        dispatches, launches, kernels = (sorted(of) for of in spans.values())
+        return launch_answer(dispatches, launches, kernels, self.machine.time.ticks_per_s)
 
     # -- where the time goes
 

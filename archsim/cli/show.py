@@ -34,6 +34,7 @@ _SPECS = {
     "drams": "archsim.components.memory.command_level.preset:DramPreset",
     "frameworks": "archsim.workloads.step.framework:FrameworkSpec",
     "hybrids": "archsim.workloads.step.kinds:HybridSpec",
+    "operators": "archsim.workloads.operators:OperatorsSpec",
     "training_kernels": "archsim.components.compute.gpu_training:TrainingKernelsSpec",
 }
 _COLLECTIVES = (
@@ -240,6 +241,7 @@ def list_all(category: str | None, as_json: bool) -> None:
         "drams",
         "hybrids",
         "frameworks",
+        "operators",
         "kernels",
         "training_kernels",
         "calibrations",
