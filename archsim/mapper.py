@@ -519,21 +519,34 @@ class Mapper:
 
     def _transfer(self, op: Transfer) -> Lowered:
         to = op.destination
-        source = self.machine.memory(op.source)
-        target = self.machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
-        body = {source.path: source.busy_ticks(op.bytes) + source.latency_ticks}
-        body[target.path] = body.get(target.path, 0) + target.busy_ticks(op.bytes)  # which may be the same
+        machine = self.machine
+        source = machine.memory(op.source)
+        target = machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
+        order = list(machine.memories)
+        outward = order.index(target.path) > order.index(source.path)
+        read, written = source.read_ticks(op.bytes), target.write_ticks(op.bytes)
+        body = {source.path: read + source.latency_ticks}
+        body[target.path] = body.get(target.path, 0) + written  # which may be the same
         actions = {(source.path, name): n for name, n in source.actions(op.bytes, 0).items() if name == "read_byte"}
         actions |= {(target.path, name): n for name, n in target.actions(0, op.bytes).items() if name == "write_byte"}
-        dma = self.machine.components.get("chip.dma")
-        engine = source.path
-        if dma is not None:
-            engine = dma.path
-            body[dma.path] = dma.copy_ticks(op.bytes)  # type: ignore[attr-defined]
-            actions[dma.path, "copy_byte"] = op.bytes
         traffic = {source.path: op.bytes}
         traffic[target.path] = traffic.get(target.path, 0) + op.bytes
-        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{source.path} to {target.path}")
+        way = machine.way(source.path, target.path)
+        engine = source.path
+        for path, memory in way or ([("chip.dma", target.path)] if machine.dma is not None else []):
+            dma = machine.copier(path)
+            server = f"{path}.out" if outward and dma.both_ways else path
+            engine = server if engine == source.path else engine  # copies queue where they begin
+            body[server] = dma.copy_ticks(op.bytes)
+            actions[path, "copy_byte"] = op.bytes
+            if memory != target.path:  # on its way it is written and read again, chunk after chunk
+                between = machine.memories[memory]
+                body[memory] = between.write_ticks(op.bytes) + between.read_ticks(op.bytes)
+                actions |= {(memory, name): n for name, n in between.actions(op.bytes, op.bytes).items()}
+                traffic[memory] = traffic.get(memory, 0) + 2 * op.bytes
+        over = "".join(f" by {path}" for path, _ in way)
+        why = f"{source.path} to {target.path}{over}"
+        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=why)
 
     def _collective(self, op: Collective) -> Lowered:
         network = self.machine.network

@@ -106,7 +106,8 @@ def _plan(made: Program | Plan, machine: Machine, spec: RunSpec) -> Plan:
     if shares and cpu is not None:
         raise InputError("weights in several memories and a CPU that launches kernels are not known together")
     if shares:
-        return offloaded(made, shares, machine.spec.chip.prefetch)
+        chip = machine.spec.chip
+        return offloaded(made, shares, chip.prefetch, chip.residency, machine.main_memory().capacity_bytes)
     if cpu is not None:
         return launched(made, cpu.host, spec.launches)
     if spec.launches != LaunchesSpec():
