@@ -250,3 +250,36 @@ def test_descriptors_and_copies_that_are_not_pinned_take_longer() -> None:
     assert seconds(chunk="1 MB", staging="40 GB/s") == pytest.approx(plain + 1 / 40e3, rel=1e-3)
     with pytest.raises(InputError, match="'staging' goes chunk by chunk"):
         seconds(staging="10 GB/s")
+
+
+@functools.cache
+def composed(ahead: int = 0, policy: str = "lru", brute_force: bool = False) -> Result:
+    """Six small models behind a router, three of which the GPU holds."""
+    workload = {
+        "kind": "composition_of_experts",
+        "expert": "gpt2",
+        "experts": 6,
+        "resident_experts": 3,
+        "batch": 4,
+        "batches": 3,
+        "input": 16,
+        "output": 3,
+        "source_tier": "host",
+        "policy": policy,
+        "ahead": ahead,
+    }
+    chip = {"extends": "chips/h100_sxm_with_host", "placement": {"weight": "hbm"}}
+    fixed = {"workload.expert.layers": 2, "workload.expert.vocab": 1000}
+    return run({"name": "n", "chip": chip, "workload": workload}, fixed, brute_force=brute_force)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_composition_of_experts_copies_what_its_policy_says(ahead: int) -> None:
+    result = composed(ahead)
+    (size,) = {t.task.what.blocks[0].ops[0].bytes for t in result.world.tasks if t.task.name == "switch"}
+    copies = sum(len(list(t.each())) for t in result.world.tasks if t.task.name == "switch")
+    assert moved(result) == copies * size
+    assert moved(composed(ahead, "belady")) <= moved(result)
+    judged = composed(ahead, brute_force=True)
+    assert judged.ticks == result.ticks
+    assert composed(2).time_s < composed(0).time_s

@@ -12,10 +12,11 @@ def rows() -> list[Row]:
     simulated: dict[tuple[str, str], float] = {}
     for output in (20, 200):
         result = run("samba_coe_on_sn40l_node", {"workload.output": output})
-        times = {row["segment"]: row["time_s"] / MILLI for row in result.segment_rows()}
-        simulated["BS 8", "router"] = times["0.router.prefill"] + times["0.router.decode"]
-        simulated["BS 8", f"expert, {output} tokens"] = times["0.0.prefill"] + times["0.0.decode"]
-        simulated["BS 8", "switch of one expert"] = next(t for name, t in times.items() if name.endswith("switch"))
+        rows = {row["segment"]: row for row in result.segment_rows()}
+        router, expert = (rows[f"{who}.prefill"]["step_s"] / MILLI for who in ("router", "expert"))
+        simulated["BS 8", "router"] = router + rows["router.decode"]["step_s"] / MILLI
+        simulated["BS 8", f"expert, {output} tokens"] = expert + output * rows["expert.decode"]["step_s"] / MILLI
+        simulated["BS 8", "switch of one expert"] = rows["switch"]["step_s"] / MILLI
     simulated["BS 8", "one decode token"] = (
         simulated["BS 8", "expert, 200 tokens"] - simulated["BS 8", "expert, 20 tokens"]
     ) / 180
