@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, cast
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from archsim import registry
@@ -22,7 +23,7 @@ from archsim.spec import ComponentSpec, Count, PartSpec, Share, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.formats import MachineFormats
-from archsim.workloads.op import DType, Role
+from archsim.workloads.op import Collective, DType, Op, Role
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Program
 from archsim.workloads.residency import ResidencySpec
@@ -223,6 +224,29 @@ class Machine:
         if not isinstance(component, base):
             raise InputError(f"{path}: a part of kind '{component.kind}' is not {what}")
         return component
+
+    @property
+    def spatial(self) -> Engine[ComponentSpec] | None:
+        """The engine that lays ops out in space, if there is one."""
+        return next((engine for engine in self.engines.values() if engine.spatial), None)
+
+    def room_for(self, ops: Sequence[Op]) -> str:
+        """Why ops cannot be one region; "" where they can.
+
+        On engines that do one op after the other, what an op reads and writes beside its weights must fit the
+        scratchpad, and a collective stands between regions.
+        """
+        if self.spatial is not None:
+            return self.spatial.room_for(ops)
+        for op in ops:
+            if isinstance(op, Collective):
+                return f"'{op.name}' is a collective, which stands between kernels"
+            passed = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
+            room = self.scratchpad.capacity_bytes
+            if int(np.max(passed)) > room:
+                need, there = si(int(np.max(passed)), "B", 4), f"{si(room, 'B', 4)} of {self.scratchpad.path}"
+                return f"'{op.name}' is handed and hands on {need}, more than the {there}"
+        return ""
 
     def memory(self, name: str) -> Memory[ComponentSpec]:
         """The memory tier of that name (``hbm``) or path (``chip.hbm``)."""

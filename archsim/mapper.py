@@ -46,6 +46,7 @@ from archsim.workloads.op import (
     GroupedMatMul,
     MatMul,
     Op,
+    Region,
     Role,
     Transfer,
     Vector,
@@ -138,6 +139,10 @@ class Mapper:
                 return Lowered(op, HOST, {HOST: self.machine.time.ps(op.ps)}, why=op.reason)
             case Embedding():
                 return self._embedding(op)
+        if self.machine.spatial is not None and self.machine.spatial.supports(op):
+            return self._placed(self.machine.spatial, op)
+        if isinstance(op, Region):
+            return self._as_one(op)
         if isinstance(op, Attention) and op.passes != (1, 1):
             return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
         able = [engine for engine in self.engines.values() if engine.supports(op)]
@@ -237,6 +242,77 @@ class Mapper:
                     {(engine.path, name): count for name, count in work.actions.items()},
                 )
         raise InputError(f"'{function}' is needed, and no engine of '{self.machine.spec.chip.name}' computes it")
+
+    # -- regions
+
+    def _placed(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
+        """An op or a region as a pipeline in space: weights and caches stream by, collectives go on beside it."""
+        ops = op.ops if isinstance(op, Region) else (op,)
+        done = engine.placed(ops)
+        flow = _Flow(self, ahead=False)
+        for role, n_bytes in op.reads().items():
+            flow.read(role, n_bytes)
+        for role, n_bytes in op.writes().items():
+            flow.write(role, n_bytes)
+        parts = [(_sum(part.reads().values()), _sum(part.writes().values())) for part in ops]
+        flow.inside(reads=_sum(read for read, _ in parts), writes=_sum(written for _, written in parts))
+        actions = _merged({(engine.path, name): count for name, count in done.actions.items()}, flow.actions)
+        body = {engine.path: self.machine.time.cycles(done.cycles, engine.clock_hz), **flow.body()}
+        tail = self.machine.time.cycles(done.last, engine.clock_hz)
+        traffic = dict(flow.traffic)
+        for part in ops:
+            if isinstance(part, Collective):
+                sent = self._collective(part)
+                body["network"] = body.get("network", 0) + sent.body["network"]
+                traffic["network"] = traffic.get("network", 0) + sent.traffic["network"]
+                actions = _merged(actions, sent.actions)
+        return Lowered(
+            op,
+            engine.path,
+            _some(body),
+            flow.prefetches,
+            flow.fills,
+            flow.drains,
+            # What is left once the last weights are there: their stage and those after it, the exchanges of one turn.
+            tail + ceil_div(body.get("network", 0), done.turns),
+            actions,
+            traffic,
+            engine.clock_hz,
+            done.cycles,
+            done.useful,
+            done.peak,
+            done.how,
+        )
+
+    def _as_one(self, op: Region) -> Lowered:
+        """A region on engines that do one op after the other: what is handed on stays in the scratchpad, each part of
+        the machine goes on at its own pace."""
+        inside = replace(self.placement, home={**self.placement.home, Role.ACTIVATION: self.machine.scratchpad.path})
+        mapper = Mapper(self.machine, inside)
+        parts = [mapper._lower(part) for part in op.ops]
+        flow = _Flow(self, ahead=False)
+        flow.read(Role.ACTIVATION, op.reads()[Role.ACTIVATION])
+        flow.write(Role.ACTIVATION, op.writes()[Role.ACTIVATION])
+        body, actions, traffic = flow.body(), flow.actions, flow.traffic
+        for part in parts:
+            body = {name: body.get(name, 0) + part.busy().get(name, 0) for name in (*body, *part.busy())}
+            actions = _merged(actions, part.actions)
+            traffic = {name: traffic.get(name, 0) + part.traffic.get(name, 0) for name in (*traffic, *part.traffic)}
+        engines = [part.engine for part in parts]
+        engine = max(dict.fromkeys(engines), key=lambda path: _total(body[path]))
+        mine = [part for part in parts if part.engine == engine]
+        return Lowered(
+            op,
+            engine,
+            _some(body),
+            actions=actions,
+            traffic=traffic,
+            clock_hz=mine[0].clock_hz,
+            cycles=_sum(part.cycles for part in mine),
+            useful=_sum(part.useful for part in mine),
+            peak=max(part.peak for part in mine),
+            why=f"{len(parts)} functions as one kernel",
+        )
 
     # -- matrix engines
 
@@ -728,6 +804,8 @@ def _merged(a: dict[tuple[str, str], Dim], b: dict[tuple[str, str], Dim]) -> dic
 
 def _key(op: Op) -> object:
     """Equal for ops that differ in name and dependencies only."""
+    if isinstance(op, Region):
+        return type(op), tuple(map(_key, op.ops))
     return type(op), tuple(
         (name, value.tobytes() if isinstance(value, np.ndarray) else value)
         for name, value in vars(op).items()

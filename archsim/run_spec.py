@@ -10,6 +10,7 @@ from archsim.config import Named
 from archsim.errors import InputError
 from archsim.machine import ChipSpec, SystemSpec
 from archsim.spec import Spec, WorkloadPart
+from archsim.workloads.fusion import FusionSpec
 from archsim.workloads.launches import LaunchesSpec
 
 
@@ -24,6 +25,8 @@ class RunSpec(Spec):
     """chips joined by a network, instead of a lone chip"""
     workload: WorkloadPart
     """what runs on it"""
+    fusion: FusionSpec | None = None
+    """ops that become regions, each one kernel whose results stay on the chip inside; none when absent"""
     launches: LaunchesSpec = LaunchesSpec()
     """how the chip's CPU launches the program, where it has one (``chip.cpu``): kernel by kernel when absent"""
     notes: str = ""

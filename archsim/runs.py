@@ -19,6 +19,7 @@ from archsim.run_spec import RunSpec
 from archsim.sim.judge import judged
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
+from archsim.workloads.fusion import Fuser
 from archsim.workloads.launches import LaunchesSpec, launched
 from archsim.workloads.offload import offloaded
 from archsim.workloads.plan import Plan
@@ -76,6 +77,8 @@ def run(
     workload = registry.find("archsim.workloads", spec.workload.kind)(spec.workload)
     tell("building the program")
     made: Program | Plan = workload.program(machine.room_bytes, machine.formats())
+    if spec.fusion is not None:
+        made = Fuser(spec.fusion, machine.room_for).program(made)
     plan = _plan(made, machine, spec)
     if plan.ranks > machine.spec.chips:
         raise InputError(

@@ -74,7 +74,7 @@ SWITCH = "switch"
 
 
 class CompositionOfExpertsWorkload:
-    """Phases ``router.prefill``, ``router.decode``, ``switch``, ``expert.prefill`` and ``expert.decode``, over and over."""
+    """Phases: ``router.prefill``, ``router.decode``, ``switch``, ``expert.prefill``, ``expert.decode``."""
 
     Spec: ClassVar[type[CompositionOfExpertsSpec]] = CompositionOfExpertsSpec
 
@@ -102,7 +102,7 @@ class CompositionOfExpertsWorkload:
         return tuple(rng.integers(spec.experts, size=spec.batches * spec.batch).tolist())
 
     def outcomes(self, resident: int) -> list[Outcome]:
-        """What the use of each prompt's expert does when the fast memory holds ``resident`` experts, each of one byte."""
+        """What the use of each prompt's expert, of one byte, does when the fast memory holds ``resident`` of them."""
         spec = self.spec
         start: list[Use] = []
         if spec.warm:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archsim.workloads.op import Embedding, GroupedMatMul, Op, Role
+from archsim.workloads.op import Embedding, GroupedMatMul, Op, Region, Role
 
 
 @dataclass(frozen=True)
@@ -36,4 +36,6 @@ def stored_bytes(op: Op) -> int:
         return int(op.expert_bytes(len(op.rows)))
     if isinstance(op, Embedding):
         return 0
+    if isinstance(op, Region):
+        return sum(map(stored_bytes, op.ops))
     return int(np.max(op.reads().get(Role.WEIGHT, 0)))

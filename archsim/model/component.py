@@ -44,6 +44,42 @@ class Work:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """An op of a pipeline in space.
+
+    Attributes
+    ----------
+    units, buffers: computing and memory units that it has. cycles: to compute all of its work.
+    """
+
+    name: str
+    units: int
+    buffers: int
+    cycles: Dim
+
+
+@dataclass(frozen=True)
+class PlacedWork:
+    """Ops as a pipeline in space.
+
+    Attributes
+    ----------
+    stages: in order; collectives are none. turns: pieces of the work that follow each other through the pipeline.
+    cycles: of the whole. last: cycles of the stages from the last one on that reads weights or a cache.
+    actions, useful: as of :class:`Work`. peak: useful work per cycle at best. how: in words.
+    """
+
+    stages: tuple[Stage, ...]
+    turns: Dim
+    cycles: Dim
+    last: Dim
+    actions: dict[str, Dim]
+    useful: Dim
+    peak: int
+    how: str
+
+
 class Parts(Protocol):
     """What a part may ask of the machine that it is in."""
 
@@ -106,10 +142,12 @@ class Engine(Component[S]):
     Attributes
     ----------
     loads_ahead: its buffer takes data of the next op while it works on this one; a GPU's kernels each begin afresh.
+    spatial: it lays ops out in space, so that several run beside each other as a pipeline.
     units: field of the spec that counts its equal units, of which a stream may have some.
     """
 
     loads_ahead: ClassVar[bool] = True
+    spatial: ClassVar[bool] = False
     units: ClassVar[str | None] = None
 
     def band(self, op: Op) -> tuple[float, float] | None:
@@ -123,6 +161,19 @@ class Engine(Component[S]):
     def dtypes(self) -> tuple[DType, ...]:
         """Operand formats it multiplies; none for an engine without multipliers of its own."""
         return ()
+
+    def room_for(self, ops: Sequence[Op]) -> str:
+        """Why ops do not stand beside each other on a spatial engine; "" where they do."""
+        return ""
+
+    def placed(self, ops: Sequence[Op]) -> PlacedWork:
+        """Ops as a pipeline on a spatial engine.
+
+        Raises
+        ------
+        InputError: they have no room beside each other; says which takes most.
+        """
+        raise InputError(f"{self.path}: a {self.kind} does one op after the other")
 
     def resident_roles(self) -> frozenset[Role]:
         """Tensors that this engine computes on where they are, as in-memory engines do."""
