@@ -14,6 +14,7 @@ from archsim.errors import InputError
 from archsim.machine import Machine, Placement, SystemSpec
 from archsim.mapper import Mapper
 from archsim.model.lowered import Blocks, countable
+from archsim.offloading import offload
 from archsim.result import Result
 from archsim.run_spec import RunSpec
 from archsim.sim.judge import judged
@@ -73,10 +74,16 @@ def run(
     """
     spec = source if isinstance(source, RunSpec) else load(source, overrides)
     tell = progress or (lambda line: None)
-    machine = Machine(_on_call(spec))
+    system = _on_call(spec)
     workload = registry.find("archsim.workloads", spec.workload.kind)(spec.workload)
     tell("building the program")
-    made: Program | Plan = workload.program(machine.room_bytes, machine.formats())
+    made: Program | Plan
+    if spec.offload is not None:
+        system, made = offload(system, spec.offload, workload.program)
+        machine = Machine(system)
+    else:
+        machine = Machine(system)
+        made = workload.program(machine.room_bytes, machine.formats())
     if spec.fusion is not None:
         made = Fuser(spec.fusion, machine.room_for).program(made)
     plan = _plan(made, machine, spec)

@@ -16,6 +16,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -28,8 +29,9 @@ from archsim.workloads.residency import Outcome, ResidencySpec, Use, policy_of, 
 from archsim.workloads.task import After, Job, Task
 from archsim.workloads.tensors import Stay, stored_bytes
 
-COPY, AHEAD, FETCHED, RESIDENT = "copy", "copy ahead", "fetched", "resident"
-"""Names of tasks: a copy, one of what was predicted, the layer that they are for, and what lies between such layers."""
+COPY, AHEAD, BACK, FETCHED, RESIDENT = "copy", "copy ahead", "back", "fetched", "resident"
+"""Names of tasks: a copy, one of what was predicted, one back to where it lives of what was written, the layer that
+they are for, and what lies between such layers."""
 
 
 def offloaded(
@@ -80,6 +82,61 @@ def offloaded(
         (*program.notes, note),
         cut.phases,
     )
+
+
+class Arrangement(NamedTuple):
+    """Where weights go that do not all fit: a share of them, by these rules, far; what is fetched of it, who leaves."""
+
+    share: float
+    rules: dict[str, str]
+    things: Literal["layers", "experts"]
+    policy: str
+    note: str
+
+
+def arranged(program: Program, far: str, room_bytes: int, ahead: int) -> Arrangement:
+    """The usual arrangement: experts far, as many near as find room, else as many layers near as fit, spread evenly.
+
+    Parameters
+    ----------
+    far: the farther memory. room_bytes: what the nearer one has for weights. ahead: layers that are fetched ahead.
+
+    Raises
+    ------
+    InputError: what must be near does not fit.
+    """
+    whole = program.resident_bytes[Role.WEIGHT]
+    if whole <= room_bytes:
+        return Arrangement(0.0, {}, "layers", "streaming", "all weights fit, none live elsewhere")
+    for things in ("experts", "layers"):
+        keeping = ResidencySpec(things=things)
+        sizes = {
+            name: size
+            for block, copy, name in _layers(program.segments[0])
+            if copy >= 0 and (size := _bytes(block, keeping))
+        }
+        moved = sum(sizes.values())
+        if not moved or (things == "experts" and whole - moved > room_bytes):
+            continue
+        if things == "experts":
+            share = math.floor(1e6 * moved / whole) / 1e6
+            rest = si(room_bytes - whole + moved, "B", 4)
+            return Arrangement(share, {"*": far}, things, "pinned", f"experts live in {far}, {rest} of them stay near")
+        largest = max(sizes.values())
+        stay = min((room_bytes - (whole - moved) - (ahead + 1) * largest) // largest, len(sizes))
+        if stay < 0:
+            need = si(whole - moved + (ahead + 1) * largest, "B", 4)
+            raise InputError(
+                f"'{program.name}': what is near at all times needs {need}, with {ahead + 1} layers of "
+                f"{si(largest, 'B', 4)}; there are {si(max(room_bytes, 0), 'B', 4)} for weights"
+            )
+        names = list(sizes)
+        near = {names[i * len(names) // stay] for i in range(stay)}
+        rules = {name: far for name in names if name not in near}
+        gone = sum(size for name, size in sizes.items() if name not in near)
+        note = f"{len(near)} of {len(names)} layers stay near, the others live in {far} and stream"
+        return Arrangement(math.floor(1e6 * gone / whole) / 1e6, rules, things, "streaming", note)
+    raise InputError(f"'{program.name}' runs no layers whose weights could live in {far}")
 
 
 def _layers(segment: Segment) -> Iterator[tuple[Block, int, str]]:
@@ -167,8 +224,9 @@ class _Cut:
     ----------
     known: pieces by what they hold. numbers: how many have a name. count: executions of a task so far.
     outcomes: of the uses of each visit to a layer that is fetched, in order. firsts: number of the first use of each.
-    ends: the visit after which what a use fetched leaves; -1: none. missed: uses that were, so far.
-    arrivals: by task, of each execution the bytes of what it fetches and the visit after which that leaves.
+    ends: the visit after which what a use fetched leaves (what was written: the copy back); -1: none. leaves: of a use
+    the uses whose things leave for it, and the last visits to these. missed: uses that were, so far.
+    arrivals: by task, of each execution the bytes of what it fetches and the use that it is for; None: a wrong guess.
     """
 
     program: Program
@@ -179,12 +237,14 @@ class _Cut:
     tasks: list[Task] = field(default_factory=list)
     phases: dict[str, Phase] = field(default_factory=dict)
     outcomes: list[list[Outcome]] = field(default_factory=list)
-    arrivals: dict[str, list[list[tuple[int, int]]]] = field(default_factory=lambda: defaultdict(list))
+    arrivals: dict[str, list[list[tuple[int, int | None]]]] = field(default_factory=lambda: defaultdict(list))
     known: dict[object, Segment] = field(default_factory=dict)
     halves: dict[int, tuple[Block | None, Block]] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
     ends: list[int] = field(default_factory=list)
+    leaves: dict[int, list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    used: list[Use] = field(default_factory=list)
     firsts: list[int] = field(default_factory=list)
     missed: int = 0
 
@@ -211,7 +271,7 @@ class _Cut:
                     _append(near, block, max(copy, 0))
                     continue
                 if self.keeping.things == "layers":
-                    uses: tuple[Use, ...] = (Use(label, n_bytes),)
+                    uses: tuple[Use, ...] = (Use(label, n_bytes, self.keeping.written),)
                     layer = block
                 else:
                     before, layer = self._halved(block)
@@ -249,7 +309,7 @@ class _Cut:
 
     def _replay(self, fetched: Sequence[_Piece], room_bytes: int) -> None:
         """What each use of each layer does; the room that streaming has is that of the layers ahead."""
-        uses = [use for piece in fetched for use in piece.uses]
+        uses = self.used = [use for piece in fetched for use in piece.uses]
         of = [visit for visit, piece in enumerate(fetched) for _ in piece.uses]
         room = self.keeping.room
         if room is None:
@@ -264,7 +324,9 @@ class _Cut:
         for at, (use, outcome) in enumerate(zip(uses, flat, strict=True)):
             since = -1 if outcome.since < 0 else of[outcome.since]
             for thing in outcome.left if self.keeping.policy != "streaming" else ():
-                self.ends[held.pop(thing)] = latest[thing]
+                came = held.pop(thing)
+                self.ends[came] = latest[thing]
+                self.leaves[at].append((came, latest[thing]))
             if outcome.fetched:
                 held[use.thing] = at
             latest[use.thing] = of[at]
@@ -281,12 +343,28 @@ class _Cut:
             wasted = len(missed) - known if self.keeping.predicted else 0
         depth = visit - 1 - self.ahead
         waits: list[tuple[str, int]] = []
-        if self.keeping.things == "layers":
-            waits += self._copy(COPY, piece, missed, [(FETCHED, depth)], 0)
+        if self.keeping.written and self.keeping.policy == "streaming":
+            waits += self._copy(COPY, piece, missed, [(BACK, depth)], 0)
+        elif self.keeping.things == "layers":
+            backs = [self._back(piece, *left) for at, _ in missed for left in self.leaves[at] if self.keeping.written]
+            waits += self._copy(COPY, piece, missed, [(FETCHED, depth), *((BACK, number) for number in backs[-1:])], 0)
         else:
             waits += self._copy(AHEAD, piece, missed[:known], [(FETCHED, depth)], wasted)
             waits += self._copy(COPY, piece, missed[known:], [(RESIDENT, self.count[RESIDENT] - 1)], 0)
         self._compute(piece.phase, piece.name, FETCHED, [piece.layer] if piece.layer else [], waits)
+        if self.keeping.written and self.keeping.policy == "streaming":
+            self._back(piece, self.firsts[visit], visit)
+
+    def _back(self, piece: _Piece, came: int, visit: int) -> int:
+        """The copy back of what came with a use, after a visit; its number, which is when it has left."""
+        label, n_bytes, _ = self.used[came]
+        memory = self.homes[str(label)][0]
+        key = (BACK, memory, n_bytes)
+        if key not in self.known:
+            copy = Transfer(name="layer", bytes=n_bytes, source=self.nearest, destination=memory)
+            self.known[key] = Segment(self._numbered(BACK), (Block(BACK, (copy,)),), phase=BACK)
+        self.ends[came] = self._task(BACK, BACK, self.known[key], [(FETCHED, visit)])
+        return self.ends[came]
 
     def _copy(
         self, name: str, piece: _Piece, missed: Sequence[tuple[int, Outcome]], after: list[tuple[str, int]], wasted: int
@@ -296,7 +374,7 @@ class _Cut:
         if not sizes:
             return []
         since = max((o.since for _, o in missed), default=-1)
-        if since >= 0:
+        if since >= 0 and all(task != BACK for task, _ in after):
             depth = max((number for task, number in after if task == FETCHED), default=-1)
             after = [*(wait for wait in after if wait[0] != FETCHED), (FETCHED, max(depth, since))]
         key = (name, piece.memory, *sizes)
@@ -308,9 +386,9 @@ class _Cut:
                 for one, size in zip(names, sizes, strict=True)
             )
             self.known[key] = Segment(self._numbered(name), (Block(name, copies),), phase=COPY)
-        visit = self.count[FETCHED]
-        ends = [visit if self.keeping.policy == "streaming" else self.ends[at] for at, _ in missed] + [visit] * wasted
-        self.arrivals[name].append(list(zip(sizes, ends, strict=True)))
+        self.arrivals[name].append(
+            [*((o.fetched, at) for at, o in missed), *((size, None) for size in sizes[len(missed) :])]
+        )
         return [(name, self._task(COPY if name == COPY else AHEAD, name, self.known[key], after))]
 
     def _task(self, stream: str, name: str, what: Segment, waits: Sequence[tuple[str, int]]) -> int:
@@ -333,13 +411,22 @@ class _Cut:
     def stays(self) -> tuple[Stay, ...]:
         """What is fetched, copy after copy; of copies of several things a stay for each place in them."""
         made = []
+        streaming = self.keeping.policy == "streaming"
+        of = [visit for visit, outcomes in enumerate(self.outcomes) for _ in outcomes]
         for name, arrivals in self.arrivals.items():
             for place in range(max(map(len, arrivals))):
-                row = [one[place] if place < len(one) else (0, -1) for one in arrivals]
-                sizes, ends = (tuple(part) for part in zip(*row, strict=True))
+                row = [one[place] if place < len(one) else (0, None) for one in arrivals]
+                sizes = tuple(size for size, _ in row)
+                # Wrong guesses leave with the layer that they were for, the first thing of the same copy tells which.
+                visits = [of[next((at for _, at in one if at is not None), 0)] for one in arrivals]
+                ends = tuple(
+                    visit if at is None or (streaming and not self.keeping.written) else self.ends[at]
+                    for (_, at), visit in zip(row, visits, strict=True)
+                )
                 what = "fetched weights" + (" ahead" if name == AHEAD else "") + (f" {place}" if place else "")
-                kept = self.keeping.policy != "streaming" or self.keeping.things == "experts"
-                made.append(Stay(what, Role.WEIGHT, sizes, name, FETCHED, ends if kept else ()))
+                plain = streaming and self.keeping.things == "layers" and not self.keeping.written
+                until = BACK if self.keeping.written else FETCHED
+                made.append(Stay(what, Role.WEIGHT, sizes, name, until, () if plain else ends))
         return tuple(made)
 
     def _numbered(self, name: str) -> str:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim import registry
 from archsim.errors import InputError
@@ -34,6 +34,9 @@ class ResidencySpec(Spec):
     things: Literal["layers", "experts"] = "layers"
     """what is fetched: all weights of a layer, or those of the experts that its tokens visit; the rest of such a layer
     stays near"""
+    written: bool = False
+    """each use of a layer changes its weights, as tuning does: they go back to where they live before their room is
+    free, when streaming right after their use"""
     predicted: Annotated[float, Field(ge=0, le=1)] = 0.0
     """share of visited experts that are known before the layer's router has run, and fetched ahead"""
     skew: Annotated[float, Field(ge=0, le=8)] = 0.0
@@ -43,6 +46,12 @@ class ResidencySpec(Spec):
     rules: dict[str, str] = Field(default_factory=dict)
     """pattern of names of layers (layer.3, layer.1?, *) to the memory that they live in, before shares are dealt; the
     first that fits counts"""
+
+    @model_validator(mode="after")
+    def _of_layers(self) -> ResidencySpec:
+        if self.written and self.things == "experts":
+            raise ValueError("'written': weights go back layer by layer, things: layers")
+        return self
 
 
 class Use(NamedTuple):

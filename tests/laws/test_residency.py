@@ -283,3 +283,27 @@ def test_a_composition_of_experts_copies_what_its_policy_says(ahead: int) -> Non
     judged = composed(ahead, brute_force=True)
     assert judged.ticks == result.ticks
     assert composed(2).time_s < composed(0).time_s
+
+
+@pytest.mark.parametrize("policy", ["streaming", "lru", "belady"])
+def test_what_is_written_goes_back_before_its_room_is_free(policy: str) -> None:
+    written = {"chip__residency__written": True}
+    result, judged = (offloaded(policy, 2, brute_force=b, **written) for b in (False, True))
+    assert (result.ticks, result.memory_over_time()) == (judged.ticks, judged.memory_over_time())
+    tasks = {
+        name: sum(len(list(t.each())) for t in result.world.tasks if t.task.name == name) for name in ("copy", "back")
+    }
+    layer = result.plan.holdings[0].stays[0].bytes[0]
+    assert moved(result) == layer * sum(tasks.values())
+    assert tasks["back"] == tasks["copy"] - (0 if policy == "streaming" else 2)  # what is there at the end stays
+    fetched = result.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"]
+    assert max(fetched) == 2 * layer
+    assert result.time_s >= offloaded(policy, 2).time_s
+
+
+def test_a_link_that_carries_both_ways_brings_while_it_takes_back() -> None:
+    more = {"chip__prefetch": 2, "chip__residency__written": True, "chip__memories__host__bandwidth": "400 GB/s"}
+    both, one = (offloaded("streaming", 3, chip__dma__link__duplex=duplex, **more) for duplex in ("full", "half"))
+    assert both.time_s < 0.7 * one.time_s
+    with pytest.raises(InputError, match="weights go back layer by layer"):
+        offloaded("lru", 80, "experts", chip__residency__written=True)
