@@ -282,6 +282,7 @@ class Mapper:
             done.useful,
             done.peak,
             done.how,
+            stages=done.stages,
         )
 
     def _as_one(self, op: Region) -> Lowered:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from archsim.config import digest
 from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
@@ -539,6 +541,29 @@ class Result:
 
     # -- out
 
+    def pipelines(self) -> list[dict[str, Any]]:
+        """Each distinct pipeline in space: its stages with their units, and how long each computes in its last step."""
+        found: dict[object, dict[str, Any]] = {}
+        for segment in self.segments:
+            for block in segment.blocks:
+                for op in block.ops:
+                    low = op.lowered
+                    if len(low.stages) < 2:
+                        continue
+                    stages = [
+                        {
+                            "name": stage.name,
+                            "units": stage.units,
+                            "buffers": stage.buffers,
+                            "time_s": int(np.max(stage.cycles)) / low.clock_hz,
+                        }
+                        for stage in low.stages
+                    ]
+                    name = f"{segment.phase}/{block.name}.{low.op.name}"
+                    key = (segment.phase, low.op.name, *(tuple(stage.values()) for stage in stages))
+                    found.setdefault(key, {"name": name, "engine": low.engine, "stages": stages})
+        return list(found.values())
+
     def critical_path(self) -> dict[str, dict[str, float]]:
         """Server to its time on the path, s, and what twice as fast would gain, if :attr:`what_if_s` has been asked."""
         asked: dict[str, float] = self.__dict__.get("what_if_s", {})
@@ -600,6 +625,7 @@ class Result:
             },
             **({"memory_over_time": over_time} if (over_time := self.memory_over_time()) else {}),
             "bound_by": self.bound_by,
+            **({"pipelines": pipelines} if (pipelines := self.pipelines()) else {}),
             **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),
             "components": self.component_rows(),

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Lowered, Stage
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
@@ -42,21 +42,6 @@ class Work:
     actions: dict[str, Dim] = field(default_factory=dict)
     useful: Dim = 0
     detail: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """An op of a pipeline in space.
-
-    Attributes
-    ----------
-    units, buffers: computing and memory units that it has. cycles: to compute all of its work.
-    """
-
-    name: str
-    units: int
-    buffers: int
-    cycles: Dim
 
 
 @dataclass(frozen=True)

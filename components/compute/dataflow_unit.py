@@ -24,7 +24,8 @@ import numpy as np
 
 from archsim.components.compute.vector_unit import OPS_PER_ELEMENT
 from archsim.errors import InputError, nearest
-from archsim.model.component import Engine, PlacedWork, Stage, Work
+from archsim.model.component import Engine, PlacedWork, Work
+from archsim.model.lowered import Stage
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Bytes, si
