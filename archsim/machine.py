@@ -60,6 +60,9 @@ class ChipSpec(Spec):
     first one, into which layers that live in the others are fetched ahead"""
     prefetch: Annotated[int, Field(ge=0, le=2**20)] = 1
     """layers whose weights are fetched from a farther memory while another such layer computes"""
+    beside: dict[str, str] = Field(default_factory=dict)
+    """engine to the farther memory that it stands beside, such as a processor to the host's: it works on what lives
+    there, and alone does; what it is handed and hands on crosses ``dma``"""
     residency: ResidencySpec = ResidencySpec()
     """what of weights that live in farther memories stays near between its uses"""
     dma: PartSpec | None = None
@@ -109,6 +112,13 @@ class ChipSpec(Spec):
                 raise ValueError(
                     f"residency.rules['{pattern}'] names the memory '{memory}': {nearest(memory, self.memories)}"
                 )
+        for name, memory in self.beside.items():
+            if name not in self.engines:
+                raise ValueError(f"beside names the engine '{name}': {nearest(name, self.engines)}")
+            if memory not in self.memories:
+                raise ValueError(f"beside.{name} names the memory '{memory}': {nearest(memory, self.memories)}")
+            if self.dma is None:
+                raise ValueError(f"beside.{name}: there is no dma that what it is handed and hands on crosses")
         for name in sorted({name for units in self.streams.values() for name in units}):
             if name not in self.engines:
                 raise ValueError(f"streams give units of the engine '{name}': {nearest(name, self.engines)}")
@@ -176,6 +186,7 @@ class Machine:
         self.dma = self.copier("chip.dma") if chip.dma is not None else None
         for name in chip.routes:
             self.copier(f"chip.{name}")
+        self.beside = {f"chip.{name}": self.memory(memory).path for name, memory in chip.beside.items()}
         self.cpu = self._expect("chip.cpu", Launcher, "a CPU that launches kernels") if chip.cpu is not None else None  # type: ignore[type-abstract]
         self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
 
@@ -302,12 +313,18 @@ class Machine:
         return min(int(self.memory(name).capacity_bytes / share) for name, share in shares.items())
 
     def grains(self) -> dict[str, Sharing]:
-        """Memories that serve streams grain by grain, and how."""
-        return {
+        """Memories, and engines that copy chunk by chunk, that serve streams in turns, and how."""
+        found = {
             path: Sharing(int(memory.busy_ticks(memory.grain_bytes)), memory.grains_first)
             for path, memory in self.memories.items()
             if memory.grain_bytes
         }
+        for path, part in self.components.items():
+            if isinstance(part, Copier) and part.chunk_ticks:
+                found[path] = Sharing(part.chunk_ticks)
+                if part.both_ways:
+                    found[f"{path}.out"] = Sharing(part.chunk_ticks)
+        return found
 
     def place(self, program: Holdings | Program) -> Placement:
         """Give every tensor role a home and check that it fits.

@@ -145,7 +145,7 @@ class Mapper:
             return self._as_one(op)
         if isinstance(op, Attention) and op.passes != (1, 1):
             return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
-        able = [engine for engine in self.engines.values() if engine.supports(op)]
+        able = [engine for engine in self.engines.values() if engine.supports(op) and self._reaches(engine, op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())
             raise InputError(
@@ -153,9 +153,55 @@ class Mapper:
             )
         # Where none has the formats, the first one says so.
         fit = [engine for engine in able if not isinstance(engine, MatrixEngine) or engine.multiplies(op)] or able
-        options = [self._on(engine, op) for engine in fit]
+        options = [
+            self._beside(engine, op) if engine.path in self.machine.beside else self._on(engine, op) for engine in fit
+        ]
         best = min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
         return self._as_kernel(best, op) if isinstance(op, Vector) else best
+
+    def _reaches(self, engine: Engine[ComponentSpec], op: Op) -> bool:
+        """Whether an engine works on memories that the op reads weights or a cache from: on one that some engine stands
+        beside those alone do, and on no other."""
+        apart = self.machine.beside
+        homes = {self.placement.home[role] for role, n in op.reads().items() if role is not Role.ACTIVATION and _any(n)}
+        mine = apart.get(engine.path)
+        return homes == {mine} if mine is not None else homes.isdisjoint(apart.values())
+
+    def _beside(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
+        """An op on an engine beside a farther memory: operands cross the copy engine, the rest is read where it is."""
+        if not isinstance(engine, MatrixEngine) or not isinstance(op, MatMul | Attention) or self.machine.dma is None:
+            raise InputError(
+                f"{engine.path} stands beside a memory and computes products and attention, not '{op.name}'"
+            )
+        machine, home = self.machine, self.machine.beside[engine.path]
+        dma, memory = machine.dma, machine.memories[home]
+        left, right = (op.dtype, op.kv_dtype) if isinstance(op, Attention) else (op.left_dtype, op.right_dtype)
+        dtype = engine.compute_dtype(left, right)
+        peak = engine.peak_macs_per_cycle(dtype)
+        cycles = ceil_div(op.macs(), peak)
+        reads, out = dict(op.reads()), op.writes()[Role.ACTIVATION]
+        handed = reads.pop(Role.ACTIVATION, 0)
+        near = _sum(reads.values())
+        actions: dict[tuple[str, str], Dim] = {
+            (engine.path, name): count for name, count in engine.mac_actions(op.macs(), dtype).items()
+        }
+        actions |= {(home, name): count for name, count in memory.actions(near + handed, handed + out).items()}
+        actions[dma.path, "copy_byte"] = handed + out
+        away = f"{dma.path}.out" if dma.both_ways else dma.path
+        return Lowered(
+            op,
+            engine.path,
+            {engine.path: machine.time.cycles(cycles, engine.clock_hz), home: memory.busy_ticks(near)},
+            fill={away: dma.copy_ticks(handed)},
+            drain={dma.path: dma.copy_ticks(out)},
+            actions=actions,
+            traffic={home: near + 2 * handed + out},
+            clock_hz=engine.clock_hz,
+            cycles=cycles,
+            useful=op.macs(),
+            peak=peak,
+            why=f"beside {home}, {si(int(np.max(handed + out)), 'B')} over {dma.path}",
+        )
 
     def _as_kernel(self, lowered: Lowered, op: Vector) -> Lowered:
         """A row-wise function as long as its kernel takes, where a matrix engine's library times it."""
@@ -205,6 +251,12 @@ class Mapper:
             flow.write(role, n_bytes)
         body = {engine.path: self.machine.time.cycles(work.cycles, engine.clock_hz), **flow.body()}
         actions = {(engine.path, name): count for name, count in work.actions.items()}
+        if self.machine.dma is not None and self.placement.home[Role.KV] in self.machine.beside.values():
+            cached = op.writes().get(Role.KV, 0)
+            if _any(cached):  # new keys go over to the memory that the cache lives in
+                dma = self.machine.dma
+                body[f"{dma.path}.out" if dma.both_ways else dma.path] = dma.copy_ticks(cached)
+                actions[dma.path, "copy_byte"] = cached
         drain: dict[str, Dim] = {}
         partial = work.detail.get("partial_sums", 0)
         if _any(partial):

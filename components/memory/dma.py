@@ -1,7 +1,8 @@
 """A DMA engine: copies between memory tiers beside the compute.
 
 A copy occupies source, destination and the engine for as long as the slowest of them needs. It is a row of descriptors,
-each for a chunk; copies queue for the engine and follow each other. Over a link that carries both ways at once, copies
+each for a chunk: the engine goes round the queues that have some, a descriptor each; without chunks, copies follow each
+other as a whole. Over a link that carries both ways at once, copies
 towards the engines of the chip and away from them go beside each other. From memory that is not pinned, a processor
 first copies each chunk into a buffer that is; the chunk before is on the link meanwhile.
 """
@@ -68,6 +69,11 @@ class Dma(Copier[DmaSpec]):
     def both_ways(self) -> bool:
         """Whether copies towards the chip's engines and away from them do not wait for each other."""
         return self.link is not None and self.link.spec.duplex == "full"
+
+    @property
+    def chunk_ticks(self) -> int:
+        chunk = self.spec.chunk
+        return 0 if chunk is None else int(self.copy_ticks(chunk) - self.time.ps(self.spec.setup))
 
     def copy_ticks(self, n_bytes: Dim) -> Dim:
         """Time the engine needs for one copy of ``n_bytes``."""

@@ -307,3 +307,37 @@ def test_a_link_that_carries_both_ways_brings_while_it_takes_back() -> None:
     assert both.time_s < 0.7 * one.time_s
     with pytest.raises(InputError, match="weights go back layer by layer"):
         offloaded("lru", 80, "experts", chip__residency__written=True)
+
+
+@functools.cache
+def beside(chunk: str = "", brute_force: bool = False) -> Result:
+    """Attention of GPT-2 on a processor beside the host's memory, where the cache lives; layers stream."""
+    chip = {
+        "extends": "chips/h100_sxm_with_host",
+        "engines": {"xeon": {"kind": "simd_cores", "cores": 4, "lanes": {"bf16": 8}, "clock": "2 GHz"}},
+        "beside": {"xeon": "host"},
+        "placement": {"weight": {"hbm": 0.45, "host": 0.55}, "kv": "host"},
+        "dma": {"chunk": chunk} if chunk else {},
+    }
+    workload = {"kind": "transformer", "model": "gpt2", "dtype": "bf16", "batch": 8, "input": 32, "output": 4}
+    fixed = {"workload.model.layers": LAYERS, "workload.model.vocab": 1000}
+    return run({"name": "n", "chip": chip, "workload": workload}, fixed, brute_force=brute_force)
+
+
+def test_who_stands_beside_a_memory_works_on_what_lives_there_and_nobody_else() -> None:
+    result = beside()
+    engines = {row["name"].rpartition(".")[2]: row["engine"] for row in result.op_rows}
+    assert engines["attention"] == "chip.xeon"
+    assert engines["qkv"] == engines["out"] == "chip.sm"
+    assert result.placement.contents["chip.host"]["kv"] > 0
+    crossing = sum(n for (path, name), n in result.ledger.totals().items() if (path, name) == ("chip.dma", "copy_byte"))
+    layers = sum(sum(stay.bytes) for stay in result.plan.holdings[0].stays)
+    tokens = 8 * (32 + 3)
+    assert crossing == layers + LAYERS * tokens * 768 * 2 * (2 + 2)  # queries and outputs, keys and values
+    with pytest.raises(InputError, match="beside names the engine 'x'"):
+        run({"name": "n", "chip": {"extends": "chips/h100_sxm_with_host", "beside": {"x": "host"}}, "workload": {}})
+
+
+def test_small_copies_do_not_wait_for_large_ones_that_go_chunk_by_chunk() -> None:
+    assert beside("64 kB").time_s < beside().time_s
+    assert beside("64 kB").ticks == beside("64 kB", brute_force=True).ticks

@@ -27,7 +27,9 @@ def rows() -> list[Row]:
         simulated[f"OPT-{size}", "GPU memory of ZO2"] = _memory_bytes(f"opt-{size.lower()}") / 1e9
     near = run(_zeroth_order("opt-13b") | {"chip": "a100_sxm"})
     simulated["OPT-13B", "time of ZO2 over all weights near"] = _streamed("opt-13b").time_s / near.time_s
-    simulated["Mixtral-8x7B, A40, 19.5 GB/s", "pass over all weights"] = _pass_s()
+    mixtral = "Mixtral-8x7B, A40, 19.5 GB/s"
+    simulated[mixtral, "pass over all weights"] = _pass_s(64, 128)
+    simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
     for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
         simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
     return answered("offload", simulated)
@@ -70,8 +72,8 @@ def _memory_bytes(model: str) -> float:
     return float(near + fetched + buffers + _CONTEXT_BYTES)
 
 
-def _pass_s() -> float:
-    """A decode step of many sequences whose layers all come over the link."""
+def _pass_s(sequences: int, tokens: int) -> float:
+    """A decode step of many sequences whose layers all come over the link, their cache and attention on the CPU."""
     host = {
         "kind": "dram",
         "standard": "DDR4",
@@ -81,20 +83,30 @@ def _pass_s() -> float:
         "latency": "500 ns",
         "source": "MoE-Lens: 150 GB/s of a socket",
     }
+    xeon = {
+        "kind": "simd_cores",
+        "cores": 40,
+        "pipes": 2,
+        "lanes": {"bf16": 16},
+        "clock": "2.3 GHz",
+        "source": "Xeon Platinum 8380: two AVX-512 pipes a core, in FP32",
+    }
     chip = {
         "extends": "chips/a40",
         "memories": {"host": host},
-        "placement": {"weight": {"memory": 0.999, "host": 0.001}, "kv": "memory", "activation": "memory"},
+        "engines": {"xeon": xeon},
+        "beside": {"xeon": "host"},
+        "placement": {"weight": {"memory": 0.999, "host": 0.001}, "kv": "host", "activation": "memory"},
         "residency": {"rules": {"*": "host"}},
-        "dma": {"kind": "dma", "bandwidth": "19.5 GB/s", "setup": "10 us", "source": "MoE-Lens: as measured"},
+        "dma": {"kind": "dma", "bandwidth": "19.5 GB/s", "setup": "10 us", "chunk": "16 MB"},
     }
     workload = {
         "kind": "transformer",
         "model": "mixtral-8x7b",
         "phases": ["decode"],
         "dtype": "bf16",
-        "batch": 64,
-        "input": 128,
+        "batch": sequences,
+        "input": tokens,
         "output": 1,
     }
     return run({"name": "pass", "chip": chip, "workload": workload}).time_s
