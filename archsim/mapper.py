@@ -169,12 +169,13 @@ class Mapper:
 
     def _beside(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
         """An op on an engine beside a farther memory: operands cross the copy engine, the rest is read where it is."""
-        if not isinstance(engine, MatrixEngine) or not isinstance(op, MatMul | Attention) or self.machine.dma is None:
+        machine, dma = self.machine, self.machine.dma
+        if not isinstance(engine, MatrixEngine) or not isinstance(op, MatMul | Attention) or dma is None:
             raise InputError(
                 f"{engine.path} stands beside a memory and computes products and attention, not '{op.name}'"
             )
-        machine, home = self.machine, self.machine.beside[engine.path]
-        dma, memory = machine.dma, machine.memories[home]
+        home = machine.beside[engine.path]
+        memory = machine.memories[home]
         left, right = (op.dtype, op.kv_dtype) if isinstance(op, Attention) else (op.left_dtype, op.right_dtype)
         dtype = engine.compute_dtype(left, right)
         peak = engine.peak_macs_per_cycle(dtype)
