@@ -37,6 +37,12 @@ class RouteSpec(Spec):
     engine: PartSpec
     """what copies between them, a part of kind dma"""
 
+    @model_validator(mode="after")
+    def _two(self) -> RouteSpec:
+        if len(set(self.between)) < 2:
+            raise ValueError(f"'between' names '{self.between[0]}' twice")
+        return self
+
 
 class ChipSpec(Spec):
     """A chip: engines, memory tiers from near to far, and what else it has."""

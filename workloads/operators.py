@@ -14,7 +14,7 @@ from pydantic import Field
 
 from archsim.errors import InputError
 from archsim.spec import Spec
-from archsim.workloads.op import Attention, DType, MatMul, Op, Role, Vector
+from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, Vector
 
 Repeats = Annotated[int, Field(ge=0, le=2**20)]
 
@@ -72,7 +72,7 @@ def operators(ops: Sequence[Op], spec: OperatorsSpec, widths: Widths) -> tuple[O
 
     Raises
     ------
-    InputError: attention of sequences of different lengths, or whose keys change from step to step, in several kernels.
+    InputError: attention of sequences of different lengths in several kernels.
     """
     return tuple(kernel for op in ops for kernel in _chained(op, _kernels(op, spec, widths)))
 
@@ -123,15 +123,15 @@ def _rows(op: Vector, kernels: Sequence[RowsSpec]) -> Iterator[Vector]:
 
 def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
     """Scores, what runs over them, and the products with the values; masked pairs are computed too."""
-    if op.ragged is not None or not isinstance(op.kv_len, int) or not isinstance(op.batch, int):
-        raise InputError(f"'{op.name}': attention in several kernels is known of equal sequences in one step")
+    if op.ragged is not None or not isinstance(op.batch, int):
+        raise InputError(f"'{op.name}': attention in several kernels is known of sequences of equal lengths")
     heads, keys = op.batch * op.heads, op.kv_len
     kv_rows = op.batch * keys * (op.heads if spec.repeats_heads else op.kv_heads)
 
-    def copy(rows: int, width: int) -> Vector:
+    def copy(rows: Dim, width: int) -> Vector:
         return Vector(name=op.name, function="convert", rows=rows, width=width, dtype=op.dtype)
 
-    def product(k: int, n: int) -> MatMul:
+    def product(k: Dim, n: Dim) -> MatMul:
         return MatMul(
             name=op.name,
             m=op.q_len,
@@ -144,7 +144,7 @@ def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
             out_dtype=op.dtype,
         )
 
-    sizes = {
+    sizes: dict[str, tuple[Dim, int]] = {
         "queries": (op.batch * op.q_len * op.heads, op.head_dim),
         "keys": (kv_rows, op.head_dim),
         "values": (kv_rows, op.v_head_dim),
@@ -153,7 +153,9 @@ def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
         if name in spec.copies:
             yield copy(*sizes[name])
     yield product(op.head_dim, keys)
-    scores = Vector(name=op.name, function="softmax", rows=heads * op.q_len, width=keys, dtype=op.dtype)
+    # Rows and columns of scores change places where keys grow from step to step: a row is as wide in all of them.
+    rows, width = (heads * op.q_len, keys) if isinstance(keys, int) else (keys, heads * op.q_len)
+    scores = Vector(name=op.name, function="softmax", rows=rows, width=width, dtype=op.dtype)
     yield from _rows(scores, spec.scores)
     yield product(keys, op.v_head_dim)
     if "context" in spec.copies:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from pydantic import model_validator
+
 from archsim.model.memory import Memory
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
@@ -34,6 +36,13 @@ class StorageSpec(ComponentSpec):
     """energy per bit read or written"""
     idle: Watts = 0.0
     """power of idle drives"""
+
+    @model_validator(mode="after")
+    def _of_something(self) -> StorageSpec:
+        for name in ("block", "request"):
+            if not getattr(self, name):
+                raise ValueError(f"'{name}' is zero: it holds at least one byte")
+        return self
 
 
 class Storage(Memory[StorageSpec]):
