@@ -7,12 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, TypeVar, cast
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from archsim import registry
 from archsim.config import Named
 from archsim.errors import InputError, nearest
 from archsim.model.component import Component, Engine, MatrixEngine
+from archsim.model.copier import Copier
+from archsim.model.launcher import Launcher
 from archsim.model.lowered import Lowered
 from archsim.model.memory import Memory, Sharing
 from archsim.model.network import Network
@@ -21,9 +24,25 @@ from archsim.spec import ComponentSpec, Count, PartSpec, Share, Spec
 from archsim.timebase import Timebase
 from archsim.units import Hertz, Picoseconds, SquareMillimetres, Watts, si
 from archsim.workloads.formats import MachineFormats
-from archsim.workloads.op import DType, Role
+from archsim.workloads.op import Collective, DType, Op, Role
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Program
+from archsim.workloads.residency import ResidencySpec
+
+
+class RouteSpec(Spec):
+    """A way between two memories."""
+
+    between: Annotated[tuple[str, ...], Field(min_length=2, max_length=2)]
+    """names of two memories of the chip"""
+    engine: PartSpec
+    """what copies between them, a part of kind dma"""
+
+    @model_validator(mode="after")
+    def _two(self) -> RouteSpec:
+        if len(set(self.between)) < 2:
+            raise ValueError(f"'between' names '{self.between[0]}' twice")
+        return self
 
 
 class ChipSpec(Spec):
@@ -48,8 +67,18 @@ class ChipSpec(Spec):
     first one, into which layers that live in the others are fetched ahead"""
     prefetch: Annotated[int, Field(ge=0, le=2**20)] = 1
     """layers whose weights are fetched from a farther memory while another such layer computes"""
+    beside: dict[str, str] = Field(default_factory=dict)
+    """engine to the farther memory that it stands beside, such as a processor to the host's: it works on what lives
+    there, and alone does; what it is handed and hands on crosses ``dma``"""
+    residency: ResidencySpec = ResidencySpec()
+    """what of weights that live in farther memories stays near between its uses"""
     dma: PartSpec | None = None
     """engine for copies between tiers"""
+    routes: dict[str, RouteSpec] = Field(default_factory=dict)
+    """engines of their own for copies between two memories, by name, such as drives to the host's memory; a copy
+    between memories that none joins goes over those on the shortest way, all of them at once, else by ``dma``"""
+    cpu: PartSpec | None = None
+    """processor that launches kernels one by one, in place of ``launch``"""
     t3: PartSpec | None = None
     """track-and-trigger unit beside the memory controller"""
     die: PartSpec | None = None
@@ -81,6 +110,22 @@ class ChipSpec(Spec):
                 raise ValueError(f"placement.{role.value}: only weights live in several memories")
             if isinstance(home, dict) and abs(sum(home.values()) - 1) > 1e-9:
                 raise ValueError(f"placement.{role.value}: shares add up to {sum(home.values()):.6g}, not to 1")
+        for name, route in self.routes.items():
+            for memory in route.between:
+                if memory not in self.memories:
+                    raise ValueError(f"routes.{name} names the memory '{memory}': {nearest(memory, self.memories)}")
+        for pattern, memory in self.residency.rules.items():
+            if memory not in self.memories:
+                raise ValueError(
+                    f"residency.rules['{pattern}'] names the memory '{memory}': {nearest(memory, self.memories)}"
+                )
+        for name, memory in self.beside.items():
+            if name not in self.engines:
+                raise ValueError(f"beside names the engine '{name}': {nearest(name, self.engines)}")
+            if memory not in self.memories:
+                raise ValueError(f"beside.{name} names the memory '{memory}': {nearest(memory, self.memories)}")
+            if self.dma is None:
+                raise ValueError(f"beside.{name}: there is no dma that what it is handed and hands on crosses")
         for name in sorted({name for units in self.streams.values() for name in units}):
             if name not in self.engines:
                 raise ValueError(f"streams give units of the engine '{name}': {nearest(name, self.engines)}")
@@ -145,19 +190,27 @@ class Machine:
         }
         self.streams = {name: self._stream(name, units) for name, units in chip.streams.items()}
         self.scratchpad = next(iter(self.memories.values()))
+        self.dma = self.copier("chip.dma") if chip.dma is not None else None
+        for name in chip.routes:
+            self.copier(f"chip.{name}")
+        self.beside = {f"chip.{name}": self.memory(memory).path for name, memory in chip.beside.items()}
+        self.cpu = self._expect("chip.cpu", Launcher, "a CPU that launches kernels") if chip.cpu is not None else None  # type: ignore[type-abstract]
         self.network = self._expect("network", Network, "a network") if self.spec.network is not None else None  # type: ignore[type-abstract]
 
     def _parts(self) -> list[tuple[str, ComponentSpec]]:
         chip = self.spec.chip
-        double = set(chip.engines) & set(chip.memories)
+        double = (set(chip.engines) & set(chip.memories)) | (
+            set(chip.routes) & (set(chip.engines) | set(chip.memories))
+        )
         if double:
-            raise InputError(f"'{min(double)}' names both an engine and a memory of chip '{chip.name}'")
+            raise InputError(f"'{min(double)}' names two parts of chip '{chip.name}'")
         parts = [(f"chip.{name}", part) for name, part in (chip.engines | chip.memories).items()]
         parts += [
             (f"chip.{name}", part)
-            for name, part in (("dma", chip.dma), ("t3", chip.t3), ("die", chip.die))
+            for name, part in (("dma", chip.dma), ("cpu", chip.cpu), ("t3", chip.t3), ("die", chip.die))
             if part is not None
         ]
+        parts += [(f"chip.{name}", route.engine) for name, route in chip.routes.items()]
         if self.spec.network is not None:
             parts.append(("network", self.spec.network))
         return parts
@@ -196,6 +249,29 @@ class Machine:
             ops = component.fuse(ops, self)
         return tuple(ops)
 
+    @property
+    def spatial(self) -> Engine[ComponentSpec] | None:
+        """The engine that lays ops out in space, if there is one."""
+        return next((engine for engine in self.engines.values() if engine.spatial), None)
+
+    def room_for(self, ops: Sequence[Op]) -> str:
+        """Why ops cannot be one region; "" where they can.
+
+        On engines that do one op after the other, what an op reads and writes beside its weights must fit the
+        scratchpad, and a collective stands between regions.
+        """
+        if self.spatial is not None:
+            return self.spatial.room_for(ops)
+        for op in ops:
+            if isinstance(op, Collective):
+                return f"'{op.name}' is a collective, which stands between kernels"
+            passed = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
+            room = self.scratchpad.capacity_bytes
+            if int(np.max(passed)) > room:
+                need, there = si(int(np.max(passed)), "B", 4), f"{si(room, 'B', 4)} of {self.scratchpad.path}"
+                return f"'{op.name}' is handed and hands on {need}, more than the {there}"
+        return ""
+
     def memory(self, name: str) -> Memory[ComponentSpec]:
         """The memory tier of that name (``hbm``) or path (``chip.hbm``)."""
         path = name if name in self.memories else f"chip.{name}"
@@ -204,6 +280,33 @@ class Machine:
                 f"chip '{self.spec.chip.name}' has no memory '{name}': {nearest(name, self.spec.chip.memories)}"
             )
         return self.memories[path]
+
+    def copier(self, path: str) -> Copier[ComponentSpec]:
+        """The engine of that path that copies between memories."""
+        return self._expect(path, Copier, "an engine that copies between memories")  # type: ignore[type-abstract]
+
+    def way(self, source: str, target: str) -> list[tuple[str, str]]:
+        """Copies on the shortest way over routes, as (route's path, memory that it leads to); empty: none joins them.
+
+        Parameters
+        ----------
+        source, target: paths of memories.
+        """
+        routes = self.spec.chip.routes.items()
+        found: dict[str, list[tuple[str, str]]] = {source: []}
+        edge = [source]
+        while edge and target not in found:
+            following = []
+            for at in edge:
+                for name, route in routes:
+                    ends = [self.memory(memory).path for memory in route.between]
+                    if at in ends:
+                        other = ends[1 - ends.index(at)]
+                        if other not in found:
+                            found[other] = [*found[at], (f"chip.{name}", other)]
+                            following.append(other)
+            edge = following
+        return found.get(target, [])
 
     def main_memory(self, role: Role = Role.WEIGHT) -> Memory[ComponentSpec]:
         """The memory that weights (or the KV cache) live in."""
@@ -223,12 +326,18 @@ class Machine:
         return min(int(self.memory(name).capacity_bytes / share) for name, share in shares.items())
 
     def grains(self) -> dict[str, Sharing]:
-        """Memories that serve streams grain by grain, and how."""
-        return {
+        """Memories, and engines that copy chunk by chunk, that serve streams in turns, and how."""
+        found = {
             path: Sharing(int(memory.busy_ticks(memory.grain_bytes)), memory.grains_first)
             for path, memory in self.memories.items()
             if memory.grain_bytes
         }
+        for path, part in self.components.items():
+            if isinstance(part, Copier) and part.chunk_ticks:
+                found[path] = Sharing(part.chunk_ticks)
+                if part.both_ways:
+                    found[f"{path}.out"] = Sharing(part.chunk_ticks)
+        return found
 
     def place(self, program: Holdings | Program) -> Placement:
         """Give every tensor role a home and check that it fits.

@@ -46,6 +46,7 @@ from archsim.workloads.op import (
     GroupedMatMul,
     MatMul,
     Op,
+    Region,
     Role,
     Transfer,
     Vector,
@@ -135,9 +136,13 @@ class Mapper:
                 return Lowered(op, HOST, {HOST: self.machine.time.ps(op.ps)}, why=op.reason)
             case Embedding():
                 return self._embedding(op)
+        if self.machine.spatial is not None and self.machine.spatial.supports(op):
+            return self._placed(self.machine.spatial, op)
+        if isinstance(op, Region):
+            return self._as_one(op)
         if isinstance(op, Attention) and op.passes != (1, 1):
             return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
-        able = [engine for engine in self.engines.values() if engine.supports(op)]
+        able = [engine for engine in self.engines.values() if engine.supports(op) and self._reaches(engine, op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())
             raise InputError(
@@ -145,9 +150,56 @@ class Mapper:
             )
         # Where none has the formats, the first one says so.
         fit = [engine for engine in able if not isinstance(engine, MatrixEngine) or engine.multiplies(op)] or able
-        options = [self._on(engine, op) for engine in fit]
+        options = [
+            self._beside(engine, op) if engine.path in self.machine.beside else self._on(engine, op) for engine in fit
+        ]
         best = min(options, key=lambda o: max(_total(t) for t in o.busy().values()))
         return self._as_kernel(best, op) if isinstance(op, Vector) else best
+
+    def _reaches(self, engine: Engine[ComponentSpec], op: Op) -> bool:
+        """Whether an engine works on memories that the op reads weights or a cache from: on one that some engine stands
+        beside those alone do, and on no other."""
+        apart = self.machine.beside
+        homes = {self.placement.home[role] for role, n in op.reads().items() if role is not Role.ACTIVATION and _any(n)}
+        mine = apart.get(engine.path)
+        return homes == {mine} if mine is not None else homes.isdisjoint(apart.values())
+
+    def _beside(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
+        """An op on an engine beside a farther memory: operands cross the copy engine, the rest is read where it is."""
+        machine, dma = self.machine, self.machine.dma
+        if not isinstance(engine, MatrixEngine) or not isinstance(op, MatMul | Attention) or dma is None:
+            raise InputError(
+                f"{engine.path} stands beside a memory and computes products and attention, not '{op.name}'"
+            )
+        home = machine.beside[engine.path]
+        memory = machine.memories[home]
+        left, right = (op.dtype, op.kv_dtype) if isinstance(op, Attention) else (op.left_dtype, op.right_dtype)
+        dtype = engine.compute_dtype(left, right)
+        peak = engine.peak_macs_per_cycle(dtype)
+        cycles = ceil_div(op.macs(), peak)
+        reads, out = dict(op.reads()), op.writes()[Role.ACTIVATION]
+        handed = reads.pop(Role.ACTIVATION, 0)
+        near = _sum(reads.values())
+        actions: dict[tuple[str, str], Dim] = {
+            (engine.path, name): count for name, count in engine.mac_actions(op.macs(), dtype).items()
+        }
+        actions |= {(home, name): count for name, count in memory.actions(near + handed, handed + out).items()}
+        actions[dma.path, "copy_byte"] = handed + out
+        away = f"{dma.path}.out" if dma.both_ways else dma.path
+        return Lowered(
+            op,
+            engine.path,
+            {engine.path: machine.time.cycles(cycles, engine.clock_hz), home: memory.busy_ticks(near)},
+            fill={away: dma.copy_ticks(handed)},
+            drain={dma.path: dma.copy_ticks(out)},
+            actions=actions,
+            traffic={home: near + 2 * handed + out},
+            clock_hz=engine.clock_hz,
+            cycles=cycles,
+            useful=op.macs(),
+            peak=peak,
+            why=f"beside {home}, {si(int(np.max(handed + out)), 'B')} over {dma.path}",
+        )
 
     def _as_kernel(self, lowered: Lowered, op: Vector) -> Lowered:
         """A row-wise function as long as its kernel takes, where a matrix engine's library times it."""
@@ -197,6 +249,12 @@ class Mapper:
             flow.write(role, n_bytes)
         body = {engine.path: self.machine.time.cycles(work.cycles, engine.clock_hz), **flow.body()}
         actions = {(engine.path, name): count for name, count in work.actions.items()}
+        if self.machine.dma is not None and self.placement.home[Role.KV] in self.machine.beside.values():
+            cached = op.writes().get(Role.KV, 0)
+            if _any(cached):  # new keys go over to the memory that the cache lives in
+                dma = self.machine.dma
+                body[f"{dma.path}.out" if dma.both_ways else dma.path] = dma.copy_ticks(cached)
+                actions[dma.path, "copy_byte"] = cached
         drain: dict[str, Dim] = {}
         partial = work.detail.get("partial_sums", 0)
         if _any(partial):
@@ -234,6 +292,78 @@ class Mapper:
                     {(engine.path, name): count for name, count in work.actions.items()},
                 )
         raise InputError(f"'{function}' is needed, and no engine of '{self.machine.spec.chip.name}' computes it")
+
+    # -- regions
+
+    def _placed(self, engine: Engine[ComponentSpec], op: Op) -> Lowered:
+        """An op or a region as a pipeline in space: weights and caches stream by, collectives go on beside it."""
+        ops = op.ops if isinstance(op, Region) else (op,)
+        done = engine.placed(ops)
+        flow = _Flow(self, ahead=False)
+        for role, n_bytes in op.reads().items():
+            flow.read(role, n_bytes)
+        for role, n_bytes in op.writes().items():
+            flow.write(role, n_bytes)
+        parts = [(_sum(part.reads().values()), _sum(part.writes().values())) for part in ops]
+        flow.inside(reads=_sum(read for read, _ in parts), writes=_sum(written for _, written in parts))
+        actions = _merged({(engine.path, name): count for name, count in done.actions.items()}, flow.actions)
+        body = {engine.path: self.machine.time.cycles(done.cycles, engine.clock_hz), **flow.body()}
+        tail = self.machine.time.cycles(done.last, engine.clock_hz)
+        traffic = dict(flow.traffic)
+        for part in ops:
+            if isinstance(part, Collective):
+                sent = self._collective(part)
+                body["network"] = body.get("network", 0) + sent.body["network"]
+                traffic["network"] = traffic.get("network", 0) + sent.traffic["network"]
+                actions = _merged(actions, sent.actions)
+        return Lowered(
+            op,
+            engine.path,
+            _some(body),
+            flow.prefetches,
+            flow.fills,
+            flow.drains,
+            # What is left once the last weights are there: their stage and those after it, the exchanges of one turn.
+            tail + ceil_div(body.get("network", 0), done.turns),
+            actions,
+            traffic,
+            engine.clock_hz,
+            done.cycles,
+            done.useful,
+            done.peak,
+            done.how,
+            stages=done.stages,
+        )
+
+    def _as_one(self, op: Region) -> Lowered:
+        """A region on engines that do one op after the other: what is handed on stays in the scratchpad, each part of
+        the machine goes on at its own pace."""
+        inside = replace(self.placement, home={**self.placement.home, Role.ACTIVATION: self.machine.scratchpad.path})
+        mapper = Mapper(self.machine, inside)
+        parts = [mapper._lower(part) for part in op.ops]
+        flow = _Flow(self, ahead=False)
+        flow.read(Role.ACTIVATION, op.reads()[Role.ACTIVATION])
+        flow.write(Role.ACTIVATION, op.writes()[Role.ACTIVATION])
+        body, actions, traffic = flow.body(), flow.actions, flow.traffic
+        for part in parts:
+            body = {name: body.get(name, 0) + part.busy().get(name, 0) for name in (*body, *part.busy())}
+            actions = _merged(actions, part.actions)
+            traffic = {name: traffic.get(name, 0) + part.traffic.get(name, 0) for name in (*traffic, *part.traffic)}
+        engines = [part.engine for part in parts]
+        engine = max(dict.fromkeys(engines), key=lambda path: _total(body[path]))
+        mine = [part for part in parts if part.engine == engine]
+        return Lowered(
+            op,
+            engine,
+            _some(body),
+            actions=actions,
+            traffic=traffic,
+            clock_hz=mine[0].clock_hz,
+            cycles=_sum(part.cycles for part in mine),
+            useful=_sum(part.useful for part in mine),
+            peak=max(part.peak for part in mine),
+            why=f"{len(parts)} functions as one kernel",
+        )
 
     # -- matrix engines
 
@@ -516,21 +646,34 @@ class Mapper:
 
     def _transfer(self, op: Transfer) -> Lowered:
         to = op.destination
-        source = self.machine.memory(op.source)
-        target = self.machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
-        body = {source.path: source.busy_ticks(op.bytes) + source.latency_ticks}
-        body[target.path] = body.get(target.path, 0) + target.busy_ticks(op.bytes)  # which may be the same
+        machine = self.machine
+        source = machine.memory(op.source)
+        target = machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
+        order = list(machine.memories)
+        outward = order.index(target.path) > order.index(source.path)
+        read, written = source.read_ticks(op.bytes), target.write_ticks(op.bytes)
+        body = {source.path: read + source.latency_ticks}
+        body[target.path] = body.get(target.path, 0) + written  # which may be the same
         actions = {(source.path, name): n for name, n in source.actions(op.bytes, 0).items() if name == "read_byte"}
         actions |= {(target.path, name): n for name, n in target.actions(0, op.bytes).items() if name == "write_byte"}
-        dma = self.machine.components.get("chip.dma")
-        engine = source.path
-        if dma is not None:
-            engine = dma.path
-            body[dma.path] = dma.copy_ticks(op.bytes)  # type: ignore[attr-defined]
-            actions[dma.path, "copy_byte"] = op.bytes
         traffic = {source.path: op.bytes}
         traffic[target.path] = traffic.get(target.path, 0) + op.bytes
-        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=f"{source.path} to {target.path}")
+        way = machine.way(source.path, target.path)
+        engine = source.path
+        for path, memory in way or ([("chip.dma", target.path)] if machine.dma is not None else []):
+            dma = machine.copier(path)
+            server = f"{path}.out" if outward and dma.both_ways else path
+            engine = server if engine == source.path else engine  # copies queue where they begin
+            body[server] = dma.copy_ticks(op.bytes)
+            actions[path, "copy_byte"] = op.bytes
+            if memory != target.path:  # on its way it is written and read again, chunk after chunk
+                between = machine.memories[memory]
+                body[memory] = between.write_ticks(op.bytes) + between.read_ticks(op.bytes)
+                actions |= {(memory, name): n for name, n in between.actions(op.bytes, op.bytes).items()}
+                traffic[memory] = traffic.get(memory, 0) + 2 * op.bytes
+        over = "".join(f" by {path}" for path, _ in way)
+        why = f"{source.path} to {target.path}{over}"
+        return Lowered(op, engine, body, actions=actions, traffic=traffic, why=why)
 
     def _collective(self, op: Collective) -> Lowered:
         network = self.machine.network
@@ -712,6 +855,8 @@ def _merged(a: dict[tuple[str, str], Dim], b: dict[tuple[str, str], Dim]) -> dic
 
 def _key(op: Op) -> object:
     """Equal for ops that differ in name and dependencies only."""
+    if isinstance(op, Region):
+        return type(op), tuple(map(_key, op.ops))
     return type(op), tuple(
         (name, value.tobytes() if isinstance(value, np.ndarray) else value)
         for name, value in vars(op).items()

@@ -107,10 +107,12 @@ def _moves(stay: Stay, tasks: Mapping[str, Sequence[TaskTimes]]) -> list[tuple[i
         [(number, start, end) for task in tasks.get(name, ()) for number, start, end in task.each()]
         for name in (stay.since, stay.until)
     )
-    return [
-        *((start, stay.bytes[number % size]) for number, start, _ in comes),
-        *((end, -stay.bytes[number % size]) for number, _, end in goes),
-    ]
+    arrivals = [(start, stay.bytes[number % size]) for number, start, _ in comes]
+    if not stay.ends:
+        return [*arrivals, *((end, -stay.bytes[number % size]) for number, _, end in goes)]
+    ended = {number: end for number, _, end in goes}
+    left = [(n, stay.ends[n]) for n, _, _ in comes if stay.ends[n] >= 0]
+    return [*arrivals, *((ended[last], -stay.bytes[n]) for n, last in left)]
 
 
 def _check(machine: Machine, plan: Plan, occupancy: Occupancy) -> None:

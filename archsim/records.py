@@ -16,7 +16,7 @@ from archsim.model.lowered import Blocks, Lowered, in_a_row
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import LARGEST, Collective, Dim, first_steps, of_steps, over_steps, row_of_steps
+from archsim.workloads.op import LARGEST, Dim, first_steps, group_ranks, of_steps, over_steps, row_of_steps
 from archsim.workloads.task import Ranks
 
 
@@ -266,8 +266,8 @@ def actions_of(segment: SegmentResult, block: BlockResult, lowered: Lowered) -> 
 
 def _shares(path: str, lowered: Lowered, ranks: Ranks) -> int:
     """How often a class does what an op's actions say: once per rank; what a group does, at its first rank."""
-    if path == "network" and isinstance(lowered.op, Collective):
-        return _firsts(ranks, lowered.op.ranks)
+    if path == "network" and group_ranks(lowered.op) > 1:
+        return _firsts(ranks, group_ranks(lowered.op))
     return len(ranks)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from archsim.config import digest
 from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
@@ -21,6 +23,7 @@ from archsim.sim.world import WorldTimes, play
 from archsim.units import si
 from archsim.version import __version__
 from archsim.workloads.answer import Answer
+from archsim.workloads.launches import DISPATCH, KERNEL, LAUNCH, launch_answer
 from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
@@ -202,7 +205,17 @@ class Result:
     @functools.cached_property
     def answers(self) -> tuple[Answer, ...]:
         """What the workload answers itself, such as latencies of requests."""
-        return () if self.world.source is None else tuple(self.world.source.answers())
+        of_source = () if self.world.source is None else tuple(self.world.source.answers())
+        return (*of_source, *(() if self.machine.cpu is None else (self._launches(),)))
+
+    def _launches(self) -> Answer:
+        """What the chip's CPU and its launches did, of the first rank."""
+        spans: dict[str, list[tuple[int, int]]] = {DISPATCH: [], LAUNCH: [], KERNEL: []}
+        for task in self.world.tasks:
+            if task.task.name in spans and task.task.rank == 0:
+                spans[task.task.name] += [(start, end) for _, start, end in task.each()]
+        dispatches, launches, kernels = (sorted(of) for of in spans.values())
+        return launch_answer(dispatches, launches, kernels, self.machine.time.ticks_per_s)
 
     # -- where the time goes
 
@@ -529,6 +542,29 @@ class Result:
 
     # -- out
 
+    def pipelines(self) -> list[dict[str, Any]]:
+        """Each distinct pipeline in space: its stages with their units, and how long each computes in its last step."""
+        found: dict[object, dict[str, Any]] = {}
+        for segment in self.segments:
+            for block in segment.blocks:
+                for op in block.ops:
+                    low = op.lowered
+                    if len(low.stages) < 2:
+                        continue
+                    stages = [
+                        {
+                            "name": stage.name,
+                            "units": stage.units,
+                            "buffers": stage.buffers,
+                            "time_s": int(np.max(stage.cycles)) / low.clock_hz,
+                        }
+                        for stage in low.stages
+                    ]
+                    name = f"{segment.phase}/{block.name}.{low.op.name}"
+                    key = (segment.phase, low.op.name, *(tuple(stage.values()) for stage in stages))
+                    found.setdefault(key, {"name": name, "engine": low.engine, "stages": stages})
+        return list(found.values())
+
     def critical_path(self) -> dict[str, dict[str, float]]:
         """Server to its time on the path, s, and what twice as fast would gain, if :attr:`what_if_s` has been asked."""
         asked: dict[str, float] = self.__dict__.get("what_if_s", {})
@@ -597,6 +633,7 @@ class Result:
             },
             **({"memory_over_time": over_time} if (over_time := self.memory_over_time()) else {}),
             "bound_by": self.bound_by,
+            **({"pipelines": pipelines} if (pipelines := self.pipelines()) else {}),
             **({"tasks": tasks} if (tasks := self.task_rows()) else {}),
             "critical_path": self.critical_path(),
             "components": self.component_rows(),

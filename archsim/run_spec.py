@@ -9,7 +9,10 @@ from pydantic import model_validator
 from archsim.config import Named
 from archsim.errors import InputError
 from archsim.machine import ChipSpec, SystemSpec
+from archsim.offloading import OffloadSpec
 from archsim.spec import Spec, WorkloadPart
+from archsim.workloads.fusion import FusionSpec
+from archsim.workloads.launches import LaunchesSpec
 
 
 class RunSpec(Spec):
@@ -23,6 +26,12 @@ class RunSpec(Spec):
     """chips joined by a network, instead of a lone chip"""
     workload: WorkloadPart
     """what runs on it"""
+    offload: OffloadSpec | None = None
+    """weights that do not fit live in a farther memory: the chip's own, or its host's; none when absent"""
+    fusion: FusionSpec | None = None
+    """ops that become regions, each one kernel whose results stay on the chip inside; none when absent"""
+    launches: LaunchesSpec = LaunchesSpec()
+    """how the chip's CPU launches the program, where it has one (``chip.cpu``): kernel by kernel when absent"""
     notes: str = ""
     """what this run shows"""
     source: str = ""

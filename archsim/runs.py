@@ -11,14 +11,17 @@ from typing import Any
 from archsim import registry
 from archsim.config import load_spec
 from archsim.errors import InputError
-from archsim.machine import Machine, Placement
+from archsim.machine import Machine, Placement, SystemSpec
 from archsim.mapper import Mapper
 from archsim.model.lowered import Blocks, countable
+from archsim.offloading import offload
 from archsim.result import Result
 from archsim.run_spec import RunSpec
 from archsim.sim.judge import judged
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
+from archsim.workloads.fusion import Fuser
+from archsim.workloads.launches import LaunchesSpec, launched
 from archsim.workloads.offload import offloaded
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Program, Segment
@@ -71,15 +74,19 @@ def run(
     """
     spec = source if isinstance(source, RunSpec) else load(source, overrides)
     tell = progress or (lambda line: None)
-    machine = Machine(spec.machine_spec())
+    system = _on_call(spec)
     workload = registry.find("archsim.workloads", spec.workload.kind)(spec.workload)
     tell("building the program")
-    made: Program | Plan = workload.program(machine.room_bytes, machine.formats())
-    shares = machine.weight_shares
-    if shares:
-        plan = offloaded(made, shares, machine.spec.chip.prefetch)
+    made: Program | Plan
+    if spec.offload is not None:
+        system, made = offload(system, spec.offload, workload.program)
+        machine = Machine(system)
     else:
-        plan = made if isinstance(made, Plan) else Plan.of(made)
+        machine = Machine(system)
+        made = workload.program(machine.room_bytes, machine.formats())
+    if spec.fusion is not None:
+        made = Fuser(spec.fusion, machine.room_for).program(made)
+    plan = _plan(made, machine, spec)
     if plan.ranks > machine.spec.chips:
         raise InputError(
             f"'{plan.name}' runs on {plan.ranks} ranks, and system '{machine.spec.name}' has "
@@ -93,6 +100,29 @@ def run(
     if times.job is not plan.job:
         placements = {member: at for rank, at in placements.items() for member in plan.job.members(rank)}
     return Result.of(spec, machine, plan, placements, setting, times)
+
+
+def _on_call(spec: RunSpec) -> SystemSpec:
+    """The machine; where a CPU launches each kernel, the chip's own launch is not what they wait for."""
+    system = spec.machine_spec()
+    if system.chip.cpu is None or spec.launches.graph:
+        return system
+    return system.model_copy(update={"chip": system.chip.model_copy(update={"launch": 0})})
+
+
+def _plan(made: Program | Plan, machine: Machine, spec: RunSpec) -> Plan:
+    """What the ranks do: the program, its layers fetched, its kernels launched, as the chip has memories and a CPU."""
+    shares, cpu = machine.weight_shares, machine.cpu
+    if shares and cpu is not None:
+        raise InputError("weights in several memories and a CPU that launches kernels are not known together")
+    if shares:
+        chip = machine.spec.chip
+        return offloaded(made, shares, chip.prefetch, chip.residency, machine.main_memory().capacity_bytes)
+    if cpu is not None:
+        return launched(made, cpu.host, spec.launches)
+    if spec.launches != LaunchesSpec():
+        raise InputError(f"launches: chip '{machine.spec.chip.name}' has no 'cpu' that launches kernels")
+    return made if isinstance(made, Plan) else Plan.of(made)
 
 
 def _lowering(machine: Machine, placements: Mapping[int, Placement], job: Job) -> Callable[[int, Segment], Blocks]:

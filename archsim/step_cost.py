@@ -29,7 +29,7 @@ from archsim.model.lowered import Lowered, countable
 from archsim.sim.segment import simulate
 from archsim.workloads.iteration import Pieces, Shape, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.op import Collective, Dim, Op
+from archsim.workloads.op import Dim, Op, group_ranks
 
 _MOST_KEPT = 20_000
 _SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),))
@@ -194,7 +194,7 @@ class StepCost:
         if missing:
             self._prices |= price_list(self.machine.components, self.machine.technology, missing)
         joules = sum((self._prices[key] * count for key, count in lowered.actions.items()), 0.0)
-        groups = self.ranks // lowered.op.ranks if isinstance(lowered.op, Collective) else self.ranks
+        groups = self.ranks // group_ranks(lowered.op)
         return groups * joules
 
 

@@ -1,13 +1,13 @@
 """A composition of experts, as SambaNova's SN40L serves it (MICRO 2024): whole models behind a router model.
 
 All experts live in a large slow memory. A batch of prompts first passes the router model. Then, prompt by
-prompt, the chosen expert is copied to the fast memory unless it is still there, and answers. The fast memory
-holds the least recently used experts no longer than it must; experts are read-only and not written back.
+prompt, the chosen expert is copied to the fast memory unless it is still there, and answers. Who leaves the fast
+memory is a policy's choice, by default the least recently used; experts are read-only and not written back. With
+``ahead`` experts are copied while others answer, since the router has named all of a batch.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -21,7 +21,10 @@ from archsim.units import si
 from archsim.workloads.formats import ANYTHING, MachineFormats
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType, Role, Transfer
+from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.program import Block, Program, Segment
+from archsim.workloads.residency import Outcome, Use, policy_of, replay
+from archsim.workloads.task import After, Job, Task
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
 
@@ -53,6 +56,10 @@ class CompositionOfExpertsSpec(WorkloadSpec):
     dtype: DType = DType.BF16
     resident_experts: Annotated[int, Field(ge=1)] | None = None
     """experts that the fast memory holds; as many as fit when absent"""
+    policy: str = "lru"
+    """who leaves the fast memory: lru, lfu, pinned, belady, streaming, or a policy of another package"""
+    ahead: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """experts that are copied, or on their way, beside the one that answers, within a batch"""
     warm: bool = True
     """the fast memory is full of other experts at the start; else it is empty"""
     source_tier: str = "ddr"
@@ -63,8 +70,12 @@ class CompositionOfExpertsSpec(WorkloadSpec):
     """of the choice of experts"""
 
 
+SWITCH = "switch"
+"""Task and stream of copies."""
+
+
 class CompositionOfExpertsWorkload:
-    """Router passes, copies and answers as segments ``batch.router...``, ``batch.prompt...``."""
+    """Phases: ``router.prefill``, ``router.decode``, ``switch``, ``expert.prefill``, ``expert.decode``."""
 
     Spec: ClassVar[type[CompositionOfExpertsSpec]] = CompositionOfExpertsSpec
 
@@ -91,24 +102,18 @@ class CompositionOfExpertsWorkload:
         rng = np.random.default_rng(spec.seed)
         return tuple(rng.integers(spec.experts, size=spec.batches * spec.batch).tolist())
 
-    def misses(self, resident: int) -> tuple[bool, ...]:
-        """Whether each prompt's expert must be copied when the fast memory holds ``resident`` experts."""
+    def outcomes(self, resident: int) -> list[Outcome]:
+        """What the use of each prompt's expert, of one byte, does when the fast memory holds ``resident`` of them."""
         spec = self.spec
-        held: OrderedDict[int, None] = OrderedDict()
+        start: list[Use] = []
         if spec.warm:
             rng = np.random.default_rng([spec.seed, 1])
-            held.update((int(expert), None) for expert in rng.permutation(spec.experts)[:resident])
-        missed = []
-        for expert in self.choices():
-            missed.append(expert not in held)
-            held[expert] = None
-            held.move_to_end(expert)
-            if len(held) > resident:
-                held.popitem(last=False)
-        return tuple(missed)
+            start = [Use(int(expert), 1) for expert in rng.permutation(spec.experts)[:resident]]
+        uses = [Use(expert, 1) for expert in self.choices()]
+        return replay(uses, resident, policy_of(spec.policy, uses), start)
 
-    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Program:
-        """The program of one rank.
+    def program(self, capacity_bytes: int | None = None, formats: MachineFormats = ANYTHING) -> Plan:
+        """The plan of equal ranks.
 
         Parameters
         ----------
@@ -135,31 +140,50 @@ class CompositionOfExpertsWorkload:
                     f"no expert of {si(size, 'B')} a rank fits beside the router "
                     f"({si(router_size, 'B')}) in {si(capacity_bytes, 'B')}"
                 )
-        copy = Block(
-            "switch", (Transfer(name="copy", bytes=size, source=spec.source_tier, destination=spec.destination_tier),)
-        )
-        segments: list[Segment] = []
-        missed = self.misses(resident)
-        for prompt, miss in enumerate(missed):
-            batch, turn = divmod(prompt, spec.batch)
-            if turn == 0:
-                segments += [replace(s, name=f"{batch}.router.{s.name}") for s in router.segments]
-            if miss:
-                segments.append(Segment(f"{batch}.{turn}.switch", (copy,)))
-            segments += [replace(s, name=f"{batch}.{turn}.{s.name}") for s in expert.segments]
+        outcomes = self.outcomes(resident)
+        tasks = self._tasks(router, expert, size, outcomes)
+        missed = sum(outcome.fetched for outcome in outcomes)
         stored = si(spec.experts * size, "B", 4)
         notes = (
             f"{spec.experts} experts of {si(size, 'B', 4)} a rank ({stored} together) are kept in "
-            f"{spec.source_tier}; {spec.destination_tier} holds {resident}, and {sum(missed)} of "
-            f"{len(missed)} prompts (seed {spec.seed}) wait for a copy",
+            f"{spec.source_tier}; {spec.destination_tier} holds {resident}, and {missed} of "
+            f"{len(outcomes)} prompts (seed {spec.seed}) wait for a copy",
             *router.notes,
         )
-        return Program(
-            name=f"{spec.experts} x {spec.expert.name}",
-            segments=tuple(segments),
-            ranks=spec.tensor_parallel,
-            resident_bytes={Role.WEIGHT: router_size + resident * size, Role.KV: kv},
-            activation_bytes=live,
-            tier_bytes={spec.source_tier: spec.experts * size},
-            notes=notes,
+        name = f"{spec.experts} x {spec.expert.name}"
+        held = Holdings(
+            name,
+            {Role.WEIGHT: router_size + resident * size, Role.KV: kv},
+            {spec.source_tier: spec.experts * size},
+            live,
         )
+        return Plan(name, Job(name, tuple(tasks), {0: range(spec.tensor_parallel)}), {0: held}, notes)
+
+    def _tasks(self, router: Program, expert: Program, size: int, outcomes: list[Outcome]) -> list[Task]:
+        """Passes of the router and of experts on one stream, copies on another."""
+        spec = self.spec
+        transfer = Transfer(name="copy", bytes=size, source=spec.source_tier, destination=spec.destination_tier)
+        copy = Segment(SWITCH, (Block(SWITCH, (transfer,)),))
+        passes, answer = (
+            [replace(segment, name=f"{who}.{segment.name}") for segment in of.segments]
+            for who, of in (("router", router), ("expert", expert))
+        )
+        routed, answered = passes[-1].name, answer[-1].name
+        tasks: list[Task] = []
+        copies = 0
+        for prompt, outcome in enumerate(outcomes):
+            batch, turn = divmod(prompt, spec.batch)
+            if turn == 0:
+                tasks += [Task(0, "compute", segment.name, segment) for segment in passes]
+            waits: tuple[After, ...] = ()
+            if outcome.fetched:
+                # It has a place once who leaves has answered, and is wanted once the router has named it.
+                free = max(outcome.since, prompt - 1 - spec.ahead)
+                after = (After(routed, back=copies - batch), After(answered, back=copies - free))
+                tasks.append(Task(0, SWITCH, SWITCH, copy, after))
+                waits = (After(SWITCH, back=prompt - copies),)
+                copies += 1
+            first, *others = answer
+            tasks.append(Task(0, "compute", first.name, first, waits))
+            tasks += [Task(0, "compute", segment.name, segment) for segment in others]
+        return tasks

@@ -25,8 +25,8 @@ from archsim.spec import WorkloadSpec
 from archsim.workloads import kineto, recording
 from archsim.workloads.kernel_names import KernelNamesSpec, Named
 from archsim.workloads.op import Collective, DType, Op, Role
-from archsim.workloads.operators import op_of
 from archsim.workloads.plan import Holdings, Plan
+from archsim.workloads.profiled_operators import op_of
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.recorded import recorded_file
 from archsim.workloads.recording import Recording

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from archsim.errors import InputError, Problem, missing_extra, shortened
 from archsim.files import opened, reason
-from archsim.workloads.operators import KNOWN
+from archsim.workloads.profiled_operators import KNOWN
 from archsim.workloads.recording import HostEvent, Kernel, Recording
 
 _CATEGORIES = {

@@ -17,6 +17,7 @@ from archsim.workloads.op import (
     GroupedMatMul,
     MatMul,
     Op,
+    Region,
     Transfer,
     Vector,
 )
@@ -66,6 +67,8 @@ def _elements(op: Op, granularity: tuple[int, int, int]) -> float:
             count = product(op.tokens, op.width)
         case Transfer() | Collective():
             count = product(op.bytes)
+        case Region():
+            count = sum(_elements(inner, granularity) for inner in op.ops)
         case _:
             count = 0.0
     return count

@@ -620,3 +620,58 @@ class Delay(Op):
     ps: int
     reason: str = field(default="launch")
     kind: ClassVar[str] = "delay"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region(Op):
+    """Ops in a row as one kernel: what they hand to each other stays inside, where the machine can hold it.
+
+    Attributes
+    ----------
+    ops: in order; each works on what the one before it gives, or on earlier ones inside.
+    """
+
+    ops: tuple[Op, ...]
+    kind: ClassVar[str] = "region"
+
+    @property
+    def ranks(self) -> int:
+        """Ranks of the collectives inside; 1: none."""
+        return max((op.ranks for op in self.ops if isinstance(op, Collective)), default=1)
+
+    def flops(self) -> Dim:
+        return _total([op.flops() for op in self.ops])
+
+    def reads(self) -> dict[Role, Dim]:
+        """Weights and what was cached before, and what the first op reads; keys made inside stay inside."""
+        parts = [op.reads() for op in self.ops]
+        made = _total([op.writes().get(Role.KV, 0) for op in self.ops])
+        total = {
+            role: _total([part.get(role, 0) for part in parts]) for role in dict.fromkeys(r for p in parts for r in p)
+        }
+        if Role.KV in total:
+            total[Role.KV] = maximum(total[Role.KV] - made, 0)
+        return total | {Role.ACTIVATION: parts[0].get(Role.ACTIVATION, 0)}
+
+    def writes(self) -> dict[Role, Dim]:
+        """What was cached, and what the last op writes."""
+        last = next((op for op in reversed(self.ops) if not isinstance(op, Collective)), self.ops[-1])
+        kept = [op.writes().get(Role.KV, 0) for op in self.ops]
+        written = {Role.ACTIVATION: last.writes().get(Role.ACTIVATION, 0)}
+        return written if all(isinstance(n, int) and not n for n in kept) else written | {Role.KV: _total(kept)}
+
+    def at(self, step: int) -> Op:
+        ops = tuple(op.at(step) for op in self.ops)
+        return self if all(a is b for a, b in zip(ops, self.ops, strict=True)) else replace(self, ops=ops)
+
+
+def _total(values: Sequence[Dim]) -> Dim:
+    total: Dim = 0
+    for value in values:
+        total = total + value
+    return total
+
+
+def group_ranks(op: Op) -> int:
+    """Ranks of the group that an op, or one inside it, talks to; 1: none."""
+    return op.ranks if isinstance(op, Collective | Region) else 1

@@ -1,155 +1,162 @@
-"""PyTorch's operators as ops, from the shapes that a profiler records (``record_shapes=True``).
+"""The kernels that a framework runs for the functions of a transformer, one after the other.
 
-Of what is not known nothing is guessed: such a kernel takes what it took.
+Ops of a model are as serving engines run them: a norm, a gated activation, attention is a kernel. A framework that
+dispatches operator by operator runs several for most of them, with their results in memory between.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
 
-from archsim.workloads.op import Attention, Collective, DType, MatMul, Op, Role, Vector
+from pydantic import Field
 
-Dims = Sequence[Sequence[int]]
+from archsim.errors import InputError
+from archsim.spec import Spec
+from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, Vector
 
-_TYPES = {
-    "c10::BFloat16": DType.BF16,
-    "c10::Half": DType.FP16,
-    "float": DType.FP32,
-    "signed char": DType.INT8,
-    "c10::Float8_e4m3fn": DType.FP8,
-    "c10::Float8_e5m2": DType.FP8,
-    "BFloat16": DType.BF16,
-    "Half": DType.FP16,
-    "Float": DType.FP32,
-}
-_NCCL_TYPES = {**_TYPES, "Char": DType.INT8, "Byte": DType.INT8, "Int": DType.INT32, "Float8_e4m3fn": DType.FP8}
-_COLLECTIVES = {
-    "allreduce": "all_reduce",
-    "allreduce_coalesced": "all_reduce",
-    "_allgather_base": "all_gather",
-    "allgather": "all_gather",
-    "allgather_into_tensor_coalesced": "all_gather",
-    "_reduce_scatter_base": "reduce_scatter",
-    "reduce_scatter": "reduce_scatter",
-    "reduce_scatter_tensor_coalesced": "reduce_scatter",
-    "all_to_all": "all_to_all",
-    "all_to_allv": "all_to_all",
-    "alltoall_base": "all_to_all",
-    "broadcast": "broadcast",
-}
-_ELEMENTWISE = {
-    "aten::add": ("add", 2),
-    "aten::add_": ("add", 2),
-    "aten::mul": ("multiply", 2),
-    "aten::mul_": ("multiply", 2),
-    "aten::copy_": ("convert", 1),
-    "aten::gelu": ("gelu", 1),
-    "aten::silu": ("silu", 1),
-    "aten::relu": ("relu", 1),
-    "aten::sigmoid": ("sigmoid", 1),
-    "aten::tanh": ("tanh", 1),
-    "aten::exp": ("exp", 1),
-    "aten::_softmax": ("softmax", 1),
-    "aten::native_layer_norm": ("layernorm", 1),
-}
-"""Function and tensors that are read."""
+Repeats = Annotated[int, Field(ge=0, le=2**20)]
 
 
-def _product(dims: Dims, types: Sequence[str], left: int, right: int, batched: bool = False) -> Op | None:
-    dtype = _TYPES.get(types[left])
-    if dtype is None:
-        return None
-    groups = dims[left][0] if batched else 1
-    (m, k), (inner, n) = dims[left][-2:], dims[right][-2:]
-    if k != inner or (batched and dims[right][0] != groups):
-        return None
-    return MatMul(
-        name="product",
-        m=m,
-        k=k,
-        n=n,
-        groups=groups,
-        left_dtype=dtype,
-        right_dtype=dtype,
-        out_dtype=DType.BF16 if dtype is DType.FP8 else dtype,
-        right=Role.ACTIVATION if batched else Role.WEIGHT,
-    )
+class RowsSpec(Spec):
+    """A kernel over rows."""
+
+    function: str
+    """what it computes, which sets its rate"""
+    size: Annotated[float, Field(gt=0)] = 1.0
+    """elements beside those of the function that it is a part of"""
+    inputs: Repeats = 1
+    """tensors that it reads"""
+    outputs: Repeats = 1
+    """tensors that it writes"""
+    dtype: DType | None = None
+    """format of its elements; that of the activations when absent"""
 
 
-def _attention(dims: Dims, types: Sequence[str]) -> Op | None:
-    """Queries, keys and values as [batch, heads, length, width]."""
-    dtype = _TYPES.get(types[0])
-    if dtype is None or len(dims[0]) != 4:
-        return None
-    (batch, heads, q_len, width), (_, kv_heads, kv_len, _) = dims[0], dims[1]
-    return Attention(
-        name="attention",
-        batch=batch,
-        heads=heads,
-        kv_heads=kv_heads,
-        q_len=q_len,
-        kv_len=kv_len,
-        head_dim=width,
-        v_head_dim=dims[2][3],
-        causal=q_len > 1,
-        dtype=dtype,
-        kv_dtype=dtype,
-        kv_role=Role.ACTIVATION,
-    )
+class OperatorsSpec(Spec):
+    """How a framework runs a model."""
+
+    name: str
+    """what it is called"""
+    source: str
+    """where its kernels were counted"""
+    qkv: Literal["joined", "apart"] = "apart"
+    """queries, keys and values as one product, or three"""
+    gate_up: Literal["joined", "apart"] = "apart"
+    """both products before a gated activation as one, or two"""
+    rows: dict[str, tuple[RowsSpec, ...]] = Field(default_factory=dict)
+    """function to the kernels that run for it; one for functions that are not named"""
+    attention: Literal["products", "one"] = "one"
+    """products with the softmax between them, each a kernel, or all in one"""
+    copies: tuple[Literal["queries", "keys", "values", "context"], ...] = ()
+    """tensors that are copied into another layout around the products of attention"""
+    repeats_heads: bool = False
+    """keys and values of grouped heads are repeated for each query head in a copy, in place of its own"""
+    scores: tuple[RowsSpec, ...] = ()
+    """kernels over the scores between the products"""
+    first: Repeats = 0
+    """small kernels before the layers: positions and masks"""
 
 
-_Made = Callable[[Dims, Sequence[str]], Op | None]
-_MAKERS: dict[str, _Made] = {
-    "aten::mm": lambda dims, types: _product(dims, types, 0, 1),
-    "aten::addmm": lambda dims, types: _product(dims, types, 1, 2),
-    "aten::bmm": lambda dims, types: _product(dims, types, 0, 1, batched=True),
-    "aten::baddbmm": lambda dims, types: _product(dims, types, 1, 2, batched=True),
-    "aten::_scaled_mm": lambda dims, types: _product(dims, types, 0, 1),
-    "aten::_scaled_dot_product_flash_attention": _attention,
-    "aten::_scaled_dot_product_efficient_attention": _attention,
-    "aten::_scaled_dot_product_cudnn_attention": _attention,
-}
-KNOWN = frozenset((*_MAKERS, *_ELEMENTWISE))
-"""Operators whose shapes are worth keeping."""
+@dataclass(frozen=True)
+class Widths:
+    """Elements of a token in queries and in keys, of a rank."""
+
+    queries: int
+    keys: int
 
 
-def _rows(name: str, dims: Dims, types: Sequence[str]) -> Op | None:
-    function, inputs = _ELEMENTWISE[name]
-    shape = max((list(d) for d in dims if d), key=math.prod, default=[])
-    dtype = _TYPES.get(types[0])
-    if dtype is None or not math.prod(shape):
-        return None
-    width = shape[-1]
-    return Vector(
-        name=function, function=function, rows=math.prod(shape) // width, width=width, inputs=inputs, dtype=dtype
-    )
+def operators(ops: Sequence[Op], spec: OperatorsSpec, widths: Widths) -> tuple[Op, ...]:
+    """The kernels of the ops of a block; the last one for an op has its name.
+
+    Raises
+    ------
+    InputError: attention of sequences of different lengths in several kernels.
+    """
+    return tuple(kernel for op in ops for kernel in _chained(op, _kernels(op, spec, widths)))
 
 
-def op_of(recorded: Mapping[str, Any]) -> Op | None:
-    """The op of a recorded operator; None where it is not known or its shapes say too little."""
-    if "Collective name" in recorded:
-        return _collective(recorded)
-    name, dims, types = str(recorded.get("op", "")), recorded.get("dims"), recorded.get("types") or ()
-    if name not in KNOWN or not dims or len(types) < len(dims):
-        return None
-    try:
-        return _MAKERS[name](dims, types) if name in _MAKERS else _rows(name, dims, types)
-    except (ValueError, IndexError, TypeError):  # a shape of another rank than the operator's usual one
-        return None
+def small_kernels(spec: OperatorsSpec, rows: int) -> tuple[Op, ...]:
+    """Those before the layers."""
+    return tuple(Vector(name=f"first.{i}", function="add", rows=rows, width=1) for i in range(spec.first))
 
 
-def _collective(recorded: Mapping[str, Any]) -> Op | None:
-    """A collective of NCCL as its kernel says it: elements in and out, their type, and the size of its group."""
-    name = _COLLECTIVES.get(str(recorded["Collective name"]))
-    dtype = _NCCL_TYPES.get(str(recorded.get("dtype", "")))
-    try:
-        ranks = int(recorded["Group size"])
-        given, made = int(recorded["In msg nelems"]), int(recorded["Out msg nelems"])
-    except (KeyError, ValueError, TypeError):
-        return None
-    if name is None or dtype is None or ranks < 2:
-        return None
-    elements = made if name == "all_gather" else given
-    return Collective(name=name, collective=name, bytes=int(dtype.bytes(elements)), ranks=ranks)
+def _chained(op: Op, kernels: Iterable[Op]) -> Iterator[Op]:
+    """One after the other: the first waits for what the op waits for, the last has its name."""
+    made = list(kernels)
+    for i, kernel in enumerate(made):
+        last = i == len(made) - 1
+        name = op.name if last else f"{op.name}.{i}"
+        yield replace(kernel, name=name, after=op.after if i == 0 else None)
+
+
+def _kernels(op: Op, spec: OperatorsSpec, widths: Widths) -> Iterable[Op]:
+    match op:
+        case MatMul() if op.name == "qkv" and spec.qkv == "apart":
+            return [replace(op, n=n) for n in (widths.queries, widths.keys, widths.keys)]
+        case MatMul() if op.name == "gate_up" and spec.gate_up == "apart":
+            return [replace(op, n=op.n // 2), replace(op, n=op.n // 2)]
+        case Attention() if spec.attention == "products":
+            return _products(op, spec)
+        case Vector() if op.function in spec.rows:
+            return _rows(op, spec.rows[op.function])
+    return [op]
+
+
+def _rows(op: Vector, kernels: Sequence[RowsSpec]) -> Iterator[Vector]:
+    """Kernels of a function over rows; the last one reads the parameters and writes the KV cache."""
+    for i, kernel in enumerate(kernels):
+        last = i == len(kernels) - 1
+        yield Vector(
+            name=op.name,
+            function=kernel.function,
+            rows=op.rows,
+            width=max(1, round(kernel.size * op.width)),
+            inputs=kernel.inputs,
+            outputs=kernel.outputs,
+            weights=op.weights if last else 0,
+            kv_write=op.kv_write if last else 0,
+            dtype=kernel.dtype or op.dtype,
+        )
+
+
+def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
+    """Scores, what runs over them, and the products with the values; masked pairs are computed too."""
+    if op.ragged is not None or not isinstance(op.batch, int):
+        raise InputError(f"'{op.name}': attention in several kernels is known of sequences of equal lengths")
+    heads, keys = op.batch * op.heads, op.kv_len
+    kv_rows = op.batch * keys * (op.heads if spec.repeats_heads else op.kv_heads)
+
+    def copy(rows: Dim, width: int) -> Vector:
+        return Vector(name=op.name, function="convert", rows=rows, width=width, dtype=op.dtype)
+
+    def product(k: Dim, n: Dim) -> MatMul:
+        return MatMul(
+            name=op.name,
+            m=op.q_len,
+            k=k,
+            n=n,
+            groups=heads,
+            right=Role.ACTIVATION,
+            left_dtype=op.dtype,
+            right_dtype=op.dtype,
+            out_dtype=op.dtype,
+        )
+
+    sizes: dict[str, tuple[Dim, int]] = {
+        "queries": (op.batch * op.q_len * op.heads, op.head_dim),
+        "keys": (kv_rows, op.head_dim),
+        "values": (kv_rows, op.v_head_dim),
+    }
+    for name in ("queries", "keys", "values"):
+        if name in spec.copies:
+            yield copy(*sizes[name])
+    yield product(op.head_dim, keys)
+    # Rows and columns of scores change places where keys grow from step to step: a row is as wide in all of them.
+    rows, width = (heads * op.q_len, keys) if isinstance(keys, int) else (keys, heads * op.q_len)
+    scores = Vector(name=op.name, function="softmax", rows=rows, width=width, dtype=op.dtype)
+    yield from _rows(scores, spec.scores)
+    yield product(keys, op.v_head_dim)
+    if "context" in spec.copies:
+        yield copy(op.batch * op.q_len * op.heads, op.v_head_dim)

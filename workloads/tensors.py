@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archsim.workloads.op import Embedding, GroupedMatMul, Op, Role
+from archsim.workloads.op import Embedding, GroupedMatMul, Op, Region, Role
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Stay:
     bytes: of each stay in turn, the first one again after the last.
     since, until: tasks of the rank; the n-th stay begins with the n-th execution of the one and ends with that of the
         other.
+    ends: for each stay in turn the execution of ``until`` that it ends with instead, -1: it stays to the end.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Stay:
     bytes: tuple[int, ...]
     since: str
     until: str
+    ends: tuple[int, ...] = ()
 
 
 def stored_bytes(op: Op) -> int:
@@ -34,4 +36,6 @@ def stored_bytes(op: Op) -> int:
         return int(op.expert_bytes(len(op.rows)))
     if isinstance(op, Embedding):
         return 0
+    if isinstance(op, Region):
+        return sum(map(stored_bytes, op.ops))
     return int(np.max(op.reads().get(Role.WEIGHT, 0)))

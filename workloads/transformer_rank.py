@@ -29,6 +29,7 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
 )
+from archsim.workloads.operators import OperatorsSpec, Widths, operators, small_kernels
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
@@ -493,7 +494,16 @@ class RankOps:
         if step.drafting:
             blocks.append(self.prediction(step))
         tokens = replicas * step.tokens if step.produced is None else step.produced
+        if self.spec.operators is not None:
+            blocks = self.dispatched(blocks, self.spec.operators, step)
         return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
+
+    def dispatched(self, blocks: Sequence[Block], how: OperatorsSpec, step: Pass) -> list[Block]:
+        """The blocks as a framework dispatches them."""
+        widths = Widths(self.heads * self.model.head_dim, self.kv_heads * self.model.head_dim)
+        made = [replace(block, ops=operators(block.ops, how, widths)) for block in blocks]
+        before = small_kernels(how, int(np.max(step.tokens)))
+        return [replace(made[0], ops=(*before, *made[0].ops)), *made[1:]]
 
     def prediction(self, step: Pass) -> Block:
         """The layer of multi-token prediction: it joins a hidden state with the token that followed.

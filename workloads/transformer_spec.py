@@ -15,6 +15,7 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import (
     DType,
 )
+from archsim.workloads.operators import OperatorsSpec
 from archsim.workloads.requests import RecordedLengths
 
 Phase = Literal["prefill", "decode", "encode"]
@@ -89,6 +90,8 @@ class TransformerSpec(WorkloadSpec):
     gathered as latent vectors, each rank attends with its part of the heads, and outputs go back to their tokens"""
     routing: RoutingSpec = RoutingSpec()
     """how tokens are spread over experts"""
+    operators: Annotated[OperatorsSpec | None, Named("operators")] = None
+    """how a framework runs the model, kernel by kernel; as serving engines with fused kernels do when absent"""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
     """of all random draws"""
 

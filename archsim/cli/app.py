@@ -127,6 +127,9 @@ def run(
     output: Annotated[int | None, typer.Option(help="Tokens that each sequence answers.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16, int8, int4, ...")] = None,
     tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.")] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Weights that do not fit live in the host's memory; says what is where.")
+    ] = False,
     train: Annotated[bool, typer.Option("--train", help="A step of training instead of inference.")] = False,
     pp: Annotated[int | None, typer.Option(help="Training: pipeline stages.")] = None,
     dp: Annotated[int | None, typer.Option(help="Training: data-parallel replicas.")] = None,
@@ -142,6 +145,7 @@ def run(
     archsim run a.yaml b.yaml --json                         several; one JSON list
     archsim run --model llama-3-8b --chip tpu_v4i --phase decode --batch 8 --input 2048 --output 128
     archsim run --model ./config.json --system dgx_a100 --tp 4 --input 512 --output 64
+    archsim run --model mixtral-8x7b --chip rtx4090 --offload --input 64 --output 5
     archsim run --model gpt3-175b --system selene --train --tp 8 --pp 16 --dp 8 --batch 1536 --micro-batch 1
     archsim run my_run.yaml --chakra traces/my_run           the run as a trace for ASTRA-sim and others
     archsim run my_trace.0.json --system dgx_h100            a recorded trace; or a file of another simulator
@@ -165,6 +169,7 @@ def run(
         "micro_batch": micro_batch,
         "schedule": schedule,
         "train": train or None,
+        "offload": offload or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
     overrides = _overrides(set_)
@@ -317,7 +322,12 @@ def _run_of(options: dict[str, Any]) -> dict[str, Any]:
     ):
         if option in options:
             workload[key] = options[option]
-    return {"name": name, machine: options[machine], "workload": workload}
+    run: dict[str, Any] = {"name": name, machine: options[machine], "workload": workload}
+    if options.get("offload"):
+        run["offload"] = {"host": "pcie4_workstation"}
+        workload.setdefault("input", 512)
+        workload.setdefault("output", 32)
+    return run
 
 
 def _stem(name: str) -> str:

@@ -34,6 +34,8 @@ _SPECS = {
     "drams": "archsim.components.memory.command_level.preset:DramPreset",
     "frameworks": "archsim.workloads.step.framework:FrameworkSpec",
     "hybrids": "archsim.workloads.step.kinds:HybridSpec",
+    "hosts": "archsim.offloading:HostSpec",
+    "operators": "archsim.workloads.operators:OperatorsSpec",
     "training_kernels": "archsim.components.compute.gpu_training:TrainingKernelsSpec",
 }
 _COLLECTIVES = (
@@ -240,6 +242,8 @@ def list_all(category: str | None, as_json: bool) -> None:
         "drams",
         "hybrids",
         "frameworks",
+        "hosts",
+        "operators",
         "kernels",
         "training_kernels",
         "calibrations",

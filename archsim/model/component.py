@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.model.lowered import Lowered
+from archsim.model.lowered import Lowered, Stage
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
@@ -42,6 +42,27 @@ class Work:
     actions: dict[str, Dim] = field(default_factory=dict)
     useful: Dim = 0
     detail: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PlacedWork:
+    """Ops as a pipeline in space.
+
+    Attributes
+    ----------
+    stages: in order; collectives are none. turns: pieces of the work that follow each other through the pipeline.
+    cycles: of the whole. last: cycles of the stages from the last one on that reads weights or a cache.
+    actions, useful: as of :class:`Work`. peak: useful work per cycle at best. how: in words.
+    """
+
+    stages: tuple[Stage, ...]
+    turns: Dim
+    cycles: Dim
+    last: Dim
+    actions: dict[str, Dim]
+    useful: Dim
+    peak: int
+    how: str
 
 
 class Parts(Protocol):
@@ -110,10 +131,12 @@ class Engine(Component[S]):
     Attributes
     ----------
     loads_ahead: its buffer takes data of the next op while it works on this one; a GPU's kernels each begin afresh.
+    spatial: it lays ops out in space, so that several run beside each other as a pipeline.
     units: field of the spec that counts its equal units, of which a stream may have some.
     """
 
     loads_ahead: ClassVar[bool] = True
+    spatial: ClassVar[bool] = False
     units: ClassVar[str | None] = None
 
     def band(self, op: Op) -> tuple[float, float] | None:
@@ -127,6 +150,19 @@ class Engine(Component[S]):
     def dtypes(self) -> tuple[DType, ...]:
         """Operand formats it multiplies; none for an engine without multipliers of its own."""
         return ()
+
+    def room_for(self, ops: Sequence[Op]) -> str:
+        """Why ops do not stand beside each other on a spatial engine; "" where they do."""
+        return ""
+
+    def placed(self, ops: Sequence[Op]) -> PlacedWork:
+        """Ops as a pipeline on a spatial engine.
+
+        Raises
+        ------
+        InputError: they have no room beside each other; says which takes most.
+        """
+        raise InputError(f"{self.path}: a {self.kind} does one op after the other")
 
     def resident_roles(self) -> frozenset[Role]:
         """Tensors that this engine computes on where they are, as in-memory engines do."""

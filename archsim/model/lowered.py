@@ -29,6 +29,21 @@ from archsim.workloads.op import LARGEST, Collective, Dim, Op, first_steps, lane
 
 
 @dataclass(frozen=True)
+class Stage:
+    """An op of a pipeline in space.
+
+    Attributes
+    ----------
+    units, buffers: computing and memory units that it has. cycles: to compute all of its work.
+    """
+
+    name: str
+    units: int
+    buffers: int
+    cycles: Dim
+
+
+@dataclass(frozen=True)
 class Lowered:
     """An op on a machine. Times are ticks; ints, or int64 arrays with one entry per step.
 
@@ -43,7 +58,7 @@ class Lowered:
     clock_hz, cycles: the engine's clock and the cycles it computes.
     useful, peak: work needed, and work per cycle at best, for utilisation.
     why: what the mapper chose, in words.
-    surrounded: the op is a kernel that computes the functions around it too.
+    surrounded: the op is a kernel that computes the functions around it too. stages: of a pipeline in space.
     hidden: ticks of it that run beside an op before it, on a part that does both as one.
     """
 
@@ -63,6 +78,7 @@ class Lowered:
     why: str = ""
     surrounded: bool = False
     hidden: Dim = 0
+    stages: tuple[Stage, ...] = ()
 
     def busy(self) -> dict[str, Dim]:
         """Ticks each server is held by this op, all phases together."""

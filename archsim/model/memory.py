@@ -63,6 +63,14 @@ class Memory(Component[S]):
         """Time this memory is occupied by ``n_bytes``."""
         return self.time.transfer(n_bytes, self.bytes_per_s)
 
+    def read_ticks(self, n_bytes: Dim) -> Dim:
+        """Time it is occupied by a copy that reads ``n_bytes``."""
+        return self.busy_ticks(n_bytes)
+
+    def write_ticks(self, n_bytes: Dim) -> Dim:
+        """Time it is occupied by a copy that writes ``n_bytes``."""
+        return self.busy_ticks(n_bytes)
+
     def actions(self, read_bytes: Dim, written_bytes: Dim) -> dict[str, Dim]:
         """Actions of moving these bytes."""
         return {"read_byte": read_bytes, "write_byte": written_bytes}

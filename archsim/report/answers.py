@@ -12,7 +12,7 @@ import numpy as np
 from archsim.report.pictures import bar_rows, legend, plain, quantity, spark, ticks
 
 _BINS = 240
-_SHORT = ("ttft", "tpot", "itl", "e2e", "kv")
+_SHORT = ("ttft", "tpot", "itl", "e2e", "kv", "tklqt", "akd", "cpu")
 _MAX_LANES = 400
 _LANE, _WIDTH = 4, 1000  # of a picture of rows
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from archsim.errors import InputError, Problem, shortened
 from archsim.files import parse_json, read_text, write_text
-from archsim.report import answers, fullness, lanes, streams
+from archsim.report import answers, floor_plan, fullness, lanes, streams
 from archsim.report.folding import FoldedOp, FoldedPhase, fold_ops, fold_phases
 from archsim.report.pictures import (
     ACTION_KINDS,
@@ -90,6 +90,11 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
             "Every distinct op, its layers and steps together: area by its share of the run, colour by kind. "
             "Its pace is FLOPs over its time, or over the time its busiest resource was held where that is "
             "longer, since data may be loaded ahead. Bandwidths are the sustained ones.",
+        ),
+        _section(
+            "Pipelines in space",
+            floor_plan.picture(document.get("pipelines", ())),
+            "Each stage as wide as the computing units that it has, filled as far as its time is of the slowest one's.",
         ),
         _section(
             "Ranks and streams",

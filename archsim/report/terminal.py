@@ -80,7 +80,10 @@ def _answer(answer: Answer, console: Console) -> None:
     """What a source answers, such as latencies of requests."""
     heads, rows = answers.statistics(answer.summary)
     rows = [[name, *(value.replace("\xa0", " ") for value in values)] for name, *values in rows]
-    console.print(_table(answer.title.lower(), ["", *heads], rows))
+    if rows:
+        console.print(_table(answer.title.lower(), ["", *heads], rows))
+    else:
+        console.print(Text(printable(answer.title.lower()), "bold"))
     single = ", ".join(f"{name} {value}" for name, value in answers.single(answer.summary))
     console.print(Text(printable(single.replace("\xa0", " "))))
     console.print()

@@ -73,6 +73,8 @@ class DramSpec(ComponentSpec):
     """published energy per bit, device, PHY and controller"""
     background: Watts = 0.0
     """standby and refresh power of the devices"""
+    outside: bool = False
+    """whether its PHYs and controllers stand outside the chip, as those of a host's memory do"""
     phy_area: SquareMillimetres | None = None
     """published area of the PHYs on the chip"""
     controller_area: SquareMillimetres | None = None
@@ -215,6 +217,8 @@ class Dram(Memory[DramSpec]):
         return {"read_byte": 8 * energy, "write_byte": 8 * energy}
 
     def area_mm2(self, technology: Technology) -> Mapping[str, float]:
+        if self.spec.outside:
+            return {}
         phy, controller = self.spec.phy_area, self.spec.controller_area
         gbps = self.spec.bandwidth / 1e9
         kind = self.spec.standard.lower()

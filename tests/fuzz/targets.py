@@ -178,6 +178,34 @@ chip:
 """
 _PRODUCTS = _WHOLE + "workload: {kind: gemm, dtype: int8, gemms: [{name: a, m: 64, k: 256, n: 256, count: 2}]}\n"
 _TOKENS = _WHOLE + "workload: {kind: transformer, model: gpt2, dtype: int8, batch: 1, input: 8, output: 3}\n"
+_FETCHED = """name: fetched
+chip:
+  extends: chips/h100_sxm_with_host
+  placement: {weight: {hbm: 0.5, host: 0.5}, kv: hbm}
+  prefetch: 1
+  residency: {policy: lru, room: 40 MB, things: layers, written: true, rules: {layer.0: host}}
+  memories:
+    nvme: {kind: storage, capacity: 1 TB, read: 7 GB/s, write: 5 GB/s, latency: 80 us, block: 4096 B, request: 128 KiB,
+           outstanding: 8, energy: 1 pJ/bit}
+  dma: {chunk: 1 MB, descriptor: 1 us, staging: 10 GB/s}
+  routes: {drives: {between: [nvme, host], engine: {kind: dma, bandwidth: 7 GB/s}}}
+workload: {kind: transformer, model: gpt2, dtype: bf16, batch: 1, input: 8, output: 3}
+"""
+_LAUNCHED = """name: launched
+chip: {extends: chips/a100_sxm, cpu: {kind: launching_cpu, dispatch: 9 us, launch: 2 us, queue: 3}}
+launches: {chain: 2, graph: false}
+workload: {kind: transformer, model: bert-base, operators: hugging_face_encoder, dtype: fp16, batch: 2, input: 8}
+"""
+_IN_SPACE = """name: in space
+chip: {extends: chips/sn40l, engines: {rdu: {pcus: 40, pmus: 90, pmu: 1 MiB, mesh: [6, 7], rows_per_turn: 8}}}
+fusion: {regions: fit, most: 5}
+workload: {kind: fft_convolution, points: 4096, order: 3, sequences: 4}
+"""
+_COMPOSED = """name: composed
+chip: {extends: chips/h100_sxm_with_host, placement: {weight: hbm}}
+workload: {kind: composition_of_experts, expert: gpt2, experts: 5, resident_experts: 2, batch: 3, batches: 2, input: 8,
+           output: 2, source_tier: host, policy: lfu, ahead: 1}
+"""
 _LAYERS = (
     "layers:\n  - {name: a, in_channels: 3, out_channels: 8, size: 32, kernel: [3, 3], stride: 2, padding: same}\n"
     "  - {name: b, in_channels: 8, out_channels: 8, size: [16, 16], kernel: 3, groups: 8, rounding: ceil}\n"
@@ -272,6 +300,13 @@ TARGETS = (
     Target("options of gemm", (_GEMM, _ONNXIM), _options("gemm"), "", 0.3),
     Target("options of t3", (_SUBLAYER, _OVERLAP), _options("t3"), "", 0.05),
     Target("layers", (_LAYERS,), lambda f: load_spec(f, ConvolutionsSpec), "layers.yaml"),
+    Target(
+        "runs on tiers and hosts",
+        (_FETCHED, _LAUNCHED, _IN_SPACE, _COMPOSED),
+        lambda f: run(f).to_json(),
+        "r.yaml",
+        0.1,
+    ),
     Target("runs to their end", (_PRODUCTS, _TOKENS), lambda f: run(f).to_json(), "run.yaml", 0.2),
     Target("misses", ("suite,case,metric,role,error\na,b,c,validation,0.3\n",), misses.read, "misses.csv"),
     Target("results", (_RESULT,), _report, "", 0.3),

@@ -1,22 +1,155 @@
-"""Samba-CoE on an SN40L node: the times behind the published speedups, predicted from the hardware."""
+"""SN40L: fusion and launch modes, Samba-CoE against two DGX, sixteen sockets; all predicted from the machines."""
 
 from __future__ import annotations
 
+import math
+from typing import Any, NamedTuple
+
+from archsim.result import Result
 from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 
+_UNFUSED = {"placement": {"weight": "hbm", "kv": "hbm", "activation": "hbm"}}
+_MODELS = {
+    "llama2-7B": ("llama-2-7b", 4),
+    "mistral-7B": ("mistral-7b", 2),
+    "falcon-40B": ("falcon-40b", 2),
+    "llama2-70B": ("llama-2-70b", 4),
+    "bloom-176B": ("bloom-176b", 8),
+}
+"""Table III: a shipped model and its thousands of tokens."""
+_DGX = {"DGX A100": "dgx_a100_with_host", "DGX H100": "dgx_h100_with_host"}
+_EXPERTS = 850
+
+
+class Times(NamedTuple):
+    """Of a composition of experts, s."""
+
+    router: float
+    expert: float
+    switch: float
+
+    def of(self, batch: int) -> float:
+        """A batch whose experts are all copied."""
+        return self.router + batch * (self.switch + self.expert)
+
 
 def rows() -> list[Row]:
-    """Times of switching, routing and answering; see claims.yaml for how the published ones were recovered."""
+    """A row per claim."""
     simulated: dict[tuple[str, str], float] = {}
-    for output in (20, 200):
-        result = run("samba_coe_on_sn40l_node", {"workload.output": output})
-        times = {row["segment"]: row["time_s"] / MILLI for row in result.segment_rows()}
-        simulated["BS 8", "router"] = times["0.router.prefill"] + times["0.router.decode"]
-        simulated["BS 8", f"expert, {output} tokens"] = times["0.0.prefill"] + times["0.0.decode"]
-        simulated["BS 8", "switch of one expert"] = next(t for name, t in times.items() if name.endswith("switch"))
-    simulated["BS 8", "one decode token"] = (
-        simulated["BS 8", "expert, 200 tokens"] - simulated["BS 8", "expert, 20 tokens"]
-    ) / 180
+    simulated |= _compositions()
+    for size in ("8B", "70B", "405B"):
+        simulated[f"16 sockets, Llama 3.1 {size}", "tokens per second of a user"] = _tokens_per_s(size)
+    gains = []
+    for name, (model, thousands) in _MODELS.items():
+        for phase in ("prefill", "decode"):
+            case = f"{name} {phase}, {thousands}K"
+            hardware, software, unfused = _three_ways(model, phase, 1024 * thousands)
+            simulated[case, "fused over unfused"] = unfused.time_s / hardware.time_s
+            simulated[case, "hardware over software launch"] = software.time_s / hardware.time_s
+            simulated[case, "launches unfused over fused"] = _launches(unfused) / _launches(software)
+            if phase == "decode":
+                gains.append((unfused.time_s / hardware.time_s, name))
+    best, most = max(gains)
+    simulated[f"{most} decode", "largest gain of all decodes"] = best
+    training = {"kind": "training", "model": "llama-2-7b", "batch": 1, "input": 4096, "tensor_parallel": 8}
+    fused, unfused = (_run("sn40l_node", training, fused) for fused in (True, False))
+    simulated["llama2-7B training, 4K", "fused over unfused"] = unfused.time_s / fused.time_s
+    simulated["FlashFFTConv, 1M", "fused over unfused"] = _convolution(False) / _convolution(True)
     return answered("sn40l", simulated)
+
+
+def _run(system: str, workload: dict[str, Any], fused: bool) -> Result:
+    """A workload with each layer fused as far as it fits, or each op a kernel with its results in HBM."""
+    source: dict[str, Any] = {"name": system, "system": system, "workload": workload}
+    if fused:
+        return run(source | {"fusion": {}})
+    return run(source, {f"system.chip.{key}": value for key, value in _UNFUSED.items()})
+
+
+def _three_ways(model: str, phase: str, tokens: int) -> tuple[Result, Result, Result]:
+    """Fused and launched by hardware, fused and launched by software, unfused."""
+    workload = {
+        "kind": "transformer",
+        "model": model,
+        "phases": [phase],
+        "dtype": "bf16",
+        "input": tokens,
+        "tensor_parallel": 8,
+        **({"output": 1} if phase == "decode" else {}),
+    }
+    host = "sn40l_node_launched_by_host"
+    return _run("sn40l_node", workload, True), _run(host, workload, True), _run(host, workload, False)
+
+
+def _launches(result: Result) -> int:
+    return int(result.answers[0].summary["kernels"])
+
+
+def _tokens_per_s(size: str) -> float:
+    workload = {
+        "kind": "transformer",
+        "model": f"llama-3.1-{size.lower()}",
+        "phases": ["decode"],
+        "dtype": "bf16",
+        "input": 8192,
+        "output": 4,
+        "tensor_parallel": 16,
+    }
+    return 4 / _run("sn40l_16_sockets", workload, True).time_s
+
+
+def _convolution(fused: bool) -> float:
+    """Seconds of a convolution of a million points, 64 sequences, on one socket."""
+    workload = {"kind": "fft_convolution", "points": 2**20, "order": 4, "sequences": 64}
+    if fused:
+        return run({"name": "fft", "chip": "sn40l", "fusion": {}, "workload": workload}).time_s
+    chip = {f"chip.{key}": value for key, value in _UNFUSED.items()}
+    return run({"name": "fft", "chip": "sn40l_launched_by_host", "workload": workload}, chip).time_s
+
+
+def _samba(output: int, batch: int, **machine: Any) -> tuple[Times, Result]:
+    """Times of the router's pass, of an expert's answer and of a copy."""
+    changes = {"workload.output": output, "workload.batch": batch, "workload.resident_experts": 1}
+    result = run("samba_coe_on_sn40l_node", changes | {name.replace("__", "."): to for name, to in machine.items()})
+    steps = {row["segment"]: row["step_s"] for row in result.segment_rows()}
+    router = steps["router.prefill"] + steps["router.decode"]
+    return Times(router, steps["expert.prefill"] + output * steps["expert.decode"], steps["switch"]), result
+
+
+def _compositions() -> dict[tuple[str, str], float]:
+    """Table V and figures 12 and 13."""
+    simulated: dict[tuple[str, str], float] = {}
+    ours = {(b, output): _samba(output, b)[0] for output in (20, 200) for b in (1, 8)}
+    simulated["BS 8", "router"] = ours[8, 20].router / MILLI
+    simulated["BS 8", "switch of one expert"] = ours[8, 20].switch / MILLI
+    for output in (20, 200):
+        simulated["BS 8", f"expert, {output} tokens"] = ours[8, output].expert / MILLI
+    simulated["BS 8", "one decode token"] = (ours[8, 200].expert - ours[8, 20].expert) / 180 / MILLI
+    for name, system in _DGX.items():
+        over, machine = f"speedup over {name}", {"system": system, "fusion": None, "workload__source_tier": "host"}
+        for (b, output), mine in ours.items():
+            theirs, _ = _samba(output, b, **machine)
+            simulated[f"BS {b}, {output} tokens", over] = theirs.of(b) / mine.of(b)
+            if b == 1:
+                simulated[f"expert alone, {output} tokens", over] = theirs.expert / mine.expert
+                simulated["switch of one expert", over] = theirs.switch / mine.switch
+    held = _held(system="dgx_a100_with_host", fusion=None, workload__source_tier="host")
+    simulated["DGX A100", "experts that its HBM holds"] = held
+    simulated[f"{_EXPERTS} experts", "DGX nodes whose HBM holds them"] = math.ceil(_EXPERTS / held)
+    node = run("samba_coe_on_sn40l_node", {"workload.experts": _EXPERTS})
+    stored = node.plan.holdings[0].tier_bytes["ddr"]
+    simulated[f"{_EXPERTS} experts", "SN40L nodes whose DDR holds them"] = math.ceil(
+        stored / node.machine.memory("ddr").capacity_bytes
+    )
+    return simulated
+
+
+def _held(**machine: Any) -> int:
+    """Experts that fit the fast memory beside the router."""
+    changes = {name.replace("__", "."): to for name, to in machine.items()}
+    result = run("samba_coe_on_sn40l_node", changes | {"workload.batch": 1})
+    resident, router = result.plan.holdings[0].resident_bytes, 1
+    size = result.plan.holdings[0].tier_bytes["host"] // 150
+    return sum(n for role, n in resident.items() if role.value == "weight") // size - router

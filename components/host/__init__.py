@@ -1,0 +1,1 @@
+"""Processors that run beside accelerators and give them work."""

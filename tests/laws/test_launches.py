@@ -1,0 +1,157 @@
+"""A CPU that launches kernels: the world's answer is that of two queues played by hand, and its ends are where they are
+expected."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.errors import InputError
+from archsim.result import Result
+from archsim.runs import run
+
+GPT2 = {"kind": "transformer", "model": "gpt2", "dtype": "fp16", "batch": 2, "input": 64, "output": 3}
+
+
+@functools.cache
+def launched(
+    dispatch_ns: int, launch_ns: int, queue: int = 1024, chain: int = 1, graph: bool = False, brute_force: bool = False
+) -> Result:
+    """Two layers of GPT-2, prefill and two steps of decoding."""
+    cpu = {"kind": "launching_cpu", "dispatch": f"{dispatch_ns} ns", "launch": f"{launch_ns} ns", "queue": queue}
+    source = {
+        "name": "launched",
+        "chip": {"extends": "chips/a100_sxm", "cpu": cpu},
+        "workload": GPT2,
+        "launches": {"chain": chain, "graph": graph},
+    }
+    return run(source, {"workload.model.layers": 2, "workload.model.vocab": 999}, brute_force=brute_force)
+
+
+def spans(result: Result, name: str) -> list[tuple[int, int]]:
+    """Start and end of each execution of a task, ticks."""
+    return sorted((start, end) for t in result.world.tasks if t.task.name == name for _, start, end in t.each())
+
+
+def by_hand(result: Result, dispatch_ns: int, launch_ns: int, queue: int) -> list[tuple[int, int]]:
+    """Kernels of three steps as a CPU with a queue launches them, from how long each takes."""
+    time = result.machine.time
+    each = [end - start for start, end in spans(result, "kernel")]
+    steps = 3
+    ends: list[int] = []
+    kernels, cpu = [], 0
+    for i, ticks in enumerate(each):
+        first_of_step = i % (len(each) // steps) == 0
+        if i and first_of_step:
+            cpu = max(cpu, ends[i - 1])
+        elif i >= queue:
+            cpu = max(cpu, ends[i - queue])
+        cpu += int(time.ps(1000 * dispatch_ns)) + int(time.ps(1000 * launch_ns))
+        start = max(cpu, ends[-1] if ends else 0)
+        ends.append(start + ticks)
+        kernels.append((start, ends[-1]))
+    return kernels
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(0, 12_000), st.integers(0, 5_000), st.sampled_from((1, 2, 7, 1024)))
+def test_kernels_run_as_two_queues_say(dispatch_ns: int, launch_ns: int, queue: int) -> None:
+    result = launched(dispatch_ns, launch_ns, queue)
+    assert spans(result, "kernel") == by_hand(result, dispatch_ns, launch_ns, queue)
+
+
+@pytest.mark.parametrize(("dispatch_ns", "queue"), [(0, 1), (3_000, 2), (20_000, 1024)])
+def test_the_world_equals_the_judge(dispatch_ns: int, queue: int) -> None:
+    played, judged = (launched(dispatch_ns, 2000, queue, brute_force=force) for force in (False, True))
+    for name in ("dispatch", "launch", "kernel"):
+        assert spans(played, name) == spans(judged, name)
+    assert played.ledger.totals() == judged.ledger.totals()
+
+
+def test_a_cpu_that_takes_no_time_is_none() -> None:
+    """All kernels follow each other, and all that is told sums up."""
+    answer = launched(0, 0).answers[0].summary
+    assert answer["idle_s"] == pytest.approx(0, abs=1e-15)
+    assert answer["latency_s"] == pytest.approx(answer["busy_s"])
+    assert answer["bound_by"] == "chip"
+
+
+def test_a_slow_cpu_is_all_that_counts() -> None:
+    answer = launched(100_000, 2_000).answers[0].summary
+    assert answer["bound_by"] == "cpu"
+    assert answer["queued_s"] == pytest.approx(0, abs=1e-15)
+    assert answer["tklqt_s"] == pytest.approx(answer["kernels"] * 2e-6)
+    assert answer["cpu_s"] == pytest.approx(answer["kernels"] * 102e-6)
+    assert answer["latency_s"] - answer["cpu_s"] < 4 * answer["akd_s"] * 3
+
+
+@pytest.mark.parametrize("queue", [1, 4, 64])
+def test_no_more_is_launched_than_the_queue_holds(queue: int) -> None:
+    result = launched(0, 10, queue)
+    dispatches, ends = spans(result, "dispatch"), [end for _, end in spans(result, "kernel")]
+    waiting = [i - sum(end <= start for end in ends) for i, (start, _) in enumerate(dispatches)]
+    assert max(waiting) == min(queue, len(ends) // 3) - 1
+
+
+@pytest.mark.parametrize("chain", [1, 2, 5, 10_000])
+def test_chains_are_launched_as_one_and_what_is_left_over_alone(chain: int) -> None:
+    whole = launched(0, 2000).answers[0].summary["kernels"] // 3
+    together = launched(0, 2000, chain=chain).answers[0].summary["kernels"] // 3
+    assert together == whole // chain + whole % chain
+
+
+def test_a_graph_is_launched_once_a_step() -> None:
+    result = launched(10_000, 2000, graph=True)
+    assert result.answers[0].summary["kernels"] == 3
+    alone = run({"name": "alone", "chip": "a100_sxm", "workload": GPT2}, result_overrides())
+    assert result.time_s == pytest.approx(alone.time_s + 3 * 12e-6)
+
+
+def result_overrides() -> dict[str, Any]:
+    return {"workload.model.layers": 2, "workload.model.vocab": 999}
+
+
+@pytest.mark.parametrize(
+    ("model", "operators", "kernels"),
+    [
+        ("bert-base", "hugging_face_encoder", 251),
+        ("gpt2", "hugging_face_gpt2", 345),
+        ("llama-3.2-1b", "hugging_face_llama", 799),
+    ],
+)
+def test_a_framework_dispatches_as_many_operators_as_were_counted(model: str, operators: str, kernels: int) -> None:
+    phase = "encode" if model == "bert-base" else "prefill"
+    workload = {"kind": "transformer", "model": model, "batch": 4, "input": 16, "phases": [phase], "dtype": "fp16"}
+    result = run({"name": "n", "chip": "a100_sxm_epyc_7313", "workload": workload | {"operators": operators}})
+    assert result.answers[0].summary["kernels"] == kernels
+    plain = run({"name": "n", "chip": "a100_sxm", "workload": workload})
+    products = [sum(row["flops"] for row in r.op_rows if row["kind"] == "matmul") for r in (result, plain)]
+    assert products[0] > products[1]  # the products of attention are among them
+
+
+def test_steps_of_decoding_are_dispatched_operator_by_operator() -> None:
+    workload = GPT2 | {"operators": "hugging_face_gpt2"}
+    result = run({"name": "n", "chip": "a100_sxm_epyc_7313", "workload": workload})
+    assert result.answers[0].summary["kernels"] == 3 * 345
+    scores = [row for row in result.op_rows if row["name"].endswith(".attention.3")]
+    assert len({row["flops"] for row in scores}) == 3  # prefill, and two steps that see one key more each
+
+
+def test_what_cannot_be_launched_is_told() -> None:
+    with pytest.raises(InputError, match=r"chip 'A100 SXM' has no 'cpu' that launches kernels"):
+        run({"name": "n", "chip": "a100_sxm", "workload": GPT2, "launches": {"chain": 2}})
+    training = {"kind": "training", "model": "gpt2", "batch": 1, "input": 64}
+    with pytest.raises(InputError, match=r"leave chip\.cpu out"):
+        run({"name": "n", "chip": "a100_sxm_epyc_7313", "workload": training})
+    with pytest.raises(InputError, match="is not a CPU that launches kernels"):
+        run(
+            {
+                "name": "n",
+                "chip": {"extends": "chips/a100_sxm", "cpu": {"kind": "vector_unit", "lanes": 8}},
+                "workload": GPT2,
+            }
+        )

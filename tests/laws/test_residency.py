@@ -1,0 +1,343 @@
+"""What stays near: what moves is what policies fetch and write back, the room is kept, Belady is the bound."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archsim.errors import InputError
+from archsim.result import Result
+from archsim.runs import run
+from archsim.workloads.residency import Outcome, Use, policy_of, replay
+
+POLICIES = ("streaming", "pinned", "lru", "lfu", "belady")
+
+traces = st.lists(st.integers(0, 7), max_size=60)
+
+
+def equal(trace: Sequence[int], size: int = 10, writes: bool = False) -> list[Use]:
+    return [Use(thing, size, writes) for thing in trace]
+
+
+def outcomes(policy: str, uses: Sequence[Use], room: int, together: Sequence[int] = ()) -> list[Outcome]:
+    return replay(uses, room, policy_of(policy, uses), together=together)
+
+
+def least_recent_by_hand(trace: Sequence[int], slots: int) -> list[bool]:
+    """Whether each use fetches."""
+    held: list[int] = []
+    fetched = []
+    for thing in trace:
+        fetched.append(thing not in held)
+        if thing in held:
+            held.remove(thing)
+        elif len(held) == slots:
+            held.pop(0)
+        held.append(thing)
+    return fetched
+
+
+@given(traces, st.integers(1, 8))
+def test_least_recently_used_by_hand(trace: list[int], slots: int) -> None:
+    done = outcomes("lru", equal(trace), 10 * slots)
+    assert [outcome.fetched > 0 for outcome in done] == least_recent_by_hand(trace, slots)
+
+
+@given(traces, st.integers(1, 8))
+def test_of_things_of_one_size_none_moves_less_than_belady(trace: list[int], slots: int) -> None:
+    moved = {p: sum(o.fetched for o in outcomes(p, equal(trace), 10 * slots)) for p in POLICIES}
+    assert moved["belady"] == min(moved.values())
+    assert moved["streaming"] == 10 * len(trace)
+    assert moved["belady"] >= 10 * len(set(trace))
+    if slots >= len(set(trace)):
+        assert moved["lru"] == moved["lfu"] == moved["pinned"] == 10 * len(set(trace))
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=50), st.sampled_from(POLICIES))
+def test_the_room_is_kept_and_what_was_written_goes_back(trace: list[tuple[int, bool]], policy: str) -> None:
+    sizes = (3, 5, 8, 13, 2, 7)
+    uses = [Use(thing, sizes[thing], writes) for thing, writes in trace]
+    held: list[tuple[int, bool]] = []  # each stay, and whether something was written during it
+    for use, done in zip(uses, outcomes(policy, uses, 21), strict=True):
+        written = 0
+        for thing in done.left:
+            at = next(i for i, (one, _) in enumerate(held) if one == thing)
+            written += sizes[thing] if held.pop(at)[1] else 0
+        assert done.written == written
+        at = next((i for i, (one, _) in enumerate(held) if one == use.thing), None)
+        if done.fetched:
+            assert policy == "streaming" or at is None
+            held.append((use.thing, use.writes))
+        else:
+            assert at is not None
+            held[at] = use.thing, held[at][1] or use.writes
+        assert sum(sizes[one] for one, _ in held) <= 21
+
+
+def test_what_is_used_together_is_there_together() -> None:
+    uses = equal([0, 1, 2, 0, 3, 1])
+    for policy in POLICIES:
+        done = outcomes(policy, uses, 20, together=(0, 0, 1, 1, 2, 2))
+        for i in (1, 3, 5):
+            assert uses[i - 1].thing not in done[i].left
+    with pytest.raises(InputError, match="0, 1: 20 B used at a time do not fit the 19 B"):
+        outcomes("lru", uses, 19, together=(0, 0, 1, 1, 2, 2))
+
+
+# -- on a machine
+
+LAYERS = 6
+
+
+@functools.cache
+def offloaded(
+    policy: str, slots: int, things: str = "layers", predicted: float = 0.0, brute_force: bool = False, **more: Any
+) -> Result:
+    """Six layers of OLMoE (or GPT-2 where layers are fetched); of what is fetched ``slots`` have room."""
+    experts = things == "experts"
+    share = 0.8 if experts else 0.55
+    size = 3 * 2 * 2048 * 1024 if experts else 14_175_744
+    chip = {
+        "extends": "chips/h100_sxm_with_host",
+        "placement": {"weight": {"hbm": round(1 - share, 6), "host": share}},
+        "residency": {"policy": policy, "room": f"{slots * size} B", "things": things, "predicted": predicted},
+    }
+    workload = {
+        "kind": "transformer",
+        "model": "olmoe-1b-7b" if experts else "gpt2",
+        "dtype": "bf16",
+        "input": 4,
+        "output": 4,
+    }
+    fixed: dict[str, Any] = {"workload.model.layers": LAYERS, "workload.model.vocab": 1000}
+    named = {name.replace("__", "."): value for name, value in more.items()}
+    return run({"name": "n", "chip": chip, "workload": workload}, fixed | named, brute_force=brute_force)
+
+
+def moved(result: Result) -> int:
+    """Bytes that copies brought."""
+    return sum(count for (path, name), count in result.ledger.totals().items() if name == "copy_byte")
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_bytes_moved_are_those_fetched_and_the_room_is_never_exceeded(policy: str) -> None:
+    result = offloaded(policy, 2)
+    far = [(s.bytes, s.ends) for s in result.plan.holdings[0].stays]
+    assert moved(result) == sum(sum(sizes) for sizes, _ in far)
+    over_time = result.memory_over_time()["chip.hbm"]["bytes"]
+    assert max(over_time["fetched weights"]) <= 2 * far[0][0][0]
+    assert moved(offloaded("belady", 2)) <= moved(result)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_over_a_link_that_takes_no_time_no_policy_costs_any(policy: str) -> None:
+    fast = {
+        "chip__dma__link__bandwidth": "100000 TB/s",
+        "chip__dma__link__latency": "0 s",
+        "chip__dma__setup": "0 s",
+        "chip__memories__host__bandwidth": "100000 TB/s",
+        "chip__memories__host__latency": "0 s",
+        "chip__launch": "0 s",
+    }
+    assert offloaded(policy, 2, **fast).time_s == pytest.approx(offloaded("streaming", 6, **fast).time_s, rel=1e-5)
+
+
+def test_with_room_for_all_each_is_fetched_once() -> None:
+    result = offloaded("lru", LAYERS)
+    assert moved(result) == sum(result.plan.holdings[0].tier_bytes.values())
+
+
+@pytest.mark.parametrize(("policy", "things", "predicted"), [("lru", "experts", 0.5), ("belady", "layers", 0.0)])
+def test_the_world_equals_the_judge(policy: str, things: str, predicted: float) -> None:
+    slots = 40 if things == "experts" else 2
+    played, judged = (offloaded(policy, slots, things, predicted, brute_force=b) for b in (False, True))
+    assert played.ticks == judged.ticks
+    assert played.ledger.totals() == judged.ledger.totals()
+    assert played.memory_over_time() == judged.memory_over_time()
+
+
+def test_experts_that_are_predicted_come_earlier_and_wrong_guesses_move_more() -> None:
+    never, half, always = (offloaded("lru", 80, "experts", p) for p in (0.0, 0.5, 1.0))
+    assert always.time_s < never.time_s
+    assert moved(always) == moved(never) < moved(half)
+
+
+def test_the_first_half_of_a_layer_waits_for_none_of_its_experts() -> None:
+    result = offloaded("lru", 80, "experts")
+    fetched, resident = (
+        sorted((start, end) for t in result.world.tasks if t.task.name == name for _, start, end in t.each())
+        for name in ("fetched", "resident")
+    )
+    copies = sorted((start, end) for t in result.world.tasks if t.task.name == "copy" for _, start, end in t.each())
+    for start, end in copies:
+        assert any(e == start for _, e in resident) or any(e == start for _, e in copies)  # right after a router
+        assert any(s >= end for s, _ in fetched)
+
+
+def test_rules_go_before_shares_and_bad_ones_are_told() -> None:
+    def far(rules: dict[str, str]) -> int:
+        result = offloaded.__wrapped__("streaming", 6, chip__residency__rules=rules, chip__placement__weight=SOME)
+        return sum(result.plan.holdings[0].tier_bytes.values())
+
+    layer = 14_175_744
+    assert far({}) == 2 * layer
+    assert far({"layer.[01]": "host"}) == 2 * layer  # they are its share
+    assert far({"layer.[01]": "hbm", "layer.*": "host"}) == 4 * layer
+    with pytest.raises(InputError, match="names the memory 'hots': did you mean 'host'"):
+        far({"layer.0": "hots"})
+    with pytest.raises(InputError, match=r"its layers hold 0 of its weights, and 0\.3 are to live in host"):
+        far({"*": "hbm"})
+    with pytest.raises(InputError, match="no policy is called 'lrru': did you mean 'lru'"):
+        offloaded("lrru", 2)
+    with pytest.raises(InputError, match="used at a time do not fit"):
+        offloaded("lru", 0)
+
+
+SOME = {"hbm": 0.7, "host": 0.3}
+
+
+def copied(memories: dict[str, Any], base: str = "h100_sxm_with_host", **changes: Any) -> Result:
+    """A gigabyte from drives."""
+    chip = {"extends": f"chips/{base}", "memories": memories, "placement": {"weight": "hbm"}, **changes}
+    task = {"name": "copy", "copy": {"bytes": "1 GB", "source": "nvme", "target": "hbm"}}
+    return run({"name": "n", "chip": chip, "workload": {"kind": "tasks", "tasks": [task]}})
+
+
+NVME = {
+    "kind": "storage",
+    "capacity": "2 TB",
+    "read": "7 GB/s",
+    "write": "5 GB/s",
+    "latency": "80 us",
+    "energy": "10 pJ/bit",
+    "source": "a test",
+}
+
+
+def test_a_copy_from_drives_crosses_the_hosts_memory_as_fast_as_the_slowest() -> None:
+    link = {"kind": "dma", "link": {"extends": "links/pcie4_x16"}}
+    direct = copied({"nvme": NVME})
+    staged = copied(
+        {"nvme": NVME},
+        routes={
+            "drives": {"between": ["nvme", "host"], "engine": link},
+            "gpu": {"between": ["host", "hbm"], "engine": link},
+        },
+    )
+    assert direct.time_s == pytest.approx(staged.time_s, rel=1e-3) == pytest.approx(1 / 7, rel=2e-3)
+    counts = staged.ledger.totals()
+    assert counts["chip.host", "write_byte"] == counts["chip.host", "read_byte"] == 10**9
+    assert counts["chip.drives", "copy_byte"] == counts["chip.gpu", "copy_byte"] == 10**9
+    few = copied({"nvme": NVME | {"outstanding": 2, "request": "128 KiB"}})
+    assert few.time_s == pytest.approx(1e9 * 80e-6 / (2 * 131072), rel=2e-3)  # Little's law
+    with pytest.raises(InputError, match=r"routes\.x names the memory 'hosst'"):
+        copied({"nvme": NVME}, routes={"x": {"between": ["nvme", "hosst"], "engine": link}})
+
+
+def test_descriptors_and_copies_that_are_not_pinned_take_longer() -> None:
+    def seconds(**dma: Any) -> float:
+        drives = NVME | {"read": "100 TB/s", "latency": "0 s"}
+        return copied({"nvme": drives}, base="h100_sxm", dma={"kind": "dma", "bandwidth": "20 GB/s"} | dma).time_s
+
+    plain = seconds()
+    assert seconds(chunk="1 MB", descriptor="2 us") == pytest.approx(plain + 1000 * 2e-6, rel=1e-6)
+    assert seconds(chunk="1 MB", staging="10 GB/s") == pytest.approx(1 / 10 + 1 / 20e3, rel=1e-3)
+    assert seconds(chunk="1 MB", staging="40 GB/s") == pytest.approx(plain + 1 / 40e3, rel=1e-3)
+    with pytest.raises(InputError, match="'staging' goes chunk by chunk"):
+        seconds(staging="10 GB/s")
+
+
+@functools.cache
+def composed(ahead: int = 0, policy: str = "lru", brute_force: bool = False) -> Result:
+    """Six small models behind a router, three of which the GPU holds."""
+    workload = {
+        "kind": "composition_of_experts",
+        "expert": "gpt2",
+        "experts": 6,
+        "resident_experts": 3,
+        "batch": 4,
+        "batches": 3,
+        "input": 16,
+        "output": 3,
+        "source_tier": "host",
+        "policy": policy,
+        "ahead": ahead,
+    }
+    chip = {"extends": "chips/h100_sxm_with_host", "placement": {"weight": "hbm"}}
+    fixed = {"workload.expert.layers": 2, "workload.expert.vocab": 1000}
+    return run({"name": "n", "chip": chip, "workload": workload}, fixed, brute_force=brute_force)
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_a_composition_of_experts_copies_what_its_policy_says(ahead: int) -> None:
+    result = composed(ahead)
+    (size,) = {t.task.what.blocks[0].ops[0].bytes for t in result.world.tasks if t.task.name == "switch"}
+    copies = sum(len(list(t.each())) for t in result.world.tasks if t.task.name == "switch")
+    assert moved(result) == copies * size
+    assert moved(composed(ahead, "belady")) <= moved(result)
+    judged = composed(ahead, brute_force=True)
+    assert judged.ticks == result.ticks
+    assert composed(2).time_s < composed(0).time_s
+
+
+@pytest.mark.parametrize("policy", ["streaming", "lru", "belady"])
+def test_what_is_written_goes_back_before_its_room_is_free(policy: str) -> None:
+    written = {"chip__residency__written": True}
+    result, judged = (offloaded(policy, 2, brute_force=b, **written) for b in (False, True))
+    assert (result.ticks, result.memory_over_time()) == (judged.ticks, judged.memory_over_time())
+    tasks = {
+        name: sum(len(list(t.each())) for t in result.world.tasks if t.task.name == name) for name in ("copy", "back")
+    }
+    layer = result.plan.holdings[0].stays[0].bytes[0]
+    assert moved(result) == layer * sum(tasks.values())
+    assert tasks["back"] == tasks["copy"] - (0 if policy == "streaming" else 2)  # what is there at the end stays
+    fetched = result.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"]
+    assert max(fetched) == 2 * layer
+    assert result.time_s >= offloaded(policy, 2).time_s
+
+
+def test_a_link_that_carries_both_ways_brings_while_it_takes_back() -> None:
+    more = {"chip__prefetch": 2, "chip__residency__written": True, "chip__memories__host__bandwidth": "400 GB/s"}
+    both, one = (offloaded("streaming", 3, chip__dma__link__duplex=duplex, **more) for duplex in ("full", "half"))
+    assert both.time_s < 0.7 * one.time_s
+    with pytest.raises(InputError, match="weights go back layer by layer"):
+        offloaded("lru", 80, "experts", chip__residency__written=True)
+
+
+@functools.cache
+def beside(chunk: str = "", brute_force: bool = False) -> Result:
+    """Attention of GPT-2 on a processor beside the host's memory, where the cache lives; layers stream."""
+    chip = {
+        "extends": "chips/h100_sxm_with_host",
+        "engines": {"xeon": {"kind": "simd_cores", "cores": 4, "lanes": {"bf16": 8}, "clock": "2 GHz"}},
+        "beside": {"xeon": "host"},
+        "placement": {"weight": {"hbm": 0.45, "host": 0.55}, "kv": "host"},
+        "dma": {"chunk": chunk} if chunk else {},
+    }
+    workload = {"kind": "transformer", "model": "gpt2", "dtype": "bf16", "batch": 8, "input": 32, "output": 4}
+    fixed = {"workload.model.layers": LAYERS, "workload.model.vocab": 1000}
+    return run({"name": "n", "chip": chip, "workload": workload}, fixed, brute_force=brute_force)
+
+
+def test_who_stands_beside_a_memory_works_on_what_lives_there_and_nobody_else() -> None:
+    result = beside()
+    engines = {row["name"].rpartition(".")[2]: row["engine"] for row in result.op_rows}
+    assert engines["attention"] == "chip.xeon"
+    assert engines["qkv"] == engines["out"] == "chip.sm"
+    assert result.placement.contents["chip.host"]["kv"] > 0
+    crossing = sum(n for (path, name), n in result.ledger.totals().items() if (path, name) == ("chip.dma", "copy_byte"))
+    layers = sum(sum(stay.bytes) for stay in result.plan.holdings[0].stays)
+    tokens = 8 * (32 + 3)
+    assert crossing == layers + LAYERS * tokens * 768 * 2 * (2 + 2)  # queries and outputs, keys and values
+    with pytest.raises(InputError, match="beside names the engine 'x'"):
+        run({"name": "n", "chip": {"extends": "chips/h100_sxm_with_host", "beside": {"x": "host"}}, "workload": {}})
+
+
+def test_small_copies_do_not_wait_for_large_ones_that_go_chunk_by_chunk() -> None:
+    assert beside("64 kB").time_s < beside().time_s
+    assert beside("64 kB").ticks == beside("64 kB", brute_force=True).ticks

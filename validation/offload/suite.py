@@ -1,0 +1,125 @@
+"""Weights beyond the memory: what the GPU still holds, and how long a pass takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archsim.config import load_spec
+from archsim.result import Result
+from archsim.runs import run
+from archsim.validation.framework import Row, answered
+from archsim.workloads.model import ModelSpec
+
+_TOKENS = 2048
+_CONTEXT_BYTES = 0.5e9
+"""CUDA's context; assumed: usual for PyTorch."""
+_SCORES_BYTES = 3 * 2 + 4
+"""Of a pair of positions and a head, in eager attention of OPT: scores, masked scores and probabilities in FP16, the
+softmax in FP32; the allocator keeps all."""
+_LOGITS_BYTES = 2 + 3 * 4
+"""Of a logit: as computed in FP16, then in FP32 cast, shifted by a token, and as logarithms."""
+
+
+def rows() -> list[Row]:
+    """A row per claim."""
+    simulated: dict[tuple[str, str], float] = {}
+    for size in ("1.3B", "2.7B", "6.7B", "13B", "30B", "66B", "175B"):
+        simulated[f"OPT-{size}", "GPU memory of ZO2"] = _memory_bytes(f"opt-{size.lower()}") / 1e9
+    near = run(_zeroth_order("opt-13b") | {"chip": "a100_sxm"})
+    simulated["OPT-13B", "time of ZO2 over all weights near"] = _streamed("opt-13b").time_s / near.time_s
+    mixtral = "Mixtral-8x7B, A40, 19.5 GB/s"
+    simulated[mixtral, "pass over all weights"] = _pass_s(64, 128)
+    simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
+    for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
+        simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
+    return answered("offload", simulated)
+
+
+def _zeroth_order(model: str) -> dict[str, Any]:
+    """Both forward passes of a step, on all layers one after the other."""
+    workload = {"kind": "transformer", "model": model, "dtype": "fp16", "batch": 2, "input": _TOKENS}
+    return {"name": model, "workload": workload | {"phases": ["prefill"]}}
+
+
+def _streamed(model: str) -> Result:
+    """All layers in the host's memory, three of them on the GPU."""
+    host = {
+        "kind": "dram",
+        "standard": "DDR4",
+        "capacity": "1 TB",
+        "bandwidth": "204.8 GB/s",
+        "latency": "500 ns",
+        "source": "eight channels of DDR4-3200",
+    }
+    chip = {
+        "extends": "chips/a100_sxm",
+        "memories": {"host": host},
+        "placement": {"weight": {"hbm": 0.999, "host": 0.001}, "kv": "hbm", "activation": "hbm"},
+        "residency": {"rules": {"*": "host"}, "written": True},
+        "prefetch": 2,
+        "dma": {"kind": "dma", "link": {"extends": "links/pcie4_x16", "efficiency": 0.87}, "setup": "10 us"},
+    }
+    return run(_zeroth_order(model) | {"chip": chip})
+
+
+def _memory_bytes(model: str) -> float:
+    """What the GPU holds: weights as played, buffers of eager attention and of logits, the context."""
+    result = _streamed(model)
+    fetched = max(result.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"])
+    near = result.placement.contents["chip.hbm"]["weight"]
+    spec = load_spec(model, ModelSpec, category="models")
+    buffers = _SCORES_BYTES * spec.heads * _TOKENS**2 + _LOGITS_BYTES * spec.vocab * _TOKENS
+    return float(near + fetched + buffers + _CONTEXT_BYTES)
+
+
+def _pass_s(sequences: int, tokens: int) -> float:
+    """A decode step of many sequences whose layers all come over the link, their cache and attention on the CPU."""
+    host = {
+        "kind": "dram",
+        "standard": "DDR4",
+        "capacity": "512 GB",
+        "bandwidth": "150 GB/s",
+        "efficiency": 1.0,
+        "latency": "500 ns",
+        "source": "MoE-Lens: 150 GB/s of a socket",
+    }
+    xeon = {
+        "kind": "simd_cores",
+        "cores": 40,
+        "pipes": 2,
+        "lanes": {"bf16": 16},
+        "clock": "2.3 GHz",
+        "source": "Xeon Platinum 8380: two AVX-512 pipes a core, in FP32",
+    }
+    chip = {
+        "extends": "chips/a40",
+        "memories": {"host": host},
+        "engines": {"xeon": xeon},
+        "beside": {"xeon": "host"},
+        "placement": {"weight": {"memory": 0.999, "host": 0.001}, "kv": "host", "activation": "memory"},
+        "residency": {"rules": {"*": "host"}},
+        "dma": {"kind": "dma", "bandwidth": "19.5 GB/s", "setup": "10 us", "chunk": "16 MB"},
+    }
+    workload = {
+        "kind": "transformer",
+        "model": "mixtral-8x7b",
+        "phases": ["decode"],
+        "dtype": "bf16",
+        "batch": sequences,
+        "input": tokens,
+        "output": 1,
+    }
+    return run({"name": "pass", "chip": chip, "workload": workload}).time_s
+
+
+def _token_s(model: str) -> float:
+    """A token of a model that streams from the drive, as much of it near as fits."""
+    workload = {
+        "kind": "transformer",
+        "model": model,
+        "phases": ["decode"],
+        "dtype": "fp32",
+        "input": 16,
+        "output": 1,
+    }
+    return run({"name": model, "chip": "apple_m1_8gb", "offload": {}, "workload": workload}).time_s
