@@ -298,7 +298,9 @@ def test_a_collective_without_its_producer_is_refused() -> None:
 
 
 def test_the_mapper_knows_nothing_of_it() -> None:
-    text = Path(archsim.mapper.__file__).read_text(encoding="utf-8").lower()
+    files = Path(archsim.mapper.__file__).parent.glob("*.py")
+    text = "".join(file.read_text(encoding="utf-8").lower() for file in files)
+    assert len(text) > 1000
     assert not any(word in text for word in ("t3", "track", "trigger", "fuse"))
 
 
