@@ -1,0 +1,54 @@
+"""Graphs of tasks without any repetition, and requests that are served."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+
+from archsim.components.network.network import Network, NetworkSpec
+from archsim.serve_cases.offered import offered
+from archsim.sim.setting import Setting
+from archsim.sim.world import play
+from archsim.timebase import Timebase
+from archsim.workloads.task import After, Job, Pause, Receive, Send, Task
+from benchmarks.row import Row, below
+
+_RANKS = 100
+_LINK = {"kind": "link", "bandwidth": "1 TB/s", "latency": "3 ps", "source": "made up"}
+
+
+def graph(count: int, seed: int = 1) -> Job:
+    """So many tasks of 100 ranks: pauses that wait for two others, and every twentieth a message."""
+    rng, tasks, known = random.Random(seed), list[Task](), list[tuple[int, str]]()
+    for number in range(count):
+        rank, name = rng.randrange(_RANKS), f"t{number}"
+        if number % 20 == 19:
+            to = (rank + 1 + rng.randrange(_RANKS - 1)) % _RANKS
+            tasks.append(Task(rank, "s", name, Send(to, rng.randrange(1, 40), name)))
+            tasks.append(Task(to, "r", f"{name}.in", Receive(rank, name)))
+            known.append((to, f"{name}.in"))
+            continue
+        waits = {known[-1 - rng.randrange(min(len(known), 400))] for _ in range(2)} if known else set()
+        after = tuple(After(task, of) for of, task in sorted(waits))
+        tasks.append(Task(rank, "s" if number % 3 else "u", name, Pause(rng.randrange(1, 1000)), after))
+        known.append((rank, name))
+    return Job("graph", tuple(tasks))
+
+
+def measure() -> Iterator[Row]:
+    """Rows of the benchmark."""
+    time_of = Timebase([10**12])
+    spec = {"dimensions": [{"topology": "switch", "ranks": _RANKS, "link": _LINK}]}
+    network = Network(NetworkSpec.model_validate(spec), "network", time_of)
+    job = graph(1_000_000)
+    start = time.process_time()
+    play(job, Setting(time_of, network, {}, lambda rank, segment: []))
+    how = "100 ranks, three streams each, a twentieth messages"
+    yield below("a million tasks without repetition", time.process_time() - start, 30, how, digits=1)
+    case = {"model": "llama-3.1-8b", "system": "h100_sxm", "rate": "8", "input": "1000", "output": "200"}
+    for requests, aim in (("9000", 3), ("100000", 60)):
+        start = time.process_time()
+        offered(case | {"requests": requests})
+        how = "Llama-3.1-8B on an H100 under vLLM's settings, 8 a second"
+        yield below(f"{int(requests):,} requests served", time.process_time() - start, aim, how, digits=1)
