@@ -77,7 +77,7 @@ class Turns:
         self._wake(self.clock.now if self._serving is None else self._ahead())
 
     def _all_told(self) -> bool:
-        return not any(request.marks for queue in self._queues.values() for request in queue)
+        return not any([request.marks for queue in self._queues.values() for request in queue])
 
     def _wake(self, tick: int) -> None:
         self._asked += 1
@@ -99,12 +99,14 @@ class Turns:
 
     def _catch_up(self) -> None:
         """Serve all that was served before the present; whole rounds are counted."""
+        if self._serving is None:
+            return
         now = self.clock.now
         # Whom to serve from now on has been decided if the event for it would have been before this one.
         over = now if now < self._wakes and self.clock.passed(self._key) else now - 1
         while self._serving is not None and self._until <= over:
             rounds = 0
-            if over - self._until >= self.grain:  # else not one is over
+            if over - self._until >= self.grain * len(self._queues):  # else not one is over
                 shares, rounds = self._round()
                 circle = self.grain * sum(shares.values())
                 rounds = min(rounds, (over - self._until) // circle)
@@ -132,7 +134,8 @@ class Turns:
         """Give the next stream a grain from ``now`` on, and ask for what is told within it."""
         self._served = self._choose()
         request = self._serving = self._queues[self._served][0]
-        took = min(self.grain, request.left)
+        left = request.left
+        took = left if left < self.grain else self.grain
         self._until = now + took
         request.left -= took
         while request.marks and request.marks[-1][0] >= request.left:
@@ -142,24 +145,29 @@ class Turns:
 
     def _choose(self) -> int:
         """The stream that has the next grain."""
-        first = min(self._queues)
-        if not self.first or len(self._queues) == 1:
-            self._turn = min((s for s in self._queues if s > self._turn), default=first)
+        queues = self._queues
+        if len(queues) == 1:
+            (self._turn,) = queues
+            return self._turn
+        first = min(queues)
+        if not self.first:
+            self._turn = min([s for s in queues if s > self._turn], default=first)
             return self._turn
         if self._in_a_row < self.first:
             self._in_a_row += 1
             return first
         self._in_a_row = 0
-        others = [s for s in self._queues if s != first]
-        self._other = min((s for s in others if s > self._other), default=min(others))
+        others = [s for s in queues if s != first]
+        self._other = min([s for s in others if s > self._other], default=min(others))
         return self._other
 
     def _round(self) -> tuple[dict[int, int], int]:
         """Grains of each stream in a round, after which it is the same one's turn; whole rounds with nothing told."""
-        shares = dict.fromkeys(self._queues, 1)
+        queues = self._queues
+        shares = dict.fromkeys(queues, 1)
         if self.first and len(shares) > 1:
             shares[min(shares)] = self.first * (len(shares) - 1)
-        return shares, min(self._grains(self._queues[stream][0]) // share for stream, share in shares.items())
+        return shares, min([self._grains(queues[stream][0]) // share for stream, share in shares.items()])
 
     def _settle(self) -> None:
         """After whole rounds: the one served last of those that come second is one of those that are there."""
@@ -169,12 +177,17 @@ class Turns:
 
     def _ahead(self) -> int:
         """End of the last of the whole rounds in which nothing is told; of this grain when there are none."""
+        if len(self._queues) == 1:
+            (queue,) = self._queues.values()
+            return self._until + self._grains(queue[0]) * self.grain
         shares, rounds = self._round()
         return self._until + rounds * self.grain * sum(shares.values())
 
     def _grains(self, request: Request) -> int:
         """Whole grains that a request still takes before one in which something is told."""
-        return max(0, request.left - request.marks[-1][0] - 1) // self.grain if request.marks else 0
+        marks = request.marks
+        more = request.left - marks[-1][0] - 1 if marks else 0
+        return more // self.grain if more > 0 else 0
 
 
 def _tell(told: tuple[Told, Any, int]) -> None:
