@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from archsim import formats
 from archsim.errors import InputError, Problem, printable
 from archsim.files import at_home, is_file
 from archsim.formats import Converted, format_of, read, understood
@@ -24,10 +25,17 @@ def of_a_peer(text: str) -> Converted | None:
     return understood(path) if is_file(path) else None
 
 
-def tell(notes: Mapping[str, Any] | tuple[str, ...]) -> None:
+def notes_of(text: str) -> tuple[str, ...]:
+    """Notes of a file that stands where one of ours is expected."""
+    path = at_home(text)
+    found = formats.of_a_peer(path, formats.head_of(path)) if is_file(path) else None
+    return () if found is None else found.notes
+
+
+def tell(notes: Iterable[str]) -> None:
     """Notes on stderr."""
     for note in notes:
-        print(f"note: {printable(str(note))}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def run_of(text: str, converted: Converted, options: Mapping[str, Any]) -> dict[str, Any]:
