@@ -183,9 +183,8 @@ def _sources(runs: Sequence[str], given: dict[str, Any], overrides: Mapping[str,
     from archsim.cli import convert as peers
 
     for name in ("chip", "system", "model"):
-        found = peers.of_a_peer(str(given[name])) if name in given else None
-        if found is not None:
-            peers.tell(found.notes)
+        if name in given:
+            peers.tell(peers.notes_of(str(given[name])))
     if not runs:
         return [_run_of(given)]
     sources: list[Any] = []

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from archsim import formats
 from archsim.errors import InputError, Problem, printable
 from archsim.files import at_home, is_file
-from archsim.formats import Converted, format_of, read
+from archsim.formats import Converted, format_of, read, understood
 
 _HOW = {
     "network": "archsim collective --op all_reduce --bytes 1GiB --topology FILE",
@@ -21,15 +22,20 @@ _HOW = {
 def of_a_peer(text: str) -> Converted | None:
     """What a file of a peer says; None where it is one of ours, or no file."""
     path = at_home(text)
-    known = format_of(path) if is_file(path) else None
-    found: Converted | None = None if known is None else known.read(path)
-    return found
+    return understood(path) if is_file(path) else None
 
 
-def tell(notes: Mapping[str, Any] | tuple[str, ...]) -> None:
+def notes_of(text: str) -> tuple[str, ...]:
+    """Notes of a file that stands where one of ours is expected."""
+    path = at_home(text)
+    found = formats.of_a_peer(path, formats.head_of(path)) if is_file(path) else None
+    return () if found is None else found.notes
+
+
+def tell(notes: Iterable[str]) -> None:
     """Notes on stderr."""
     for note in notes:
-        print(f"note: {printable(str(note))}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
 
 
 def run_of(text: str, converted: Converted, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,9 +120,8 @@ def convert(text: str, options: Mapping[str, Any], out: Path | None) -> None:
     path = at_home(text)
     if not is_file(path):
         raise InputError([Problem("there is no such file", text)])
-    known = format_of(path)
     output_file(out)
-    converted = read(path) if known is None else known.read(path)
+    converted = read(path)
     kind = converted.document.get("kind")
     if out is not None and out.suffix == ".csv" and kind == "kernels":
         from archsim.workloads import recording
@@ -126,7 +131,7 @@ def convert(text: str, options: Mapping[str, Any], out: Path | None) -> None:
         recording.write(recorded, out)
         tell(recorded.notes)
         return
-    made = _text(text, known.NAME if known else "", converted, options)
+    made = _text(text, format_of(path).NAME, converted, options)  # type: ignore[union-attr]
     if out is None:
         print(made, end="")
     else:

@@ -120,8 +120,34 @@ def of_a_peer(path: Path, text: str) -> Converted | None:
     """
     if path.suffix not in ENDINGS and not _MARKS.search(text[:_HEAD]):
         return None
+    return understood(path)
+
+
+def understood(path: Path) -> Converted | None:
+    """What a file of whatever format says; None where none fits.
+
+    Raises
+    ------
+    InputError: the file is wrong; where its reader does not say how, it is not laid out as its tool writes it.
+    """
     known = format_of(path)
-    found: Converted | None = None if known is None else known.read(path)
+    if known is None:
+        return None
+    try:
+        found: Converted = known.read(path)
+    except InputError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        StopIteration,
+        TypeError,
+        ValueError,
+    ) as error:
+        message = f"is not laid out as {known.NAME} writes it: {shortened(repr(error))}"
+        raise InputError([Problem(message, str(path))]) from None
     return found
 
 
@@ -132,11 +158,10 @@ def read(path: Path) -> Converted:
     ------
     InputError: no format fits, or the file is wrong.
     """
-    known = format_of(path)
-    if known is None:
+    found = understood(path)
+    if found is None:
         names = ", ".join(one.NAME for one in formats())
         raise InputError([Problem(f"no format is known that it is of: known are {names}", str(path))])
-    found: Converted = known.read(path)
     return found
 
 

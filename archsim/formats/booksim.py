@@ -24,7 +24,6 @@ _ROUTING = {"dim_order": "dim_order", "dor": "dor", "nca": "nca", "min": "min"}
 _PLAIN = {
     "input_speedup": "1",
     "output_speedup": "1",
-    "alloc_iters": "1",
     "wait_for_tail_credit": "0",
     "speculative": "0",
     "hold_switch_for_packet": "0",
@@ -36,7 +35,8 @@ _PLAIN = {
     "classes": "1",
 }
 """Settings that are modelled at this value alone"""
-_ALLOCATOR = "separable_input_first"
+_ALLOCATORS = re.compile(r"separable_input_first|islip(\(\d{1,2}\))?")
+"""Those that are modelled; rounds of iSLIP are said in brackets (alloc_iters changes nothing in BookSim's routers)"""
 
 
 def fits(path: Path, head: str) -> bool:
@@ -59,10 +59,12 @@ def read(path: Path) -> Converted:
         known = "mesh, torus, fattree and dragonflynew of n = 1"
         raise keys.error("topology", f"'{topology}' is not modelled: {known} are")
     notes = []
+    allocators = {}
     for key in ("vc_allocator", "sw_allocator"):
-        allocator = keys.text(key, "islip")
-        if allocator != _ALLOCATOR:
-            notes.append(f"{key} {allocator} is not modelled: {_ALLOCATOR} stands in, which near saturation differs")
+        allocators[key] = keys.text(key, "islip")
+        if _ALLOCATORS.fullmatch(allocators[key]) is None:
+            notes.append(f"{key} {allocators[key]} is not modelled: islip stands in, which near saturation differs")
+            allocators[key] = "islip"
     for key, plain in _PLAIN.items():
         value = keys.values.get(key, plain)
         if value != plain:
@@ -75,6 +77,7 @@ def read(path: Path) -> Converted:
     case = {
         "topology": name,
         "traffic": keys.text("traffic", "uniform"),
+        **allocators,
         "injection_rate_flits_per_node_cycle": f"{rate:.12g}",
         "packet_size_flits": str(size),
         "seed": keys.values.get("seed", "0"),

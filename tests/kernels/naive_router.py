@@ -82,6 +82,29 @@ def first_after(pointer: int, wanted: list[int], count: int) -> int:
     return min(wanted, key=lambda place: (place - pointer) % count)
 
 
+def islip(
+    wishes: dict[int, set[int]],
+    input_turns: dict[int, int],
+    output_turns: dict[int, int],
+    inputs: int,
+    outputs: int,
+    rounds: int,
+) -> dict[int, int]:
+    """Input to output by iSLIP: outputs grant, inputs accept, round by round; pointers move in the first alone."""
+    matched: dict[int, int] = {}
+    for number in range(rounds):
+        grants: dict[int, list[int]] = {}
+        for output in range(outputs):
+            asking = [i for i, wish in wishes.items() if output in wish and i not in matched]
+            if asking and output not in matched.values():
+                grants.setdefault(first_after(output_turns[output], asking, inputs), []).append(output)
+        for i, given in grants.items():
+            matched[i] = first_after(input_turns[i], given, outputs)
+            if number == 0:
+                input_turns[i], output_turns[matched[i]] = (matched[i] + 1) % outputs, (i + 1) % inputs
+    return matched
+
+
 class Router:
     def __init__(self, network: Network, number: int, ports: int) -> None:
         self.network, self.number, self.ports = network, number, ports
@@ -157,6 +180,24 @@ class Router:
     def allocate_vcs(self, heads: list[InputVc]) -> dict[int, tuple[int, int]]:
         vcs = self.network.spec.virtual_channels
         count = self.ports * vcs
+        if self.network.spec.vc_islip:
+            wishes = {
+                vc.port * vcs + vc.number: {
+                    vc.flits[0].packet.port * vcs + n
+                    for n in vc.flits[0].packet.vcs
+                    if not self.outputs[vc.flits[0].packet.port][n].taken
+                }
+                for vc in heads
+            }
+            named = {vc.port * vcs + vc.number: vc for vc in heads}
+            input_turns = {place: self.vc_input_turn[divmod(place, vcs)] for place in wishes}
+            output_turns = {place: self.vc_output_turn[divmod(place, vcs)] for place in range(count)}
+            pairs = islip(wishes, input_turns, output_turns, count, count, self.network.spec.vc_islip)
+            for place in wishes:
+                self.vc_input_turn[divmod(place, vcs)] = input_turns[place]
+            for place in range(count):
+                self.vc_output_turn[divmod(place, vcs)] = output_turns[place]
+            return {id(named[place]): divmod(pick, vcs) for place, pick in pairs.items()}
         asks: dict[int, list[InputVc]] = {}
         for vc in heads:
             packet = vc.flits[0].packet
@@ -181,6 +222,17 @@ class Router:
         for vc in movers:
             if self.outputs[vc.out][vc.out_vc].used < spec.buffer_flits:
                 offers.setdefault(vc.port, {}).setdefault(vc.out, []).append(vc.number)
+        if spec.switch_islip:
+            inputs, outputs = dict(enumerate(self.input_turn)), dict(enumerate(self.output_turn))
+            wishes = {port: set(outs) for port, outs in offers.items()}
+            won = set()
+            for port, out in islip(wishes, inputs, outputs, self.ports, self.ports, spec.switch_islip).items():
+                number = first_after(self.vc_turn[port], offers[port][out], spec.virtual_channels)
+                self.vc_turn[port] = (number + 1) % spec.virtual_channels
+                won.add(id(self.inputs[port][number]))
+            self.input_turn = [inputs[port] for port in range(self.ports)]
+            self.output_turn = [outputs[port] for port in range(self.ports)]
+            return won
         asks: dict[int, list[int]] = {}
         for port, outs in offers.items():
             asks.setdefault(first_after(self.input_turn[port], list(outs), self.ports), []).append(port)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from archsim.components.memory.command_level.cases import answer as dram_answer
 from archsim.components.network.algorithm import check, custom
 from archsim.components.network.cases import answer as network_answer
 from archsim.config import load_spec
+from archsim.errors import InputError
 from archsim.machine import ChipSpec, SystemSpec
 from archsim.runs import run
 from archsim.workloads.model import ModelSpec, parameters
@@ -181,7 +185,7 @@ routing_function = dor;
 num_vcs = 4;
 vc_buf_size = 8;
 vc_allocator = separable_input_first;
-sw_allocator = islip;
+sw_allocator = wavefront;
 routing_delay = 0;
 credit_delay = 2;
 packet_size = 2;
@@ -338,10 +342,11 @@ def test_a_configuration_of_booksim_is_a_case(tmp_path: Path) -> None:
     path = written(tmp_path, "booksim.cfg", BOOKSIM)
     found = formats.read(path)
     assert len(found.notes) == 1
-    assert "islip" in found.notes[0]
+    assert "sw_allocator wavefront is not modelled: islip stands in" in found.notes[0]
     case = {
         "topology": "mesh4x4", "traffic": "transpose", "injection_rate_flits_per_node_cycle": "0.1",
-        "packet_size_flits": "2", "num_vcs": "4", "vc_buf_size": "8", "routing_delay": "0", "vc_alloc_delay": "1",
+        "packet_size_flits": "2", "sw_allocator": "islip",
+        "num_vcs": "4", "vc_buf_size": "8", "routing_delay": "0", "vc_alloc_delay": "1",
         "sw_alloc_delay": "1", "st_final_delay": "1", "credit_delay": "2", "seed": "1",
     }  # fmt: skip
     assert answers([{"topology": str(path)}]) == [network_answer(case)]
@@ -366,8 +371,6 @@ def test_traces_are_counted_as_astra_sim_does(tmp_path: Path) -> None:
         (tmp_path / f"t.{rank}.json").write_text("\n".join(map(json.dumps, nodes)))
     case = {"algorithm": str(tmp_path / "t.0.json"), "topology": str(network), "settings": str(settings)}
     assert network_answer(case) == {"cycles_ns_max": 43_000 + 3_000 + 43_000}
-    from archsim.errors import InputError
-
     (tmp_path / "t.3.json").unlink()
     with pytest.raises(InputError, match="of 3 ranks, the network of 4"):
         network_answer(case)
@@ -464,6 +467,34 @@ WRONG: list[tuple[str, Any, str]] = [
     ("n.yml", "topology: [ Ring ]\nnpus_count: [ 4, 2 ]\nbandwidth: [ 1 ]\nlatency: [ 1 ]\n", "lists of one length"),
     ("any.txt", "nothing\n", "no format is known that it is of"),
 ]  # fmt: skip
+
+
+SAMPLES: dict[str, Any] = {
+    "scale.cfg": SCALE_SIM,
+    "npu.json": json.dumps(ONNXIM),
+    "two.json": json.dumps(LLMCOMPASS),
+    "rates.json": json.dumps(CALCULON),
+    "arch.yaml": TIMELOOP,
+    "old.yaml": OLD_TIMELOOP,
+    "x.ini": DRAMSIM3,
+    "b.cfg": BOOKSIM,
+    "ring.xml": msccl(RING_OF_THREE),
+}
+TOKENS = ("-1", "0", "1e999", "null", "[]", "{}", '""', "9" * 25, "x", ":", "\x00")
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_whatever_is_cut_or_replaced_is_read_or_told(name: str, tmp_path: Path) -> None:
+    random = Random(name)
+    for _ in range(25):
+        text = SAMPLES[name]
+        words = list(re.finditer(r"[\w.]+", text))
+        word = random.choice(words)
+        text = text[: word.start()] + random.choice(TOKENS) + text[word.end() :]
+        if random.random() < 0.3:
+            text = text[: random.randrange(len(text))]
+        with contextlib.suppress(InputError):
+            formats.understood(written(tmp_path, name, text))
 
 
 @pytest.mark.parametrize(("name", "content", "said"), WRONG)

@@ -32,7 +32,8 @@ SETTINGS = {
 }
 _ROUTING = {"mesh": ("dor", "dim_order"), "torus": ("dim_order", "dor"), "fattree": ("nca",), "dragonfly": ("min",)}
 _MOST_NODES = 2**16
-_ALLOCATOR = "separable_input_first"
+_ALLOCATORS = {"vc_allocator": "vc_islip", "sw_allocator": "switch_islip"}
+_USUAL = "separable_input_first"
 
 
 def answer(case: Mapping[str, str]) -> dict[str, Any]:
@@ -46,10 +47,12 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     kind = re.match(r"[a-z]*", fabric.name).group()  # type: ignore[union-attr]
     if case.get("routing") and case["routing"] not in _ROUTING[kind]:
         raise wrong("routing", f"a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
-    for name in ("vc_allocator", "sw_allocator"):
-        if case.get(name, _ALLOCATOR) != _ALLOCATOR:
-            raise wrong(name, f"only {_ALLOCATOR} is modelled, not '{case[name]}'")
     settings: dict[str, Any] = {ours: _whole(case, name, 0) for name, ours in SETTINGS.items() if case.get(name)}
+    for name, ours in _ALLOCATORS.items():
+        allocator = re.fullmatch(r"separable_input_first|islip(\((\d{1,2})\))?", case.get(name) or _USUAL)
+        if allocator is None:
+            raise wrong(name, f"allocators are {_USUAL}, islip and islip(ROUNDS), not '{shortened(case[name])}'")
+        settings[ours] = 0 if allocator[0] == _USUAL else int(allocator[2] or 1)
     if case.get("speedup"):
         settings["speedup"] = _number(case, "speedup")
     router = load_spec(settings, RouterSpec)

@@ -3,10 +3,10 @@
 A cycle, in order: nodes take flits and credits that have arrived; nodes make packets and inject a flit each; nodes
 return credits; every router does its steps (as many as its internal speedup says) and puts a flit and a credit on each
 channel. A step of a router: arrived flits are queued; heads ask for a virtual channel of the output they were routed
-to, through a separable input-first allocator with round-robin arbiters; packets that hold one and have credit ask for
-the switch, through another; what both granted is done. A flit sent in cycle t over a channel of latency d is seen in
-cycle t + 1 + d. Heads are routed one router ahead. This is the router of BookSim 2 (``iq``, not speculative), step for
-step, so that its runs can be repeated.
+to, through an allocator with round-robin arbiters, separable (inputs first) or iSLIP; packets that hold one and have
+credit ask for the switch, through another; what both granted is done. A flit sent in cycle t over a channel of latency
+d is seen in cycle t + 1 + d. Heads are routed one router ahead. This is the router of BookSim 2 (``iq``, not
+speculative), step for step, so that its runs can be repeated.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 Delay = Annotated[int, Field(ge=0, le=64)]
+Rounds = Annotated[int, Field(ge=0, le=64)]
 
 
 class RouterSpec(Spec):
@@ -47,6 +48,11 @@ class RouterSpec(Spec):
     """cycles through the switch"""
     credit_delay: Delay = 2
     """cycles to take in a credit"""
+    vc_islip: Rounds = 0
+    """rounds of iSLIP that give out virtual channels: each grants a head, a head accepts one, and those take part again
+    that have none; 0: separable, a head picks a channel, which picks a head"""
+    switch_islip: Rounds = 0
+    """the same of the switch"""
     speedup: Annotated[float, Field(ge=1, le=8)] = 1.0
     """steps that a router does in a cycle"""
 
@@ -87,6 +93,8 @@ class Settings(NamedTuple):
     switch_delay: int
     crossing_delay: int
     credit_delay: int
+    vc_islip: int
+    switch_islip: int
     size: int
     """flits of a packet"""
     slots: int
@@ -160,6 +168,8 @@ def new_state(
         switch_delay=router.switch_allocation_delay,
         crossing_delay=router.switch_delay,
         credit_delay=router.credit_delay,
+        vc_islip=router.vc_islip,
+        switch_islip=router.switch_islip,
         size=packet_flits,
         slots=slots,
         fixed=int(traffic.fixed),
@@ -198,7 +208,7 @@ def new_state(
         free=np.arange(most, dtype=np.int64),
         flit_vc=zeros(most * packet_flits),
         flit_sent=zeros(most * packet_flits),
-        scratch=zeros(6, ports * max(vcs, ports)),
+        scratch=zeros(8, ports * max(vcs, ports)),
         totals=record(TOTALS, free=most, warming=1, injecting=1),
         draws=ints(seed),
         rates=np.array([packets_per_cycle, router.speedup, 0.0]),
@@ -451,6 +461,103 @@ def _after(place: int, count: int) -> int:
 
 
 @part
+def _grant_channels(s: State, router: int, now: int) -> None:
+    """iSLIP for virtual channels: each free one grants the next head in its turn, a head accepts the next in its own.
+
+    Leaves what each head has got in the first row of scratch, who has it in the second, and in the seventh whether that
+    came after the first round, when pointers stay.
+    """
+    settings, queues, ivc, ovc = s.settings, s.queues[router], s.ivc, s.ovc
+    vcs, base, many = settings.vcs, router * settings.ports * settings.vcs, s.fabric_ports[router] * settings.vcs
+    heads, asked, winner, late = s.heads[router], s.scratch[0], s.scratch[1], s.scratch[6]
+    for e in range(queues.heads):
+        asked[e] = -1
+    for turn in range(settings.vc_islip):
+        granted = 0
+        for e in range(queues.heads):
+            q = heads[e]
+            if asked[e] >= 0 or ivc[q].ready > now:
+                continue
+            p = s.packets[s.buffers[q, ivc[q].first] // settings.size]
+            for vc in range(p.from_vc, p.to_vc + 1):
+                o = p.port * vcs + vc
+                if ovc[base + o].holder >= 0 or (winner[o] >= 0 and _has(s, router, winner[o], o)):
+                    continue
+                pointer = ovc[base + o].turn
+                if winner[o] < 0 or _ahead(q - base, pointer, many) < _ahead(winner[o] - base, pointer, many):
+                    winner[o] = q
+                granted += 1
+        for e in range(queues.heads):
+            q = heads[e]
+            if asked[e] >= 0 or ivc[q].ready > now:
+                continue
+            p = s.packets[s.buffers[q, ivc[q].first] // settings.size]
+            best = many
+            for vc in range(p.from_vc, p.to_vc + 1):
+                o = p.port * vcs + vc
+                if winner[o] == q:
+                    away = _ahead(o, ivc[q].pointer, many)
+                    if away < best:
+                        best = away
+                        asked[e] = o
+                        late[e] = turn
+            for vc in range(p.from_vc, p.to_vc + 1):
+                o = p.port * vcs + vc
+                if winner[o] == q and o != asked[e]:
+                    winner[o] = -1
+        if granted == 0:
+            break
+
+
+@part
+def _has(s: State, router: int, q: int, o: int) -> bool:
+    """Whether a head has accepted an output channel."""
+    heads, asked = s.heads[router], s.scratch[0]
+    for e in range(s.queues[router].heads):
+        if heads[e] == q:
+            return bool(asked[e] == o)
+    return False
+
+
+@part
+def _grant_switch(s: State, router: int) -> None:
+    """iSLIP for the switch: each output grants the next input in its turn, an input accepts the next in its own.
+
+    Leaves the output of each input in the fourth row of scratch, the input of each output in the fifth, and in the
+    eighth whether that came after the first round, when pointers stay.
+    """
+    settings, ports_ = s.settings, s.ports
+    count, lane = s.fabric_ports[router], router * settings.ports
+    offered, chosen, taken, late = s.scratch[2], s.scratch[3], s.scratch[4], s.scratch[7]
+    for turn in range(settings.switch_islip):
+        for o in range(count):
+            if taken[o] >= 0:
+                continue
+            pointer = ports_[lane + o].output_turn
+            for i in range(count):
+                if chosen[i] >= 0 or offered[i * count + o] < 0:
+                    continue
+                if taken[o] < 0 or _ahead(i, pointer, count) < _ahead(taken[o], pointer, count):
+                    taken[o] = i
+        accepted = 0
+        for i in range(count):
+            if chosen[i] >= 0:
+                continue
+            pointer = ports_[lane + i].input_turn
+            for o in range(count):
+                if taken[o] == i and (chosen[i] < 0 or _ahead(o, pointer, count) < _ahead(chosen[i], pointer, count)):
+                    chosen[i] = o
+            if chosen[i] >= 0:
+                late[i] = turn
+                accepted += 1
+        for o in range(count):
+            if taken[o] >= 0 and chosen[taken[o]] != o:
+                taken[o] = -1
+        if accepted == 0:
+            break
+
+
+@part
 def _step(s: State, router: int, now: int, take: bool) -> None:
     """One step of a router; ``take`` in the first of a cycle, which takes what has arrived."""
     settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
@@ -463,10 +570,14 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     if queues.heads == 0 and queues.movers == 0 and queues.crossing == 0:
         return
 
-    # Virtual channels: each head picks one output channel, each output channel one head.
-    asked, winner = s.scratch[0], s.scratch[1]
+    # Virtual channels: each head picks one output channel, each output channel one head; or the other way round.
+    asked, winner, late = s.scratch[0], s.scratch[1], s.scratch[6]
     many = count * vcs
+    if settings.vc_islip:
+        _grant_channels(s, router, now)
     for e in range(queues.heads):
+        if settings.vc_islip:
+            break
         q = heads[e]
         asked[e] = -1
         if ivc[q].ready > now:
@@ -497,11 +608,13 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         if rival < 0 or _ahead(vc, turn, vcs) < _ahead(rival, turn, vcs):
             offered[i * count + o] = vc
         turn = ports_[lane + i].input_turn
-        if chosen[i] < 0 or _ahead(o, turn, count) < _ahead(chosen[i], turn, count):
+        if not settings.switch_islip and (chosen[i] < 0 or _ahead(o, turn, count) < _ahead(chosen[i], turn, count)):
             chosen[i] = o
+    if settings.switch_islip:
+        _grant_switch(s, router)
     for i in range(count):
         o = chosen[i]
-        if o >= 0:
+        if o >= 0 and not settings.switch_islip:
             turn = ports_[lane + o].output_turn
             if taken[o] < 0 or _ahead(i, turn, count) < _ahead(taken[o], turn, count):
                 taken[o] = i
@@ -515,8 +628,9 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     for e in range(queues.heads):
         q, o = heads[e], asked[e]
         if o >= 0 and winner[o] == q:
-            ivc[q].pointer = _after(o, many)
-            ovc[base + o].turn = _after(q - base, many)
+            if not (settings.vc_islip and late[e]):
+                ivc[q].pointer = _after(o, many)
+                ovc[base + o].turn = _after(q - base, many)
             ovc[base + o].holder = q
             ivc[q].state, ivc[q].out, ivc[q].out_vc = ACTIVE, o // vcs, o % vcs
             ivc[q].ready = now + settings.switch_delay
@@ -543,8 +657,9 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
             fresh[moving] = q
             moving += 1
             continue
-        ports_[lane + i].input_turn = _after(o, count)
-        ports_[lane + o].output_turn = _after(i, count)
+        if not (settings.switch_islip and s.scratch[7, i]):
+            ports_[lane + i].input_turn = _after(o, count)
+            ports_[lane + o].output_turn = _after(i, count)
         ports_[lane + i].vc_turn = _after(vc, vcs)
         flit = s.buffers[q, ivc[q].first]
         ivc[q].first = _after(ivc[q].first, depth)
@@ -581,6 +696,9 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
             fresh[moving] = q
             moving += 1
     for i in range(count):
+        if settings.switch_islip and chosen[i] < 0:
+            for o in range(count):
+                offered[i * count + o] = -1
         if chosen[i] >= 0:
             for o in range(count):
                 offered[i * count + o] = -1
