@@ -156,6 +156,43 @@ def test_steps_of_decoding_are_dispatched_operator_by_operator() -> None:
     assert len({row["flops"] for row in scores}) == 3  # prefill, and two steps that see one key more each
 
 
+@pytest.mark.parametrize("dispatch_us", [0, 30])
+def test_kernels_of_layers_that_are_fetched_wait_for_their_copies(dispatch_us: int) -> None:
+    """A CPU that takes no time changes nothing but that kernels do not load ahead of each other."""
+
+    def fetched(cpu: dict[str, Any] | None, brute_force: bool = False) -> Result:
+        machine = CHIP | {
+            "memories": CHIP["memories"]
+            | {
+                "host": {
+                    "kind": "dram",
+                    "standard": "DDR4",
+                    "capacity": "9 GB",
+                    "bandwidth": "50 GB/s",
+                    "outside": True,
+                }
+            },
+            "placement": {"weight": {"hbm": 0.5, "host": 0.5}, "kv": "hbm", "activation": "hbm"},
+            "dma": {"kind": "dma", "bandwidth": "20 GB/s"},
+            "launch": "0 s",
+        }
+        source = {"name": "n", "chip": machine | ({} if cpu is None else {"cpu": cpu}), "workload": GPT2}
+        return run(source, {"workload.model.layers": 4, "workload.model.vocab": 999}, brute_force=brute_force)
+
+    cpu = {"kind": "launching_cpu", "dispatch": f"{dispatch_us} us", "launch": "0 s"}
+    result, plain = fetched(cpu), fetched(None)
+    copies, ends = spans(result, "copy"), spans(result, "fetched")
+    assert len(copies) == len(ends) == len(spans(plain, "copy")) > 0
+    assert all(end > copied for (_, copied), (_, end) in zip(copies, ends, strict=True))
+    assert result.ticks == fetched(cpu, brute_force=True).ticks
+    assert result.time_s >= plain.time_s * (1 - 1e-9)
+    assert max(result.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"]) == max(
+        plain.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"]
+    )
+    if dispatch_us:
+        assert result.time_s >= result.answers[0].summary["cpu_s"]
+
+
 def test_what_cannot_be_launched_is_told() -> None:
     with pytest.raises(InputError, match=r"chip 'A100 SXM' has no 'cpu' that launches kernels"):
         run({"name": "n", "chip": "a100_sxm", "workload": GPT2, "launches": {"chain": 2}})
