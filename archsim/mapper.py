@@ -61,6 +61,8 @@ HOST = "host"
 
 _SUM_BYTES = 4  # partial sums are kept in 32 bits
 _PREFETCHED = (Role.WEIGHT, Role.KV)
+_LONG_BYTES = 2**30
+"""Of which a copy's rate is taken"""
 
 
 def _total(value: Dim) -> int:
@@ -252,12 +254,6 @@ class Mapper:
             flow.write(role, n_bytes)
         body = {engine.path: self.machine.time.cycles(work.cycles, engine.clock_hz), **flow.body()}
         actions = {(engine.path, name): count for name, count in work.actions.items()}
-        if self.machine.dma is not None and self.placement.home[Role.KV] in self.machine.beside.values():
-            cached = op.writes().get(Role.KV, 0)
-            if _any(cached):  # new keys go over to the memory that the cache lives in
-                dma = self.machine.dma
-                body[f"{dma.path}.out" if dma.both_ways else dma.path] = dma.copy_ticks(cached)
-                actions[dma.path, "copy_byte"] = cached
         drain: dict[str, Dim] = {}
         partial = work.detail.get("partial_sums", 0)
         if _any(partial):
@@ -500,6 +496,8 @@ class Mapper:
         cached = home[Role.ACTIVATION] == inside
         memory: Any = machine.memories[home[right]] if home[right] != inside else None
         peak = 0 if memory is None else memory.peak_bytes_per_s
+        if memory is not None and memory.outside and machine.dma is not None:
+            peak = min(peak, max(1, machine.time.ticks_per_s * _LONG_BYTES // int(machine.dma.copy_ticks(_LONG_BYTES))))
         static_w = sum(machine.static_power_w().values())
         return MemoryView(peak, machine.scratchpad.capacity_bytes, cached, cached, static_w), memory
 
@@ -759,6 +757,10 @@ class _Flow:
         for name, count in memory.actions(read, written).items():  # type: ignore[attr-defined]
             self.actions[path, name] = self.actions.get((path, name), 0) + count
         self.traffic[path] = self.traffic.get(path, 0) + read + written
+        dma = self.machine.dma
+        if dma is not None and self.machine.memories[path].outside and _any(read + written):
+            crossed = self.actions.get((dma.path, "copy_byte"), 0)
+            self.actions[dma.path, "copy_byte"] = crossed + read + written
 
     def read(self, role: Role, n_bytes: Dim, first: Dim = 0) -> None:
         """Bytes that come in, ``first`` of them before computing starts."""
@@ -771,7 +773,7 @@ class _Flow:
         self._book(scratch, 0, n_bytes)
         first = minimum(first, n_bytes)
         rest = n_bytes
-        if self.ahead and role in _PREFETCHED:
+        if self.ahead and role in _PREFETCHED and not memory.outside:
             early = maximum(minimum(n_bytes, self.budget), first)
             self.prefetches[home] = (memory.busy_ticks(early), memory.busy_ticks(first) + memory.latency_ticks)
             rest = n_bytes - early
@@ -808,8 +810,13 @@ class _Flow:
         self._body_bytes[path] = self._body_bytes.get(path, 0) + reads + writes
 
     def body(self) -> dict[str, Dim]:
-        """Ticks each memory is busy beside the computing."""
-        return {path: self.machine.memories[path].busy_ticks(n) for path, n in self._body_bytes.items()}
+        """Ticks each memory is busy beside the computing, and the copy engine that its bytes cross."""
+        body = {path: self.machine.memories[path].busy_ticks(n) for path, n in self._body_bytes.items()}
+        dma = self.machine.dma
+        crossing = _sum(n for path, n in self._body_bytes.items() if self.machine.memories[path].outside)
+        if dma is not None and _any(crossing):
+            body[dma.path] = dma.copy_ticks(crossing)
+        return body
 
 
 def _tilings(m: int, k: int, n: int, granularity: tuple[int, int, int]) -> tuple[np.ndarray, ...]:

@@ -360,3 +360,17 @@ def test_who_stands_beside_a_memory_works_on_what_lives_there_and_nobody_else() 
 def test_small_copies_do_not_wait_for_large_ones_that_go_chunk_by_chunk() -> None:
     assert beside("64 kB").time_s < beside().time_s
     assert beside("64 kB").ticks == beside("64 kB", brute_force=True).ticks
+
+
+def test_what_engines_read_outside_the_chip_crosses_the_link() -> None:
+    """A cache in the host's memory that nobody stands beside: as slow as the slower of link and memory."""
+
+    def seconds(kv: str, link: str = "63015 MB/s") -> float:
+        machine = chip(placement={"kv": kv}, dma={"link": {"extends": "links/pcie5_x16", "bandwidth": link}})
+        workload = {"kind": "transformer", "model": "gpt2", "dtype": "bf16", "batch": 64, "input": 900, "output": 1}
+        changes = {"workload.model.layers": 1, "workload.model.vocab": 1000, "workload.phases": ["decode"]}
+        return run({"name": "n", "chip": machine, "workload": workload}, changes).time_s
+
+    cache = 64 * 901 * 2 * 768 * 2
+    for link, rate in (("63015 MB/s", 57.6e9), ("20 GB/s", 18.28e9)):
+        assert cache / rate * 0.999 <= seconds("host", link) <= cache / rate + seconds("hbm")
