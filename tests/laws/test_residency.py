@@ -184,6 +184,11 @@ def test_the_world_equals_the_judge(policy: str, things: str, predicted: float) 
 
 def test_experts_that_are_predicted_come_earlier_and_wrong_guesses_move_more() -> None:
     never, half, always = (offloaded("lru", 80, "experts", p) for p in (0.0, 0.5, 1.0))
+    for result in (half, offloaded("lru", 80, "experts", 0.05)):
+        over_time = result.memory_over_time()["chip.hbm"]["bytes"]
+        assert all(min(values) >= 0 for values in over_time.values())
+        assert any(values[-1] for values in over_time.values())  # what was used stays, wrong guesses do not
+        assert sum(values[-1] for kind, values in over_time.items() if kind.startswith("fetched")) <= 80 * 12_582_912
     assert always.time_s < never.time_s
     assert moved(always) == moved(never) < moved(half)
 
