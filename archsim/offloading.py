@@ -15,6 +15,7 @@ from archsim.workloads.offload import arranged
 from archsim.workloads.op import Role
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Program
+from archsim.workloads.residency import ResidencySpec
 
 HOST = "host"
 """Name of the memory that a host adds to a chip."""
@@ -65,7 +66,9 @@ def offload(
     placement: dict[Role, Any] = dict(chip.placement)
     if done.share:
         placement[Role.WEIGHT] = {near: 1 - done.share, far: done.share}
-        keeping = {"policy": done.policy, "things": done.things, "rules": done.rules}
+        asked = chip.residency.policy
+        policy = done.policy if asked == ResidencySpec().policy else asked
+        keeping = {"policy": policy, "things": done.things, "rules": done.rules}
         residency = chip.residency.model_copy(update=keeping)
         chip = chip.model_copy(update={"placement": placement, "residency": residency})
     told = f"offload: {done.note}; {near} has {si(max(room, 0), 'B', 4)} for weights beside KV cache and activations"

@@ -112,12 +112,9 @@ def _on_call(spec: RunSpec) -> SystemSpec:
 
 def _plan(made: Program | Plan, machine: Machine, spec: RunSpec) -> Plan:
     """What the ranks do: the program, its layers fetched, its kernels launched, as the chip has memories and a CPU."""
-    shares, cpu = machine.weight_shares, machine.cpu
-    if shares and cpu is not None:
-        raise InputError("weights in several memories and a CPU that launches kernels are not known together")
+    shares, cpu, chip = machine.weight_shares, machine.cpu, machine.spec.chip
     if shares:
-        chip = machine.spec.chip
-        return offloaded(made, shares, chip.prefetch, chip.residency, machine.main_memory().capacity_bytes)
+        made = offloaded(made, shares, chip.prefetch, chip.residency, machine.main_memory().capacity_bytes)
     if cpu is not None:
         return launched(made, cpu.host, spec.launches)
     if spec.launches != LaunchesSpec():

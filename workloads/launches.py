@@ -10,16 +10,17 @@ and *graphs*: a whole step launched as one, whose kernels the chip starts itself
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
 from archsim.workloads.answer import Answer, Curve
-from archsim.workloads.op import Collective, Op, over_steps
+from archsim.workloads.op import Collective, Op, Transfer, over_steps
 from archsim.workloads.plan import Holdings, Phase, Plan
 from archsim.workloads.program import Block, Program, Segment
-from archsim.workloads.task import After, Job, Pause, Task
+from archsim.workloads.task import After, Job, Loop, Pause, Task
 
 CPU, KERNELS = "cpu", "kernels"
 """Streams."""
@@ -48,39 +49,96 @@ class Host:
 def launched(program: Program | Plan, host: Host, how: LaunchesSpec) -> Plan:
     """The plan of a program that a CPU launches.
 
+    Of a plan whose layers are fetched, kernels wait for copies, and the CPU for neither; only the first kernel of a
+    phase waits for the one before.
+
     Raises
     ------
-    InputError: the program is tasks already.
+    InputError: the program is tasks of several streams that compute.
     """
+    launcher = _Launcher(host, _Pieces(how))
     if isinstance(program, Plan):
-        raise InputError(
-            f"'{program.name}' is tasks of several streams: a CPU that launches kernels is for programs of one; leave "
-            "chip.cpu out"
+        return replace(
+            program,
+            job=replace(program.job, tasks=tuple(_of_plan(program, launcher))),
+            notes=(*program.notes, launcher.note()),
         )
-    tasks: list[Task] = []
     phases: dict[str, Phase] = {}
-    maker = _Pieces(how)
-    count = 0
     for segment in program.segments:
         for step in range(segment.steps):
             name = segment.name if segment.steps == 1 else f"{segment.name}.{step}"
-            for i, piece in enumerate(maker.pieces(segment.at(step), segment.name, name)):
-                waits = (After(KERNEL, back=1 if i == 0 else host.queue),) if count else ()
-                tasks += [
-                    Task(0, CPU, DISPATCH, Pause(host.dispatch_ps, CPU), waits),
-                    Task(0, CPU, LAUNCH, Pause(host.launch_ps, CPU)),
-                    Task(0, KERNELS, KERNEL, piece, (After(LAUNCH),)),
-                ]
-                count += 1
+            launcher.launch(segment.at(step), segment.name, name, waits=True)
         before = phases.get(segment.name, Phase(0, 0))
         tokens = over_steps(segment.tokens, segment.steps)
         phases[segment.name] = Phase(before.steps + segment.steps, before.tokens + tokens)
     held = Holdings(program.name, program.resident_bytes, program.tier_bytes, program.activation_bytes)
-    note = f"{count} launches, each {(host.dispatch_ps + host.launch_ps) * 1e-6:.4g} us of the CPU" + (
-        "; a step is one graph" if how.graph else f"; chains of {how.chain} kernels are one" if how.chain > 1 else ""
-    )
-    job = Job(program.name, tuple(tasks), {0: range(program.ranks)})
-    return Plan(program.name, job, {0: held}, (*program.notes, note), phases)
+    job = Job(program.name, tuple(launcher.tasks), {0: range(program.ranks)})
+    return Plan(program.name, job, {0: held}, (*program.notes, launcher.note()), phases)
+
+
+def _of_plan(plan: Plan, launcher: _Launcher) -> list[Task]:
+    """Tasks of a plan whose phases are cut into pieces: each piece's kernels, then a task of its name, so that what
+    waits for it still does."""
+    numbers: Counter[str] = Counter()
+    last = ""
+    for task in plan.job.tasks:
+        if isinstance(task, Loop) or plan.job.source is not None or len(plan.holdings) > 1:
+            raise InputError(_SEVERAL.format(plan.name))
+        number = numbers[task.name]
+        numbers[task.name] += 1
+        if not isinstance(task.what, Segment) or all(isinstance(o, Transfer) for b in task.what.blocks for o in b.ops):
+            launcher.tasks.append(task)
+            continue
+        piece = task.what
+        if piece.phase not in plan.phases or piece.steps > 1:
+            raise InputError(_SEVERAL.format(plan.name))
+        after = tuple((wait.name, number - wait.back) for wait in task.after)
+        launcher.launch(piece, piece.phase, piece.name, waits=piece.phase != last, after=after)
+        launcher.tasks.append(Task(0, KERNELS, task.name, Pause(0)))
+        last = piece.phase
+    return launcher.tasks
+
+
+_SEVERAL = (
+    "'{}' is tasks of several streams: a CPU that launches kernels is for programs of one, and for those whose layers "
+    "are fetched; leave chip.cpu out"
+)
+
+
+@dataclass
+class _Launcher:
+    """Makes the tasks of kernels. count: kernels so far."""
+
+    host: Host
+    pieces: _Pieces
+    tasks: list[Task] = field(default_factory=list)
+    count: int = 0
+
+    def launch(
+        self, segment: Segment, phase: str, name: str, waits: bool, after: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        """Kernels of one step.
+
+        Parameters
+        ----------
+        waits: the CPU waits for the kernel before the first one. after: tasks and their numbers that kernel waits for.
+        """
+        host = self.host
+        for i, piece in enumerate(self.pieces.pieces(segment, phase, name)):
+            before = (After(KERNEL, back=1 if waits and i == 0 else host.queue),) if self.count else ()
+            others = tuple(After(task, back=self.count - number) for task, number in after) if i == 0 else ()
+            self.tasks += [
+                Task(0, CPU, DISPATCH, Pause(host.dispatch_ps, CPU), before),
+                Task(0, CPU, LAUNCH, Pause(host.launch_ps, CPU)),
+                Task(0, KERNELS, KERNEL, piece, (After(LAUNCH), *others)),
+            ]
+            self.count += 1
+
+    def note(self) -> str:
+        """In words."""
+        each, how = (self.host.dispatch_ps + self.host.launch_ps) * 1e-6, self.pieces.how
+        together = "; a step is one graph" if how.graph else f"; chains of {how.chain} are one" if how.chain > 1 else ""
+        return f"{self.count} launches, each {each:.4g} us of the CPU{together}"
 
 
 @dataclass

@@ -226,7 +226,8 @@ class _Cut:
     outcomes: of the uses of each visit to a layer that is fetched, in order. firsts: number of the first use of each.
     ends: the visit after which what a use fetched leaves (what was written: the copy back); -1: none. leaves: of a use
     the uses whose things leave for it, and the last visits to these. missed: uses that were, so far.
-    arrivals: by task, of each execution the bytes of what it fetches and the use that it is for; None: a wrong guess.
+    arrivals: by task, of each execution the visit that it is for, the bytes of what it fetches and the use; None: a
+    wrong guess, which leaves with the visit.
     """
 
     program: Program
@@ -237,9 +238,11 @@ class _Cut:
     tasks: list[Task] = field(default_factory=list)
     phases: dict[str, Phase] = field(default_factory=dict)
     outcomes: list[list[Outcome]] = field(default_factory=list)
-    arrivals: dict[str, list[list[tuple[int, int | None]]]] = field(default_factory=lambda: defaultdict(list))
+    arrivals: dict[str, list[tuple[int, list[tuple[int, int | None]]]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
     known: dict[object, Segment] = field(default_factory=dict)
-    halves: dict[int, tuple[Block | None, Block]] = field(default_factory=dict)
+    halves: dict[int, tuple[object, Block | None, Block]] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
     ends: list[int] = field(default_factory=list)
@@ -294,8 +297,8 @@ class _Cut:
             inside = {op.name for op in block.ops[at:]}
             rest = tuple(_within(op, inside) for op in block.ops[at:])
             before = replace(block, ops=block.ops[:at]) if at else None
-            self.halves[key] = before, replace(block, ops=rest)
-        before, after = self.halves[key]
+            self.halves[key] = block.ops, before, replace(block, ops=rest)  # the ops stay, and with them their key
+        _, before, after = self.halves[key]
         here = None if before is None else replace(before, repeat=block.repeat, first=block.first)
         return here, replace(after, repeat=block.repeat, first=block.first)
 
@@ -386,9 +389,8 @@ class _Cut:
                 for one, size in zip(names, sizes, strict=True)
             )
             self.known[key] = Segment(self._numbered(name), (Block(name, copies),), phase=COPY)
-        self.arrivals[name].append(
-            [*((o.fetched, at) for at, o in missed), *((size, None) for size in sizes[len(missed) :])]
-        )
+        things: list[tuple[int, int | None]] = [(o.fetched, at) for at, o in missed]
+        self.arrivals[name].append((self.count[FETCHED], things + [(size, None) for size in sizes[len(missed) :]]))
         return [(name, self._task(COPY if name == COPY else AHEAD, name, self.known[key], after))]
 
     def _task(self, stream: str, name: str, what: Segment, waits: Sequence[tuple[str, int]]) -> int:
@@ -412,16 +414,13 @@ class _Cut:
         """What is fetched, copy after copy; of copies of several things a stay for each place in them."""
         made = []
         streaming = self.keeping.policy == "streaming"
-        of = [visit for visit, outcomes in enumerate(self.outcomes) for _ in outcomes]
         for name, arrivals in self.arrivals.items():
-            for place in range(max(map(len, arrivals))):
-                row = [one[place] if place < len(one) else (0, None) for one in arrivals]
-                sizes = tuple(size for size, _ in row)
-                # Wrong guesses leave with the layer that they were for, the first thing of the same copy tells which.
-                visits = [of[next((at for _, at in one if at is not None), 0)] for one in arrivals]
+            for place in range(max(len(things) for _, things in arrivals)):
+                row = [(visit, *(things[place] if place < len(things) else (0, None))) for visit, things in arrivals]
+                sizes = tuple(size for _, size, _ in row)
                 ends = tuple(
                     visit if at is None or (streaming and not self.keeping.written) else self.ends[at]
-                    for (_, at), visit in zip(row, visits, strict=True)
+                    for visit, _, at in row
                 )
                 what = "fetched weights" + (" ahead" if name == AHEAD else "") + (f" {place}" if place else "")
                 plain = streaming and self.keeping.things == "layers" and not self.keeping.written

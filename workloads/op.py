@@ -651,7 +651,8 @@ class Region(Op):
         }
         if Role.KV in total:
             total[Role.KV] = maximum(total[Role.KV] - made, 0)
-        return total | {Role.ACTIVATION: parts[0].get(Role.ACTIVATION, 0)}
+        first = next((part for op, part in zip(self.ops, parts, strict=True) if not isinstance(op, Collective)), {})
+        return total | {Role.ACTIVATION: first.get(Role.ACTIVATION, 0)}
 
     def writes(self) -> dict[Role, Dim]:
         """What was cached, and what the last op writes."""

@@ -43,6 +43,10 @@ class Flow:
         for name, count in memory.actions(read, written).items():  # type: ignore[attr-defined]
             self.actions[path, name] = self.actions.get((path, name), 0) + count
         self.traffic[path] = self.traffic.get(path, 0) + read + written
+        dma = self.machine.dma
+        if dma is not None and self.machine.memories[path].outside and some_are(read + written):
+            crossed = self.actions.get((dma.path, "copy_byte"), 0)
+            self.actions[dma.path, "copy_byte"] = crossed + read + written
 
     def read(self, role: Role, n_bytes: Dim, first: Dim = 0) -> None:
         """Bytes that come in, ``first`` of them before computing starts."""
@@ -55,7 +59,7 @@ class Flow:
         self._book(scratch, 0, n_bytes)
         first = minimum(first, n_bytes)
         rest = n_bytes
-        if self.ahead and role in _PREFETCHED:
+        if self.ahead and role in _PREFETCHED and not memory.outside:
             early = maximum(minimum(n_bytes, self.budget), first)
             self.prefetches[home] = (memory.busy_ticks(early), memory.busy_ticks(first) + memory.latency_ticks)
             rest = n_bytes - early
@@ -92,8 +96,13 @@ class Flow:
         self._body_bytes[path] = self._body_bytes.get(path, 0) + reads + writes
 
     def body(self) -> dict[str, Dim]:
-        """Ticks each memory is busy beside the computing."""
-        return {path: self.machine.memories[path].busy_ticks(n) for path, n in self._body_bytes.items()}
+        """Ticks each memory is busy beside the computing, and the copy engine that its bytes cross."""
+        body = {path: self.machine.memories[path].busy_ticks(n) for path, n in self._body_bytes.items()}
+        dma = self.machine.dma
+        crossing = summed(n for path, n in self._body_bytes.items() if self.machine.memories[path].outside)
+        if dma is not None and some_are(crossing):
+            body[dma.path] = dma.copy_ticks(crossing)
+        return body
 
 
 def where(condition: bool | npt.NDArray[np.bool_], yes: Dim, no: Dim) -> Dim:

@@ -215,12 +215,6 @@ class Mapper(ProductMapper):
             flow.write(role, n_bytes)
         body = {engine.path: self.machine.time.cycles(work.cycles, engine.clock_hz), **flow.body()}
         actions = {(engine.path, name): count for name, count in work.actions.items()}
-        if self.machine.dma is not None and self.placement.home[Role.KV] in self.machine.beside.values():
-            cached = op.writes().get(Role.KV, 0)
-            if some_are(cached):  # new keys go over to the memory that the cache lives in
-                dma = self.machine.dma
-                body[f"{dma.path}.out" if dma.both_ways else dma.path] = dma.copy_ticks(cached)
-                actions[dma.path, "copy_byte"] = cached
         drain: dict[str, Dim] = {}
         partial = work.detail.get("partial_sums", 0)
         if some_are(partial):

@@ -48,6 +48,8 @@ from archsim.workloads.op import (
 )
 
 _SUM_BYTES = 4  # partial sums are kept in 32 bits
+_LONG_BYTES = 2**30
+"""Of which a copy's rate is taken"""
 
 
 class ProductMapper:
@@ -202,6 +204,8 @@ class ProductMapper:
         cached = home[Role.ACTIVATION] == inside
         memory: Any = machine.memories[home[right]] if home[right] != inside else None
         peak = 0 if memory is None else memory.peak_bytes_per_s
+        if memory is not None and memory.outside and machine.dma is not None:
+            peak = min(peak, max(1, machine.time.ticks_per_s * _LONG_BYTES // int(machine.dma.copy_ticks(_LONG_BYTES))))
         static_w = sum(machine.static_power_w().values())
         return MemoryView(peak, machine.scratchpad.capacity_bytes, cached, cached, static_w), memory
 

@@ -42,6 +42,11 @@ class Memory(Component[S]):
         return self.bytes_per_s
 
     @property
+    def outside(self) -> bool:
+        """Whether it stands outside the chip, so that what engines read and write there crosses the chip's ``dma``."""
+        return False
+
+    @property
     def grain_bytes(self) -> int:
         """Bytes that a stream is served in its turn, where streams share the memory; 0: first come, first served.
 

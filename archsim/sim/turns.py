@@ -77,7 +77,7 @@ class Turns:
         self._wake(self.clock.now if self._serving is None else self._ahead())
 
     def _all_told(self) -> bool:
-        return not any([request.marks for queue in self._queues.values() for request in queue])
+        return not any(request.marks for queue in self._queues.values() for request in queue)
 
     def _wake(self, tick: int) -> None:
         self._asked += 1

@@ -190,6 +190,8 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
             return f"{len(loads)} stages need a PCU each of {spec.pcus:,}: split them"
         if total > spec.pmus:
             size = si(total * spec.pmu, "B", 4)
+            if len(need) == 1:
+                return f"'{name}' alone needs {total:,} PMUs ({size}) of {spec.pmus:,}: share it among more ranks"
             where = "before" if name != ops[0].name else "after"
             return (
                 f"its {len(need)} stages need {total:,} PMUs ({size}) of {spec.pmus:,}; '{name}' takes {most:,} of "

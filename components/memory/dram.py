@@ -74,7 +74,8 @@ class DramSpec(ComponentSpec):
     background: Watts = 0.0
     """standby and refresh power of the devices"""
     outside: bool = False
-    """whether its PHYs and controllers stand outside the chip, as those of a host's memory do"""
+    """whether it stands outside the chip with its controllers, as a host's does: what engines read and write there
+    crosses the chip's ``dma``, if it has one"""
     phy_area: SquareMillimetres | None = None
     """published area of the PHYs on the chip"""
     controller_area: SquareMillimetres | None = None
@@ -111,6 +112,10 @@ class Dram(Memory[DramSpec]):
     @property
     def peak_bytes_per_s(self) -> int:
         return self.spec.bandwidth
+
+    @property
+    def outside(self) -> bool:
+        return self.spec.outside
 
     @property
     def grain_bytes(self) -> int:

@@ -60,6 +60,10 @@ class Storage(Memory[StorageSpec]):
         return self._rate(self.spec.read)
 
     @property
+    def outside(self) -> bool:
+        return True
+
+    @property
     def grain_bytes(self) -> int:
         return 0
 

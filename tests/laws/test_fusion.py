@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def ran(fused: bool, chip: str = "sn40l", activation: str = "", brute_force: boo
 # -- the placer
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 7)), min_size=1, max_size=3), st.integers(3, 9))
 def test_no_other_placement_is_faster(shapes: list[tuple[int, int]], pcus: int) -> None:
     """Against all ways to give units to stages."""
@@ -85,6 +86,7 @@ def test_what_does_not_fit_names_the_stage_and_where_to_split() -> None:
     with pytest.raises(InputError, match="small, large: its 2 stages need"):
         unit(pmus=need - 1).placed(ops)
     assert "need a PCU each" in unit(pcus=1).room_for(ops)
+    assert "'large' alone needs" in unit(pmus=8).room_for(ops[1:])
 
 
 # -- regions in programs
@@ -99,6 +101,8 @@ def test_a_region_moves_what_crosses_its_edge() -> None:
     assert region.ranks == 1
     shared = Region(name="r", ops=(*ops, Collective(name="c", collective="all_reduce", bytes=9, ranks=4)))
     assert (shared.ranks, shared.writes()) == (4, region.writes())
+    after = Region(name="r", ops=(shared.ops[-1], *ops))
+    assert after.reads() == region.reads()  # what was exchanged comes in
 
 
 def test_fusing_moves_less_over_the_memory_and_computes_the_same() -> None:

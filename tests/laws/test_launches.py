@@ -7,6 +7,7 @@ import functools
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,21 @@ from archsim.errors import InputError
 from archsim.result import Result
 from archsim.runs import run
 
+CHIP: dict[str, Any] = {
+    "name": "small",
+    "technology": "n7",
+    "clock": "1 GHz",
+    "engines": {
+        "mxu": {"kind": "systolic_array", "rows": 64, "columns": 64, "dtypes": ["fp16", "bf16"]},
+        "vpu": {"kind": "vector_unit", "lanes": 1024},
+    },
+    "memories": {
+        "buffer": {"kind": "sram", "capacity": "16 MiB", "bandwidth": "2 TB/s"},
+        "hbm": {"kind": "dram", "standard": "HBM2", "capacity": "8 GB", "bandwidth": "1 TB/s"},
+    },
+    "launch": "2 us",
+}
+"""Quicker to read than a GPU."""
 GPT2 = {"kind": "transformer", "model": "gpt2", "dtype": "fp16", "batch": 2, "input": 64, "output": 3}
 
 
@@ -25,7 +41,7 @@ def launched(
     cpu = {"kind": "launching_cpu", "dispatch": f"{dispatch_ns} ns", "launch": f"{launch_ns} ns", "queue": queue}
     source = {
         "name": "launched",
-        "chip": {"extends": "chips/a100_sxm", "cpu": cpu},
+        "chip": CHIP | {"cpu": cpu},
         "workload": GPT2,
         "launches": {"chain": chain, "graph": graph},
     }
@@ -57,14 +73,14 @@ def by_hand(result: Result, dispatch_ns: int, launch_ns: int, queue: int) -> lis
     return kernels
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=examples(3), deadline=None)
 @given(st.integers(0, 12_000), st.integers(0, 5_000), st.sampled_from((1, 2, 7, 1024)))
 def test_kernels_run_as_two_queues_say(dispatch_ns: int, launch_ns: int, queue: int) -> None:
     result = launched(dispatch_ns, launch_ns, queue)
     assert spans(result, "kernel") == by_hand(result, dispatch_ns, launch_ns, queue)
 
 
-@pytest.mark.parametrize(("dispatch_ns", "queue"), [(0, 1), (3_000, 2), (20_000, 1024)])
+@pytest.mark.parametrize(("dispatch_ns", "queue"), [(0, 1), (3_000, 2)])
 def test_the_world_equals_the_judge(dispatch_ns: int, queue: int) -> None:
     played, judged = (launched(dispatch_ns, 2000, queue, brute_force=force) for force in (False, True))
     for name in ("dispatch", "launch", "kernel"):
@@ -89,7 +105,7 @@ def test_a_slow_cpu_is_all_that_counts() -> None:
     assert answer["latency_s"] - answer["cpu_s"] < 4 * answer["akd_s"] * 3
 
 
-@pytest.mark.parametrize("queue", [1, 4, 64])
+@pytest.mark.parametrize("queue", [1, 4])
 def test_no_more_is_launched_than_the_queue_holds(queue: int) -> None:
     result = launched(0, 10, queue)
     dispatches, ends = spans(result, "dispatch"), [end for _, end in spans(result, "kernel")]
@@ -97,7 +113,7 @@ def test_no_more_is_launched_than_the_queue_holds(queue: int) -> None:
     assert max(waiting) == min(queue, len(ends) // 3) - 1
 
 
-@pytest.mark.parametrize("chain", [1, 2, 5, 10_000])
+@pytest.mark.parametrize("chain", [5, 10_000])
 def test_chains_are_launched_as_one_and_what_is_left_over_alone(chain: int) -> None:
     whole = launched(0, 2000).answers[0].summary["kernels"] // 3
     together = launched(0, 2000, chain=chain).answers[0].summary["kernels"] // 3
@@ -107,7 +123,7 @@ def test_chains_are_launched_as_one_and_what_is_left_over_alone(chain: int) -> N
 def test_a_graph_is_launched_once_a_step() -> None:
     result = launched(10_000, 2000, graph=True)
     assert result.answers[0].summary["kernels"] == 3
-    alone = run({"name": "alone", "chip": "a100_sxm", "workload": GPT2}, result_overrides())
+    alone = run({"name": "alone", "chip": CHIP, "workload": GPT2}, result_overrides())
     assert result.time_s == pytest.approx(alone.time_s + 3 * 12e-6)
 
 
@@ -139,6 +155,43 @@ def test_steps_of_decoding_are_dispatched_operator_by_operator() -> None:
     assert result.answers[0].summary["kernels"] == 3 * 345
     scores = [row for row in result.op_rows if row["name"].endswith(".attention.3")]
     assert len({row["flops"] for row in scores}) == 3  # prefill, and two steps that see one key more each
+
+
+@pytest.mark.parametrize("dispatch_us", [0, 30])
+def test_kernels_of_layers_that_are_fetched_wait_for_their_copies(dispatch_us: int) -> None:
+    """A CPU that takes no time changes nothing but that kernels do not load ahead of each other."""
+
+    def fetched(cpu: dict[str, Any] | None, brute_force: bool = False) -> Result:
+        machine = CHIP | {
+            "memories": CHIP["memories"]
+            | {
+                "host": {
+                    "kind": "dram",
+                    "standard": "DDR4",
+                    "capacity": "9 GB",
+                    "bandwidth": "50 GB/s",
+                    "outside": True,
+                }
+            },
+            "placement": {"weight": {"hbm": 0.5, "host": 0.5}, "kv": "hbm", "activation": "hbm"},
+            "dma": {"kind": "dma", "bandwidth": "20 GB/s"},
+            "launch": "0 s",
+        }
+        source = {"name": "n", "chip": machine | ({} if cpu is None else {"cpu": cpu}), "workload": GPT2}
+        return run(source, {"workload.model.layers": 4, "workload.model.vocab": 999}, brute_force=brute_force)
+
+    cpu = {"kind": "launching_cpu", "dispatch": f"{dispatch_us} us", "launch": "0 s"}
+    result, plain = fetched(cpu), fetched(None)
+    copies, ends = spans(result, "copy"), spans(result, "fetched")
+    assert len(copies) == len(ends) == len(spans(plain, "copy")) > 0
+    assert all(end > copied for (_, copied), (_, end) in zip(copies, ends, strict=True))
+    assert result.ticks == fetched(cpu, brute_force=True).ticks
+    assert result.time_s >= plain.time_s * (1 - 1e-9)
+    assert max(result.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"]) == max(
+        plain.memory_over_time()["chip.hbm"]["bytes"]["fetched weights"]
+    )
+    if dispatch_us:
+        assert result.time_s >= result.answers[0].summary["cpu_s"]
 
 
 def test_what_cannot_be_launched_is_told() -> None:

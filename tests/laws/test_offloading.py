@@ -16,8 +16,14 @@ OLMOE = {"kind": "transformer", "model": "olmoe-1b-7b", "dtype": "bf16", "input"
 GPT2 = OLMOE | {"model": "gpt2"}
 
 
-def arranged(workload: dict[str, Any], capacity: str, layers: int = 6, brute_force: bool = False) -> Result:
-    changes = {"workload.model.layers": layers, "workload.model.vocab": 1000, "chip.memories.memory.capacity": capacity}
+def arranged(
+    workload: dict[str, Any], capacity: str, layers: int = 6, brute_force: bool = False, **more: Any
+) -> Result:
+    changes = more | {
+        "workload.model.layers": layers,
+        "workload.model.vocab": 1000,
+        "chip.memories.memory.capacity": capacity,
+    }
     source = {"name": "n", "chip": "rtx4090", "offload": {"host": "pcie4_workstation"}, "workload": workload}
     return run(source, changes, brute_force=brute_force)
 
@@ -52,6 +58,9 @@ def test_experts_live_far_and_some_stay_near() -> None:
     assert "6 of 6 layers' experts" in notes
     assert max(row["peak_bytes"] for row in result.memory_rows() if row["memory"] == "chip.memory") <= 10**9
     assert result.ticks == arranged(OLMOE, "1 GB", brute_force=True).ticks
+    assert "pinned says who leaves" in notes
+    asked = arranged(OLMOE, "1 GB", **{"chip.residency.policy": "lfu"})
+    assert "lfu says who leaves" in " ".join(asked.plan.notes)
 
 
 def test_a_chip_with_a_farther_memory_needs_no_host_and_one_without_is_told() -> None:

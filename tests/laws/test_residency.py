@@ -92,6 +92,27 @@ def test_what_is_used_together_is_there_together() -> None:
 # -- on a machine
 
 LAYERS = 6
+CHIP: dict[str, Any] = {
+    "name": "small",
+    "technology": "n7",
+    "clock": "1.5 GHz",
+    "engines": {
+        "mxu": {"kind": "systolic_array", "rows": 128, "columns": 128},
+        "vpu": {"kind": "vector_unit", "lanes": 4096},
+    },
+    "memories": {
+        "buffer": {"kind": "sram", "capacity": "64 MiB", "bandwidth": "10 TB/s"},
+        "hbm": {"kind": "dram", "standard": "HBM2", "capacity": "80 GB", "bandwidth": "2 TB/s"},
+        "host": {"kind": "dram", "standard": "DDR4", "capacity": "256 GB", "bandwidth": "76.8 GB/s", "outside": True},
+    },
+    "placement": {"weight": "hbm", "kv": "hbm", "activation": "hbm"},
+    "dma": {"kind": "dma", "link": {"extends": "links/pcie5_x16"}, "setup": "10 us"},
+}
+"""A chip with a host, quicker to read than a GPU."""
+
+
+def chip(**changes: Any) -> dict[str, Any]:
+    return {**CHIP, **{key: {**CHIP[key], **value} if key in CHIP else value for key, value in changes.items()}}
 
 
 @functools.cache
@@ -102,11 +123,10 @@ def offloaded(
     experts = things == "experts"
     share = 0.8 if experts else 0.55
     size = 3 * 2 * 2048 * 1024 if experts else 14_175_744
-    chip = {
-        "extends": "chips/h100_sxm_with_host",
-        "placement": {"weight": {"hbm": round(1 - share, 6), "host": share}},
-        "residency": {"policy": policy, "room": f"{slots * size} B", "things": things, "predicted": predicted},
-    }
+    machine = chip(
+        placement={"weight": {"hbm": round(1 - share, 6), "host": share}},
+        residency={"policy": policy, "room": f"{slots * size} B", "things": things, "predicted": predicted},
+    )
     workload = {
         "kind": "transformer",
         "model": "olmoe-1b-7b" if experts else "gpt2",
@@ -116,7 +136,7 @@ def offloaded(
     }
     fixed: dict[str, Any] = {"workload.model.layers": LAYERS, "workload.model.vocab": 1000}
     named = {name.replace("__", "."): value for name, value in more.items()}
-    return run({"name": "n", "chip": chip, "workload": workload}, fixed | named, brute_force=brute_force)
+    return run({"name": "n", "chip": machine, "workload": workload}, fixed | named, brute_force=brute_force)
 
 
 def moved(result: Result) -> int:
@@ -124,7 +144,7 @@ def moved(result: Result) -> int:
     return sum(count for (path, name), count in result.ledger.totals().items() if name == "copy_byte")
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["streaming", "lru", "pinned"])
 def test_bytes_moved_are_those_fetched_and_the_room_is_never_exceeded(policy: str) -> None:
     result = offloaded(policy, 2)
     far = [(s.bytes, s.ends) for s in result.plan.holdings[0].stays]
@@ -134,7 +154,7 @@ def test_bytes_moved_are_those_fetched_and_the_room_is_never_exceeded(policy: st
     assert moved(offloaded("belady", 2)) <= moved(result)
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", ["lru", "belady"])
 def test_over_a_link_that_takes_no_time_no_policy_costs_any(policy: str) -> None:
     fast = {
         "chip__dma__link__bandwidth": "100000 TB/s",
@@ -142,7 +162,8 @@ def test_over_a_link_that_takes_no_time_no_policy_costs_any(policy: str) -> None
         "chip__dma__setup": "0 s",
         "chip__memories__host__bandwidth": "100000 TB/s",
         "chip__memories__host__latency": "0 s",
-        "chip__launch": "0 s",
+        "chip__memories__hbm__bandwidth": "100000 TB/s",
+        "chip__memories__hbm__latency": "0 s",
     }
     assert offloaded(policy, 2, **fast).time_s == pytest.approx(offloaded("streaming", 6, **fast).time_s, rel=1e-5)
 
@@ -163,6 +184,11 @@ def test_the_world_equals_the_judge(policy: str, things: str, predicted: float) 
 
 def test_experts_that_are_predicted_come_earlier_and_wrong_guesses_move_more() -> None:
     never, half, always = (offloaded("lru", 80, "experts", p) for p in (0.0, 0.5, 1.0))
+    for result in (half, offloaded("lru", 80, "experts", 0.05)):
+        over_time = result.memory_over_time()["chip.hbm"]["bytes"]
+        assert all(min(values) >= 0 for values in over_time.values())
+        assert any(values[-1] for values in over_time.values())  # what was used stays, wrong guesses do not
+        assert sum(values[-1] for kind, values in over_time.items() if kind.startswith("fetched")) <= 80 * 12_582_912
     assert always.time_s < never.time_s
     assert moved(always) == moved(never) < moved(half)
 
@@ -201,11 +227,11 @@ def test_rules_go_before_shares_and_bad_ones_are_told() -> None:
 SOME = {"hbm": 0.7, "host": 0.3}
 
 
-def copied(memories: dict[str, Any], base: str = "h100_sxm_with_host", **changes: Any) -> Result:
+def copied(memories: dict[str, Any], **changes: Any) -> Result:
     """A gigabyte from drives."""
-    chip = {"extends": f"chips/{base}", "memories": memories, "placement": {"weight": "hbm"}, **changes}
+    machine = chip(memories=memories) | changes
     task = {"name": "copy", "copy": {"bytes": "1 GB", "source": "nvme", "target": "hbm"}}
-    return run({"name": "n", "chip": chip, "workload": {"kind": "tasks", "tasks": [task]}})
+    return run({"name": "n", "chip": machine, "workload": {"kind": "tasks", "tasks": [task]}})
 
 
 NVME = {
@@ -242,7 +268,7 @@ def test_a_copy_from_drives_crosses_the_hosts_memory_as_fast_as_the_slowest() ->
 def test_descriptors_and_copies_that_are_not_pinned_take_longer() -> None:
     def seconds(**dma: Any) -> float:
         drives = NVME | {"read": "100 TB/s", "latency": "0 s"}
-        return copied({"nvme": drives}, base="h100_sxm", dma={"kind": "dma", "bandwidth": "20 GB/s"} | dma).time_s
+        return copied({"nvme": drives}, dma={"kind": "dma", "bandwidth": "20 GB/s"} | dma).time_s
 
     plain = seconds()
     assert seconds(chunk="1 MB", descriptor="2 us") == pytest.approx(plain + 1000 * 2e-6, rel=1e-6)
@@ -268,9 +294,8 @@ def composed(ahead: int = 0, policy: str = "lru", brute_force: bool = False) -> 
         "policy": policy,
         "ahead": ahead,
     }
-    chip = {"extends": "chips/h100_sxm_with_host", "placement": {"weight": "hbm"}}
     fixed = {"workload.expert.layers": 2, "workload.expert.vocab": 1000}
-    return run({"name": "n", "chip": chip, "workload": workload}, fixed, brute_force=brute_force)
+    return run({"name": "n", "chip": CHIP, "workload": workload}, fixed, brute_force=brute_force)
 
 
 @pytest.mark.parametrize("ahead", [0, 2])
@@ -285,7 +310,7 @@ def test_a_composition_of_experts_copies_what_its_policy_says(ahead: int) -> Non
     assert composed(2).time_s < composed(0).time_s
 
 
-@pytest.mark.parametrize("policy", ["streaming", "lru", "belady"])
+@pytest.mark.parametrize("policy", ["streaming", "lru"])
 def test_what_is_written_goes_back_before_its_room_is_free(policy: str) -> None:
     written = {"chip__residency__written": True}
     result, judged = (offloaded(policy, 2, brute_force=b, **written) for b in (False, True))
@@ -312,32 +337,45 @@ def test_a_link_that_carries_both_ways_brings_while_it_takes_back() -> None:
 @functools.cache
 def beside(chunk: str = "", brute_force: bool = False) -> Result:
     """Attention of GPT-2 on a processor beside the host's memory, where the cache lives; layers stream."""
-    chip = {
-        "extends": "chips/h100_sxm_with_host",
-        "engines": {"xeon": {"kind": "simd_cores", "cores": 4, "lanes": {"bf16": 8}, "clock": "2 GHz"}},
-        "beside": {"xeon": "host"},
-        "placement": {"weight": {"hbm": 0.45, "host": 0.55}, "kv": "host"},
-        "dma": {"chunk": chunk} if chunk else {},
-    }
+    machine = chip(
+        engines={"xeon": {"kind": "simd_cores", "cores": 4, "lanes": {"bf16": 8}, "clock": "2 GHz"}},
+        beside={"xeon": "host"},
+        placement={"weight": {"hbm": 0.45, "host": 0.55}, "kv": "host"},
+        dma={"chunk": chunk} if chunk else {},
+    )
     workload = {"kind": "transformer", "model": "gpt2", "dtype": "bf16", "batch": 8, "input": 32, "output": 4}
     fixed = {"workload.model.layers": LAYERS, "workload.model.vocab": 1000}
-    return run({"name": "n", "chip": chip, "workload": workload}, fixed, brute_force=brute_force)
+    return run({"name": "n", "chip": machine, "workload": workload}, fixed, brute_force=brute_force)
 
 
 def test_who_stands_beside_a_memory_works_on_what_lives_there_and_nobody_else() -> None:
     result = beside()
     engines = {row["name"].rpartition(".")[2]: row["engine"] for row in result.op_rows}
     assert engines["attention"] == "chip.xeon"
-    assert engines["qkv"] == engines["out"] == "chip.sm"
+    assert engines["qkv"] == engines["out"] == "chip.mxu"
     assert result.placement.contents["chip.host"]["kv"] > 0
     crossing = sum(n for (path, name), n in result.ledger.totals().items() if (path, name) == ("chip.dma", "copy_byte"))
     layers = sum(sum(stay.bytes) for stay in result.plan.holdings[0].stays)
     tokens = 8 * (32 + 3)
     assert crossing == layers + LAYERS * tokens * 768 * 2 * (2 + 2)  # queries and outputs, keys and values
     with pytest.raises(InputError, match="beside names the engine 'x'"):
-        run({"name": "n", "chip": {"extends": "chips/h100_sxm_with_host", "beside": {"x": "host"}}, "workload": {}})
+        run({"name": "n", "chip": chip(beside={"x": "host"}), "workload": {}})
 
 
 def test_small_copies_do_not_wait_for_large_ones_that_go_chunk_by_chunk() -> None:
     assert beside("64 kB").time_s < beside().time_s
     assert beside("64 kB").ticks == beside("64 kB", brute_force=True).ticks
+
+
+def test_what_engines_read_outside_the_chip_crosses_the_link() -> None:
+    """A cache in the host's memory that nobody stands beside: as slow as the slower of link and memory."""
+
+    def seconds(kv: str, link: str = "63015 MB/s") -> float:
+        machine = chip(placement={"kv": kv}, dma={"link": {"extends": "links/pcie5_x16", "bandwidth": link}})
+        workload = {"kind": "transformer", "model": "gpt2", "dtype": "bf16", "batch": 64, "input": 900, "output": 1}
+        changes = {"workload.model.layers": 1, "workload.model.vocab": 1000, "workload.phases": ["decode"]}
+        return run({"name": "n", "chip": machine, "workload": workload}, changes).time_s
+
+    cache = 64 * 901 * 2 * 768 * 2
+    for link, rate in (("63015 MB/s", 57.6e9), ("20 GB/s", 18.28e9)):
+        assert cache / rate * 0.999 <= seconds("host", link) <= cache / rate + seconds("hbm")

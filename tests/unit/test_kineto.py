@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -205,7 +206,7 @@ def test_files_that_end_early_are_told(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_any_recording_is_played_as_it_was(data: st.DataObject) -> None:
     """Twin: a recording that does not contradict itself has the same starts and ends when it is played again."""
     kernels: list[Kernel] = []

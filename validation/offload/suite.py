@@ -49,6 +49,7 @@ def _streamed(model: str) -> Result:
         "capacity": "1 TB",
         "bandwidth": "204.8 GB/s",
         "latency": "500 ns",
+        "outside": True,
         "source": "eight channels of DDR4-3200",
     }
     chip = {
@@ -81,6 +82,7 @@ def _pass_s(sequences: int, tokens: int) -> float:
         "bandwidth": "150 GB/s",
         "efficiency": 1.0,
         "latency": "500 ns",
+        "outside": True,
         "source": "MoE-Lens: 150 GB/s of a socket",
     }
     xeon = {

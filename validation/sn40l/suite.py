@@ -9,6 +9,7 @@ from archsim.result import Result
 from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
+from archsim.workloads.op import MatMul, Op, Region, Vector
 
 _UNFUSED = {"placement": {"weight": "hbm", "kv": "hbm", "activation": "hbm"}}
 _MODELS = {
@@ -38,6 +39,8 @@ class Times(NamedTuple):
 def rows() -> list[Row]:
     """A row per claim."""
     simulated: dict[tuple[str, str], float] = {}
+    for fused, value in _intensities().items():
+        simulated["Monarch FFT", f"operations per byte, {fused}"] = value
     simulated |= _compositions()
     for size in ("8B", "70B", "405B"):
         simulated[f"16 sockets, Llama 3.1 {size}", "tokens per second of a user"] = _tokens_per_s(size)
@@ -54,10 +57,29 @@ def rows() -> list[Row]:
     best, most = max(gains)
     simulated[f"{most} decode", "largest gain of all decodes"] = best
     training = {"kind": "training", "model": "llama-2-7b", "batch": 1, "input": 4096, "tensor_parallel": 8}
-    fused, unfused = (_run("sn40l_node", training, fused) for fused in (True, False))
-    simulated["llama2-7B training, 4K", "fused over unfused"] = unfused.time_s / fused.time_s
+    joined, apart = (_run("sn40l_node", training, whole) for whole in (True, False))
+    simulated["llama2-7B training, 4K", "fused over unfused"] = apart.time_s / joined.time_s
     simulated["FlashFFTConv, 1M", "fused over unfused"] = _convolution(False) / _convolution(True)
     return answered("sn40l", simulated)
+
+
+def _intensities() -> dict[str, float]:
+    """Operations per byte of a convolution by Monarch FFTs, by what is fused; factors are constants of the kernel."""
+    product = MatMul(name="gemm", m=512, k=256, n=256)
+    multiply, transpose = (Vector(name=name, function=name, rows=512, width=256) for name in ("multiply", "convert"))
+    stage = Region(name="stage", ops=(product, multiply, transpose))
+    flops = int(product.flops() + multiply.flops())
+
+    def moved(op: Op) -> int:
+        return int(sum(op.reads().values()) + sum(op.writes().values()))
+
+    whole = Region(name="whole", ops=stage.ops * 4)
+    again = 3 * int(product.right_bytes())  # the one matrix stays where it is
+    return {
+        "no fusion": flops / sum(map(moved, stage.ops)),
+        "Gemm0-Mul-Transpose fused": flops / moved(stage),
+        "fully fused": 4 * flops / (moved(whole) - again),
+    }
 
 
 def _run(system: str, workload: dict[str, Any], fused: bool) -> Result:
