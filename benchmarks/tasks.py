@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.serve_cases.offered import offered
+from archsim.serving.cases.offered import offered
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.timebase import Timebase

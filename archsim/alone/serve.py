@@ -45,7 +45,7 @@ _FIGURES = (
 
 def answers(cases: Sequence[Case]) -> list[Answer]:
     """Figures of what is served."""
-    from archsim.serve_cases import answers as asked
+    from archsim.serving.cases import answers as asked
 
     return [
         answer if isinstance(answer, Exception) else _plain(answer, case)
@@ -62,7 +62,7 @@ def _written(case: Case, outputs: Mapping[str, Path]) -> Figures:
     """The answer; each request, and a page to look at as well."""
     from archsim.files import csv_text, write_text
     from archsim.report.serving import page
-    from archsim.serve_cases.offered import offered
+    from archsim.serving.cases.offered import offered
 
     figures, answer = offered(case)
     if "each" in outputs:

@@ -11,8 +11,8 @@ import typer
 from archsim.errors import InputError, Problem
 
 if TYPE_CHECKING:
-    from archsim.deploy import Deployment
-    from archsim.serving_plan import Asked
+    from archsim.serving.deploy import Deployment
+    from archsim.serving.plan import Asked
 
 Text = str | None
 
@@ -52,9 +52,9 @@ def command(
         asked = {"model": model, "system": system, "device": device, "gpus": gpus, "global_batch": batch, "seq": seq}
         plan_training(asked | {"precision": precision, "framework": framework}, top, out, json)
         return
-    from archsim.deploy import Deployment, engine_named
-    from archsim.serve_cases.offered import objectives_of
-    from archsim.serving_plan import Asked
+    from archsim.serving.cases.offered import objectives_of
+    from archsim.serving.deploy import Deployment, engine_named
+    from archsim.serving.plan import Asked
 
     for name, value in (("--model", model), ("--system", system)):
         if not value:
@@ -78,7 +78,7 @@ def plan_serving(deployment: Deployment, asked: Asked, as_json: bool) -> None:
     """Rank the ways to serve and print them; 'apart' has workers for prompts and for answers."""
     from archsim.cli.output import console, print_json
     from archsim.cli.tables import table
-    from archsim.serving_plan import plan
+    from archsim.serving.plan import plan
 
     ways = plan(deployment, asked)
     if as_json:

@@ -10,9 +10,9 @@ import pytest
 from archsim.alone.serve import QUESTION
 from archsim.alone.sheet import ask, ask_file
 from archsim.errors import InputError
-from archsim.serve_cases import kind_of
-from archsim.serve_cases.offered import objectives_of
-from archsim.serving_plan import Asked, plan
+from archsim.serving.cases import kind_of
+from archsim.serving.cases.offered import objectives_of
+from archsim.serving.plan import Asked, plan
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
 
@@ -159,11 +159,11 @@ def test_what_is_asked_is_told_by_the_columns():
 
 
 def test_the_fewest_chips_keep_the_objectives(monkeypatch):
-    from archsim.deploy import Deployment, engine_named
+    from archsim.serving.deploy import Deployment, engine_named
 
-    monkeypatch.setattr("archsim.serving_plan._REQUESTS", 30)
-    monkeypatch.setattr("archsim.serving_plan._STEPS", 3)
-    monkeypatch.setattr("archsim.serving_plan._LARGEST", 64.0)
+    monkeypatch.setattr("archsim.serving.plan._REQUESTS", 30)
+    monkeypatch.setattr("archsim.serving.plan._STEPS", 3)
+    monkeypatch.setattr("archsim.serving.plan._LARGEST", 64.0)
     deployment = Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm"))
     ways = plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0, "tpot_s": 0.05}, 2))
     assert [way["gpus"] for way in ways] == sorted(way["gpus"] for way in ways)

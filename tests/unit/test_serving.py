@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from archsim import runs
 from archsim.errors import InputError
 from archsim.report.folder import write
-from archsim.serve import service
+from archsim.serving.service import service
 from archsim.workloads import scheduler
 from archsim.workloads.engine import Engine
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, Holding, KVBlocks

@@ -10,7 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from archsim.serve_cases import answers
+from archsim.serving.cases import answers
 from archsim.validation.framework import Claim, Row, cases, row
 
 _SOURCE = "ml-energy/leaderboard 0cd52da (ML.ENERGY benchmark v3, Apache-2.0): vLLM 0.11.1, power of all GPUs"

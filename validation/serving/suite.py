@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from archsim.serve_cases import answers
+from archsim.serving.cases import answers
 from archsim.validation.framework import Claim, Role, Row, cases, row
 
 _INFERENCE_SIM = "inference-sim/sim-to-real-accuracy-validation dcec3fd (Apache-2.0): vLLM 0.15.1 under inference-perf"

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from archsim.deploy import Placed, placed
-from archsim.serve_cases.case import MS, Case, Figures, deployment, number_of, whole_of
+from archsim.serving.cases.case import MS, Case, Figures, deployment, number_of, whole_of
+from archsim.serving.deploy import Placed, placed
 from archsim.workloads.iteration import Shape, whole_blocks
 
 _LENGTH_SPREAD = 0.75

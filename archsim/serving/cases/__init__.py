@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archsim.errors import ArchsimError, InputError
-from archsim.serve_cases.case import CUT, Answer, Case, Figures, deployment
-from archsim.serve_cases.experiment import experiment, request_of
-from archsim.serve_cases.offered import offered
-from archsim.serve_cases.stages import stage
-from archsim.serve_cases.steady import steady_state
-from archsim.serve_cases.together import closed, disaggregated
+from archsim.serving.cases.case import CUT, Answer, Case, Figures, deployment
+from archsim.serving.cases.experiment import experiment, request_of
+from archsim.serving.cases.offered import offered
+from archsim.serving.cases.stages import stage
+from archsim.serving.cases.steady import steady_state
+from archsim.serving.cases.together import closed, disaggregated
 
 
 def kind_of(case: Case) -> str:

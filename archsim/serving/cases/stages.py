@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from archsim.deploy import Deployment, placed
 from archsim.errors import wrong
-from archsim.serve_cases.case import MS, PS, Case, Figures, deployment, number_of, whole_of
+from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, number_of, whole_of
+from archsim.serving.deploy import Deployment, placed
 from archsim.workloads.requests import Request
 from archsim.workloads.served import statistics
 

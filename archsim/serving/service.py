@@ -1,4 +1,4 @@
-"""Requests served by engines, replica by replica, at the pace of :mod:`archsim.step_cost`.
+"""Requests served by engines, replica by replica, at the pace of :mod:`archsim.serving.step_cost`.
 
 The engines are those that ``archsim run`` plays op by op; what each iteration takes is looked up instead. A router
 gives requests to replicas as they arrive.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from archsim.machine import Machine
-from archsim.step_cost import StepCost
+from archsim.serving.step_cost import StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
 from archsim.workloads.requests import Request

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archsim.deploy import placed
 from archsim.errors import InputError, wrong
-from archsim.serve_cases.case import MS, PS, Answer, Case, deployment, whole_of
+from archsim.serving.cases.case import MS, PS, Answer, Case, deployment, whole_of
+from archsim.serving.deploy import placed
 from archsim.workloads.requests import Request
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from archsim.deploy import Placed, placed
 from archsim.errors import InputError, wrong
-from archsim.serve_cases.case import MS, PS, Case, Figures, deployment, whole_of
-from archsim.serve_cases.steady import timed
+from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of
+from archsim.serving.cases.steady import timed
+from archsim.serving.deploy import Placed, placed
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
 

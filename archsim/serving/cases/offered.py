@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from archsim.config import load_spec, parse_value
-from archsim.deploy import placed
 from archsim.errors import InputError, wrong
-from archsim.serve import ROUTERS
-from archsim.serve_cases.case import MS, Case, Figures, deployment, whole_of, word_of
-from archsim.serve_cases.stages import stages_of
+from archsim.serving.cases.case import MS, Case, Figures, deployment, whole_of, word_of
+from archsim.serving.cases.stages import stages_of
+from archsim.serving.deploy import placed
+from archsim.serving.service import ROUTERS
 from archsim.workloads.arrivals import RequestsSpec
 from archsim.workloads.requests import Request, read_arrivals
 from archsim.workloads.served import Objectives

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from archsim.deploy import Deployment, Placed, placed
 from archsim.errors import ArchsimError, InputError, wrong
+from archsim.serving.deploy import Deployment, Placed, placed
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from archsim.deploy import Deployment, engine_named
 from archsim.errors import InputError, wrong
+from archsim.serving.deploy import Deployment, engine_named
 from archsim.units import whole
 from archsim.workloads.engine_spec import EngineSpec
 

@@ -13,8 +13,8 @@ from archsim.config import load_spec, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
-from archsim.serve import Replica, Router, Service, least_loaded
-from archsim.step_cost import StepCost
+from archsim.serving.service import Replica, Router, Service, least_loaded
+from archsim.serving.step_cost import StepCost
 from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType
