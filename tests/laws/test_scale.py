@@ -33,7 +33,12 @@ CHIPS = chips()
 def keeps_the_laws(result: Result) -> None:
     spans = [sum(segment.step_ticks.tolist()) * segment.count for segment in result.segments]
     streams = len(result.world.job.streams())  # pieces of several overlap
-    assert result.ticks == sum(spans) > 0 if streams == 1 else 0 < max(spans) <= result.ticks <= sum(spans)
+    if streams == 1:
+        assert result.ticks == sum(spans) > 0
+    else:
+        assert 0 < max(spans) <= result.ticks
+    if result.machine.cpu is None:  # else pieces wait for their launches
+        assert result.ticks <= sum(spans)
     assert all((segment.step_ticks > 0).all() for segment in result.segments)
     assert all(count > 0 for count in result.ledger.totals().values())
     seconds = result.time_s * (1 + 1e-9)
