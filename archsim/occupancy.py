@@ -13,7 +13,8 @@ import numpy.typing as npt
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.sim.stream import TaskTimes
-from archsim.workloads.op import LARGEST, Role, lanes
+from archsim.workloads.dims import LARGEST, lanes
+from archsim.workloads.op import Role
 from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.tensors import Stay
 

@@ -17,7 +17,8 @@ from archsim.errors import InputError
 from archsim.model.component import MatrixEngine
 from archsim.spec import ComponentSpec
 from archsim.units import si
-from archsim.workloads.op import Attention, Dim, DType
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Attention, DType
 
 _MOST_BLOCKS = 2**22
 Ints = npt.NDArray[np.int64]

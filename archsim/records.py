@@ -16,7 +16,8 @@ from archsim.model.lowered import Blocks, Lowered, in_a_row
 from archsim.sim.schedule import OpTimes, SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.world import PieceTimes, WorldTimes
-from archsim.workloads.op import LARGEST, Dim, first_steps, group_ranks, of_steps, over_steps, row_of_steps
+from archsim.workloads.dims import LARGEST, Dim, first_steps, of_steps, over_steps, row_of_steps
+from archsim.workloads.op import group_ranks
 from archsim.workloads.task import Ranks
 
 

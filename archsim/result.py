@@ -23,8 +23,8 @@ from archsim.sim.world import WorldTimes, play
 from archsim.units import si
 from archsim.version import __version__
 from archsim.workloads.answer import Answer
+from archsim.workloads.dims import of_steps, over_steps
 from archsim.workloads.launches import DISPATCH, KERNEL, LAUNCH, launch_answer
-from archsim.workloads.op import of_steps, over_steps
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
 from archsim.workloads.task import Pause

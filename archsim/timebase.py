@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.workloads.op import LARGEST, Dim, ceil_scaled
+from archsim.workloads.dims import LARGEST, Dim, ceil_scaled
 
 _PS_PER_S = 10**12
 _FINEST = 10**17  # ticks per second: an int64 then counts to a minute and a half

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
 from archsim.workloads.answer import Answer, Curve
-from archsim.workloads.op import Collective, Op, Transfer, over_steps
+from archsim.workloads.dims import over_steps
+from archsim.workloads.op import Collective, Op, Transfer
 from archsim.workloads.plan import Holdings, Phase, Plan
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.task import After, Job, Loop, Pause, Task

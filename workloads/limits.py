@@ -7,12 +7,11 @@ import math
 import numpy as np
 
 from archsim.errors import InputError
+from archsim.workloads.dims import LARGEST, Dim
 from archsim.workloads.op import (
-    LARGEST,
     Attention,
     Collective,
     Conv,
-    Dim,
     Embedding,
     GroupedMatMul,
     MatMul,

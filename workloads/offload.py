@@ -22,7 +22,8 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.units import si
-from archsim.workloads.op import GroupedMatMul, Op, Role, Transfer, over_steps
+from archsim.workloads.dims import over_steps
+from archsim.workloads.op import GroupedMatMul, Op, Role, Transfer
 from archsim.workloads.plan import Holdings, Phase, Plan
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.residency import Outcome, ResidencySpec, Use, policy_of, replay

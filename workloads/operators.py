@@ -14,7 +14,8 @@ from pydantic import Field
 
 from archsim.errors import InputError
 from archsim.spec import Spec
-from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, Vector
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Attention, DType, MatMul, Op, Role, Vector
 
 Repeats = Annotated[int, Field(ge=0, le=2**20)]
 

@@ -10,7 +10,8 @@ from fractions import Fraction
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.workloads.op import Attention, Dim, maximum
+from archsim.workloads.dims import Dim, maximum
+from archsim.workloads.op import Attention
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.requests import Request
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.workloads.op import Collective, Dim, Op, Role, first_steps
+from archsim.workloads.dims import Dim, first_steps
+from archsim.workloads.op import Collective, Op, Role
 
 
 @dataclass(frozen=True)

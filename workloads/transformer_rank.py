@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from archsim.errors import InputError
+from archsim.workloads.dims import Dim
 from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.formats import Formats
 from archsim.workloads.limits import check_op
@@ -18,7 +19,6 @@ from archsim.workloads.model import MixtureSpec, norm_vectors
 from archsim.workloads.op import (
     Attention,
     Collective,
-    Dim,
     DType,
     Embedding,
     GroupedMatMul,

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from archsim.machine import Machine, Placement
 from archsim.model.component import Component
 from archsim.spec import ComponentSpec
-from archsim.workloads.op import (
-    Dim,
-    Role,
-    maximum,
-    minimum,
-    over_steps,
-)
+from archsim.workloads.dims import Dim, maximum, minimum, over_steps
+from archsim.workloads.op import Role
 
 _PREFETCHED = (Role.WEIGHT, Role.KV)
 
@@ -103,13 +97,6 @@ class Flow:
         if dma is not None and some_are(crossing):
             body[dma.path] = dma.copy_ticks(crossing)
         return body
-
-
-def where(condition: bool | npt.NDArray[np.bool_], yes: Dim, no: Dim) -> Dim:
-    """One or the other, step by step."""
-    if isinstance(condition, np.ndarray):
-        return np.where(condition, yes, no)
-    return yes if condition else no
 
 
 def some_are(value: Dim) -> bool:

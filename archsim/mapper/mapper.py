@@ -18,12 +18,12 @@ from archsim.model.component import Engine, MatrixEngine
 from archsim.model.lowered import Lowered, stacked
 from archsim.spec import ComponentSpec
 from archsim.units import si
+from archsim.workloads.dims import Dim, ceil_div, minimum
 from archsim.workloads.limits import check_op
 from archsim.workloads.op import (
     Attention,
     Collective,
     Delay,
-    Dim,
     Embedding,
     GroupedMatMul,
     MatMul,
@@ -32,8 +32,6 @@ from archsim.workloads.op import (
     Role,
     Transfer,
     Vector,
-    ceil_div,
-    minimum,
 )
 
 HOST = "host"

@@ -25,7 +25,7 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
-from archsim.mapper.flow import Flow, busy, in_all, merged, where
+from archsim.mapper.flow import Flow, busy, in_all, merged
 from archsim.model.component import Engine, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.ledger import KERNEL_PJ
 from archsim.model.lowered import Lowered, stacked
@@ -33,19 +33,8 @@ from archsim.model.memory import Memory
 from archsim.query_blocks import blocked
 from archsim.spec import ComponentSpec
 from archsim.units import si
-from archsim.workloads.op import (
-    LARGEST,
-    Attention,
-    Dim,
-    DType,
-    GroupedMatMul,
-    MatMul,
-    Role,
-    Vector,
-    ceil_div,
-    maximum,
-    minimum,
-)
+from archsim.workloads.dims import LARGEST, Dim, ceil_div, maximum, minimum, where
+from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Role, Vector
 
 _SUM_BYTES = 4  # partial sums are kept in 32 bits
 _LONG_BYTES = 2**30

@@ -21,7 +21,8 @@ from archsim.model.lowered import Lowered, Stage
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
-from archsim.workloads.op import Attention, Dim, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
 
 S = TypeVar("S", bound=ComponentSpec)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from archsim.model.component import Component, S
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 
 class Copier(Component[S]):

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archsim.workloads.op import LARGEST, Collective, Dim, Op, first_steps, lanes, row_of_steps
+from archsim.workloads.dims import LARGEST, Dim, first_steps, lanes, row_of_steps
+from archsim.workloads.op import Collective, Op
 
 
 @dataclass(frozen=True)

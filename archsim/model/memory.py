@@ -6,7 +6,7 @@ from abc import abstractmethod
 from typing import NamedTuple
 
 from archsim.model.component import Component, S
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 
 class Sharing(NamedTuple):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from archsim.model.component import Component, S
-from archsim.workloads.op import Collective, Dim
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Collective
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from archsim.result import Result
 from archsim.sim.stream import TaskTimes
 from archsim.workloads.chakra_schema import framed, message
 from archsim.workloads.chakra_trace import COLLECTIVES
-from archsim.workloads.op import Collective, Op, first_steps, of_steps
+from archsim.workloads.dims import first_steps, of_steps
+from archsim.workloads.op import Collective, Op
 from archsim.workloads.program import Segment
 from archsim.workloads.task import GroupCollective, Pause, Ranks, Receive, Send, shifted
 

@@ -24,7 +24,7 @@ from archsim.report import ranks_timeline
 from archsim.result import Result
 from archsim.sim.schedule import OpTimes
 from archsim.sim.server import ReservationServer
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 OPS, RESOURCES = "ops", "resources"
 

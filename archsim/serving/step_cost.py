@@ -27,9 +27,10 @@ from archsim.mapper import HOST, Mapper
 from archsim.model.ledger import price_list
 from archsim.model.lowered import Lowered, countable
 from archsim.sim.segment import simulate
+from archsim.workloads.dims import Dim
 from archsim.workloads.iteration import Pieces, Shape, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.op import Dim, Op, group_ranks
+from archsim.workloads.op import Op, group_ranks
 
 _MOST_KEPT = 20_000
 _SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),))

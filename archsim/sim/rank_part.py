@@ -21,7 +21,8 @@ from archsim.sim.schedule import SegmentTimes
 from archsim.sim.segment import together
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
-from archsim.workloads.op import Collective, Dim, of_steps, over_steps
+from archsim.workloads.dims import Dim, of_steps, over_steps
+from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
 
 Ended = Callable[[Segment, SegmentTimes], None]

@@ -22,7 +22,7 @@ import numpy as np
 
 from archsim.model.lowered import Lowered
 from archsim.sim.server import OrderedServer
-from archsim.workloads.op import Dim, first_steps, maximum
+from archsim.workloads.dims import Dim, first_steps, maximum
 
 
 @dataclass

@@ -9,7 +9,7 @@ from archsim.model.lowered import Blocks
 from archsim.model.memory import Sharing
 from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
-from archsim.workloads.op import Dim, lanes, row_of_steps
+from archsim.workloads.dims import Dim, lanes, row_of_steps
 
 
 def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> SegmentTimes:

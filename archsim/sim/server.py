@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archsim.workloads.op import Dim, maximum
+from archsim.workloads.dims import Dim, maximum
 
 
 class ReservationServer:

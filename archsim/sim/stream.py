@@ -16,7 +16,7 @@ from archsim.sim.schedule import SegmentTimes
 from archsim.sim.setting import Setting
 from archsim.sim.simpy_clock import SimPyClock
 from archsim.timebase import Timebase
-from archsim.workloads.op import of_steps
+from archsim.workloads.dims import of_steps
 from archsim.workloads.program import Segment
 from archsim.workloads.task import Done, GroupCollective, Job, Loop, Pause, Receive, Send, Task
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archsim.components.compute.systolic_array import Dataflow
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Literal
 
 from archsim.components.compute.encoders import mean_cycles_per_operand, mean_nonzero_digits
 from archsim.components.compute.systolic_array import array_cycles
-from archsim.workloads.op import Dim, ceil_div, ceil_scaled
+from archsim.workloads.dims import Dim, ceil_div, ceil_scaled
 
 LoopName = Literal["M", "N", "K", "BW"]
 Place = Literal["spatial", "temporal", "outside"]

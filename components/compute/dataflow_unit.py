@@ -29,10 +29,10 @@ from archsim.model.lowered import Stage
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Bytes, si
+from archsim.workloads.dims import Dim, ceil_div, maximum, minimum
 from archsim.workloads.op import (
     Attention,
     Collective,
-    Dim,
     DType,
     Embedding,
     GroupedMatMul,
@@ -41,9 +41,6 @@ from archsim.workloads.op import (
     Region,
     Role,
     Vector,
-    ceil_div,
-    maximum,
-    minimum,
 )
 
 

@@ -15,8 +15,8 @@ from archsim.config import load_spec
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.spec import Spec
 from archsim.units import whole
+from archsim.workloads.dims import LARGEST
 from archsim.workloads.model import ModelSpec
-from archsim.workloads.op import LARGEST
 
 _MOST = 2**31
 

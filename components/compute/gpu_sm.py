@@ -31,20 +31,8 @@ from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, Matr
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
-from archsim.workloads.op import (
-    LARGEST,
-    Attention,
-    Dim,
-    DType,
-    GroupedMatMul,
-    MatMul,
-    Op,
-    Role,
-    Vector,
-    ceil_div,
-    lanes,
-    maximum,
-)
+from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
+from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
 
 _LANES = 128  # of an SM
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches

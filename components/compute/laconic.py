@@ -26,7 +26,8 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, ceil_scaled
+from archsim.workloads.dims import Dim, ceil_scaled
+from archsim.workloads.op import DType
 
 _FILL = 2  # cycles of the encoder and the adder tree around a product; assumed
 

@@ -34,7 +34,8 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, ceil_div
+from archsim.workloads.dims import Dim, ceil_div
+from archsim.workloads.op import DType
 
 
 class QuantisedArraySpec(ComponentSpec):

@@ -16,7 +16,8 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import DType
 
 
 class SimdCoresSpec(ComponentSpec):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from archsim.workloads.op import Dim, DType, ceil_div, minimum
+from archsim.workloads.dims import Dim, ceil_div, minimum
+from archsim.workloads.op import DType
 
 
 def kept(k: Dim, n: int, m: int) -> Dim:

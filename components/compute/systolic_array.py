@@ -38,7 +38,8 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, ceil_div, maximum, minimum, where
+from archsim.workloads.dims import Dim, ceil_div, maximum, minimum, where
+from archsim.workloads.op import DType
 
 Dataflow = Literal["os", "ws", "is"]
 DATAFLOWS: tuple[Dataflow, ...] = ("os", "ws", "is")

@@ -35,7 +35,8 @@ from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Joules, SquareMillimetres
-from archsim.workloads.op import Dim, DType, ceil_scaled, minimum
+from archsim.workloads.dims import Dim, ceil_scaled, minimum
+from archsim.workloads.op import DType
 
 Style = Literal["systolic_os", "systolic_ws", "cube", "tree", "matrix_2d", "serial_column"]
 Technique = Literal["baseline", "opt1", "opt2", "opt3", "opt4c", "opt4e"]

@@ -19,7 +19,8 @@ from archsim.model.component import Engine, Work
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import SquareMillimetres
-from archsim.workloads.op import Dim, DType, Op, Vector, ceil_scaled
+from archsim.workloads.dims import Dim, ceil_scaled
+from archsim.workloads.op import DType, Op, Vector
 
 OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
     {

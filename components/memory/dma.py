@@ -20,7 +20,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres
-from archsim.workloads.op import Dim, ceil_div, maximum, minimum
+from archsim.workloads.dims import Dim, ceil_div, maximum, minimum
 
 
 class DmaSpec(ComponentSpec):

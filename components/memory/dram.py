@@ -24,7 +24,7 @@ from archsim.model.memory import Memory
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres, Watts
-from archsim.workloads.op import Dim, lanes
+from archsim.workloads.dims import Dim, lanes
 
 if TYPE_CHECKING:
     from archsim.components.memory.command_level.channel import Channel

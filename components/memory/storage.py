@@ -11,7 +11,7 @@ from archsim.model.memory import Memory
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, Watts
-from archsim.workloads.op import Dim, ceil_div
+from archsim.workloads.dims import Dim, ceil_div
 
 
 class StorageSpec(ComponentSpec):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from archsim.components.network.topology import SWITCH, DimensionSpec, Span
 from archsim.errors import InputError, nearest
-from archsim.workloads.op import Dim, ceil_div, maximum
+from archsim.workloads.dims import Dim, ceil_div, maximum
 
 COLLECTIVES = ("all_gather", "all_reduce", "all_to_all", "broadcast", "reduce_scatter", "send_recv")
 

@@ -27,7 +27,8 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.timebase import Timebase
 from archsim.units import JoulesPerBit, Picoseconds
-from archsim.workloads.op import Collective, Dim
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Collective
 
 if TYPE_CHECKING:
     from archsim.components.network.graph_simulation import Job, Step

@@ -24,7 +24,7 @@ from archsim.components.network.round_kernel import Rounds
 from archsim.components.network.round_kernel import run as run_rounds
 from archsim.errors import InputError
 from archsim.timebase import Timebase
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 
 class Job(NamedTuple):

@@ -17,7 +17,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share
 from archsim.timebase import Timebase
 from archsim.units import Bytes, BytesPerSecond, JoulesPerBit, Picoseconds, SquareMillimetres
-from archsim.workloads.op import Dim, ceil_div, maximum
+from archsim.workloads.dims import Dim, ceil_div, maximum
 
 
 class LinkSpec(ComponentSpec):

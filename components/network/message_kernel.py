@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from archsim.components.compiled import kernel, part
 from archsim.errors import InputError
-from archsim.workloads.op import LARGEST
+from archsim.workloads.dims import LARGEST
 
 Ints = npt.NDArray[np.int64]
 

@@ -55,7 +55,8 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.units import Picoseconds
-from archsim.workloads.op import Collective, Dim, TokenExchange
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Collective, TokenExchange
 
 if TYPE_CHECKING:
     from archsim.components.network.message_simulation import Outcome

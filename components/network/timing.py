@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count
 from archsim.timebase import Timebase
 from archsim.units import Bytes, Joules, SquareMillimetres, Watts
-from archsim.workloads.op import Attention, Dim, DType, MatMul, Op, Role, ceil_div, lanes
+from archsim.workloads.dims import Dim, ceil_div, lanes
+from archsim.workloads.op import Attention, DType, MatMul, Op, Role
 
 _ACTIONS = ("activate", "mac_column", "buffer_write", "accumulator_write", "accumulator_read")
 

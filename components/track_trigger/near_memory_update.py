@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from archsim.workloads.op import Dim
+from archsim.workloads.dims import Dim
 
 
 class Traffic(NamedTuple):

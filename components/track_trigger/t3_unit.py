@@ -25,7 +25,8 @@ from archsim.model.lowered import Lowered
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share
 from archsim.units import BytesPerSecond, Joules, JoulesPerBit, SquareMillimetres
-from archsim.workloads.op import Collective, Dim, MatMul, Role
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Collective, MatMul, Role
 
 ENTRY_BYTES = 76  # 19 KB of tracker over 256 entries (T3, ASPLOS 2024, section 4.2)
 

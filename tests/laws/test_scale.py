@@ -15,7 +15,7 @@ from archsim.errors import InputError
 from archsim.machine import ChipSpec
 from archsim.result import Result
 from archsim.runs import run
-from archsim.workloads.op import lanes, over_steps
+from archsim.workloads.dims import lanes, over_steps
 
 MODEL = {
     "name": "small",

@@ -16,7 +16,8 @@ from archsim.machine import ChipSpec, Machine, Placement, SystemSpec
 from archsim.mapper import Mapper
 from archsim.model.lowered import Lowered
 from archsim.runs import run
-from archsim.workloads.op import Attention, Dim, DType, Role
+from archsim.workloads.dims import Dim
+from archsim.workloads.op import Attention, DType, Role
 from archsim.workloads.ragged import Ragged
 
 Class = tuple[int, int, int, int]

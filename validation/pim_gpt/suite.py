@@ -19,7 +19,8 @@ from archsim.runs import run
 from archsim.units import MILLI
 from archsim.validation.framework import Row, answered
 from archsim.validation.information import Figure
-from archsim.workloads.op import Role, over_steps
+from archsim.workloads.dims import over_steps
+from archsim.workloads.op import Role
 
 MODELS = {
     "GPT-2 small": "gpt2_small",
