@@ -75,6 +75,7 @@ class InputVc:
     out: int = -1
     out_vc: int = -1
     ready: int = 0
+    routed: int = -1
 
 
 def first_after(pointer: int, wanted: list[int], count: int) -> int:
@@ -143,13 +144,15 @@ class Router:
     def await_vc(self, vc: InputVc, step: int) -> None:
         spec = self.network.spec
         vc.state = "waiting"
-        if spec.routing_delay:
-            self.network.route(self.number, vc.port, vc.flits[0].packet)
+        vc.routed = step + spec.routing_delay - 1 if spec.routing_delay else -1
         vc.ready = step + spec.routing_delay + spec.vc_allocation_delay - 1
         self.heads.append(vc)
 
     def step(self, step: int) -> None:
         spec = self.network.spec
+        for vc in self.heads:
+            if vc.routed == step:
+                self.network.route(self.number, vc.port, vc.flits[0].packet)
         heads = [vc for vc in self.heads if vc.ready <= step]
         movers = [vc for vc in self.movers if vc.ready <= step]
         got_vc = self.allocate_vcs(heads)

@@ -570,6 +570,13 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     if queues.heads == 0 and queues.movers == 0 and queues.crossing == 0:
         return
 
+    # Heads are routed when their delay is over, so that ways that are drawn are drawn in their order.
+    if settings.routing_delay:
+        for e in range(queues.heads):
+            q = heads[e]
+            if ivc[q].ready - settings.vc_delay == now:
+                _route(s, router, ivc[q].input, s.buffers[q, ivc[q].first] // size)
+
     # Virtual channels: each head picks one output channel, each output channel one head; or the other way round.
     asked, winner, late = s.scratch[0], s.scratch[1], s.scratch[6]
     many = count * vcs
@@ -686,8 +693,6 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
                 ivc[q].state = IDLE
         elif tail:
             ivc[q].state = WAITING
-            if settings.routing_delay:
-                _route(s, router, i, s.buffers[q, ivc[q].first] // size)
             ivc[q].ready = now + settings.routing_delay + settings.vc_delay
             heads[waiting] = q
             waiting += 1
@@ -739,8 +744,6 @@ def _take(s: State, router: int, now: int) -> None:
             ivc[q].filled += 1
             if ivc[q].state == IDLE:
                 ivc[q].state = WAITING
-                if settings.routing_delay:
-                    _route(s, router, i, flit // settings.size)
                 ivc[q].ready = now + settings.routing_delay + settings.vc_delay - 1
                 s.heads[router, queues.heads] = q
                 queues.heads += 1
