@@ -69,6 +69,9 @@ def read(path: Path) -> Converted:
         value = keys.values.get(key, plain)
         if value != plain:
             notes.append(f"{key} = {value} is not carried over: {plain} is modelled")
+    for key in ("routing_delay", "vc_alloc_delay", "sw_alloc_delay"):
+        if keys.whole(key, 1, 0) > 1:
+            notes.append(f"{key} above 1: a router here takes so many cycles and no more, where BookSim's waits longer")
     routing = keys.text("routing_function", "none")
     size = keys.whole("packet_size", 1)
     rate = keys.number("injection_rate", 0.1)
