@@ -294,7 +294,7 @@ class Network:
                     self.wires[end] = Channel(latency)
                     self.backs["router", router, port] = Channel(latency + spec.credit_delay)
         for node in range(fabric.nodes):
-            router, into, _ = (int(n) for n in fabric.homes[node])
+            router, into, _, _ = (int(n) for n in fabric.homes[node])
             latency = int(fabric.inputs[router, into, 2])
             self.wires["router", router, into] = Channel(latency)
             self.backs["node", node, 0] = Channel(latency)
@@ -379,7 +379,7 @@ class Network:
             return
         self.waiting[node].popleft()
         lane = lanes[flit.vc]
-        router, into, _ = (int(n) for n in self.fabric.homes[node])
+        router, into, _, _ = (int(n) for n in self.fabric.homes[node])
         if flit.head:
             flit.packet.sent, lane.taken, self.last_vc[node] = self.now, True, flit.vc
             if self.spec.routing_delay == 0:
@@ -398,7 +398,7 @@ class Network:
             return
         assert isinstance(flit, Flit)
         assert flit.packet.target == node
-        router, _, out = (int(n) for n in self.fabric.homes[node])
+        _, _, out, router = (int(n) for n in self.fabric.homes[node])
         self.backs["router", router, out].put(self.now, flit.vc)
         self.flit_latencies.append(self.now - flit.sent)
         self.in_flight -= 1

@@ -276,7 +276,7 @@ def _nodes(s: State) -> None:
         if flit < 0:
             continue
         s.arriving[slot, lanes + node] = -1
-        router, out = s.homes[node, 0], s.homes[node, 2]
+        router, out = s.homes[node, 3], s.homes[node, 2]
         back = (now + 1 + s.outputs[router, out, 2] + settings.credit_delay) & (settings.slots - 1)
         s.returning[back, router * ports + out] = s.flit_vc[flit]
         totals.credits += 1
