@@ -1,12 +1,12 @@
 """Traces of PyTorch's profiler (Kineto) and other Chrome traces of GPUs, read as a recording.
 
 A file is JSON or its gzip, read as a stream: of a gigabyte only kernels, launches and the shapes of their operators
-are kept. A kernel belongs to its launch by ``correlation``. What it waits for: the kernel before it on its stream, its
-launch, and what a ``cudaStreamWaitEvent`` makes its stream wait for. Where the trace has Kineto's ``cuda_sync`` events,
-these say which record a wait is for; older traces do not, and then a wait is taken to hold the next kernel that its
-thread launches behind the last one launched before on each other stream, as far as times allow. The host waits for a
-kernel in ``cuda...Synchronize``; where it is silent for long and goes on right after a kernel has ended, it is taken
-to have waited for that (a poll of memory shows no call).
+are kept. A kernel belongs to its launch by ``correlation``, all of a graph to one. What it waits for: the kernel before
+it on its stream, its launch, and what a ``cudaStreamWaitEvent`` (or HIP's) makes its stream wait for. Where the trace
+has Kineto's ``cuda_sync`` events, these say which record a wait is for; older traces do not, and then a wait is taken
+to hold the next kernel that its thread launches behind the last one launched before on each other stream, as far as
+times allow. The host waits for a kernel in ``cuda...Synchronize``; where it is silent for long and goes on right after
+a kernel has ended, it is taken to have waited for that (a poll of memory shows no call).
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class _Launched(NamedTuple):
     name: str
     correlation: int
     external: int
+    computes: bool
     more: Mapping[str, Any]
 
 
@@ -204,7 +205,9 @@ def _keep(event: dict[str, Any], found: _Found) -> None:
             external = int(arguments.get("External id", -1))
             more = {key: _plain(arguments[key]) for key in _ARGUMENTS if key in arguments}
             lane = _lane(event, arguments)
-            found.work.append(_Launched(start, duration, lane, name, correlation, external, more))
+            found.work.append(
+                _Launched(start, duration, lane, name, correlation, external, said in ("kernel", "Kernel"), more)
+            )
         elif category == "call":
             thread = f"{event.get('pid')}:{event.get('tid')}"
             found.calls.append(_Call(start, start + duration, name, thread, correlation))
@@ -245,14 +248,20 @@ def _recording(name: str, found: _Found) -> Recording:
     for place, one in enumerate(work):
         by_stream[one.stream].append(place)
     ends, cut = _ends(work, by_stream)
-    launches = {one.correlation: place for place, one in enumerate(work) if one.correlation >= 0}
-    if len(launches) < sum(one.correlation >= 0 for one in work):
-        twice = next(one for place, one in enumerate(work) if launches.get(one.correlation, place) != place)
-        raise InputError(f"two kernels have the correlation {twice.correlation}: '{shortened(twice.name)}' is one")
+    launches: dict[int, list[int]] = defaultdict(list)
+    for place, one in enumerate(work):
+        if one.correlation >= 0:
+            launches[one.correlation].append(place)
+    single = {call.correlation: call.name for call in calls if "Graph" not in call.name}
+    for correlation, places in launches.items():
+        kernels_of = [place for place in places if work[place].computes]
+        if len(kernels_of) > 1 and correlation in single:
+            name = shortened(work[kernels_of[1]].name, 40)
+            raise InputError(f"two kernels have the correlation {correlation} of one {single[correlation]}: '{name}'")
 
     after, guessed = _waits(found, work, ends, calls, launches)
     host, launched, silent = _host(found, work, ends, calls, launches, by_stream)
-    kernels = []
+    kernels: list[Kernel] = []
     operators = _operators(found, work)
     for place, one in enumerate(work):
         start = one.start - begin
@@ -303,7 +312,7 @@ def _ends(work: list[_Launched], by_stream: Mapping[str, list[int]]) -> tuple[li
 
 
 def _waits(
-    found: _Found, work: list[_Launched], ends: list[int], calls: list[_Call], launches: Mapping[int, int]
+    found: _Found, work: list[_Launched], ends: list[int], calls: list[_Call], launches: Mapping[int, list[int]]
 ) -> tuple[dict[int, tuple[int, ...]], int]:
     """Of each kernel, those of other streams that it waits for; and how many waits had to be guessed."""
     after: dict[int, tuple[int, ...]] = defaultdict(tuple)
@@ -313,16 +322,16 @@ def _waits(
     records: dict[int, dict[str, int]] = {}
     pending: dict[str, list[tuple[dict[str, int], str | None]]] = defaultdict(list)
     for call in calls:
-        if call.name.startswith("cudaEventRecord") or call.name.startswith("cuEventRecord"):
+        if "EventRecord" in call.name:  # of CUDA's runtime or driver, or of HIP
             records[call.correlation] = dict(last_of_all)
-        elif call.name.startswith("cudaStreamWaitEvent") or call.name.startswith("cuStreamWaitEvent"):
+        elif "StreamWaitEvent" in call.name:
             record = records.get(found.waits.get(call.correlation, -1))
             stream = found.streams.get(call.correlation)
             if record is None:
                 guessed += 1
             pending[call.thread].append((dict(last[call.thread]) if record is None else record, stream))
         elif call.correlation in launches:
-            place = launches[call.correlation]
+            place = launches[call.correlation][0]  # the first one of a graph waits, the others follow it
             one = work[place]
             left: list[tuple[dict[str, int], str | None]] = []
             for before, stream in pending[call.thread]:
@@ -332,8 +341,9 @@ def _waits(
                 holds = [other for lane, other in before.items() if lane != one.stream and ends[other] <= one.start]
                 after[place] = tuple(dict.fromkeys((*after[place], *holds)))
             pending[call.thread] = left
-            last[call.thread][one.stream] = place
-            last_of_all[one.stream] = place
+            for launched in launches[call.correlation]:
+                last[call.thread][work[launched].stream] = launched
+                last_of_all[work[launched].stream] = launched
     return after, guessed
 
 
@@ -342,7 +352,7 @@ def _host(
     work: list[_Launched],
     ends: list[int],
     calls: list[_Call],
-    launches: Mapping[int, int],
+    launches: Mapping[int, list[int]],
     by_stream: Mapping[str, list[int]],
 ) -> tuple[list[HostEvent], dict[int, int], int]:
     """Events of the host, the one that launches each kernel, and how often silence was taken for waiting."""
@@ -364,15 +374,15 @@ def _host(
             waited = max((place for place in lasts if place >= 0), key=lambda place: ends[place], default=-1)
             if waited >= 0 and ends[waited] >= call.start:
                 host.append(HostEvent(call.thread, call.end, waited))
-        elif call.correlation in launches and work[launches[call.correlation]].start >= call.start:
-            place = launches[call.correlation]
+        elif call.correlation in launches and work[launches[call.correlation][0]].start >= call.start:
+            place = launches[call.correlation][0]
             if call.start - said.get(call.thread, call.start) >= _SILENT_PS:
                 waited = ended_last(work[place].stream, call.start)
                 if waited >= 0 and ends[waited] >= max(said[call.thread], call.start - _SOON_PS):
                     silent += 1
                 else:
                     waited = -1
-            launched[place] = len(host)
+            launched |= dict.fromkeys(launches[call.correlation], len(host))
             host.append(HostEvent(call.thread, call.start, waited))
         said[call.thread] = max(said.get(call.thread, 0), call.end)
     # By time, each thread in its own order, for the events of one are given in order of calls already.

@@ -20,7 +20,7 @@ _DEFAULTS = {
     "credit_delay": 0,
 }
 """What BookSim takes where a file says nothing (src/booksim_config.cpp)"""
-_ROUTING = {"dim_order": "dim_order", "dor": "dor", "nca": "nca", "min": "min"}
+_ROUTING = {"dim_order": "dim_order", "dor": "dor", "nca": "nca", "min": "min", "dest_tag": "dest_tag"}
 _PLAIN = {
     "input_speedup": "1",
     "output_speedup": "1",
@@ -53,10 +53,12 @@ def read(path: Path) -> Converted:
         name = f"{topology}{'x'.join([str(k)] * n)}"
     elif topology == "fattree":
         name = f"fattree_k{k}n{n}"
+    elif topology == "fly":
+        name = f"fly_k{k}n{n}"
     elif topology == "dragonflynew" and n == 1:
         name = f"dragonfly_p{k}a{2 * k}h{k}g{2 * k * k + 1}"
     else:
-        known = "mesh, torus, fattree and dragonflynew of n = 1"
+        known = "mesh, torus, fattree, fly and dragonflynew of n = 1"
         raise keys.error("topology", f"'{topology}' is not modelled: {known} are")
     notes = []
     allocators = {}
@@ -69,6 +71,9 @@ def read(path: Path) -> Converted:
         value = keys.values.get(key, plain)
         if value != plain:
             notes.append(f"{key} = {value} is not carried over: {plain} is modelled")
+    for key in ("routing_delay", "vc_alloc_delay", "sw_alloc_delay"):
+        if keys.whole(key, 1, 0) > 1:
+            notes.append(f"{key} above 1: a router here takes so many cycles and no more, where BookSim's waits longer")
     routing = keys.text("routing_function", "none")
     size = keys.whole("packet_size", 1)
     rate = keys.number("injection_rate", 0.1)

@@ -69,6 +69,21 @@ def _nodes(task: TaskTimes) -> int:
     return 1 if task.times is None else task.steps * sum(record.copies for record in task.times.ops)
 
 
+def _one_at_a_time(rank: int, tasks: Sequence[tuple[int, int, int, TaskTimes]]) -> None:
+    """Complain of times of several streams that pass at once: a rank computes one node of a trace at a time."""
+    until, stream = 0, ""
+    for start, end, _, task in sorted(tasks, key=lambda one: one[:2]):
+        if not isinstance(task.task.what, Pause) or end == start:
+            continue
+        if start < until and task.task.stream != stream:
+            raise InputError(
+                f"streams '{stream}' and '{task.task.stream}' of rank {rank} pass times at once: in a trace of Chakra "
+                "a rank does one thing at a time"
+            )
+        if end > until:
+            until, stream = end, task.task.stream
+
+
 class _Trace:
     """The nodes of all ranks."""
 
@@ -84,6 +99,8 @@ class _Trace:
             for number, start, end in task.each():
                 self._of_rank[task.task.rank].append((start, end, number, task))
         self._tags: dict[str, int] = {}
+        for rank, tasks in self._of_rank.items():
+            _one_at_a_time(rank, tasks)
         total = sum(
             len(self.classes[rank]) * sum(_nodes(one[3]) for one in tasks) for rank, tasks in self._of_rank.items()
         )

@@ -75,6 +75,7 @@ class InputVc:
     out: int = -1
     out_vc: int = -1
     ready: int = 0
+    routed: int = -1
 
 
 def first_after(pointer: int, wanted: list[int], count: int) -> int:
@@ -143,13 +144,15 @@ class Router:
     def await_vc(self, vc: InputVc, step: int) -> None:
         spec = self.network.spec
         vc.state = "waiting"
-        if spec.routing_delay:
-            self.network.route(self.number, vc.port, vc.flits[0].packet)
+        vc.routed = step + spec.routing_delay - 1 if spec.routing_delay else -1
         vc.ready = step + spec.routing_delay + spec.vc_allocation_delay - 1
         self.heads.append(vc)
 
     def step(self, step: int) -> None:
         spec = self.network.spec
+        for vc in self.heads:
+            if vc.routed == step:
+                self.network.route(self.number, vc.port, vc.flits[0].packet)
         heads = [vc for vc in self.heads if vc.ready <= step]
         movers = [vc for vc in self.movers if vc.ready <= step]
         got_vc = self.allocate_vcs(heads)
@@ -291,7 +294,7 @@ class Network:
                     self.wires[end] = Channel(latency)
                     self.backs["router", router, port] = Channel(latency + spec.credit_delay)
         for node in range(fabric.nodes):
-            router, into, _ = (int(n) for n in fabric.homes[node])
+            router, into, _, _ = (int(n) for n in fabric.homes[node])
             latency = int(fabric.inputs[router, into, 2])
             self.wires["router", router, into] = Channel(latency)
             self.backs["node", node, 0] = Channel(latency)
@@ -376,7 +379,7 @@ class Network:
             return
         self.waiting[node].popleft()
         lane = lanes[flit.vc]
-        router, into, _ = (int(n) for n in self.fabric.homes[node])
+        router, into, _, _ = (int(n) for n in self.fabric.homes[node])
         if flit.head:
             flit.packet.sent, lane.taken, self.last_vc[node] = self.now, True, flit.vc
             if self.spec.routing_delay == 0:
@@ -395,7 +398,7 @@ class Network:
             return
         assert isinstance(flit, Flit)
         assert flit.packet.target == node
-        router, _, out = (int(n) for n in self.fabric.homes[node])
+        _, _, out, router = (int(n) for n in self.fabric.homes[node])
         self.backs["router", router, out].put(self.now, flit.vc)
         self.flit_latencies.append(self.now - flit.sent)
         self.in_flight -= 1

@@ -14,7 +14,7 @@ from naive_router import Network
 
 from archsim.components.network.cases import answer
 from archsim.components.network.router_level import LOAD, random_numbers
-from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, from_channels
+from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, fly, from_channels
 from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
 from archsim.components.network.router_level.measurement import measure
 from archsim.components.network.router_level.traffic import PATTERNS, traffic
@@ -29,6 +29,7 @@ FABRICS = {
     "torus": cube(4, 2, True),
     "odd torus": cube(3, 2, True),
     "fat tree": fat_tree(2, 3),
+    "butterfly": fly(2, 3),
     "dragonfly": dragonfly(1, 2, 5),
     "any": from_channels("any", TWO_RINGS, [0, 0, 1, 2]),
 }
@@ -168,9 +169,9 @@ def test_channels_meet_at_both_ends(fabric: Fabric) -> None:
             to, into, latency = fabric.outputs[router, port]
             if to >= 0:
                 assert fabric.inputs[to, into].tolist() == [router, port, latency]
-    for node, (router, into, out) in enumerate(fabric.homes):
+    for node, (router, into, out, end) in enumerate(fabric.homes):
         assert fabric.inputs[router, into, :2].tolist() == [-2, node]
-        assert fabric.outputs[router, out, :2].tolist() == [-2, node]
+        assert fabric.outputs[end, out, :2].tolist() == [-2, node]
 
 
 def test_wrong_networks_are_refused() -> None:

@@ -75,9 +75,13 @@ def test_a_model_moves_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_trace_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A task that waits for another rank's, which a trace cannot say."""
+    """A task that waits for another rank's, and times that pass at once, which a trace cannot say."""
     tasks = "[{name: a, pause: 1 us}, {name: b, ranks: 1, pause: 1 us, after: [{rank: 0, task: a}]}]"
     (tmp_path / "run.yaml").write_text(f"name: r\nsystem: dgx_h100\nworkload: {{kind: tasks, tasks: {tasks}}}\n")
     assert main(["run", str(tmp_path / "run.yaml"), "--chakra", str(tmp_path / "out")]) == 2
     assert "ranks wait for messages alone" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    tasks = "[{name: a, pause: 2 us}, {name: b, stream: other, pause: 1 us}]"
+    (tmp_path / "run.yaml").write_text(f"name: r\nsystem: dgx_h100\nworkload: {{kind: tasks, tasks: {tasks}}}\n")
+    assert main(["run", str(tmp_path / "run.yaml"), "--chakra", str(tmp_path / "out")]) == 2
+    assert "streams 'other' and 'main' of rank 0 pass times at once" in capsys.readouterr().err

@@ -80,6 +80,16 @@ def test_a_trace_is_played_as_it_was_recorded(tmp_path: Path) -> None:
     assert any("inferred" in note for note in recorded.notes)
 
 
+def test_a_graph_launches_many(tmp_path: Path) -> None:
+    """Its kernels follow one launch; what is launched on another stream behind an event waits for the last of them."""
+    graph = [call("hipGraphLaunch", 0, 2, 1), kernel("a", 5, 3, 7, 1), kernel("b", 9, 4, 7, 1), kernel("c", 6, 2, 8, 1)]
+    later = [call("hipStreamWaitEvent", 3, 1, 2), *launched("d", 4, 20, 1, 9, 3)]
+    recorded = kineto.read(written(tmp_path, [*graph, *later]))
+    assert [k.host for k in recorded.kernels] == [0, 0, 0, 1]
+    assert set(recorded.kernels[3].after) == {1, 2}
+    assert played(tmp_path / "trace.json").time_s == pytest.approx(21e-6)
+
+
 def test_a_wait_is_for_the_event_that_the_trace_names(tmp_path: Path) -> None:
     """Stream 8 waits for the first kernel, whose record it names, though the second has been launched since."""
     sync = {
@@ -178,7 +188,10 @@ WRONG: dict[str, tuple[Events, str]] = {
     "negative": ([kernel("k", 1, -3, 7, 1)], "event 1: 'k' has a negative duration of -3 us"),
     "timeless": ([{**kernel("k", 1, 1, 7, 1), "ts": None}], "event 1: 'k' is no event of a profiler"),
     "args": ([{**kernel("k", 1, 1, 7, 1), "args": [1]}], "event 1: 'k' is no event of a profiler"),
-    "twice": ([kernel("a", 1, 1, 7, 1), kernel("b", 3, 1, 7, 1)], "two kernels have the correlation 1"),
+    "twice": (
+        [call("cudaLaunchKernel", 0, 1, 1), kernel("a", 1, 1, 7, 1), kernel("b", 3, 1, 7, 1)],
+        "two kernels have the correlation 1 of one cudaLaunchKernel: 'b'",
+    ),
     "none": ([call("cudaLaunchKernel", 1, 1, 1)], "holds no kernels"),
 }
 

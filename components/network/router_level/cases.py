@@ -1,7 +1,8 @@
 """Cases in rows: what to ask a router network, as cells of a table.
 
-A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``dragonfly_p2a4h2g9``), a ``traffic`` and
-the flits that a node makes in a cycle; the other columns of :data:`SETTINGS` have the defaults of the specs.
+A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``fly_k4n3``, ``dragonfly_p2a4h2g9``), a
+``traffic`` and the flits that a node makes in a cycle; the other columns of :data:`SETTINGS` have the defaults of the
+specs, and ``vc_allocator`` and ``sw_allocator`` say who allocates, ``separable_input_first`` or ``islip(ROUNDS)``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from archsim.components.network.router_level import LOAD
-from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree
+from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, fly
 from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
 from archsim.components.network.router_level.traffic import traffic
@@ -30,7 +31,13 @@ SETTINGS = {
     "st_final_delay": "switch_delay",
     "credit_delay": "credit_delay",
 }
-_ROUTING = {"mesh": ("dor", "dim_order"), "torus": ("dim_order", "dor"), "fattree": ("nca",), "dragonfly": ("min",)}
+_ROUTING = {
+    "mesh": ("dor", "dim_order"),
+    "torus": ("dim_order", "dor"),
+    "fattree": ("nca",),
+    "fly": ("dest_tag",),
+    "dragonfly": ("min",),
+}
 _MOST_NODES = 2**16
 _ALLOCATORS = {"vc_allocator": "vc_islip", "sw_allocator": "switch_islip"}
 _USUAL = "separable_input_first"
@@ -90,13 +97,16 @@ def _fabric(name: str) -> tuple[Fabric, int, int]:
     if match := re.fullmatch(r"fattree_k(\d{1,4})n(\d{1,2})", name):
         _bounded(int(match[1]) ** int(match[2]))
         return fat_tree(int(match[1]), int(match[2])), int(match[1]), int(match[2])
+    if match := re.fullmatch(r"fly_k(\d{1,4})n(\d{1,2})", name):
+        _bounded(int(match[1]) ** int(match[2]))
+        return fly(int(match[1]), int(match[2])), int(match[1]), int(match[2])
     if match := re.fullmatch(r"dragonfly_p(\d{1,4})a(\d{1,6})h(\d{1,6})g(\d{1,9})", name):
         p, a, h, g = (int(n) for n in match.groups())
         if (a, h, g) != (2 * p, p, 2 * p * p + 1):
             raise wrong("topology", f"a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
         _bounded(p * a * g)
         return dragonfly(p), p, 1
-    kinds = ("mesh8x8", "torus8x8", "fattree_k4n3", "dragonfly_p2a4h2g9")
+    kinds = ("mesh8x8", "torus8x8", "fattree_k4n3", "fly_k4n3", "dragonfly_p2a4h2g9")
     raise wrong("topology", f"no router network is called '{shortened(name)}': {nearest(name, kinds)}")
 
 

@@ -36,7 +36,8 @@ class Fabric:
         and the channel's latency in cycles, which flits and credits take alike.
     inputs: [routers, ports, 3] of each input port: router it comes from (or NODE), its output port (or the node), and
         the latency.
-    homes: [nodes, 3] of each node: its router, the input port it feeds, and the output port that feeds it.
+    homes: [nodes, 4] of each node: the router that it feeds, by which input port, the output port that feeds it, and
+        of which router, which in a butterfly is another one.
     rule: how packets are routed; ``figures`` holds what the rule needs to know.
     table: [routers, nodes] output ports, where the rule is TABLE.
     """
@@ -67,18 +68,19 @@ class _Builder:
     def __init__(self, routers: int, nodes: int, ports: int) -> None:
         self.outputs = np.full((routers, ports, 3), -1, dtype=np.int64)
         self.inputs = np.full((routers, ports, 3), -1, dtype=np.int64)
-        self.homes = np.zeros((nodes, 3), dtype=np.int64)
+        self.homes = np.zeros((nodes, 4), dtype=np.int64)
 
     def channel(self, source: int, out: int, target: int, into: int, latency: int) -> None:
         """From output port ``out`` of router ``source`` to input port ``into`` of router ``target``."""
         self.outputs[source, out] = target, into, latency
         self.inputs[target, into] = source, out, latency
 
-    def node(self, node: int, router: int, into: int, out: int, latency: int = 1) -> None:
-        """Node ``node`` feeds input ``into`` of the router and is fed by output ``out``."""
+    def node(self, node: int, router: int, into: int, out: int, latency: int = 1, end: int | None = None) -> None:
+        """Node ``node`` feeds input ``into`` of the router and is fed by output ``out``, of router ``end`` if given."""
+        fed_by = router if end is None else end
         self.inputs[router, into] = NODE, node, latency
-        self.outputs[router, out] = NODE, node, latency
-        self.homes[node] = router, into, out
+        self.outputs[fed_by, out] = NODE, node, latency
+        self.homes[node] = router, into, out, fed_by
 
     def done(self, name: str, ports: Ints, rule: int, figures: Sequence[int], table: Ints | None = None) -> Fabric:
         empty = np.zeros((1, 1), dtype=np.int64)
@@ -145,6 +147,31 @@ def fat_tree(radix: int, levels: int) -> Fabric:
                 builder.channel(lower, up, upper, port, 1)
     ports = np.array([radix] * width + [2 * radix] * width * (levels - 1), dtype=np.int64)
     return builder.done(f"fattree_k{radix}n{levels}", ports, FAT_TREE, (radix, levels))
+
+
+def fly(radix: int, stages: int) -> Fabric:
+    """A butterfly: stages of routers of ``radix`` ports, nodes send into the first and take from the last.
+
+    Packets follow the digits of their target, the highest first; channels take one cycle.
+    """
+    if radix < 2 or stages < 1 or radix**stages > 2**12:
+        raise InputError(f"no butterfly of radix {radix} and {stages} stages can be built: of 4,096 nodes at most")
+    width, nodes = radix ** (stages - 1), radix**stages
+    builder = _Builder(stages * width, nodes, radix)
+    for node in range(nodes):
+        builder.node(node, node // radix, node % radix, node % radix, end=(stages - 1) * width + node // radix)
+    for stage in range(1, stages):
+        shift = radix ** (stages - stage - 1)
+        for place in range(width):
+            digit = place // shift % radix
+            for port in range(radix):
+                before = place + (port - digit) * shift
+                builder.channel((stage - 1) * width + before, digit, stage * width + place, port, 1)
+    targets = np.arange(nodes)
+    digits = [targets // radix ** (stages - 1 - stage) % radix for stage in range(stages)]
+    table = np.repeat(np.array(digits, dtype=np.int64), width, axis=0)
+    ports = np.full(stages * width, radix, dtype=np.int64)
+    return builder.done(f"fly_k{radix}n{stages}", ports, TABLE, (), table)
 
 
 def dragonfly(nodes_per_router: int, local: int = 10, wide: int = 100) -> Fabric:

@@ -276,7 +276,7 @@ def _nodes(s: State) -> None:
         if flit < 0:
             continue
         s.arriving[slot, lanes + node] = -1
-        router, out = s.homes[node, 0], s.homes[node, 2]
+        router, out = s.homes[node, 3], s.homes[node, 2]
         back = (now + 1 + s.outputs[router, out, 2] + settings.credit_delay) & (settings.slots - 1)
         s.returning[back, router * ports + out] = s.flit_vc[flit]
         totals.credits += 1
@@ -560,19 +560,30 @@ def _grant_switch(s: State, router: int) -> None:
 @part
 def _step(s: State, router: int, now: int, take: bool) -> None:
     """One step of a router; ``take`` in the first of a cycle, which takes what has arrived."""
-    settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
-    vcs, ports, depth, size = settings.vcs, settings.ports, settings.buffer, settings.size
-    count = s.fabric_ports[router]
-    lane, base = router * ports, router * ports * vcs
-    heads, movers, crossing = s.heads[router], s.movers[router], s.crossing[router]
+    queues = s.queues[router]
     if take:
         _take(s, router, now)
     if queues.heads == 0 and queues.movers == 0 and queues.crossing == 0:
         return
+    _ask_channels(s, router, now)
+    _ask_switch(s, router, now)
+    waiting, moving = _hold_channels(s, router, now)
+    waiting, moving = _cross(s, router, now, waiting, moving)
+    _forget(s, router)
+    movers, fresh = s.movers[router], s.scratch[5]
+    for e in range(moving):
+        movers[e] = fresh[e]
+    queues.heads, queues.movers = waiting, moving
+    _leave(s, router, now)
 
-    # Virtual channels: each head picks one output channel, each output channel one head; or the other way round.
-    asked, winner, late = s.scratch[0], s.scratch[1], s.scratch[6]
-    many = count * vcs
+
+@part
+def _ask_channels(s: State, router: int, now: int) -> None:
+    """Virtual channels: each head picks one output channel, each output channel one head; or the other way round."""
+    settings, queues, ivc, ovc = s.settings, s.queues[router], s.ivc, s.ovc
+    vcs, ports, size = settings.vcs, settings.ports, settings.size
+    base, many = router * ports * vcs, s.fabric_ports[router] * vcs
+    heads, asked, winner = s.heads[router], s.scratch[0], s.scratch[1]
     if settings.vc_islip:
         _grant_channels(s, router, now)
     for e in range(queues.heads):
@@ -597,8 +608,14 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
             if rival < 0 or _ahead(q - base, turn, many) < _ahead(rival - base, turn, many):
                 winner[o] = q
 
-    # The switch: each input offers the best of its channels for an output, and asks for one; each output takes one.
-    offered, chosen, taken, fresh = s.scratch[2], s.scratch[3], s.scratch[4], s.scratch[5]
+
+@part
+def _ask_switch(s: State, router: int, now: int) -> None:
+    """The switch: each input offers the best of its channels for an output, and asks for one; each output takes one."""
+    settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
+    vcs, ports, depth = settings.vcs, settings.ports, settings.buffer
+    count, lane, base = s.fabric_ports[router], router * ports, router * ports * vcs
+    movers, offered, chosen, taken = s.movers[router], s.scratch[2], s.scratch[3], s.scratch[4]
     for e in range(queues.movers):
         q = movers[e]
         if ivc[q].ready > now or ovc[base + ivc[q].out * vcs + ivc[q].out_vc].used >= depth:
@@ -619,7 +636,15 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
             if taken[o] < 0 or _ahead(i, turn, count) < _ahead(taken[o], turn, count):
                 taken[o] = i
 
-    # Heads that won hold their channel and will ask for the switch; the others ask again.
+
+@part
+def _hold_channels(s: State, router: int, now: int) -> tuple[int, int]:
+    """Heads that won hold their channel and will ask for the switch; the others ask again. How many wait and move."""
+    settings, queues, ivc, ovc = s.settings, s.queues[router], s.ivc, s.ovc
+    vcs = settings.vcs
+    base, many = router * settings.ports * vcs, s.fabric_ports[router] * vcs
+    heads, movers = s.heads[router], s.movers[router]
+    asked, winner, fresh, late = s.scratch[0], s.scratch[1], s.scratch[5], s.scratch[6]
     waiting, moving = 0, 0
     for e in range(queues.movers):
         if ivc[movers[e]].ready > now:
@@ -644,8 +669,17 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
     for e in range(queues.heads):
         if asked[e] >= 0:
             winner[asked[e]] = -1
+    return waiting, moving
 
-    # Flits that won go into the switch and free their place; the others ask again.
+
+@part
+def _cross(s: State, router: int, now: int, waiting: int, moving: int) -> tuple[int, int]:
+    """Flits that won go into the switch and free their place; the others ask again. How many wait and move."""
+    settings, queues, ivc, ovc, ports_ = s.settings, s.queues[router], s.ivc, s.ovc, s.ports
+    vcs, ports, depth, size = settings.vcs, settings.ports, settings.buffer, settings.size
+    count, lane, base = s.fabric_ports[router], router * ports, router * ports * vcs
+    heads, movers, crossing = s.heads[router], s.movers[router], s.crossing[router]
+    offered, chosen, taken, fresh = s.scratch[2], s.scratch[3], s.scratch[4], s.scratch[5]
     for e in range(queues.movers):
         q = movers[e]
         if ivc[q].ready > now:
@@ -686,8 +720,6 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
                 ivc[q].state = IDLE
         elif tail:
             ivc[q].state = WAITING
-            if settings.routing_delay:
-                _route(s, router, i, s.buffers[q, ivc[q].first] // size)
             ivc[q].ready = now + settings.routing_delay + settings.vc_delay
             heads[waiting] = q
             waiting += 1
@@ -695,6 +727,14 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
             ivc[q].ready = now + settings.switch_delay
             fresh[moving] = q
             moving += 1
+    return waiting, moving
+
+
+@part
+def _forget(s: State, router: int) -> None:
+    """Nobody has offered, asked or taken, for the next step."""
+    settings, count = s.settings, s.fabric_ports[router]
+    offered, chosen, taken = s.scratch[2], s.scratch[3], s.scratch[4]
     for i in range(count):
         if settings.switch_islip and chosen[i] < 0:
             for o in range(count):
@@ -704,11 +744,12 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
                 offered[i * count + o] = -1
             taken[chosen[i]] = -1
             chosen[i] = -1
-    for e in range(moving):
-        movers[e] = fresh[e]
-    queues.heads, queues.movers = waiting, moving
 
-    # Flits that are through the switch wait for the channel.
+
+@part
+def _leave(s: State, router: int, now: int) -> None:
+    """Flits that are through the switch wait for the channel."""
+    queues, crossing, lane = s.queues[router], s.crossing[router], router * s.settings.ports
     through = 0
     for e in range(queues.crossing):
         if crossing[e].ready <= now:
@@ -739,8 +780,6 @@ def _take(s: State, router: int, now: int) -> None:
             ivc[q].filled += 1
             if ivc[q].state == IDLE:
                 ivc[q].state = WAITING
-                if settings.routing_delay:
-                    _route(s, router, i, flit // settings.size)
                 ivc[q].ready = now + settings.routing_delay + settings.vc_delay - 1
                 s.heads[router, queues.heads] = q
                 queues.heads += 1
