@@ -162,7 +162,7 @@ class _Pieces:
             yield self._piece([kernel], phase, name)
 
     def _kernels(self, segment: Segment) -> Iterator[Block]:
-        """A block for each kernel of a step, in order; those of copies, and of steps that are alike, hold the same ops."""
+        """A block for each kernel of a step, in order; those of copies, and of steps alike, hold the same ops."""
         for block in segment.blocks:
             alone = []
             for op in block.ops:
