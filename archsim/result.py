@@ -275,18 +275,23 @@ class Result:
         return {name: seconds / self.time_s for name, seconds in sorted(useful.items())} if self.ticks else {}
 
     def what_if(self, server: str, factor: int = 2) -> float:
-        """Seconds the run would take were a server so many times as fast, the mapping unchanged."""
+        """Seconds the run would take were a server so many times as fast, the mapping unchanged.
+
+        A server without a model, such as a CPU that launches, is what pauses hold.
+        """
 
         def lower(rank: int, segment: Segment) -> Blocks:
             blocks = self.setting.lower(rank, segment)
             return [(tuple(op.faster(server, factor) for op in ops), repeat) for ops, repeat in blocks]
 
-        return self.machine.time.seconds(play(self.plan.job, replace(self.setting, lower=lower)).ticks)
+        job = self.plan.job.sooner(server, factor)
+        return self.machine.time.seconds(play(job, replace(self.setting, lower=lower)).ticks)
 
     @functools.cached_property
     def what_if_s(self) -> dict[str, float]:
         """:meth:`what_if` for each server that bounds some of the run; each is a simulation of its own."""
-        return {server: self.what_if(server) for server in self.time_by_bound if server in self.busy_s}
+        known = {*self.busy_s, *self.plan.job.held()}
+        return {server: self.what_if(server) for server in self.time_by_bound if server in known}
 
     # -- tables
 

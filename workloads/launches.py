@@ -148,33 +148,37 @@ class _Pieces:
 
     how: LaunchesSpec
     known: dict[object, Segment] = field(default_factory=dict)
+    single: dict[int, tuple[Op, tuple[Op, ...]]] = field(default_factory=dict)
 
     def pieces(self, segment: Segment, phase: str, name: str) -> Iterator[Segment]:
         """Of one step."""
         if self.how.graph:
             yield self._piece(segment.blocks, phase, name)
             return
-        kernels = list(_kernels(segment))
+        kernels = list(self._kernels(segment))
         whole = len(kernels) - len(kernels) % self.how.chain
         for first in range(0, whole, self.how.chain):
             yield self._piece(kernels[first : first + self.how.chain], phase, name)
         for kernel in kernels[whole:]:
             yield self._piece([kernel], phase, name)
 
+    def _kernels(self, segment: Segment) -> Iterator[Block]:
+        """A block for each kernel of a step, in order; those of copies, and of steps alike, hold the same ops."""
+        for block in segment.blocks:
+            alone = []
+            for op in block.ops:
+                if id(op) not in self.single:
+                    self.single[id(op)] = op, (_alone(op),)
+                alone.append(Block(block.name, self.single[id(op)][1]))
+            for copy in range(block.repeat):
+                for kernel in alone:
+                    yield replace(kernel, first=block.first + copy) if block.repeat > 1 else kernel
+
     def _piece(self, blocks: Sequence[Block], phase: str, name: str) -> Segment:
         key = (phase, *((id(block.ops), block.repeat) for block in blocks))
         if key not in self.known:
             self.known[key] = Segment(f"{name}.{len(self.known)}", tuple(blocks), phase=phase)
         return self.known[key]
-
-
-def _kernels(segment: Segment) -> Iterator[Block]:
-    """A block for each kernel of a step, in order; those of copies hold the same ops."""
-    for block in segment.blocks:
-        alone = [Block(block.name, (_alone(op),)) for op in block.ops]
-        for copy in range(block.repeat):
-            for kernel in alone:
-                yield replace(kernel, first=block.first + copy) if block.repeat > 1 else kernel
 
 
 def _alone(op: Op) -> Op:

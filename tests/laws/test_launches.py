@@ -96,6 +96,12 @@ def test_a_cpu_that_takes_no_time_is_none() -> None:
     assert answer["bound_by"] == "chip"
 
 
+def test_a_cpu_twice_as_fast_is_asked_like_any_resource() -> None:
+    slow, fast = launched(40_000, 2_000), launched(20_000, 1_000)
+    assert slow.what_if_s["cpu"] == fast.time_s
+    assert slow.critical_path()["cpu"]["speedup_if_twice_as_fast"] > 1.8
+
+
 def test_a_slow_cpu_is_all_that_counts() -> None:
     answer = launched(100_000, 2_000).answers[0].summary
     assert answer["bound_by"] == "cpu"

@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 import archsim
 from archsim.errors import InputError
+from archsim.result import Result
 from archsim.workloads.composition_of_experts import CompositionOfExpertsSpec, CompositionOfExpertsWorkload
 from archsim.workloads.gemm import GemmSpec, GemmWorkload
 from archsim.workloads.model import ModelSpec, parameters
 from archsim.workloads.op import Collective, DType, MatMul, Role, Transfer
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
+from archsim.workloads.speculative_decoding import SpeculativeDecodingSpec
 from archsim.workloads.sublayer import SublayerSpec, SublayerWorkload
 from archsim.workloads.task import Task
 
@@ -183,3 +185,45 @@ def test_the_least_recently_used_expert_leaves(
     if warm and resident >= experts:
         assert not any(misses(composition(experts=experts, batches=batches, seed=seed), experts))
     assert misses(workload, resident) == missed
+
+
+# --- decoding with a draft
+
+
+def drafted(acceptance: float, k: int = 4, output: int = 60) -> Result:
+    workload = {
+        "kind": "speculative_decoding",
+        "model": "gpt2-medium",
+        "draft": "gpt2",
+        "drafted": k,
+        "acceptance": acceptance,
+        "input": 32,
+        "output": output,
+    }
+    return archsim.run({"name": "n", "chip": "tpu_v4i", "workload": workload})
+
+
+def test_a_round_gives_what_is_accepted_and_one_token_more() -> None:
+    def tokens(acceptance: float, k: int) -> float:
+        accepted = [(acceptance**n) * (1 - acceptance) for n in range(k)] + [acceptance**k]
+        return sum((n + 1) * chance for n, chance in enumerate(accepted))
+
+    base = {"model": load("gpt2-medium"), "draft": load("gpt2"), "input": 8, "output": 8}
+    for acceptance in (0.0, 0.3, 0.9, 1.0):
+        for k in (1, 4):
+            spec = SpeculativeDecodingSpec.model_validate(base | {"drafted": k, "acceptance": acceptance})
+            assert spec.tokens_per_round == pytest.approx(tokens(acceptance, k))
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        SpeculativeDecodingSpec.model_validate(base | {"acceptance": 1.1})
+
+
+def test_rounds_of_drafts_and_checks_are_all_that_takes_time() -> None:
+    never, always = drafted(0.0), drafted(1.0)
+    rounds = [next(row["steps"] for row in r.segment_rows() if row["segment"] == "check") for r in (never, always)]
+    assert rounds == [60, 12]
+    assert never.ticks == 5 * always.ticks
+    steps = {row["segment"]: row["step_s"] for row in always.segment_rows()}
+    assert always.time_s == pytest.approx(12 * (4 * steps["draft"] + steps["check"]))
+    held = always.plan.holdings[0].resident_bytes[Role.WEIGHT]
+    alone = [parameters(load(name))["total"] for name in ("gpt2", "gpt2-medium")]
+    assert held >= sum(alone)  # of a byte or two each

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 from collections.abc import Mapping
 from typing import Any
 
-from archsim.runs import run
+from archsim.run_spec import RunSpec
+from archsim.runs import load, run
 from archsim.units import MILLI, NANO
 from archsim.validation.framework import Row, answered
+from archsim.workloads.launches import LaunchesSpec
 
 _A100, _H100, _GH200 = "A100 with EPYC 7313", "H100 PCIe with Xeon 8468V", "GH200 with Grace"
 _CHIPS = {_A100: "a100_sxm_epyc_7313", _H100: "h100_pcie_xeon_8468v", _GH200: "gh200_grace"}
 _OPERATORS = {
     "bert-base": "hugging_face_encoder",
-    "xlm-roberta-base": "hugging_face_encoder",
+    "xlm-roberta-base": "hugging_face_xlm_roberta",
     "gpt2": "hugging_face_gpt2",
     "llama-3.2-1b": "hugging_face_llama",
 }
@@ -23,29 +26,34 @@ _LARGE = 64
 
 
 @functools.cache
-def launches(system: str, model: str, batch: int, chain: int = 1) -> Mapping[str, Any]:
-    """Latency, TKLQT and the rest of one prefill."""
-    encoder = _OPERATORS[model] == "hugging_face_encoder"
+def _run_spec(system: str, model: str) -> RunSpec:
+    """A prefill of one sequence, read once."""
+    encoder = _OPERATORS[model] in ("hugging_face_encoder", "hugging_face_xlm_roberta")
     workload = {
         "kind": "transformer",
         "model": model,
         "dtype": "fp16",
-        "batch": batch,
         "input": 512,
         "operators": _OPERATORS[model],
         "phases": ["encode" if encoder else "prefill"],
     }
-    name = f"{model}, batch {batch}"
+    return load({"name": model, "chip": _CHIPS[system], "workload": workload})
+
+
+@functools.cache
+def launches(system: str, model: str, batch: int, chain: int = 1) -> Mapping[str, Any]:
+    """Latency, TKLQT and the rest of one prefill."""
+    spec = _run_spec(system, model)
+    sequences = spec.workload.model_copy(update={"batch": batch})
     return (
-        run({"name": name, "chip": _CHIPS[system], "workload": workload, "launches": {"chain": chain}})
-        .answers[0]
-        .summary
+        run(spec.model_copy(update={"workload": sequences, "launches": LaunchesSpec(chain=chain)})).answers[0].summary
     )
 
 
 def first_bound_by_chip(system: str, model: str) -> int:
     """The smallest batch, a power of two, from which the GPU decides."""
-    return next(batch for batch in _BATCHES if launches(system, model, batch)["bound_by"] == "chip")
+    decides = bisect.bisect_left(_BATCHES, True, key=lambda b: launches(system, model, b)["bound_by"] == "chip")
+    return _BATCHES[decides]
 
 
 def _latency_s(system: str, model: str, batch: int, chain: int = 1) -> float:

@@ -22,6 +22,10 @@ _MODELS = {
 """Table III: a shipped model and its thousands of tokens."""
 _DGX = {"DGX A100": "dgx_a100_with_host", "DGX H100": "dgx_h100_with_host"}
 _EXPERTS = 850
+_ACCEPTED = 0.88
+"""Share of guesses that is accepted where those before it were: by the 405B's row of Table IV"""
+_ANSWER = 1000
+"""Tokens, so that the last round hardly counts"""
 
 
 class Times(NamedTuple):
@@ -110,16 +114,20 @@ def _launches(result: Result) -> int:
 
 
 def _tokens_per_s(size: str) -> float:
-    workload = {
+    """Of a user on sixteen sockets; the larger models with the 8B as their draft, as Table IV's do with theirs."""
+    workload: dict[str, Any] = {
         "kind": "transformer",
         "model": f"llama-3.1-{size.lower()}",
         "phases": ["decode"],
         "dtype": "bf16",
         "input": 8192,
-        "output": 4,
+        "output": _ANSWER,
         "tensor_parallel": 16,
     }
-    return 4 / _run("sn40l_16_sockets", workload, True).time_s
+    if size != "8B":
+        del workload["phases"]
+        workload |= {"kind": "speculative_decoding", "draft": "llama-3.1-8b", "drafted": 8, "acceptance": _ACCEPTED}
+    return _ANSWER / _run("sn40l_16_sockets", workload, True).time_s
 
 
 def _convolution(fused: bool) -> float:

@@ -565,6 +565,7 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         _take(s, router, now)
     if queues.heads == 0 and queues.movers == 0 and queues.crossing == 0:
         return
+    _route_heads(s, router, now)
     _ask_channels(s, router, now)
     _ask_switch(s, router, now)
     waiting, moving = _hold_channels(s, router, now)
@@ -575,6 +576,18 @@ def _step(s: State, router: int, now: int, take: bool) -> None:
         movers[e] = fresh[e]
     queues.heads, queues.movers = waiting, moving
     _leave(s, router, now)
+
+
+@part
+def _route_heads(s: State, router: int, now: int) -> None:
+    """Heads are routed when their delay is over, so that ways that are drawn are drawn in their order."""
+    settings, ivc = s.settings, s.ivc
+    if settings.routing_delay == 0:
+        return
+    for e in range(s.queues[router].heads):
+        q = s.heads[router, e]
+        if ivc[q].ready - settings.vc_delay == now:
+            _route(s, router, ivc[q].input, s.buffers[q, ivc[q].first] // settings.size)
 
 
 @part
