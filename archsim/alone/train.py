@@ -41,7 +41,7 @@ def _drawn(case: Case, outputs: Mapping[str, Path]) -> Figures:
     setup = min(setups_of(case), key=lambda one: step(one).ps)
     found = step(setup)
     ran, count = few_passes(setup)
-    spans = [Span(s, *one, start / _PS, end / _PS) for s, one, start, end in ran.spans]
+    spans = [Span(s, *one[:3], start / _PS, end / _PS) for s, one, start, end in ran.spans]
     cut = setup.cut
     title = f"{setup.model.name}, {cut.schedule}: {1e3 * found.seconds:,.1f} ms a step on {cut.gpus} GPUs"
     shown = f"the first {count} of {cut.micro_batches} micro-batches; backward passes are lighter"
@@ -90,7 +90,8 @@ QUESTION = Question(
         Column("dp", "Replicas; what is left of the GPUs if absent."),
         Column("cp", "Context-parallel ranks."),
         Column("ep", "Expert-parallel ranks."),
-        Column("schedule", "1f1b, gpipe or zero_bubble."),
+        Column("schedule", "1f1b, gpipe, zero_bubble, zero_bubble_v, v_half, dualpipe, or your own."),
+        Column("stages", "Layers of each stage, such as 5,3,3; even if absent."),
         Column("zero", "ZeRO stage: 0 to 3."),
         Column("fsdp", "Ranks that share parameters.", None),
         Column("sharding", "FSDP: FULL_SHARD or SHARD_GRAD_OP."),

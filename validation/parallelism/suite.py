@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from archsim.config import load_spec
 from archsim.training.cases import answers
-from archsim.training.pipeline import Pass, run
+from archsim.training.pipeline import run
 from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
@@ -20,6 +20,7 @@ from archsim.workloads.step.framework import FrameworkSpec
 from archsim.workloads.step.kinds import Kind
 from archsim.workloads.step.layer import Layers
 from archsim.workloads.step.memory import layer_activations, states
+from archsim.workloads.step.schedule import Pass
 
 _LAYER = Kind("attention", "dense")
 _ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
@@ -58,7 +59,7 @@ def _bubbles() -> Iterator[Row]:
     """Of eight equal stages and 32 micro-batches: passes of 20 and 40 us, weights' gradients half of the latter."""
     stages, micro_batches, forward, backward = 8, 32, 20, 40
     whole, half = {"forward": forward, "backward": backward}, backward // 2
-    parts = {"forward": forward, "backward": half, "weights": half}
+    parts = {"forward": forward, "inputs": half, "weights": half}
     for name, virtual, lengths, formula, source in (
         ("gpipe", 1, whole, (stages - 1) * (forward + backward), "Huang et al., NeurIPS 2019, section 2.3"),
         ("1f1b", 1, whole, (stages - 1) * (forward + backward), "Narayanan et al., SC 2021, section 2.2.1"),
