@@ -364,13 +364,9 @@ class _Stages:
     def __init__(self, setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> None:
         cut, framework = setup.cut, setup.framework
         self.setup, self.pieces, self.deal = setup, pieces, deal
-        apart = cut.tensor * cut.replicas
-        size = setup.layers.own * setup.model.hidden * setup.layers.e
+        self.size = setup.layers.own * setup.model.hidden * setup.layers.e
         if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
-            size = -(-size // cut.tensor)
-        hop = round(setup.fabric.send(size, apart) * PS)
-        self.waits = hop if framework.send_waits and cut.pipeline > 1 else 0
-        self.between = 0 if framework.send_waits else hop
+            self.size = -(-self.size // cut.tensor)
         self.chains = chains_of(cut.schedule, cut.pipeline, cut.virtual)
         self._known: dict[tuple[Part, bool], Piece] = {}
 
@@ -388,18 +384,23 @@ class _Stages:
         if one.direction == "weights":
             return self.pieces.weights(part)
         whole = self.piece(part, backward).ps - (self.pieces.weights(part) if one.direction == "inputs" else 0)
-        return whole + (self.waits if self._leaves(stage, one, backward) else 0)
+        return whole + (self._hop(stage, self._next(stage, one)) if self.setup.framework.send_waits else 0)
 
-    def _leaves(self, stage: int, one: Pass, backward: bool) -> bool:
-        """Whether what a pass gives goes to another stage."""
+    def _next(self, stage: int, one: Pass) -> int:
+        """Where goes what a pass gives: another stage, or this one."""
         number, length = self.chains.number[stage][one.part], self.chains.length
-        after = number - 1 if backward else number + 1
-        end = number % length == (0 if backward else length - 1)
-        return not end and self.chains.stage[after] != stage
+        ahead = one.direction == "forward"
+        end = number % length == (length - 1 if ahead else 0)
+        return stage if end else self.chains.stage[number + (1 if ahead else -1)]
+
+    def _hop(self, source: int, target: int) -> int:
+        """Of a message from a rank of a stage to that of another, ps."""
+        apart, fabric = self.setup.cut.tensor * self.setup.cut.replicas, self.setup.fabric
+        return 0 if source == target else round(fabric.send(self.size, source * apart, target * apart) * PS)
 
     def send(self, source: int, target: int) -> int:
         """Of a message, ps, where nobody waits for it but the pass that it brings."""
-        return self.between
+        return 0 if self.setup.framework.send_waits else self._hop(source, target)
 
 
 def few_passes(setup: Setup, most: int = 24) -> tuple[Ran, int]:

@@ -9,6 +9,8 @@ import pytest
 from archsim.alone.sheet import ask, ask_file
 from archsim.alone.train import QUESTION
 from archsim.errors import InputError
+from archsim.training.cases import setup_of
+from archsim.training.step import few_passes
 
 ROW = {
     "gpus": "8",
@@ -76,6 +78,12 @@ def test_a_row_that_cannot_be_answered_says_why_and_leaves_the_others(tmp_path: 
         ({"cp": "3", "gpus": "24"}, "tokens do not divide among 3 ranks"),
         ({"sharding": "SOME"}, "expected one of FULL_SHARD"),
         ({"framework": "megatron"}, "no framework is called 'megatron'"),
+        ({"stages": "12,13"}, "2 pieces of 25 layers in all are not the 2 of the 24 layers"),
+        ({"stages": "8,8,8"}, "3 pieces of 24 layers in all are not the 2 of the 24 layers"),
+        ({"stages": "12,x"}, "expected layers of each stage, such as 5,3,3, not '12,x'"),
+        ({"schedule": "v_half", "vp": "3"}, "a stage of 'v_half' has 2 parts, not 3"),
+        ({"schedule": "dualpipe", "pp": "3", "gpus": "12"}, "take an even number of stages, not 3"),
+        ({"schedule": "dualpipe", "global_batch": "24"}, "are an even number, 4 or more, not 3: 4 would do"),
         ({"vp": "2", "global_batch": "24"}, "interleaved stages take micro-batches by the 2 stages, and there are 3"),
     ],
 )
@@ -109,13 +117,47 @@ def test_recomputation_takes_time_and_gives_room() -> None:
 
 
 def test_the_parts_of_a_step_are_its_whole() -> None:
-    for changed in ({}, {"pp": "1", "dp": "4"}, {"schedule": "gpipe"}, {"schedule": "zero_bubble"}):
+    for changed in (
+        {},
+        {"pp": "1", "dp": "4"},
+        {"schedule": "gpipe"},
+        {"schedule": "zero_bubble"},
+        {"schedule": "dualpipe"},
+    ):
         figures = ask(QUESTION, {**ROW, **changed})
         parts = [value for name, value in figures.items() if name.endswith("_ms") and name not in _NOT_PARTS]
         assert sum(parts) == pytest.approx(figures["iteration_ms"], rel=1e-9)
 
 
 _NOT_PARTS = ("iteration_ms", "forward_ms", "backward_ms")
+
+
+def test_stages_by_hand_hold_their_layers() -> None:
+    """The even ones by hand are those dealt; uneven ones take longer by what the longest one holds more."""
+    even, more, less = (ask(QUESTION, {**ROW, "stages": layers}) for layers in ("12,12", "16,8", "20,4"))
+    assert ask(QUESTION, ROW)["iteration_ms"] == even["iteration_ms"]
+    assert even["iteration_ms"] < more["iteration_ms"] < less["iteration_ms"]
+    assert less["products_ms"] / more["products_ms"] == pytest.approx(20 / 16, rel=0.05)
+    assert more["peak_memory_bytes"] < less["peak_memory_bytes"]
+    assert 20 * more["activation_bytes"] == 16 * less["activation_bytes"]
+
+
+def test_a_v_has_embedding_and_head_on_one_stage() -> None:
+    loop, v = (ask(QUESTION, {**ROW, "schedule": name}) for name in ("1f1b", "v_half"))
+    assert loop["table_exchange_ms"] > 0 == v["table_exchange_ms"]
+    both = ask(QUESTION, {**ROW, "schedule": "dualpipe"})
+    assert 1.7 * loop["weight_bytes"] < both["weight_bytes"] < 2 * loop["weight_bytes"]  # of copies one has the table
+
+
+def test_messages_cross_nodes_where_stages_do() -> None:
+    """Stages of one rank each: over two nodes, one message of a micro-batch and way goes over the ports."""
+    asked = {"model": "gpt3-13b", "system": "selene", "precision": "fp16", "global_batch": "20", "micro_batch": "1"}
+    setup = setup_of({**asked, "gpus": "20", "pp": "20"})
+    size = 2048 * 5120 * 2
+    assert setup.fabric.send(size, 6, 7) < setup.fabric.send(size, 7, 8) == setup.fabric.send(size, 0, 8)
+    took = {(s, one.direction): end - start for s, one, start, end in few_passes(setup)[0].spans}
+    assert took[6, "forward"] < took[7, "forward"] > took[8, "forward"]
+    assert took[7, "backward"] < took[8, "backward"] > took[9, "backward"]
 
 
 def test_a_picture_is_a_whole_svg(tmp_path: Path) -> None:
