@@ -92,6 +92,7 @@ QUESTION = Question(
         Column("ep", "Expert-parallel ranks."),
         Column("schedule", "1f1b, gpipe, zero_bubble, zero_bubble_v, v_half, dualpipe, or your own."),
         Column("stages", "Layers of each stage, such as 5,3,3; even if absent."),
+        Column("vocab_parallel", "Stages share embedding and head, and wait for each other so often: 1 or 2; 0: not."),
         Column("zero", "ZeRO stage: 0 to 3."),
         Column("fsdp", "Ranks that share parameters.", None),
         Column("sharding", "FSDP: FULL_SHARD or SHARD_GRAD_OP."),

@@ -281,6 +281,7 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             shard_ranks=fsdp if fsdp > 1 else 1,
             sequence_parallel=shared and tensor > 1,
             layers=_stages(case),
+            vocabulary=_barriers(case) if pipeline > 1 else 0,
         ),
         gpus,
     )
@@ -297,6 +298,16 @@ def _stages(case: Case) -> tuple[int, ...]:
         raise InputError(
             [Problem(f"expected layers of each stage, such as 5,3,3, not '{shortened(text)}'", path="stages")]
         ) from None
+
+
+def _barriers(case: Case) -> int:
+    """Times that stages wait for each other where they share a vocabulary."""
+    count = _count(case, "vocab_parallel", least=0) or 0
+    if count > 2:
+        raise InputError(
+            [Problem(f"stages wait for each other once or twice, not {count} times", path="vocab_parallel")]
+        )
+    return count
 
 
 def _noted(notes: str, pattern: str) -> int | None:

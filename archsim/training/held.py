@@ -21,7 +21,7 @@ def ends_of(parts: list[Part]) -> tuple[bool, bool]:
 def parameters_of(setup: Setup, parts: list[Part]) -> tuple[int, int]:
     """Parameters of a rank of a stage: all but experts, and experts."""
     ends, plain, experts = Ends(setup.layers), 0, 0
-    plain += ends.stage_parameters(*ends_of(parts))
+    plain += ends.stage_parameters(*((True, True) if setup.cut.vocabulary else ends_of(parts)))
     for part in parts:
         for kind, count in part.layers:
             mine = layer_parameters(setup.layers, kind)
@@ -46,7 +46,10 @@ def held(setup: Setup, parts: list[Part], flying: Flying) -> Held:
         weights += round((plain + experts) * NARROW[setup.dtype])
     if not setup.backward:
         return Held(weights, 0, 0, 0)
-    activations = int((flying @ kept(setup, parts)).max())
+    each = kept(setup, parts)
+    activations = int((flying @ each).max())
+    if cut.vocabulary:  # every time that stages wait for each other, one micro-batch more (arXiv 2411.05288, section 5)
+        activations += cut.vocabulary * int(each[: len(parts)].sum() + head_activations(layers, Ends(layers).vocab))
     buffers = 0
     if setup.recompute == "full":  # the layer that is computed again
         buffers += max(layer_activations(layers, "none", kind) for kind in set(kinds_of(setup.model)))

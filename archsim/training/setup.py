@@ -44,7 +44,7 @@ class Setup:
 
 
 class Part(NamedTuple):
-    """A part of the layers on a stage."""
+    """A part of the layers on a stage, and whether embedding and head stand with it."""
 
     layers: Counts
     first: bool
@@ -62,7 +62,8 @@ def dealt(model: ModelSpec, cut: Cut) -> list[list[Part]]:
     if more and total > 2 and (model.layers + 2) % total == 0:
         sizes = [(model.layers + 2) // total - (i in (0, total - 1)) for i in range(total)]
     sizes = cut.layers or sizes
+    first, last = (-1, -1) if cut.vocabulary else (0, total - 1)
     kinds, begins = kinds_of(model), [0, *itertools.accumulate(sizes)]
-    whole = [Part(counted(kinds[begins[i] : begins[i + 1]]), i == 0, i == total - 1) for i in range(total)]
+    whole = [Part(counted(kinds[begins[i] : begins[i + 1]]), i == first, i == last) for i in range(total)]
     number = chains_of(cut.schedule, cut.pipeline, cut.virtual).number
     return [[whole[piece % total] for piece in mine] for mine in number]

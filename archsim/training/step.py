@@ -272,6 +272,13 @@ class _Pieces:
         waits = round(host.micro_batch_us * _US / 2)
         return found._replace(host=found.host + waits, either=found.either + waits)
 
+    def vocabulary(self, backward: bool) -> Piece:
+        """A stage's share of embedding and head for a micro-batch; what stages exchange runs beside layers."""
+        ends, host = self.ends, self.host
+        if backward:
+            return self.made((*ends.head_grad(), *ends.embedding_grad()), host.backward_us)
+        return self.made((*ends.embedding(), *ends.head()), host.forward_us)
+
 
 _NAMES = {Product: "products", Flash: "attention", Rows: "rows"}
 
@@ -355,6 +362,8 @@ def least_ps(setup: Setup) -> int:
             if part not in known:
                 known[part] = sum(pieces.stage(*part, backward=direction).ps for direction in directions)
         slowest = max(slowest, sum(known[part] for part in parts))
+    if cut.vocabulary:
+        slowest += sum(pieces.vocabulary(direction).ps for direction in directions)
     return slowest * (cut.micro_batches // cut.order.chains)
 
 
@@ -417,27 +426,26 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
     stages = _Stages(setup, pieces, deal)
     piece = stages.piece
     ran = run(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches, stages.length, stages.send)
+    directions = (False, True) if setup.backward else (False,)
     slowest = max(range(cut.pipeline), key=lambda s: ran.busy[s])
+    done = [(backward, piece(part, backward)) for part in deal[slowest] for backward in directions]
+    if cut.vocabulary:  # passes between those of the layers that keep no other stage waiting (arXiv 2411.05288)
+        shares = [(backward, pieces.vocabulary(backward)) for backward in directions]
+        more = cut.micro_batches * sum(mine.ps for _, mine in shares)
+        ran = ran._replace(end=ran.end + more, busy=[ps + more for ps in ran.busy])
+        done += shares
     each = cut.micro_batches // cut.order.chains
     told: dict[str, int] = {}
-    done = forward = backward = 0
-    joules = 0.0
-    for part in deal[slowest]:
-        for backwards in (False, True) if setup.backward else (False,):
-            mine = piece(part, backwards)
-            for name, ps in mine.parts.items():
-                told[name] = told.get(name, 0) + ps * each
-            told["host"] = told.get("host", 0) + (mine.ps - mine.device) * each
-            done += mine.flops * each
-            joules += mine.joules * each
-            if not backwards:
-                forward += mine.ps * each
-            else:
-                backward += mine.ps * each
+    for _, mine in done:
+        for name, ps in mine.parts.items():
+            told[name] = told.get(name, 0) + ps * each
+        told["host"] = told.get("host", 0) + (mine.ps - mine.device) * each
+    forward, backward = (each * sum(mine.ps for way, mine in done if way == back) for back in (False, True))
+    flops_done, joules = each * sum(mine.flops for _, mine in done), each * sum(mine.joules for _, mine in done)
     told["pipeline exchange"] = ran.busy[slowest] - sum(told.values())
     told["bubble"] = ran.end - ran.busy[slowest]
     last = max(piece(part, True).ps for part in deal[0]) if setup.backward else 0
-    return _Played(ran.end, told, forward, backward, done, joules, last, ran)
+    return _Played(ran.end, told, forward, backward, flops_done, joules, last, ran)
 
 
 def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
@@ -463,7 +471,7 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
         reduce_s += fabric.seconds(
             "all_reduce", (plain + experts) * framework.reduced_bytes / shared, cut.order.chains, far
         )
-    apart_ends = not any(ends_of(parts) == (True, True) for parts in deal)
+    apart_ends = not any(ends_of(parts) == (True, True) for parts in deal) and not cut.vocabulary
     if setup.model.tied_embeddings and apart_ends:
         table = Ends(setup.layers).table * framework.reduced_bytes
         told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, max(1, fabric.node)) * PS)

@@ -10,6 +10,8 @@ from archsim.alone.sheet import ask, ask_file
 from archsim.alone.train import QUESTION
 from archsim.errors import InputError
 from archsim.training.cases import setup_of
+from archsim.training.held import parameters_of
+from archsim.training.setup import dealt
 from archsim.training.step import few_passes
 
 ROW = {
@@ -84,6 +86,8 @@ def test_a_row_that_cannot_be_answered_says_why_and_leaves_the_others(tmp_path: 
         ({"schedule": "v_half", "vp": "3"}, "a stage of 'v_half' has 2 parts, not 3"),
         ({"schedule": "dualpipe", "pp": "3", "gpus": "12"}, "take an even number of stages, not 3"),
         ({"schedule": "dualpipe", "global_batch": "24"}, "are an even number, 4 or more, not 3: 4 would do"),
+        ({"vocab_parallel": "3"}, "once or twice, not 3 times"),
+        ({"vocab_parallel": "1", "schedule": "dualpipe"}, "one chain of several stages shares a vocabulary"),
         ({"vp": "2", "global_batch": "24"}, "interleaved stages take micro-batches by the 2 stages, and there are 3"),
     ],
 )
@@ -147,6 +151,22 @@ def test_a_v_has_embedding_and_head_on_one_stage() -> None:
     assert loop["table_exchange_ms"] > 0 == v["table_exchange_ms"]
     both = ask(QUESTION, {**ROW, "schedule": "dualpipe"})
     assert 1.7 * loop["weight_bytes"] < both["weight_bytes"] < 2 * loop["weight_bytes"]  # of copies one has the table
+
+
+def test_a_shared_vocabulary_is_held_and_computed_in_equal_parts() -> None:
+    """Rows of both tables on every stage, no bubble for them, and a micro-batch more each time that stages wait."""
+    asked = {**ROW, "tp": "1", "pp": "4", "vocab": "65536", "micro_batch": "1", "framework": "megatron_core"}
+    own, once, twice = (ask(QUESTION, {**asked, "vocab_parallel": times}) for times in ("0", "1", "2"))
+    setup = setup_of({**asked, "vocab_parallel": "1"})
+    sizes = [parameters_of(setup, parts)[0] for parts in dealt(setup.model, setup.cut)]
+    layer = 12 * 1024**2 + 13 * 1024
+    assert sizes == [6 * layer + 65536 // 4 * 1024 + 1024 * 1024 + 2 * 1024] * 4  # tied table, positions, last norm
+    assert once["iteration_ms"] == twice["iteration_ms"] < own["iteration_ms"]
+    assert once["products_ms"] < own["products_ms"]
+    assert once["weight_bytes"] < own["weight_bytes"]
+    assert once["table_exchange_ms"] == 0
+    kept = 6 * 32 * 1024 * 1024 + 2 * 1024 * 1024 * 2 + 1024 * 65536 // 4 * 6  # 34 sbh without masks; ends, logits
+    assert twice["activation_bytes"] - once["activation_bytes"] == pytest.approx(kept, rel=0.03)
 
 
 def test_messages_cross_nodes_where_stages_do() -> None:

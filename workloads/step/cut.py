@@ -21,7 +21,8 @@ class Cut:
     from those of data and context. virtual: parts of the layers that a stage holds. sequences: of a step.
     micro_batch: sequences that a replica computes at a time. shards: ZeRO stage. shard_ranks: that share one copy.
     sequence_parallel: tensor-parallel ranks share tokens outside products. layers: of each piece that stages hold, in
-    the order of the model; dealt evenly where empty.
+    the order of the model; dealt evenly where empty. vocabulary: times that stages wait for each other where each holds
+    its share of the rows of embedding and head (arXiv 2411.05288); 0: the first one and the last one hold them.
     """
 
     sequences: int
@@ -37,6 +38,7 @@ class Cut:
     shard_ranks: int = 1
     sequence_parallel: bool = False
     layers: tuple[int, ...] = ()
+    vocabulary: int = 0
 
     @property
     def order(self) -> Schedule:
@@ -52,6 +54,11 @@ class Cut:
     def pieces(self) -> int:
         """Into how many pieces all layers are cut."""
         return self.order.pieces(self.pipeline, self.virtual)
+
+    @property
+    def vocabulary_ranks(self) -> int:
+        """That share the rows of embedding and head."""
+        return self.tensor * (self.pipeline if self.vocabulary else 1)
 
     @property
     def gpus(self) -> int:
@@ -170,6 +177,8 @@ def _of_stages(cut: Cut, model: ModelSpec) -> Iterator[Problem]:
         yield Problem("a lone stage has no virtual ones: 1 would do", path="vp")
     elif cut.pipeline > 1 and cut.order.parts not in (None, cut.virtual):
         yield Problem(f"a stage of '{cut.schedule}' has {cut.order.parts} parts, not {cut.virtual}", path="vp")
+    if cut.vocabulary and (cut.pipeline == 1 or cut.order.chains > 1):
+        yield Problem("one chain of several stages shares a vocabulary: 0 would do", path="vocab_parallel")
     if cut.layers and (len(cut.layers) != pieces or sum(cut.layers) != model.layers):
         yield Problem(
             f"{len(cut.layers)} pieces of {sum(cut.layers)} layers in all are not the {pieces} of the {model.layers} "
