@@ -1,7 +1,7 @@
 """Embedding and head shared by all stages of a pipeline, or on their own: a GPT of 4 billion on eight A100.
 
-Measured by the authors of arXiv 2411.05288 (artifact of sail-sg/VocabularyParallelism): 1F1B, FP16, flash attention, 128
-micro-batches of a sequence, vocabularies of 32,000 to 256,000. Nothing is calibrated here; MFU is by their formula,
+Measured by the authors of arXiv 2411.05288 (artifact of sail-sg/VocabularyParallelism): 1F1B, FP16, flash attention,
+128 micro-batches of a sequence, vocabularies of 32,000 to 256,000. Nothing is calibrated here; MFU is by their formula,
 which counts all pairs of attention, memory is what the allocator reserved. Not predicted: their interlaced pipeline;
 layers moved away from the head where the artifact does not say how many (it does for one row); their 32 GPUs, whose
 model's sizes are not in the repository and whose values are read off a plot.
