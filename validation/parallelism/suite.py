@@ -14,6 +14,7 @@ from archsim.config import load_spec
 from archsim.training.cases import answers
 from archsim.training.pipeline import Ran, in_flight, run, spans
 from archsim.validation.framework import Claim, Role, Row, cases, row
+from archsim.validation.parallelism.limits import limits
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.framework import FrameworkSpec
@@ -28,7 +29,7 @@ _ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
 
 def rows() -> list[Row]:
     """All claims."""
-    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow()]
+    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow(), *limits()]
 
 
 def _made(

@@ -1,10 +1,10 @@
 """Twenty nodes in twelve places that train a model on paths which skip stages: the authors' own expected times.
 
-SkipPipe (arXiv 2502.19913): links, paths and times of gensyn-ai/skippipe (MIT). A node computes one micro-batch after the
-other in the order in which they come, a message takes its link's latency and its bytes' time, the loss is on the node
-where a path begins. Played in the world; nothing is calibrated. Their program moves in steps, waits a tenth of a second
-where a node's memory is full, and lets a node rest between micro-batches (0.13 s, 0.09 s before those that begin there):
-the rest is taken as 0.13 s, the other two are not played.
+SkipPipe (arXiv 2502.19913): links, paths and times of gensyn-ai/skippipe (MIT). A node computes one micro-batch after
+the other in the order in which they come, a message takes its link's latency and its bytes' time, the loss is on the
+node where a path begins. Played in the world; nothing is calibrated. Their program moves in steps, waits a tenth of a
+second where a node's memory is full, and lets a node rest between micro-batches (0.13 s, 0.09 s before those that begin
+there): the rest is taken as 0.13 s, the other two are not played.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _PLACES = (
 )
 """of schedule.json, in order; nodes 12 to 19 are in the first eight again"""
 _FORWARD_S, _BACKWARD_S, _LOSS_S = 0.44, 0.66, 0.11
-"""of a stage: 8 samples at 0.055 s (the starts in schedule.json are 0.44 s apart); 1.5 and 0.25 times that"""
+"""of a stage: 8 samples at 0.055 s, as the starts in schedule.json are apart (create_schedule.py would now make it four
+times that); 1.5 and 0.25 times that"""
 _REST_S, _COPY_S = 0.13, 0.35
 """after a micro-batch; around a message, between CPU and GPU"""
 _MESSAGE_BYTES = 4 * 1024 * 1024 * 8
