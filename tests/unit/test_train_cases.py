@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from archsim.errors import InputError
 from archsim.training.cases import setup_of
 from archsim.training.held import parameters_of
 from archsim.training.setup import dealt
-from archsim.training.step import few_passes
+from archsim.training.step import few_passes, step
+from archsim.training.timeline import timeline
 
 ROW = {
     "gpus": "8",
@@ -188,3 +190,20 @@ def test_a_picture_is_a_whole_svg(tmp_path: Path) -> None:
     passes = [one for one in root.iter() if one.get("class") in ("forward", "backward")]
     assert len(passes) == 2 * 2 * 4  # two stages, four micro-batches, both ways
     assert alone["iteration_ms"] == ask(QUESTION, ROW)["iteration_ms"]
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "zero_bubble", "zero_bubble_v", "v_half", "dualpipe"])
+def test_what_stages_hold_over_time_is_fullest_where_the_answer_says(schedule: str, tmp_path: Path) -> None:
+    """Each stage begins and ends with its states alone; its fullest moment is the one that is counted."""
+    asked = {**ROW, "pp": "4", "tp": "1", "micro_batch": "2", "schedule": schedule, "global_batch": "32"}
+    setup = setup_of(asked)
+    moments = list(timeline(setup, few_passes(setup)[0]))
+    for stage, full in enumerate(step(setup).stage_held):
+        mine = [one.held for one in moments if one.stage == stage]
+        assert mine[0] == mine[-1]
+        assert max(one.total for one in mine) == full.total
+        assert {replace(one, activations=0) for one in mine} == {replace(full, activations=0)}
+    files = {"picture": tmp_path / "p.svg", "memory": tmp_path / "m.csv"}
+    ask(QUESTION, asked, files)
+    assert len(files["memory"].read_text().splitlines()) == 1 + len(moments)
+    assert files["picture"].read_text().count('class="memory"') == 4

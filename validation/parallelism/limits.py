@@ -1,9 +1,9 @@
 """What memory and bandwidth alone decide: ZeRO-Infinity's needs, and how far sequence parallelism goes.
 
-Of papers that say no more than their headline nothing is predicted: FSMoE (its grid of 1,458 layers is not transcribed,
-of its lines of communication half are), CO2 (no figure), Deep Optimizer States (2.5x on a host whose links and cores the
-abstract does not name), ZO2 (which batch, sequence and format its memory is of), Frontier (its 22, 175 and 1,000 billion
-without their cuts); nor ZeRO-Infinity's bandwidth of activations, a span without what its ends are.
+Of papers that say no more than their headline nothing is predicted: FSMoE (its grid of 1,458 layers is not
+transcribed, of its lines of communication half are), CO2 (no figure), Deep Optimizer States (2.5x on a host whose links
+and cores the abstract does not name), ZO2 (which batch, sequence and format its memory is of), Frontier (its 22, 175
+and 1,000 billion without their cuts); nor ZeRO-Infinity's bandwidth of activations, a span without what its ends are.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _made(case: str, metric: str, unit: str, published: float, source: str, caus
 def _bandwidths() -> Iterator[Row]:
     """To compute for as long as is moved (half of the peak), or for nine times as long; sequences of 1,024 tokens.
 
-    A layer is computed forward, again and backward. Its parameters come for each of these and their gradients leave; its
-    optimizer's state comes and goes.
+    A layer is computed forward, again and backward. Its parameters come for each of these and their gradients leave;
+    its optimizer's state comes and goes.
     """
     framework = load_spec("megatron_lm", FrameworkSpec, category="frameworks")
     model = load_spec("gpt3-175b", ModelSpec, category="models")
@@ -77,8 +77,8 @@ def _bandwidths() -> Iterator[Row]:
 
 def _sequence_parallelism() -> Iterator[Row]:
     """BERT's base model: its 12 heads on as many tensor-parallel ranks, and its tokens on 64 ranks."""
-    batches = [_most(lambda n, t=tensor, c=context: _bert(512, n, t, c)) for tensor, context in ((12, 1), (1, 64))]
-    lengths = [_most(lambda n, t=tensor, c=context: _bert(192 * n, 64, t, c)) for tensor, context in ((12, 1), (1, 64))]
+    batches = _most(lambda n: _bert(512, n, 12, 1)), _most(lambda n: _bert(512, n, 1, 64))
+    lengths = _most(lambda n: _bert(192 * n, 64, 12, 1)), _most(lambda n: _bert(192 * n, 64, 1, 64))
     for metric, published, (tensor, sequence) in (
         ("largest batch, beside tensor parallelism's", 13.7, batches),
         ("longest sequence, beside tensor parallelism's", 3.0, lengths),

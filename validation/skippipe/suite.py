@@ -84,7 +84,7 @@ def _iteration_s(name: str) -> float:
     time = Timebase()
     world = play(Job("paths", tuple(tasks)), Setting(time, None, {}, lambda rank, segment: []))
     end = max(one.start + (one.copies - 1) * one.period + time.ps(_pause(one.task).ps) for one in world.tasks)
-    return end / time.ps(_PS) - _REST_S
+    return float(end) / float(time.ps(_PS)) - _REST_S
 
 
 _PS = 10**12
