@@ -1,9 +1,9 @@
-"""What memory and bandwidth alone decide: ZeRO-Infinity's needs, and how far sequence parallelism goes.
+"""What memory and bandwidth alone decide: ZeRO-Infinity's needs, how far sequence parallelism goes, what ZO2 holds.
 
 Of papers that say no more than their headline nothing is predicted: FSMoE (its grid of 1,458 layers is not
 transcribed, of its lines of communication half are), CO2 (no figure), Deep Optimizer States (2.5x on a host whose links
-and cores the abstract does not name), ZO2 (which batch, sequence and format its memory is of), Frontier (its 22, 175
-and 1,000 billion without their cuts); nor ZeRO-Infinity's bandwidth of activations, a span without what its ends are.
+and cores the abstract does not name), Frontier (its 22, 175 and 1,000 billion without their cuts); nor ZeRO-Infinity's
+bandwidth of activations, a span without what its ends are.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _V100_FLOPS = 70e12
 
 def limits() -> list[Row]:
     """All claims."""
-    return [*_bandwidths(), *_sequence_parallelism()]
+    return [*_bandwidths(), *_sequence_parallelism(), *_blocks()]
 
 
 def _made(case: str, metric: str, unit: str, published: float, source: str, cause: str, simulated: float) -> Row:
@@ -101,3 +101,29 @@ def _bert(seq: int, batch: int, tensor: int, context: int) -> int:
     setup = setup_of(asked | {"global_batch": str(batch), "micro_batch": str(batch)})
     setup = replace(setup, cut=Cut(batch, batch, tensor=tensor, context=context))
     return held(setup, dealt(setup.model, setup.cut)[0], in_flight("1f1b", 1, 1, 1)[0]).total
+
+
+_OPT = (("2.7B", 2560, 4.14), ("6.7B", 4096, 4.99), ("13B", 5120, 6.18), ("30B", 7168, 8.86), ("66B", 9216, 12.07))
+_OPT += (("175B", 12288, 18.04),)
+_ZO2 = "liangyuwang/zo2@097d568 README.md; test/mezo_sgd/hf_opt/utils.py: FP16, a sequence of 2,048, tables apart"
+_CACHED = "memory is all that the driver lent, the allocator's cache in it, and in GB of which size is not said"
+
+
+def _blocks() -> Iterator[Row]:
+    """Zeroth-order steps that keep a model on the host: what is held more than of OPT-1.3B (2,048 wide, 3.75 GB).
+
+    Both tables stay, three layers are on their way in, computed and out, and the widest tensors of a layer are there;
+    what no width changes (contexts, logits) is left out by the difference.
+    """
+    for name, hidden, published in _OPT:
+        more = (_offloaded(hidden) - _offloaded(2048)) / 1e9
+        yield _made(f"ZO2: OPT-{name}, more than OPT-1.3B", "memory", "GB", published - 3.75, _ZO2, _CACHED, more)
+
+
+def _offloaded(hidden: int) -> int:
+    """Bytes that go with the width."""
+    sizes = {"hidden": str(hidden), "layers": "24", "heads": "32", "vocab": "50272", "seq": "2048"}
+    setup = setup_of(sizes | {"framework": "megatron_lm", "global_batch": "1", "micro_batch": "1"})
+    tables = 2 * setup.model.vocab * hidden + setup.model.max_positions * hidden
+    widest = 2 * setup.layers.tokens * setup.model.intermediate
+    return 2 * (tables + 3 * layer_parameters(setup.layers, _LAYER)[0] + widest)
