@@ -103,8 +103,15 @@ def _bert(seq: int, batch: int, tensor: int, context: int) -> int:
     return held(setup, dealt(setup.model, setup.cut)[0], in_flight("1f1b", 1, 1, 1)[0]).total
 
 
-_OPT = (("2.7B", 2560, 4.14), ("6.7B", 4096, 4.99), ("13B", 5120, 6.18), ("30B", 7168, 8.86), ("66B", 9216, 12.07))
-_OPT += (("175B", 12288, 18.04),)
+_OPT = {
+    "2.7B": (2560, 4.14),
+    "6.7B": (4096, 4.99),
+    "13B": (5120, 6.18),
+    "30B": (7168, 8.86),
+    "66B": (9216, 12.07),
+    "175B": (12288, 18.04),
+}
+"""width, GB"""
 _ZO2 = "liangyuwang/zo2@097d568 README.md; test/mezo_sgd/hf_opt/utils.py: FP16, a sequence of 2,048, tables apart"
 _CACHED = "memory is all that the driver lent, the allocator's cache in it, and in GB of which size is not said"
 
@@ -115,7 +122,7 @@ def _blocks() -> Iterator[Row]:
     Both tables stay, three layers are on their way in, computed and out, and the widest tensors of a layer are there;
     what no width changes (contexts, logits) is left out by the difference.
     """
-    for name, hidden, published in _OPT:
+    for name, (hidden, published) in _OPT.items():
         more = (_offloaded(hidden) - _offloaded(2048)) / 1e9
         yield _made(f"ZO2: OPT-{name}, more than OPT-1.3B", "memory", "GB", published - 3.75, _ZO2, _CACHED, more)
 
