@@ -52,6 +52,7 @@ def _drawn(case: Case, outputs: Mapping[str, Path]) -> Figures:
         cut = setup.cut
         title = f"{setup.model.name}, {cut.schedule}: {1e3 * found.seconds:,.1f} ms a step on {cut.gpus} GPUs"
         shown = f"the first {count} of {cut.micro_batches} micro-batches; backward passes are lighter"
+        shown += "; shares of the vocabulary are not drawn" if cut.vocabulary else ""
         parts = {name: ps / _PS for name, ps in found.parts.items()}
         room = found.capacity
         lines = [Level(one.stage, one.ps / _PS, one.held.total / room) for one in moments]
