@@ -18,8 +18,8 @@ from archsim.validation.framework import Claim, Row, cases, row
 _SOURCE = "sail-sg/VocabularyParallelism@6191c3b artifact/example-results/full-exp.txt (arXiv 2411.05288)"
 _TIME = (
     "four layers take 31.9 ms of a micro-batch there (2,048 tokens; artifact/exp_one_host.csv), here 28.8; where the "
-    "vocabulary is shared 33.5 ms there, beside sums over stages that here are free, and a stage's share of 32,000 words "
-    "2.6 ms in four passes, here 1.5"
+    "vocabulary is shared 33.5 ms there, beside sums over stages that here are free, and a stage's share of 32,000 "
+    "words 2.6 ms in four passes, here 1.5"
 )
 _ROOM = "what the allocator reserves beside tensors"
 _BARRIERS = {"vocab-1": "2", "vocab-2": "1"}
