@@ -86,6 +86,7 @@ def test_a_row_that_cannot_be_answered_says_why_and_leaves_the_others(tmp_path: 
         ({"stages": "8,8,8"}, "3 pieces of 24 layers in all are not the 2 of the 24 layers"),
         ({"stages": "12,x"}, "expected layers of each stage, such as 5,3,3, not '12,x'"),
         ({"schedule": "v_half", "vp": "3"}, "a stage of 'v_half' has 2 parts, not 3"),
+        ({"schedule": "zero_bubble", "vp": "2"}, "a stage of 'zero_bubble' has 1 part, not 2"),
         ({"schedule": "dualpipe", "pp": "3", "gpus": "12"}, "take an even number of stages, not 3"),
         ({"schedule": "dualpipe", "global_batch": "24"}, "are an even number, 4 or more, not 3: 4 would do"),
         ({"vocab_parallel": "3"}, "once or twice, not 3 times"),

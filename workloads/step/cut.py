@@ -176,7 +176,8 @@ def _of_stages(cut: Cut, model: ModelSpec) -> Iterator[Problem]:
     if cut.virtual > 1 and cut.pipeline == 1:
         yield Problem("a lone stage has no virtual ones: 1 would do", path="vp")
     elif cut.pipeline > 1 and cut.order.parts not in (None, cut.virtual):
-        yield Problem(f"a stage of '{cut.schedule}' has {cut.order.parts} parts, not {cut.virtual}", path="vp")
+        parts = f"{cut.order.parts} part{'' if cut.order.parts == 1 else 's'}"
+        yield Problem(f"a stage of '{cut.schedule}' has {parts}, not {cut.virtual}", path="vp")
     if cut.vocabulary and (cut.pipeline == 1 or cut.order.chains > 1):
         yield Problem("one chain of several stages shares a vocabulary: 0 would do", path="vocab_parallel")
     if cut.layers and (len(cut.layers) != pieces or sum(cut.layers) != model.layers):
