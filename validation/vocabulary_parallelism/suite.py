@@ -22,8 +22,8 @@ _TIME = (
     "words 2.6 ms in four passes, here 1.5"
 )
 _ROOM = (
-    "what the allocator reserves beside tensors: a third more on the row whose last stage has 256,000 words, and its MFU "
-    "falls as well, below that of sequences twice as long"
+    "what the allocator reserves beside tensors: a third more on the row whose last stage has 256,000 words, and its "
+    "MFU falls as well, below that of sequences twice as long"
 )
 _BARRIERS = {"vocab-1": "2", "vocab-2": "1"}
 _LAYERS, _HIDDEN, _BATCH, _STAGES = 32, 3072, 128, 8
