@@ -23,7 +23,8 @@ from archsim.workloads.op import DType, Role
 from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.program import Program, Segment
 from archsim.workloads.task import Job, Loop, Task
-from archsim.workloads.transformer import TransformerSpec, TransformerWorkload
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_spec import TransformerSpec
 
 
 class SpeculativeDecodingSpec(WorkloadSpec):

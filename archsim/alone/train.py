@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archsim.alone.question import Answer, Case, Column, Figures, Output, Question
+
+if TYPE_CHECKING:
+    from archsim.training.timeline import Moment
 
 _PARTS = (
     "products",
@@ -32,22 +36,40 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
 
 
 def _drawn(case: Case, outputs: Mapping[str, Path]) -> Figures:
-    """The answer; and its passes over time, with where the time goes."""
+    """The answer; its passes over time, with where the time goes; and what stages hold over time."""
     from archsim.files import write_text
-    from archsim.report.passes import Span, picture
+    from archsim.report.passes import Level, Span, picture
     from archsim.training.cases import setups_of, told
     from archsim.training.step import few_passes, step
+    from archsim.training.timeline import timeline
 
     setup = min(setups_of(case), key=lambda one: step(one).ps)
     found = step(setup)
     ran, count = few_passes(setup)
-    spans = [Span(s, *one, start / _PS, end / _PS) for s, one, start, end in ran.spans]
-    cut = setup.cut
-    title = f"{setup.model.name}, {cut.schedule}: {1e3 * found.seconds:,.1f} ms a step on {cut.gpus} GPUs"
-    shown = f"the first {count} of {cut.micro_batches} micro-batches; backward passes are lighter"
-    parts = {name: ps / _PS for name, ps in found.parts.items()}
-    write_text(outputs["picture"], picture(spans, parts, title, shown))
+    moments = list(timeline(setup, ran))
+    if "picture" in outputs:
+        spans = [Span(s, *one[:3], start / _PS, end / _PS) for s, one, start, end in ran.spans]
+        cut = setup.cut
+        title = f"{setup.model.name}, {cut.schedule}: {1e3 * found.seconds:,.1f} ms a step on {cut.gpus} GPUs"
+        shown = f"the first {count} of {cut.micro_batches} micro-batches; backward passes are lighter"
+        shown += "; shares of the vocabulary are not drawn" if cut.vocabulary else ""
+        parts = {name: ps / _PS for name, ps in found.parts.items()}
+        room = found.capacity
+        lines = [Level(one.stage, one.ps / _PS, one.held.total / room) for one in moments]
+        write_text(outputs["picture"], picture(spans, parts, title, shown, lines))
+    if "memory" in outputs:
+        rows = [_COLUMNS, *(",".join(map(str, _row(one))) for one in moments)]
+        write_text(outputs["memory"], "\n".join(rows) + "\n")
     return told(setup, found)
+
+
+_COLUMNS = "stage,ms,weight_bytes,gradient_bytes,optimizer_bytes,activation_bytes,buffer_bytes"
+
+
+def _row(moment: Moment) -> tuple[object, ...]:
+    held = moment.held
+    kinds = held.weights, held.gradients, held.optimizer, held.activations, held.buffers
+    return moment.stage, f"{moment.ps / _PS * 1e3:.6f}", *kinds
 
 
 _PS = 10**12
@@ -90,7 +112,9 @@ QUESTION = Question(
         Column("dp", "Replicas; what is left of the GPUs if absent."),
         Column("cp", "Context-parallel ranks."),
         Column("ep", "Expert-parallel ranks."),
-        Column("schedule", "1f1b, gpipe or zero_bubble."),
+        Column("schedule", "1f1b, gpipe, zero_bubble, zero_bubble_v, v_half, dualpipe, or your own."),
+        Column("stages", "Layers of each stage, such as 5,3,3; even if absent."),
+        Column("vocab_parallel", "Stages share embedding and head, and wait for each other so often: 1 or 2; 0: not."),
         Column("zero", "ZeRO stage: 0 to 3."),
         Column("fsdp", "Ranks that share parameters.", None),
         Column("sharding", "FSDP: FULL_SHARD or SHARD_GRAD_OP."),
@@ -126,6 +150,9 @@ QUESTION = Question(
         *(f"{name}_ms" for name in _PARTS),
     ),
     together=True,
-    outputs=(Output("picture", "FILE.svg", "Stages over time, and where the time goes, one case."),),
+    outputs=(
+        Output("picture", "FILE.svg", "Stages over time with what they hold, and where the time goes, one case."),
+        Output("memory", "FILE.csv", "What each stage holds over time by kind, one case."),
+    ),
     written=_drawn,
 )

@@ -436,7 +436,7 @@ def list_(
     """List what is shipped.
 
     Categories: chips, systems, models, technology, links, drams, kernels, calibrations, collectives, engines, runs,
-    sweeps, components, workloads, suites.
+    sweeps, components, workloads, schedules, suites.
 
     \b
     archsim list

@@ -47,6 +47,7 @@ _COLLECTIVES = (
 """what a file in the folder of collectives may be: its keys say which"""
 _Path = tuple[str, ...]
 _PARTS = {"components": "archsim.components", "workloads": "archsim.workloads"}
+_NAMED = {**_PARTS, "schedules": "archsim.schedules"}
 
 
 def _spec(category: str) -> type[BaseModel]:
@@ -253,7 +254,7 @@ def list_all(category: str | None, as_json: bool) -> None:
         "sweeps",
         "experiments",
     ]
-    categories += [*_PARTS, "suites"]
+    categories += [*_NAMED, "suites"]
     if category is not None and category not in categories:
         raise InputError(f"no category is called '{category}': {nearest(category, categories)}")
     names = {c: _names(c) for c in (categories if category is None else [category])}
@@ -272,8 +273,8 @@ def _names(category: str) -> dict[str, str]:
     """Names of a category, each with what the first line of its file says of it."""
     from archsim.config import CONFIGS, shipped
 
-    if category in _PARTS:
-        return dict.fromkeys(registry.names(_PARTS[category]), "")
+    if category in _NAMED:
+        return dict.fromkeys(registry.names(_NAMED[category]), "")
     if category == "suites":
         suites = sorted(CONFIGS.with_name("validation").glob("*/suite.py"))
         return {path.parent.name: _remark(path) for path in suites}

@@ -13,8 +13,9 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  #
 _STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 } .title { font-weight: 600; font-size: 15px }
 .dim { fill: #59636e } .in { fill: #ffffff; font-size: 10px; pointer-events: none } .backward { opacity: .65 }
-.weights { opacity: .35 }
-@media (prefers-color-scheme: dark) { svg { background: #0d1117 } text { fill: #e6edf3 } .dim { fill: #9198a1 } }
+.inputs { opacity: .65 } .weights { opacity: .35 } .memory { fill: none; stroke: #1f2328; stroke-width: 1 }
+@media (prefers-color-scheme: dark) { svg { background: #0d1117 } text { fill: #e6edf3 }
+  .dim { fill: #9198a1 } .memory { stroke: #e6edf3 } }
 """
 
 
@@ -29,12 +30,23 @@ class Span(NamedTuple):
     end_s: float
 
 
-def picture(spans: Sequence[Span], parts: Mapping[str, float], title: str, shown: str) -> str:
+class Level(NamedTuple):
+    """From when on a stage holds which share of its memory."""
+
+    stage: int
+    start_s: float
+    share: float
+
+
+def picture(
+    spans: Sequence[Span], parts: Mapping[str, float], title: str, shown: str, levels: Sequence[Level] = ()
+) -> str:
     """The diagram of a pipeline, and a bar of the parts of a step.
 
     Parameters
     ----------
     spans: of all stages. parts: name to seconds of the slowest stage. title, shown: what the step and the diagram are.
+    levels: memory of each stage in order of time, drawn over its passes as a line.
     """
     stages = max((span.stage for span in spans), default=0) + 1
     end = max((span.end_s for span in spans), default=1.0)
@@ -55,6 +67,12 @@ def picture(spans: Sequence[Span], parts: Mapping[str, float], title: str, shown
         )
         if width > 16:
             drawn.append(f'<text class="in" x="{x + 3:.2f}" y="{y + 15}">{span.micro_batch}</text>')
+    most = max((level.share for level in levels), default=0.0)
+    for stage in range(stages if most else 0):
+        mine = [level for level in levels if level.stage == stage]
+        told = f"stage {stage} holds {max(level.share for level in mine):.0%} of its memory at most"
+        drawn.append(f'<path class="memory" d="{_line(mine, end, stage, wide, max(most, 1.0))}">')
+        drawn.append(f"<title>{escape(told)}</title></path>")
     below = _TOP + stages * (_ROW + _GAP) + 28
     drawn += _bar(parts, below, wide)
     height = below + 90
@@ -62,6 +80,16 @@ def picture(spans: Sequence[Span], parts: Mapping[str, float], title: str, shown
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
         f'aria-label="{escape(title, quote=True)}"><style>{_STYLE}</style>{"".join(drawn)}</svg>\n'
     )
+
+
+def _line(levels: Sequence[Level], end_s: float, stage: int, wide: int, most: float) -> str:
+    """A path in steps, a row high where memory is full."""
+    low = _TOP + stage * (_ROW + _GAP) + _ROW
+    steps: list[str] = []
+    for level in levels:
+        x, y = _LEFT + wide * level.start_s / end_s, low - _ROW * level.share / most
+        steps.append(f"H{x:.2f}V{y:.2f}" if steps else f"M{x:.2f} {y:.2f}")
+    return "".join(steps) + f"H{_LEFT + wide}"
 
 
 def _bar(parts: Mapping[str, float], top: int, wide: int) -> list[str]:

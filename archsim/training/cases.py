@@ -18,7 +18,8 @@ from archsim.errors import ArchsimError, InputError, Problem, shortened
 from archsim.machine import SystemSpec
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
-from archsim.training.step import Setup, Step, learn, step
+from archsim.training.setup import Setup
+from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
 from archsim.units import whole
 from archsim.workloads.model import ModelSpec
@@ -26,6 +27,7 @@ from archsim.workloads.step.cut import Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
 from archsim.workloads.step.kinds import HybridSpec
+from archsim.workloads.step.schedule import schedule_of
 
 Case = Mapping[str, Any]
 _MICRO_BATCHES = (1, 2, 4, 8, 16, 32)
@@ -260,6 +262,8 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
     shards = zero if zero is not None else 3 if fsdp > 1 else shards
     if shards > 3:
         raise InputError([Problem(f"expected ZeRO stage 0, 1, 2 or 3, not {shards}", path="zero")])
+    schedule = _text(case, "schedule") or "1f1b"
+    order = schedule_of(schedule)
     return (
         Cut(
             sequences,
@@ -269,14 +273,41 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             pipeline=pipeline,
             data=data,
             experts=_count(case, "ep") or 1,
-            virtual=(_count(case, "vp") or _noted(notes, r"interleaved[a-z ]*(\d+)") or 1) if pipeline > 1 else 1,
-            schedule=_text(case, "schedule") or "1f1b",
+            virtual=(_count(case, "vp") or _noted(notes, r"interleaved[a-z ]*(\d+)") or order.parts or 1)
+            if pipeline > 1
+            else 1,
+            schedule=schedule if pipeline > 1 else "1f1b",
             shards=shards,
             shard_ranks=fsdp if fsdp > 1 else 1,
             sequence_parallel=shared and tensor > 1,
+            layers=_stages(case),
+            vocabulary=_barriers(case) if pipeline > 1 else 0,
         ),
         gpus,
     )
+
+
+def _stages(case: Case) -> tuple[int, ...]:
+    """Layers of each stage, or of each piece of the layers where stages hold several."""
+    text = _text(case, "stages")
+    try:
+        return (
+            tuple(whole(part.strip(), 0, 2**14) for part in text.replace(" ", ",").split(",") if part) if text else ()
+        )
+    except InputError:
+        raise InputError(
+            [Problem(f"expected layers of each stage, such as 5,3,3, not '{shortened(text)}'", path="stages")]
+        ) from None
+
+
+def _barriers(case: Case) -> int:
+    """Times that stages wait for each other where they share a vocabulary."""
+    count = _count(case, "vocab_parallel", least=0) or 0
+    if count > 2:
+        raise InputError(
+            [Problem(f"stages wait for each other once or twice, not {count} times", path="vocab_parallel")]
+        )
+    return count
 
 
 def _noted(notes: str, pattern: str) -> int | None:
@@ -293,7 +324,7 @@ def setups_of(case: Case) -> list[Setup]:
     of_replica = first.cut.sequences // first.cut.data
     sizes = (size for size in _MICRO_BATCHES if of_replica % size == 0)
     found = [replace(first, cut=replace(first.cut, micro_batch=size)) for size in sizes]
-    taken = [one for one in found if one.cut.virtual == 1 or one.cut.micro_batches % one.cut.pipeline == 0]
+    taken = [one for one in found if not any(problems_of(one.cut, one.model, one.seq))]
     return taken or [first]
 
 

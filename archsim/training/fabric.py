@@ -149,9 +149,9 @@ class Fabric:
         far = n_bytes * leaving / (self.port_bytes_per_s * self.times.port_share) if nodes > 1 else 0.0
         return max(near, far) + (self.times.node_start if nodes > 1 else self.times.exchange_start) * PICO
 
-    def send(self, n_bytes: float, apart: int) -> float:
-        """Of a message to the rank that is ``apart`` further on."""
-        within = apart < self.node or not self.port_bytes_per_s
+    def send(self, n_bytes: float, source: int, target: int) -> float:
+        """Of a message from a rank to another, in its node or over the ports."""
+        within = source // self.node == target // self.node or not self.port_bytes_per_s
         rate = self.rate * self.times.send_share if within else self.port_bytes_per_s * self.times.port_share
         return n_bytes / rate + self.times.send_start * PICO
 

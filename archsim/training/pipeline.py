@@ -8,91 +8,14 @@ recurs counted.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from archsim.errors import InputError, nearest
+import numpy as np
+import numpy.typing as npt
 
-Direction = Literal["forward", "backward", "weights"]
-
-
-class Pass(NamedTuple):
-    """A micro-batch through a part of the layers of a stage."""
-
-    direction: Direction
-    part: int
-    micro_batch: int
-
-
-def gpipe(stage: int, stages: int, parts: int, micro_batches: int) -> list[Pass]:
-    """All forward, then all backward (GPipe, NeurIPS 2019)."""
-    forward = [Pass("forward", part, m) for part in range(parts) for m in range(micro_batches)]
-    return forward + [Pass("backward", part, m) for part in reversed(range(parts)) for m in range(micro_batches)]
-
-
-def one_forward_one_backward(stage: int, stages: int, parts: int, micro_batches: int) -> list[Pass]:
-    """As few micro-batches in flight as the stages behind need; with several parts, interleaved (Megatron-LM, SC 2021).
-
-    Raises
-    ------
-    InputError: several parts, and micro-batches that are no multiple of the stages.
-    """
-    if parts == 1:
-        ahead = min(stages - 1 - stage, micro_batches)
-        return _alternating(ahead, micro_batches, lambda i: (0, i), lambda i: (0, i))
-    if micro_batches % stages:
-        raise InputError(
-            f"interleaved stages take micro-batches by the {stages} stages, and there are {micro_batches}: "
-            f"{micro_batches // stages * stages or stages} or {-(-micro_batches // stages) * stages} would do"
-        )
-    total = micro_batches * parts
-    ahead = min(2 * (stages - stage - 1) + (parts - 1) * stages, total)
-
-    def place(i: int) -> tuple[int, int]:
-        turn, within = divmod(i, stages * parts)
-        return within // stages, turn * stages + within % stages
-
-    def back(i: int) -> tuple[int, int]:
-        part, micro_batch = place(i)
-        return parts - 1 - part, micro_batch
-
-    return _alternating(ahead, total, place, back)
-
-
-def _alternating(
-    ahead: int, total: int, place: Callable[[int], tuple[int, int]], back: Callable[[int], tuple[int, int]]
-) -> list[Pass]:
-    order = [Pass("forward", *place(i)) for i in range(ahead)]
-    for i in range(total - ahead):
-        order += (Pass("forward", *place(ahead + i)), Pass("backward", *back(i)))
-    return order + [Pass("backward", *back(i)) for i in range(total - ahead, total)]
-
-
-def zero_bubble(stage: int, stages: int, parts: int, micro_batches: int) -> list[Pass]:
-    """1F1B whose gradients of weights wait until nothing else can run (ZB-H1, arXiv 2401.10241).
-
-    Raises
-    ------
-    InputError: several parts.
-    """
-    if parts > 1:
-        raise InputError("zero_bubble is for one part a stage: vp 1")
-    order, waiting = list[Pass](), list[Pass]()
-    for one in one_forward_one_backward(stage, stages, 1, micro_batches):
-        order.append(one)
-        if one.direction == "backward":
-            waiting.append(Pass("weights", 0, one.micro_batch))
-            if len(waiting) > stage:  # later stages put off as many as fill their tail
-                order.append(waiting.pop(0))
-    return order + waiting
-
-
-ORDERS: Mapping[str, Callable[[int, int, int, int], list[Pass]]] = {
-    "gpipe": gpipe,
-    "1f1b": one_forward_one_backward,
-    "zero_bubble": zero_bubble,
-}
-"""By name: (stage, stages, parts, micro-batches) to the passes of a stage."""
+from archsim.errors import InputError
+from archsim.workloads.step.schedule import Pass, orders_of, schedule_of
 
 
 class Ran(NamedTuple):
@@ -112,6 +35,39 @@ Lengths = Callable[[int, Pass], int]
 """(stage, pass) to picoseconds; the same for all micro-batches."""
 Send = Callable[[int, int], int]
 """(stage, stage) to the picoseconds of a message."""
+Ends = dict[tuple[str, int, int], int]
+"""(way, piece of all chains, micro-batch) to the end of the pass; gradients of inputs are the way backward."""
+
+
+class Chains(NamedTuple):
+    """Where pieces of the layers stand: numbered through all chains, each a chain's ``length`` pieces.
+
+    Attributes
+    ----------
+    number: of each part of each stage. stage: of each piece.
+    """
+
+    length: int
+    number: list[list[int]]
+    stage: list[int]
+
+
+@functools.lru_cache(maxsize=4096)
+def chains_of(schedule: str, stages: int, parts: int) -> Chains:
+    """Where a schedule's parts stand.
+
+    Raises
+    ------
+    InputError: nothing is called so, or it leaves a piece without a place.
+    """
+    order = schedule_of(schedule)
+    length = order.pieces(stages, parts)
+    places = [[order.place(stage, part, stages) for part in range(parts)] for stage in range(stages)]
+    number = [[place.chain * length + place.number for place in mine] for mine in places]
+    where = {piece: stage for stage, mine in enumerate(number) for piece in mine}
+    if sorted(where) != list(range(stages * parts)):
+        raise InputError(f"'{schedule}' does not place each of {stages * parts} pieces of the layers on one stage")
+    return Chains(length, number, [where[piece] for piece in range(stages * parts)])
 
 
 def run(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Lengths, send: Send) -> Ran:
@@ -124,43 +80,46 @@ def run(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Len
     ------
     InputError: no schedule of this name, or micro-batches that it does not take.
     """
-    if schedule not in ORDERS:
-        raise InputError(f"no schedule is called '{schedule}': {nearest(schedule, ORDERS)}")
-    for rounds in _PLAYED if schedule != "gpipe" else ():
+    chains, chained = chains_of(schedule, stages, parts), schedule_of(schedule)
+    for rounds in _PLAYED if chained.recurs else ():
         few = micro_batches % stages + stages * rounds
         if few >= micro_batches:
             break
-        ends: dict[tuple[str, int, int], int] = {}
-        ran = play(_orders(schedule, stages, parts, few), lengths, send, parts, ends=ends)
-        period = _recurs(ends, stages, parts, few)
+        ends: Ends = {}
+        ran = play(orders_of(schedule, stages, parts, few), lengths, send, chains, ends=ends)
+        turn = stages // chained.chains
+        held = max(int(one[:, :parts].max()) for one in in_flight(schedule, stages, parts, few))
+        period = _recurs(ends, len(chains.stage), few // chained.chains, turn, -(-held // turn))
         if period is not None:
             more = (micro_batches - few) // stages * period
             return Ran(ran.end + more, [total * micro_batches // few for total in ran.busy], [])
-    return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts)
+    return play(orders_of(schedule, stages, parts, micro_batches), lengths, send, chains)
 
 
 _PLAYED = 5, 12  # times the stages: micro-batches that are played until recurrence is looked for
 
 
-@functools.lru_cache(maxsize=32)
-def _orders(schedule: str, stages: int, parts: int, micro_batches: int) -> list[list[Pass]]:
-    return [ORDERS[schedule](stage, stages, parts, micro_batches) for stage in range(stages)]
-
-
 def spans(schedule: str, stages: int, parts: int, micro_batches: int, lengths: Lengths, send: Send) -> Ran:
     """A step of few micro-batches with every pass told."""
-    return play(_orders(schedule, stages, parts, micro_batches), lengths, send, parts, keep=True)
+    orders = orders_of(schedule, stages, parts, micro_batches)
+    return play(orders, lengths, send, chains_of(schedule, stages, parts), keep=True)
 
 
-def _recurs(ends: Mapping[tuple[str, int, int], int], stages: int, parts: int, micro_batches: int) -> int | None:
-    """Time from passes before the last ones to those of ``stages`` micro-batches later; None: it differs."""
+def _recurs(ends: Ends, pieces: int, micro_batches: int, turn: int, ahead: int) -> int | None:
+    """Time from the passes of ``turn`` micro-batches of a chain to those of the next ones; None: it differs.
+
+    What a stage does next hangs on its last turns forward, as many as it is ``ahead`` of the way back, and on the turn
+    that has come back by then: where each of these came one time after the turn before it, so will all others.
+    """
     period = None
-    last = micro_batches - 2 * stages
-    for number in range(stages * parts):
-        for micro_batch in range(last - stages, last):
-            for direction in ("forward", "backward"):
-                here = ends[direction, number, micro_batch]
-                found = ends[direction, number, micro_batch + stages] - here
+    last = micro_batches - turn
+    for way, first, end in (
+        ("forward", last - (ahead + 1) * turn, last),
+        ("backward", last - (ahead + 1) * turn, last - ahead * turn),
+    ):
+        for number in range(pieces):
+            for micro_batch in range(max(first, 0), end):
+                found = ends[way, number, micro_batch + turn] - ends[way, number, micro_batch]
                 if period is None:
                     period = found
                 elif found != period:
@@ -172,97 +131,126 @@ def play(
     orders: Sequence[Sequence[Pass]],
     lengths: Lengths,
     send: Send,
-    parts: int,
+    chains: Chains,
     keep: bool = False,
-    ends: dict[tuple[str, int, int], int] | None = None,
+    ends: Ends | None = None,
 ) -> Ran:
     """Every pass of the orders of all stages.
 
     Parameters
     ----------
-    keep: whether spans are told. ends: filled with those of (direction, part of the layers, micro-batch).
+    keep: whether spans are told. ends: filled.
 
     Raises
     ------
     InputError: passes wait for each other.
     """
     stages = len(orders)
-    done = {} if ends is None else ends
-    last = stages * parts - 1
+    done: Ends = {} if ends is None else ends
     place, free, busy = [0] * stages, [0] * stages, [0] * stages
     spans: list[tuple[int, Pass, int, int]] = []
     known: dict[tuple[int, str, int], int] = {}
-    hop = {(a, b): send(a, b) for a in range(stages) for b in ((a + 1) % stages, (a - 1) % stages) if a != b}
+
+    def took(stage: int, one: Pass) -> int:
+        key = stage, one.direction, one.part
+        if key not in known:
+            known[key] = lengths(stage, one)
+        return known[key]
+
+    on, back = _hops(chains, send)
     moved = True
     while moved:
         moved = False
         for stage, order in enumerate(orders):
-            at, now = place[stage], free[stage]
+            at, now, numbers = place[stage], free[stage], chains.number[stage]
             while at < len(order):
-                direction, part, micro_batch = order[at]
-                number = part * stages + stage
-                ready = _ready(done, hop, stages, last, direction, number, micro_batch)
+                one = order[at]
+                ready = _ready(done, on, back, one, numbers[one.part])
                 if ready is None:
                     break
-                length = known.get((stage, direction, part))
-                if length is None:
-                    length = known[stage, direction, part] = lengths(stage, order[at])
-                start = now if now > ready else ready
-                done[direction, number, micro_batch] = now = start + length
+                length = took(stage, one)
+                end = max(now, ready) + length
+                if one.joined:
+                    other = order[at + 1]
+                    ready = _ready(done, on, back, other, numbers[other.part])
+                    if ready is None:
+                        break
+                    end = max(end, ready + length) + took(stage, other)
+                    if keep:
+                        spans.append((stage, one, end - length - took(stage, other), end - took(stage, other)))
+                    done[_way(one), numbers[one.part], one.micro_batch] = end
+                    busy[stage] += length
+                    at, one, length = at + 1, other, took(stage, other)
+                done[_way(one), numbers[one.part], one.micro_batch] = end
                 busy[stage] += length
                 if keep:
-                    spans.append((stage, order[at], start, now))
-                at += 1
-                moved = True
+                    spans.append((stage, one, end - length, end))
+                at, now, moved = at + 1, end, True
             place[stage], free[stage] = at, now
     if any(at < len(order) for at, order in zip(place, orders, strict=True)):
         raise InputError("the schedule's passes wait for each other")
     return Ran(max(free), busy, spans)
 
 
-def _ready(
-    done: Mapping[tuple[str, int, int], int],
-    hop: Mapping[tuple[int, int], int],
-    stages: int,
-    last: int,
-    direction: str,
-    number: int,
-    micro_batch: int,
-) -> int | None:
+def _hops(chains: Chains, send: Send) -> tuple[list[int | None], list[int | None]]:
+    """What messages to each piece take: from the one before it, and from the one after; None: there is none."""
+    on: list[int | None] = []
+    back: list[int | None] = []
+    for number, stage in enumerate(chains.stage):
+        for hops, other, none in (
+            (on, number - 1, number % chains.length == 0),
+            (back, number + 1, number % chains.length == chains.length - 1),
+        ):
+            hops.append(None if none else 0 if chains.stage[other] == stage else send(chains.stage[other], stage))
+    return on, back
+
+
+def _way(one: Pass) -> str:
+    """Under what its end is known."""
+    return "backward" if one.direction == "inputs" else one.direction
+
+
+def _ready(done: Ends, on: Sequence[int | None], back: Sequence[int | None], one: Pass, number: int) -> int | None:
     """When what a pass waits for has come; None: that has not ended."""
+    direction, _, micro_batch, _ = one
     if direction == "forward":
-        if not number:
+        hop, before = on[number], ("forward", number - 1, micro_batch)
+        if hop is None:
             return 0
-        before = done.get(("forward", number - 1, micro_batch))
-        way = (number - 1) % stages, number % stages
-    elif direction == "backward" and number < last:
-        before = done.get(("backward", number + 1, micro_batch))
-        way = (number + 1) % stages, number % stages
+    elif direction == "weights":
+        return done.get(("backward", number, micro_batch))
     else:
-        return done.get(("forward" if direction == "backward" else "backward", number, micro_batch))
-    return before if before is None or way[0] == way[1] else before + hop[way]
+        hop, before = back[number], ("backward", number + 1, micro_batch)
+        if hop is None:
+            return done.get(("forward", number, micro_batch))
+    end = done.get(before)
+    return None if end is None else end + hop
 
 
-def most_in_flight(order: Sequence[Pass]) -> int:
-    """Forward passes done whose backward pass is not, at most."""
-    now = most = 0
-    for one in order:
-        now += 1 if one.direction == "forward" else -1 if one.direction == "backward" else 0
-        most = max(most, now)
-    return most
+Flying = npt.NDArray[np.int64]
+"""[moments, 2 parts]: micro-batches of each part whose forward pass has begun and whose way back has not ended; then
+those of each part that only wait for gradients of weights."""
+
+
+def flying(order: Sequence[Pass], parts: int) -> Flying:
+    """What a stage holds after each of its passes that may be the fullest moment, each once."""
+    change = np.zeros((len(order), 2 * parts), np.int64)
+    for i, (direction, part, *_) in enumerate(order):
+        if direction in ("inputs", "weights"):
+            change[i, parts + part] = 1 if direction == "inputs" else -1
+        if direction != "weights":
+            change[i, part] = 1 if direction == "forward" else -1
+    moments: Flying = np.unique(np.cumsum(change, axis=0), axis=0)
+    return moments
 
 
 @functools.lru_cache(maxsize=4096)
-def in_flight(schedule: str, stages: int, parts: int, micro_batches: int) -> list[int]:
-    """Of each stage, at most; more micro-batches than stages and parts keep busy change nothing but with GPipe.
+def in_flight(schedule: str, stages: int, parts: int, micro_batches: int) -> list[Flying]:
+    """Of each stage; more micro-batches than stages and parts keep busy change nothing where passes recur.
 
     Raises
     ------
     InputError: no schedule of this name, or micro-batches that it does not take.
     """
-    if schedule not in ORDERS:
-        raise InputError(f"no schedule is called '{schedule}': {nearest(schedule, ORDERS)}")
-    few = micro_batches
-    if schedule != "gpipe" and micro_batches > 4 * stages and not (parts > 1 and micro_batches % stages):
-        few = 4 * stages
-    return [most_in_flight(order) for order in _orders(schedule, stages, parts, few)]
+    few = 4 * stages if schedule_of(schedule).recurs and micro_batches > 4 * stages else micro_batches
+    return [flying(order, parts) for order in orders_of(schedule, stages, parts, few)]

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from archsim.errors import InputError, Problem
+from archsim.training.held import held
 from archsim.training.pipeline import in_flight
-from archsim.training.step import Setup, Step, dealt, held, learn, least_ps, step
+from archsim.training.setup import Setup, dealt
+from archsim.training.step import Step, learn, least_ps, step
 from archsim.training.timer import PS
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut, divisors, problems_of
@@ -132,7 +134,7 @@ def _of_degrees(
                     shards=shards,
                     sequence_parallel=shared and tensor > 1,
                 )
-                whole = virtual == 1 or (model.layers % (pipeline * virtual) == 0 and not cut.micro_batches % pipeline)
+                whole = virtual == 1 or model.layers % (pipeline * virtual) == 0
                 if whole and not any(problems_of(cut, model, seq)):
                     yield cut
 

@@ -13,16 +13,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archsim.training.fabric import Fabric
-from archsim.training.pipeline import Pass, Ran, in_flight, run, spans
+from archsim.training.held import ends_of, held, parameters_of
+from archsim.training.pipeline import Ran, chains_of, in_flight, run, spans
+from archsim.training.setup import Part, Setup, dealt
 from archsim.training.timer import PS, Timer, works_of
-from archsim.workloads.model import ModelSpec
-from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.ends import Ends, layer_parameters, model_flops
-from archsim.workloads.step.framework import FrameworkSpec
-from archsim.workloads.step.kinds import Counts, Kind, counted, kinds_of
-from archsim.workloads.step.layer import NARROW, Layers, element_bytes
-from archsim.workloads.step.memory import Held, head_activations, layer_activations, states
+from archsim.workloads.step.kinds import Counts, Kind, kinds_of
+from archsim.workloads.step.memory import Held
+from archsim.workloads.step.schedule import Pass
 from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
 
 _US = 10**6
@@ -78,31 +76,6 @@ class Piece(NamedTuple):
 
 
 EMPTY = Piece(0, 0, 0, {}, 0)
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A question: what is trained, by what, cut how, on what.
-
-    Attributes
-    ----------
-    dtype: of products. recompute: none, selective, full. backward: False for inference.
-    """
-
-    model: ModelSpec
-    framework: FrameworkSpec
-    cut: Cut
-    seq: int
-    dtype: str
-    recompute: str
-    timer: Timer
-    fabric: Fabric
-    backward: bool = True
-
-    @functools.cached_property
-    def layers(self) -> Layers:
-        """Builder of the layers' kernels."""
-        return Layers(self.model, self.framework, self.cut, self.seq, self.dtype, self.backward)
 
 
 @dataclass(frozen=True)
@@ -251,13 +224,22 @@ class _Pieces:
             made = again.then(self.made(setup.layers.backward(kind), self.host.backward_us))
         return made.longer("shard exchange", self._shard_wait(made, kind, backward))
 
-    def weights_share(self, kind: Kind) -> float:
-        """Share of a layer's backward pass that gradients of weights take."""
-        timer, kernels = self.setup.timer, self.setup.layers.backward(kind)
-        mine = sum(
-            timer.ps(k.work) for k in kernels if k.name.endswith(_OF_WEIGHTS) and not isinstance(k.work, Exchange)
-        )
-        return mine / self.layer(kind, True).device
+    @functools.cache  # noqa: B019  (as above)
+    def weights(self, part: Part) -> int:
+        """What gradients of weights take of the backward pass of a part, ps."""
+        kinds = (count * self._of_weights(kind) for kind, count in part.layers)
+        return sum(kinds) + (self._products_of_weights(self.ends.head_grad()) if part.last else 0)
+
+    @functools.cache  # noqa: B019  (as above)
+    def _of_weights(self, kind: Kind) -> int:
+        return self._products_of_weights(self.setup.layers.backward(kind))
+
+    def _products_of_weights(self, kernels: Kernels) -> int:
+        slowdown, total = self._slowdown(kernels, round(self.host.backward_us * _US)), 0
+        for kernel in kernels:
+            if kernel.name.endswith(_OF_WEIGHTS) and not isinstance(kernel.work, Exchange):
+                total += round(self.setup.timer.ps(kernel.work) * self._times(kernel.work, slowdown))
+        return total
 
     def _shard_wait(self, made: Piece, kind: Kind, backward: bool) -> int:
         """What a layer waits for parameters that are gathered, and gradients scattered, beside the layers around it."""
@@ -289,6 +271,13 @@ class _Pieces:
             found = found if not last else found.then(self.made(ends.head(), host.forward_us))
         waits = round(host.micro_batch_us * _US / 2)
         return found._replace(host=found.host + waits, either=found.either + waits)
+
+    def vocabulary(self, backward: bool) -> Piece:
+        """A stage's share of embedding and head for a micro-batch; what stages exchange runs beside layers."""
+        ends, host = self.ends, self.host
+        if backward:
+            return self.made((*ends.head_grad(), *ends.embedding_grad()), host.backward_us)
+        return self.made((*ends.embedding(), *ends.head()), host.forward_us)
 
 
 _NAMES = {Product: "products", Flash: "attention", Rows: "rows"}
@@ -345,32 +334,6 @@ class _Played(NamedTuple):
     ran: Ran | None
 
 
-class Part(NamedTuple):
-    """A part of the layers on a stage."""
-
-    layers: Counts
-    first: bool
-    last: bool
-
-
-def dealt(model: ModelSpec, cut: Cut) -> list[list[Part]]:
-    """Layers of each part of each stage, in order; the first ones have one more where they do not divide.
-
-    Where only with embedding and head they would, these count as a layer each.
-    """
-    total = cut.pipeline * cut.virtual
-    each, more = divmod(model.layers, total)
-    sizes = [each + (1 if i < more else 0) for i in range(total)]
-    if more and total > 2 and (model.layers + 2) % total == 0:
-        sizes = [(model.layers + 2) // total - (i in (0, total - 1)) for i in range(total)]
-    kinds, begin = kinds_of(model), 0
-    found: list[list[Part]] = [[] for _ in range(cut.pipeline)]
-    for i, size in enumerate(sizes):
-        found[i % cut.pipeline].append(Part(counted(kinds[begin : begin + size]), i == 0, i == total - 1))
-        begin += size
-    return found
-
-
 def _alone(setup: Setup, pieces: _Pieces, parts: list[Part]) -> _Played:
     """A step without stages: micro-batches one after the other, the host ahead of the GPU."""
     forward = EMPTY
@@ -399,7 +362,9 @@ def least_ps(setup: Setup) -> int:
             if part not in known:
                 known[part] = sum(pieces.stage(*part, backward=direction).ps for direction in directions)
         slowest = max(slowest, sum(known[part] for part in parts))
-    return slowest * cut.micro_batches
+    if cut.vocabulary:
+        slowest += sum(pieces.vocabulary(direction).ps for direction in directions)
+    return slowest * (cut.micro_batches // cut.order.chains)
 
 
 class _Stages:
@@ -408,13 +373,10 @@ class _Stages:
     def __init__(self, setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> None:
         cut, framework = setup.cut, setup.framework
         self.setup, self.pieces, self.deal = setup, pieces, deal
-        apart = cut.tensor * cut.replicas
-        size = setup.layers.own * setup.model.hidden * setup.layers.e
+        self.size = setup.layers.own * setup.model.hidden * setup.layers.e
         if framework.scatter_sends and not cut.sequence_parallel and cut.tensor > 1:
-            size = -(-size // cut.tensor)
-        hop = round(setup.fabric.send(size, apart) * PS)
-        self.waits = hop if framework.send_waits and cut.pipeline > 1 else 0
-        self.between = 0 if framework.send_waits else hop
+            self.size = -(-self.size // cut.tensor)
+        self.chains = chains_of(cut.schedule, cut.pipeline, cut.virtual)
         self._known: dict[tuple[Part, bool], Piece] = {}
 
     def piece(self, part: Part, backward: bool) -> Piece:
@@ -428,21 +390,33 @@ class _Stages:
         part, backward = self.deal[stage][one.part], one.direction != "forward"
         if backward and not self.setup.backward:
             return 0
-        whole = self.piece(part, backward).ps
-        if backward and self.setup.cut.schedule == "zero_bubble":
-            weights = round(whole * self.pieces.weights_share(part.layers[0][0]))
-            return weights if one.direction == "weights" else whole - weights
-        return whole + (0 if (part.first if backward else part.last) else self.waits)
+        if one.direction == "weights":
+            return self.pieces.weights(part)
+        whole = self.piece(part, backward).ps - (self.pieces.weights(part) if one.direction == "inputs" else 0)
+        return whole + (self._hop(stage, self._next(stage, one)) if self.setup.framework.send_waits else 0)
+
+    def _next(self, stage: int, one: Pass) -> int:
+        """Where goes what a pass gives: another stage, or this one."""
+        number, length = self.chains.number[stage][one.part], self.chains.length
+        ahead = one.direction == "forward"
+        end = number % length == (length - 1 if ahead else 0)
+        return stage if end else self.chains.stage[number + (1 if ahead else -1)]
+
+    def _hop(self, source: int, target: int) -> int:
+        """Of a message from a rank of a stage to that of another, ps."""
+        apart, fabric = self.setup.cut.tensor * self.setup.cut.replicas, self.setup.fabric
+        return 0 if source == target else round(fabric.send(self.size, source * apart, target * apart) * PS)
 
     def send(self, source: int, target: int) -> int:
         """Of a message, ps, where nobody waits for it but the pass that it brings."""
-        return self.between
+        return 0 if self.setup.framework.send_waits else self._hop(source, target)
 
 
 def few_passes(setup: Setup, most: int = 24) -> tuple[Ran, int]:
     """The passes of a step of so many micro-batches at most, each told; and how many they are."""
     cut = setup.cut
-    count = min(cut.micro_batches, max(cut.pipeline, most // cut.pipeline * cut.pipeline))
+    turn = cut.pipeline * cut.order.chains
+    count = min(cut.micro_batches, max(turn, most // turn * turn))
     stages = _Stages(setup, _Pieces(setup), dealt(setup.model, cut))
     return spans(cut.schedule, cut.pipeline, cut.virtual, count, stages.length, stages.send), count
 
@@ -452,38 +426,26 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
     stages = _Stages(setup, pieces, deal)
     piece = stages.piece
     ran = run(cut.schedule, cut.pipeline, cut.virtual, cut.micro_batches, stages.length, stages.send)
+    directions = (False, True) if setup.backward else (False,)
     slowest = max(range(cut.pipeline), key=lambda s: ran.busy[s])
+    done = [(backward, piece(part, backward)) for part in deal[slowest] for backward in directions]
+    if cut.vocabulary:  # passes between those of the layers that keep no other stage waiting (arXiv 2411.05288)
+        shares = [(backward, pieces.vocabulary(backward)) for backward in directions]
+        more = cut.micro_batches * sum(mine.ps for _, mine in shares)
+        ran = ran._replace(end=ran.end + more, busy=[ps + more for ps in ran.busy])
+        done += shares
+    each = cut.micro_batches // cut.order.chains
     told: dict[str, int] = {}
-    done = forward = backward = 0
-    joules = 0.0
-    for part in deal[slowest]:
-        for backwards in (False, True) if setup.backward else (False,):
-            mine = piece(part, backwards)
-            for name, ps in mine.parts.items():
-                told[name] = told.get(name, 0) + ps * cut.micro_batches
-            told["host"] = told.get("host", 0) + (mine.ps - mine.device) * cut.micro_batches
-            done += mine.flops * cut.micro_batches
-            joules += mine.joules * cut.micro_batches
-            if not backwards:
-                forward += mine.ps * cut.micro_batches
-            else:
-                backward += mine.ps * cut.micro_batches
+    for _, mine in done:
+        for name, ps in mine.parts.items():
+            told[name] = told.get(name, 0) + ps * each
+        told["host"] = told.get("host", 0) + (mine.ps - mine.device) * each
+    forward, backward = (each * sum(mine.ps for way, mine in done if way == back) for back in (False, True))
+    flops_done, joules = each * sum(mine.flops for _, mine in done), each * sum(mine.joules for _, mine in done)
     told["pipeline exchange"] = ran.busy[slowest] - sum(told.values())
     told["bubble"] = ran.end - ran.busy[slowest]
     last = max(piece(part, True).ps for part in deal[0]) if setup.backward else 0
-    return _Played(ran.end, told, forward, backward, done, joules, last, ran)
-
-
-def parameters_of(setup: Setup, parts: list[Part]) -> tuple[int, int]:
-    """Parameters of a rank of a stage: all but experts, and experts."""
-    ends, plain, experts = Ends(setup.layers), 0, 0
-    first, last = any(part.first for part in parts), any(part.last for part in parts)
-    plain += ends.stage_parameters(first, last)
-    for part in parts:
-        for kind, count in part.layers:
-            mine = layer_parameters(setup.layers, kind)
-            plain, experts = plain + count * mine[0], experts + count * mine[1]
-    return plain, experts
+    return _Played(ran.end, told, forward, backward, flops_done, joules, last, ran)
 
 
 def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
@@ -503,8 +465,14 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
         elif cut.shards < 3:
             reduce_s += fabric.seconds("reduce_scatter", size, ranks, apart)
             gather_s += fabric.seconds("all_gather", count * setup.layers.e, ranks, apart)
-    tied = setup.model.tied_embeddings and cut.pipeline > 1
-    if tied:
+    if cut.order.chains > 1 and cut.pipeline > 1:  # copies of the layers, on stages far apart
+        shared = cut.replicas if cut.shards else 1
+        far = cut.tensor * cut.replicas * (cut.pipeline - 1)
+        reduce_s += fabric.seconds(
+            "all_reduce", (plain + experts) * framework.reduced_bytes / shared, cut.order.chains, far
+        )
+    apart_ends = not any(ends_of(parts) == (True, True) for parts in deal) and not cut.vocabulary
+    if setup.model.tied_embeddings and apart_ends:
         table = Ends(setup.layers).table * framework.reduced_bytes
         told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, max(1, fabric.node)) * PS)
     reduced, gathered = round(reduce_s * PS), round(gather_s * PS)
@@ -521,30 +489,3 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
         host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
         told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
     return told, ends_ps + sum(told.values())
-
-
-def held(setup: Setup, parts: list[Part], flying: int) -> Held:
-    """Bytes of a rank of a stage with so many micro-batches in flight."""
-    cut, layers = setup.cut, setup.layers
-    plain, experts = parameters_of(setup, parts)
-    element = element_bytes(setup.dtype)
-    expert_ranks = max(1, cut.replicas * cut.tensor // cut.experts)
-    share = cut.shard_ranks if cut.shard_ranks > 1 else cut.replicas
-    weights, gradients, state = states(setup.framework, element, plain, experts, cut.shards, share, expert_ranks)
-    if setup.dtype in NARROW:
-        weights += round((plain + experts) * NARROW[setup.dtype])
-    if not setup.backward:
-        return Held(weights, 0, 0, 0)
-    kept = 0
-    for part in parts:
-        for kind, count in part.layers:
-            kept += count * layer_activations(layers, setup.recompute, kind)
-    activations = -(-kept * flying // len(parts))
-    buffers = 0
-    if setup.recompute == "full":  # the layer that is computed again
-        buffers += max(layer_activations(layers, "none", kind) for kind in set(kinds_of(setup.model)))
-    if any(part.last for part in parts):
-        activations += head_activations(layers, Ends(layers).vocab)
-    if cut.shards == 3:  # gathered parameters of two layers
-        buffers += 2 * max(sum(layer_parameters(layers, kind)) for kind in set(kinds_of(setup.model))) * element
-    return Held(weights, gradients, state, activations, buffers)

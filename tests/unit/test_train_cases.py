@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,11 @@ import pytest
 from archsim.alone.sheet import ask, ask_file
 from archsim.alone.train import QUESTION
 from archsim.errors import InputError
+from archsim.training.cases import setup_of
+from archsim.training.held import parameters_of
+from archsim.training.setup import dealt
+from archsim.training.step import few_passes, step
+from archsim.training.timeline import timeline
 
 ROW = {
     "gpus": "8",
@@ -76,6 +82,15 @@ def test_a_row_that_cannot_be_answered_says_why_and_leaves_the_others(tmp_path: 
         ({"cp": "3", "gpus": "24"}, "tokens do not divide among 3 ranks"),
         ({"sharding": "SOME"}, "expected one of FULL_SHARD"),
         ({"framework": "megatron"}, "no framework is called 'megatron'"),
+        ({"stages": "12,13"}, "2 pieces of 25 layers in all are not the 2 of the 24 layers"),
+        ({"stages": "8,8,8"}, "3 pieces of 24 layers in all are not the 2 of the 24 layers"),
+        ({"stages": "12,x"}, "expected layers of each stage, such as 5,3,3, not '12,x'"),
+        ({"schedule": "v_half", "vp": "3"}, "a stage of 'v_half' has 2 parts, not 3"),
+        ({"schedule": "zero_bubble", "vp": "2"}, "a stage of 'zero_bubble' has 1 part, not 2"),
+        ({"schedule": "dualpipe", "pp": "3", "gpus": "12"}, "take an even number of stages, not 3"),
+        ({"schedule": "dualpipe", "global_batch": "24"}, "are an even number, 4 or more, not 3: 4 would do"),
+        ({"vocab_parallel": "3"}, "once or twice, not 3 times"),
+        ({"vocab_parallel": "1", "schedule": "dualpipe"}, "one chain of several stages shares a vocabulary"),
         ({"vp": "2", "global_batch": "24"}, "interleaved stages take micro-batches by the 2 stages, and there are 3"),
     ],
 )
@@ -109,13 +124,63 @@ def test_recomputation_takes_time_and_gives_room() -> None:
 
 
 def test_the_parts_of_a_step_are_its_whole() -> None:
-    for changed in ({}, {"pp": "1", "dp": "4"}, {"schedule": "gpipe"}, {"schedule": "zero_bubble"}):
+    for changed in (
+        {},
+        {"pp": "1", "dp": "4"},
+        {"schedule": "gpipe"},
+        {"schedule": "zero_bubble"},
+        {"schedule": "dualpipe"},
+    ):
         figures = ask(QUESTION, {**ROW, **changed})
         parts = [value for name, value in figures.items() if name.endswith("_ms") and name not in _NOT_PARTS]
         assert sum(parts) == pytest.approx(figures["iteration_ms"], rel=1e-9)
 
 
 _NOT_PARTS = ("iteration_ms", "forward_ms", "backward_ms")
+
+
+def test_stages_by_hand_hold_their_layers() -> None:
+    """The even ones by hand are those dealt; uneven ones take longer by what the longest one holds more."""
+    even, more, less = (ask(QUESTION, {**ROW, "stages": layers}) for layers in ("12,12", "16,8", "20,4"))
+    assert ask(QUESTION, ROW)["iteration_ms"] == even["iteration_ms"]
+    assert even["iteration_ms"] < more["iteration_ms"] < less["iteration_ms"]
+    assert less["products_ms"] / more["products_ms"] == pytest.approx(20 / 16, rel=0.05)
+    assert more["peak_memory_bytes"] < less["peak_memory_bytes"]
+    assert 20 * more["activation_bytes"] == 16 * less["activation_bytes"]
+
+
+def test_a_v_has_embedding_and_head_on_one_stage() -> None:
+    loop, v = (ask(QUESTION, {**ROW, "schedule": name}) for name in ("1f1b", "v_half"))
+    assert loop["table_exchange_ms"] > 0 == v["table_exchange_ms"]
+    both = ask(QUESTION, {**ROW, "schedule": "dualpipe"})
+    assert 1.7 * loop["weight_bytes"] < both["weight_bytes"] < 2 * loop["weight_bytes"]  # of copies one has the table
+
+
+def test_a_shared_vocabulary_is_held_and_computed_in_equal_parts() -> None:
+    """Rows of both tables on every stage, no bubble for them, and a micro-batch more each time that stages wait."""
+    asked = {**ROW, "tp": "1", "pp": "4", "vocab": "65536", "micro_batch": "1", "framework": "megatron_core"}
+    own, once, twice = (ask(QUESTION, {**asked, "vocab_parallel": times}) for times in ("0", "1", "2"))
+    setup = setup_of({**asked, "vocab_parallel": "1"})
+    sizes = [parameters_of(setup, parts)[0] for parts in dealt(setup.model, setup.cut)]
+    layer = 12 * 1024**2 + 13 * 1024
+    assert sizes == [6 * layer + 65536 // 4 * 1024 + 1024 * 1024 + 2 * 1024] * 4  # tied table, positions, last norm
+    assert once["iteration_ms"] == twice["iteration_ms"] < own["iteration_ms"]
+    assert once["products_ms"] < own["products_ms"]
+    assert once["weight_bytes"] < own["weight_bytes"]
+    assert once["table_exchange_ms"] == 0
+    kept = 6 * 32 * 1024 * 1024 + 2 * 1024 * 1024 * 2 + 1024 * 65536 // 4 * 6  # 34 sbh without masks; ends, logits
+    assert twice["activation_bytes"] - once["activation_bytes"] == pytest.approx(kept, rel=0.03)
+
+
+def test_messages_cross_nodes_where_stages_do() -> None:
+    """Stages of one rank each: over two nodes, one message of a micro-batch and way goes over the ports."""
+    asked = {"model": "gpt3-13b", "system": "selene", "precision": "fp16", "global_batch": "20", "micro_batch": "1"}
+    setup = setup_of({**asked, "gpus": "20", "pp": "20"})
+    size = 2048 * 5120 * 2
+    assert setup.fabric.send(size, 6, 7) < setup.fabric.send(size, 7, 8) == setup.fabric.send(size, 0, 8)
+    took = {(s, one.direction): end - start for s, one, start, end in few_passes(setup)[0].spans}
+    assert took[6, "forward"] < took[7, "forward"] > took[8, "forward"]
+    assert took[7, "backward"] < took[8, "backward"] > took[9, "backward"]
 
 
 def test_a_picture_is_a_whole_svg(tmp_path: Path) -> None:
@@ -126,3 +191,20 @@ def test_a_picture_is_a_whole_svg(tmp_path: Path) -> None:
     passes = [one for one in root.iter() if one.get("class") in ("forward", "backward")]
     assert len(passes) == 2 * 2 * 4  # two stages, four micro-batches, both ways
     assert alone["iteration_ms"] == ask(QUESTION, ROW)["iteration_ms"]
+
+
+@pytest.mark.parametrize("schedule", ["gpipe", "1f1b", "zero_bubble", "zero_bubble_v", "v_half", "dualpipe"])
+def test_what_stages_hold_over_time_is_fullest_where_the_answer_says(schedule: str, tmp_path: Path) -> None:
+    """Each stage begins and ends with its states alone; its fullest moment is the one that is counted."""
+    asked = {**ROW, "pp": "4", "tp": "1", "micro_batch": "2", "schedule": schedule, "global_batch": "32"}
+    setup = setup_of(asked)
+    moments = list(timeline(setup, few_passes(setup)[0]))
+    for stage, full in enumerate(step(setup).stage_held):
+        mine = [one.held for one in moments if one.stage == stage]
+        assert mine[0] == mine[-1]
+        assert max(one.total for one in mine) == full.total
+        assert {replace(one, activations=0) for one in mine} == {replace(full, activations=0)}
+    files = {"picture": tmp_path / "p.svg", "memory": tmp_path / "m.csv"}
+    ask(QUESTION, asked, files)
+    assert len(files["memory"].read_text().splitlines()) == 1 + len(moments)
+    assert files["picture"].read_text().count('class="memory"') == 4

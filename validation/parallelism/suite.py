@@ -8,18 +8,20 @@ on 32 V100, whose heads (of 96 elements) and micro-batches are not stated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from archsim.config import load_spec
 from archsim.training.cases import answers
-from archsim.training.pipeline import Pass, run
+from archsim.training.pipeline import Ran, in_flight, run, spans
 from archsim.validation.framework import Claim, Role, Row, cases, row
+from archsim.validation.parallelism.limits import limits
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.framework import FrameworkSpec
 from archsim.workloads.step.kinds import Kind
 from archsim.workloads.step.layer import Layers
 from archsim.workloads.step.memory import layer_activations, states
+from archsim.workloads.step.schedule import Pass, schedule_of
 
 _LAYER = Kind("attention", "dense")
 _ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
@@ -27,7 +29,7 @@ _ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
 
 def rows() -> list[Row]:
     """All claims."""
-    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow()]
+    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow(), *limits()]
 
 
 def _made(
@@ -55,24 +57,56 @@ def _made(
 
 
 def _bubbles() -> Iterator[Row]:
-    """Of eight equal stages and 32 micro-batches: passes of 20 and 40 us, weights' gradients half of the latter."""
+    """Of eight equal stages and 32 micro-batches: passes of 20 and 40 us, gradients of weights half of the latter."""
     stages, micro_batches, forward, backward = 8, 32, 20, 40
-    whole, half = {"forward": forward, "backward": backward}, backward // 2
-    parts = {"forward": forward, "backward": half, "weights": half}
-    for name, virtual, lengths, formula, source in (
-        ("gpipe", 1, whole, (stages - 1) * (forward + backward), "Huang et al., NeurIPS 2019, section 2.3"),
-        ("1f1b", 1, whole, (stages - 1) * (forward + backward), "Narayanan et al., SC 2021, section 2.2.1"),
-        ("1f1b", 4, whole, (stages - 1) * (forward + backward), "Narayanan et al., SC 2021, section 2.2.2"),
-        ("zero_bubble", 1, parts, (stages - 1) * forward, "Qi et al. (arXiv 2401.10241), table 1: ZB-H1"),
+    lengths = {"forward": forward, "backward": backward, "inputs": backward // 2, "weights": backward // 2}
+
+    def length(stage: int, one: Pass) -> int:
+        return lengths[one.direction]
+
+    one_by_one = (stages - 1) * (forward + backward)
+    from_both_ends = (stages // 2 - 1) * (forward + backward + backward - 3 * lengths["weights"])
+    for name, virtual, formula, source in (
+        ("gpipe", 1, one_by_one, "Huang et al., NeurIPS 2019, section 2.3"),
+        ("1f1b", 1, one_by_one, "Narayanan et al., SC 2021, section 2.2.1"),
+        ("1f1b", 4, one_by_one, "Narayanan et al., SC 2021, section 2.2.2"),
+        ("zero_bubble", 1, (stages - 1) * forward, "Qi et al. (arXiv 2401.10241), table 1: ZB-H1"),
+        (
+            "zero_bubble_v",
+            2,
+            (stages - 1) * forward,
+            "the way of the first micro-batch down the stages: no order has less",
+        ),
+        ("dualpipe", 2, from_both_ends, "deepseek-ai/DualPipe@bb214e8 README.md: (PP/2-1)(F&B + B - 3W)"),
     ):
-
-        def length(stage: int, one: Pass, of: Mapping[str, int] = lengths) -> int:
-            return of[one.direction]
-
         ran = run(name, stages, virtual, micro_batches, length, lambda a, b: 0)
-        bubble = ran.end - micro_batches * virtual * sum(lengths.values())
+        chains = schedule_of(name).chains
+        bubble = ran.end - micro_batches * virtual // chains * (forward + backward)
         case = f"{name}, {virtual} parts a stage" if virtual > 1 else name
         yield _made(case, "bubble", "us", formula, 0.0, "exact", source, bubble)
+    ran = spans("v_half", stages, 2, micro_batches, length, lambda a, b: 0)
+    bubble = max(_span(ran, stage) for stage in range(stages)) - micro_batches * 2 * (forward + backward)
+    half, source = stages // 2 * 2 * (forward + backward), "Qi et al. (arXiv 2405.15362), table: about p/2 (F + B + W)"
+    yield _made("v_half", "bubble of the longest stage", "us", half, 0.1, "validation", source, bubble, _V_HALF)
+    for name, virtual, formula, source in (
+        ("1f1b", 1, stages, "Qi et al. (arXiv 2405.15362), table: p"),
+        ("zero_bubble", 1, stages, "Qi et al. (arXiv 2401.10241), table 1: p"),
+        ("zero_bubble_v", 2, stages, "Qi et al. (arXiv 2405.15362), table: p"),
+        ("v_half", 2, (stages + 2) // 2, "Qi et al. (arXiv 2405.15362), table: (p + 2) / 2"),
+        ("dualpipe", 2, stages + 1, "deepseek-ai/DualPipe@bb214e8 README.md: PP + 1"),
+    ):
+        held = max(int(one.sum(axis=1).max()) for one in in_flight(name, stages, virtual, micro_batches))
+        most = held * schedule_of(name).chains / virtual
+        yield _made(f"{name}, 8 stages", "activations", "micro-batches", formula, 0.0, "exact", source, most)
+
+
+_V_HALF = "the paper moves passes of the first and last micro-batches into what its block leaves free; here they stay"
+
+
+def _span(ran: Ran, stage: int) -> int:
+    """From the first pass of a stage to the end of its last one."""
+    mine = [(start, end) for s, _, start, end in ran.spans if s == stage]
+    return max(end for _, end in mine) - min(start for start, _ in mine)
 
 
 def _activations() -> Iterator[Row]:

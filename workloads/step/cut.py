@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from archsim.errors import Problem
 from archsim.workloads.model import ModelSpec
+from archsim.workloads.step.schedule import Schedule, schedule_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Cut:
     tensor, context, pipeline, data: their product is the GPUs. experts: ranks that share the experts of a layer, taken
     from those of data and context. virtual: parts of the layers that a stage holds. sequences: of a step.
     micro_batch: sequences that a replica computes at a time. shards: ZeRO stage. shard_ranks: that share one copy.
-    sequence_parallel: tensor-parallel ranks share tokens outside products.
+    sequence_parallel: tensor-parallel ranks share tokens outside products. layers: of each piece that stages hold, in
+    the order of the model; dealt evenly where empty. vocabulary: times that stages wait for each other where each holds
+    its share of the rows of embedding and head (arXiv 2411.05288); 0: the first one and the last one hold them.
     """
 
     sequences: int
@@ -34,6 +37,28 @@ class Cut:
     shards: int = 0
     shard_ranks: int = 1
     sequence_parallel: bool = False
+    layers: tuple[int, ...] = ()
+    vocabulary: int = 0
+
+    @property
+    def order(self) -> Schedule:
+        """The schedule.
+
+        Raises
+        ------
+        InputError: nothing is called so.
+        """
+        return schedule_of(self.schedule)
+
+    @property
+    def pieces(self) -> int:
+        """Into how many pieces all layers are cut."""
+        return self.order.pieces(self.pipeline, self.virtual)
+
+    @property
+    def vocabulary_ranks(self) -> int:
+        """That share the rows of embedding and head."""
+        return self.tensor * (self.pipeline if self.vocabulary else 1)
 
     @property
     def gpus(self) -> int:
@@ -91,6 +116,7 @@ def problems_of(cut: Cut, model: ModelSpec, seq: int, gpus: int | None = None) -
                 path="dp",
             )
     yield from _of_model(cut, model, seq)
+    yield from _of_stages(cut, model)
     together = cut.data * cut.micro_batch
     if cut.sequences % together:
         below = cut.sequences // together * together
@@ -108,20 +134,6 @@ def _of_model(cut: Cut, model: ModelSpec, seq: int) -> Iterator[Problem]:
             "would",
             path="tp",
         )
-    stages = cut.pipeline * cut.virtual
-    if stages > model.layers and stages != model.layers + 2:
-        parts = f"{cut.pipeline} stages" + (f" of {cut.virtual} parts" if cut.virtual > 1 else "")
-        yield Problem(f"{parts} are more than the {model.layers} layers of '{model.name}'", path="pp")
-    if model.layers > _MOST_LAYERS:
-        yield Problem(
-            f"{model.layers} layers are more than the {_MOST_LAYERS} of the largest that is timed", path="layers"
-        )
-    if stages > _MOST_PARTS:
-        yield Problem(f"{stages} parts are more than the {_MOST_PARTS} that are played", path="pp")
-    elif cut.schedule == "gpipe" and cut.micro_batches * stages > _MOST_PASSES:
-        yield Problem(f"{cut.micro_batches} micro-batches are too many to be played one by one", path="global_batch")
-    if cut.virtual > 1 and cut.pipeline == 1:
-        yield Problem("a lone stage has no virtual ones: 1 would do", path="vp")
     if seq % (cut.context * (cut.tensor if cut.sequence_parallel else 1)):
         yield Problem(f"{seq} tokens do not divide among {cut.context} ranks of context parallelism", path="cp")
     if model.moe is not None and model.moe.experts % cut.experts:
@@ -143,4 +155,34 @@ def _of_model(cut: Cut, model: ModelSpec, seq: int) -> Iterator[Problem]:
             "parameters in shards (ZeRO 3) would be gathered again for every micro-batch of every stage: pp 1, or "
             "shards 1",
             path="pp",
+        )
+
+
+def _of_stages(cut: Cut, model: ModelSpec) -> Iterator[Problem]:
+    pieces = cut.pieces
+    if pieces > model.layers and pieces != model.layers + 2 and not cut.layers:
+        parts = f"{cut.pipeline} stages" + (f" of {cut.virtual} parts" if cut.virtual > 1 else "")
+        yield Problem(f"{parts} are more than the {model.layers} layers of '{model.name}'", path="pp")
+    if model.layers > _MOST_LAYERS:
+        yield Problem(
+            f"{model.layers} layers are more than the {_MOST_LAYERS} of the largest that is timed", path="layers"
+        )
+    if pieces > _MOST_PARTS:
+        yield Problem(f"{pieces} parts are more than the {_MOST_PARTS} that are played", path="pp")
+    elif not cut.order.recurs and cut.micro_batches * pieces > _MOST_PASSES:
+        yield Problem(f"{cut.micro_batches} micro-batches are too many to be played one by one", path="global_batch")
+    elif cut.pipeline > 1 and cut.micro_batches:
+        yield from cut.order.problems(cut.pipeline, cut.virtual, cut.micro_batches)
+    if cut.virtual > 1 and cut.pipeline == 1:
+        yield Problem("a lone stage has no virtual ones: 1 would do", path="vp")
+    elif cut.pipeline > 1 and cut.order.parts not in (None, cut.virtual):
+        parts = f"{cut.order.parts} part{'' if cut.order.parts == 1 else 's'}"
+        yield Problem(f"a stage of '{cut.schedule}' has {parts}, not {cut.virtual}", path="vp")
+    if cut.vocabulary and (cut.pipeline == 1 or cut.order.chains > 1):
+        yield Problem("one chain of several stages shares a vocabulary: 0 would do", path="vocab_parallel")
+    if cut.layers and (len(cut.layers) != pieces or sum(cut.layers) != model.layers):
+        yield Problem(
+            f"{len(cut.layers)} pieces of {sum(cut.layers)} layers in all are not the {pieces} of the {model.layers} "
+            f"layers of '{model.name}'",
+            path="stages",
         )

@@ -15,9 +15,8 @@ class Ends:
 
     def __init__(self, layers: Layers) -> None:
         self.layers, self.model, self.framework = layers, layers.model, layers.framework
-        tp = layers.cut.tensor
         multiple = self.framework.vocabulary_multiple
-        self.vocab = -(-self.model.vocab // (multiple * tp)) * multiple
+        self.vocab = -(-self.model.vocab // (multiple * layers.cut.vocabulary_ranks)) * multiple
         """rows of the table on a rank"""
 
     def embedding(self) -> Kernels:
