@@ -190,8 +190,8 @@ def _booksim_config(case: dict[str, str]) -> str:
     topology = case["topology"]
     digits = "".join(c if c.isdigit() else " " for c in topology).split()
     shape = {"topology": topology.rstrip("0123456789x"), "k": digits[0], "n": str(len(digits))}
-    if topology.startswith("fattree"):
-        shape = {"topology": "fattree", "k": digits[0], "n": digits[1]}
+    if topology.startswith(("fattree", "fly")):
+        shape = {"topology": topology.partition("_")[0], "k": digits[0], "n": digits[1]}
     elif topology.startswith("dragonfly"):
         shape = {"topology": "dragonflynew", "k": digits[0], "n": "1"}
     settings = {
