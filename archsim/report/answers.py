@@ -12,6 +12,7 @@ import numpy as np
 from archsim.report.pictures import bar_rows, legend, plain, quantity, spark, ticks
 
 _BINS = 240
+_UNITS = {"s": "s", "j": "J", "w": "W"}
 _SHORT = ("ttft", "tpot", "itl", "e2e", "kv", "tklqt", "akd", "cpu")
 _MAX_LANES = 400
 _LANE, _WIDTH = 4, 1000  # of a picture of rows
@@ -19,9 +20,11 @@ _LANE, _WIDTH = 4, 1000  # of a picture of rows
 
 def words(name: str) -> str:
     """The name of a quantity without its unit, as words."""
+    if name.endswith("_per_s_per_mw"):
+        return f"{words(name.removesuffix('_per_mw'))} per MW"
     if name.endswith("_per_s"):
         return f"{words(name.removesuffix('_per_s'))}/s"
-    parts = name.removesuffix("_s").split("_")
+    parts = name.removesuffix("_s").removesuffix("_j").removesuffix("_w").split("_")
     return " ".join(part.upper() if part in _SHORT else part for part in parts)
 
 
@@ -29,8 +32,10 @@ def said(name: str, value: float | str | None) -> str:
     """A value as text; names end in their unit."""
     if value is None or isinstance(value, str):
         return value or ""
-    timed = name.endswith("_s") and not name.endswith("_per_s")
-    return quantity(value, "s", 4) if timed else plain(value, 4)
+    unit = name.rpartition("_")[2]
+    if unit not in _UNITS or name.endswith("_per_s"):
+        return plain(value, 4)
+    return quantity(value, _UNITS[unit], 4)
 
 
 def single(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
