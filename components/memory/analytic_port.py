@@ -48,6 +48,10 @@ class AnalyticPort:
         self._server = record(SERVER)
         self._starts = np.zeros(places, np.int64)
 
+    @property
+    def places(self) -> int:
+        return len(self._starts)
+
     def put(self, now: int, stream: int, number: int, n_bytes: int, address: int, is_write: bool) -> None:
         count = max(1, -(-n_bytes // self._entry))
         self._transfers.put(stream, (0, count, int(is_write), now, number, n_bytes))

@@ -81,6 +81,10 @@ class Port(Protocol):
     def busy(self) -> bool:
         """Whether something may still complete."""
 
+    @property
+    def places(self) -> int:
+        """Requests that its queue holds."""
+
     def limit(self, threshold: int | None) -> None:
         """Let communication go while fewer requests than this wait; None: always."""
 

@@ -339,6 +339,7 @@ def test_any_model_gains_on_any_system(kind: str) -> None:
         (["-M", "64", "-K", "64", "-N", "64", "--map", "remote dma:7 local"], "maps more than the output"),
         (["-M", "64", "-K", "64", "-N", "64", "--map", "remote:2 dma:5 local"], "cannot be remote"),
         (["-M", "64", "-K", "64", "-N", "64", "--threshold", "0"], "--threshold"),
+        (["-M", "64", "-K", "64", "-N", "64", "--threshold", "65"], "--threshold: 65 is beyond the 64 requests"),
         (["-M", "64", "-K", "64", "-N", "64", "--starvation-limit", "0"], "--starvation-limit"),
         (["-M", "64", "-K", "64", "-N", "64", "--units", "80"], "0 compute units"),
         (["-M", "64", "-K", "64", "-N", "64", "--units", "8", "--chunks", "9"], "9 chunks of 1 rows of tiles"),

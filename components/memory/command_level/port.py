@@ -59,6 +59,10 @@ class CommandPort:
         self._reads, self._flights = np.zeros((2, _FLYING), READ), np.zeros(1, FLIGHTS).view(np.recarray)[0]
         self._places = layout(preset)
 
+    @property
+    def places(self) -> int:
+        return int(self._figures.read_queue + self._figures.write_queue)
+
     def put(self, now: int, stream: int, number: int, n_bytes: int, address: int, is_write: bool) -> None:
         count = max(1, -(-n_bytes // self._wide))
         first = address // self._wide % self._rows_of
