@@ -31,7 +31,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 
 validate: $(STAMP)
-	$(BIN)/archsim validate
+	$(BIN)/archsim validate --workers $(JOBS)
 
 calibrate: $(STAMP)
 	$(BIN)/archsim calibrate nvidia --out configs/kernels/nvidia.yaml

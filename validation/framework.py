@@ -9,9 +9,12 @@ was set by it), ``validation`` (predicted). A claim that is missed keeps its row
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,12 +104,14 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/suite.py"))
 
 
-def run_suites(wanted: Sequence[str] = (), progress: Callable[[int, int, str], None] | None = None) -> list[Row]:
-    """Rows of the named suites, or of all.
+def run_suites(
+    wanted: Sequence[str] = (), progress: Callable[[int, int, str], None] | None = None, workers: int = 1
+) -> list[Row]:
+    """Rows of the named suites, or of all, in their order whatever the number of workers.
 
     Parameters
     ----------
-    progress: called with suites done, suites in all, and the name of the next.
+    progress: called with suites done, suites in all, and the name of the next. workers: processes.
 
     Raises
     ------
@@ -118,11 +123,21 @@ def run_suites(wanted: Sequence[str] = (), progress: Callable[[int, int, str], N
             raise InputError(f"no suite is called '{name}': {nearest(name, known)}")
     rows: list[Row] = []
     chosen = list(wanted) or known
-    for i, name in enumerate(chosen):
-        if progress is not None:
-            progress(i, len(chosen), name)
-        rows += importlib.import_module(f"archsim.validation.{name}.suite").rows()
+    with contextlib.ExitStack() as stack:
+        answers: Iterator[list[Row]] = map(_answers, chosen)
+        if workers > 1 < len(chosen):
+            pool = ProcessPoolExecutor(min(workers, len(chosen)), multiprocessing.get_context("spawn"))
+            answers = stack.enter_context(pool).map(_answers, chosen)
+        for i, name in enumerate(chosen):
+            if progress is not None:
+                progress(i, len(chosen), name)
+            rows += next(answers)
     return rows
+
+
+def _answers(suite: str) -> list[Row]:
+    found: list[Row] = importlib.import_module(f"archsim.validation.{suite}.suite").rows()
+    return found
 
 
 def write_pictures(suites: Sequence[str], folder: Path) -> list[Path]:

@@ -474,6 +474,7 @@ def validate(
     record: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="For the misses of this run, which are then on record.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes.")] = 1,
     json: Json = False,
 ) -> None:
     """Compare with published and measured figures.
@@ -482,6 +483,7 @@ def validate(
     archsim validate
     archsim validate scalesim --json
     archsim validate chips --pictures out                    predicted against measured, a panel per chip and kernel
+    archsim validate systolic scalesim_sparse --workers 2    side by side
     archsim validate models --record misses.csv              after a change whose misses are accepted
     archsim list suites
 
@@ -495,7 +497,7 @@ def validate(
     known = misses.read()
     output_file(record)
     with output_folder(pictures, overwrite=True), progress("validate") as told:
-        rows = run_suites(suites or [], told)
+        rows = run_suites(suites or [], told, workers)
         if pictures is not None:
             write_pictures(suites or [], pictures)
     if record is not None:

@@ -152,3 +152,10 @@ def test_only_news_fail(
     assert main(["validate", "--record", str(again)]) == 0
     assert len(again.read_text().splitlines()) == 1 + (not now["passed"] and now["role"] != "exact")
     capsys.readouterr()
+
+
+def test_workers_change_nothing() -> None:
+    chosen = ["systolic", "scalesim_sparse"]
+    told: list[str] = []
+    assert run_suites(chosen, lambda done, total, name: told.append(name), workers=2) == run_suites(chosen)
+    assert told == chosen
