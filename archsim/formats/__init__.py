@@ -180,6 +180,25 @@ def json_object(path: Path) -> dict[str, Any]:
     return found
 
 
+def yaml_value(path: Path) -> Any:
+    """What a YAML file says.
+
+    Raises
+    ------
+    InputError: it cannot be read, or is no YAML; says where.
+    """
+    import yaml
+
+    from archsim.files import read_text
+
+    try:
+        return yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
+        raise InputError([Problem(f"no valid YAML: {shortened(error)}", str(path), *place)]) from None
+
+
 class Keys:
     """A mapping of a file, whose values are asked for by their names and kinds."""
 

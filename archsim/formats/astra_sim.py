@@ -9,11 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from archsim.errors import InputError, Problem, shortened
-from archsim.files import read_text
-from archsim.formats import Converted, Keys, json_object
+from archsim.errors import shortened
+from archsim.formats import Converted, Keys, json_object, yaml_value
 
 NAME = "ASTRA-sim"
 TOPOLOGIES = {"Ring": "ring", "Switch": "switch", "FullyConnected": "fully_connected"}
@@ -45,13 +42,7 @@ def dimensions(path: Path) -> list[tuple[str, int, float, float]]:
     ------
     InputError: it is no network, or its lists differ in length.
     """
-    try:
-        loaded = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise InputError([Problem(f"no valid YAML: {shortened(error)}", str(path), *place)]) from None
-    keys = Keys(loaded, path)
+    keys = Keys(yaml_value(path), path)
     lists = {}
     for name in ("topology", "npus_count", "bandwidth", "latency"):
         value = keys.values.get(name)

@@ -67,6 +67,38 @@ def _best(keys: Keys, unit: str, dtype: str) -> tuple[float, float]:
     return peak, max(float(row[1]) for row in table)
 
 
+def _networks(path: Path, keys: Keys) -> tuple[list[dict[str, Any]], int]:
+    """Switches from the innermost on, and the chips that they join."""
+    dimensions: list[dict[str, Any]] = []
+    chips = 1
+    networks = keys.values.get("networks")
+    if not isinstance(networks, list) or not networks:
+        raise keys.error("networks", "expected a list of networks")
+    for number, raw in enumerate(networks):
+        network = Keys(raw, path, f"networks.{number}.")
+        size = network.whole("size")
+        ranks = -(-size // chips)
+        if ranks < 2:
+            continue
+        dimensions.append(
+            {
+                "topology": "switch",
+                "ranks": ranks,
+                "link": {
+                    "kind": "link",
+                    "bandwidth": f"{network.number('bandwidth', least=1e-9):g} GB/s",
+                    "efficiency": network.number("efficiency", 1.0, 1e-9),
+                    "latency": f"{round(network.number('latency') * 1e12)} ps",
+                    "energy": "5.5 pJ/bit",
+                    "area": "0 mm2",
+                    "source": "energy assumed: SerDes on a board; area not counted",
+                },
+            }
+        )
+        chips *= ranks
+    return dimensions, chips
+
+
 def _system(path: Path, keys: Keys) -> Converted:
     formats = {"float8": "fp8", "float16": "bf16", "float32": "fp32", "bfloat16": "bf16"}
     named = [name for name in keys.below("matrix").values if name in formats]
@@ -115,32 +147,7 @@ def _system(path: Path, keys: Keys) -> Converted:
         "memories": memories,
         "placement": {"weight": "mem1", "kv": "mem1"},
     }
-    dimensions, chips = [], 1
-    networks = keys.values.get("networks")
-    if not isinstance(networks, list) or not networks:
-        raise keys.error("networks", "expected a list of networks")
-    for number, raw in enumerate(networks):
-        network = Keys(raw, path, f"networks.{number}.")
-        size = network.whole("size")
-        ranks = -(-size // chips)
-        if ranks < 2:
-            continue
-        dimensions.append(
-            {
-                "topology": "switch",
-                "ranks": ranks,
-                "link": {
-                    "kind": "link",
-                    "bandwidth": f"{network.number('bandwidth', least=1e-9):g} GB/s",
-                    "efficiency": network.number("efficiency", 1.0, 1e-9),
-                    "latency": f"{round(network.number('latency') * 1e12)} ps",
-                    "energy": "5.5 pJ/bit",
-                    "area": "0 mm2",
-                    "source": "energy assumed: SerDes on a board; area not counted",
-                },
-            }
-        )
-        chips *= ranks
+    dimensions, chips = _networks(path, keys)
     notes.append("networks are switches; processor_usage and sums in the network are not carried over")
     system: dict[str, Any] = {"name": path.stem, "chip": chip, "chips": chips}
     if dimensions:

@@ -89,31 +89,28 @@ def read(path: Path) -> Converted:
     if array.number("mac_per_cycle", 1) != 1:
         notes.append("mac_per_cycle other than 1 is not carried over")
     if count > 1:
-        link = keys.below("interconnect").below("link")
-        kind = keys.below("interconnect").text("topology", "FC")
-        links = keys.below("interconnect").whole("link_count_per_device", 1)
-        topology = {"FC": "fully_connected", "RING": "ring"}.get(kind)
-        if topology is None:
-            raise keys.below("interconnect").error("topology", f"expected FC or RING, not '{kind}'")
-        each = max(1, links // ((count - 1) if topology == "fully_connected" else 2))
-        system["network"] = {
-            "kind": "network",
-            "dimensions": [
-                {
-                    "topology": topology,
-                    "ranks": count,
-                    "link": {
-                        "kind": "link",
-                        "bandwidth": f"{link.number('bandwidth_per_direction_byte', least=1) / 1e9:.9g} GB/s",
-                        "count": each,
-                        "latency": f"{round(link.number('latency_second') * 1e12)} ps",
-                        "payload": f"{link.whole('max_payload_size_byte', 256)} B",
-                        "overhead": f"{link.whole('header_size_byte', 16)} B",
-                        "energy": "5.5 pJ/bit",
-                        "area": "0 mm2",
-                        "source": "energy assumed: SerDes on a board; area not counted",
-                    },
-                }
-            ],
-        }
+        system["network"] = _network(keys.below("interconnect"), count)
     return Converted("system", system, tuple(notes))
+
+
+def _network(interconnect: Keys, count: int) -> dict[str, Any]:
+    """Links between so many devices, which share those of each."""
+    link = interconnect.below("link")
+    kind = interconnect.text("topology", "FC")
+    links = interconnect.whole("link_count_per_device", 1)
+    topology = {"FC": "fully_connected", "RING": "ring"}.get(kind)
+    if topology is None:
+        raise interconnect.error("topology", f"expected FC or RING, not '{kind}'")
+    each = max(1, links // ((count - 1) if topology == "fully_connected" else 2))
+    described = {
+        "kind": "link",
+        "bandwidth": f"{link.number('bandwidth_per_direction_byte', least=1) / 1e9:.9g} GB/s",
+        "count": each,
+        "latency": f"{round(link.number('latency_second') * 1e12)} ps",
+        "payload": f"{link.whole('max_payload_size_byte', 256)} B",
+        "overhead": f"{link.whole('header_size_byte', 16)} B",
+        "energy": "5.5 pJ/bit",
+        "area": "0 mm2",
+        "source": "energy assumed: SerDes on a board; area not counted",
+    }
+    return {"kind": "network", "dimensions": [{"topology": topology, "ranks": count, "link": described}]}

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from archsim.errors import InputError, Problem, nearest, shortened
-from archsim.files import read_text
-from archsim.formats import Converted, Keys
+from archsim.errors import InputError, Problem, nearest
+from archsim.formats import Converted, Keys, yaml_value
 from archsim.formats.ini import assignments
 
 NAME = "Ramulator"
@@ -48,13 +45,7 @@ def _device(path: Path, organisation: str, timing: str) -> str:
 
 
 def _second(path: Path) -> Converted:
-    try:
-        loaded = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
-        raise InputError([Problem(f"no valid YAML: {shortened(error)}", str(path), *place)]) from None
-    keys = Keys(loaded, path)
+    keys = Keys(yaml_value(path), path)
     system = keys.below("MemorySystem")
     dram = system.below("DRAM")
     organisation, timing = dram.below("org"), dram.below("timing")

@@ -141,42 +141,7 @@ OLD_TIMELOOP = """architecture:
         local:
         - {name: mac, class: intmac, attributes: {datawidth: 16, meshX: 4}}
 """
-DRAMSIM3 = """[dram_structure]
-protocol = DDR4
-bankgroups = 4
-banks_per_group = 4
-rows = 65536
-columns = 1024
-device_width = 8
-BL = 8
-
-[timing]
-tCK = 0.63
-AL = 0
-CL = 22
-CWL = 16
-tRCD = 22
-tRP = 22
-tRAS = 52
-tRFC = 560
-tREFI = 12480
-tRRD_S = 4
-tRRD_L = 8
-tWTR_S = 4
-tWTR_L = 12
-tFAW = 34
-tWR = 24
-tRTP = 12
-tCCD_S = 4
-tCCD_L = 8
-tRTRS = 1
-
-[system]
-channel_size = 16384
-channels = 1
-bus_width = 64
-address_mapping = rochrababgco
-"""
+DRAMSIM3 = (Path(__file__).parents[2] / "validation/real_files/DDR4_8Gb_x8_3200.ini").read_text(encoding="utf-8")
 BOOKSIM = """// a mesh
 topology = mesh;
 k = 4;

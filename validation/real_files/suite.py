@@ -112,40 +112,7 @@ def _questions() -> list[Row]:
 
 # --- files of peers, answered as the peer does ---------------------------------------------------------
 
-_INI = """[dram_structure]
-protocol = DDR4
-bankgroups = 4
-banks_per_group = 4
-rows = 65536
-columns = 1024
-device_width = 8
-BL = 8
-[timing]
-tCK = 0.63
-AL = 0
-CL = 22
-CWL = 16
-tRCD = 22
-tRP = 22
-tRAS = 52
-tRFC = 560
-tREFI = 12480
-tRRD_S = 4
-tRRD_L = 8
-tWTR_S = 4
-tWTR_L = 12
-tFAW = 34
-tWR = 24
-tRTP = 12
-tCCD_S = 4
-tCCD_L = 8
-tRTRS = 1
-[system]
-channel_size = 16384
-channels = 1
-bus_width = 64
-address_mapping = rochrababgco
-"""
+_INI = Path(__file__).parent / "DDR4_8Gb_x8_3200.ini"
 """DRAMsim3's DDR4_8Gb_x8_3200.ini, as far as it is read"""
 
 
@@ -153,11 +120,9 @@ def _peers() -> list[Row]:
     found: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ini = folder / "DDR4_8Gb_x8_3200.ini"
-        ini.write_text(_INI, encoding="utf-8")
         for case in cases("dram"):
             if case["preset"] == "dramsim3_ddr4_8gb_x8_3200" and case["n_req"] == "10000":
-                asked = {"preset": str(ini), "pattern": case["pattern"], "n_req": case["n_req"]}
+                asked = {"preset": str(_INI), "pattern": case["pattern"], "n_req": case["n_req"]}
                 answer = dram_answer(asked).summary()
                 figures = [
                     (metric, "1", float(case[metric]), float(answer[metric])) for metric in ("cycles", "ACT", "REF")

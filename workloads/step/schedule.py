@@ -13,6 +13,7 @@ A schedule of your own is a class with a method, named by an entry point of your
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -46,7 +47,7 @@ class Place(NamedTuple):
     number: int
 
 
-class Schedule:
+class Schedule(ABC):
     """A schedule; this one's parts stand as a loop: the stages one after the other, over and over (Megatron-LM).
 
     Attributes
@@ -59,9 +60,9 @@ class Schedule:
     chains: int = 1
     recurs: bool = True
 
+    @abstractmethod
     def passes(self, stage: int, stages: int, parts: int, micro_batches: int) -> list[Pass]:
         """All passes of a stage, in order; ``micro_batches``: of all chains together."""
-        raise NotImplementedError
 
     def orders(self, stages: int, parts: int, micro_batches: int) -> list[list[Pass]]:
         """The passes of all stages."""
