@@ -13,7 +13,6 @@ A schedule of your own is a class with a method, named by an entry point of your
 from __future__ import annotations
 
 import functools
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -47,7 +46,7 @@ class Place(NamedTuple):
     number: int
 
 
-class Schedule(ABC):
+class Schedule:
     """A schedule; this one's parts stand as a loop: the stages one after the other, over and over (Megatron-LM).
 
     Attributes
@@ -60,9 +59,9 @@ class Schedule(ABC):
     chains: int = 1
     recurs: bool = True
 
-    @abstractmethod
     def passes(self, stage: int, stages: int, parts: int, micro_batches: int) -> list[Pass]:
         """All passes of a stage, in order; ``micro_batches``: of all chains together."""
+        raise NotImplementedError  # a schedule has this method, or orders where stages are laid out together
 
     def orders(self, stages: int, parts: int, micro_batches: int) -> list[list[Pass]]:
         """The passes of all stages."""
