@@ -18,7 +18,8 @@ PID, TID = PROCESS << 24, PROCESS << 24 | 17
 K, M, R, S, E = (
     f"CUPTI_ACTIVITY_KIND_{kind}" for kind in ("KERNEL", "MEMCPY", "RUNTIME", "SYNCHRONIZATION", "CUDA_EVENT")
 )
-NAMES = {1: "gemm<float>(int)", 2: "gemm", 3: "cudaLaunchKernel_v7000", 4: "cudaMemcpyAsync_v3020", 5: "cudaEventRecord_v3020",
+NAMES = {1: "gemm<float>(int)", 2: "gemm", 3: "cudaLaunchKernel_v7000", 4: "cudaMemcpyAsync_v3020",
+         5: "cudaEventRecord_v3020",
          6: "cudaStreamWaitEvent_v3020", 7: "cudaStreamSynchronize_v3020", 8: "cudaGraphLaunch_v10000"}  # fmt: skip
 COLUMNS = {
     "StringIds": "id value",
