@@ -9,8 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TABLE, TORUS, Fabric
-from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
+from archsim.components.network.router_level.state import RouterSpec
 from archsim.components.network.router_level.traffic import Traffic
 
 

@@ -15,8 +15,9 @@ from naive_router import Network
 from archsim.components.network.cases import answer
 from archsim.components.network.router_level import LOAD, random_numbers
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, fly, from_channels
-from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
+from archsim.components.network.router_level.kernel import advance
 from archsim.components.network.router_level.measurement import measure
+from archsim.components.network.router_level.state import RouterSpec, new_state
 from archsim.components.network.router_level.traffic import PATTERNS, traffic
 from archsim.errors import InputError
 

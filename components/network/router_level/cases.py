@@ -15,8 +15,8 @@ from typing import Any
 
 from archsim.components.network.router_level import LOAD
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, fly
-from archsim.components.network.router_level.kernel import RouterSpec
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
+from archsim.components.network.router_level.state import RouterSpec
 from archsim.components.network.router_level.traffic import traffic
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest, shortened, wrong
