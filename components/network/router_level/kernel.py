@@ -3,7 +3,7 @@
 A cycle, in order: nodes take flits and credits that have arrived; nodes make packets and inject a flit each; nodes
 return credits; every router does its steps (as many as its internal speedup says) and puts a flit and a credit on each
 channel. A step of a router: arrived flits are queued; heads ask for a virtual channel of the output they were routed
-to, through an allocator with round-robin arbiters, separable (inputs first) or iSLIP; packets that hold one and have
+to, through an allocator (:mod:`allocation`); packets that hold one and have
 credit ask for the switch, through another; what both granted is done. A flit sent in cycle t over a channel of latency
 d is seen in cycle t + 1 + d. Heads are routed one router ahead. This is the router of BookSim 2 (``iq``, not
 speculative), step for step, so that its runs can be repeated.
@@ -12,11 +12,18 @@ speculative), step for step, so that its runs can be repeated.
 from __future__ import annotations
 
 from archsim.components.compiled import kernel, part
-from archsim.components.network.router_level.allocation import after, ahead, grant_channels, grant_switch
+from archsim.components.network.router_level.allocation import (
+    after,
+    ahead,
+    grant_channels,
+    grant_switch,
+    match_channels,
+    match_switch,
+)
 from archsim.components.network.router_level.fabric import DRAGONFLY, NODE
 from archsim.components.network.router_level.random_numbers import next_fraction, next_int
 from archsim.components.network.router_level.routing import route
-from archsim.components.network.router_level.state import ACTIVE, IDLE, WAITING, State
+from archsim.components.network.router_level.state import ACTIVE, IDLE, INPUT_FIRST, ISLIP, WAITING, State
 
 
 @kernel
@@ -210,10 +217,12 @@ def _ask_channels(s: State, router: int, now: int) -> None:
     vcs, ports, size = settings.vcs, settings.ports, settings.size
     base, many = router * ports * vcs, s.fabric_ports[router] * vcs
     heads, asked, winner = s.heads[router], s.scratch[0], s.scratch[1]
-    if settings.vc_islip:
+    if settings.vc_allocator == ISLIP:
         grant_channels(s, router, now)
+    elif settings.vc_allocator != INPUT_FIRST:
+        match_channels(s, router, now)
     for e in range(queues.heads):
-        if settings.vc_islip:
+        if settings.vc_allocator != INPUT_FIRST:
             break
         q = heads[e]
         asked[e] = -1
@@ -242,22 +251,28 @@ def _ask_switch(s: State, router: int, now: int) -> None:
     vcs, ports, depth = settings.vcs, settings.ports, settings.buffer
     count, lane, base = s.fabric_ports[router], router * ports, router * ports * vcs
     movers, offered, chosen, taken = s.movers[router], s.scratch[2], s.scratch[3], s.scratch[4]
+    separable, asking = settings.switch_allocator == INPUT_FIRST, 0
     for e in range(queues.movers):
         q = movers[e]
-        if ivc[q].ready > now or ovc[base + ivc[q].out * vcs + ivc[q].out_vc].used >= depth:
+        if ivc[q].ready > now:
+            continue
+        asking += 1
+        if ovc[base + ivc[q].out * vcs + ivc[q].out_vc].used >= depth:
             continue
         i, vc, o = ivc[q].input, ivc[q].channel, ivc[q].out
         rival, turn = offered[i * count + o], ports_[lane + i].vc_turn
         if rival < 0 or ahead(vc, turn, vcs) < ahead(rival, turn, vcs):
             offered[i * count + o] = vc
         turn = ports_[lane + i].input_turn
-        if not settings.switch_islip and (chosen[i] < 0 or ahead(o, turn, count) < ahead(chosen[i], turn, count)):
+        if separable and (chosen[i] < 0 or ahead(o, turn, count) < ahead(chosen[i], turn, count)):
             chosen[i] = o
-    if settings.switch_islip:
+    if settings.switch_allocator == ISLIP:
         grant_switch(s, router)
+    elif not separable:
+        match_switch(s, router, asking)
     for i in range(count):
         o = chosen[i]
-        if o >= 0 and not settings.switch_islip:
+        if o >= 0 and separable:
             turn = ports_[lane + o].output_turn
             if taken[o] < 0 or ahead(i, turn, count) < ahead(taken[o], turn, count):
                 taken[o] = i
@@ -279,7 +294,7 @@ def _hold_channels(s: State, router: int, now: int) -> tuple[int, int]:
     for e in range(queues.heads):
         q, o = heads[e], asked[e]
         if o >= 0 and winner[o] == q:
-            if not (settings.vc_islip and late[e]):
+            if not (settings.vc_allocator == ISLIP and late[e]):
                 ivc[q].pointer = after(o, many)
                 ovc[base + o].turn = after(q - base, many)
             ovc[base + o].holder = q
@@ -317,7 +332,7 @@ def _cross(s: State, router: int, now: int, waiting: int, moving: int) -> tuple[
             fresh[moving] = q
             moving += 1
             continue
-        if not (settings.switch_islip and s.scratch[7, i]):
+        if not (settings.switch_allocator == ISLIP and s.scratch[7, i]):
             ports_[lane + i].input_turn = after(o, count)
             ports_[lane + o].output_turn = after(i, count)
         ports_[lane + i].vc_turn = after(vc, vcs)
@@ -362,7 +377,7 @@ def _forget(s: State, router: int) -> None:
     settings, count = s.settings, s.fabric_ports[router]
     offered, chosen, taken = s.scratch[2], s.scratch[3], s.scratch[4]
     for i in range(count):
-        if settings.switch_islip and chosen[i] < 0:
+        if settings.switch_allocator != INPUT_FIRST and chosen[i] < 0:
             for o in range(count):
                 offered[i * count + o] = -1
         if chosen[i] >= 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archsim.components.compiled import part
-from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, TORUS
+from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, TORUS, TWO_TABLES
 from archsim.components.network.router_level.random_numbers import next_int
 from archsim.components.network.router_level.state import State
 
@@ -75,5 +75,15 @@ def route(s: State, router: int, into: int, packet: int) -> None:
         first = p.phase
         last = first
     else:
-        port = s.table[router, target]
+        row = router
+        if rule == TWO_TABLES and s.homes[target, 3] != router:
+            half = vcs // 2
+            if into < s.figures[0]:
+                p.phase = next_int(s.draws, 2) == 0
+            if p.phase:
+                row += s.fabric_ports.size
+                first = half
+            else:
+                last -= half
+        port = s.table[row, target]
     p.port, p.from_vc, p.to_vc = port, first, last

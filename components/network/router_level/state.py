@@ -2,23 +2,64 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from archsim.components.fields import Record, Records, fields, record
 from archsim.components.network.router_level.fabric import Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints
 from archsim.components.network.router_level.traffic import Traffic
+from archsim.errors import InputError, shortened
 from archsim.spec import Count, Spec
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 Delay = Annotated[int, Field(ge=0, le=64)]
-Rounds = Annotated[int, Field(ge=0, le=64)]
+
+INPUT_FIRST, ISLIP, PIM, LOA, WAVEFRONT, WAVEFRONT_SKIPPING, LARGEST = range(7)
+"""Kinds of allocators. Those from PIM on look at all pairs that ask."""
+_ALLOCATORS = {
+    "separable_input_first": INPUT_FIRST,
+    "separable_output_first": ISLIP,
+    "select": ISLIP,
+    "islip": ISLIP,
+    "pim": PIM,
+    "loa": LOA,
+    "wavefront": WAVEFRONT,
+    "rr_wavefront": WAVEFRONT_SKIPPING,
+    "max_size": LARGEST,
+}
+"""By BookSim's names; select, and separable ones with outputs first, do what a round of iSLIP does: there are no
+priorities here"""
+ALLOCATORS = tuple(_ALLOCATORS)
+
+
+def allocator(name: str) -> tuple[int, int]:
+    """The kind and the rounds of an allocator: ``islip(2)``.
+
+    Raises
+    ------
+    ValueError: no such allocator, or rounds of one that has none.
+    """
+    written = re.fullmatch(r"(\w+)(?:\(([1-9]\d?)\))?", name)
+    if written is None or written[1] not in _ALLOCATORS or (written[2] and written[1] not in ("islip", "pim")):
+        raise ValueError(
+            f"allocators are {', '.join(ALLOCATORS)}, islip(ROUNDS) and pim(ROUNDS), not '{shortened(name)}'"
+        )
+    return _ALLOCATORS[written[1]], int(written[2] or 1)
+
+
+def _known(name: str) -> str:
+    allocator(name)
+    return name
+
+
+Allocator = Annotated[str, AfterValidator(_known)]
 
 
 class RouterSpec(Spec):
@@ -38,10 +79,9 @@ class RouterSpec(Spec):
     """cycles through the switch"""
     credit_delay: Delay = 2
     """cycles to take in a credit"""
-    vc_islip: Rounds = 0
-    """rounds of iSLIP that give out virtual channels: each grants a head, a head accepts one, and those take part again
-    that have none; 0: separable, a head picks a channel, which picks a head"""
-    switch_islip: Rounds = 0
+    vc_allocator: Allocator = "separable_input_first"
+    """who gives out virtual channels, by BookSim's names; ``islip(2)``, ``pim(2)`` with rounds"""
+    switch_allocator: Allocator = "separable_input_first"
     """the same of the switch"""
     speedup: Annotated[float, Field(ge=1, le=8)] = 1.0
     """steps that a router does in a cycle"""
@@ -59,8 +99,9 @@ PACKET = fields("target born sent counted phase hops port from_vc to_vc")
 NODE_STATE = fields("current next vc last_vc drawn dry")
 """Of a node: the packet it injects, the next flit of it, its virtual channel and the last one used, the cycle up to
 which it has drawn packets, and whether it has done so past the end."""
-QUEUES = fields("heads movers crossing")
-"""Of a router, as counts: heads that wait for a virtual channel, packets that wait for the switch, flits in it."""
+QUEUES = fields("heads movers crossing vc_turn switch_turn")
+"""Of a router, as counts: heads that wait for a virtual channel, packets that wait for the switch, flits in it; and
+whose turn it is in allocators that have one for all."""
 CROSSING = fields("flit out ready")
 """Of a flit in a switch: its output, and the step in which it is through."""
 ENDS = fields("first last")
@@ -83,8 +124,10 @@ class Settings(NamedTuple):
     switch_delay: int
     crossing_delay: int
     credit_delay: int
-    vc_islip: int
-    switch_islip: int
+    vc_allocator: int
+    vc_rounds: int
+    switch_allocator: int
+    switch_rounds: int
     size: int
     """flits of a packet"""
     slots: int
@@ -129,6 +172,9 @@ class State(NamedTuple):
     flit_vc: Ints
     flit_sent: Ints
     scratch: Ints
+    wanted: Ints
+    matched: Ints
+    turns: Ints
     totals: Record
     draws: Ints
     rates: Floats
@@ -146,6 +192,13 @@ def new_state(
     """
     vcs, depth, ports = router.virtual_channels, router.buffer_flits, fabric.outputs.shape[1]
     lanes, nodes = fabric.routers * ports, fabric.nodes
+    vc_allocator, vc_rounds = allocator(router.vc_allocator)
+    switch_allocator, switch_rounds = allocator(router.switch_allocator)
+    pairs = max(ports * vcs if vc_allocator >= PIM else 1, ports if switch_allocator >= PIM else 1)
+    if pairs > 4096:
+        raise InputError(
+            f"{ports} ports of {vcs} virtual channels are too many for an allocator that looks at all pairs"
+        )
     slots = 1 << int(fabric.outputs[..., 2].max() + 2 + router.credit_delay).bit_length()
     # Each packet has a flit in a buffer, on a channel or at its node.
     most = lanes * vcs * depth + nodes * 2
@@ -158,8 +211,10 @@ def new_state(
         switch_delay=router.switch_allocation_delay,
         crossing_delay=router.switch_delay,
         credit_delay=router.credit_delay,
-        vc_islip=router.vc_islip,
-        switch_islip=router.switch_islip,
+        vc_allocator=vc_allocator,
+        vc_rounds=vc_rounds,
+        switch_allocator=switch_allocator,
+        switch_rounds=switch_rounds,
         size=packet_flits,
         slots=slots,
         fixed=int(traffic.fixed),
@@ -199,6 +254,9 @@ def new_state(
         flit_vc=zeros(most * packet_flits),
         flit_sent=zeros(most * packet_flits),
         scratch=zeros(8, ports * max(vcs, ports)),
+        wanted=zeros(pairs, pairs),
+        matched=zeros(6, pairs),
+        turns=zeros(fabric.routers, 4, pairs),
         totals=record(TOTALS, free=most, warming=1, injecting=1),
         draws=ints(seed),
         rates=np.array([packets_per_cycle, router.speedup, 0.0]),
