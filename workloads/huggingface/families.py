@@ -106,13 +106,14 @@ _VISION = "a vision tower with its own text tower is not modelled"
 _INDEXER = "sparse attention, whose indexer chooses the keys of each query, is not modelled"
 _POSITIONS = "attention with disentangled positions is not modelled"
 _GEMMA3N = "alternating updates and embeddings of each layer are not modelled"
+_UNLIKE_HEADS = "layers whose heads are others than those of layers with a window are not modelled"
 
 # fmt: off
 REFUSED = {
     **dict.fromkeys(
         ("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
-         "mamba2", "minimax", "minimax_text_01", "nemotron_h", "plamo2", "qwen3_next", "recurrent_gemma", "rwkv",
-         "xlstm", "zamba", "zamba2"), _STATES,
+         "mamba2", "minimax", "minimax_text_01", "nemotron_h", "plamo2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text",
+         "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"), _STATES,
     ),
     **dict.fromkeys(
         ("bart", "bigbird_pegasus", "blenderbot", "led", "longt5", "m2m_100", "marian", "mbart", "mllama", "moshi",
@@ -123,9 +124,13 @@ REFUSED = {
         ("align", "altclip", "blip", "blip-2", "clip", "clipseg", "flava", "groupvit", "siglip", "siglip2", "xclip"),
         _VISION,
     ),
-    **dict.fromkeys(("deepseek_v32", "deepseek_v4", "glm_moe_dsa"), _INDEXER),
+    **dict.fromkeys(
+        ("deepseek_ref", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "minimax_m3", "minimax_m3_vl"), _INDEXER,
+    ),
     **dict.fromkeys(("deberta", "deberta-v2"), _POSITIONS),
     **dict.fromkeys(("gemma3n", "gemma3n_text"), _GEMMA3N),
+    **dict.fromkeys(("gemma4", "gemma4_text", "mimo_v2_flash"), _UNLIKE_HEADS),
+    "nemotron-nas": "layers of widths of their own, some without attention, are not modelled",
     "albert": "layers that share their weights are not modelled",
     "apertus": "the activation xIELU is not modelled",
     "bitnet": "weights of three values and norms within MLP and attention are not modelled",
