@@ -192,6 +192,11 @@ def test_the_language_model_of_several_models_is_read_with_the_defaults_of_its_c
     assert (gemma.heads, gemma.kv_heads, gemma.vocab, gemma.window) == (8, 4, 262208, 1024)
 
 
+def test_more_experts_than_can_be_drawn_are_refused() -> None:
+    with pytest.raises(ValueError, match="less than or equal to 65536"):
+        ModelSpec.model_validate(COUNTED["mixtral"]["config"] | {"num_local_experts": 10**9})
+
+
 def test_a_type_that_is_unknown_goes_by_its_architecture() -> None:
     config = COUNTED["llama"]["config"] | {"model_type": "my_llama", "architectures": ["LlamaForCausalLM"]}
     assert from_config_json(config)["hidden"] == 4096
