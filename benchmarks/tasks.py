@@ -6,8 +6,8 @@ import random
 import time
 from collections.abc import Iterator
 
-from archsim.components.network.network import Network, NetworkSpec
 from archsim import run
+from archsim.components.network.network import Network, NetworkSpec
 from archsim.serving.cases.offered import offered
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
