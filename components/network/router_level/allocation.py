@@ -7,7 +7,7 @@ Chi, IEEE TPDS 1993; Dally and Towles, chapter 19), and the largest matching, by
 
 from __future__ import annotations
 
-from archsim.components.compiled import kernel, part
+from archsim.compiled.kernel import kernel, part
 from archsim.components.network.router_level.random_numbers import next_int
 from archsim.components.network.router_level.state import LOA, PIM, WAVEFRONT, WAVEFRONT_SKIPPING, Ints, State
 

@@ -11,7 +11,7 @@ speculative), step for step, so that its runs can be repeated.
 
 from __future__ import annotations
 
-from archsim.components.compiled import kernel, part
+from archsim.compiled.kernel import kernel, part
 from archsim.components.network.router_level.allocation import (
     after,
     ahead,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archsim.components.compiled import part
+from archsim.compiled.kernel import part
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, TORUS, TWO_TABLES
 from archsim.components.network.router_level.random_numbers import next_int
 from archsim.components.network.router_level.state import State

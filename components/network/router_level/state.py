@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
-from archsim.components.fields import Record, Records, fields, record
+from archsim.compiled.fields import Record, Records, fields, record
 from archsim.components.network.router_level.fabric import Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints
 from archsim.components.network.router_level.traffic import Traffic
