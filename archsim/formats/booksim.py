@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from archsim.components.network.router_level.state import allocator
 from archsim.formats import Converted, Keys
 from archsim.formats.ini import assignments
 
@@ -38,6 +37,11 @@ _PLAIN = {
 }
 """Settings that are modelled at this value alone"""
 
+_ALLOCATORS = re.compile(
+    r"separable_(input|output)_first|select|loa|(rr_)?wavefront|max_size|(islip|pim)(\([1-9]\d?\))?"
+)
+"""Those that are modelled; rounds are said in brackets (alloc_iters changes nothing in BookSim's routers)"""
+
 
 def fits(path: Path, head: str) -> bool:
     """A topology is assigned, with a semicolon."""
@@ -52,9 +56,7 @@ def read(path: Path) -> Converted:
     allocators = {}
     for key in ("vc_allocator", "sw_allocator"):
         allocators[key] = keys.text(key, "islip")
-        try:
-            allocator(allocators[key])
-        except ValueError:
+        if _ALLOCATORS.fullmatch(allocators[key]) is None:
             notes.append(f"{key} {allocators[key]} is not modelled: islip stands in, which near saturation differs")
             allocators[key] = "islip"
     for key, plain in _PLAIN.items():
