@@ -102,6 +102,11 @@ class EncoderSpec(Spec):
     one row, ``vocab: 1``, is the class token"""
     classes: Whole = 0
     """outputs of a linear classifier on the first token"""
+    table: bool = True
+    """false: its tokens are rows of the decoder's table (T5, BART), or it has none (Whisper)"""
+    mel_bins: Whole = 0
+    """of a spectrogram, of which two convolutions over three frames, the second with stride two, make the tokens: as
+    many as it has positions, always (Whisper)"""
 
 
 class ModelSpec(Spec):
@@ -144,9 +149,13 @@ class ModelSpec(Spec):
     positions: Literal["rotary", "learned", "none"] = "rotary"
     position_offset: Whole = 0
     """rows of a learned position table beyond max_positions (OPT: 2)"""
+    position_buckets: Whole = 0
+    """distances for which each head has a learned number, added to its scores in all layers (T5: 32)"""
     tied_embeddings: bool = False
     """the LM head is the embedding table"""
     qkv_bias: bool = False
+    key_bias: bool = True
+    """where queries and values have biases keys have, too (Whisper: not)"""
     out_bias: bool = False
     mlp_bias: bool = False
     lm_head_bias: bool = False
@@ -165,6 +174,8 @@ class ModelSpec(Spec):
     """width of the embedding table when it differs from hidden and is projected in and out (OPT-350m)"""
     encoder: EncoderSpec | None = None
     """present for an encoder"""
+    looks_at: ModelSpec | None = None
+    """the encoder whose outputs each layer of this decoder attends to between its attention and its MLP"""
     moe: MixtureSpec | None = None
     """present for a mixture of experts"""
     mla: LatentAttentionSpec | None = None
@@ -221,6 +232,11 @@ class ModelSpec(Spec):
             raise ValueError("mtp_layers are those of DeepSeek-V3: they need moe and mla")
         if self.encoder is not None and self.positions == "rotary":
             raise ValueError("an encoder has learned positions or none")
+        if (source := self.looks_at) is not None:
+            if source.encoder is None or source.looks_at is not None or self.encoder is not None:
+                raise ValueError("looks_at is an encoder, and what looks at it a decoder")
+            if self.moe or self.mla or self.window or self.parallel_attention or self.qk_norm != "none":
+                raise ValueError("a decoder that looks at an encoder has plain attention and an MLP after it")
         return self
 
     def sparse(self, layer: int) -> bool:
@@ -288,12 +304,19 @@ def _attention(model: ModelSpec) -> int:
         return query + latent + expand + heads * mla.v_head_dim * hidden
     q_width, kv_width = heads * model.head_dim, model.kv_heads * model.head_dim
     qkv = q_width + 2 * kv_width
-    total = hidden * qkv + q_width * hidden + model.qkv_bias * qkv + model.out_bias * hidden
+    biased = qkv - kv_width * (not model.key_bias)
+    total = hidden * qkv + q_width * hidden + model.qkv_bias * biased + model.out_bias * hidden
     if model.qk_norm == "head":
         total += 2 * model.head_dim * (norm_vectors(model) if model.norm == "layernorm" else 1)
     elif model.qk_norm == "full":
         total += q_width + kv_width
     return total + model.sinks * heads
+
+
+def _cross_attention(model: ModelSpec, source: ModelSpec) -> int:
+    """Of a layer, with its norm: keys and values are made of the encoder's outputs."""
+    wider = 2 * model.kv_heads * model.head_dim * (source.hidden - model.hidden)
+    return _attention(model) + wider + _norm(model)
 
 
 def _mlp(model: ModelSpec, inner: int) -> int:
@@ -328,9 +351,10 @@ def parameters(model: ModelSpec) -> dict[str, int]:
     """
     hidden, width = model.hidden, model.embedding_width or model.hidden
     parts = {
-        "embedding": model.vocab * width,
+        "embedding": model.vocab * width * (model.encoder is None or model.encoder.table),
         "embedding_projections": 0 if model.embedding_width is None else 2 * width * hidden,
         "positions": (model.max_positions + model.position_offset) * hidden * (model.positions == "learned"),
+        "position_buckets": model.position_buckets * model.heads,
         "token_types": 0 if model.encoder is None else model.encoder.token_types * hidden,
         "attention": model.layers * _attention(model),
         "mlp": model.dense_layers * _mlp(model, model.intermediate),
@@ -338,12 +362,18 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         "patches": 0
         if model.encoder is None or not model.encoder.patch_elements
         else (model.encoder.patch_elements + 1) * hidden,
+        "convolutions": 0
+        if model.encoder is None or not model.encoder.mel_bins
+        else (3 * (model.encoder.mel_bins + hidden) + 2) * hidden,
         "classifier": 0 if model.encoder is None else (hidden + 1) * model.encoder.classes,
         "lm_head": 0
         if model.encoder is not None
         else (model.vocab * width * (not model.tied_embeddings) + model.vocab * model.lm_head_bias),
         "pooler": hidden * hidden + hidden if model.encoder is not None and model.encoder.pooler else 0,
     }
+    if (source := model.looks_at) is not None:
+        parts["cross_attention"] = model.layers * _cross_attention(model, source)
+        parts["encoder"] = parameters(source)["total"]
     if model.moe is not None:
         sparse = model.layers - model.dense_layers
         parts |= {part: sparse * count for part, count in _mixture(model, model.moe).items()}

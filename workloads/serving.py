@@ -69,6 +69,8 @@ class ServingSpec(WorkloadSpec):
     def _check(self) -> ServingSpec:
         if self.model.encoder is not None:
             raise ValueError(f"'{self.model.name}' is an encoder: decoders are served")
+        if self.model.looks_at is not None:
+            raise ValueError(f"'{self.model.name}' looks at an encoder: decoders alone are served")
         return self
 
 

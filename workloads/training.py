@@ -122,7 +122,7 @@ class TrainingWorkload:
         spec, model = self.spec, self.spec.model
         if spec.schedule not in ORDERS:
             raise InputError(f"no schedule is called '{spec.schedule}': {nearest(spec.schedule, ORDERS)}")
-        if model.moe is not None or model.mla is not None or model.encoder is not None:
+        if model.moe is not None or model.mla is not None or model.encoder or model.looks_at:
             raise InputError(f"'{model.name}': training is of dense decoders so far")
         for what, size in (("heads", model.heads), ("intermediate", model.intermediate)):
             if size % spec.tensor_parallel:

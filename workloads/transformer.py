@@ -44,7 +44,7 @@ from archsim.workloads.transformer_spec import TransformerSpec, check_parallel
 
 def _uniform_passes(spec: TransformerSpec) -> tuple[list[Pass], list[tuple[int, int]]]:
     """Passes of equal sequences, and the (sequences, tokens) that are cached at the end."""
-    count, length, phases = spec.batch // spec.replicas, spec.input or 1, spec.resolved_phases
+    count, length, phases = spec.batch // spec.replicas, spec.prompt, spec.resolved_phases
     decoded = spec.decode_steps(spec.output or 0) if "decode" in phases else 0
     together = min(spec.prefill_batch or count, count)
     sequences = Uniform(count, length, spec.cached, together, decoded, spec.mtp_acceptance, spec.batch * decoded)
@@ -137,6 +137,8 @@ class TransformerWorkload:
         rank = RankOps(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
         whole = segments[-1]
+        if self.spec.model.looks_at is not None and passes[-1].absorbed:  # the encoder is no part of decoding
+            whole = rank.segment(replace(passes[-1], absorbed=False, q_len=1, kv_len=1))
         if self.spec.micro_batches > 1:  # both halves use the same weights
             whole = RankOps(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
         return Program(
@@ -170,6 +172,8 @@ class TransformerWorkload:
             notes.append(
                 f"each of {model.kv_heads} key-value heads is held by {spec.tensor_parallel // model.kv_heads} ranks"
             )
+        if model.position_buckets:
+            notes.append("what positions add to the scores of attention is weighed, not timed")
         longest = max(int(np.max(step.kv_len)) for step in passes)
         if longest > model.max_positions:
             notes.append(

@@ -9,13 +9,15 @@ from typing import Literal
 import numpy as np
 
 from archsim.errors import InputError
+from archsim.workloads.cross_attention import cross_attention
 from archsim.workloads.dims import Dim
 from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.formats import Formats
+from archsim.workloads.front_ends import convolutions
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.model import MixtureSpec, norm_vectors
+from archsim.workloads.model import MixtureSpec, ModelSpec, norm_vectors
 from archsim.workloads.op import (
     Attention,
     Collective,
@@ -138,6 +140,16 @@ class RankOps:
 
     # --- attention
 
+    def keys_and(self, others: int, name: str, tokens: Dim, width: int) -> list[Op]:
+        """Keys beside what else is projected of the same input, apart where they alone have no bias."""
+        model, keys = self.model, self.kv_heads * self.model.head_dim
+        if model.qkv_bias and not model.key_bias:
+            return [
+                self.linear(name, tokens, width, others, bias=True),
+                self.linear(f"{name}_keys", tokens, width, keys),
+            ]
+        return [self.linear(name, tokens, width, others + keys, model.qkv_bias)]
+
     def attention(self, step: Pass, window: int | None) -> list[Op]:
         """From the normed input to the output projection."""
         if self.model.mla is not None:
@@ -145,7 +157,7 @@ class RankOps:
         model, f, tokens = self.model, self.formats, step.tokens
         dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
         encoder = model.encoder is not None
-        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim, model.qkv_bias)]
+        ops = self.keys_and((heads + kv_heads) * dim, "qkv", tokens, model.hidden)
         if model.qk_norm == "head":
             vectors = norm_vectors(model) if model.norm == "layernorm" else 1
             width = (heads + kv_heads) * dim
@@ -362,8 +374,12 @@ class RankOps:
             else:
                 ops.append(replace(self.residual("residual", tokens, inputs=3), after=("out", "down")))
             return tuple(ops)
+        crossed: list[Op] = []
+        if model.looks_at is not None:
+            crossed = self.joined(cross_attention(self, step, model.looks_at), tokens, "cross", "cross_out")
         return (
             *self.joined(self.attention(step, window), tokens, "attention", "out"),
+            *crossed,
             *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
         )
 
@@ -421,11 +437,12 @@ class RankOps:
         def rows(name: str, of: int) -> Embedding:
             return Embedding(name=name, tokens=tokens, width=of, dtype=f.table, out_dtype=f.activation)
 
-        ops: list[Op] = [rows("tokens", width)]
+        heard = model.encoder is not None and model.encoder.mel_bins
+        ops: list[Op] = convolutions(self, step, heard) if heard else [rows("tokens", width)]
         if self.spec.cache_tier is not None and not step.absorbed:
             size = self.kv_bytes([(1, int(np.max(step.cached)))])
             ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
-        if self.tp > 1:
+        if self.tp > 1 and not heard:
             ops.append(
                 Collective(
                     name="tokens_all_reduce",
@@ -491,12 +508,23 @@ class RankOps:
         replicas = self.spec.replicas
         head = self.head(step)
         blocks = [self.embedding(step), *self.layers(step), *(() if head is None else (head,))]
+        if self.model.looks_at is not None and not step.absorbed:
+            blocks = [*self.tower(self.model.looks_at).encoded(step.batch, self.spec.encoded), *blocks]
         if step.drafting:
             blocks.append(self.prediction(step))
         tokens = replicas * step.tokens if step.produced is None else step.produced
         if self.spec.operators is not None:
             blocks = self.dispatched(blocks, self.spec.operators, step)
         return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
+
+    def tower(self, model: ModelSpec) -> RankOps:
+        """An encoder beside this model, split over the same ranks."""
+        return RankOps(self.spec.model_copy(update={"model": model}), self.formats, None)
+
+    def encoded(self, batch: int, tokens: int) -> list[Block]:
+        """The blocks of an encoder whose outputs another model reads."""
+        made = self.segment(Pass("encode", 0, batch, tokens, tokens)).blocks
+        return [replace(block, name=f"encoder_{block.name}") for block in made]
 
     def dispatched(self, blocks: Sequence[Block], how: OperatorsSpec, step: Pass) -> list[Block]:
         """The blocks as a framework dispatches them."""
@@ -543,7 +571,8 @@ class RankOps:
         """
         model, table_dtype = self.model, self.formats.table
         width = model.embedding_width or model.hidden
-        table = int(table_dtype.bytes(self.vocab * width))
+        tabled = model.encoder is None or model.encoder.table
+        table = int(table_dtype.bytes(self.vocab * width)) if tabled else 0
         total = table
         if model.positions == "learned":
             total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
@@ -552,7 +581,10 @@ class RankOps:
         for block in segment.blocks:
             shared = block.name == "prediction"  # its LM head is the model's
             total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
-        total += int(self.formats.activation.bytes(model.sinks * model.layers * self.heads))
+        if model.looks_at is not None:
+            total += self.tower(model.looks_at).weight_bytes(Segment("tables", ()))
+        learned = (model.sinks * model.layers + model.position_buckets) * self.heads
+        total += int(self.formats.activation.bytes(learned))
         tied = model.tied_embeddings and model.encoder is None
         total -= table if tied else 0
         return total
@@ -566,7 +598,8 @@ class RankOps:
         layers = model.layers + (drafting if self.spec.mtp_acceptance is None else model.mtp_layers)
         windowed = model.windowed(layers)
         full, seen = layers - windowed, model.window or 0
-        kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)
+        crossed = model.layers * self.spec.encoded
+        kept = sum(count * (windowed * min(length, seen) + full * length + crossed) for count, length in final)
         return int(self.formats.kv.bytes(kept * element))
 
     def activation_bytes(self, segments: Sequence[Segment], tokens: int) -> int:

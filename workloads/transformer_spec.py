@@ -33,6 +33,8 @@ class TransformerSpec(WorkloadSpec):
     """sequences, over all data-parallel ranks"""
     input: Count | None = None
     """tokens of each prompt; of the context that is already cached when there is no prefill"""
+    decoder_input: Count = 1
+    """tokens with which the answer of a decoder that looks at an encoder begins; 'input' are the encoder's then"""
     cached: Annotated[int, Field(ge=0, le=2**40)] = 0
     """tokens of each prompt whose keys and values are there from an earlier request: prefill computes the others"""
     cache_tier: str | None = None
@@ -106,8 +108,9 @@ class TransformerSpec(WorkloadSpec):
                 if model.encoder is not None
                 else f"'{model.name}' is a decoder: its phases are prefill and decode"
             )
+        self._check_encoded()
         if self.lengths is None:
-            if self.input is None:
+            if self.input is None and not self.encoded:
                 raise ValueError("'input' is missing: the tokens of a prompt")
             if self.output is None and "decode" in phases:
                 raise ValueError("'output' is missing: the tokens of an answer")
@@ -154,6 +157,35 @@ class TransformerSpec(WorkloadSpec):
             )
         return self
 
+    def _check_encoded(self) -> None:
+        source = self.model.looks_at
+        if source is None:
+            if self.decoder_input != 1:
+                raise ValueError(f"'{self.model.name}' looks at no encoder: leave decoder_input out")
+            return
+        if self.lengths is not None or self.cached or self.operators is not None:
+            raise ValueError(
+                f"'{self.model.name}' looks at an encoder: lengths, cached and operators are for decoders alone"
+            )
+        if source.encoder is not None and source.encoder.mel_bins and self.input not in (None, source.max_positions):
+            raise ValueError(
+                f"'{self.model.name}' always hears {source.max_positions} positions: leave 'input' out, and say with "
+                "decoder_input how many tokens its answer begins with"
+            )
+
+    @property
+    def encoded(self) -> int:
+        """Tokens of the encoder that the decoder looks at; 0: there is none, or they are not told."""
+        source = self.model.looks_at
+        if source is None:
+            return 0
+        return source.max_positions if source.encoder is not None and source.encoder.mel_bins else self.input or 0
+
+    @property
+    def prompt(self) -> int:
+        """Tokens of each prompt of the decoder."""
+        return self.decoder_input if self.model.looks_at is not None else self.input or 1
+
     def decode_steps(self, output: int) -> int:
         """Steps in which a sequence gets its answer of ``output`` tokens, those of multi-token prediction apart."""
         by_prefill = "prefill" in self.resolved_phases if self.first_token is None else self.first_token == "prefill"
@@ -185,6 +217,8 @@ def check_parallel(spec: TransformerSpec) -> None:
             splits["expert_intermediate"] = model.moe.expert_intermediate
         if model.moe.shared_intermediate:
             splits["shared_intermediate"] = model.moe.shared_intermediate
+    if model.looks_at is not None:
+        splits |= {"heads of the encoder": model.looks_at.heads, "its intermediate": model.looks_at.intermediate}
     for what, size in splits.items():
         if size % tp:
             raise InputError(f"{what} {size} of '{model.name}' does not divide among tensor_parallel {tp} ranks")

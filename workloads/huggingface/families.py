@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archsim.workloads.huggingface import decoders, encoders, experts, published
+from archsim.workloads.huggingface import decoders, encoder_decoders, encoders, experts, published
 from archsim.workloads.huggingface.config import Config, Fields
 
 FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "arcee": ("ArceeForCausalLM", decoders.arcee),
     "aria_text": ("AriaTextForCausalLM", experts.aria_text),
     "baichuan": ("BaichuanForCausalLM", published.baichuan),
+    "bart": ("BartForConditionalGeneration", encoder_decoders.bart),
     "bert": ("BertModel", encoders.bert),
     "biogpt": ("BioGptForCausalLM", decoders.biogpt),
     "bloom": ("BloomForCausalLM", decoders.bloom),
@@ -57,12 +58,15 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "kimi_k2": ("KimiK2ForCausalLM", experts.deepseek_v3),
     "llama": ("LlamaForCausalLM", decoders.llama),
     "llama4_text": ("Llama4ForCausalLM", experts.llama4),
+    "marian": ("MarianMTModel", encoder_decoders.marian),
+    "mbart": ("MBartForConditionalGeneration", encoder_decoders.mbart),
     "mimo": ("MiMoForCausalLM", published.mimo),
     "minimax_m2": ("MiniMaxM2ForCausalLM", experts.minimax_m2),
     "ministral": ("MinistralForCausalLM", decoders.mistral),
     "mistral": ("MistralForCausalLM", decoders.mistral),
     "mixtral": ("MixtralForCausalLM", experts.mixtral),
     "mpt": ("MptForCausalLM", decoders.mpt),
+    "mt5": ("MT5ForConditionalGeneration", encoder_decoders.mt5),
     "nemotron": ("NemotronForCausalLM", decoders.nemotron),
     "olmo": ("OlmoForCausalLM", decoders.olmo),
     "olmo2": ("Olmo2ForCausalLM", decoders.olmo2),
@@ -70,10 +74,12 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "olmoe": ("OlmoeForCausalLM", experts.olmoe),
     "openai-gpt": ("OpenAIGPTLMHeadModel", decoders.openai_gpt),
     "opt": ("OPTForCausalLM", decoders.opt),
+    "pegasus": ("PegasusForConditionalGeneration", encoder_decoders.pegasus),
     "persimmon": ("PersimmonForCausalLM", decoders.persimmon),
     "phi": ("PhiForCausalLM", decoders.phi),
     "phi3": ("Phi3ForCausalLM", decoders.phi3),
     "phimoe": ("PhimoeForCausalLM", experts.phimoe),
+    "plbart": ("PLBartForConditionalGeneration", encoder_decoders.bart),
     "qwen": ("QWenLMHeadModel", published.qwen),
     "qwen2": ("Qwen2ForCausalLM", decoders.qwen2),
     "qwen2_moe": ("Qwen2MoeForCausalLM", experts.qwen2_moe),
@@ -84,8 +90,10 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "smollm3": ("SmolLM3ForCausalLM", decoders.smollm3),
     "stablelm": ("StableLmForCausalLM", decoders.stablelm),
     "starcoder2": ("Starcoder2ForCausalLM", decoders.starcoder2),
+    "t5": ("T5ForConditionalGeneration", encoder_decoders.t5),
     "vaultgemma": ("VaultGemmaForCausalLM", decoders.vaultgemma),
     "vit": ("ViTModel", encoders.vit),
+    "whisper": ("WhisperForConditionalGeneration", encoder_decoders.whisper),
     "xglm": ("XGLMForCausalLM", decoders.xglm),
     "xlm-roberta": ("XLMRobertaModel", encoders.roberta),
 }
@@ -122,9 +130,9 @@ REFUSED = {
          "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"), _STATES,
     ),
     **dict.fromkeys(
-        ("bart", "bigbird_pegasus", "blenderbot", "led", "longt5", "m2m_100", "marian", "mbart", "mllama", "moshi",
-         "mt5", "musicgen", "nllb-moe", "pegasus", "plbart", "prophetnet", "seamless_m4t", "speech_to_text",
-         "switch_transformers", "t5", "t5gemma", "trocr", "udop", "umt5", "whisper"), _TWO_TOWERS,
+        ("bigbird_pegasus", "blenderbot", "led", "longt5", "m2m_100", "mllama", "moshi",
+         "musicgen", "nllb-moe", "prophetnet", "seamless_m4t", "speech_to_text",
+         "switch_transformers", "t5gemma", "trocr", "udop", "umt5"), _TWO_TOWERS,
     ),
     **dict.fromkeys(
         ("align", "altclip", "blip", "blip-2", "clip", "clipseg", "flava", "groupvit", "siglip", "siglip2", "xclip"),
