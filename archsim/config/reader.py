@@ -22,6 +22,7 @@ from archsim.config.wording import shown
 from archsim.errors import InputError, shortened
 from archsim.files import at_home, is_file, read_text
 from archsim.formats import ENDINGS, of_a_peer
+from archsim.formats.hugging_face import BESIDE
 
 _MOST_BYTES = 8 * 2**20
 _MOST_NODES = 100_000
@@ -119,7 +120,24 @@ def _loaded(path: Path, near: Origin | None, chain: tuple[Path, ...]) -> Tree:
         return tree_of(peers.document, str(path))
     if path.suffix == ".json":
         text = text.replace("\t", " ")  # the one character that JSON may be laid out with and YAML may not
-    return Reader(str(path), chain).tree(compose(text, str(path)))
+    tree = Reader(str(path), chain).tree(compose(text, str(path)))
+    return _with_quantisation(tree, path, chain) if path.name == "config.json" else tree
+
+
+def _with_quantisation(tree: Tree, path: Path, chain: tuple[Path, ...]) -> Tree:
+    """A published model with what ModelOpt says of its weights, which older exports keep in a file beside."""
+    beside = path.with_name(BESIDE)
+    model = tree.value
+    if not isinstance(model, dict) or "model_type" not in model or "quantization_config" in model:
+        return tree
+    if not is_file(beside):
+        return tree
+    told = load_file(beside, None, chain)
+    how = told.value.get("quantization") if isinstance(told.value, dict) else None
+    if how is None or not isinstance(how.value, dict):
+        raise told.place.error("expected 'quantization': how the weights of the model beside are stored")
+    method = Tree("modelopt", how.place)
+    return Tree(model | {"quantization_config": Tree({"quant_method": method, **how.value}, how.place)}, tree.place)
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from archsim.files import is_file
 from archsim.formats import Converted, json_object
 
 NAME = "Hugging Face"
+BESIDE = "hf_quant_config.json"
+"""Where ModelOpt's older exports say how a model's weights are stored."""
 _KEY = re.compile(r'"(model_type|architectures)"\s*:')
 
 
@@ -18,4 +21,7 @@ def fits(path: Path, head: str) -> bool:
 
 def read(path: Path) -> Converted:
     """A model."""
-    return Converted("model", json_object(path))
+    model = json_object(path)
+    if "quantization_config" in model or not is_file(path.with_name(BESIDE)):
+        return Converted("model", model)
+    return Converted("model", model, (f"how its weights are stored stands in {BESIDE}: keep it beside the file",))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from archsim.config import load_spec
 from archsim.errors import InputError
+from archsim.formats import read
 from archsim.runs import run
 from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, GroupedMatMul, MatMul, Role
@@ -167,3 +170,28 @@ def test_what_is_not_read_is_refused(quantised: Any, said: str) -> None:
     with pytest.raises(InputError) as error:
         spec(quantised)
     assert said in str(error.value)
+
+
+def test_what_stands_in_a_file_beside_is_read_with_the_model(tmp_path: Path) -> None:
+    """ModelOpt's older exports say in ``hf_quant_config.json`` how the weights of ``config.json`` are stored."""
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(LLAMA))
+    beside = tmp_path / "hf_quant_config.json"
+    how: dict[str, Any] = {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]}
+    beside.write_text(json.dumps({"producer": {"name": "modelopt"}, "quantization": how}))
+
+    def loaded() -> TransformerSpec:
+        return load_spec({"kind": "transformer", "model": str(file), "input": 8, "output": 2}, TransformerSpec)
+
+    program = TransformerWorkload(loaded()).program()
+    assert program.resident_bytes[Role.WEIGHT] == IN_LAYERS + 2 * (TABLES + NORMS)
+    assert any("KV cache (kv_cache_quant_algo) is not taken" in note for note in program.notes)
+    assert any("hf_quant_config.json" in note for note in read(file).notes)
+    beside.write_text(json.dumps({"quantization": how | {"quant_algo": "W4A8_AWQ"}}))
+    with pytest.raises(InputError, match="'W4A8_AWQ' is not supported"):
+        loaded()
+    beside.write_text("{}")
+    with pytest.raises(InputError, match=r"hf_quant_config.json:1:1: .*expected 'quantization'"):
+        loaded()
+    file.write_text(json.dumps(LLAMA | {"quantization_config": AWQ}))  # what the model says itself holds
+    assert loaded().model.quantization is not None

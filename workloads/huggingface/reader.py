@@ -15,6 +15,9 @@ from archsim.workloads.huggingface.families import ALIASES, FAMILIES, REFUSED
 
 _NESTED = ("text_config", "language_config", "llm_config", "thinker_config")
 
+_CACHED = ("kv_cache_quant_algo", "kv_cache_scheme")
+"""Of a quantised checkpoint: how the KV cache is to be stored."""
+
 _SIZES = (
     "hidden_size",
     "num_hidden_layers",
@@ -105,6 +108,11 @@ def from_config_json(data: Mapping[str, Any], where: str = "") -> Fields:
     if (quantised := inner.get("quantization_config")) is not None:
         dense = (fields.get("moe") or {}).get("first_dense_layers", 0)
         fields["quantization"] = config.quantization(quantised, fields.get("layers") or 0, dense)
+        if isinstance(source := fields.get("looks_at"), dict):
+            source["quantization"] = fields["quantization"]
+        cached = next((key for key in _CACHED if isinstance(quantised, Mapping) and quantised.get(key)), None)
+        if cached is not None:
+            config.notes.append(f"how the file quantises the KV cache ({cached}) is not taken: kv_dtype says it")
     if config.problems:
         raise InputError(config.problems)
     if key or "vision_config" in data:
