@@ -184,7 +184,7 @@ def test_what_stands_in_a_file_beside_is_read_with_the_model(tmp_path: Path) -> 
         return load_spec({"kind": "transformer", "model": str(file), "input": 8, "output": 2}, TransformerSpec)
 
     program = TransformerWorkload(loaded()).program()
-    assert program.resident_bytes[Role.WEIGHT] == IN_LAYERS + 2 * (TABLES + NORMS)
+    assert program.resident_bytes[Role.WEIGHT] == IN_LAYERS + 2 * TABLES + NORMS
     assert any("KV cache (kv_cache_quant_algo) is not taken" in note for note in program.notes)
     assert any("hf_quant_config.json" in note for note in read(file).notes)
     beside.write_text(json.dumps({"quantization": how | {"quant_algo": "W4A8_AWQ"}}))
