@@ -35,6 +35,9 @@ _CATEGORIES = {
     "cuda_sync": "sync",
 }
 """Of events that are kept, what they are; capitals in older releases"""
+_MOST_PS = 2**53 * PS
+"""What a clock since 1970 shows, in us, is 2**51."""
+
 _ARGUMENTS = ("Collective name", "In msg nelems", "Out msg nelems", "Group size", "dtype", "bytes")
 
 
@@ -163,6 +166,9 @@ def _keep(event: dict[str, Any], found: Found) -> None:
                 found.streams[correlation] = _lane(event, arguments)
     except (KeyError, TypeError, ValueError, ArithmeticError, AttributeError):
         raise _Wrong(f"'{shortened(name)}' is no event of a profiler: 'ts' and 'dur' in us, 'args' by name") from None
+    if max(abs(start), duration) > _MOST_PS:
+        late = shortened(f"{name}' at {event['ts']} us for {event.get('dur', 0)} us")
+        raise _Wrong(f"'{late} is no time that a clock shows")
     if duration < 0:
         raise _Wrong(f"'{shortened(name)}' has a negative duration of {event['dur']} us")
 

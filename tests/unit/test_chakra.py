@@ -116,6 +116,13 @@ def test_ranks_that_are_alike_are_described_once(tmp_path: Path) -> None:
     assert run(config(written(tmp_path, ranks), 4)).time_s == pytest.approx(folded.time_s + 1e-6)
 
 
+def test_a_machine_of_another_size_than_the_trace_is_told_or_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, [[node(0, "compute", us=5), collective(1, 0, 10**6, (0,))] for _ in range(3)])
+    assert "area is that of all 8 chips, energy that of the 3 that run" in run(config(path, 8)).left_out
+    with pytest.raises(InputError, match=r"runs on 3 ranks, and system 'x' has 2 chips"):
+        run(config(path, 2))
+
+
 @st.composite
 def traces(draw: st.DrawFn) -> list[Nodes]:
     """Nodes that can all be done: each waits for earlier ones."""

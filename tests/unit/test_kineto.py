@@ -187,6 +187,8 @@ def test_a_list_of_chrome_may_lack_its_end(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[Events, str]] = {
     "negative": ([kernel("k", 1, -3, 7, 1)], "event 1: 'k' has a negative duration of -3 us"),
     "timeless": ([{**kernel("k", 1, 1, 7, 1), "ts": None}], "event 1: 'k' is no event of a profiler"),
+    "far": ([kernel("k", 1e300, 1, 7, 1)], "event 1: 'k' at 1E+300 us for 1 us is no time that a clock shows"),
+    "long": ([kernel("k", 1, 2**54, 7, 1)], "is no time that a clock shows"),
     "args": ([{**kernel("k", 1, 1, 7, 1), "args": [1]}], "event 1: 'k' is no event of a profiler"),
     "twice": (
         [call("cudaLaunchKernel", 0, 1, 1), kernel("a", 1, 1, 7, 1), kernel("b", 3, 1, 7, 1)],
