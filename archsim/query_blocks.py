@@ -68,7 +68,7 @@ def blocked(engine: MatrixEngine[ComponentSpec], op: Attention, dtype: DType, he
     cycles, left, right, accumulated, blocks, read_keys = (
         part if isinstance(op.kv_len, np.ndarray) else int(part[0]) for part in joined
     )
-    size = min(op.q_len, rows_at_once) if op.causal and op.q_len > 1 else op.q_len
+    size = min(op.q_len, rows_at_once) if _cuts(op) and op.q_len > 1 else op.q_len
     most = -(-op.q_len // size)
     return BlockedAttention(cycles, left, right, accumulated, blocks, read_keys, share * size, size, most)
 
@@ -77,7 +77,7 @@ def _uniform(
     engine: MatrixEngine[ComponentSpec], op: Attention, dtype: DType, share: int, rows_at_once: int, held_keys: int
 ) -> BlockedAttention:
     growing = isinstance(op.kv_len, np.ndarray)
-    size = min(op.q_len, rows_at_once) if op.causal and not growing else op.q_len
+    size = min(op.q_len, rows_at_once) if _cuts(op) and not growing else op.q_len
     blocks = -(-op.q_len // size)
     span = op.span(op.q_len, op.kv_len)
     rows: Dim = share * op.q_len
@@ -85,7 +85,7 @@ def _uniform(
     if blocks > 1:
         last = np.minimum(np.arange(1, blocks + 1) * size, op.q_len)
         rows = share * np.diff(last, prepend=0)
-        keys = op.span(size, op.kv_len - op.q_len + last)
+        keys = op.span(size, np.minimum(op.kv_len - op.q_len + last + op.reach, op.kv_len))
     pairs = op.batch * op.kv_heads
     scores = engine.matrix_work(pairs, rows, op.head_dim, keys, dtype)
     values = engine.matrix_work(pairs, rows, keys, op.v_head_dim, dtype)
@@ -118,11 +118,11 @@ def _some_steps(
     keys: Ints,
 ) -> tuple[Ints, ...]:
     """The totals of some steps; ``counts``, ``queries``, ``keys``: of the classes, [steps, classes]."""
-    cuts = op.causal and op.q_len > 1 and len(counts) == 1
+    cuts = _cuts(op) and op.q_len > 1 and len(counts) == 1
     size = rows_at_once if cuts else op.q_len
     of, begin, last = _cut(queries[0], size)
     weight, rows = counts[:, of], (share * (last - begin))[None, :]
-    seen = np.asarray(op.span(size, keys[:, of] - queries[:, of] + last))
+    seen = np.asarray(op.span(size, np.minimum(keys[:, of] - queries[:, of] + last + op.reach, keys[:, of])))
     joined = op.kv_heads * np.cumsum(counts, axis=-1)[:, of]
 
     def products(groups: Ints) -> list[Any]:
@@ -145,6 +145,11 @@ def _some_steps(
     span = np.asarray(op.span(queries, keys))
     passes = np.where(np.maximum(1, span) <= held_keys, 1, np.bincount(of, minlength=counts.shape[1]))
     return *totals, blocks, (counts * span * passes).sum(-1)
+
+
+def _cuts(op: Attention) -> bool:
+    """Whether a block of queries sees other keys than the next one."""
+    return op.causal or op.window is not None
 
 
 def _cut(queries: Ints, size: int) -> tuple[Ints, Ints, Ints]:

@@ -99,11 +99,15 @@ class EncoderSpec(Spec):
     """a dense layer with tanh on the first token"""
     patch_elements: Whole = 0
     """of an image: elements of a patch (ViT-L/16: 16 x 16 x 3), projected to the tokens after the first; its table of
-    one row, ``vocab: 1``, is the class token"""
+    one row, ``vocab: 1``, is the class token, and without a table there is none"""
+    patch_bias: bool = True
+    """their projection has a bias (CLIP: not)"""
+    attention_pool: bool = False
+    """one learned query attends to the outputs, with an MLP after it (SigLIP)"""
     classes: Whole = 0
     """outputs of a linear classifier on the first token"""
     table: bool = True
-    """false: its tokens are rows of the decoder's table (T5, BART), or it has none (Whisper)"""
+    """false: its tokens are rows of the decoder's table (T5, BART), or it has none (Whisper, SigLIP)"""
     mel_bins: Whole = 0
     """of a spectrogram, of which two convolutions over three frames, the second with stride two, make the tokens: as
     many as it has positions, always (Whisper)"""
@@ -230,8 +234,6 @@ class ModelSpec(Spec):
             raise ValueError("parallel_norms goes with parallel_attention")
         if self.mtp_layers and (self.moe is None or self.mla is None):
             raise ValueError("mtp_layers are those of DeepSeek-V3: they need moe and mla")
-        if self.encoder is not None and self.positions == "rotary":
-            raise ValueError("an encoder has learned positions or none")
         if (source := self.looks_at) is not None:
             if source.encoder is None or source.looks_at is not None or self.encoder is not None:
                 raise ValueError("looks_at is an encoder, and what looks at it a decoder")
@@ -361,11 +363,14 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         "norms": model.layers * _layer_norms(model) + (model.final_norm + model.embedding_norm) * _norm(model),
         "patches": 0
         if model.encoder is None or not model.encoder.patch_elements
-        else (model.encoder.patch_elements + 1) * hidden,
+        else (model.encoder.patch_elements + model.encoder.patch_bias) * hidden,
         "convolutions": 0
         if model.encoder is None or not model.encoder.mel_bins
         else (3 * (model.encoder.mel_bins + hidden) + 2) * hidden,
         "classifier": 0 if model.encoder is None else (hidden + 1) * model.encoder.classes,
+        "attention_pool": 0
+        if model.encoder is None or not model.encoder.attention_pool
+        else hidden + _attention(model) + _mlp(model, model.intermediate) + _norm(model),
         "lm_head": 0
         if model.encoder is not None
         else (model.vocab * width * (not model.tied_embeddings) + model.vocab * model.lm_head_bias),

@@ -344,7 +344,8 @@ class Attention(Op):
     head_dim: width of a query and key head; v_head_dim: width of a value head.
     causal: a query sees the keys up to its own position (the queries are the last q_len positions).
     kv_shared: the value is a part of the stored key (latent attention), so it is stored and read once.
-    window: keys a query sees at most, its own included; None sees all.
+    window: keys a query sees at most, its own included; None sees all. Causal: the last ones; otherwise as many on
+        both sides, of sequences all of whose positions are queries.
     kv_role: where keys and values live; ACTIVATION when they were just computed and are not the cache itself.
     ragged: sequences of different lengths as one kernel; ``batch``, ``q_len`` and ``kv_len`` are then how many there
         are at most and those of the longest, to which an engine that knows no other way pads them.
@@ -372,10 +373,18 @@ class Attention(Op):
         """Keys that some of the last ``queries`` positions of a sequence of ``keys`` can see."""
         return keys if self.window is None else minimum(keys, self.window + queries - 1)
 
+    @property
+    def reach(self) -> int:
+        """Keys after its own that a query sees through its window."""
+        return 0 if self.causal or self.window is None else self.window // 2
+
     def pairs_of(self, queries: Dim, keys: Dim) -> Dim:
         """Query-key pairs of one head of such a sequence that are computed; exact for causal masks."""
         if not self.causal:
-            return queries * keys
+            if self.window is None:
+                return queries * keys
+            side = minimum(self.reach, queries - 1)
+            return queries * (2 * side + 1) - side * (side + 1)
         first = keys - queries + 1  # keys seen by the first query
         if self.window is None:
             return queries * first + queries * (queries - 1) // 2

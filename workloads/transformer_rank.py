@@ -11,9 +11,9 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.workloads.cross_attention import cross_attention
 from archsim.workloads.dims import Dim
+from archsim.workloads.encoder_ends import attention_pool, convolutions
 from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.formats import Formats
-from archsim.workloads.front_ends import convolutions
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
@@ -167,7 +167,8 @@ class RankOps:
             ops.append(self.vector("qk_norm", model.norm, tokens, width, weights=width))
         written = f.kv.bytes(tokens * 2 * kv_heads * dim)
         if model.positions == "rotary":
-            ops.append(self.vector("rotary", "rotary", tokens, (heads + kv_heads) * dim, kv_write=written))
+            kept = 0 if encoder else written
+            ops.append(self.vector("rotary", "rotary", tokens, (heads + kv_heads) * dim, kv_write=kept))
         elif not encoder:
             ops.append(self.vector("kv_append", "convert", tokens, 2 * kv_heads * dim, outputs=0, kv_write=written))
         base = Attention(
@@ -437,12 +438,15 @@ class RankOps:
         def rows(name: str, of: int) -> Embedding:
             return Embedding(name=name, tokens=tokens, width=of, dtype=f.table, out_dtype=f.activation)
 
-        heard = model.encoder is not None and model.encoder.mel_bins
-        ops: list[Op] = convolutions(self, step, heard) if heard else [rows("tokens", width)]
+        encoder = model.encoder
+        tabled = encoder is None or not (encoder.mel_bins or (encoder.patch_elements and not encoder.table))
+        ops: list[Op] = [rows("tokens", width)] if tabled else []
+        if encoder is not None and encoder.mel_bins:
+            ops += convolutions(self, step, encoder.mel_bins)
         if self.spec.cache_tier is not None and not step.absorbed:
             size = self.kv_bytes([(1, int(np.max(step.cached)))])
             ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
-        if self.tp > 1 and not heard:
+        if self.tp > 1 and tabled:
             ops.append(
                 Collective(
                     name="tokens_all_reduce",
@@ -454,14 +458,14 @@ class RankOps:
             )
         if model.embedding_width is not None:
             ops.append(self.whole("project_in", tokens, width, hidden))
-        if model.encoder is not None and model.encoder.patch_elements:
-            patches = tokens - step.sequences  # the first token of a sequence is the table's
-            ops.append(self.whole("patches", patches, model.encoder.patch_elements, hidden, bias=True))
+        if encoder is not None and encoder.patch_elements:
+            patches = tokens - step.sequences * tabled  # the first token of a sequence is the table's
+            ops.append(self.whole("patches", patches, encoder.patch_elements, hidden, bias=encoder.patch_bias))
         summed = 1
         if model.positions == "learned":
             ops.append(rows("positions", hidden))
             summed += 1
-        if model.encoder is not None and model.encoder.token_types:
+        if encoder is not None and encoder.token_types:
             ops.append(rows("token_types", hidden))
             summed += 1
         if summed > 1:
@@ -482,6 +486,8 @@ class RankOps:
                     self.whole("pooler", rows, model.hidden, model.hidden, bias=True),
                     self.vector("tanh", "tanh", rows, model.hidden),
                 ]
+            if model.encoder.attention_pool:
+                ops += attention_pool(self, step)
             if model.encoder.classes:
                 ops.append(self.whole("classifier", rows, model.hidden, model.encoder.classes, bias=True))
             return Block("head", tuple(ops)) if ops else None

@@ -145,7 +145,7 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
         keys = op.span(op.q_len, op.kv_len)
         both = self._tiles(stacked, keys) * op.head_dim + self._tiles(stacked, op.v_head_dim) * keys
         cycles: Dim = heads * both
-        if op.causal and op.q_len > 1:
+        if (op.causal or op.window is not None) and op.q_len > 1:
             cycles = cycles * op.pairs() // maximum(op.batch * op.q_len * op.kv_len, 1)
         cycles = cycles + ceil_div(op.softmax_elements(), lanes) * self._element_turns("softmax")
         held = int(np.max(op.kv_bytes())) if op.q_len > 1 else 0

@@ -400,10 +400,11 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 def _shapes(op: Attention) -> Iterator[AttentionShape]:
     """What the kernels know of an attention: one shape for all steps of equal sequences, else some steps a shape."""
     window = np.inf if op.window is None else float(op.window)
+    causal = op.causal or op.window is not None  # a band on both sides is as wide as one behind
     if op.ragged is None:
         cached = np.asarray(op.kv_len) - op.q_len
         sizes = op.batch, op.heads, op.kv_heads, op.head_dim, op.q_len, cached, op.v_head_dim, window
-        yield AttentionShape.of(*sizes, causal=op.causal, kv_shared=op.kv_shared)
+        yield AttentionShape.of(*sizes, causal=causal, kv_shared=op.kv_shared)
         return
     for counts, queries, keys in op.ragged.chunks():
         h, shared, wide, values, seen = (
@@ -411,7 +412,7 @@ def _shapes(op: Attention) -> Iterator[AttentionShape]:
             for size in (op.heads, op.kv_heads, op.head_dim, op.v_head_dim, window)
         )
         batch, new, before = (part.astype(np.float64) for part in (counts, queries, keys - queries))
-        yield AttentionShape(batch, h, shared, wide, values, new, before, seen, op.causal, op.kv_shared)
+        yield AttentionShape(batch, h, shared, wide, values, new, before, seen, causal, op.kv_shared)
 
 
 def _format(

@@ -170,7 +170,8 @@ def test_every_other_layer_of_gemma_2_has_the_window() -> None:
 def test_weights_weigh_what_the_parameters_weigh(name: str, phase: str) -> None:
     model = load(name)
     phases = ["encode"] if model.encoder else [phase]
-    program = build(model, input=16, output=2, phases=phases, dtype="bf16")
+    heard = model.looks_at is not None and model.looks_at.encoder.mel_bins  # as long as it always is
+    program = build(model, input=None if heard else 16, output=2, phases=phases, dtype="bf16")
     assert program.resident_bytes[Role.WEIGHT] == 2 * parameters(model)["total"]
 
 

@@ -16,6 +16,7 @@ _ACTIVATIONS = {
     "swiglu": "silu",
     "gelu": "gelu",
     "gelu_new": "gelu",
+    "quick_gelu": "silu",
     "gelu_fast": "gelu",
     "gelu_python": "gelu",
     "gelu_pytorch_tanh": "gelu",

@@ -51,20 +51,63 @@ def distilbert(c: Config) -> Fields:
     } | biases(True)
 
 
-def vit(c: Config) -> Fields:
+def patches(c: Config, *, first: bool) -> Fields:
+    """An encoder of the patches of an image; ``first``: after a class token."""
     hidden, image, patch = c.whole("hidden_size"), c.whole("image_size"), max(c.whole("patch_size"), 1)
-    bias = c.flag("qkv_bias", True)
     return {
         "hidden": hidden,
         "layers": c.whole("num_hidden_layers"),
         "heads": c.whole("num_attention_heads"),
         "intermediate": c.whole("intermediate_size"),
         "vocab": 1,
-        "max_positions": (image // patch) ** 2 + 1,
+        "max_positions": (image // patch) ** 2 + first,
         "norm": "layernorm",
         "mlp": "plain",
         "activation": c.activation("gelu", "hidden_act"),
         "positions": "learned",
         "tied_embeddings": True,
-        "encoder": {"token_types": 0, "pooler": True, "patch_elements": patch**2 * c.maybe("num_channels", 3)},
-    } | (biases(True) | {"qkv_bias": bias})
+        "encoder": {
+            "token_types": 0,
+            "pooler": False,
+            "table": first,
+            "patch_elements": patch**2 * c.maybe("num_channels", 3),
+        },
+    } | biases(True)
+
+
+def vit(c: Config) -> Fields:
+    fields = patches(c, first=True) | {"qkv_bias": c.flag("qkv_bias", True)}
+    return fields | {"encoder": fields["encoder"] | {"pooler": True}}
+
+
+def clip_vision(c: Config) -> Fields:
+    """CLIP's tower of images: a norm before its layers, patches without bias."""
+    fields = patches(c, first=True)
+    return fields | {"embedding_norm": True, "encoder": fields["encoder"] | {"patch_bias": False}}
+
+
+def siglip_vision(c: Config) -> Fields:
+    """SigLIP's tower of images: no class token, but a query that pools."""
+    fields = patches(c, first=False)
+    pool = c.flag("vision_use_head", True)
+    return fields | {"encoder": fields["encoder"] | {"attention_pool": pool}}
+
+
+def modernbert(c: Config) -> Fields:
+    """Rotary positions, gated MLPs, and windows on both sides on all but each third layer."""
+    layers, every = c.whole("num_hidden_layers"), max(c.maybe("global_attn_every_n_layers", 3), 1)
+    fields = common(c) | {
+        "intermediate": c.whole("intermediate_size"),
+        "norm": "layernorm",
+        "norm_vectors": 1 + c.flag("norm_bias", False),
+        # The norm after the embedding stands in for the first layer's, which has none of its own.
+        "activation": c.activation("gelu", "hidden_activation"),
+        "qkv_bias": c.flag("attention_bias", False),
+        "out_bias": c.flag("attention_bias", False),
+        "mlp_bias": c.flag("mlp_bias", False),
+        "tied_embeddings": True,
+        "encoder": {"token_types": 0, "pooler": False},
+    }
+    side = c.maybe("local_attention", 128) // 2
+    pattern = tuple(layer % every != 0 for layer in range(min(every, layers)))
+    return fields | ({"window": 2 * side + 1, "window_layers": pattern} if side and any(pattern) else {})

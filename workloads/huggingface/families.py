@@ -17,6 +17,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "bloom": ("BloomForCausalLM", decoders.bloom),
     "camembert": ("CamembertModel", encoders.roberta),
     "chatglm": ("ChatGLMModel", published.chatglm),
+    "clip_vision_model": ("CLIPVisionModel", encoders.clip_vision),
     "code_llama": ("CodeLlamaForCausalLM", decoders.llama),
     "codegen": ("CodeGenForCausalLM", decoders.gptj),
     "cohere": ("CohereForCausalLM", decoders.cohere),
@@ -65,6 +66,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "ministral": ("MinistralForCausalLM", decoders.mistral),
     "mistral": ("MistralForCausalLM", decoders.mistral),
     "mixtral": ("MixtralForCausalLM", experts.mixtral),
+    "modernbert": ("ModernBertModel", encoders.modernbert),
     "mpt": ("MptForCausalLM", decoders.mpt),
     "mt5": ("MT5ForConditionalGeneration", encoder_decoders.mt5),
     "nemotron": ("NemotronForCausalLM", decoders.nemotron),
@@ -87,6 +89,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "qwen3_moe": ("Qwen3MoeForCausalLM", experts.qwen3_moe),
     "roberta": ("RobertaModel", encoders.roberta),
     "seed_oss": ("SeedOssForCausalLM", decoders.seed_oss),
+    "siglip_vision_model": ("SiglipVisionModel", encoders.siglip_vision),
     "smollm3": ("SmolLM3ForCausalLM", decoders.smollm3),
     "stablelm": ("StableLmForCausalLM", decoders.stablelm),
     "starcoder2": ("Starcoder2ForCausalLM", decoders.starcoder2),
@@ -150,7 +153,6 @@ REFUSED = {
     "bitnet": "weights of three values and norms within MLP and attention are not modelled",
     "jetmoe": "experts of attention are not modelled",
     "longcat_flash": "two attentions a layer and experts that compute nothing are not modelled",
-    "modernbert": "an encoder with rotary positions and gated MLPs is not modelled",
 }
 """Families that are known and not modelled, and why."""
 # fmt: on
