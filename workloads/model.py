@@ -113,6 +113,38 @@ class EncoderSpec(Spec):
     many as it has positions, always (Whisper)"""
 
 
+class ProjectorSpec(Spec):
+    """What takes the outputs of a tower of images to tokens of a prompt."""
+
+    dropped: Whole = 0
+    """outputs of an image that are no tokens: the class token (LLaVA)"""
+    joined: Count = 1
+    """outputs, side by side, that become one (Qwen2-VL: 4)"""
+    averaged: Count = 1
+    """outputs whose mean becomes one (Gemma 3: 16)"""
+    norm: Literal["none", "rmsnorm", "layernorm"] = "none"
+    """of each output, before"""
+    inner: Whole = 0
+    """inner width of its MLP; 0: it is one product"""
+    bias: bool = True
+    deep: Whole = 0
+    """more of them, for outputs of other layers, whose norm is of what is joined (Qwen3-VL: 3)"""
+    any_size: bool = False
+    """the tower takes images of any size"""
+
+    @property
+    def norm_vectors(self) -> int:
+        """Learned vectors of its norm."""
+        return {"none": 0, "rmsnorm": 1, "layernorm": 2}[self.norm]
+
+    def parameters(self, width: int, hidden: int) -> int:
+        """Of all of them, from outputs of a width to tokens of another."""
+        joined, norms = self.joined * width, self.norm_vectors * width
+        inner = (joined + self.bias) * self.inner if self.inner else 0
+        each = inner + ((self.inner or joined) + self.bias) * hidden
+        return each * (1 + self.deep) + norms * (1 + self.deep * self.joined)
+
+
 class ModelSpec(Spec):
     """The shape of a transformer."""
 
@@ -180,6 +212,10 @@ class ModelSpec(Spec):
     """present for an encoder"""
     looks_at: ModelSpec | None = None
     """the encoder whose outputs each layer of this decoder attends to between its attention and its MLP"""
+    tower: ModelSpec | None = None
+    """the encoder whose outputs are the tokens of an image"""
+    projector: ProjectorSpec | None = None
+    """present with a tower"""
     moe: MixtureSpec | None = None
     """present for a mixture of experts"""
     mla: LatentAttentionSpec | None = None
@@ -234,6 +270,8 @@ class ModelSpec(Spec):
             raise ValueError("parallel_norms goes with parallel_attention")
         if self.mtp_layers and (self.moe is None or self.mla is None):
             raise ValueError("mtp_layers are those of DeepSeek-V3: they need moe and mla")
+        if (self.tower is None) != (self.projector is None) or (self.tower is not None and not self.tower.encoder):
+            raise ValueError("tower is an encoder, and goes with a projector")
         if (source := self.looks_at) is not None:
             if source.encoder is None or source.looks_at is not None or self.encoder is not None:
                 raise ValueError("looks_at is an encoder, and what looks at it a decoder")
@@ -276,6 +314,18 @@ class ModelSpec(Spec):
     def mlp_matrices(self) -> int:
         """Matrices [hidden, inner] of an MLP: gate, up, down or up, down."""
         return 3 if self.mlp == "gated" else 2
+
+
+def language_model(model: ModelSpec) -> ModelSpec:
+    """A decoder by itself, without a tower of images.
+
+    Raises
+    ------
+    InputError: it looks at an encoder.
+    """
+    if model.looks_at is not None:
+        raise InputError(f"'{model.name}' looks at an encoder: such models are run, neither trained nor served so far")
+    return model if model.tower is None else model.model_copy(update={"tower": None, "projector": None})
 
 
 def _present(windows: tuple[int | None, ...]) -> int:
@@ -379,6 +429,8 @@ def parameters(model: ModelSpec) -> dict[str, int]:
     if (source := model.looks_at) is not None:
         parts["cross_attention"] = model.layers * _cross_attention(model, source)
         parts["encoder"] = parameters(source)["total"]
+    if model.tower is not None and model.projector is not None:
+        parts["vision"] = parameters(model.tower)["total"] + model.projector.parameters(model.tower.hidden, hidden)
     if model.moe is not None:
         sparse = model.layers - model.dense_layers
         parts |= {part: sparse * count for part, count in _mixture(model, model.moe).items()}

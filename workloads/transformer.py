@@ -137,7 +137,8 @@ class TransformerWorkload:
         rank = RankOps(self.spec, formats, router)
         segments = tuple(rank.segment(step) for step in passes)
         whole = segments[-1]
-        if self.spec.model.looks_at is not None and passes[-1].absorbed:  # the encoder is no part of decoding
+        before = self.spec.model.looks_at is not None or self.spec.images
+        if before and passes[-1].absorbed:  # an encoder is no part of decoding
             whole = rank.segment(replace(passes[-1], absorbed=False, q_len=1, kv_len=1))
         if self.spec.micro_batches > 1:  # both halves use the same weights
             whole = RankOps(self.spec.model_copy(update={"micro_batches": 1}), formats, router).segment(passes[-1])
@@ -171,6 +172,12 @@ class TransformerWorkload:
         if model.mla is None and model.kv_heads < spec.tensor_parallel:
             notes.append(
                 f"each of {model.kv_heads} key-value heads is held by {spec.tensor_parallel // model.kv_heads} ranks"
+            )
+        if model.tower is not None and not spec.images:
+            notes.append("the tower of images is left out: 'images' says how many each prompt has")
+        if spec.images:
+            notes.append(
+                f"{spec.images} images a prompt, of {spec.patches} positions and {spec.image_tokens} tokens each"
             )
         if model.position_buckets:
             notes.append("what positions add to the scores of attention is weighed, not timed")

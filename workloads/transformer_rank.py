@@ -14,6 +14,7 @@ from archsim.workloads.dims import Dim
 from archsim.workloads.encoder_ends import attention_pool, convolutions
 from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.formats import Formats
+from archsim.workloads.images import images
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
@@ -516,6 +517,8 @@ class RankOps:
         blocks = [self.embedding(step), *self.layers(step), *(() if head is None else (head,))]
         if self.model.looks_at is not None and not step.absorbed:
             blocks = [*self.tower(self.model.looks_at).encoded(step.batch, self.spec.encoded), *blocks]
+        if self.model.tower is not None and self.spec.images and not step.absorbed:
+            blocks = [*images(self, step.batch), *blocks]
         if step.drafting:
             blocks.append(self.prediction(step))
         tokens = replicas * step.tokens if step.produced is None else step.produced
@@ -589,6 +592,8 @@ class RankOps:
             total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
         if model.looks_at is not None:
             total += self.tower(model.looks_at).weight_bytes(Segment("tables", ()))
+        if model.tower is not None and self.spec.images:
+            total += self.tower(model.tower).weight_bytes(Segment("tables", ()))
         learned = (model.sinks * model.layers + model.position_buckets) * self.heads
         total += int(self.formats.activation.bytes(learned))
         tied = model.tied_embeddings and model.encoder is None

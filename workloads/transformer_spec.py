@@ -35,6 +35,10 @@ class TransformerSpec(WorkloadSpec):
     """tokens of each prompt; of the context that is already cached when there is no prefill"""
     decoder_input: Count = 1
     """tokens with which the answer of a decoder that looks at an encoder begins; 'input' are the encoder's then"""
+    images: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """of each prompt; their tokens are among those of 'input'. Without any the tower of the model is left out"""
+    image_patches: Count | None = None
+    """that the tower sees of an image, where it takes any size"""
     cached: Annotated[int, Field(ge=0, le=2**40)] = 0
     """tokens of each prompt whose keys and values are there from an earlier request: prefill computes the others"""
     cache_tier: str | None = None
@@ -109,6 +113,7 @@ class TransformerSpec(WorkloadSpec):
                 else f"'{model.name}' is a decoder: its phases are prefill and decode"
             )
         self._check_encoded()
+        self._check_images()
         if self.lengths is None:
             if self.input is None and not self.encoded:
                 raise ValueError("'input' is missing: the tokens of a prompt")
@@ -173,6 +178,38 @@ class TransformerSpec(WorkloadSpec):
                 "decoder_input how many tokens its answer begins with"
             )
 
+    def _check_images(self) -> None:
+        tower, how = self.model.tower, self.model.projector
+        if not self.images:
+            if self.image_patches is not None:
+                raise ValueError("image_patches are of images, and there are none")
+            return
+        if tower is None or how is None:
+            raise ValueError(f"'{self.model.name}' has no tower of images: leave images out")
+        if self.lengths is not None or "prefill" not in self.resolved_phases or self.operators is not None:
+            raise ValueError("images are of prompts of equal lengths in prefill, without operators")
+        if how.any_size != (self.image_patches is not None):
+            raise ValueError(
+                "image_patches is missing: the tower takes images of any size"
+                if how.any_size
+                else f"the tower sees {tower.max_positions} positions of each image: leave image_patches out"
+            )
+        if (self.patches - how.dropped) % (how.joined * how.averaged):
+            raise ValueError(f"{self.patches} patches of an image are no multiple of {how.joined * how.averaged}")
+        if self.input is not None and self.images * self.image_tokens > self.input:
+            raise ValueError(f"{self.images} images of {self.image_tokens} tokens are more than 'input' {self.input}")
+
+    @property
+    def patches(self) -> int:
+        """What the tower sees of an image, a class token included."""
+        return self.image_patches or (0 if self.model.tower is None else self.model.tower.max_positions)
+
+    @property
+    def image_tokens(self) -> int:
+        """Tokens that an image is in the prompt."""
+        how = self.model.projector
+        return 0 if how is None else (self.patches - how.dropped) // (how.joined * how.averaged)
+
     @property
     def encoded(self) -> int:
         """Tokens of the encoder that the decoder looks at; 0: there is none, or they are not told."""
@@ -219,6 +256,8 @@ def check_parallel(spec: TransformerSpec) -> None:
             splits["shared_intermediate"] = model.moe.shared_intermediate
     if model.looks_at is not None:
         splits |= {"heads of the encoder": model.looks_at.heads, "its intermediate": model.looks_at.intermediate}
+    if spec.images and model.tower is not None:
+        splits |= {"heads of the tower": model.tower.heads, "its intermediate": model.tower.intermediate}
     for what, size in splits.items():
         if size % tp:
             raise InputError(f"{what} {size} of '{model.name}' does not divide among tensor_parallel {tp} ranks")

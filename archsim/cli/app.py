@@ -124,6 +124,7 @@ def run(
     phase: Annotated[str | None, typer.Option(help="prefill, decode, both, or encode.")] = None,
     batch: Annotated[int | None, typer.Option(help="Sequences.")] = None,
     input: Annotated[int | None, typer.Option(help="Tokens of each prompt.")] = None,
+    images: Annotated[int | None, typer.Option(help="Images of each prompt, whose tokens are among its.")] = None,
     output: Annotated[int | None, typer.Option(help="Tokens that each sequence answers.")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16, int8, int4, ...")] = None,
     tp: Annotated[int | None, typer.Option(help="Tensor-parallel ranks.")] = None,
@@ -161,6 +162,7 @@ def run(
         "phase": phase,
         "batch": batch,
         "input": input,
+        "images": images,
         "output": output,
         "dtype": dtype,
         "tp": tp,
@@ -317,6 +319,7 @@ def _run_of(options: dict[str, Any]) -> dict[str, Any]:
     for option, key in (
         ("batch", "batch"),
         ("input", "input"),
+        ("images", "images"),
         ("output", "output"),
         ("dtype", "dtype"),
         ("tp", "tensor_parallel"),

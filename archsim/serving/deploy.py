@@ -16,7 +16,7 @@ from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.serving.service import Replica, Router, Service, least_loaded
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.engine_spec import EngineSpec
-from archsim.workloads.model import ModelSpec
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType
 from archsim.workloads.quantization import QuantizationSpec
 from archsim.workloads.serving import Deployed
@@ -70,14 +70,14 @@ def model_named(text: str) -> ModelSpec:
     InputError: there is none; the nearest is told.
     """
     if text.endswith(_FILES):
-        return load_spec(text, ModelSpec, category="models")
+        return language_model(load_spec(text, ModelSpec, category="models"))
     name = text.rpartition("/")[2].casefold().replace("_", "-")
     known = {_plain(shown): shown for shown in shipped("models")}
     tried = name
     while True:
         for candidate in (tried, tried.removeprefix("meta-"), tried.removeprefix("nvidia-")):
             if _plain(candidate) in known:
-                return load_spec(known[_plain(candidate)], ModelSpec, category="models")
+                return language_model(load_spec(known[_plain(candidate)], ModelSpec, category="models"))
         shorter = _TUNED.sub("", tried, count=1)
         if shorter == tried:
             break

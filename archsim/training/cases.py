@@ -24,7 +24,7 @@ from archsim.training.setup import Setup
 from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
 from archsim.units import whole
-from archsim.workloads.model import ModelSpec
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.step.cut import Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
@@ -107,7 +107,7 @@ def _framework(name: str) -> FrameworkSpec:
 def _model_named(name: str) -> ModelSpec:
     if name in shipped("hybrids"):
         return load_spec(name, HybridSpec, category="hybrids")
-    return load_spec(name, ModelSpec, category="models")
+    return language_model(load_spec(name, ModelSpec, category="models"))
 
 
 @functools.lru_cache(maxsize=64)

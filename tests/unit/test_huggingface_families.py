@@ -179,10 +179,10 @@ def test_layers_of_experts_may_alternate_with_dense_ones() -> None:
 def test_the_language_model_of_several_models_is_read_with_the_defaults_of_its_class() -> None:
     fields = from_config_json(
         {
-            "model_type": "llava",
-            "architectures": ["LlavaForConditionalGeneration"],
+            "model_type": "mistral3",
+            "architectures": ["Mistral3ForConditionalGeneration"],
             "text_config": {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096},
-            "vision_config": {"model_type": "clip_vision_model"},
+            "vision_config": {"model_type": "pixtral"},
         }
     )
     assert (fields["hidden"], fields["layers"], fields["vocab"]) == (4096, 32, 32064)

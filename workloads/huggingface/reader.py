@@ -12,6 +12,7 @@ from typing import Any
 from archsim.errors import InputError, Problem, nearest, shortened
 from archsim.workloads.huggingface.config import Config, Fields
 from archsim.workloads.huggingface.families import ALIASES, FAMILIES, REFUSED
+from archsim.workloads.huggingface.towers import TOWERS
 
 _NESTED = ("text_config", "language_config", "llm_config", "thinker_config")
 
@@ -115,7 +116,13 @@ def from_config_json(data: Mapping[str, Any], where: str = "") -> Fields:
             config.notes.append(f"how the file quantises the KV cache ({cached}) is not taken: kv_dtype says it")
     if config.problems:
         raise InputError(config.problems)
-    if key or "vision_config" in data:
+    towered = data.get("model_type") in TOWERS and data.get("vision_config") is not None
+    if towered:
+        whole = Config(data, where)
+        fields |= TOWERS[str(data["model_type"])](whole, fields["hidden"])
+        if whole.problems:
+            raise InputError(whole.problems)
+    elif key or "vision_config" in data:
         config.notes.append("the language model alone: vision and audio towers are left out")
     if config.notes:
         fields["notes"] = tuple(config.notes)
