@@ -65,6 +65,21 @@ class MixtureSpec(Spec):
         return self
 
 
+class IndexerSpec(Spec):
+    """What chooses the keys that a query sees (DeepSeek-V3.2)."""
+
+    heads: Count
+    """small query heads of a token"""
+    head_dim: Count
+    """width of such a head, and of the one key that the cache holds of a token"""
+    top_k: Count
+    """keys that a query sees at most"""
+
+    def parameters(self, hidden: int, q_lora_rank: int) -> int:
+        """Of a layer: queries, key and its norm, weights of heads."""
+        return q_lora_rank * self.heads * self.head_dim + hidden * (self.head_dim + self.heads) + 2 * self.head_dim
+
+
 class LatentAttentionSpec(Spec):
     """Multi-head latent attention (DeepSeek-V2): keys and values of a token are one compressed vector."""
 
@@ -78,6 +93,14 @@ class LatentAttentionSpec(Spec):
     """width of the rotary part, shared by all heads"""
     v_head_dim: Count
     """width of a value head"""
+    indexer: IndexerSpec | None = None
+    """present where each query sees chosen keys alone; queries are compressed then"""
+
+    @model_validator(mode="after")
+    def _check(self) -> LatentAttentionSpec:
+        if self.indexer is not None and self.q_lora_rank is None:
+            raise ValueError("an indexer reads the compressed query: say q_lora_rank")
+        return self
 
     @property
     def qk_head_dim(self) -> int:
@@ -86,8 +109,13 @@ class LatentAttentionSpec(Spec):
 
     @property
     def cached(self) -> int:
-        """Elements that the KV cache holds per token and layer."""
+        """Elements of the latent vector of a token."""
         return self.kv_lora_rank + self.qk_rope_head_dim
+
+    @property
+    def kv_elements(self) -> int:
+        """Elements that the KV cache holds per token and layer."""
+        return self.cached + (0 if self.indexer is None else self.indexer.head_dim)
 
 
 class EncoderSpec(Spec):
@@ -308,7 +336,7 @@ class ModelSpec(Spec):
     @property
     def kv_elements(self) -> int:
         """Elements that the KV cache holds per token and layer."""
-        return self.mla.cached if self.mla is not None else 2 * self.kv_heads * self.head_dim
+        return self.mla.kv_elements if self.mla is not None else 2 * self.kv_heads * self.head_dim
 
     @property
     def mlp_matrices(self) -> int:
@@ -321,10 +349,12 @@ def language_model(model: ModelSpec) -> ModelSpec:
 
     Raises
     ------
-    InputError: it looks at an encoder.
+    InputError: it looks at an encoder, or chooses keys.
     """
     if model.looks_at is not None:
         raise InputError(f"'{model.name}' looks at an encoder: such models are run, neither trained nor served so far")
+    if model.mla is not None and model.mla.indexer is not None:
+        raise InputError(f"'{model.name}' chooses keys: such models are run, neither trained nor served so far")
     return model if model.tower is None else model.model_copy(update={"tower": None, "projector": None})
 
 
@@ -353,7 +383,8 @@ def _attention(model: ModelSpec) -> int:
         )  # down, norm, up
         latent = hidden * mla.cached + mla.kv_lora_rank  # down, norm
         expand = mla.kv_lora_rank * heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-        return query + latent + expand + heads * mla.v_head_dim * hidden
+        chosen = 0 if mla.indexer is None else mla.indexer.parameters(hidden, mla.q_lora_rank or 0)
+        return query + latent + expand + chosen + heads * mla.v_head_dim * hidden
     q_width, kv_width = heads * model.head_dim, model.kv_heads * model.head_dim
     qkv = q_width + 2 * kv_width
     biased = qkv - kv_width * (not model.key_bias)

@@ -27,7 +27,7 @@ from archsim.workloads.formats import ANYTHING, Formats, MachineFormats
 from archsim.workloads.iteration import OneDraw, Pieces
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
 from archsim.workloads.mixture_of_experts import RoutingSpec
-from archsim.workloads.model import ModelSpec
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings, Plan
@@ -69,8 +69,7 @@ class ServingSpec(WorkloadSpec):
     def _check(self) -> ServingSpec:
         if self.model.encoder is not None:
             raise ValueError(f"'{self.model.name}' is an encoder: decoders are served")
-        if self.model.looks_at is not None:
-            raise ValueError(f"'{self.model.name}' looks at an encoder: decoders alone are served")
+        language_model(self.model)
         return self
 
 

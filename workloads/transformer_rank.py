@@ -37,6 +37,7 @@ from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
 from archsim.workloads.tensors import stored_bytes
+from archsim.workloads.top_k_attention import PASSING, chosen_keys, of_chosen
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _MOST_LAYERS = 2**14
@@ -218,9 +219,11 @@ class RankOps:
             ops.append(Collective(name="latent_all_gather", collective="all_gather", bytes=size, ranks=ranks))
         if query is not None:
             ops.append(query)
+        if mla.indexer is not None:
+            ops += chosen_keys(self, step, mla, mla.indexer)
         written = f.kv.bytes(tokens * mla.cached)
         ops.append(self.vector("rotary", "rotary", seen, (heads + 1) * mla.qk_rope_head_dim, kv_write=written))
-        if step.absorbed:
+        if step.absorbed or mla.indexer is not None:
             base = Attention(
                 name="attention",
                 batch=1,
@@ -236,7 +239,7 @@ class RankOps:
             )
             ops += [
                 self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
-                step.attention(base),
+                step.attention(base) if mla.indexer is None else of_chosen(step.attention(base), mla.indexer),
                 self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
             ]
         else:
@@ -605,7 +608,7 @@ class RankOps:
         model = self.model
         if model.encoder is not None:
             return 0
-        element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
+        element = model.mla.kv_elements if model.mla is not None else 2 * self.kv_heads * model.head_dim
         layers = model.layers + (drafting if self.spec.mtp_acceptance is None else model.mtp_layers)
         windowed = model.windowed(layers)
         full, seen = layers - windowed, model.window or 0
@@ -618,6 +621,8 @@ class RankOps:
         largest = 0
         for op in {id(op): op for s in segments for b in s.blocks for op in b.ops}.values():
             check_op(op)
+            if op.name in PASSING:
+                continue
             live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
             largest = max(largest, int(np.max(live)))
         return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))

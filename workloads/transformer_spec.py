@@ -146,11 +146,14 @@ class TransformerSpec(WorkloadSpec):
         if self.micro_batches > 1 and (self.expert_parallel == 1 or self.tensor_parallel > 1):
             raise ValueError("micro_batches are for tokens that travel: expert_parallel above 1, tensor_parallel 1")
         if self.prefill_attention == "heads" and (
-            model.mla is None or self.tensor_parallel > 1 or model.heads % self.expert_parallel
+            model.mla is None
+            or model.mla.indexer is not None
+            or self.tensor_parallel > 1
+            or model.heads % self.expert_parallel
         ):
             raise ValueError(
-                "prefill_attention: heads needs latent attention, tensor_parallel 1, and heads that divide among the "
-                "expert_parallel ranks"
+                "prefill_attention: heads needs latent attention without indexer, tensor_parallel 1, and heads that "
+                "divide among the expert_parallel ranks"
             )
         if self.shared_expert_copies and (
             self.tensor_parallel > 1

@@ -235,6 +235,13 @@ def deepseek_v3(c: Config) -> Fields:
     return deepseek(c, router_bias=True)
 
 
+def deepseek_v32(c: Config) -> Fields:
+    """DeepSeek-V3 whose queries see chosen keys alone."""
+    fields = deepseek_v3(c)
+    indexer = {"heads": c.whole("index_n_heads"), "head_dim": c.whole("index_head_dim"), "top_k": c.whole("index_topk")}
+    return fields | {"mla": fields["mla"] | {"indexer": indexer}}
+
+
 def dots1(c: Config) -> Fields:
     return llama(c) | {"qk_norm": "head", "moe": grouped_experts(c, router_bias=True, normed=False)}
 

@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "dbrx": ("DbrxForCausalLM", experts.dbrx),
     "deepseek_v2": ("DeepseekV2ForCausalLM", experts.deepseek_v2),
     "deepseek_v3": ("DeepseekV3ForCausalLM", experts.deepseek_v3),
+    "deepseek_v32": ("DeepseekV32ForCausalLM", experts.deepseek_v32),
     "deit": ("DeiTModel", encoders.vit),
     "distilbert": ("DistilBertModel", encoders.distilbert),
     "dots1": ("Dots1ForCausalLM", experts.dots1),
@@ -142,7 +143,7 @@ REFUSED = {
         _VISION,
     ),
     **dict.fromkeys(
-        ("deepseek_ref", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "minimax_m3", "minimax_m3_vl"), _INDEXER,
+        ("deepseek_ref", "deepseek_v4", "glm_moe_dsa", "minimax_m3", "minimax_m3_vl"), _INDEXER,
     ),
     **dict.fromkeys(("deberta", "deberta-v2"), _POSITIONS),
     **dict.fromkeys(("gemma3n", "gemma3n_text"), _GEMMA3N),
