@@ -87,17 +87,13 @@ def _uniform(
         rows = share * np.diff(last, prepend=0)
         keys = op.span(size, np.minimum(op.kv_len - op.q_len + last + op.reach, op.kv_len))
     pairs = op.batch * op.kv_heads
-    scores = engine.matrix_work(pairs, rows, op.head_dim, keys, dtype)
-    values = engine.matrix_work(pairs, rows, keys, op.v_head_dim, dtype)
-
-    def total(a: Dim, b: Dim) -> Dim:
-        return a + b if blocks == 1 else int(np.sum(a + b))
-
+    sums = _products(engine, op, pairs, rows, keys, dtype)
+    cycles, left, right, accumulated = (part if blocks == 1 else int(np.sum(part)) for part in sums)
     return BlockedAttention(
-        total(scores.cycles, values.cycles),
-        total(scores.left, values.left),
-        total(scores.right, values.right),
-        total(scores.out_writes + scores.out_reads, values.out_writes + values.out_reads),
+        cycles,
+        left,
+        right,
+        accumulated,
         blocks * pairs,
         op.keys() * (1 if bool(np.all(np.maximum(1, span) <= held_keys)) else blocks),
         int(np.max(rows)),
@@ -124,27 +120,31 @@ def _some_steps(
     weight, rows = counts[:, of], (share * (last - begin))[None, :]
     seen = np.asarray(op.span(size, np.minimum(keys[:, of] - queries[:, of] + last + op.reach, keys[:, of])))
     joined = op.kv_heads * np.cumsum(counts, axis=-1)[:, of]
-
-    def products(groups: Ints) -> list[Any]:
-        scores = engine.matrix_work(groups, rows, op.head_dim, seen, dtype)
-        values = engine.matrix_work(groups, rows, seen, op.v_head_dim, dtype)
-        return [
-            scores.cycles + values.cycles,
-            scores.left + values.left,
-            scores.right + values.right,
-            scores.out_writes + scores.out_reads + values.out_writes + values.out_reads,
-        ]
-
-    before = products(joined - op.kv_heads * weight)
+    before = _products(engine, op, joined - op.kv_heads * weight, rows, seen, dtype)
     first = joined == op.kv_heads * weight  # there is no batch before
     totals = [
         np.where(weight > 0, after - np.where(first, 0, less), 0).sum(-1)
-        for after, less in zip(products(joined), before, strict=True)
+        for after, less in zip(_products(engine, op, joined, rows, seen, dtype), before, strict=True)
     ]
     blocks = (op.kv_heads * weight).sum(-1)
     span = np.asarray(op.span(queries, keys))
     passes = np.where(np.maximum(1, span) <= held_keys, 1, np.bincount(of, minlength=counts.shape[1]))
     return *totals, blocks, (counts * span * passes).sum(-1)
+
+
+def _products(
+    engine: MatrixEngine[ComponentSpec], op: Attention, groups: Dim, rows: Dim, keys: Dim, dtype: DType
+) -> tuple[Any, Any, Any, Any]:
+    """Cycles, operands, partial sums written and read back, of both products: of the first alone without values."""
+    done = [engine.matrix_work(groups, rows, op.head_dim, keys, dtype)]
+    if op.v_head_dim:
+        done.append(engine.matrix_work(groups, rows, keys, op.v_head_dim, dtype))
+    return (
+        sum(work.cycles for work in done),
+        sum(work.left for work in done),
+        sum(work.right for work in done),
+        sum(work.out_writes + work.out_reads for work in done),
+    )
 
 
 def _cuts(op: Attention) -> bool:

@@ -341,7 +341,7 @@ class Attention(Op):
     Attributes
     ----------
     q_len: query positions per sequence; kv_len: key positions per sequence, the new ones included.
-    head_dim: width of a query and key head; v_head_dim: width of a value head.
+    head_dim: width of a query and key head; v_head_dim: width of a value head, 0: scores alone are wanted.
     causal: a query sees the keys up to its own position (the queries are the last q_len positions).
     kv_shared: the value is a part of the stored key (latent attention), so it is stored and read once.
     window: keys a query sees at most, its own included; None sees all. Causal: the last ones; otherwise as many on

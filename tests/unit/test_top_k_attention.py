@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from archsim.errors import InputError
+from archsim.runs import run
 from archsim.workloads.model import ModelSpec, language_model, mtp_parameters, parameters
 from archsim.workloads.op import Op, Role
 from archsim.workloads.program import Segment
@@ -109,6 +110,17 @@ def test_scores_are_never_held_as_a_whole() -> None:
     spec = TransformerSpec(model=small, input=65536, output=2, tensor_parallel=8, dtype="bf16")
     program = TransformerWorkload(spec).program()
     assert program.activation_bytes < 8 * 65536 * 65537 // 2
+
+
+def test_products_and_kernels_are_timed_without_values() -> None:
+    """On an array that multiplies operands and on a GPU whose kernels attend."""
+    tiny = V32 | {"num_hidden_layers": 1, "first_k_dense_replace": 1, "num_nextn_predict_layers": 0}
+    for chip in ("tpu_v4i", "h100_sxm"):
+        workload = {"kind": "transformer", "model": tiny, "input": 300, "output": 2, "dtype": "bf16"}
+        ops = run({"name": "x", "chip": chip, "workload": workload}).to_json()["ops"]
+        spent = [op["duration_s"] for op in ops if op["name"].endswith((".index", ".index_top_k"))]
+        assert len(spent) == 4
+        assert min(spent) > 0
 
 
 def test_what_is_not_modelled_of_it_is_refused() -> None:
