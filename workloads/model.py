@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
+from archsim.workloads.disentangled_attention import DisentangledSpec
 from archsim.workloads.huggingface.reader import from_config_json, is_config_json
 from archsim.workloads.quantization import QuantizationSpec
 
@@ -136,6 +137,8 @@ class EncoderSpec(Spec):
     """outputs of a linear classifier on the first token"""
     table: bool = True
     """false: its tokens are rows of the decoder's table (T5, BART), or it has none (Whisper, SigLIP)"""
+    disentangled: DisentangledSpec | None = None
+    """present where positions have queries and keys of their own (DeBERTa)"""
     mel_bins: Whole = 0
     """of a spectrogram, of which two convolutions over three frames, the second with stride two, make the tokens: as
     many as it has positions, always (Whisper)"""
@@ -213,7 +216,7 @@ class ModelSpec(Spec):
     positions: Literal["rotary", "learned", "none"] = "rotary"
     position_offset: Whole = 0
     """rows of a learned position table beyond max_positions (OPT: 2)"""
-    position_buckets: Whole = 0
+    distance_buckets: Whole = 0
     """distances for which each head has a learned number, added to its scores in all layers (T5: 32)"""
     tied_embeddings: bool = False
     """the LM head is the embedding table"""
@@ -437,7 +440,7 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         "embedding": model.vocab * width * (model.encoder is None or model.encoder.table),
         "embedding_projections": 0 if model.embedding_width is None else 2 * width * hidden,
         "positions": (model.max_positions + model.position_offset) * hidden * (model.positions == "learned"),
-        "position_buckets": model.position_buckets * model.heads,
+        "distance_buckets": model.distance_buckets * model.heads,
         "token_types": 0 if model.encoder is None else model.encoder.token_types * hidden,
         "attention": model.layers * _attention(model),
         "mlp": model.dense_layers * _mlp(model, model.intermediate),
@@ -449,6 +452,9 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         if model.encoder is None or not model.encoder.mel_bins
         else (3 * (model.encoder.mel_bins + hidden) + 2) * hidden,
         "classifier": 0 if model.encoder is None else (hidden + 1) * model.encoder.classes,
+        "relative_positions": 0
+        if model.encoder is None or model.encoder.disentangled is None
+        else model.encoder.disentangled.parameters(hidden, model.layers, model.key_bias),
         "attention_pool": 0
         if model.encoder is None or not model.encoder.attention_pool
         else hidden + _attention(model) + _mlp(model, model.intermediate) + _norm(model),

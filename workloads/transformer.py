@@ -179,7 +179,7 @@ class TransformerWorkload:
             notes.append(
                 f"{spec.images} images a prompt, of {spec.patches} positions and {spec.image_tokens} tokens each"
             )
-        if model.position_buckets:
+        if model.distance_buckets:
             notes.append("what positions add to the scores of attention is weighed, not timed")
         longest = max(int(np.max(step.kv_len)) for step in passes)
         if longest > model.max_positions:

@@ -11,6 +11,7 @@ import numpy as np
 from archsim.errors import InputError
 from archsim.workloads.cross_attention import cross_attention
 from archsim.workloads.dims import Dim
+from archsim.workloads.disentangled_attention import disentangled
 from archsim.workloads.encoder_ends import attention_pool, convolutions
 from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.formats import Formats
@@ -188,6 +189,8 @@ class RankOps:
             kv_dtype=f.activation if encoder else f.kv,
             kv_role=Role.ACTIVATION if encoder else Role.KV,
         )
+        if model.encoder is not None and model.encoder.disentangled is not None:
+            ops += disentangled(self, step, model.encoder.disentangled)
         ops.append(step.attention(base))
         ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
         return ops
@@ -588,16 +591,21 @@ class RankOps:
         total = table
         if model.positions == "learned":
             total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
+        positions = None if model.encoder is None else model.encoder.disentangled
         if model.encoder is not None:
-            total += int(table_dtype.bytes(model.encoder.token_types * model.hidden))
+            rows = model.encoder.token_types
+            rows += 0 if positions is None else positions.distances + positions.norm_vectors
+            total += int(table_dtype.bytes(rows * model.hidden))
         for block in segment.blocks:
-            shared = block.name == "prediction"  # its LM head is the model's
-            total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
+            twice = {"lm_head"} if block.name == "prediction" else set()  # which are the model's
+            if positions is not None and positions.shared:
+                twice = {f"position_{name}" for name in positions.products}
+            total += block.repeat * sum(stored_bytes(op) for op in block.ops if op.name not in twice)
         if model.looks_at is not None:
             total += self.tower(model.looks_at).weight_bytes(Segment("tables", ()))
         if model.tower is not None and self.spec.images:
             total += self.tower(model.tower).weight_bytes(Segment("tables", ()))
-        learned = (model.sinks * model.layers + model.position_buckets) * self.heads
+        learned = (model.sinks * model.layers + model.distance_buckets) * self.heads
         total += int(self.formats.activation.bytes(learned))
         tied = model.tied_embeddings and model.encoder is None
         total -= table if tied else 0

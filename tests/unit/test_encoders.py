@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from archsim.workloads.model import ModelSpec, parameters
-from archsim.workloads.op import Attention, Role
+from archsim.workloads.op import Attention, MatMul, Role
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
 
@@ -22,7 +22,20 @@ def sizes(kind: str, hidden: int, inner: int, layers: int, heads: int, **other: 
 
 
 BERT = {"vocab_size": 50368, "max_position_embeddings": 8192}
+DISENTANGLED = {
+    "max_position_embeddings": 512,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "type_vocab_size": 0,
+    "position_biased_input": False,
+}
+BUCKETS = {"position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True}
 PUBLISHED = {
+    "deberta-base": (sizes("deberta", 768, 3072, 12, 12, vocab_size=50265, **DISENTANGLED), 138_601_728),
+    "deberta-v3-base": (
+        sizes("deberta-v2", 768, 3072, 12, 12, vocab_size=128100, **DISENTANGLED, **BUCKETS),
+        183_831_552,
+    ),
     "ModernBERT-base": (sizes("modernbert", 768, 1152, 22, 12, **BERT), 149_014_272),
     "ModernBERT-large": (sizes("modernbert", 1024, 2624, 28, 16, **BERT), 394_781_696),
     "clip-vit-large-patch14-336": (
@@ -41,7 +54,7 @@ def test_a_published_encoder_weighs_what_it_does_and_caches_nothing(name: str) -
     config, count = PUBLISHED[name]
     model = ModelSpec.model_validate(config)
     assert parameters(model)["total"] == count
-    tokens = 100 if config["model_type"] == "modernbert" else model.max_positions
+    tokens = 100 if "vocab_size" in config else model.max_positions
     for ranks in (1, 2):
         spec = TransformerSpec(model=model, input=tokens, batch=2, tensor_parallel=ranks, dtype="bf16")
         held = TransformerWorkload(spec).program().resident_bytes
@@ -73,3 +86,31 @@ def test_every_third_layer_of_modernbert_sees_all() -> None:
     ]
     assert seen.count(None) == 8
     assert seen.count(129) == 14
+
+
+def test_deberta_multiplies_contents_with_all_distances() -> None:
+    """Each layer: keys and queries of 512 distances, and both with every token's of each head."""
+    model = ModelSpec.model_validate(PUBLISHED["deberta-v3-base"][0])
+    program = TransformerWorkload(TransformerSpec(model=model, input=100, batch=3, dtype="bf16")).program()
+    [layer] = [block for block in program.segments[0].blocks if block.name == "layer"]
+    ops = {op.name: op for op in layer.ops}
+    for name in ("keys", "queries"):
+        made, scores = ops[f"position_{name}"], ops[f"scores_of_position_{name}"]
+        assert isinstance(made, MatMul)
+        assert isinstance(scores, MatMul)
+        assert made.macs() == 512 * 768 * 768
+        assert scores.macs() == 12 * 300 * 64 * 512
+    assert ops["position_scores"].flops() == 12 * 3 * 100 * 100
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"relative_attention": False}, "relative_attention: DeBERTa with absolute positions alone"),
+        ({"conv_kernel_size": 3}, "conv_kernel_size: a convolution beside the first layer"),
+        ({"embedding_size": 128}, "embedding_size: embeddings of another width"),
+    ],
+)
+def test_what_of_deberta_is_not_modelled_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        ModelSpec.model_validate(PUBLISHED["deberta-v3-base"][0] | change)

@@ -38,7 +38,7 @@ def _t5(c: Config, projection: str, *, tied: bool) -> Fields:
         "mlp": "gated" if gated else "plain",
         "activation": kind,
         "positions": "none",
-        "position_buckets": c.maybe("relative_attention_num_buckets", 32),
+        "distance_buckets": c.maybe("relative_attention_num_buckets", 32),
         "tied_embeddings": c.flag("tie_word_embeddings", tied),
     }
     source = each | {"name": "encoder", "layers": layers, "encoder": _UNUSED_ENCODER | {"table": False}}

@@ -111,3 +111,46 @@ def modernbert(c: Config) -> Fields:
     side = c.maybe("local_attention", 128) // 2
     pattern = tuple(layer % every != 0 for layer in range(min(every, layers)))
     return fields | ({"window": 2 * side + 1, "window_layers": pattern} if side and any(pattern) else {})
+
+
+def deberta(c: Config) -> Fields:
+    """DeBERTa as first published: keys have no bias."""
+    return _deberta(c) | {"key_bias": False}
+
+
+def deberta_v2(c: Config) -> Fields:
+    """DeBERTa v2 and v3, whose distances are in buckets."""
+    told = c.data.get("position_buckets", -1)
+    fields = _deberta(c, buckets=told if isinstance(told, int) and told > 0 else 0)
+    fields["encoder"]["disentangled"] |= {
+        "shared": c.flag("share_att_key", False),
+        "norm_vectors": 2 if "layer_norm" in str(c.data.get("norm_rel_ebd", "none")) else 0,
+    }
+    return fields
+
+
+def _deberta(c: Config, buckets: int = 0) -> Fields:
+    if not c.flag("relative_attention", False):
+        c.refuse("relative_attention", "DeBERTa with absolute positions alone is")
+    if c.data.get("conv_kernel_size"):
+        c.refuse("conv_kernel_size", "a convolution beside the first layer is")
+    if c.data.get("embedding_size") not in (None, c.data.get("hidden_size")):
+        c.refuse("embedding_size", "embeddings of another width are")
+    positions = c.whole("max_position_embeddings")
+    reach = c.data.get("max_relative_positions", -1)
+    distances = buckets or (reach if isinstance(reach, int) and reach > 0 else positions)
+    told = c.data.get("pos_att_type") or []
+    kinds = told.lower().split("|") if isinstance(told, str) else [str(kind) for kind in told]
+    fields = bert(c)
+    return fields | {
+        "positions": "learned" if c.flag("position_biased_input", True) else "none",
+        "encoder": {
+            "token_types": c.maybe("type_vocab_size", 0),
+            "pooler": False,
+            "disentangled": {
+                "distances": 2 * distances,
+                "content_to_position": "c2p" in kinds,
+                "position_to_content": "p2c" in kinds,
+            },
+        },
+    }

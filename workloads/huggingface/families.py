@@ -23,6 +23,8 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "cohere": ("CohereForCausalLM", decoders.cohere),
     "cohere2": ("Cohere2ForCausalLM", decoders.cohere2),
     "dbrx": ("DbrxForCausalLM", experts.dbrx),
+    "deberta": ("DebertaModel", encoders.deberta),
+    "deberta-v2": ("DebertaV2Model", encoders.deberta_v2),
     "deepseek_v2": ("DeepseekV2ForCausalLM", experts.deepseek_v2),
     "deepseek_v3": ("DeepseekV3ForCausalLM", experts.deepseek_v3),
     "deepseek_v32": ("DeepseekV32ForCausalLM", experts.deepseek_v32),
@@ -122,7 +124,6 @@ _STATES = "layers of a state-space model or of linear attention are not modelled
 _TWO_TOWERS = "an encoder and a decoder that looks at it (cross attention) are not modelled"
 _VISION = "a vision tower with its own text tower is not modelled"
 _INDEXER = "sparse attention, whose indexer chooses the keys of each query, is not modelled"
-_POSITIONS = "attention with disentangled positions is not modelled"
 _GEMMA3N = "alternating updates and embeddings of each layer are not modelled"
 _UNLIKE_HEADS = "layers whose heads are others than those of layers with a window are not modelled"
 
@@ -145,7 +146,6 @@ REFUSED = {
     **dict.fromkeys(
         ("deepseek_ref", "deepseek_v4", "glm_moe_dsa", "minimax_m3", "minimax_m3_vl"), _INDEXER,
     ),
-    **dict.fromkeys(("deberta", "deberta-v2"), _POSITIONS),
     **dict.fromkeys(("gemma3n", "gemma3n_text"), _GEMMA3N),
     **dict.fromkeys(("gemma4", "gemma4_text", "mimo_v2_flash"), _UNLIKE_HEADS),
     "nemotron-nas": "layers of widths of their own, some without attention, are not modelled",
