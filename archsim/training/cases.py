@@ -352,7 +352,22 @@ def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
 def figures(setups: Sequence[Setup], case: Case = MappingProxyType({})) -> dict[str, Any]:
     """The answer to a question: of several sizes of micro-batch the fastest that fits, or else that needs least."""
     chosen = fastest(setups)
-    return told(*chosen) | campaign(case, *chosen)
+    return told(*chosen) | _money(case, *chosen) | campaign(case, *chosen)
+
+
+def _money(case: Case, setup: Setup, found: Step) -> dict[str, Any]:
+    """What tokens cost, where a row tells what a GPU does."""
+    text = _text(case, "usd_per_gpu_h")
+    if not text:
+        return {}
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < float("inf"):
+        raise InputError([Problem(f"expected USD an hour, not '{shortened(text)}'", path="usd_per_gpu_h")])
+    tokens = setup.cut.sequences * setup.seq
+    return {"usd_per_million_tokens": price / 3600 * found.seconds * setup.cut.gpus / tokens * 1e6}
 
 
 def fastest(setups: Sequence[Setup]) -> tuple[Setup, Step]:

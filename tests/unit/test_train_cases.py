@@ -9,6 +9,7 @@ import pytest
 
 from archsim.alone.sheet import ask, ask_file
 from archsim.alone.train import QUESTION
+from archsim.config import shipped
 from archsim.errors import InputError
 from archsim.training.cases import setup_of
 from archsim.training.held import parameters_of
@@ -208,3 +209,35 @@ def test_what_stages_hold_over_time_is_fullest_where_the_answer_says(schedule: s
     ask(QUESTION, asked, files)
     assert len(files["memory"].read_text().splitlines()) == 1 + len(moments)
     assert files["picture"].read_text().count('class="memory"') == 4
+
+
+@pytest.mark.parametrize("name", shipped("steps"))
+def test_shipped_steps_are_answered_and_options_go_before_them(name: str, tmp_path: Path) -> None:
+    page = tmp_path / "step.html"
+    answer = ask(QUESTION, {"step": name, "usd_per_gpu_h": "2"}, {"report": page})
+    tokens = answer["tokens_per_s_per_gpu"]
+    assert answer["usd_per_million_tokens"] == pytest.approx(2 / 3600 / tokens * 1e6)
+    text = page.read_text()
+    assert all(word in text for word in ("Passes", "What a GPU of stage", "peak_memory_bytes"))
+    assert answer["iteration_ms"] != ask(QUESTION, {"step": name, "precision": "fp32"})["iteration_ms"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"step": "gpt3_175b_on_1024_a10"}, "did you mean 'gpt3_175b_on_1024_a100'"),
+        ({"usd_per_gpu_h": "two"}, "expected USD an hour"),
+        ({"usd_per_gpu_h": "-2"}, "expected USD an hour"),
+    ],
+)
+def test_bad_steps_and_prices_are_refused(columns: dict[str, str], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        ask(QUESTION, {**ROW, **columns})
+
+
+def test_a_step_of_ones_own_says_what_columns_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    text = "name: mine\nsource: made up\ncolumns: {model: gpt3-13b, gpu: 8}\n"
+    file.write_text(text)
+    with pytest.raises(InputError, match="no column is called 'gpu'.*'gpus'"):
+        ask(QUESTION, {"step": str(file)})
