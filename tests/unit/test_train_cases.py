@@ -239,5 +239,5 @@ def test_a_step_of_ones_own_says_what_columns_there_are(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     text = "name: mine\nsource: made up\ncolumns: {model: gpt3-13b, gpu: 8}\n"
     file.write_text(text)
-    with pytest.raises(InputError, match="no column is called 'gpu'.*'gpus'"):
+    with pytest.raises(InputError, match=r"no column is called 'gpu'.*'gpus'"):
         ask(QUESTION, {"step": str(file)})
