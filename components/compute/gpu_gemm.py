@@ -77,6 +77,8 @@ class GemmFormatSpec(Spec):
     """the library's rule for tiles, where it is public; none: the fastest"""
     splits: tuple[Count, ...] = (1,)
     """parts of K that the kernels come in"""
+    whole_wave_share: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """share of these kernels' time that comes in whole waves; by instruction, that of all kernels without"""
     around_us: NotNegative = 0.0
     """of the kernels around the product: quantising the left operand, scaling"""
     quantise_efficiency: Share | None = None
@@ -86,6 +88,9 @@ class GemmFormatSpec(Spec):
     quantise_held_bytes: Positive | None = None
     """per element between kernels that quantise or scale: what the L2 holds of it is not moved from the memory; None:
     nothing is held"""
+    column_scale_cycles: dict[str, NotNegative] = Field(default_factory=dict)
+    """of an SM per 1,024 multiply-adds more, where each column of the right operand has scales of its own; by
+    instruction, none where none is given"""
     scale_bytes: NotNegative = 0.0
     """moved per element of the product by kernels that scale it after it was written, where these are not part of it"""
     scale_us: NotNegative = 0.0
@@ -207,6 +212,9 @@ def gemm(
     hosted: bool = False,
     left_cached: bool = False,
     out_cached: bool = False,
+    quantised: bool = False,
+    accumulates: bool = False,
+    column_scales: bool = False,
     stored_bytes: tuple[float | None, float | None] = (None, None),
 ) -> GemmKernel:
     """Times of products [m, k] x [k, n].
@@ -218,6 +226,9 @@ def gemm(
     operand_sets: sets of operands that are read in turn, so that they stay in an L2 that holds them all; 0: none does.
     hosted: whether the host launches the kernels, which then take as long as it does, no graph.
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
+    quantised: whether the left operand comes in the format, with no kernel around the product.
+    accumulates: whether the product is added to what is there. column_scales: whether each column of the right operand
+    has scales of its own, not blocks of columns.
     stored_bytes: of an element of the left and of the right operand, where they are not the format's.
 
     Raises
@@ -226,16 +237,19 @@ def gemm(
     """
     form = format_of(kernels, dtype)
     rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
-    rate = rate / (1.0 + rate * form.outside_cycles.get(chip.instruction, 0.0) / 1024)
+    outside = form.outside_cycles.get(chip.instruction, 0.0)
+    if column_scales:
+        outside += form.column_scale_cycles.get(chip.instruction, 0.0)
+    rate = rate / (1.0 + rate * outside / 1024)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
-    whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
+    whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
     flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
     m, k, n, groups = columns(m, k, n, groups)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
     once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
-    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n
+    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n * (2 if accumulates else 1)
     reached = np.where(
         m <= form.few_rows, form.few_memory_efficiency or kernels.memory_efficiency, kernels.memory_efficiency
     )
@@ -289,9 +303,11 @@ def gemm(
     if chip.power_cap_w is not None:
         over = np.maximum(1.0, flops_j / seconds / (chip.power_cap_w * kernels.usable_power))
         slowdown = over**kernels.throttle_exponent
-    moved = best["moved"] + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
+    seconds, moved = seconds * slowdown, best["moved"]
+    if not quantised:
+        seconds = seconds + _around_s(chip, kernels, form, m * groups, k, n)
+        moved = moved + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
     done = Activity(flops_j, moved, moved, slowdown)
-    seconds = seconds * slowdown + _around_s(chip, kernels, form, m * groups, k, n)
     if hosted:
         seconds = np.maximum(seconds, _host_s(form, m * groups))
     return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)

@@ -35,6 +35,7 @@ from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
 from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
 
 _LANES = 128  # of an SM
+_SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: of several columns
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
@@ -218,6 +219,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             stored_bytes=stored,
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
+            quantised=op.quantised,
+            accumulates=op.accumulates,
+            column_scales=op.scales is not None and op.scales.group is not None and op.scales.group <= _SCALED_ALONG_K,
         )
         rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
         if not isinstance(op.m, np.ndarray):

@@ -115,6 +115,27 @@ def test_rows_that_need_padding_cost_a_copy():
     assert odd - aligned > 0.9 * form.pad_us * 1e-6
 
 
+def test_blocks_of_fp8_pay_for_quantising_waves_and_scales_only_where_they_have_them():
+    hopper = GpuChip(112, 1_980_000_000, {"fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", None)
+    form = KERNELS.gemm.formats["fp8_block"]
+    shape = 4096, 7168, 4096
+    alone, whole = (seconds(*shape, hopper, "fp8_block", quantised=ready) for ready in (True, False))
+    copied_s = 4096 * 7168 * (2 + form.left_bytes) / (hopper.memory_bytes_per_s * form.quantise_efficiency)
+    assert whole - alone == pytest.approx(form.around_us * 1e-6 + copied_s)
+    # 112 tiles of 128 x 128 are a wave; more take another, of the same tiles or of halves of them.
+    wave, more = (seconds(1024, 16384, 128 * wide, hopper, "fp8_block", quantised=True) for wide in (14, 15))
+    assert 1.4 * wave < more < 2.0 * wave
+    # A multiplication of 32 bits more, of each element and 128 of k, on 128 lanes.
+    scaled = seconds(*shape, hopper, "fp8_block", quantised=True, column_scales=True)
+    assert scaled - alone == pytest.approx(4096 * 7168 * 4096 / (128 * 128) / (hopper.sms * hopper.clock_hz), rel=0.2)
+    plain, added = (
+        gemm(hopper, KERNELS.gemm, "fp8_block", *shape, out_bytes=4.0, quantised=True, accumulates=adds)
+        for adds in (False, True)
+    )
+    assert added.done.memory_bytes[0] - plain.done.memory_bytes[0] == 4 * 4096 * 4096
+    assert added.seconds[0] > plain.seconds[0]
+
+
 def test_what_a_chip_or_a_library_has_not_is_refused():
     with pytest.raises(InputError, match="this chip does not multiply fp8"):
         seconds(1, 1, 1, dtype="fp8")
