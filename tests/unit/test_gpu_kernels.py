@@ -353,6 +353,23 @@ def _product_s(chip, dtype, rows, tokens, width=0, k=4096, n=4096):
     return float(grouped_gemm(chip, KERNELS.experts, dtype, load_of(rows), tokens, visits, width, k, n).seconds[0])
 
 
+@pytest.mark.parametrize("distribution", ["balanced", "power_law_1.2"])
+def test_tiles_of_other_ranks_are_launched_too(distribution):
+    """A rank's blocks and those it skips are all ranks' blocks, and each one skipped takes its turn."""
+    whole, part = (load([160], [256], [8], [ranks], [distribution], "over experts") for ranks in (1, 32))
+    assert (whole.skipped == 0).all()
+    assert part.blocks + part.skipped == pytest.approx(whole.blocks)
+    kernels = KERNELS.on("tcgen05", "4np").experts
+    chip = GpuChip(148, 1_965_000_000, {"bf16": 4096, "fp8": 8192}, 8e12, 126 * 2**20, "tcgen05", "4np", None)
+    free = replace_spec(kernels, tiles={n: replace_spec(t, skipped_cycles=0.0) for n, t in kernels.tiles.items()})
+    took, without = (
+        float(experts(chip, held, "bf16", part, 160, 160 * 8, 4096, 2048).seconds[0]) for held in (kernels, free)
+    )
+    strips = 2 * 2048 / 128 + 4096 / 128
+    turns = part.skipped[0, 3] * strips * kernels.tiles["64x128"].skipped_cycles / chip.sms
+    assert took - without == pytest.approx(turns / chip.clock_hz)
+
+
 def test_a_library_changes_its_tiles_where_its_rule_says():
     # vLLM 0.14 on Ampere: narrow tiles up to a token per expert; the wide ones after it read slower.
     few, many = (_product_s(CHIP, "bf16", [2] * 64, tokens) for tokens in (64, 65))
