@@ -21,7 +21,7 @@ def power(chip: ChipSpec) -> list[dict[str, Any]]:
     machine = Machine(SystemSpec(name=chip.name, chip=chip))
     static = machine.static_power_w()
     source = "static_power of the config" if chip.static_power is not None else "leakage of the parts, by their tables"
-    rows = [_row("at rest (static)", sum(static.values()), source)]
+    rows = [_row(f"at rest (static), {chip.temperature_c:g} C", sum(static.values()), source)]
     if sum(static.values()) == 0:
         rows[0]["source"] = (
             "not known: no static_power is published, and no table has a leakage of its parts; taken as 0"

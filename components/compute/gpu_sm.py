@@ -366,7 +366,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         used = None if self.spec.released is None else self.spec.released.energy(chip, done, seconds)
         if used is None:
             return None
-        return KernelEnergy(*(self._ints(part * 1e12, size) for part in (used.sm_j, used.cache_j, used.memory_j)))
+        parts = used.arithmetic_j, used.registers_j, used.cache_j, used.memory_j
+        return KernelEnergy(*(self._ints(part * 1e12, size) for part in parts))
 
     def chip(self, memory_bytes_per_s: float, l2_bytes: int, idle_w: float) -> GpuChip:
         """What a kernel sees of this chip.

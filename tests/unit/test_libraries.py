@@ -139,6 +139,15 @@ def test_no_gpu_and_no_tpu_is_at_rest_for_nothing():
     for name in ("tpu_v6e", "tpu_v7", "trainium2", "gaudi3", "mi355x", "b300_sxm", "l4", "rtx5090"):
         machine = Machine(SystemSpec(name=name, chip=chip(name)))
         assert sum(machine.static_power_w().values()) > 5
+    cold, hot = (
+        sum(
+            Machine(SystemSpec(name="x", chip=load_spec("h100_sxm", ChipSpec, {"temperature_c": t}, "chips")))
+            .static_power_w()
+            .values()
+        )
+        for t in (60, 85)
+    )
+    assert (cold, hot) == (70.0, 140.0)
     assert "not known" in power(chip("edge_npu_32x32"))[0]["source"] or power(chip("edge_npu_32x32"))[0]["watts"] > 0
 
 
