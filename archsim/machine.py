@@ -48,6 +48,18 @@ class RouteSpec(Spec):
 _STATIC_AT_C = 60.0
 
 
+class DiesSpec(Spec):
+    """Equal dies of a package."""
+
+    name: str
+    """what they are"""
+    count: Count
+    area: SquareMillimetres
+    """of each"""
+    technology: str = ""
+    """table of their process; the chip's when empty"""
+
+
 class ChipSpec(Spec):
     """A chip: engines, memory tiers from near to far, and what else it has."""
 
@@ -99,6 +111,8 @@ class ChipSpec(Spec):
     """published blocks that no part models, such as control and I/O"""
     die_area: SquareMillimetres | None = None
     """published area of the die; without a floor plan and other blocks, what parts do not fill of it is a block"""
+    dies: tuple[DiesSpec, ...] = ()
+    """the dies of a package of several; each is made by itself"""
     tdp: Watts | None = None
     """published thermal design power, for comparison"""
     source: str = ""
