@@ -291,7 +291,7 @@ def gemm(
                 seconds = np.where(chosen == index, seconds + tile_s * tiles_m * tiles_n, np.inf)
             elif index >= len(form.tiles):
                 seconds = np.where(m <= form.few_rows, seconds, np.inf)
-            found = {"seconds": seconds, "memory": memory_s, "moved": moved, "busy": np.minimum(1.0, per_sm)}
+            found = {"seconds": seconds, "memory": memory_s, "moved": moved}
             if not best:
                 best = found | {"tile": np.full(m.shape, index), "split": np.full(m.shape, split)}
                 continue
@@ -307,10 +307,9 @@ def gemm(
     if not quantised:
         seconds = seconds + _around_s(chip, kernels, form, m * groups, k, n)
         moved = moved + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
-    awake_s = seconds * best["busy"]
+    done = Activity(flops_j, moved, moved, slowdown)
     if hosted:
         seconds = np.maximum(seconds, _host_s(form, m * groups))
-    done = Activity(flops_j, moved, moved, slowdown, seconds - awake_s)
     return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)
 
 

@@ -1,10 +1,10 @@
 """What a kernel of a GPU library draws: energy by activity, on top of the idle board, under the power cap.
 
 A kernel spends energy on its FLOPs, on bytes that stream through the L2, on bytes of the memory, and on being awake:
-clocks and buses of the whole chip run for as long as it does, SMs for as long as they have work. A FLOP of a tensor
-instruction has its operands' way from the L2, shared memory and registers in it: tiles reuse them alike. A clock that
-drops takes the voltage along: energy on the die goes with its square, power with its cube, as the kernels' times
-assume. What would still lie over the cap is saved by the die: its power is what the cap leaves.
+clocks and buses of the whole chip run for as long as it does. A FLOP of a tensor instruction has its operands' way from
+the L2, shared memory and registers in it: tiles reuse them alike. A clock that drops takes the voltage along: energy on
+the die goes with its square, power with its cube, as the kernels' times assume. What would still lie over the cap is
+saved by the die: its power is what the cap leaves.
 
 Energies belong to an architecture's libraries and scale with the process; idle power comes from the chip's config.
 """
@@ -29,8 +29,6 @@ class PowerSpec(Spec):
 
     clock_share: Share
     """of the power cap that the chip draws at full clock while kernels follow each other; none without a cap"""
-    awake_share: Share
-    """of the power cap that all SMs draw at full clock while they work, whatever they do; none without a cap"""
     operand_share: Share = 0.22
     """of a FLOP's energy: its instruction and its operands' way through registers and shared memory, beside arithmetic;
     of half-precision matrix instructions, Dally, Hot Chips 2023"""
@@ -53,15 +51,13 @@ class Activity:
     Attributes
     ----------
     flop_j: energy of their FLOPs at full clock, J. cache_bytes: streamed through the L2. memory_bytes: of the memory.
-    slowdown: of the clock under the power cap, at least 1. asleep_s: of an SM, on average: while the host
-    launches, or where there are fewer tiles than SMs.
+    slowdown: of the clock under the power cap, at least 1.
     """
 
     flop_j: Floats
     cache_bytes: Floats
     memory_bytes: Floats
     slowdown: Floats | float = 1.0
-    asleep_s: Floats | float = 0.0
 
 
 def joined(parts: Sequence[Activity]) -> Activity:
@@ -95,8 +91,7 @@ def energy(chip: GpuChip, spec: PowerSpec, process_energy: float, done: Activity
     process_energy: of the chip's process, relative.
     """
     die = 1.0 / done.slowdown**2
-    cap_w = (chip.power_cap_w or 0.0) / done.slowdown
-    awake_j = cap_w * (spec.clock_share * seconds + spec.awake_share * (seconds - done.asleep_s))
+    awake_j = spec.clock_share * (chip.power_cap_w or 0.0) / done.slowdown * seconds
     arithmetic_j = die * (1.0 - spec.operand_share) * done.flop_j
     registers_j = die * (spec.operand_share * done.flop_j + awake_j)
     cache_j = die * process_energy * 1e-12 * spec.cache_byte_pj * done.cache_bytes

@@ -22,7 +22,6 @@ from archsim.runs import run
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 SPEC = PowerSpec(
     clock_share=0.1,
-    awake_share=0.15,
     cache_byte_pj=30.0,
     memory_byte_pj=100.0,
     attention_flop_share=0.4,
@@ -41,10 +40,10 @@ def answered(chip, prompt, answer):
     return run({"name": "p", "chip": chip, "workload": model})
 
 
-def naive_w(cap_w, process, flop_j, cache, memory, slowdown, seconds, asleep):
+def naive_w(cap_w, process, flop_j, cache, memory, slowdown, seconds):
     """Watts of one kernel, activity by activity."""
     voltage = 1 / slowdown
-    die = (0.1 * seconds + 0.15 * seconds * (1 - asleep)) * (cap_w or 0.0) * voltage * voltage**2
+    die = 0.1 * (cap_w or 0.0) * seconds * voltage * voltage**2
     die += flop_j * voltage**2 + cache * 30e-12 * process * voltage**2
     outside = 80 * seconds + memory * 100e-12
     if cap_w is not None:
@@ -60,17 +59,16 @@ def naive_w(cap_w, process, flop_j, cache, memory, slowdown, seconds, asleep):
     memory=st.integers(0, 10**9),
     slowdown=st.floats(1.0, 2.0),
     seconds=st.floats(1e-6, 1e-2),
-    asleep=st.floats(0.0, 1.0),
 )
-def test_power_is_the_sum_of_what_a_kernel_does(cap_w, process, flop_j, cache, memory, slowdown, seconds, asleep):
-    done = Activity(*(np.array([float(x)]) for x in (flop_j, cache, memory, slowdown, asleep * seconds)))
+def test_power_is_the_sum_of_what_a_kernel_does(cap_w, process, flop_j, cache, memory, slowdown, seconds):
+    done = Activity(*(np.array([float(x)]) for x in (flop_j, cache, memory, slowdown)))
     used = energy(board(cap_w), SPEC, process, done, np.array([seconds]))
     found = float(used.total_j[0]) / seconds
-    assert found == pytest.approx(naive_w(cap_w, process, flop_j, cache, memory, slowdown, seconds, asleep))
+    assert found == pytest.approx(naive_w(cap_w, process, flop_j, cache, memory, slowdown, seconds))
 
 
 def test_the_cap_holds_from_where_it_is_reached():
-    alone = 80 + (0.1 + 0.15) * 700  # idle board, clock and SMs
+    alone = 80 + 0.1 * 700  # idle board and clock
     for over, flop_j in ((-1.0, (700 - alone - 1) * 1e-3), (0.0, (700 - alone + 1) * 1e-3)):
         used = energy(board(700.0), SPEC, 1.0, Activity(*(np.array([x]) for x in (flop_j, 0.0, 0.0))), np.array([1e-3]))
         assert float(used.total_j[0]) * 1e3 == pytest.approx(700 + over)
