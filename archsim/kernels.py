@@ -15,8 +15,10 @@ from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity
 from archsim.components.compute.gpu_sm import GpuSm
+from archsim.components.compute.vector_unit import VectorUnit
 from archsim.errors import InputError, nearest
 from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.workloads.op import DType
 
 Floats = npt.NDArray[np.float64]
 Case = Mapping[str, Any]
@@ -94,6 +96,11 @@ def gpu_of(spec: ChipSpec) -> Gpu:
     memory: Any = machine.main_memory()
     idle_w = sum(machine.static_power_w().values())
     seen = engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, idle_w)
+    lanes = sum(
+        e.spec.lanes for e in machine.engines.values() if isinstance(e, VectorUnit) and e.spec.dtype is DType.FP32
+    )
+    if lanes >= seen.sms:  # of the SMs, beside their tensor cores
+        seen = replace(seen, macs_per_cycle={**seen.macs_per_cycle, "fp32": lanes // seen.sms})
     return Gpu(seen, engine.spec.kernels, engine.spec.library, spec.name)
 
 

@@ -84,6 +84,8 @@ class ExpertFormatSpec(Spec):
 
     multiplies: str
     """format of the tensor cores"""
+    beside: str = ""
+    """another format that tensor cores with these operands multiply"""
     left_bytes: Positive
     """of an element of the tokens"""
     right_bytes: Positive
@@ -351,6 +353,8 @@ def grouped_gemm(
     InputError: there are no kernels of this format, or the chip does not multiply it.
     """
     form = expert_format(kernels, dtype)
+    if form.beside:
+        chip.check(form.beside)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
     form = form.model_copy(update={"left_bytes": left, "right_bytes": right})
     tokens, visits, width, k, n = columns(tokens, visits, width, k, n)

@@ -54,10 +54,14 @@ class GemmFormatSpec(Spec):
 
     multiplies: str
     """format of the tensor cores"""
+    beside: str = ""
+    """another format that tensor cores with these operands multiply: FP4, of those that scale blocks themselves"""
     left_bytes: Positive
     """of an element of the left operand, scales included"""
     right_bytes: Positive
     """of an element of the right operand, scales included"""
+    out_bytes: Positive = 2.0
+    """of an element of the product, where it is not said"""
     tensor_efficiency: dict[str, Share] = Field(default_factory=dict)
     """share of the tensor cores' rate that the main loop sustains; by instruction, all of it where none is given"""
     outside_cycles: dict[str, NotNegative] = Field(default_factory=dict)
@@ -206,7 +210,7 @@ def gemm(
     k: Any,
     n: Any,
     groups: Any = 1,
-    out_bytes: float = 2.0,
+    out_bytes: float | None = None,
     activity: float = 1.0,
     operand_sets: int = 0,
     hosted: bool = False,
@@ -236,6 +240,8 @@ def gemm(
     InputError: the library, or the chip, has no such format.
     """
     form = format_of(kernels, dtype)
+    if form.beside:
+        chip.check(form.beside)
     rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
     outside = form.outside_cycles.get(chip.instruction, 0.0)
     if column_scales:
@@ -248,6 +254,7 @@ def gemm(
     flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
     m, k, n, groups = columns(m, k, n, groups)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
+    out_bytes = out_bytes or form.out_bytes
     once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
     stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n * (2 if accumulates else 1)
     reached = np.where(

@@ -148,6 +148,19 @@ def test_what_a_chip_or_a_library_has_not_is_refused():
         seconds(1, 1, 1, GpuChip(1, 1, RATES, 1.0, 1, "mma", "n77", None))
 
 
+def test_plain_lanes_and_block_scales_are_those_of_chips_that_have_them():
+    fp32 = {"dtype": "fp32", "m": 4096, "n": 4096, "k": 4096}
+    for name, lanes in (("v100_sxm", 5120), ("h200_sxm", 16896)):
+        chip = load_spec(name, ChipSpec, category="chips")
+        tflops = answer(chip, "gemm", [fp32])[0]["tflops"]
+        assert 0.6 < tflops / (2 * lanes * chip.clock * 1e-12) < 0.75
+    b200, h200 = (load_spec(name, ChipSpec, category="chips") for name in ("b200_sxm", "h200_sxm"))
+    rates = [answer(b200, "gemm", [fp32 | {"dtype": d}])[0]["tflops"] for d in ("bf16", "mxfp8", "mxfp4")]
+    assert rates[0] < rates[1] < rates[2]
+    with pytest.raises(InputError, match="this chip does not multiply fp4"):
+        answer(h200, "gemm", [fp32 | {"dtype": "mxfp8"}])
+
+
 def test_kernels_for_few_rows_stop_at_their_last_row():
     chip = GpuChip(132, 1_980_000_000, {"bf16": 2048, "fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", 700.0)
     form = KERNELS.gemm.formats["fp8"]
