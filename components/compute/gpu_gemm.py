@@ -216,6 +216,7 @@ def gemm(
     hosted: bool = False,
     left_cached: bool = False,
     out_cached: bool = False,
+    left_share: Any = 1.0,
     quantised: bool = False,
     accumulates: bool = False,
     column_scales: bool = False,
@@ -230,6 +231,8 @@ def gemm(
     operand_sets: sets of operands that are read in turn, so that they stay in an L2 that holds them all; 0: none does.
     hosted: whether the host launches the kernels, which then take as long as it does, no graph.
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
+    left_share: of the left operand, that lies in the memory: windows of a convolution overlap, and are cut out of its
+    input on their way from the L2 (an implicit product).
     quantised: whether the left operand comes in the format, with no kernel around the product.
     accumulates: whether the product is added to what is there. column_scales: whether each column of the right operand
     has scales of its own, not blocks of columns.
@@ -255,7 +258,8 @@ def gemm(
     m, k, n, groups = columns(m, k, n, groups)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
     out_bytes = out_bytes or form.out_bytes
-    once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
+    from_memory = 0.0 if left_cached else left * left_share
+    once = groups * k * (from_memory * m + right * n)
     stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n * (2 if accumulates else 1)
     reached = np.where(
         m <= form.few_rows, form.few_memory_efficiency or kernels.memory_efficiency, kernels.memory_efficiency
@@ -274,8 +278,7 @@ def gemm(
         # A wave of tiles reads whole strips: as square as the SMs allow.
         high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
         strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
-        left_passes = 0.0 if left_cached else np.ceil(tiles_n / strip)
-        by_wave = groups * k * (left_passes * left * m + np.ceil(tiles_m / high) * right * n)
+        by_wave = groups * k * (np.ceil(tiles_n / strip) * from_memory * m + np.ceil(tiles_m / high) * right * n)
         read = np.where(once < kernels.l2_share * chip.l2_bytes, once, np.maximum(once, by_wave))
         for split in form.splits:
             per_sm = groups * tiles_m * tiles_n * split / chip.sms

@@ -32,7 +32,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
 from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
-from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.op import Attention, Conv, DType, GroupedMatMul, MatMul, Op, Role, Vector
 
 _LANES = 128  # of an SM
 _SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: of several columns
@@ -219,6 +219,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             stored_bytes=stored,
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
+            left_share=op.left_bytes() / op.left_dtype.bytes(op.groups * op.m * op.k) if isinstance(op, Conv) else 1.0,
             quantised=op.quantised,
             accumulates=op.accumulates,
             column_scales=op.scales is not None and op.scales.group is not None and op.scales.group <= _SCALED_ALONG_K,

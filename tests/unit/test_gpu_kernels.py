@@ -454,6 +454,22 @@ def test_a_run_takes_the_cycles_of_the_gemm_asked_alone():
     assert result.op_rows[0]["cycles"] == math.ceil(alone["latency_us"] * 1e-6 * chip.clock)
 
 
+def test_a_convolution_reads_its_input_and_not_its_windows():
+    layer = {"name": "c", "size": 56, "in_channels": 256, "out_channels": 256, "kernel": 3, "padding": 1}
+    workload = {"kind": "convolutions", "batch": 32, "dtype": "bf16", "layers": [layer]}
+    implicit, lowered = (
+        run({"name": "c", "chip": "h100_sxm", "workload": workload | {"lowering": lowering}}).op_rows[0]
+        for lowering in ("line_buffer", "im2col")
+    )
+    maps, filters = 2 * 32 * 56 * 56 * 256, 2 * 9 * 256 * 256
+    assert lowered["bytes"] - implicit["bytes"] == 8 * maps  # windows of nine taps; filters come again with each wave
+    assert implicit["bytes"] >= 2 * maps + filters
+    chip = load_spec("h100_sxm", ChipSpec, category="chips")
+    product = answer(chip, "gemm", [{"m": 32 * 56 * 56, "n": 256, "k": 9 * 256, "dtype": "bf16"}])[0]
+    assert lowered["cycles"] == math.ceil(product["latency_us"] * 1e-6 * chip.clock)
+    assert implicit["time_s"] < 0.8 * lowered["time_s"]
+
+
 def test_a_run_takes_the_cycles_of_attention_asked_alone():
     chip = load_spec("h100_sxm", ChipSpec, category="chips")
     result = run(
