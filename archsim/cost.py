@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
@@ -51,7 +51,7 @@ def cost(chip: ChipSpec) -> list[dict[str, Any]]:
     which nothing is repaired.
     """
     spec = load_spec("costs/chips", CostSpec, category="costs")
-    rows = [_dies(spec, *made) for made in _made(chip)]
+    rows = [_dies(spec, made) for made in _made(chip)]
     stacked = 0
     for name, memory in chip.memories.items():
         standard = getattr(memory, "standard", "")
@@ -63,7 +63,7 @@ def cost(chip: ChipSpec) -> list[dict[str, Any]]:
         said = spec.memory_source if price else f"not known: no price of {standard}"
         rows.append(_row(name, f"{size:.0f} GB {standard}", size * price if price else None, said))
         stacked += key.startswith(_STACKED)
-    area = sum(count * each for _, count, each, _, _ in _made(chip))
+    area = sum(made.number * made.each for made in _made(chip))
     package = spec.package_price + (2 * area * spec.interposer_price_per_mm2 if stacked else 0.0)
     rows.append(_row("package", "with an interposer" if stacked else "", package, spec.package_source))
     known = [row["usd"] for row in rows if row["usd"] is not None]
@@ -72,27 +72,40 @@ def cost(chip: ChipSpec) -> list[dict[str, Any]]:
     return rows
 
 
-def _made(chip: ChipSpec) -> list[tuple[str, int, float, str, str]]:
-    """What they are, how many, mm2 of each, technology and where the area is from, of each kind of die."""
+class _Made(NamedTuple):
+    """Equal dies: mm2 of each, the process, whether parts with defects are left out, and where the area is from."""
+
+    name: str
+    number: int
+    each: float
+    node: str
+    repaired: bool
+    said: str
+
+
+def _made(chip: ChipSpec) -> list[_Made]:
+    """Each kind of die."""
+    usual = chip.technology.name
     if chip.dies:
-        return [(d.name, d.count, d.area, d.technology or chip.technology.name, "as published") for d in chip.dies]
+        return [_Made(d.name, d.count, d.area, d.technology or usual, d.repaired, "as published") for d in chip.dies]
     area = chip.die_area if chip.die_area is not None else area_tree(chip)[1]
     if area <= 0:
         return []
     count = math.ceil(area / _RETICLE_MM2)
     said = "as published" if chip.die_area is not None else "from parts"
-    return [("dies", count, area / count, chip.technology.name, said)]
+    return [_Made("dies", count, area / count, usual, False, said)]
 
 
-def _dies(spec: CostSpec, name: str, count: int, each: float, node: str, said: str) -> dict[str, Any]:
-    """The row of ``count`` dies of ``each`` mm2."""
-    amount = f"{count * each:.0f} mm2"
-    if node not in spec.wafer_price:
-        return _row(name, amount, None, f"not known: no price of a wafer of {node}; {count} x {each:.0f} mm2 {said}")
-    whole = _dies_of_wafer(each)
-    share = _murphy(each * spec.defects_per_cm2[node] / 100)
-    rule = f"{count} x {each:.0f} mm2 of {node} {said}; {whole:.0f} of a wafer, {share:.0%} good; {spec.wafer_source}"
-    return _row(name, amount, count * spec.wafer_price[node] / (whole * share), f"{rule}; {spec.defects_source}")
+def _dies(spec: CostSpec, made: _Made) -> dict[str, Any]:
+    """The row of equal dies."""
+    amount, each = f"{made.number * made.each:.0f} mm2", f"{made.number} x {made.each:.0f} mm2"
+    if made.node not in spec.wafer_price:
+        return _row(made.name, amount, None, f"not known: no price of a wafer of {made.node}; {each} {made.said}")
+    whole = _dies_of_wafer(made.each)
+    share = 1.0 if made.repaired else _murphy(made.each * spec.defects_per_cm2[made.node] / 100)
+    rule = f"{each} of {made.node} {made.said}; {whole:.0f} of a wafer, {share:.0%} good; {spec.wafer_source}"
+    usd = made.number * spec.wafer_price[made.node] / (whole * share)
+    return _row(made.name, amount, usd, f"{rule}; {spec.defects_source}")
 
 
 def _row(what: str, amount: str, usd: float | None, source: str) -> dict[str, Any]:

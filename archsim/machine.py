@@ -58,6 +58,8 @@ class DiesSpec(Spec):
     """of each"""
     technology: str = ""
     """table of their process; the chip's when empty"""
+    repaired: bool = False
+    """whether parts with defects are left out, so that every die is good"""
 
 
 class ChipSpec(Spec):

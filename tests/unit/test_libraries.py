@@ -162,6 +162,19 @@ def test_twice_the_memory_costs_more_and_a_larger_die_yields_less():
     assert cost(wide)[0]["usd"] < 0.45 * usual["dies"]  # half a die costs less than half
 
 
+@pytest.mark.parametrize(
+    ("name", "dies"), [("mi300x", ["XCDs", "I/O dies"]), ("wse3", ["wafer"]), ("tpe_base", ["dies"]), ("p4", ["dies"])]
+)
+def test_every_die_of_a_package_is_priced_or_said_to_be_unknown(name, dies):
+    rows = cost(chip(name))
+    assert [row["what"] for row in rows][: len(dies)] == dies
+    assert rows[-1]["usd"] == pytest.approx(sum(row["usd"] or 0.0 for row in rows[:-1]))
+    assert (rows[0]["usd"] is None) == (name == "tpe_base") == rows[-1]["source"].startswith("of what is known")
+    assert [row["watts"] > 0 for row in power(chip(name))].count(False) == 0
+    if name == "wse3":  # a wafer as one chip whose cores with defects are left out
+        assert rows[0]["usd"] == 16988
+
+
 def test_show_prints_area_power_and_cost(capsys):
     assert main(["show", "--chip", "b200_sxm", "--area", "--power", "--cost", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
