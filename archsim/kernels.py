@@ -32,10 +32,11 @@ OPS: dict[str, tuple[str, ...]] = {
 """Columns that a case of each kernel needs."""
 
 MORE: dict[str, dict[str, float]] = {
-    "gemm": {"groups": 1.0},
+    "gemm": {"groups": 1.0, "quantised": 0.0},
     "attention": {"v_head_dim": 0.0, "window": np.inf, "kv_shared": 0.0},
 }
-"""Columns of numbers that a case may have, and what they are without; values are as wide as keys where not said."""
+"""Columns of numbers that a case may have, and what they are without; values are as wide as keys where not said, and a
+product's left operand is quantised beside it where it is not ``quantised`` already."""
 
 WORDS = frozenset({"dtype", "phase", "kv_dtype", "distribution", "op"})
 """Columns that hold words; the others hold whole numbers."""
@@ -294,6 +295,7 @@ def _gemm(
         sizes["groups"],
         activity=measurement.activity,
         operand_sets=measurement.operand_sets,
+        quantised=sizes["quantised"] > 0,
         hosted=name in measurement.hosted,
     )
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)

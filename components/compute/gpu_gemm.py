@@ -217,7 +217,7 @@ def gemm(
     left_cached: bool = False,
     out_cached: bool = False,
     left_share: Any = 1.0,
-    quantised: bool = False,
+    quantised: Any = False,
     accumulates: bool = False,
     column_scales: bool = False,
     stored_bytes: tuple[float | None, float | None] = (None, None),
@@ -233,7 +233,7 @@ def gemm(
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
     left_share: of the left operand, that lies in the memory: windows of a convolution overlap, and are cut out of its
     input on their way from the L2 (an implicit product).
-    quantised: whether the left operand comes in the format, with no kernel around the product.
+    quantised: where the left operand comes in the format, with no kernel around the product.
     accumulates: whether the product is added to what is there. column_scales: whether each column of the right operand
     has scales of its own, not blocks of columns.
     stored_bytes: of an element of the left and of the right operand, where they are not the format's.
@@ -314,9 +314,9 @@ def gemm(
         over = np.maximum(1.0, flops_j / seconds / (chip.power_cap_w * kernels.usable_power))
         slowdown = over**kernels.throttle_exponent
     seconds, moved = seconds * slowdown, best["moved"]
-    if not quantised:
-        seconds = seconds + _around_s(chip, kernels, form, m * groups, k, n)
-        moved = moved + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
+    seconds = seconds + np.where(quantised, 0.0, _around_s(chip, kernels, form, m * groups, k, n))
+    if form.quantise_efficiency is not None:
+        moved = moved + np.where(quantised, 0.0, groups * m * k * (2 + left))
     done = Activity(flops_j, moved, moved, slowdown)
     if hosted:
         seconds = np.maximum(seconds, _host_s(form, m * groups))

@@ -63,6 +63,16 @@ def test_a_named_release_answers_and_a_wrong_one_spoils_its_row_only(tmp_path, c
     assert "no release of libraries is called 'x'" in wrong["error"]
 
 
+def test_a_product_of_quantised_rows_by_narrow_blocks_fills_a_chip_of_slow_tensor_cores():
+    case = {"m": 16, "n": 6144, "k": 2048, "groups": 1, "dtype": "fp8_block"}
+    whole, ready, narrow = (
+        answer(chip("h20"), "gemm", [case | more])[0]["latency_us"]
+        for more in ({}, {"quantised": 1}, {"quantised": 1, "library": "deepgemm"})
+    )
+    assert whole > ready > 1.2 * narrow
+    assert narrow == pytest.approx(10.63, rel=0.2)  # InferSim f2293da, data of H20
+
+
 def test_replays_that_fit_the_cache_are_faster_and_those_beyond_it_are_not():
     small, large = {"n": 2048, "k": 2048}, {"n": 16384, "k": 16384}
     assert latency("l40s", measurement="replay", **small) < 0.7 * latency("l40s", **small)
