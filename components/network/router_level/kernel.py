@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from archsim.components.compiled import kernel, part
-from archsim.components.fields import Record, Records, fields, record
+from archsim.compiled.fields import Record, Records, fields, record
+from archsim.compiled.kernel import kernel, part
 from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TORUS, Fabric
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
 from archsim.components.network.router_level.traffic import Traffic
