@@ -15,6 +15,7 @@ from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity
 from archsim.components.compute.gpu_sm import GpuSm
+from archsim.components.compute.gpu_training import with_lanes
 from archsim.components.compute.vector_unit import VectorUnit
 from archsim.errors import InputError, nearest
 from archsim.machine import ChipSpec, Machine, SystemSpec
@@ -101,7 +102,7 @@ def gpu_of(spec: ChipSpec) -> Gpu:
         e.spec.lanes for e in machine.engines.values() if isinstance(e, VectorUnit) and e.spec.dtype is DType.FP32
     )
     if lanes >= seen.sms:  # of the SMs, beside their tensor cores
-        seen = replace(seen, macs_per_cycle={**seen.macs_per_cycle, "fp32": lanes // seen.sms})
+        seen = with_lanes(seen, lanes)
     return Gpu(seen, engine.spec.kernels, engine.spec.library, spec.name)
 
 
