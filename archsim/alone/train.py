@@ -82,12 +82,17 @@ _ABOUT = """Ask for a step of training: its time, where that goes, MFU, tokens a
     archsim train --hidden 4096 --layers 32 --heads 32 --seq 2048 --gpus 8 --tp 2 --batch 64 --micro-batch 4
     archsim train --model mpt-7b --device h100_sxm --gpus 8 --sharding FULL_SHARD --batch 256 --micro-batch 8
     archsim train --model gpt3-13b --device a100_sxm --gpus 8 --pp 8 --batch 32 --precision fp16 --picture pipeline.svg
+    archsim train --model gpt3-175b --system selene --gpus 1024 --tp 8 --pp 16 --batch 1536 --steps 10000 \\
+        --checkpoint lazy --mtbf 50000
     archsim train --cases training_cases.csv --out answers.csv
 
     The columns of a file say who trained, unless 'framework' does: sharding LLM Foundry's FSDP; mode or option eager
     PyTorch in FP32; fp16 Megatron-LM; neither device, system nor model Megatron-DeepSpeed on DGX A100; else
     Megatron-Bridge. Without dp the GPUs are shared out, without micro_batch the fastest that fits is taken; what a
     framework leaves open is its default.
+
+    With 'steps' a run of so many is asked for: failures of GPUs (mtbf_h, by a seed), checkpoints beside the steps, and
+    what is done when a stage is lost.
 """
 
 QUESTION = Question(
@@ -122,6 +127,14 @@ QUESTION = Question(
         Column("recompute", "none, selective or full; selective+SP shares tokens."),
         Column("framework", "Shipped framework (archsim list frameworks), or a file.", kind="named"),
         Column("mode", "train, or inf for a forward pass alone."),
+        Column("steps", "Steps of a run of many, on machines that fail, with checkpoints."),
+        Column("checkpoint", "How they are made: synchronous, asynchronous, lazy, or a file.", kind="named"),
+        Column("every", "Steps between checkpoints; those that lose least if absent."),
+        Column("storage", "What a node writes to storage, such as '2 GB/s'."),
+        Column("mtbf_h", "Hours that a GPU works before it fails, on average; never if absent.", "--mtbf"),
+        Column("recovery", "rollback, neighbours or skip, when a GPU is lost."),
+        Column("restart_s", "Seconds until a machine has taken its place; 300 if absent.", "--restart"),
+        Column("seed", "Of the failures."),
         Column("option", "Of eager PyTorch: dp4, tp4, pp4_1, fusion.", None),
     ),
     answers=answers,
@@ -148,6 +161,15 @@ QUESTION = Question(
         "micro_batch_used",
         "framework_used",
         *(f"{name}_ms" for name in _PARTS),
+        "run_h",
+        "goodput_pct",
+        "failures",
+        "steps_again",
+        "incomplete_steps",
+        "checkpoint_every",
+        "checkpoint_every_best",
+        "checkpoint_stall_ms",
+        "checkpoint_write_s",
     ),
     together=True,
     outputs=(

@@ -11,11 +11,13 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from archsim.config import load_spec, shipped
 from archsim.errors import ArchsimError, InputError, Problem, shortened
 from archsim.machine import SystemSpec
+from archsim.training.campaign import campaign
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
 from archsim.training.setup import Setup
@@ -334,7 +336,8 @@ def answers(cases: Sequence[Case]) -> list[dict[str, Any] | InputError]:
     good = [one for several in setups if isinstance(several, list) for one in several]
     with contextlib.suppress(ArchsimError):  # the row that has no such kernel says so below
         learn(good)
-    return [one if isinstance(one, InputError) else _tried(figures, one) for one in setups]
+    asked = zip(setups, cases, strict=True)
+    return [one if isinstance(one, InputError) else _tried(lambda of: figures(*of), (one, case)) for one, case in asked]
 
 
 def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
@@ -346,13 +349,19 @@ def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
         return InputError(str(error))
 
 
-def figures(setups: Sequence[Setup]) -> dict[str, Any]:
+def figures(setups: Sequence[Setup], case: Case = MappingProxyType({})) -> dict[str, Any]:
     """The answer to a question: of several sizes of micro-batch the fastest that fits, or else that needs least."""
+    chosen = fastest(setups)
+    return told(*chosen) | campaign(case, *chosen)
+
+
+def fastest(setups: Sequence[Setup]) -> tuple[Setup, Step]:
+    """Of several sizes of micro-batch the fastest that fits, or else that needs least."""
     found = [(setup, step(setup)) for setup in setups]
     fit = [one for one in found if one[1].held.total <= one[1].capacity]
     if fit:
-        return told(*min(fit, key=lambda one: one[1].ps))
-    return told(*min(found, key=lambda one: one[1].held.total))
+        return min(fit, key=lambda one: one[1].ps)
+    return min(found, key=lambda one: one[1].held.total)
 
 
 def told(setup: Setup, found: Step) -> dict[str, Any]:
