@@ -208,7 +208,8 @@ def _show_views(built: Any, category: str, views: Collection[str], as_json: bool
             say(f"{row['what']:<36}  {row['watts']:10.1f} W   {row['source']}")
     if "cost" in views:
         for row in cost(chip):
-            say(f"{row['what']:<10}  {row['amount']:<20}  {row['usd']:10.0f} USD   {row['source']}")
+            usd = f"{row['usd']:10.0f} USD" if row["usd"] is not None else f"{'?':>10}    "
+            say(f"{row['what']:<10}  {row['amount']:<20}  {usd}   {row['source']}")
 
 
 def _area_data(node: Any) -> dict[str, Any]:
