@@ -25,7 +25,7 @@ from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
 from archsim.units import whole
 from archsim.workloads.model import ModelSpec
-from archsim.workloads.step.cut import Cut, problems_of
+from archsim.workloads.step.cut import LAID, Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
 from archsim.workloads.step.kinds import HybridSpec
@@ -284,6 +284,7 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             sequence_parallel=shared and tensor > 1,
             layers=_stages(case),
             vocabulary=_barriers(case) if pipeline > 1 else 0,
+            laid=tuple(_text(case, "rank_order").lower().split("-")) if _text(case, "rank_order") else LAID,
         ),
         gpus,
     )

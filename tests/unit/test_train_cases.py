@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from depth import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from archsim.alone.sheet import ask, ask_file
 from archsim.alone.train import QUESTION
@@ -16,6 +19,7 @@ from archsim.training.held import parameters_of
 from archsim.training.setup import dealt
 from archsim.training.step import few_passes, step
 from archsim.training.timeline import timeline
+from archsim.workloads.step.cut import LAID, Cut
 
 ROW = {
     "gpus": "8",
@@ -241,3 +245,32 @@ def test_a_step_of_ones_own_says_what_columns_there_are(tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(InputError, match=r"no column is called 'gpu'.*'gpus'"):
         ask(QUESTION, {"step": str(file)})
+
+
+def test_ranks_stand_in_any_order() -> None:
+    usual = Cut(8, 1, tensor=4, context=2, data=4, pipeline=2)
+    turned = replace(usual, laid=("pp", "dp", "tp", "cp"))
+    assert [usual.apart(d) for d in ("tp", "cp", "dp", "pp")] == [1, 4, 8, 32]
+    assert [turned.apart(d) for d in ("pp", "dp", "tp", "cp")] == [1, 2, 8, 32]
+    assert [usual.inside(8, *group) for group in (("tp",), ("cp", "dp"), ("pp",), ("tp", "cp", "dp"))] == [4, 2, 1, 8]
+    assert [turned.inside(8, *group) for group in (("tp",), ("cp", "dp"), ("pp",), ("tp", "cp", "dp"))] == [1, 4, 2, 4]
+    row = {**ROW, "gpus": "16", "tp": "8", "pp": "2", "dp": "1", "heads": "16"}
+    near, far = ask(QUESTION, row), ask(QUESTION, {**row, "rank_order": "pp-tp-dp-cp"})
+    assert near["iteration_ms"] == ask(QUESTION, {**row, "rank_order": "tp-cp-dp-pp"})["iteration_ms"]
+    assert far["tensor_exchange_ms"] > near["tensor_exchange_ms"]  # four of its eight ranks in each of two nodes
+    assert far["pipeline_exchange_ms"] < near["pipeline_exchange_ms"]
+    with pytest.raises(InputError, match="each of tp, cp, dp, pp once"):
+        ask(QUESTION, {**row, "rank_order": "tp-pp"})
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.permutations(LAID), st.lists(st.sampled_from([1, 2, 4]), min_size=4, max_size=4), st.sampled_from([4, 8]))
+def test_ranks_of_a_group_in_a_node_are_those_that_stand_there(laid: list[str], sizes: list[int], node: int) -> None:
+    tensor, context, data, pipeline = sizes
+    cut = Cut(8, 1, tensor=tensor, context=context, data=data, pipeline=pipeline, laid=tuple(laid))
+    for group in (("tp",), ("cp", "dp"), ("tp", "cp", "dp"), ("pp",)):
+        places = [0]
+        for dimension in group:
+            each = dict(zip(LAID, sizes, strict=True))[dimension]
+            places = [place + i * cut.apart(dimension) for place in places for i in range(each)]
+        assert cut.inside(node, *group) == sum(place < node for place in places)
