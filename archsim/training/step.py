@@ -251,11 +251,13 @@ class _Pieces:
             return 0
         plain, mine = layer_parameters(setup.layers, kind)
         size = (plain + mine) * setup.layers.e
-        inside = cut.inside(fabric.node, "cp", "dp")
-        gathered = fabric.seconds("all_gather", size, cut.replicas, inside) if cut.shards == 3 or not backward else 0.0
+        near = cut.inside(fabric.node, "cp", "dp")
+        ranks = cut.sharing
+        gathered = fabric.seconds("all_gather", size, ranks, near) if cut.shards == 3 or not backward else 0.0
         scattered = 0.0
         if backward and cut.shards == 3:
-            scattered = fabric.seconds("reduce_scatter", size, cut.replicas, inside)
+            scattered = fabric.seconds("reduce_scatter", size, ranks, near)
+            scattered += fabric.seconds("all_reduce", size / ranks, cut.replicas // ranks, near // min(near, ranks))
         beside = round((gathered + scattered) * PS)
         return max(round(beside * setup.framework.contention), beside - made.ps)
 

@@ -20,6 +20,8 @@ from archsim.training.setup import dealt
 from archsim.training.step import few_passes, step
 from archsim.training.timeline import timeline
 from archsim.workloads.step.cut import LAID, Cut
+from archsim.workloads.step.ends import layer_parameters
+from archsim.workloads.step.kinds import kinds_of
 
 ROW = {
     "gpus": "8",
@@ -274,3 +276,19 @@ def test_ranks_of_a_group_in_a_node_are_those_that_stand_there(laid: list[str], 
             each = dict(zip(LAID, sizes, strict=True))[dimension]
             places = [place + i * cut.apart(dimension) for place in places for i in range(each)]
         assert cut.inside(node, *group) == sum(place < node for place in places)
+
+
+def test_hybrid_shards_meet_near_and_their_copies_far() -> None:
+    row = {"model": "llama-3-70b", "device": "h100_sxm", "gpus": "64", "global_batch": "128", "micro_batch": "2"}
+    row |= {"framework": "mpt_fsdp", "sharding": "FULL_SHARD", "recompute": "full"}
+    whole, same, nodes = (ask(QUESTION, row | more) for more in ({}, {"fsdp": "64"}, {"fsdp": "8"}))
+    assert same["iteration_ms"] == whole["iteration_ms"]
+    assert nodes["weight_bytes"] == pytest.approx(8 * whole["weight_bytes"])
+    setup = setup_of(row | {"fsdp": "8"})
+    fabric, size = setup.fabric, sum(layer_parameters(setup.layers, kinds_of(setup.model)[0])) * setup.layers.e
+    forward = fabric.seconds("all_gather", size, 8)
+    backward = forward + fabric.seconds("reduce_scatter", size, 8) + fabric.seconds("all_reduce", size / 8, 8, 1)
+    moved_s = setup.model.layers * (forward + backward) * setup.cut.micro_batches
+    assert nodes["shard_exchange_ms"] == pytest.approx(1e3 * moved_s * setup.framework.contention, rel=1e-6)
+    with pytest.raises(InputError, match="3 ranks that share parameters do not divide 64 replicas: 2 or 4 would"):
+        ask(QUESTION, row | {"fsdp": "3"})

@@ -99,6 +99,11 @@ class Cut:
         """Ranks that sum gradients of the same parameters."""
         return self.data * self.context
 
+    @property
+    def sharing(self) -> int:
+        """Ranks that share one copy of what is in shards."""
+        return self.shard_ranks if self.shard_ranks > 1 else self.replicas
+
 
 _MOST_LAYERS, _MOST_PARTS, _MOST_PASSES = 2**14, 2**12, 2**21
 """of a model, and of a step that is played pass by pass"""
@@ -141,6 +146,12 @@ def problems_of(cut: Cut, model: ModelSpec, seq: int, gpus: int | None = None) -
             )
     yield from _of_model(cut, model, seq)
     yield from _of_stages(cut, model)
+    if cut.replicas % cut.sharing:
+        yield Problem(
+            f"{cut.sharing} ranks that share parameters do not divide {cut.replicas} replicas: "
+            f"{near_divisors(cut.replicas, cut.sharing)} would",
+            path="fsdp",
+        )
     if sorted(cut.laid) != sorted(LAID):
         yield Problem(f"expected each of {', '.join(LAID)} once, not {'-'.join(cut.laid)}", path="rank_order")
     together = cut.data * cut.micro_batch
