@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from pydantic import Field
 
 from archsim.spec import Count, Spec
@@ -67,6 +68,7 @@ def disentangled(rank: RankOps, step: Pass, how: DisentangledSpec) -> list[Op]:
                 right=Role.ACTIVATION,
             )
         )
-    pairs = rank.heads * step.pairs
-    ops.append(rank.vector("position_scores", "residual", pairs, 1, inputs=1 + len(how.products)))
+    keys = int(np.max(step.kv_len))  # shorter sequences of recorded lengths are padded
+    rows = rank.heads * step.tokens
+    ops.append(rank.vector("position_scores", "residual", rows, keys, inputs=1 + len(how.products)))
     return ops

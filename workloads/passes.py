@@ -73,13 +73,6 @@ class Pass:
         raise ValueError(f"the sequences of '{self.name}' leave one by one")
 
     @property
-    def pairs(self) -> Dim:
-        """Queries with keys, none masked."""
-        if self.ragged is None:
-            return self.tokens * self.kv_len
-        return self.ragged.total(lambda queries, keys: queries * keys, linear=True)
-
-    @property
     def cached(self) -> Dim:
         """Tokens of before that a prefill sees."""
         if self.ragged is None:

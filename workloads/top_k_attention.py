@@ -42,6 +42,7 @@ def chosen_keys(rank: RankOps, step: Pass, mla: LatentAttentionSpec, index: Inde
             kv_dtype=f.kv,
         )
     )
+    rows = ceil_div(scores.pairs(), index.top_k)  # as many scores in a row as are chosen
     kept = f.kv.bytes(tokens * index.head_dim)
     rotated = (index.heads + 1) * mla.qk_rope_head_dim
     return [
@@ -51,7 +52,7 @@ def chosen_keys(rank: RankOps, step: Pass, mla: LatentAttentionSpec, index: Inde
         rank.vector("index_rotary", "rotary", tokens, rotated, kv_write=kept),
         rank.whole("index_weights", tokens, hidden, index.heads),
         scores,
-        replace(rank.vector("index_top_k", "router", scores.pairs(), 1), dtype=DType.FP32),
+        replace(rank.vector("index_top_k", "router", rows, index.top_k), dtype=DType.FP32),
     ]
 
 
