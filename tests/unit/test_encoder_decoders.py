@@ -43,6 +43,7 @@ PUBLISHED = {
     "bart-large": (halves("bart", 1024, 12, 4096, 16, 50265), 406_291_456, 49_152),
     "mbart-large-50": (halves("mbart", 1024, 12, 4096, 16, 250054), 610_879_488, 49_152),
     "pegasus-large": (halves("pegasus", 1024, 16, 4096, 16, 96103), 570_797_056, 65_536),
+    "nllb-200-distilled-600M": (halves("m2m_100", 1024, 12, 4096, 16, 256206), 615_073_792, 49_152),
     "opus-mt-en-de": (halves("marian", 512, 6, 2048, 8, 58101, max_position_embeddings=512), 74_410_496, 12_288),
     "whisper-tiny": (whisper(384, 4, 6), 37_760_640, 6_144),
     "whisper-large-v2": (whisper(1280, 32, 20), 1_543_304_960, 163_840),

@@ -107,6 +107,8 @@ def test_deberta_multiplies_contents_with_all_distances() -> None:
     ("change", "said"),
     [
         ({"relative_attention": False}, "relative_attention: DeBERTa with absolute positions alone"),
+        ({"pos_att_type": 7}, "pos_att_type: expected a list of c2p and p2c"),
+        ({"position_buckets": "x"}, "position_buckets: 'x' is no whole number"),
         ({"conv_kernel_size": 3}, "conv_kernel_size: a convolution beside the first layer"),
         ({"embedding_size": 128}, "embedding_size: embeddings of another width"),
     ],

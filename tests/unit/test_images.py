@@ -133,6 +133,21 @@ def test_images_that_do_not_fit_are_refused(name: str, change: dict[str, Any], s
         TransformerSpec.model_validate({"model": model, "input": 2000, "output": 2, "images": 1} | change)
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("Qwen2-VL-7B", {"patch_size": 0}, "a patch of an image has at least one element"),
+        ("Qwen2.5-VL-7B", {"fullatt_block_indexes": 3}, "fullatt_block_indexes: expected a list"),
+        ("Qwen3-VL-2B", {"deepstack_visual_indexes": 3}, "deepstack_visual_indexes: expected a list"),
+        ("Qwen3-VL-2B", {"depth": "many"}, "depth: 'many' is no whole number"),
+    ],
+)
+def test_what_is_wrong_with_a_tower_is_told_by_its_key(name: str, change: dict[str, Any], said: str) -> None:
+    config = PUBLISHED[name][0]
+    with pytest.raises(ValueError, match=said):
+        ModelSpec.model_validate(config | {"vision_config": config["vision_config"] | change})
+
+
 @pytest.mark.parametrize("kind", sorted(TOWERS))
 def test_a_tower_of_another_kind_is_refused_by_its_key(kind: str) -> None:
     text = sizes(64, 96, 2, 4, vocab_size=100, model_type="llama")

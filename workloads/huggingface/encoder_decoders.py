@@ -88,8 +88,14 @@ def mbart(c: Config) -> Fields:
 
 
 def pegasus(c: Config) -> Fields:
-    """Norms before, none after the embedding; its table of positions holds sines."""
+    """Norms before, none after the embedding; its table of positions holds sines (Blenderbot: learned)."""
     return _bart(c, norm_position="pre", final_norm=True, embedding_norm=False, position_offset=0)
+
+
+def m2m(c: Config) -> Fields:
+    """As Pegasus; sines are computed, not stored (M2M100, NLLB)."""
+    changes = {"norm_position": "pre", "final_norm": True, "embedding_norm": False}
+    return _bart(c, positions="none", position_offset=0, **changes)
 
 
 def marian(c: Config) -> Fields:

@@ -120,8 +120,7 @@ def deberta(c: Config) -> Fields:
 
 def deberta_v2(c: Config) -> Fields:
     """DeBERTa v2 and v3, whose distances are in buckets."""
-    told = c.data.get("position_buckets", -1)
-    fields = _deberta(c, buckets=told if isinstance(told, int) and told > 0 else 0)
+    fields = _deberta(c, buckets=0 if c.data.get("position_buckets") == -1 else c.maybe("position_buckets", 0))
     fields["encoder"]["disentangled"] |= {
         "shared": c.flag("share_att_key", False),
         "norm_vectors": 2 if "layer_norm" in str(c.data.get("norm_rel_ebd", "none")) else 0,
@@ -140,7 +139,10 @@ def _deberta(c: Config, buckets: int = 0) -> Fields:
     reach = c.data.get("max_relative_positions", -1)
     distances = buckets or (reach if isinstance(reach, int) and reach > 0 else positions)
     told = c.data.get("pos_att_type") or []
-    kinds = told.lower().split("|") if isinstance(told, str) else [str(kind) for kind in told]
+    kinds = told.lower().split("|") if isinstance(told, str) else told
+    if not isinstance(kinds, list) or not {"c2p", "p2c"}.issuperset(map(str, kinds)):
+        c.problem("pos_att_type", "expected a list of c2p and p2c")
+        kinds = []
     fields = bert(c)
     return fields | {
         "positions": "learned" if c.flag("position_biased_input", True) else "none",

@@ -64,6 +64,8 @@ def _qwen(c: Config, heads: str, defaults: Mapping[str, int], patch: int) -> tup
     v = _vision(c, defaults)
     channels = v.maybe("in_channels", v.maybe("in_chans", 3))
     elements = channels * v.maybe("temporal_patch_size", 2) * v.maybe("patch_size", patch) ** 2
+    if not elements:
+        v.problem("vision_config", "a patch of an image has at least one element")
     tower: Fields = {
         "name": "vision",
         "layers": v.whole("depth"),
@@ -101,6 +103,9 @@ def qwen2_5_vl(c: Config, hidden: int) -> Fields:
     v, tower, joined = _qwen(c, "num_heads", sizes, 14)
     width, layers = v.whole("hidden_size"), tower["layers"]
     full = v.data.get("fullatt_block_indexes") or [7, 15, 23, 31]
+    if not isinstance(full, list):
+        v.problem("fullatt_block_indexes", "expected a list of layers")
+        full = []
     side = v.maybe("window_size", 112) // max(v.maybe("patch_size", 14), 1)
     tower |= {
         "hidden": width,
@@ -109,7 +114,7 @@ def qwen2_5_vl(c: Config, hidden: int) -> Fields:
         "mlp": "gated",
         "activation": v.activation("silu", "hidden_act"),
     }
-    if side and isinstance(full, list):
+    if side:
         tower |= {"window": side**2, "window_layers": tuple(layer not in full for layer in range(min(layers, 2**14)))}
     projector = {"joined": joined, "inner": joined * width, "norm": "rmsnorm", "any_size": True}
     return {"tower": tower, "projector": projector}
@@ -120,6 +125,9 @@ def qwen3_vl(c: Config, hidden: int) -> Fields:
     sizes = {"depth": 27, "hidden_size": 1152, "num_heads": 16, "intermediate_size": 4304}
     v, tower, joined = _qwen(c, "num_heads", sizes, 16)
     width, deep = v.whole("hidden_size"), v.data.get("deepstack_visual_indexes", [8, 16, 24])
+    if not isinstance(deep, list):
+        v.problem("deepstack_visual_indexes", "expected a list of layers")
+        deep = []
     tower |= {
         "hidden": width,
         "intermediate": v.whole("intermediate_size"),
@@ -132,7 +140,7 @@ def qwen3_vl(c: Config, hidden: int) -> Fields:
         "joined": joined,
         "inner": joined * width,
         "norm": "layernorm",
-        "deep": len(deep) if isinstance(deep, list) else 0,
+        "deep": len(deep),
         "any_size": True,
     }
     return {"tower": tower, "projector": projector}
