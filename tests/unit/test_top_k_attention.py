@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.runs import run
 from archsim.workloads.model import ModelSpec, language_model, mtp_parameters, parameters
@@ -62,6 +63,8 @@ def test_the_indexer_weighs_what_the_published_files_differ_by() -> None:
     more = parameters(sparse)["total"] + mtp_parameters(sparse) - parameters(dense)["total"] - mtp_parameters(dense)
     scales = (8192 // 128) * (1536 // 128) + 7168 // 128
     assert more + 62 * scales == V32_STORED - V3_STORED
+    shipped = load_spec("deepseek-v3.2", ModelSpec, category="models")
+    assert parameters(shipped) == parameters(sparse)
     assert (dense.kv_elements, sparse.kv_elements) == (576, 704)
 
 
