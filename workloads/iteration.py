@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Vector
+from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
@@ -36,7 +36,7 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
-_SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention")
+_SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention", "fetched_kv", "stored_kv")
 _DRAFT = "draft_"
 
 
@@ -67,6 +67,7 @@ class Shape:
     decodes: sequences that decode, ``queries`` tokens each (drafts included), over ``keys`` keys each.
     prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
     finished: prompts that are complete with it, whose first token it gives.
+    fetched, stored: blocks of the KV cache that are copied from and to a farther memory before it.
     """
 
     decodes: int = 0
@@ -74,6 +75,8 @@ class Shape:
     queries: int = 1
     prompts: tuple[tuple[int, int, int], ...] = ()
     finished: int = 0
+    fetched: int = 0
+    stored: int = 0
 
     @property
     def tokens(self) -> int:
@@ -89,6 +92,11 @@ class Shape:
     def drafting(self) -> int:
         """Sequences that tokens are drafted for, padded."""
         return padded(self.decodes) if self.queries > 1 and self.decodes else 0
+
+    @property
+    def copies(self) -> tuple[bool, bool]:
+        """Whether blocks are stored, and whether some are fetched."""
+        return self.stored > 0, self.fetched > 0
 
     @property
     def kind(self) -> str:
@@ -134,7 +142,8 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
-    drafts: tokens for which a layer of the model drafts.
+    drafts: tokens for which a layer of the model drafts. tier: memory that blocks of the KV cache are copied from and
+    to. block_bytes: of such a block, in all layers.
     """
 
     ops: RankOps
@@ -142,6 +151,8 @@ class Pieces:
     sampling_ops: int = 0
     fuses_norms: bool = False
     drafts: int = 0
+    tier: str = ""
+    block_bytes: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -154,12 +165,22 @@ class Pieces:
         steps = 1 if keys is None else len(keys)
         lanes = keys if keys is not None and steps > 1 else None
         layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
-        made = (*layers, *self.head(shape.sampled), *drafts)
+        made = (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
         blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in made]
         host_ps = self.host_ps(shape)
         if host_ps:
             blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
         return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
+
+    def copies(self, which: tuple[bool, bool]) -> tuple[Block, ...]:
+        """Blocks of the KV cache that are stored in the farther memory, and those that are fetched; of a block each."""
+        stored, fetched = which
+        ops = list[Op]()
+        if stored:
+            ops.append(Transfer(name="stored_kv", bytes=self.block_bytes, source=Role.KV, destination=self.tier))
+        if fetched:
+            ops.append(Transfer(name="fetched_kv", bytes=self.block_bytes, source=self.tier, destination=Role.KV))
+        return (Block("copies", tuple(ops)),) if ops else ()
 
     def head(self, sampled: int) -> tuple[Block, ...]:
         """From the last norm on, of so many sequences."""
@@ -262,6 +283,8 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
     ----------
     op: a :func:`slot`. keys: of a sequence that decodes, [steps], where they are not the same in all.
     """
+    if isinstance(op, Transfer):
+        return replace(op, bytes=op.bytes * (shape.stored if op.name == "stored_kv" else shape.fetched))
     queries = 1 if op.name.startswith(_DRAFT) else shape.queries
     if isinstance(op, Attention):
         if slot(op) == "attention":

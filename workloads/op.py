@@ -537,11 +537,11 @@ class Transfer(Op):
 
     Attributes
     ----------
-    destination: a memory, or the role whose home it is.
+    source, destination: a memory, or the role whose home it is.
     """
 
     bytes: Dim
-    source: str
+    source: str | Role
     destination: str | Role
     kind: ClassVar[str] = "transfer"
 

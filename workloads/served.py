@@ -52,6 +52,10 @@ def answer_of(engines: Sequence[Engine], rest_w: float = 0.0, objectives: Object
     )
     summary["preemptions"] = sum(r.preempted for r in requests)
     summary["reused_tokens"] = sum(r.reused for r in requests)
+    if any(engine.scheduler.limits.tier for engine in engines):
+        summary["kv_tier_blocks"] = sum(engine.scheduler.limits.tier for engine in engines)
+        summary["fetched_tokens"] = sum(r.fetched for r in requests)
+        summary["swaps"] = sum(r.swapped for r in requests)
     joules = sum(engine.joules for engine in engines)
     if joules and last:
         summary |= _energy(joules + rest_w * last, last, summary)
@@ -138,6 +142,7 @@ def _row(request: Served) -> dict[str, Any]:
         "input": request.input,
         "output": request.output,
         "reused": request.reused,
+        "fetched": request.fetched,
         "arrival_s": seconds(request.arrival_ps),
         "scheduled_s": seconds(request.scheduled_ps),
         "first_token_s": seconds(first),

@@ -123,7 +123,7 @@ class Deployed:
 
     Attributes
     ----------
-    ops: of a rank. held: what it keeps. blocks: of its cache.
+    ops: of a rank. held: what it keeps. blocks, tier_blocks: of its cache, and in the farther memory.
 
     Raises
     ------
@@ -172,14 +172,22 @@ class Deployed:
         if engine.kv_blocks is not None:
             self.blocks = engine.kv_blocks
         held = {Role.WEIGHT: weights, Role.KV: self.blocks * block_bytes}
-        self.held = Holdings(f"serving {model.name}", held, activation_bytes=live)
+        farther = {} if engine.kv_tier is None else {engine.kv_tier: engine.kv_tier_bytes}
+        self.block_bytes, self.tier_blocks = block_bytes, sum(farther.values()) // block_bytes
+        self.held = Holdings(f"serving {model.name}", held, farther, activation_bytes=live)
 
     def pieces(self, ranks: int) -> Pieces:
         """Iterations as ops."""
         engine = self.engine
         drafts = engine.speculative().drafts * engine.drafting_layers
         return Pieces(
-            self.ops, lambda shape: engine.host.ps(shape, ranks), engine.sampling_ops, engine.fuses_norms, drafts
+            self.ops,
+            lambda shape: engine.host.ps(shape, ranks),
+            engine.sampling_ops,
+            engine.fuses_norms,
+            drafts,
+            engine.kv_tier or "",
+            self.block_bytes,
         )
 
     def under(self, engine: EngineSpec) -> Deployed:
@@ -191,7 +199,7 @@ class Deployed:
 
     def started(self) -> Engine:
         """An engine with nothing to do."""
-        return Engine(self.engine.limits(self.blocks), self.engine.scheduling())
+        return Engine(self.engine.limits(self.blocks, self.tier_blocks), self.engine.scheduling())
 
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""
@@ -269,7 +277,8 @@ class ServingWorkload:
         spec, engine = self.spec, self.spec.engine
         taken = "reserved for the whole answer when a request is admitted: nobody is preempted"
         if not engine.reserves:
-            taken = "taken as they are needed; who came last is preempted when there are none, and begins again"
+            then = "begins again" if engine.preemption == "recompute" else f"has its cache moved to {engine.kv_tier}"
+            taken = f"taken as they are needed; who came last is preempted when there are none, and {then}"
         notes = [
             f"{len(requests):,} requests, first come, first served; {engine.how()}",
             f"{deployed.ops.formats}; a KV cache of {deployed.blocks:,} blocks of {BLOCK_TOKENS} tokens, {taken}",

@@ -327,10 +327,11 @@ class Mapper(ProductMapper):
         )
 
     def _transfer(self, op: Transfer) -> Lowered:
-        to = op.destination
         machine = self.machine
-        source = machine.memory(op.source)
-        target = machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
+        source, target = (
+            machine.memory(self.placement.home[end] if isinstance(end, Role) else end)
+            for end in (op.source, op.destination)
+        )
         order = list(machine.memories)
         outward = order.index(target.path) > order.index(source.path)
         read, written = source.read_ticks(op.bytes), target.write_ticks(op.bytes)

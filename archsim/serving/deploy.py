@@ -13,6 +13,7 @@ from archsim.config import load_spec, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.offloading import HostSpec, with_host
 from archsim.serving.service import Replica, Router, Service, least_loaded
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.engine_spec import EngineSpec
@@ -43,6 +44,7 @@ class Deployment:
     model, chip: names or files; a chip may be a system. engine: its settings. weights: format of the weights (bf16,
     fp8, fp8_block, nvfp4, mxfp4, int4, int4_wo); experts: of routed experts, where it differs. kv: of the cache.
     tensor: ranks that share each layer. expert: ranks that share experts. data: replicas of attention among them.
+    host: of each chip, where the chip has no memory beyond that of its cache.
     """
 
     model: str
@@ -54,6 +56,7 @@ class Deployment:
     tensor: int = 1
     expert: int = 1
     data: int = 1
+    host: str = ""
     longest: int = field(default=1, compare=False)
 
     @property
@@ -236,6 +239,14 @@ class Placed:
         return Service([Replica(self.machine, deployed, self.cost) for _ in range(replicas)], router)
 
 
+def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
+    """The system with hosts beside its chips, where they are told."""
+    if not asked.host:
+        return system
+    chip, _, _ = with_host(system.chip, load_spec(asked.host, HostSpec, category="hosts"))
+    return system.model_copy(update={"chip": chip})
+
+
 @lru_cache(maxsize=32)
 def placed(asked: Deployment) -> Placed:
     """The machine, and what it serves.
@@ -248,7 +259,7 @@ def placed(asked: Deployment) -> Placed:
     named = _BITS.search(asked.model.casefold())
     if _in_blocks(model, asked.weights or ("" if named is None else named[1]), asked.experts):
         model = model.model_copy(update={"quantization": _BLOCKS})
-    machine = Machine(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch))
+    machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
     multiplied = machine.formats().multiplied
     formats = dict(formats_of(asked, model))
     if formats.get("activation_dtype") not in (None, *multiplied):

@@ -96,8 +96,12 @@ def least_loaded(replicas: Sequence[Replica], request: Served) -> int:
 
 
 def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
-    """Where most of its blocks are found; among equals the least loaded."""
-    found = [r.engine.scheduler.pool.found(request.contents, request.input - 1) for r in replicas]
+    """Where most of its blocks are found, in whatever memory; among equals the least loaded."""
+    found = []
+    for replica in replicas:
+        pool = replica.engine.scheduler.pool
+        here = pool.found(request.contents, request.input - 1)
+        found.append(here + pool.beyond(request.contents, here, request.input - 1))
     return max(range(len(replicas)), key=lambda i: (found[i], -replicas[i].load))
 
 

@@ -30,10 +30,10 @@ from archsim.sim.segment import simulate
 from archsim.workloads.dims import Dim
 from archsim.workloads.iteration import Pieces, Shape, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.op import Op, group_ranks
+from archsim.workloads.op import Op, Transfer, group_ranks
 
 _MOST_KEPT = 20_000
-_SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),))
+_SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),), fetched=1, stored=1)
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class StepCost:
         self.mapper = Mapper(machine, placement)
         self.rest_w = ranks * sum(machine.static_power_w().values())
         self._prices: dict[tuple[str, str], float] = {}
-        self._pieces: dict[tuple[int, int, str, int], _Piece] = {}
+        self._pieces: dict[tuple[int, int, str, int, tuple[bool, bool]], _Piece] = {}
         self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
         self._others: Kept[Cost] = Kept()
 
@@ -126,14 +126,15 @@ class StepCost:
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.sampled, shape.kind, shape.drafting
+        key = shape.tokens, shape.sampled, shape.kind, shape.drafting, shape.copies
         if key not in self._pieces:
             self._pieces[key] = self._made(*key)
         return self._pieces[key]
 
-    def _made(self, tokens: int, sampled: int, kind: str, drafting: int) -> _Piece:
+    def _made(self, tokens: int, sampled: int, kind: str, drafting: int, copies: tuple[bool, bool]) -> _Piece:
         pieces = self.pieces
-        template = (*pieces.template(tokens, kind), *pieces.head(sampled), *pieces.drafting(drafting))
+        layers = pieces.template(tokens, kind)
+        template = (*pieces.copies(copies), *layers, *pieces.head(sampled), *pieces.drafting(drafting))
         slots: dict[Op, int] = defaultdict(int)
         short, joules, whole = [], 0.0, True
         for block in template:
@@ -170,6 +171,8 @@ class StepCost:
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
         if slot(op) in ("prompt_attention", "kv_up"):
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
+        if isinstance(op, Transfer):
+            return self._asked(filled(op, shape))
         return self._others.of((op, shape.decodes, shape.queries), lambda: self._asked(filled(op, shape)))
 
     def _asked(self, op: Op) -> Cost:

@@ -50,6 +50,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
         tensor=tensor,
         expert=expert,
         data=data,
+        host=word_of(case, "host"),
         longest=longest,
     )
 
@@ -104,6 +105,9 @@ def _engine(case: Case) -> EngineSpec:
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
+    for name in ("preemption", "kv_tier", "kv_tier_bytes"):
+        if case.get(name):
+            settings[name] = case[name]
     if case.get("kv_blocks_of_16"):
         settings["kv_blocks"] = whole_of(case, "kv_blocks_of_16")
     return engine_named(text, **settings)
