@@ -243,6 +243,16 @@ class Scheduler:
         self.pressed = False
         self.unfinished = 0
 
+    @property
+    def load(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self.waiting) + len(self.running) + len(self.swapped)
+
+    def found(self, request: Served) -> int:
+        """Blocks of a prompt that are there, in whatever memory."""
+        here = self.pool.found(request.contents, request.input - 1)
+        return here + self.pool.beyond(request.contents, here, request.input - 1)
+
     def arrive(self, request: Served) -> None:
         """Queue a request, which must fit the cache when it is alone."""
         if blocks_of(request.most_tokens + self.limits.speculation.drafts) > self.limits.blocks:

@@ -55,6 +55,7 @@ class RankOps:
         self.kept = () if stored is None else stored.kept
         self.heads = model.heads // self.tp
         self.kv_heads = max(model.kv_heads // self.tp, 1)
+        self.travelling = spec.expert_parallel > self.tp  # tokens go to experts on ranks that have not seen them
         self.inner = model.intermediate // self.tp
         self.vocab = -(-model.vocab // self.tp)
         self.norm_weights = model.hidden * norm_vectors(model)
@@ -124,11 +125,23 @@ class RankOps:
             )
         ]
 
+    def all_gather(self, tokens: Dim, producer: str) -> list[Op]:
+        """What each rank of a tensor-parallel group has computed for its part of the tokens."""
+        if self.tp == 1:
+            return []
+        size = self.formats.activation.bytes(tokens * self.model.hidden)
+        return [
+            Collective(
+                name=f"{producer}_all_gather", collective="all_gather", bytes=size, ranks=self.tp, producer=producer
+            )
+        ]
+
     def joined(self, ops: list[Op], tokens: Dim, which: str, producer: str) -> list[Op]:
         """Attention or MLP between its norms and with its residual sum."""
         where = self.model.norm_position
         out: list[Op] = [self.norm(f"{which}_norm", tokens)] if where in ("pre", "sandwich") else []
-        out += ops + self.all_reduce(tokens, producer)
+        spread = producer == "experts_sum" and self.travelling
+        out += ops + (self.all_gather if spread else self.all_reduce)(tokens, producer)
         if where in ("sandwich", "output"):
             out.append(self.norm(f"{which}_post_norm", tokens))
         out.append(self.residual(f"{which}_residual", tokens))
@@ -261,9 +274,15 @@ class RankOps:
         ]
 
     def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
-        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group."""
+        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group.
+
+        Where tokens travel, each rank of a tensor-parallel group has its part of them, and shared experts whole
+        (vLLM's sequence-parallel mixture of experts).
+        """
         model, f, ep, tp = self.model, self.formats, self.spec.expert_parallel, self.tp
-        travelling = tp == 1 and ep > 1
+        travelling = self.travelling
+        if travelling:
+            tokens, tp = -(-tokens // tp), 1
         copies = self.spec.shared_expert_copies
         shared = [(tokens * ep + part) // copies for part in range(copies)]
         rows = busiest(place(counts, ep, self.spec.redundant_experts, shared, self.spec.expert_placement))
@@ -412,7 +431,7 @@ class RankOps:
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
-        return step.constant_tokens * (self.spec.expert_parallel if self.tp == 1 else 1)
+        return step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
 
     def embedding(self, step: Pass) -> Block:
         model, f, tokens = self.model, self.formats, step.tokens

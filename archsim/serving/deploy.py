@@ -227,16 +227,17 @@ def _cached(text: str) -> DType:
 
 @dataclass(frozen=True)
 class Placed:
-    """A deployment on its machine: what replicas share."""
+    """A deployment on its machine: what replicas share; ``data`` engines of each in step."""
 
     machine: Machine
     deployed: Deployed
     cost: StepCost
+    data: int = 1
 
     def service(self, replicas: int = 1, router: Router = least_loaded, engine: EngineSpec | None = None) -> Service:
         """Equal replicas that have nothing to do yet, of an engine that may hold other numbers of requests."""
         deployed = self.deployed if engine is None else self.deployed.under(engine)
-        return Service([Replica(self.machine, deployed, self.cost) for _ in range(replicas)], router)
+        return Service([Replica(self.machine, deployed, self.cost, self.data) for _ in range(replicas)], router)
 
 
 def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
@@ -282,7 +283,7 @@ def placed(asked: Deployment) -> Placed:
             f"{asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
         )
     cost = StepCost(machine, machine.place(deployed.held), deployed.pieces(asked.ranks), asked.ranks)
-    return Placed(machine, deployed, cost)
+    return Placed(machine, deployed, cost, asked.data)
 
 
 @lru_cache(maxsize=256)

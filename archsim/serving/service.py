@@ -6,14 +6,13 @@ gives requests to replicas as they arrive.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from archsim.machine import Machine
-from archsim.serving.step_cost import StepCost
+from archsim.serving.step_cost import Cost, StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
 from archsim.workloads.requests import Request
@@ -23,62 +22,74 @@ from archsim.workloads.serving import Deployed
 
 
 class Replica:
-    """An engine on its machine.
+    """Engines on their machine that compute in step: one, or one for each replica of attention among shared experts.
 
     Parameters
     ----------
-    machine, deployed, cost: where it runs, what it serves, and what iterations cost there.
+    machine, deployed, cost: where they run, what they serve, and what iterations cost there.
+    engines: of which each has its part of the requests; an iteration takes as long as the longest of theirs.
 
     Attributes
     ----------
-    now: tick until which it has run.
+    now: tick until which they have run.
     """
 
-    def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost) -> None:
+    def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost, engines: int = 1) -> None:
         self.machine, self.deployed, self.cost = machine, deployed, cost
-        self.engine: Engine = deployed.started()
+        self.engines = [deployed.started() for _ in range(engines)]
         self.now = 0
 
     @property
     def load(self) -> int:
         """Requests that it has and not answered."""
-        return len(self.engine.scheduler.waiting) + len(self.engine.scheduler.running)
+        return sum(engine.load for engine in self.engines)
+
+    @property
+    def rest_w(self) -> float:
+        """What its machine draws at rest."""
+        return self.cost.rest_w
+
+    def found(self, request: Served) -> int:
+        """Blocks of a request that some engine's cache has, in whatever memory."""
+        return max(engine.scheduler.found(request) for engine in self.engines)
 
     def submit(self, request: Served) -> None:
-        """A request that the scheduler sees now."""
+        """A request that a scheduler sees now: that of the engine with fewest requests."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
-        self.engine.submit(request)
+        min(self.engines, key=lambda engine: engine.load).submit(request)
 
-    def advance(self, until_ps: int | None = None, to_an_answer: bool = False) -> list[Served]:
-        """Run until a time, until it is idle, or until some request has its answer; those that have theirs.
-
-        What has begun before the time is ended.
-        """
+    def advance(self, until_ps: int | None = None) -> None:
+        """Run until a time, or until it is idle; what has begun before the time is ended."""
         time = self.machine.time
         until = None if until_ps is None else int(time.ps(until_ps))
-        done: list[Served] = []
-        while (until is None or self.now < until) and not (done and to_an_answer):
-            iteration = self.engine.next(time.whole_ps(self.now))
-            if iteration is None:
+        while until is None or self.now < until:
+            now_ps = time.whole_ps(self.now)
+            chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+            if not chosen:
                 break
-            done += self._computed(iteration, until)
-        return done
+            self._computed(chosen, until)
 
-    def _computed(self, iteration: Iteration, until: int | None) -> list[Served]:
+    def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> None:
         time = self.machine.time
         start = time.whole_ps(self.now)
-        if iteration.prompts:
-            cost = self.cost.of(iteration.shape())
-            self.now += cost.ticks
-            return self.engine.ended(iteration, start, [time.whole_ps(self.now)], cost.joules)
-        cost = self.cost.decoding(iteration.shape(), iteration.keys())
-        ends = np.cumsum(cost.ticks)
-        steps = len(ends)
-        if until is not None and not iteration.patient:
+        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
+        costs = [self._cost(iteration, most) for _, iteration in chosen]
+        ends = np.cumsum(np.maximum.reduce([cost.ticks for cost in costs]))
+        steps = most
+        if until is not None and not all(iteration.patient for _, iteration in chosen):
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
         ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
         self.now += int(ends[steps - 1])
-        return self.engine.ended(iteration, start, ends_ps, float(cost.joules[:steps].sum()))
+        for (engine, iteration), cost in zip(chosen, costs, strict=True):
+            joules = float(cost.joules[:steps].sum()) / len(self.engines)
+            engine.ended(iteration, start, ends_ps, joules)
+
+    def _cost(self, iteration: Iteration, steps: int) -> Cost:
+        """Of its first steps, [steps]."""
+        if iteration.prompts:
+            cost = self.cost.of(iteration.shape())
+            return Cost(np.array([cost.ticks]), np.array([cost.joules]))
+        return self.cost.decoding(iteration.shape(), iteration.keys()[:steps])
 
 
 Router = Callable[[Sequence[Replica], Served], int]
@@ -97,11 +108,7 @@ def least_loaded(replicas: Sequence[Replica], request: Served) -> int:
 
 def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
     """Where most of its blocks are found, in whatever memory; among equals the least loaded."""
-    found = []
-    for replica in replicas:
-        pool = replica.engine.scheduler.pool
-        here = pool.found(request.contents, request.input - 1)
-        found.append(here + pool.beyond(request.contents, here, request.input - 1))
+    found = [replica.found(request) for replica in replicas]
     return max(range(len(replicas)), key=lambda i: (found[i], -replicas[i].load))
 
 
@@ -129,31 +136,6 @@ class Service:
             replica.advance()
         return refused
 
-    def serve_closed(self, requests: Sequence[Request], concurrency: int) -> dict[int, str]:
-        """Serve requests so many at a time: the next one arrives when another has its answer."""
-        refused: dict[int, str] = {}
-        coming = iter(enumerate(requests))
-
-        def submit(at_ps: int, to: int) -> None:
-            for number, request in coming:
-                arrived = Request(at_ps, request.input, request.output, request.contents)
-                served = self._served(number, arrived, refused)
-                if served is not None:
-                    self.replicas[to].submit(served)
-                    return
-
-        for i in range(concurrency):
-            submit(0, i % len(self.replicas))
-        clocks = [(replica.now, i) for i, replica in enumerate(self.replicas)]
-        heapq.heapify(clocks)
-        while clocks:
-            _, i = heapq.heappop(clocks)
-            for request in self.replicas[i].advance(to_an_answer=True):
-                submit(request.end_ps or 0, i)
-            if self.replicas[i].load:
-                heapq.heappush(clocks, (self.replicas[i].now, i))
-        return refused
-
     def _served(self, number: int, request: Request, refused: dict[int, str]) -> Served | None:
         deployed = self.replicas[0].deployed
         if why := deployed.refusal(request):
@@ -163,8 +145,8 @@ class Service:
 
     def answer(self, objectives: Objectives | None = None) -> Answer:
         """How the requests fared."""
-        rest_w = sum(replica.cost.rest_w for replica in self.replicas)
-        return answer_of([replica.engine for replica in self.replicas], rest_w, objectives)
+        rest_w = sum(replica.rest_w for replica in self.replicas)
+        return answer_of([engine for replica in self.replicas for engine in replica.engines], rest_w, objectives)
 
 
 def service(

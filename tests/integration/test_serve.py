@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,8 @@ from archsim.alone.serve import QUESTION
 from archsim.alone.sheet import ask, ask_file
 from archsim.errors import InputError
 from archsim.serving.cases import kind_of
-from archsim.serving.cases.offered import objectives_of
+from archsim.serving.cases.offered import objectives_of, offered_requests
+from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.plan import Asked, plan
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
@@ -91,10 +93,32 @@ def test_configurations_together_and_apart(tmp_path):
     rows = asked(
         tmp_path, [one, {**one, "tp_size": 2}, {**one, "pp_size": 2}, parts, {**parts, "decode_batch_size": ""}]
     ).rows
+    mixture = {**one, "model_path": "olmoe-1b-7b", "tp_size": 4, "attention_dp_size": 1, "moe_ep_size": 4}
+    same = {**mixture, "attention_dp_size": 4, "moe_ep_size": 16, "batch_size": 1}
+    alike = asked(tmp_path, [mixture, same]).rows
+    assert alike[0]["tpot_ms"] == alike[1]["tpot_ms"]  # a table names the same four chips twice
     assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
     assert "pipelines of stages are not served" in rows[2]["error"]
     assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
     assert "decode_batch_size" in rows[4]["error"]
+
+
+def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
+    """Twice the requests on twice the replicas of attention: each engine has what one had alone, at its pace."""
+    mixture = {"model": "olmoe-1b-7b", "system": "h100_sxm", "rate": 40, "input": 200, "output": 20, "requests": 12}
+    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, longest=220)
+    at = placed(together)
+    requests = offered_requests(mixture)
+    both, alone = at.service(), replace(at, data=1).service()
+    both.serve([r for one in requests for r in (one, one)])
+    alone.serve(requests)
+    rows = both.answer().rows
+    assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in rows[1::2]]
+    assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in alone.answer().rows]
+    assert both.answer().summary["energy_j"] == pytest.approx(alone.answer().summary["energy_j"])
+    told = asked(tmp_path, [{**mixture, "dp": 2, "ep": 2}, {**mixture, "dp": 2, "ep": 2, "tp": 2}]).rows
+    assert [row["gpus"] for row in told] == [2, 4]
+    assert told[1]["tpot_mean_ms"] != told[0]["tpot_mean_ms"]
 
 
 def test_the_command_serves_without_a_file():

@@ -71,18 +71,30 @@ def _cut(case: Case, part: str) -> tuple[int, int, int]:
     expert, inner = size("moe_ep_size", "ep"), size("moe_tp_size")
     if size("pp_size", "pp") > 1:
         raise wrong(f"{part}pp_size", "pipelines of stages are not served: it must be 1")
-    # Where a table gives tp x ep of the experts for the ranks of attention, both name the same chips.
-    if expert == inner > 1 and expert * inner in (tensor, data):
-        tensor, data = (expert, 1) if tensor > data else (1, expert)
-    if data > 1 and tensor > 1:
-        raise wrong(f"{part}attention_dp_size", "replicas of attention are not served beside tensor parallelism")
+    if case.get(f"{part}attention_dp_size"):
+        tensor, data, expert, inner = _named_once(tensor, data, expert, inner)
+    if tensor == data == 1 and expert * inner > 1:  # attention is whole on each of the chips
+        data = expert * inner
     # Experts that are spread and cut at once are charged as cut alone, beside replicas of attention as spread alone: a
     # rank holds as much of them.
     if data > 1:
-        expert = data if expert > 1 or inner > 1 else 1
+        expert = tensor * data if expert > 1 or inner > 1 else 1
     elif expert not in (1, tensor):
         expert = 1
     return tensor, expert, data
+
+
+def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, int, int, int]:
+    """What AIConfigurator's table means where it gives the product of two cuts that name the same chips.
+
+    Measurements stand in it twice: TP 4, EP 4, 64 requests also as TP 4, attention DP 4, EP 16, 16 requests of each, and
+    EP 8 with attention DP 8 also as attention DP 64, experts' TP 8, EP 8.
+    """
+    if expert == inner > 1 and expert * inner in (tensor, data):
+        return (expert, 1, expert, inner) if tensor > data else (1, expert, expert, inner)
+    if tensor == data > 1 and expert == tensor * data:
+        return tensor, 1, tensor, inner
+    return tensor, data, expert, inner
 
 
 _UNSAID = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}

@@ -25,6 +25,8 @@ def closed(case: Case) -> Figures:
     and what one has waited for does not come again.
     """
     batch = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
+    if case.get("attention_dp_size"):  # then of each of its ranks
+        batch *= max(whole_of(case, "attention_dp_size"), 1)
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
     asked = deployment(case, isl + osl)
     at = placed(asked)
