@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -142,8 +143,9 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
-    drafts: tokens for which a layer of the model drafts. tier: memory that blocks of the KV cache are copied from and
-    to. block_bytes: of such a block, in all layers.
+    drafts: tokens for which a layer of the model drafts. stage: the layers of a stage of a pipeline, all when None; the
+    first one has the embedding and the host's time, the last one the LM head. tier: memory that blocks of the KV cache
+    are copied from and to. block_bytes: of such a block, in all layers.
     """
 
     ops: RankOps
@@ -151,6 +153,7 @@ class Pieces:
     sampling_ops: int = 0
     fuses_norms: bool = False
     drafts: int = 0
+    stage: range | None = None
     tier: str = ""
     block_bytes: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
@@ -167,7 +170,7 @@ class Pieces:
         layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
         made = (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
         blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in made]
-        host_ps = self.host_ps(shape)
+        host_ps = self.host_ps(shape) if self.first else 0
         if host_ps:
             blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
         return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
@@ -182,8 +185,20 @@ class Pieces:
             ops.append(Transfer(name="fetched_kv", bytes=self.block_bytes, source=self.tier, destination=Role.KV))
         return (Block("copies", tuple(ops)),) if ops else ()
 
+    @property
+    def first(self) -> bool:
+        """Whether it is the first stage, or the only one."""
+        return self.stage is None or self.stage.start == 0
+
+    @property
+    def last(self) -> bool:
+        """Whether it is the last stage, or the only one."""
+        return self.stage is None or self.stage.stop == self.ops.model.layers
+
     def head(self, sampled: int) -> tuple[Block, ...]:
         """From the last norm on, of so many sequences."""
+        if not self.last:
+            return ()
         block = self.ops.head(_Padded("head", 0, 1, 1, 1, rows=sampled, sampled=sampled))
         if block is None:
             return ()
@@ -191,7 +206,7 @@ class Pieces:
 
     def drafting(self, rows: int) -> tuple[Block, ...]:
         """Drafts of tokens for so many sequences, one after the other."""
-        if not rows or not self.drafts:
+        if not rows or not self.drafts or not self.last:
             return ()
         step = _Padded("draft", 0, 1, 1, 1, rows=rows, sampled=rows, absorbed=True)
         block = self.ops.prediction(step)
@@ -223,14 +238,29 @@ class Pieces:
             absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
             if self.ops.model.mla is None or kind != "mixed":
                 step = absorbed if kind == "decode" else expanded
-                blocks = (self.ops.embedding(step), *self.ops.layers(step))
+                blocks = (*self._entry(step), *layers_of(self.ops.layers(step), self.stage))
                 made = tuple(replace(b, ops=tuple(_slots(b.ops, kind))) for b in blocks)
             else:
                 pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
-                both = (replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
-                made = (self.ops.embedding(absorbed), *both)
+                both = tuple(replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
+                made = (*self._entry(absorbed), *layers_of(both, self.stage))
             self._blocks[tokens, kind] = tuple(replace(b, ops=tuple(self._fused(b.ops))) for b in made)
         return self._blocks[tokens, kind]
+
+    def _entry(self, step: Pass) -> tuple[Block, ...]:
+        """Before the layers: the embedding, or what the ranks of the stage before have sent, a part of it each."""
+        if self.first:
+            return (self.ops.embedding(step),)
+        if self.ops.tp == 1:
+            return ()
+        sent = self.sent_bytes(step.constant_tokens) * self.ops.tp
+        gather = Collective(name="received_all_gather", collective="all_gather", bytes=sent, ranks=self.ops.tp)
+        return (Block("received", (gather,)),)
+
+    def sent_bytes(self, tokens: int) -> int:
+        """What a rank sends to the next stage for so many tokens: its part of the hidden state and of the residual,
+        which vLLM keeps apart."""
+        return int(self.ops.formats.activation.bytes(2 * tokens * self.ops.model.hidden)) // self.ops.tp
 
     def _fused(self, ops: Sequence[Op]) -> Iterator[Op]:
         """Ops of a layer as libraries join them: norms sum the residual as they read it, and some are the end of an
@@ -249,6 +279,28 @@ class Pieces:
 
     def _pass(self, tokens: int, absorbed: bool) -> _Padded:
         return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+
+
+def stages_of(layers: int, stages: int) -> list[range]:
+    """Layers of each stage; those that are left over go to the stages before the last one, from there down (vLLM)."""
+    sizes = [layers // stages] * stages
+    for number in range(layers % stages):
+        sizes[-2 - number] += 1
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [range(begin, end) for begin, end in pairwise(ends)]
+
+
+def layers_of(blocks: Sequence[Block], stage: range | None) -> tuple[Block, ...]:
+    """The blocks as far as their layers belong to a stage."""
+    if stage is None:
+        return tuple(blocks)
+    kept, at = list[Block](), 0
+    for block in blocks:
+        begin, end = max(at, stage.start), min(at + block.repeat, stage.stop)
+        if end > begin:
+            kept.append(replace(block, repeat=end - begin, first=begin))
+        at += block.repeat
+    return tuple(kept)
 
 
 def _slots(ops: Sequence[Op], kind: str) -> Iterator[Op]:

@@ -555,24 +555,26 @@ class RankOps:
 
     # --- memory
 
-    def weight_bytes(self, segment: Segment) -> int:
+    def weight_bytes(self, segment: Segment, stage: range | None = None) -> int:
         """Bytes of all parameters of this rank: the operands of the ops, each once, and the tables.
 
-        Biases and norms are held in the format of the activations, as the ops read them.
+        Biases and norms are held in the format of the activations, as the ops read them. Of a stage of a pipeline those
+        of its layers; the first one has the tables.
         """
         model, table_dtype = self.model, self.formats.table
         width = model.embedding_width or model.hidden
-        table = int(table_dtype.bytes(self.vocab * width))
+        layers = range(model.layers) if stage is None else stage
+        table = int(table_dtype.bytes(self.vocab * width)) if not layers.start else 0
         total = table
-        if model.positions == "learned":
+        if model.positions == "learned" and not layers.start:
             total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
         if model.encoder is not None:
             total += int(table_dtype.bytes(model.encoder.token_types * model.hidden))
         for block in segment.blocks:
             shared = block.name == "prediction"  # its LM head is the model's
             total += block.repeat * sum(stored_bytes(op) for op in block.ops if not (shared and op.name == "lm_head"))
-        total += int(self.formats.activation.bytes(model.sinks * model.layers * self.heads))
-        tied = model.tied_embeddings and model.encoder is None
+        total += int(self.formats.activation.bytes(model.sinks * len(layers) * self.heads))
+        tied = model.tied_embeddings and model.encoder is None and len(layers) == model.layers
         total -= table if tied else 0
         return total
 

@@ -195,7 +195,7 @@ def check_parallel(spec: TransformerSpec) -> None:
         )
     if ep > 1 and ep % tp:
         raise InputError(
-            f"expert_parallel {ep} with tensor_parallel {tp} is not supported: it is 1, or a multiple of tensor_parallel"
+            f"expert_parallel {ep} is neither 1 nor a multiple of tensor_parallel: {tp} ranks of a replica of attention"
         )
     if ep > 1 and dp % (ep // tp):
         raise InputError(

@@ -128,6 +128,7 @@ QUESTION = Question(
         Column("precision", "Weights: bf16, fp8, nvfp4, int4, ..."),
         Column("kv_dtype", "KV cache: bf16 or fp8."),
         Column("tp", "Chips that share each layer."),
+        Column("pp", "Stages of layers, each on as many chips."),
         Column("ep", "Chips that share the experts of a layer."),
         Column("dp", "Replicas of attention among the chips that share experts."),
         Column("replicas", "Engines behind a router."),

@@ -14,13 +14,14 @@ from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.offloading import HostSpec, with_host
-from archsim.serving.service import Replica, Router, Service, least_loaded
+from archsim.serving.service import Router, Service, costs_of, least_loaded, replica
 from archsim.serving.step_cost import StepCost
+from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_spec import EngineSpec
+from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType
 from archsim.workloads.quantization import QuantizationSpec
-from archsim.workloads.serving import Deployed
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")
@@ -44,6 +45,7 @@ class Deployment:
     model, chip: names or files; a chip may be a system. engine: its settings. weights: format of the weights (bf16,
     fp8, fp8_block, nvfp4, mxfp4, int4, int4_wo); experts: of routed experts, where it differs. kv: of the cache.
     tensor: ranks that share each layer. expert: ranks that share experts. data: replicas of attention among them.
+    stages: of a pipeline, each on as many chips.
     host: of each chip, where the chip has no memory beyond that of its cache.
     """
 
@@ -56,13 +58,14 @@ class Deployment:
     tensor: int = 1
     expert: int = 1
     data: int = 1
+    stages: int = 1
     host: str = ""
     longest: int = field(default=1, compare=False)
 
     @property
     def ranks(self) -> int:
         """Chips of a replica."""
-        return self.tensor * self.data
+        return self.tensor * self.data * self.stages
 
 
 def model_named(text: str) -> ModelSpec:
@@ -227,17 +230,39 @@ def _cached(text: str) -> DType:
 
 @dataclass(frozen=True)
 class Placed:
-    """A deployment on its machine: what replicas share; ``data`` engines of each in step."""
+    """A deployment on its machine: what replicas share, costs of iterations on each stage among it; ``data`` engines
+    of each in step."""
 
     machine: Machine
     deployed: Deployed
-    cost: StepCost
+    costs: tuple[StepCost, ...]
     data: int = 1
+
+    @property
+    def engines(self) -> int:
+        """Of a replica, each with its part of the requests."""
+        return self.data * len(self.costs)
+
+    @property
+    def rest_w(self) -> float:
+        """What a replica draws at rest."""
+        return sum(cost.rest_w for cost in self.costs)
+
+    def timed(self, shape: Shape) -> tuple[float, float]:
+        """Seconds and joules of an iteration that every engine does; those of a pipeline share its stages."""
+        costs = [cost.of(shape) for cost in self.costs]
+        ticks, joules = sum(cost.ticks for cost in costs), sum(cost.joules for cost in costs)
+        for stage, known in enumerate(self.costs[:-1]):
+            n_bytes = known.pieces.sent_bytes(shape.tokens)
+            sent, spent = known.sent(stage * known.ranks, (stage + 1) * known.ranks, n_bytes)
+            ticks, joules = ticks + sent, joules + spent
+        slowest = len(costs) * max(cost.ticks for cost in costs)
+        return self.machine.time.seconds(max(ticks, slowest)), len(costs) * joules
 
     def service(self, replicas: int = 1, router: Router = least_loaded, engine: EngineSpec | None = None) -> Service:
         """Equal replicas that have nothing to do yet, of an engine that may hold other numbers of requests."""
         deployed = self.deployed if engine is None else self.deployed.under(engine)
-        return Service([Replica(self.machine, deployed, self.cost, self.data) for _ in range(replicas)], router)
+        return Service([replica(self.machine, deployed, self.costs, self.data) for _ in range(replicas)], router)
 
 
 def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
@@ -275,15 +300,18 @@ def placed(asked: Deployment) -> Placed:
         batch=asked.data,
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
-    deployed = Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest)
+    if asked.stages > 1 and asked.data > 1:
+        raise InputError("stages of a pipeline beside replicas of attention are not served")
+    longest = asked.longest
+    deployed = Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), longest, asked.stages)
     if not deployed.blocks:
-        needs = sum(deployed.held.resident_bytes.values()) / 1e9
+        needs = max(sum(held.resident_bytes.values()) for held in deployed.held) / 1e9
         raise InputError(
             f"'{model.name}' does not fit: {needs:.4g} GB of weights a chip leave no room for a KV cache in "
             f"{asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
         )
-    cost = StepCost(machine, machine.place(deployed.held), deployed.pieces(asked.ranks), asked.ranks)
-    return Placed(machine, deployed, cost, asked.data)
+    costs = costs_of(machine, deployed, asked.tensor * asked.data)
+    return Placed(machine, deployed, tuple(costs), asked.data)
 
 
 @lru_cache(maxsize=256)

@@ -124,17 +124,16 @@ def _way(at: Placed, asked: Asked, tensor: int, capacity: float) -> dict[str, An
 def _apart(at: Placed, asked: Asked, tensor: int) -> dict[str, Any] | None:
     """Workers of prompts, one prompt at a time at four fifths of their time, and workers of answers at the largest
     batch whose step keeps the objective."""
-    seconds = at.machine.time.seconds
     keys = whole_blocks(asked.input + asked.output // 2)
     prompt = whole_blocks(asked.input)
-    prompt_s = seconds(at.cost.of(Shape(prompts=((1, prompt, prompt),), finished=1)).ticks)
+    prompt_s = at.timed(Shape(prompts=((1, prompt, prompt),), finished=1))[0]
     limit = asked.objectives.get("tpot_s", math.inf)
     batch = min(at.deployed.blocks * 16 // keys, at.deployed.engine.max_num_seqs)
-    while batch and seconds(at.cost.of(Shape(decodes=batch, keys=keys)).ticks) > limit:
+    while batch and at.timed(Shape(decodes=batch, keys=keys))[0] > limit:
         batch //= 2
     if not batch:
         return None
-    step_s = seconds(at.cost.of(Shape(decodes=batch, keys=keys)).ticks)
+    step_s = at.timed(Shape(decodes=batch, keys=keys))[0]
     workers = math.ceil(asked.rate * prompt_s / 0.8), math.ceil(asked.rate * asked.output * step_s / batch)
     wait_s = prompt_s * (1 + 0.8 / (2 * (1 - 0.8)))  # of a queue with even service
     if wait_s > asked.objectives.get("ttft_s", math.inf):

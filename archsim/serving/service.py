@@ -14,11 +14,11 @@ import numpy as np
 from archsim.machine import Machine
 from archsim.serving.step_cost import Cost, StepCost
 from archsim.workloads.answer import Answer
+from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import Objectives, answer_of
-from archsim.workloads.serving import Deployed
 
 
 class Replica:
@@ -92,6 +92,75 @@ class Replica:
         return self.cost.decoding(iteration.shape(), iteration.keys()[:steps])
 
 
+class Pipelined(Replica):
+    """As many engines as stages of a pipeline, an iteration of each in flight over one stage after the other.
+
+    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it; what a
+    stage sends to the next one crosses the system's links beside its computing.
+
+    Parameters
+    ----------
+    costs: of iterations on each stage.
+    """
+
+    def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost]) -> None:
+        super().__init__(machine, deployed, costs[0], len(costs))
+        self.costs = costs
+        self._ready = [0] * len(costs)  # ticks from which the engines may go on
+        self._free = [0] * len(costs)  # and the stages are free
+        self._sends: dict[tuple[int, int], tuple[int, float]] = {}
+
+    @property
+    def rest_w(self) -> float:
+        return sum(cost.rest_w for cost in self.costs)
+
+    def submit(self, request: Served) -> None:
+        number = request.number % len(self.engines)
+        if not self.engines[number].load:
+            self._ready[number] = int(self.machine.time.ps(request.seen_ps))
+        self.engines[number].submit(request)
+
+    def advance(self, until_ps: int | None = None) -> None:
+        time = self.machine.time
+        until = None if until_ps is None else int(time.ps(until_ps))
+        while self._next(until):
+            pass
+
+    def _next(self, until: int | None) -> bool:
+        """Begin the next iteration before a time; whether there is one."""
+        busy = (n for n, engine in enumerate(self.engines) if engine.load)
+        for start, _, number in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
+            if until is not None and start >= until:
+                return False
+            iteration = self.engines[number].next(self.machine.time.whole_ps(start))
+            if iteration is not None:
+                self._pass(number, start, iteration)
+                return True
+        return False
+
+    def _pass(self, number: int, start: int, iteration: Iteration) -> None:
+        shape, at, joules = iteration.shape(), start, 0.0
+        for stage, known in enumerate(self.costs):
+            cost = known.of(shape)
+            at = max(at, self._free[stage]) + cost.ticks
+            self._free[stage] = at
+            joules += cost.joules
+            if stage < len(self.costs) - 1:
+                ticks, sent = self._sent(stage, known.pieces.sent_bytes(shape.tokens))
+                at += ticks
+                joules += sent
+        self._ready[number] = at
+        time = self.machine.time
+        self.engines[number].ended(iteration, time.whole_ps(start), [time.whole_ps(at)], joules)
+
+    def _sent(self, stage: int, n_bytes: int) -> tuple[int, float]:
+        """Ticks and joules of what the ranks of a stage send to those of the next one."""
+        if (stage, n_bytes) not in self._sends:
+            ranks = self.costs[stage].ranks
+            self._sends[stage, n_bytes] = self.costs[stage].sent(stage * ranks, (stage + 1) * ranks, n_bytes)
+        return self._sends[stage, n_bytes]
+
+
 Router = Callable[[Sequence[Replica], Served], int]
 """Gives a request to a replica, by number."""
 
@@ -152,6 +221,19 @@ class Service:
 def service(
     machine: Machine, deployed: Deployed, ranks: int, replicas: int = 1, router: Router = least_loaded
 ) -> Service:
-    """Equal replicas of ``ranks`` chips each, on machines of their own that share what is known of iterations."""
-    cost = StepCost(machine, machine.place(deployed.held), deployed.pieces(ranks), ranks)
-    return Service([Replica(machine, deployed, cost) for _ in range(replicas)], router)
+    """Equal replicas of ``ranks`` chips a stage, on machines of their own that share what is known of iterations."""
+    costs = costs_of(machine, deployed, ranks)
+    return Service([replica(machine, deployed, costs) for _ in range(replicas)], router)
+
+
+def costs_of(machine: Machine, deployed: Deployed, ranks: int) -> list[StepCost]:
+    """Of iterations on each stage of so many ranks."""
+    return [
+        StepCost(machine, machine.place(held), deployed.pieces(ranks, number), ranks)
+        for number, held in enumerate(deployed.held)
+    ]
+
+
+def replica(machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> Replica:
+    """One that has nothing to do yet; ``data`` replicas of attention in it."""
+    return Replica(machine, deployed, costs[0], data) if len(costs) == 1 else Pipelined(machine, deployed, costs)

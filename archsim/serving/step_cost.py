@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.mapper import HOST, Mapper
 from archsim.model.ledger import price_list
@@ -120,8 +121,18 @@ class StepCost:
         return cost
 
     def _host(self, shape: Shape) -> int:
-        ps = self.pieces.host_ps(shape)
+        ps = self.pieces.host_ps(shape) if self.pieces.first else 0
         return int(self.machine.time.ps(ps)) if ps else 0
+
+    def sent(self, source: int, target: int, n_bytes: int) -> tuple[int, float]:
+        """Ticks and joules of what each rank sends to the one that has its place in another group."""
+        network = self.machine.network
+        if network is None:
+            raise InputError(f"stages need a network between them, and system '{self.machine.spec.name}' has none")
+        flow = network.send(source, target, n_bytes)
+        keys = {("network", name): count for name, count in flow.actions.items()}
+        self._prices |= price_list(self.machine.components, self.machine.technology, set(keys))
+        return flow.ticks, self.ranks * sum(self._prices[key] * count for key, count in keys.items())
 
     # --- pieces
 

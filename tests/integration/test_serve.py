@@ -98,7 +98,7 @@ def test_configurations_together_and_apart(tmp_path):
     alike = asked(tmp_path, [mixture, same]).rows
     assert alike[0]["tpot_ms"] == alike[1]["tpot_ms"]  # a table names the same four chips twice
     assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
-    assert "pipelines of stages are not served" in rows[2]["error"]
+    assert rows[1]["tpot_ms"] < rows[2]["tpot_ms"] < 1.3 * rows[0]["tpot_ms"]  # each engine has half of the requests
     assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
     assert "decode_batch_size" in rows[4]["error"]
 

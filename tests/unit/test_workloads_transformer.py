@@ -476,7 +476,7 @@ def test_parallel_attention_with_norms_of_their_own_starts_twice() -> None:
         ("gpt2-xl", {"tensor_parallel": 2}, "heads 25 of 'gpt2-xl'"),
         ("qwen2-7b", {"tensor_parallel": 7}, "intermediate 18944|kv_heads 4 of 'qwen2-7b' neither"),
         ("mixtral-8x7b", {"expert_parallel": 3, "batch": 3}, "8 experts do not divide among 3 ranks"),
-        ("mixtral-8x7b", {"expert_parallel": 2, "tensor_parallel": 4}, "is 1, or a multiple of tensor_parallel"),
+        ("mixtral-8x7b", {"expert_parallel": 2, "tensor_parallel": 4}, "neither 1 nor a multiple of tensor_parallel"),
         ("mixtral-8x7b", {"expert_parallel": 4, "data_parallel": 2}, "must be a multiple of 4, expert_parallel 4"),
         ("mixtral-8x7b", {"expert_parallel": 4, "batch": 6}, "batch 6 does not divide among data_parallel 4"),
         ("llama-3-8b", {"batch": 6, "prefill_batch": 4}, "do not divide into groups of prefill_batch 4"),

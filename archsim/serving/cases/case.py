@@ -50,6 +50,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
         tensor=tensor,
         expert=expert,
         data=data,
+        stages=next((whole_of(case, part + name, 1) for name in ("pp_size", "pp") if case.get(part + name)), 1),
         host=word_of(case, "host"),
         longest=longest,
     )
@@ -59,7 +60,7 @@ CUT = ("precision", "gemm_quant_mode", "moe_quant_mode", "tp_size", "moe_ep_size
 
 
 def _cut(case: Case, part: str) -> tuple[int, int, int]:
-    """Ranks that share layers, that share experts, and replicas of attention."""
+    """Ranks that share each layer of a stage, that share experts, and replicas of attention."""
 
     def size(*names: str) -> int:
         return next((whole_of(case, part + name) for name in names if case.get(part + name)), 1) or 1
@@ -69,8 +70,6 @@ def _cut(case: Case, part: str) -> tuple[int, int, int]:
         return max(1, size("gpus") // data), size("ep") if size("ep") > 1 else 1, data
     tensor, data = size("tp_size", "tp"), size("attention_dp_size", "dp")
     expert, inner = size("moe_ep_size", "ep"), size("moe_tp_size")
-    if size("pp_size", "pp") > 1:
-        raise wrong(f"{part}pp_size", "pipelines of stages are not served: it must be 1")
     if case.get(f"{part}attention_dp_size"):
         tensor, data, expert, inner = _named_once(tensor, data, expert, inner)
     if tensor == data == 1 and expert * inner > 1:  # attention is whole on each of the chips
@@ -87,8 +86,8 @@ def _cut(case: Case, part: str) -> tuple[int, int, int]:
 def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, int, int, int]:
     """What AIConfigurator's table means where it gives the product of two cuts that name the same chips.
 
-    Measurements stand in it twice: TP 4, EP 4, 64 requests also as TP 4, attention DP 4, EP 16, 16 requests of each, and
-    EP 8 with attention DP 8 also as attention DP 64, experts' TP 8, EP 8.
+    Measurements stand in it twice: TP 4, EP 4, 64 requests also as TP 4, attention DP 4, EP 16, 16 requests of each,
+    and EP 8 with attention DP 8 also as attention DP 64, experts' TP 8, EP 8.
     """
     if expert == inner > 1 and expert * inner in (tensor, data):
         return (expert, 1, expert, inner) if tensor > data else (1, expert, expert, inner)

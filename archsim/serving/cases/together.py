@@ -6,7 +6,6 @@ import re
 
 from archsim.errors import InputError, wrong
 from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of
-from archsim.serving.cases.steady import timed
 from archsim.serving.deploy import Placed, placed
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
@@ -30,13 +29,13 @@ def closed(case: Case) -> Figures:
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
     asked = deployment(case, isl + osl)
     at = placed(asked)
-    batch_of_rank = -(-batch // asked.data)
+    of_engine = -(-batch // at.engines)
     seen = whole_blocks(isl + osl // 2)
     fits = at.deployed.blocks * 16 // seen
     if not fits:
         raise InputError(f"can never run: {at.deployed.refusal(Request(0, isl, osl)) or 'no room for a sequence'}")
-    running = min(batch_of_rank, fits, asked.engine.max_num_seqs)
-    plain, joules = timed(at, Shape(decodes=running, keys=seen))
+    running = min(of_engine, fits, asked.engine.max_num_seqs)
+    plain, joules = at.timed(Shape(decodes=running, keys=seen))
     beside = 0 if asked.engine.policy == "prompts_first" else running - 1
     prompt_s = _prompt_s(at, beside, seen, isl)
     more_s = max(0.0, prompt_s - (plain if beside else 0.0))
@@ -44,12 +43,12 @@ def closed(case: Case) -> Figures:
     after = running - 1 - (before if asked.engine.policy == "prompts_first" else 0)  # those that interrupt its answer
     step_s = plain + more_s * after / osl
     first_s = prompt_s + more_s * before + asked.engine.host.request / PS
-    queued_s = (batch_of_rank / running - 1) * (first_s + osl * step_s)
+    queued_s = (of_engine / running - 1) * (first_s + osl * step_s)
     return {
         "ttft_ms": (first_s + queued_s) * MS,
         "tpot_ms": step_s * MS,
-        "output_tokens_per_s": running * asked.data / step_s,
-        "mean_power_w": at.cost.rest_w + joules / plain,
+        "output_tokens_per_s": running * at.engines / step_s,
+        "mean_power_w": at.rest_w + joules / plain,
     }
 
 
@@ -62,7 +61,7 @@ def _prompt_s(at: Placed, beside: int, seen: int, isl: int) -> float:
     for number in range(chunks):
         until = min(isl, (number + 1) * room)
         prompts = ((1, whole_blocks(until - number * room), whole_blocks(until)),)
-        total += timed(at, Shape(decodes=beside, keys=seen if beside else 0, prompts=prompts))[0]
+        total += at.timed(Shape(decodes=beside, keys=seen if beside else 0, prompts=prompts))[0]
     return total
 
 
@@ -73,8 +72,8 @@ def disaggregated(case: Case) -> Figures:
     batch = max(1, _decoding(case))
     before, after = (placed(deployment(case, isl + osl, part)) for part in ("prefill_", "decode_"))
     shape = Shape(prompts=((prompts, whole_blocks(isl), whole_blocks(isl)),), finished=prompts)
-    seconds, _ = timed(before, shape)
-    step, _ = timed(after, Shape(decodes=batch, keys=whole_blocks(isl + osl // 2)))
+    seconds, _ = before.timed(shape)
+    step, _ = after.timed(Shape(decodes=batch, keys=whole_blocks(isl + osl // 2)))
     moved = after.deployed.ops.kv_bytes([(1, isl)])
     network = after.machine.network
     rate = before.machine.main_memory().peak_bytes_per_s
