@@ -37,7 +37,7 @@ class Deployed:
     Attributes
     ----------
     ops: of a rank. held: what a rank of each stage keeps. blocks, tier_blocks: of an engine's cache, and in the farther
-    memory.
+    memory. sequences: places of an engine; fewer than it asks for where states of recurrent layers leave no room.
 
     Raises
     ------
@@ -57,6 +57,8 @@ class Deployed:
         layers = inference.model.layers
         if stages > layers:
             raise InputError(f"{stages} stages are more than the {layers} layers of '{inference.model.name}'")
+        if inference.model.recurrent is not None and engine.kv_tier is not None:
+            raise InputError(f"kv_tier: states of the layers of '{inference.model.name}' are not moved")
         self.stages = [None] if stages == 1 else stages_of(layers, stages)
         self.inference, self.engine, self.capacity_bytes, self.longest = inference, engine, capacity_bytes, longest
         for choice in TransformerWorkload(inference).wanted(formats).choices(formats):
@@ -75,6 +77,7 @@ class Deployed:
             router = OneDraw(self.inference.routing, model.moe, sparse, self.inference.seed)
         self.ops = ops = RankOps(self.inference, formats, router)
         tokens, sequences = engine.max_num_batched_tokens, engine.max_num_seqs
+        self.sequences = sequences
         segments = (
             ops.segment(Pass("prefill", 0, 1, tokens, tokens)),
             ops.segment(Pass("decode", 0, sequences, 1, self.longest, absorbed=True)),
@@ -83,6 +86,7 @@ class Deployed:
             drafts = ops.prediction(Pass("draft", 0, sequences, 1, self.longest, absorbed=True))
             segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
         live = ops.activation_bytes(segments, tokens)
+        states = sequences * ops.state_bytes // len(self.stages)
         whole = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
         # Of a stage: bytes of its weights, and of a block of the cache.
         each = [
@@ -95,13 +99,17 @@ class Deployed:
         self.blocks = _UNBOUNDED
         if self.capacity_bytes is not None:
             room = int(engine.memory_share * self.capacity_bytes) - live
-            self.blocks = max(0, min((room - weights) // block for weights, block in each) // len(each))
+            free = [room - weights for weights, _ in each]
+            if states > min(free) // 2:  # fewer sequences: states take half of what is left
+                self.sequences = max(1, min(free) // 2 // max(ops.state_bytes // len(self.stages), 1))
+                states = self.sequences * ops.state_bytes // len(self.stages)
+            self.blocks = max(0, min((r - states) // b for r, (_, b) in zip(free, each, strict=True)) // len(each))
         if engine.kv_blocks is not None:
             self.blocks = engine.kv_blocks
         self.held = [
             Holdings(
                 f"serving {model.name}",
-                {Role.WEIGHT: weights, Role.KV: len(each) * self.blocks * block},
+                {Role.WEIGHT: weights, Role.KV: len(each) * self.blocks * block + states},
                 farther,
                 activation_bytes=live,
             )
@@ -141,7 +149,10 @@ class Deployed:
 
     def started(self) -> Engine:
         """An engine with nothing to do."""
-        return Engine(self.engine.limits(self.blocks, self.tier_blocks), self.engine.scheduling())
+        limits = self.engine.limits(self.blocks, self.tier_blocks)
+        if self.inference.model.recurrent is not None:  # a state is that of all tokens before, none of a prefix
+            limits = replace(limits, reuses=False, sequences=min(limits.sequences, self.sequences))
+        return Engine(limits, self.engine.scheduling())
 
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""

@@ -28,6 +28,7 @@ from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Role,
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
+from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.transformer_rank import RankOps
 
 Ints = npt.NDArray[np.int64]
@@ -37,7 +38,17 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
-_SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention", "fetched_kv", "stored_kv")
+_SLOTS = (
+    "q_absorb",
+    "attention",
+    "v_up",
+    "kv_up",
+    "prompt_attention",
+    "recurrence",
+    "prompt_recurrence",
+    "fetched_kv",
+    "stored_kv",
+)
 _DRAFT = "draft_"
 
 
@@ -133,6 +144,9 @@ class _Padded(Pass):
 
     def attention(self, one: Attention, times: int = 1) -> Attention:
         return one
+
+    def recurrence(self, one: Recurrence, chunk: int) -> Recurrence:
+        return replace(one, chunk=1 if self.absorbed else chunk)
 
 
 @dataclass
@@ -304,12 +318,12 @@ def layers_of(blocks: Sequence[Block], stage: range | None) -> tuple[Block, ...]
 
 
 def _slots(ops: Sequence[Op], kind: str) -> Iterator[Op]:
-    """The ops of a layer; a prompt's attention under its own name."""
+    """The ops of a layer; what mixes the tokens of prompts under its own name."""
     for op in ops:
-        if isinstance(op, Attention) and kind != "decode":
+        if isinstance(op, Attention | Recurrence) and kind != "decode":
             if kind == "mixed":
-                yield op
-            yield replace(op, name="prompt_attention")
+                yield replace(op, chunk=1) if isinstance(op, Recurrence) else op
+            yield replace(op, name=f"prompt_{op.name}")
         else:
             yield op
 
@@ -344,6 +358,11 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
             return replace(op, batch=shape.decodes, q_len=queries, kv_len=seen)
         ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
         return Pass.of("prefill", 0, ragged).attention(op)
+    if isinstance(op, Recurrence):
+        if slot(op) == "recurrence":
+            return replace(op, tokens=shape.decodes * queries, sequences=shape.decodes)
+        tokens, sequences = sum(n * q for n, q, _ in shape.prompts), sum(n for n, _, _ in shape.prompts)
+        return replace(op, tokens=tokens, sequences=sequences)
     if not isinstance(op, MatMul):
         raise ValueError(f"'{op.name}' is no slot")
     if op.name == "kv_up":

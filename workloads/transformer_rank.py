@@ -15,7 +15,7 @@ from archsim.workloads.formats import Formats
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.model import MixtureSpec, norm_vectors
+from archsim.workloads.model import LayerKind, MixtureSpec, norm_vectors
 from archsim.workloads.op import (
     Attention,
     Collective,
@@ -33,6 +33,7 @@ from archsim.workloads.operators import OperatorsSpec, Widths, operators, small_
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
+from archsim.workloads.recurrent_layer import recurrent
 from archsim.workloads.tensors import stored_bytes
 from archsim.workloads.transformer_spec import TransformerSpec
 
@@ -58,6 +59,10 @@ class RankOps:
         self.travelling = spec.expert_parallel > self.tp  # tokens go to experts on ranks that have not seen them
         self.inner = model.intermediate // self.tp
         self.vocab = -(-model.vocab // self.tp)
+        recurrent = model.recurrent
+        each = 0 if recurrent is None else recurrent.state_bytes(self.tp)
+        self.state_bytes = model.recurrent_layers * each
+        """of a sequence, in all layers that keep a state"""
         self.norm_weights = model.hidden * norm_vectors(model)
 
     # --- pieces
@@ -151,6 +156,10 @@ class RankOps:
 
     # --- attention
 
+    def mixer(self, step: Pass, kind: LayerKind) -> list[Op]:
+        """What mixes the tokens of a layer."""
+        return recurrent(self, step) if kind.recurrent else self.attention(step, kind.window)
+
     def attention(self, step: Pass, window: int | None) -> list[Op]:
         """From the normed input to the output projection."""
         if self.model.mla is not None:
@@ -158,7 +167,8 @@ class RankOps:
         model, f, tokens = self.model, self.formats, step.tokens
         dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
         encoder = model.encoder is not None
-        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, (heads + 2 * kv_heads) * dim, model.qkv_bias)]
+        projected = (heads * (2 if model.output_gate else 1) + 2 * kv_heads) * dim
+        ops: list[Op] = [self.linear("qkv", tokens, model.hidden, projected, model.qkv_bias)]
         if model.qk_norm == "head":
             vectors = norm_vectors(model) if model.norm == "layernorm" else 1
             width = (heads + kv_heads) * dim
@@ -187,6 +197,8 @@ class RankOps:
             kv_role=Role.ACTIVATION if encoder else Role.KV,
         )
         ops.append(step.attention(base))
+        if model.output_gate:
+            ops.append(self.vector("output_gate", "silu", tokens, heads * dim, inputs=2))
         ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
         return ops
 
@@ -360,14 +372,14 @@ class RankOps:
 
     # --- layers and ends
 
-    def dense_layer(self, step: Pass, window: int | None) -> tuple[Op, ...]:
+    def dense_layer(self, step: Pass, kind: LayerKind) -> tuple[Op, ...]:
         model, tokens = self.model, step.tokens
         if model.parallel_attention:
             up, *rest = self.mlp(tokens, self.inner, bias=model.mlp_bias)
             norms: list[Op] = [self.norm("attention_norm", tokens)]
             if model.parallel_norms:
                 norms.append(replace(self.norm("mlp_norm", tokens), after=()))
-            first, *others = self.attention(step, window)
+            first, *others = self.attention(step, kind.window)
             ops = [*norms, replace(first, after=("attention_norm",)), *others]
             ops += [replace(up, after=(norms[-1].name,)), *rest]
             if self.tp > 1:
@@ -381,33 +393,36 @@ class RankOps:
             else:
                 ops.append(replace(self.residual("residual", tokens, inputs=3), after=("out", "down")))
             return tuple(ops)
+        mixed = self.joined(self.mixer(step, kind), tokens, "attention", "out")
+        if not kind.mlp:
+            return tuple(mixed)
         return (
-            *self.joined(self.attention(step, window), tokens, "attention", "out"),
+            *mixed,
             *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
         )
 
     def layers(self, step: Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
-        model, windows = self.model, self.model.windows
-        if len(set(windows)) == 1 and model.moe is None:
+        model, kinds = self.model, self.model.kinds
+        if len(set(kinds)) == 1 and model.moe is None:
             name = "layer" if model.layers > 1 else "layer.0"
-            return (Block(name, self.dense_layer(step, windows[0]), model.layers),)
+            return (Block(name, self.dense_layer(step, kinds[0]), model.layers),)
         if model.layers > _MOST_LAYERS:
             raise InputError(
                 f"'{model.name}' has {model.layers} layers of experts or of several windows: at most {_MOST_LAYERS} "
                 "are told apart"
             )
-        dense = {window: self.dense_layer(step, window) for window in windows} if model.dense_layers else {}
+        dense = {kind: self.dense_layer(step, kind) for kind in kinds} if model.dense_layers else {}
         if model.moe is None or self.router is None:
-            return _runs([dense[windows[number % len(windows)]] for number in range(model.layers)])
+            return _runs([dense[model.kind(number)] for number in range(model.layers)])
         first, whole = model.moe.first_dense_layers, self.spec.micro_batches == 1
-        if not whole and (model.moe.every > 1 or len(set(windows)) > 1):
+        if not whole and (model.moe.every > 1 or len(set(kinds)) > 1):
             raise InputError(f"micro_batches are for layers that are alike, and those of '{model.name}' are not")
         parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
         order = in_turn if whole else by_streams if step.absorbed else by_exchanges
         sparse = order(parts)
         layers = [
-            next(sparse) if model.sparse(number) else dense[windows[number % len(windows)]]
+            next(sparse) if model.sparse(number) else dense[model.kind(number)]
             for number in range(first if not whole else model.layers)
         ]
         return _runs([*layers, *sparse])
@@ -416,18 +431,18 @@ class RankOps:
         """Attention and experts of each layer that has them; layers of equal loads are the same objects."""
         model, tokens = self.model, step.tokens
         attentions = {
-            window: tuple(self.joined(self.attention(step, window), tokens, "attention", "out"))
-            for window in dict.fromkeys(model.windows)
+            kind: tuple(self.joined(self.mixer(step, kind), tokens, "attention", "out"))
+            for kind in dict.fromkeys(model.kinds)
         }
         group, constant = self.group_tokens(step), step.constant_tokens
-        known: dict[tuple[int | None, tuple[int, ...]], Layer] = {}
+        known: dict[tuple[LayerKind, tuple[int, ...]], Layer] = {}
         numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
         for layer, number in enumerate(numbers):
-            window, counts = model.windows[number % len(model.windows)], router.counts(layer, group, step.phase)
-            if (window, counts) not in known:
+            kind, counts = model.kind(number), router.counts(layer, group, step.phase)
+            if (kind, counts) not in known:
                 experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
-                known[window, counts] = attentions[window], tuple(experts)
-            yield known[window, counts]
+                known[kind, counts] = attentions[kind], tuple(experts)
+            yield known[kind, counts]
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
@@ -586,7 +601,7 @@ class RankOps:
         element = model.mla.cached if model.mla is not None else 2 * self.kv_heads * model.head_dim
         layers = model.layers + (drafting if self.spec.mtp_acceptance is None else model.mtp_layers)
         windowed = model.windowed(layers)
-        full, seen = layers - windowed, model.window or 0
+        full, seen = layers - model.recurrent_layers - windowed, model.window or 0
         kept = sum(count * (windowed * min(length, seen) + full * length) for count, length in final)
         return int(self.formats.kv.bytes(kept * element))
 

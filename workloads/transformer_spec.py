@@ -180,6 +180,8 @@ def check_parallel(spec: TransformerSpec) -> None:
     splits = {"heads": model.heads}
     if model.dense_layers:
         splits["intermediate"] = model.intermediate
+    if model.recurrent is not None:
+        splits["heads of recurrent layers"] = model.recurrent.heads
     if model.moe is not None:
         if ep == 1:
             splits["expert_intermediate"] = model.moe.expert_intermediate

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
-from archsim.components.compute.gpu_elementwise import elementwise
+from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec, elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
 from archsim.components.compute.gpu_gemm import format_of, gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
@@ -33,8 +33,11 @@ from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Joules, SquareMillimetres, Watts
 from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
 from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.recurrence import Recurrence
 
 _LANES = 128  # of an SM
+_CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchanges between them: assumed
+_CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
@@ -293,10 +296,12 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             how=f"roofline of {shares.compute:.1%} of the peak and {shares.memory:.1%} of the bandwidth",
         )
 
-    def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
+    def vector_kernel(self, op: Vector | Recurrence, memory: MemoryView) -> KernelWork | None:
         kernels = self.spec.released
         if kernels is None or kernels.elementwise is None:
             return None
+        if isinstance(op, Recurrence):
+            return self._recurrence(kernels.elementwise, op, memory)
         function = _FUNCTIONS.get(op.function, op.function)
         chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
         if function == "sample":  # sorts, whose time is the lanes'; they draw what a stream through the memory does
@@ -313,6 +318,25 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             cache_bytes=self._ints(fed, op.rows),
             energy=self._energy(chip, Activity(0.0 * seconds, fed, moved), seconds, op.rows),
             how=function,
+        )
+
+    def _recurrence(self, kernels: ElementwiseKernelsSpec, op: Recurrence, memory: MemoryView) -> KernelWork:
+        """States stream through as rows do; a token at a time is the lanes' work, chunks are that of tensor cores."""
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
+        moved = np.atleast_1d(np.asarray(sum(op.reads().values()) + sum(op.writes().values()), dtype=np.float64))
+        per_cycle = float(_LANES * chip.sms)
+        if op.chunk > 1:
+            per_cycle = _CHUNKED_SHARE * self.peak_macs_per_cycle(op.dtype)
+        computing = np.atleast_1d(np.asarray(op.macs(), dtype=np.float64)) / (per_cycle * chip.clock_hz)
+        streaming = moved / (chip.memory_bytes_per_s * kernels.memory_efficiency)
+        count = 1 if op.chunk == 1 else _CHUNKED_KERNELS
+        seconds = np.maximum(computing, streaming) + count * kernels.launch_us * 1e-6
+        return KernelWork(
+            cycles=self._cycles(seconds, op.tokens),
+            memory_bytes=self._ints(moved, op.tokens),
+            cache_bytes=self._ints(moved, op.tokens),
+            energy=self._energy(chip, Activity(0.0 * seconds, moved, moved), seconds, op.tokens),
+            how=f"states of {op.heads} heads, " + (f"chunks of {op.chunk}" if op.chunk > 1 else "token by token"),
         )
 
     def band(self, op: Op) -> tuple[float, float] | None:
