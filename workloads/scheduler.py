@@ -77,7 +77,8 @@ class Served:
     contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
     cached: tokens whose keys are in the cache. produced: tokens of the answer so far. credit: of a further one, in
     parts of :data:`WHOLE`. reused, fetched: tokens of the prompt that were found in the cache, and in the farther
-    memory. preempted, swapped: how often it lost its cache, and how often of that it was moved away.
+    memory. away: blocks of its cache that are there now. preempted, swapped: how often it lost its cache, and how often
+    of that it was moved away.
     scheduled_ps, first_token_ps, end_ps: when it was admitted, had its first token and its last; None: not yet.
     """
 
@@ -92,6 +93,7 @@ class Served:
     credit: int = 0
     reused: int = 0
     fetched: int = 0
+    away: int = 0
     preempted: int = 0
     swapped: int = 0
     scheduled_ps: int | None = None
@@ -223,7 +225,7 @@ class Scheduler:
 
     Attributes
     ----------
-    waiting: arrived and not admitted. running: admitted, in that order. swapped: those whose cache was moved away.
+    waiting: arrived and not admitted. running: admitted, in that order. swapped: those whose cache is elsewhere.
     ended: how many have their answers.
     unfinished: those that run whose known tokens are not all computed but the last.
     intervals: time between two tokens of a request. pressed: somebody has lost its cache in this iteration, and nobody
@@ -257,7 +259,8 @@ class Scheduler:
         """Queue a request, which must fit the cache when it is alone."""
         if blocks_of(request.most_tokens + self.limits.speculation.drafts) > self.limits.blocks:
             raise ValueError(f"request {request.number} can never run")
-        self.waiting.append(request)
+        # One that decodes already was handed over with its cache, which takes its place when there is room.
+        (self.swapped if request.decodes else self.waiting).append(request)
 
     def admit(self, now_ps: int, room: int, whole: bool = False) -> tuple[Served, int] | None:
         """Take the first that waits into the batch, with so many of its tokens as there is room for.
@@ -317,6 +320,7 @@ class Scheduler:
         self.pressed = True
         if moved:
             request.swapped += 1
+            request.away = blocks
             self._stored += blocks
             self.swapped.appendleft(request)
             return
@@ -324,7 +328,7 @@ class Scheduler:
         self.waiting.appendleft(request)
 
     def _restore(self) -> None:
-        """Those that were moved away come back, while there is room for them and a step of all that run."""
+        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too."""
         while self.swapped and len(self.running) < self.limits.sequences:
             request = self.swapped[0]
             running = self._needed([r for r in self.running if r.decodes], 1)
@@ -332,10 +336,11 @@ class Scheduler:
             if running + blocks_of(ahead) > self.pool.free:
                 return
             self.swapped.popleft()
-            blocks, found = blocks_of(request.cached), self.pool.found(request.contents, request.cached)
+            found = self.pool.found(request.contents, request.cached)
             self.pool.hold(request.holding, request.contents, found, ahead)
-            self.tier.let_go(blocks)
-            self._fetched += blocks - found
+            self.tier.let_go(request.away)
+            self._fetched += max(request.away - found, 0)
+            request.away = 0
             self.running.append(request)
             self.unfinished += not request.decodes
 

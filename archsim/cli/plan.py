@@ -52,7 +52,7 @@ def command(
         asked = {"model": model, "system": system, "device": device, "gpus": gpus, "global_batch": batch, "seq": seq}
         plan_training(asked | {"precision": precision, "framework": framework}, top, out, json)
         return
-    from archsim.serving.cases.offered import objectives_of
+    from archsim.serving.classes import objectives_of
     from archsim.serving.deploy import Deployment, engine_named
     from archsim.serving.plan import Asked
 

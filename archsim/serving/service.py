@@ -16,9 +16,12 @@ from archsim.serving.step_cost import Cost, StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
+from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import Objectives, answer_of
+
+_USUAL_KEYS = 1024
 
 
 class Replica:
@@ -48,6 +51,14 @@ class Replica:
     def rest_w(self) -> float:
         """What its machine draws at rest."""
         return self.cost.rest_w
+
+    def pace_s(self, sequences: int) -> float:
+        """Seconds of a step of so many sequences of :data:`_USUAL_KEYS`, as far as they have places; those that have to
+        wait make it as much longer."""
+        each = -(-sequences // len(self.engines))
+        running = min(each, self.engines[0].scheduler.limits.sequences)
+        cost = self.cost.of(Shape(decodes=running, keys=_USUAL_KEYS))
+        return self.machine.time.seconds(cost.ticks) * each / running
 
     def found(self, request: Served) -> int:
         """Blocks of a request that some engine's cache has, in whatever memory."""
@@ -181,7 +192,17 @@ def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
     return max(range(len(replicas)), key=lambda i: (found[i], -replicas[i].load))
 
 
-ROUTERS: dict[str, Router] = {"round_robin": round_robin, "least_loaded": least_loaded, "prefix_aware": prefix_aware}
+def least_time(replicas: Sequence[Replica], request: Served) -> int:
+    """Where a step of decoding takes the shortest time with it, of machines that are not equally fast."""
+    return min(range(len(replicas)), key=lambda i: replicas[i].pace_s(replicas[i].load + 1))
+
+
+ROUTERS: dict[str, Router] = {
+    "round_robin": round_robin,
+    "least_loaded": least_loaded,
+    "prefix_aware": prefix_aware,
+    "least_time": least_time,
+}
 
 
 @dataclass(frozen=True)
@@ -195,22 +216,33 @@ class Service:
         """Serve requests in the order of their arrivals; those that can never run are refused, and why is returned."""
         refused: dict[int, str] = {}
         for number, request in enumerate(requests):
-            served = self._served(number, request, refused)
-            if served is None:
-                continue
-            for replica in self.replicas:
-                replica.advance(served.seen_ps)
-            self.replicas[self.router(self.replicas, served)].submit(served)
-        for replica in self.replicas:
-            replica.advance()
+            if why := self.refusal(request):
+                refused[number] = why
+            else:
+                self.give(self.replicas[0].deployed.served(number, request))
+        self.finish()
         return refused
 
-    def _served(self, number: int, request: Request, refused: dict[int, str]) -> Served | None:
-        deployed = self.replicas[0].deployed
-        if why := deployed.refusal(request):
-            refused[number] = why
-            return None
-        return deployed.served(number, request)
+    def give(self, served: Served) -> None:
+        """A request that a scheduler sees now: that of the replica that the router names among those it fits."""
+        for replica in self.replicas:
+            replica.advance(served.seen_ps)
+        fit = self.replicas
+        if any(replica.deployed is not fit[0].deployed for replica in fit):
+            asked = Request(served.arrival_ps, served.input, served.output)
+            fit = [replica for replica in fit if not replica.deployed.refusal(asked)]
+        fit[self.router(fit, served)].submit(served)
+
+    def finish(self) -> None:
+        """Run until all have their answers."""
+        for replica in self.replicas:
+            replica.advance()
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can run nowhere; "" where it can."""
+        kinds = dict.fromkeys(replica.deployed for replica in self.replicas)
+        said = [deployed.refusal(request) for deployed in kinds]
+        return said[0] if all(said) else ""
 
     def answer(self, objectives: Objectives | None = None) -> Answer:
         """How the requests fared."""

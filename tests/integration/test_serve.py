@@ -12,7 +12,8 @@ from archsim.alone.serve import QUESTION
 from archsim.alone.sheet import ask, ask_file
 from archsim.errors import InputError
 from archsim.serving.cases import kind_of
-from archsim.serving.cases.offered import objectives_of, offered_requests
+from archsim.serving.cases.offered import offered_requests
+from archsim.serving.classes import objectives_of
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.plan import Asked, plan
 

@@ -395,7 +395,7 @@ def test_what_if_is_played_from_the_start():
     [
         ({**DRAWN, "rate": 0}, {}, "rate: expected more than 0"),
         ({"rate": 1, "count": 2, "input": 5}, {}, "'output' is missing"),
-        ({"path": "azure_conversation_200.csv", "rate": 1}, {}, "'path' names recorded ones"),
+        ({"path": "azure_conversation_200.csv", "input": 1}, {}, "'path' names recorded ones"),
         ({**DRAWN, "input": 9000}, {}, "request 0 can never run: its prompt of 9000 tokens"),
         (DRAWN, {"memory_share": 1e-7}, "request 0 can never run: 40 . 5 tokens need 3 blocks of 16"),
         (DRAWN, {"max_num_seqs": 20, "max_num_batched_tokens": 10}, "max_num_seqs 20"),

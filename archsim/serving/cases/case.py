@@ -33,7 +33,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
     ------
     InputError: a column is missing or means nothing.
     """
-    chip = next((str(case[name]) for name in ("system", "device", "hw") if case.get(name)), "")
+    chip = next((str(case[name]) for name in (f"{part}system", "system", "device", "hw") if case.get(name)), "")
     model = next((str(case[name]) for name in ("model", "model_path") if case.get(name)), "")
     if not model:
         raise wrong("model", "is missing: the model that is served")

@@ -7,6 +7,7 @@ import re
 from archsim.errors import InputError, wrong
 from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of
 from archsim.serving.deploy import Placed, placed
+from archsim.serving.handover import Side, handover_ps
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
 
@@ -70,18 +71,14 @@ def disaggregated(case: Case) -> Figures:
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
     prompts = max(1, whole_of(case, "prefill_batch_size")) if case.get("prefill_batch_size") else 1
     batch = max(1, _decoding(case))
-    before, after = (placed(deployment(case, isl + osl, part)) for part in ("prefill_", "decode_"))
+    sides = [deployment(case, isl + osl, part) for part in ("prefill_", "decode_")]
+    before, after = map(placed, sides)
     shape = Shape(prompts=((prompts, whole_blocks(isl), whole_blocks(isl)),), finished=prompts)
     seconds, _ = before.timed(shape)
     step, _ = after.timed(Shape(decodes=batch, keys=whole_blocks(isl + osl // 2)))
-    moved = after.deployed.ops.kv_bytes([(1, isl)])
-    network = after.machine.network
-    rate = before.machine.main_memory().peak_bytes_per_s
-    if network is not None and hasattr(network, "links"):
-        link = network.links[-1].spec
-        rate = link.bandwidth * link.count * link.efficiency
+    moved_s = handover_ps(Side(sides[0]), Side(sides[1]), isl) / PS
     host_s = before.deployed.engine.host.request / PS
-    return {"ttft_ms": (seconds + moved / rate + step + host_s) * MS, "tpot_ms": step * MS}
+    return {"ttft_ms": (seconds + moved_s + step + host_s) * MS, "tpot_ms": step * MS}
 
 
 _CONCURRENCY = re.compile(r"_c(\d{1,6})_")
