@@ -11,6 +11,7 @@ import pytest
 from archsim.alone.serve import QUESTION
 from archsim.alone.sheet import ask, ask_file
 from archsim.errors import InputError
+from archsim.report.plan import page
 from archsim.serving.cases import kind_of
 from archsim.serving.cases.offered import offered_requests
 from archsim.serving.classes import objectives_of
@@ -184,17 +185,36 @@ def test_what_is_asked_is_told_by_the_columns():
 
 
 def test_the_fewest_chips_keep_the_objectives(monkeypatch):
-    from archsim.serving.deploy import Deployment, engine_named
-
     monkeypatch.setattr("archsim.serving.plan._REQUESTS", 30)
     monkeypatch.setattr("archsim.serving.plan._STEPS", 3)
     monkeypatch.setattr("archsim.serving.plan._LARGEST", 64.0)
     deployment = Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm"))
-    ways = plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0, "tpot_s": 0.05}, 2))
+    found = plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0, "tpot_s": 0.05}, 2, 3.6, 0.1))
+    ways, points = found.ways, found.points
+    assert {way["way"] for way in ways} == {"together", "apart"}
+    for way in ways:
+        assert way["gpus"] <= 2
+        assert way["verdict"] == "stable"
+        usd = way["gpus"] * 3.6 / 3600 / 80 + way["energy_per_output_token_j"] * 0.1 / 3.6e6  # 80 tokens a second
+        assert way["usd_per_million_output_tokens"] == pytest.approx(1e6 * usd)
+        assert way["output_tokens_per_s_per_mw"] * way["energy_per_output_token_j"] == pytest.approx(1e6)
+        assert way["output_tokens_per_s_per_mm2"] == pytest.approx(80 / way["gpus"] / 814)  # H100's die
+    axes = [(p["output_tokens_per_s_per_user"], p["output_tokens_per_s_per_gpu"]) for p in points]
+    within = [p["ttft_ms"] <= 1000 and p["tpot_ms"] <= 50 for p in points]
+    assert [p["keeps_slo"] for p in points] == within
+    for point, place, good in zip(points, axes, within, strict=True):
+        beaten = any(
+            ok and a >= place[0] and b >= place[1] and (a, b) != place for (a, b), ok in zip(axes, within, strict=True)
+        )
+        assert point["pareto"] == (good and not beaten)
+    drawn = page("a plan", ways, points)
+    assert drawn.count("<circle") == sum(p["pareto"] for p in points)
+    assert "usd per million output tokens" in drawn
     assert [way["gpus"] for way in ways] == sorted(way["gpus"] for way in ways)
     assert ways[0]["way"] == "together"
     assert ways[0]["gpus"] == 1
     assert ways[0]["capacity_per_s"] >= 4
+    monkeypatch.setattr("archsim.serving.plan._TENSOR", (1,))
     with pytest.raises(InputError, match="times as long"):
         plan(deployment, Asked(4.0, 200, 20, {"tpot_s": 1e-5}, 2))
 
