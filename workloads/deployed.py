@@ -12,7 +12,7 @@ from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.formats import Formats, MachineFormats
 from archsim.workloads.iteration import OneDraw, Pieces, layers_of, stages_of
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
-from archsim.workloads.op import Role
+from archsim.workloads.op import GroupedMatMul, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Segment
@@ -134,11 +134,21 @@ class Deployed:
             lambda shape: engine.host.ps(shape, ranks),
             engine.sampling_ops,
             engine.fuses_norms,
+            self._slower,
             drafts,
             self.stages[number],
             engine.kv_tier or "",
             self.block_bytes[number],
         )
+
+    def _slower(self, op: GroupedMatMul, tokens: int) -> float:
+        """How much longer a kernel of experts takes than a tuned one."""
+        untuned = self.engine.untuned
+        if untuned is None or self.inference.expert_parallel == 1:
+            return 1.0
+        if op.scales is not None and op.scales.group:
+            return untuned.blocks
+        return untuned.plain if tokens > len(op.rows) else 1.0
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""

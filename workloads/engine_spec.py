@@ -45,6 +45,17 @@ class SpeculationSpec(Spec):
     what came before, which takes no time of the chip"""
 
 
+class UntunedSpec(Spec):
+    """Kernels of experts where experts are spread over ranks, in sizes that an engine has no tuned tiles for."""
+
+    plain: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """how much longer they take than tuned ones where there are more tokens than experts of a rank"""
+    blocks: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """the same of weights with a scale for each block, for any number of tokens"""
+    source: str
+    """which rule, and on what it was calibrated"""
+
+
 class EngineSpec(Spec):
     """A serving engine."""
 
@@ -80,6 +91,8 @@ class EngineSpec(Spec):
     """tokens drafted ahead and checked together; one token a step when absent"""
     sampling_ops: Annotated[int, Field(ge=0, le=2**20)] = 0
     """operations of a lane that picking a token takes for each logit: sorts for top-k and top-p"""
+    untuned: UntunedSpec | None = None
+    """kernels of experts that it has not tuned; all are when absent"""
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
     collective_launch: Picoseconds | None = None

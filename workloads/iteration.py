@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Role, Transfer, Vector
+from archsim.workloads.op import Attention, Collective, Delay, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
@@ -157,6 +157,7 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
+    slower: how much longer a kernel of experts takes than a tuned one, by the tokens of the iteration.
     drafts: tokens for which a layer of the model drafts. stage: the layers of a stage of a pipeline, all when None; the
     first one has the embedding and the host's time, the last one the LM head. tier: memory that blocks of the KV cache
     are copied from and to. block_bytes: of such a block, in all layers.
@@ -166,6 +167,7 @@ class Pieces:
     host_ps: Callable[[Shape], int] = lambda shape: 0
     sampling_ops: int = 0
     fuses_norms: bool = False
+    slower: Callable[[GroupedMatMul, int], float] = lambda op, tokens: 1.0
     drafts: int = 0
     stage: range | None = None
     tier: str = ""
@@ -258,7 +260,9 @@ class Pieces:
                 pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
                 both = tuple(replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
                 made = (*self._entry(absorbed), *layers_of(both, self.stage))
-            self._blocks[tokens, kind] = tuple(replace(b, ops=tuple(self._fused(b.ops))) for b in made)
+            self._blocks[tokens, kind] = tuple(
+                replace(b, ops=tuple(self._paced(op, tokens) for op in self._fused(b.ops))) for b in made
+            )
         return self._blocks[tokens, kind]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:
@@ -290,6 +294,12 @@ class Pieces:
                 continue
             before = op
             yield op
+
+    def _paced(self, op: Op, tokens: int) -> Op:
+        """A kernel of experts as this engine has it."""
+        if not isinstance(op, GroupedMatMul) or (ratio := self.slower(op, tokens)) == 1:
+            return op
+        return replace(op, slower=(round(1000 * ratio), 1000))
 
     def _pass(self, tokens: int, absorbed: bool) -> _Padded:
         return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)

@@ -107,6 +107,8 @@ class Mapper(ProductMapper):
             return self._as_one(op)
         if isinstance(op, Attention) and op.passes != (1, 1):
             return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
+        if isinstance(op, GroupedMatMul) and op.slower != (1, 1):
+            return self._lower(replace(op, slower=(1, 1))).times(*op.slower)
         able = [engine for engine in self.engines.values() if engine.supports(op) and self._reaches(engine, op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())

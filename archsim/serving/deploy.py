@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.offloading import HostSpec, with_host
+from archsim.serving.checkpoints import stored
 from archsim.serving.service import Router, Service, costs_of, least_loaded, replica
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.deployed import Deployed
@@ -21,15 +21,11 @@ from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType
-from archsim.workloads.quantization import QuantizationSpec
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")
 _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp4|nvfp4|bf16|int4|dynamic|17b|\d+e)\b")
 """What follows a model's name where its weights, not its shape, are others."""
-_BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
-_BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
-_BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
 _MOST_BYTES = 2**20
 _NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
@@ -162,72 +158,6 @@ def _joining(name: str, chip: ChipSpec, chips: int) -> SystemSpec:
     return min(large, key=lambda s: s.chips)
 
 
-def formats_of(asked: Deployment, model: ModelSpec) -> Mapping[str, DType | None]:
-    """The formats of a transformer.
-
-    Weights of fp8 and fp4 are multiplied as they are where the chip can, else they are widened. Of gpt-oss and of
-    models in int4 the routed experts alone are stored so.
-    """
-    named = _BITS.search(asked.model.casefold())
-    weights = asked.weights or ("" if named is None else named[1]) or _stored(model)
-    if _in_blocks(model, weights, asked.experts):
-        return {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
-    dtype = _dtype("precision", weights)
-    experts = _dtype("moe_quant_mode", asked.experts) if asked.experts else dtype
-    if dtype is DType.BF16 and experts is DType.BF16:
-        return {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
-    found: dict[str, DType | None] = {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
-    only_experts = model.moe is not None and (model.name.startswith("gpt-oss") or experts is DType.INT4)
-    if only_experts:
-        return found | {"expert_dtype": experts}
-    found |= {"weight_dtype": dtype, "table_dtype": DType.BF16}
-    if dtype is not DType.INT4:
-        found["activation_dtype"] = dtype
-    if experts is not dtype:
-        found["expert_dtype"] = experts
-    return found
-
-
-def _in_blocks(model: ModelSpec, weights: str, experts: str) -> bool:
-    """Whether weights are FP8 with a scale for each block of 128 x 128, as some families publish theirs."""
-    blocked = "fp8_block" in (weights, experts) or model.name.startswith(_BLOCKED)
-    return blocked and weights in ("fp8", "fp8_block")
-
-
-def _stored(model: ModelSpec) -> str:
-    if model.quantization is not None:
-        return model.quantization.dtype.value
-    return "mxfp4" if model.name.startswith("gpt-oss") else "bf16"
-
-
-_DTYPES = {
-    "bf16": DType.BF16,
-    "bfloat16": DType.BF16,
-    "fp16": DType.BF16,
-    "float16": DType.BF16,
-    "fp8": DType.FP8,
-    "fp8_block": DType.FP8,
-    "fp4": DType.FP4,
-    "nvfp4": DType.FP4,
-    "mxfp4": DType.FP4,
-    "w4a16_mxfp4": DType.FP4,
-    "int4": DType.INT4,
-    "int4_wo": DType.INT4,
-    "int8": DType.INT8,
-}
-
-
-def _dtype(column: str, text: str) -> DType:
-    key = text.casefold()
-    if key not in _DTYPES:
-        raise wrong(column, f"no weights are stored as '{shortened(text)}': {nearest(key, _DTYPES)}")
-    return _DTYPES[key]
-
-
-def _cached(text: str) -> DType:
-    return DType.BF16 if text in ("", "auto") else _dtype("kv_cache_dtype", text)
-
-
 @dataclass(frozen=True)
 class Placed:
     """A deployment on its machine: what replicas share, costs of iterations on each stage among it; ``data`` engines
@@ -282,12 +212,10 @@ def placed(asked: Deployment) -> Placed:
     InputError: an unknown name, a split that leaves a remainder, a model that does not fit.
     """
     model = model_named(asked.model)
-    named = _BITS.search(asked.model.casefold())
-    if _in_blocks(model, asked.weights or ("" if named is None else named[1]), asked.experts):
-        model = model.model_copy(update={"quantization": _BLOCKS})
+    model, told = stored(asked.model, model, asked.weights, asked.experts, asked.kv)
     machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
     multiplied = machine.formats().multiplied
-    formats = dict(formats_of(asked, model))
+    formats = dict(told)
     if formats.get("activation_dtype") not in (None, *multiplied):
         formats["activation_dtype"] = DType.BF16
     inference = TransformerSpec(

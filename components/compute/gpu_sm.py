@@ -444,14 +444,16 @@ def _format(
     """The libraries' name of a format, and bytes of operands that are stored in another width than it has.
 
     Weights narrower than what is multiplied have kernels of their own, or are widened by those of the wider format
-    (assumed to take no longer than these; so are those of MXFP4). FP8 with a scale for each block has its own, too.
+    (assumed to take no longer than these; so are those of MXFP4, and those of experts in groups, which libraries give
+    to Marlin, not to the measured kernels). FP8 with a scale for each block has its own, too.
     """
     left, right = op.left_dtype.bits, op.right_dtype.bits
     natural = storage = multiplied.bits
     name = "nvfp4" if multiplied is DType.FP4 else multiplied.value
     if multiplied in (DType.BF16, DType.FP16):
         name = "bf16"
-        if right < storage and f"int{right}_wo" in known and op.right_dtype is not DType.FP4:
+        grouped = isinstance(op, GroupedMatMul) and op.scales is not None
+        if right < storage and f"int{right}_wo" in known and op.right_dtype is not DType.FP4 and not grouped:
             name, natural = f"int{right}_wo", right
     if multiplied is DType.FP8 and op.scales is not None and op.scales.group and "fp8_block" in known:
         name = "fp8_block"

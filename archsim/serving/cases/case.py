@@ -102,7 +102,8 @@ Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of it
 
 
 def _engine(case: Case) -> EngineSpec:
-    text = word_of(case, "engine", "backend") or "vllm"
+    # Steady states of so many sequences are ML.ENERGY's, measured with this release.
+    text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
     settings: dict[str, Any] = dict(_UNSAID) if case.get("input_toks") else {}
     settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
     # Load generators with lengths of their own ask for the likeliest token.

@@ -12,6 +12,8 @@ from archsim.workloads.iteration import Shape, whole_blocks
 
 _LENGTH_SPREAD = 0.75
 """Progress of a running answer in units of the mean answer's length: longer ones run longer, so it is above a half."""
+_LONG, _LONG_SPREAD = 4000.0, 0.57
+"""The same of answers of so many tokens and more, which differ less: calibrated on Qwen3-14B."""
 _USUAL_PROMPT = 250
 _RARE = 0.005  # iterations that are not told apart
 
@@ -22,7 +24,8 @@ def steady_state(case: Case) -> Figures:
     prompt = whole_of(case, "mean_input_len") if case.get("mean_input_len") else _USUAL_PROMPT
     at = placed(deployment(case, round(prompt + output)))
     batch = max(1, round(number_of(case, "mean_batch") / at.engines))
-    keys = whole_blocks(round(prompt + _LENGTH_SPREAD * output))
+    spread = _LENGTH_SPREAD if output < _LONG else _LONG_SPREAD
+    keys = whole_blocks(round(prompt + spread * output))
     room = 16 * at.deployed.blocks // batch
     keys = max(16, min(keys, room // 16 * 16))
     # So many prompts join in an iteration: independent of each other, as those who leave are.
