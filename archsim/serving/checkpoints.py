@@ -29,6 +29,12 @@ _GROUPED = QuantizationSpec(
     kept=("attention", "mlp", "shared_experts"),
 )
 """Kimi's experts in 4 bits (config.json of Kimi-K2-Thinking and K2.5: groups of 32, routed experts alone)."""
+_LATENT_FP4 = QuantizationSpec(
+    method="modelopt", dtype=DType.FP4, scale_bits=8, group=16, activation=DType.FP4, kept=("attention",)
+)
+"""NVIDIA's FP4 of models with latent attention, which stays in 16 bits (TensorRT-LLM, Pushing Latency Boundaries:
+Optimizing DeepSeek-R1 Performance on B200, precision strategy); of Kimi all but the routed experts (model card of
+Kimi-K2.6-NVFP4)."""
 
 
 def stored(name: str, model: ModelSpec, weights: str, experts: str, kv: str) -> tuple[ModelSpec, Formats]:
@@ -57,6 +63,10 @@ def stored(name: str, model: ModelSpec, weights: str, experts: str, kv: str) -> 
         return model.model_copy(update={"quantization": _GROUPED}), plain
     if model.moe is not None and (model.name.startswith("gpt-oss") or metas):
         return model, plain | {"expert_dtype": routed}
+    if model.mla is not None and dtype is routed is DType.FP4:
+        kept = _GROUPED.kept if model.name.startswith("kimi") else _LATENT_FP4.kept
+        quantised = model.model_copy(update={"quantization": _LATENT_FP4.model_copy(update={"kept": kept})})
+        return quantised, plain
     found = plain | {"weight_dtype": dtype, "table_dtype": DType.BF16}
     if dtype is not DType.INT4:
         found["activation_dtype"] = dtype
