@@ -11,6 +11,9 @@ from archsim.serving.deploy import placed
 from archsim.serving.handover import Side, handover_ps
 from archsim.workloads.iteration import Shape, whole_blocks
 
+_DRAWN, _DRAWN_MEAN = {1024, 8192}, 0.9
+"""Lengths of InferenceMAX's rows, which are drawn evenly from 0.8 of them on (its ``random-range-ratio``)."""
+
 
 def closed(case: Case) -> Figures:
     """A steady state of so many requests at a time."""
@@ -18,7 +21,10 @@ def closed(case: Case) -> Figures:
     if case.get("attention_dp_size"):  # then of each of its ranks
         batch *= max(whole_of(case, "attention_dp_size"), 1)
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
-    state = company(placed(deployment(case, isl + osl)), batch, isl, osl)
+    at = placed(deployment(case, isl + osl))
+    if varied := {isl, osl} <= _DRAWN:
+        isl, osl = (round(_DRAWN_MEAN * tokens) for tokens in (isl, osl))
+    state = company(at, batch, isl, osl, varied)
     return {
         "ttft_ms": state.first_s * MS,
         "tpot_ms": state.step_s * MS,
