@@ -134,6 +134,7 @@ class Deployed:
             lambda shape: engine.host.ps(shape, ranks),
             engine.sampling_ops,
             engine.fuses_norms,
+            engine.prompt_state_ops,
             self._slower,
             drafts,
             self.stages[number],

@@ -91,6 +91,9 @@ class EngineSpec(Spec):
     """tokens drafted ahead and checked together; one token a step when absent"""
     sampling_ops: Annotated[int, Field(ge=0, le=2**20)] = 0
     """operations of a lane that picking a token takes for each logit: sorts for top-k and top-p"""
+    prompt_state_ops: Annotated[int, Field(ge=0, le=2**40)] = 0
+    """operations of a lane that a Mamba-2 layer takes in an iteration with prompts, however long they are, beside what
+    it computes"""
     untuned: UntunedSpec | None = None
     """kernels of experts that it has not tuned; all are when absent"""
     fuses_norms: bool = False

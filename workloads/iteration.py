@@ -157,8 +157,9 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
-    slower: how much longer a kernel of experts takes than a tuned one, by the tokens of the iteration.
-    drafts: tokens for which a layer of the model drafts. stage: the layers of a stage of a pipeline, all when None; the
+    prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
+    experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer of the model drafts.
+    stage: the layers of a stage of a pipeline, all when None; the
     first one has the embedding and the host's time, the last one the LM head. tier: memory that blocks of the KV cache
     are copied from and to. block_bytes: of such a block, in all layers.
     """
@@ -167,6 +168,7 @@ class Pieces:
     host_ps: Callable[[Shape], int] = lambda shape: 0
     sampling_ops: int = 0
     fuses_norms: bool = False
+    prompt_state_ops: int = 0
     slower: Callable[[GroupedMatMul, int], float] = lambda op, tokens: 1.0
     drafts: int = 0
     stage: range | None = None
@@ -260,8 +262,9 @@ class Pieces:
                 pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
                 both = tuple(replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
                 made = (*self._entry(absorbed), *layers_of(both, self.stage))
+            each = ((b, self._fused(tuple(self._prepared(b.ops)))) for b in made)
             self._blocks[tokens, kind] = tuple(
-                replace(b, ops=tuple(self._paced(op, tokens) for op in self._fused(b.ops))) for b in made
+                replace(b, ops=tuple(self._paced(op, tokens) for op in ops)) for b, ops in each
             )
         return self._blocks[tokens, kind]
 
@@ -293,6 +296,20 @@ class Pieces:
             if function.endswith("norm") and joins and isinstance(before, Collective) and self.fuses_norms:
                 continue
             before = op
+            yield op
+
+    def _prepared(self, ops: Sequence[Op]) -> Iterator[Op]:
+        """The ops of a layer with what an engine does before it computes states of prompts."""
+        for op in ops:
+            if self.prompt_state_ops and isinstance(op, Recurrence) and not op.delta and op.chunk > 1:
+                yield Vector(
+                    name="prompt_states",
+                    function="sample",
+                    rows=1,
+                    width=self.prompt_state_ops,
+                    inputs=0,
+                    outputs=0,
+                )
             yield op
 
     def _paced(self, op: Op, tokens: int) -> Op:

@@ -293,7 +293,7 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"model": LATENT, "policy": "chunked", "chunk": 24, "speculation": {"tokens": 2, "acceptance": 0.6}},
         {"speculation": {"tokens": 3, "acceptance": 0.4, "draft": "lookup"}, "reserves": False},
         {"model": DELTA, "policy": "chunked", "chunk": 24, "sampling_ops": 100, "tensor_parallel": 2},
-        {"model": MAMBA, "policy": "chunked", "reserves": False, "kv_blocks": 8, "pipeline_parallel": 2},
+        {"model": MAMBA, "policy": "chunked", "kv_blocks": 8, "pipeline_parallel": 2, "prompt_state_ops": 10**7},
         {"pipeline_parallel": 2, "policy": "chunked", "chunk": 24},
         {"pipeline_parallel": 3, "policy": "chunked", "reserves": False, "kv_blocks": 5, "host": {"step": "10 us"}},
         {"policy": "chunked", "reserves": False, "kv_blocks": 8, "preemption": "swap", "kv_tier": "host"},
