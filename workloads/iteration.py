@@ -159,9 +159,9 @@ class Pieces:
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
     prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
     experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer of the model drafts.
-    stage: the layers of a stage of a pipeline, all when None; the
-    first one has the embedding and the host's time, the last one the LM head. tier: memory that blocks of the KV cache
-    are copied from and to. block_bytes: of such a block, in all layers.
+    stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
+    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block,
+    in all layers.
     """
 
     ops: RankOps
