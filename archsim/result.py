@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from archsim.config import digest
+from archsim.energy_parts import by_part
 from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
@@ -143,6 +144,11 @@ class Result:
     def energy_by_component(self) -> dict[str, float]:
         """Component to joules."""
         return _grouped((path, joules) for (path, _), joules in self.energy_by_action.items())
+
+    @functools.cached_property
+    def energy_by_part(self) -> dict[str, float]:
+        """Part, such as ``arithmetic`` or ``HBM``, to joules."""
+        return by_part(self.machine, self.energy_by_action)
 
     @property
     def energy_j(self) -> float:
@@ -626,7 +632,12 @@ class Result:
             **({"hidden_s": self.hidden_s} if self.hidden_s else {}),
             "cycles": self.cycles,
             "segments": self.segment_rows(),
-            "energy_j": {"total": self.energy_j, "by_component": self.energy_by_component, "by_action": by_action},
+            "energy_j": {
+                "total": self.energy_j,
+                "by_part": self.energy_by_part,
+                "by_component": self.energy_by_component,
+                "by_action": by_action,
+            },
             "area_mm2": {
                 "total": self.area_mm2,
                 "by_component": self.area_by_component,

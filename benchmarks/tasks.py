@@ -1,4 +1,4 @@
-"""Graphs of tasks without any repetition, and requests that are served."""
+"""Graphs of tasks without any repetition, streams that meet at memories, and requests that are served."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 
+from archsim import run
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.serving.cases.offered import offered
 from archsim.sim.setting import Setting
@@ -13,6 +14,7 @@ from archsim.sim.world import play
 from archsim.timebase import Timebase
 from archsim.workloads.task import After, Job, Pause, Receive, Send, Task
 from benchmarks.row import Row, below
+from benchmarks.timing import cpu_s
 
 _RANKS = 100
 _LINK = {"kind": "link", "bandwidth": "1 TB/s", "latency": "3 ps", "source": "made up"}
@@ -46,6 +48,8 @@ def measure() -> Iterator[Row]:
     play(job, Setting(time_of, network, {}, lambda rank, segment: []))
     how = "100 ranks, three streams each, a twentieth messages"
     yield below("a million tasks without repetition", time.process_time() - start, 30, how, digits=1)
+    decode = cpu_s(lambda: run("deepseek_r1_decode_on_cloudmatrix384", overrides={"workload.output": 28}), runs=3)
+    yield below("DeepSeek-R1, 16 steps of decoding, two streams", decode, 0.4, "on CloudMatrix384, warm")
     case = {"model": "llama-3.1-8b", "system": "h100_sxm", "rate": "8", "input": "1000", "output": "200"}
     for requests, aim in (("9000", 3), ("100000", 60)):
         start = time.process_time()

@@ -158,10 +158,9 @@ class Pieces:
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
     prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
-    experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer of the model drafts.
+    experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
-    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block,
-    in all layers.
+    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
     """
 
     ops: RankOps

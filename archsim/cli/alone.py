@@ -125,7 +125,7 @@ def _told_of_compiling(likely: bool) -> Iterator[None]:
     if not likely:
         yield
         return
-    from archsim.components.compiling import when_compiling
+    from archsim.compiled.compiling import when_compiling
 
     with when_compiling(lambda: print("compiling kernels, the first time only ...", file=sys.stderr, flush=True)):
         yield

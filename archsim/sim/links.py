@@ -2,7 +2,8 @@
 
 A flow alone on its links takes its closed form's time. Flows that meet are played message by message, from the start of
 the first of them: what is asked of the past is the same, since a message waits only for what came before it. They stay
-together until all have ended and the links are free.
+together until all have ended and the links are free. Where all of them are lone messages, what was played is gone on
+with (:mod:`archsim.sim.messages`), so that sends that never stop meeting cost no more than those under way.
 
 The ranks of a class have flows like the one that is described, each its own, at the same time: a *bundle*. Alone they
 share no links; among others all of them are played, and must end together.
@@ -18,6 +19,7 @@ from typing import Any
 
 from archsim.model.network import Flow, Network
 from archsim.sim.clock import Clock, flow_key
+from archsim.sim.messages import Messages, lone
 
 Names = frozenset[Hashable]
 Tell = Callable[[Any, int], None]
@@ -72,6 +74,15 @@ class _Flight:
     told: bool = False
     asked: int = 0
 
+    @property
+    def late(self) -> int:
+        """Ticks for which its links are occupied when it has ended."""
+        return self.bundle.clear_ticks - self.bundle.ticks
+
+    def lasts(self, now: int) -> bool:
+        """Whether somebody must still know of it."""
+        return not self.told or self.clear > now
+
     def key(self, first: int) -> int:
         """Place among events of the flow whose first rank this is."""
         return flow_key(self.start, self.after, *self.place, first)
@@ -79,14 +90,73 @@ class _Flight:
 
 @dataclass(eq=False)
 class _Meeting:
-    """Flights that share links; ``kinds`` are the numbers of their sets of links."""
+    """Flights that share links.
+
+    Attributes
+    ----------
+    flights: those that somebody must still know of. past: the others. kinds: the numbers of their sets of links.
+    late: ticks for which links are occupied at most when the last of these has ended.
+    messages: what is under way, where all are lone messages.
+    """
 
     flights: list[_Flight]
+    past: list[_Flight]
     kinds: set[int]
+    late: int
+    messages: Messages | None
+
+    @classmethod
+    def of(cls, flight: _Flight, kind: int) -> _Meeting:
+        """One flight by itself."""
+        messages = Messages()
+        for first, flow in flight.bundle.flows:
+            parcel = lone(flow)
+            if parcel is None:
+                return cls([flight], [], {kind}, flight.late, None)
+            messages.add(flight.key(first), flight.start + flow.launch, parcel)
+        return cls([flight], [], {kind}, flight.late, messages)
 
     def lasts(self, now: int) -> bool:
         """Whether somebody must still know of it."""
-        return any(not flight.told or flight.clear > now for flight in self.flights)
+        return any(flight.lasts(now) for flight in self.flights)
+
+    def join(self, other: _Meeting, now: int) -> None:
+        """Be together with another one that shared no links before."""
+        for meeting in (self, other):
+            meeting._pass(now)
+        self.flights += other.flights
+        if len(self.past) < len(other.past):
+            self.past, other.past = other.past, self.past
+        self.past += other.past
+        self.kinds |= other.kinds
+        self.late = max(self.late, other.late)
+        if self.messages is None or other.messages is None:
+            self.messages = None
+        else:
+            self.messages.join(other.messages)
+
+    def _pass(self, now: int) -> None:
+        """Let what comes before this tick happen."""
+        if self.messages is None:
+            return
+        self.messages.go_on(now)
+        ended, live = self.messages.ended, list[_Flight]()
+        for flight in self.flights:
+            keys = [flight.key(first) for first, _ in flight.bundle.flows]
+            if flight.lasts(now) or not all(key in ended for key in keys):
+                live.append(flight)
+            else:
+                self.past.append(flight)
+                for key in keys:
+                    del ended[key]
+        self.flights = live
+
+    def state(self, now: int) -> Hashable:
+        """What decides the future, relative to the present."""
+        self._pass(now)
+        flights = sorted(self.flights, key=lambda f: f.key(0)) if self.messages is not None else self.flights
+        on_way = tuple((f.start - now, f.end - now, f.clear - now, f.told, f.place[0], id(f.bundle)) for f in flights)
+        return on_way if self.messages is None else (on_way, self.messages.state())
 
 
 @dataclass(eq=False)
@@ -136,18 +206,35 @@ class Links:
         kind = self._kind(bundle.links)
         self._meetings = [meeting for meeting in self._meetings if meeting.lasts(now)]
         met = [meeting for meeting in self._meetings if not meeting.kinds.isdisjoint(self._meets[kind])]
-        if not met and bundle.apart:
-            self._meetings.append(_Meeting([flight], {kind}))
-            if not flight.told:
-                self._ask(flight)
-            return
-        self._meetings = [meeting for meeting in self._meetings if meeting not in met]
-        flights = [flight, *(f for meeting in met for f in meeting.flights)]
-        self._meetings.append(_Meeting(flights, {kind}.union(*(meeting.kinds for meeting in met))))
-        self._play(flights, flight)
+        meeting = _Meeting.of(flight, kind)
+        if met or not bundle.apart:
+            self._meetings = [meeting for meeting in self._meetings if meeting not in met]
+            if start < now or (met and any(m.messages is None for m in met)):
+                meeting.messages = None
+            for other in met:
+                meeting.join(other, now)
+            self._play(meeting, flight)
+        elif not flight.told:
+            self._ask(flight)
+        self._meetings.append(meeting)
 
-    def _play(self, flights: list[_Flight], latest: _Flight) -> None:
+    def _play(self, meeting: _Meeting, latest: _Flight) -> None:
         """Play flights that share links message by message."""
+        messages = meeting.messages
+        ends = self._flows_end(meeting) if messages is None else _messages_end(messages, meeting.flights)
+        for f in meeting.flights:
+            each = ends[id(f)]
+            if len(each) > 1:
+                raise UnequalError
+            (end,) = each
+            f.clear = end + meeting.late
+            if not f.told and (f is latest or f.end != end):
+                f.end = end
+                self._ask(f)
+
+    def _flows_end(self, meeting: _Meeting) -> dict[int, set[int]]:
+        """Ends of the flows of each flight, from the start of the first one."""
+        flights = [*meeting.past, *meeting.flights]
         flows = sorted(((f.key(first), f, flow) for f in flights for first, flow in f.bundle.flows), key=lambda i: i[0])
         begin = min(f.start for f in flights)
         ends: dict[int, set[int]] = {id(f): set() for f in flights}
@@ -155,15 +242,7 @@ class Links:
         for group in _apart([(f, flow) for _, f, flow in flows], uniform):
             for (f, _), end in zip(group, self._ends(tuple((f.start - begin, w) for f, w in group)), strict=True):
                 ends[id(f)].add(begin + end)
-        late = max(f.bundle.clear_ticks - f.bundle.ticks for f in flights)
-        for f in flights:
-            if len(ends[id(f)]) > 1:
-                raise UnequalError
-            end = ends[id(f)].pop()
-            f.clear = end + late
-            if not f.told and (f is latest or f.end != end):
-                f.end = end
-                self._ask(f)
+        return ends
 
     def _ends(self, flows: tuple[tuple[int, Flow], ...]) -> list[int]:
         """Ends of flows that share links; what was played once is remembered."""
@@ -204,11 +283,7 @@ class Links:
     def state(self) -> tuple[Hashable, ...]:
         """What is on the links, relative to the present."""
         now = self.clock.now
-        return tuple(
-            tuple((f.start - now, f.end - now, f.clear - now, f.told, f.place[0], id(f.bundle)) for f in m.flights)
-            for m in self._meetings
-            if m.lasts(now)
-        )
+        return tuple(meeting.state(now) for meeting in self._meetings if meeting.lasts(now))
 
     def _kind(self, links: Names) -> int:
         """Number of a set of links; which others it shares some with is found once."""
@@ -233,6 +308,12 @@ class Links:
         if number == flight.asked:
             flight.told = True
             flight.tell(flight.what, flight.end)
+
+
+def _messages_end(messages: Messages, flights: list[_Flight]) -> dict[int, set[int]]:
+    """Ends of the flows of each flight, all of them lone messages."""
+    ends = messages.ends()
+    return {id(f): {ends[f.key(first)] for first, _ in f.bundle.flows} for f in flights}
 
 
 def _apart(flows: list[tuple[_Flight, Flow]], uniform: bool) -> list[list[tuple[_Flight, Flow]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from archsim.model.memory import Sharing
 from archsim.sim.rank import play
 from archsim.sim.schedule import OpTimes, OutOfOrder, SegmentTimes, schedule
 from archsim.workloads.dims import Dim, lanes, row_of_steps
+
+_MANY = 5_000
+"""ops that take as long as to load the compiled rank"""
 
 
 def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> SegmentTimes:
@@ -23,6 +27,11 @@ def simulate(blocks: Blocks, steps: int, grains: Mapping[str, Sharing]) -> Segme
     try:
         return schedule(blocks)
     except OutOfOrder:
+        if steps * sum(len(ops) * repeat for ops, repeat in blocks) >= _MANY:
+            from archsim.sim.rank_table import play as play_compiled  # the compiler is as slow to load as many ops are
+
+            with contextlib.suppress(OverflowError):
+                return play_compiled(blocks, steps, grains)
         each = [play([(tuple(op.at(step) for op in ops), n) for ops, n in blocks], grains) for step in range(steps)]
     return together(each)
 

@@ -11,11 +11,13 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from archsim.config import load_spec, shipped
 from archsim.errors import ArchsimError, InputError, Problem, shortened
 from archsim.machine import SystemSpec
+from archsim.training.campaign import campaign
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
 from archsim.training.setup import Setup
@@ -23,7 +25,7 @@ from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
 from archsim.units import whole
 from archsim.workloads.model import ModelSpec
-from archsim.workloads.step.cut import Cut, problems_of
+from archsim.workloads.step.cut import LAID, Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
 from archsim.workloads.step.kinds import HybridSpec
@@ -282,6 +284,7 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             sequence_parallel=shared and tensor > 1,
             layers=_stages(case),
             vocabulary=_barriers(case) if pipeline > 1 else 0,
+            laid=tuple(_text(case, "rank_order").lower().split("-")) if _text(case, "rank_order") else LAID,
         ),
         gpus,
     )
@@ -334,7 +337,8 @@ def answers(cases: Sequence[Case]) -> list[dict[str, Any] | InputError]:
     good = [one for several in setups if isinstance(several, list) for one in several]
     with contextlib.suppress(ArchsimError):  # the row that has no such kernel says so below
         learn(good)
-    return [one if isinstance(one, InputError) else _tried(figures, one) for one in setups]
+    asked = zip(setups, cases, strict=True)
+    return [one if isinstance(one, InputError) else _tried(lambda of: figures(*of), (one, case)) for one, case in asked]
 
 
 def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
@@ -346,13 +350,34 @@ def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
         return InputError(str(error))
 
 
-def figures(setups: Sequence[Setup]) -> dict[str, Any]:
+def figures(setups: Sequence[Setup], case: Case = MappingProxyType({})) -> dict[str, Any]:
     """The answer to a question: of several sizes of micro-batch the fastest that fits, or else that needs least."""
+    chosen = fastest(setups)
+    return told(*chosen) | _money(case, *chosen) | campaign(case, *chosen)
+
+
+def _money(case: Case, setup: Setup, found: Step) -> dict[str, Any]:
+    """What tokens cost, where a row tells what a GPU does."""
+    text = _text(case, "usd_per_gpu_h")
+    if not text:
+        return {}
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < float("inf"):
+        raise InputError([Problem(f"expected USD an hour, not '{shortened(text)}'", path="usd_per_gpu_h")])
+    tokens = setup.cut.sequences * setup.seq
+    return {"usd_per_million_tokens": price / 3600 * found.seconds * setup.cut.gpus / tokens * 1e6}
+
+
+def fastest(setups: Sequence[Setup]) -> tuple[Setup, Step]:
+    """Of several sizes of micro-batch the fastest that fits, or else that needs least."""
     found = [(setup, step(setup)) for setup in setups]
     fit = [one for one in found if one[1].held.total <= one[1].capacity]
     if fit:
-        return told(*min(fit, key=lambda one: one[1].ps))
-    return told(*min(found, key=lambda one: one[1].held.total))
+        return min(fit, key=lambda one: one[1].ps)
+    return min(found, key=lambda one: one[1].held.total)
 
 
 def told(setup: Setup, found: Step) -> dict[str, Any]:

@@ -40,8 +40,7 @@ def held(setup: Setup, parts: list[Part], flying: Flying) -> Held:
     plain, experts = parameters_of(setup, parts)
     element = element_bytes(setup.dtype)
     expert_ranks = max(1, cut.replicas * cut.tensor // cut.experts)
-    share = cut.shard_ranks if cut.shard_ranks > 1 else cut.replicas
-    weights, gradients, state = states(setup.framework, element, plain, experts, cut.shards, share, expert_ranks)
+    weights, gradients, state = states(setup.framework, element, plain, experts, cut.shards, cut.sharing, expert_ranks)
     if setup.dtype in NARROW:
         weights += round((plain + experts) * NARROW[setup.dtype])
     if not setup.backward:

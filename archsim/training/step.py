@@ -203,14 +203,16 @@ class _Pieces:
 
     def _exchange(self, work: Exchange) -> int:
         cut, fabric, framework = self.setup.cut, self.setup.fabric, self.setup.framework
-        ranks, apart, hidden = {
-            "tensor": (cut.tensor, 1, framework.overlap_tensor),
-            "context": (cut.context, cut.tensor, 0.0),
-            "experts": (cut.experts, 1 if cut.experts >= cut.tensor else cut.tensor, framework.overlap_experts),
+        whole = ("tp", "cp", "dp") if cut.experts >= cut.tensor else ("cp", "dp")
+        ranks, dimensions, hidden = {
+            "tensor": (cut.tensor, ("tp",), framework.overlap_tensor),
+            "context": (cut.context, ("cp",), 0.0),
+            "experts": (cut.experts, whole, framework.overlap_experts),
         }[work.group]
+        inside = cut.inside(fabric.node, *dimensions)
         moe = self.setup.model.moe
         copies = moe.experts_per_token if moe is not None and framework.experts_once else 0
-        seconds = fabric.seconds(work.collective, work.bytes, ranks, apart, copies)
+        seconds = fabric.seconds(work.collective, work.bytes, ranks, inside, copies)
         return round(seconds * (1.0 - hidden) * PS)
 
     @functools.cache  # noqa: B019  (a question's pieces live as long as it does)
@@ -249,11 +251,13 @@ class _Pieces:
             return 0
         plain, mine = layer_parameters(setup.layers, kind)
         size = (plain + mine) * setup.layers.e
-        apart = cut.tensor
-        gathered = fabric.seconds("all_gather", size, cut.replicas, apart) if cut.shards == 3 or not backward else 0.0
+        near = cut.inside(fabric.node, "cp", "dp")
+        ranks = cut.sharing
+        gathered = fabric.seconds("all_gather", size, ranks, near) if cut.shards == 3 or not backward else 0.0
         scattered = 0.0
         if backward and cut.shards == 3:
-            scattered = fabric.seconds("reduce_scatter", size, cut.replicas, apart)
+            scattered = fabric.seconds("reduce_scatter", size, ranks, near)
+            scattered += fabric.seconds("all_reduce", size / ranks, cut.replicas // ranks, near // min(near, ranks))
         beside = round((gathered + scattered) * PS)
         return max(round(beside * setup.framework.contention), beside - made.ps)
 
@@ -404,7 +408,7 @@ class _Stages:
 
     def _hop(self, source: int, target: int) -> int:
         """Of a message from a rank of a stage to that of another, ps."""
-        apart, fabric = self.setup.cut.tensor * self.setup.cut.replicas, self.setup.fabric
+        apart, fabric = self.setup.cut.apart("pp"), self.setup.fabric
         return 0 if source == target else round(fabric.send(self.size, source * apart, target * apart) * PS)
 
     def send(self, source: int, target: int) -> int:
@@ -456,25 +460,29 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
     plain, experts = max(sizes, key=sum)
     reduce_s = gather_s = 0.0
     expert_replicas = max(1, cut.replicas * cut.tensor // cut.experts)
-    for count, ranks, apart in ((plain, cut.replicas, cut.tensor), (experts, expert_replicas, cut.experts)):
+    stage = cut.inside(fabric.node, "tp", "cp", "dp")
+    groups = (
+        (plain, cut.replicas, cut.inside(fabric.node, "cp", "dp")),
+        (experts, expert_replicas, stage // cut.experts),
+    )
+    for count, ranks, inside in groups:
         if not count or ranks == 1:
             continue
         size = count * framework.reduced_bytes
         if cut.shards == 0:
-            reduce_s += fabric.seconds("all_reduce", size, ranks, apart)
+            reduce_s += fabric.seconds("all_reduce", size, ranks, inside)
         elif cut.shards < 3:
-            reduce_s += fabric.seconds("reduce_scatter", size, ranks, apart)
-            gather_s += fabric.seconds("all_gather", count * setup.layers.e, ranks, apart)
+            reduce_s += fabric.seconds("reduce_scatter", size, ranks, inside)
+            gather_s += fabric.seconds("all_gather", count * setup.layers.e, ranks, inside)
     if cut.order.chains > 1 and cut.pipeline > 1:  # copies of the layers, on stages far apart
         shared = cut.replicas if cut.shards else 1
-        far = cut.tensor * cut.replicas * (cut.pipeline - 1)
-        reduce_s += fabric.seconds(
-            "all_reduce", (plain + experts) * framework.reduced_bytes / shared, cut.order.chains, far
-        )
+        inside = fabric.node // (cut.apart("pp") * (cut.pipeline - 1))
+        size = (plain + experts) * framework.reduced_bytes / shared
+        reduce_s += fabric.seconds("all_reduce", size, cut.order.chains, inside)
     apart_ends = not any(ends_of(parts) == (True, True) for parts in deal) and not cut.vocabulary
     if setup.model.tied_embeddings and apart_ends:
         table = Ends(setup.layers).table * framework.reduced_bytes
-        told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, max(1, fabric.node)) * PS)
+        told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, 1) * PS)
     reduced, gathered = round(reduce_s * PS), round(gather_s * PS)
     if framework.overlap_reduction:
         reduced = max(reduced // 10, reduced - round(last_backward * _HIDDEN))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import kernel
+from archsim.compiled.kernel import kernel
 
 Ints = npt.NDArray[np.int64]
 

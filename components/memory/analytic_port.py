@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.compiled import kernel
-from archsim.components.fields import Record, Records, fields, record
+from archsim.compiled.fields import Record, Records, fields, record
+from archsim.compiled.kernel import kernel
 from archsim.components.memory.command_level.device import Ints
 from archsim.components.memory.port import Arbitration, Transfers, choose, offered
 from archsim.errors import InputError

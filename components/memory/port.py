@@ -16,8 +16,8 @@ from typing import Protocol
 
 import numpy as np
 
-from archsim.components.compiled import part
-from archsim.components.fields import Record, Records, fields, record
+from archsim.compiled.fields import Record, Records, fields, record
+from archsim.compiled.kernel import part
 from archsim.errors import InputError
 
 COMPUTE, COMMUNICATION = range(2)

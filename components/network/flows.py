@@ -7,16 +7,16 @@ numbers. Here members are ranks of the system, so that flows of different groups
 from __future__ import annotations
 
 import functools
-import heapq
 import itertools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from archsim.components.network.collective import Message, check, schedule
 from archsim.components.network.topology import SWITCH, DimensionSpec, LinkName, Span, medium, route, spans
 from archsim.errors import InputError, shortened
 from archsim.model.network import Flow, Parcel, Wire
+from archsim.sim.messages import Messages, lone
 
 if TYPE_CHECKING:
     from archsim.components.network.message_simulation import Prepared
@@ -214,42 +214,18 @@ def _parcel(
 
 def play_flows(flows: Sequence[tuple[int, Flow]]) -> list[int]:
     """Ticks at which flows on shared links end."""
-    parcels = [flow.parcels() if flow.members == 2 else () for _, flow in flows]
-    if all(len(one) == 1 and one[0].waits == ((0, 0),) for one in parcels):
-        return _play_lone([(start + flow.launch, one[0]) for (start, flow), one in zip(flows, parcels, strict=True)])
+    alone = [parcel for _, flow in flows if (parcel := lone(flow)) is not None]
+    if len(alone) == len(flows):  # the kernel takes longer to be told of a few messages than they take to be played
+        messages = Messages()
+        for number, ((start, flow), parcel) in enumerate(zip(flows, alone, strict=True)):
+            messages.add(number, start + flow.launch, parcel)
+        over = messages.ends()
+        return [over[number] for number in range(len(flows))]
     from archsim.components.network.message_simulation import play_together  # compiled: not for what is alone
 
     ends, _, _ = play_together([(_prepared(flow), [start + flow.launch] * flow.members) for start, flow in flows])
     places = [0, *itertools.accumulate(flow.members for _, flow in flows)]
     return [int(ends[first:last].max()) for first, last in itertools.pairwise(places)]
-
-
-def _play_lone(messages: Sequence[tuple[int, Parcel]]) -> list[int]:
-    """Ticks at which messages end that wait for nothing, each with the tick at which it is sent.
-
-    By the rules of the kernel, which takes longer to be told of a few messages than they take to be played.
-    """
-    events = [(start, number) for number, (start, _) in enumerate(messages)]
-    heapq.heapify(events)
-    hops, tails, ends = ([0] * len(messages) for _ in range(3))
-    free: dict[Hashable, int] = {}
-    while events:
-        now, number = heapq.heappop(events)
-        parcel, hop = messages[number][1], hops[number]
-        if hop == len(parcel.path):
-            ends[number] = now
-            continue
-        wire, n_bytes = parcel.path[hop], parcel.n_bytes
-        medium = wire.medium or wire.name
-        start = max(now, free.get(medium, 0))
-        done, tail = start + wire.busy(n_bytes), start + wire.arrival(n_bytes)
-        if hop:  # no link ends before it has been fed the last byte
-            done, tail = max(done, tails[number]), max(tail, tails[number] + wire.latency)
-        free[medium], tails[number], hops[number] = done, tail, hop + 1
-        arrives = hop + 1 == len(parcel.path)
-        ready = tail + parcel.use if arrives else min(start + wire.head(n_bytes), tail)
-        heapq.heappush(events, (ready, number))
-    return ends
 
 
 @functools.lru_cache(maxsize=4096)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import kernel, part
+from archsim.compiled.kernel import kernel, part
 from archsim.errors import InputError
 from archsim.workloads.dims import LARGEST
 

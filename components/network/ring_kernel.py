@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import kernel
+from archsim.compiled.kernel import kernel
 from archsim.components.network.message_kernel import check_end
 
 Ints = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.compiled import kernel, part
+from archsim.compiled.kernel import kernel, part
 from archsim.components.network.message_kernel import Ints, Lists, push, replace
 
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import kernel
-from archsim.components.fields import Record, fields, record
+from archsim.compiled.fields import Record, fields, record
+from archsim.compiled.kernel import kernel
 from archsim.components.pim.pim_timing import Counts, PimTiming, Segment
 
 _CHANNEL = fields("now act pre mac read write mode refresh row registers due acts modes refreshes")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.compiled import kernel
+from archsim.compiled.kernel import kernel
 from archsim.components.memory.command_level.device import Ints
 from archsim.errors import InputError
 

@@ -10,7 +10,7 @@ import pytest
 from depth import WHOLE
 from naive_dram_jedec import violations
 
-from archsim.components.fields import record
+from archsim.compiled.fields import record
 from archsim.components.memory.command_level import frfcfs, issue
 from archsim.components.memory.command_level.channel import Channel, Command
 from archsim.components.memory.command_level.device import AWAITED, device

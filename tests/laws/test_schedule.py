@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,10 +14,12 @@ from archsim.model.lowered import Lowered
 from archsim.model.memory import Sharing
 from archsim.sim.judge import judged
 from archsim.sim.rank import play
+from archsim.sim.rank_table import play as play_compiled
 from archsim.sim.schedule import OutOfOrder, schedule
+from archsim.sim.segment import simulate, together
 from archsim.sim.setting import Setting
 from archsim.timebase import Timebase
-from archsim.workloads.op import Op
+from archsim.workloads.op import Collective, Op
 from archsim.workloads.program import Segment
 from archsim.workloads.task import Job, Task
 
@@ -123,6 +126,49 @@ def test_lanes_are_the_steps_one_by_one(blocks, lanes):
 @given(program(), st.sampled_from([{}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "cmem": Sharing(5, first=2)}]))
 def test_op_by_op_equals_the_judge(blocks, grains):
     assert copies(play(blocks, grains)) == copies(simulate_step(blocks, grains))
+
+
+@st.composite
+def beside_each_other(draw):
+    """A program of several steps whose ops are in streams, some of them collectives, some asking for nothing."""
+    streams = st.sampled_from(draw(st.sampled_from([(None,), ("a", "b"), (None, "a", "b", "c")])))
+    steps = draw(st.integers(1, 3))
+
+    def change(op):
+        scale = np.array(draw(st.lists(st.integers(0, 3), min_size=steps, max_size=steps))) if steps > 1 else 1
+        body = {server: t * scale for server, t in op.body.items()} if draw(st.booleans()) else op.body
+        what = replace(op.op, stream=draw(streams))
+        if draw(st.integers(0, 5)) == 0:
+            what = Collective(**vars(what), collective="all_reduce", bytes=1, ranks=2)
+            body = {"network": draw(ticks)}
+        return replace(op, op=what, engine="network" if isinstance(what, Collective) else op.engine, body=body)
+
+    return [([change(op) for op in ops], repeat) for ops, repeat in draw(program())], steps
+
+
+@settings(max_examples=examples(1000), deadline=None)
+@given(
+    beside_each_other(),
+    st.sampled_from(
+        [{}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "cmem": Sharing(5, first=2)}, {"cmem": Sharing(2, first=1)}]
+    ),
+)
+def test_the_compiled_rank_equals_the_one_op_by_op(made, grains):
+    blocks, steps = made
+    each = [play([([op.at(step) for op in ops], repeat) for ops, repeat in blocks], grains) for step in range(steps)]
+    truth, compiled = together(each), play_compiled(blocks, steps, grains)
+    assert compiled.content() == truth.content()
+    assert np.array_equal(compiled.step_ticks, truth.step_ticks)
+    assert compiled.copies_simulated == truth.copies_simulated
+
+
+def test_what_does_not_fit_the_compiled_rank_is_played_by_the_other_one():
+    op = Lowered(Op(name="a", stream="a"), "mxu", {"mxu": 1 << 50})
+    with pytest.raises(OverflowError):
+        play_compiled([([op], 5000)], 1, {})
+    assert simulate([([op], 5000)], 1, {}).step_ticks == 5000 << 50
+    assert simulate([([op], 5000)], 2, {}).step_ticks.tolist() == [5000 << 50] * 2
+    assert play_compiled([([op], 4000)], 1, {}).step_ticks == 4000 << 50
 
 
 def two_streams(one, other, grains):

@@ -306,6 +306,28 @@ def test_periods_that_are_counted_equal_the_judge(drawn):
     )
 
 
+def crossing(times, *sizes):
+    """Two ranks that keep sending to a third, each message begun before the one before it has arrived."""
+    streams = [
+        (
+            Loop((Task(rank, "beat", "beat", Pause(14)),), times),
+            Loop((Task(rank, "out", "out", Send(2, size, f"{rank}"), (After("beat"),)),), times),
+            Loop((Task(2, f"in{rank}", f"in{rank}", Receive(rank, f"{rank}")),), times),
+        )
+        for rank, size in enumerate(sizes)
+    ]
+    return Job("crossing", tuple(loop for loops in streams for loop in loops))
+
+
+@pytest.mark.parametrize("sizes", [(5, 5), (5, 6), (7, 7)])
+def test_sends_that_never_stop_meeting_are_counted_too(sizes):
+    setting = Setting(TIME, NETWORKS["switch"], {}, lambda rank, segment: [])
+    short = crossing(40, *sizes)
+    equals(play(short, setting), judge(short, setting))
+    world = play(crossing(10**6, *sizes), setting)
+    assert len(world.tasks) < 1000
+
+
 def test_a_long_loop_is_played_a_few_times_only():
     segment = Segment("p", ())
     ops = [([Lowered(Op(name="op"), "mxu", {"mxu": 70})], 1)]

@@ -9,7 +9,7 @@ import pytest
 
 KERNEL = """
 import numpy as np
-from archsim.components.compiled import kernel
+from archsim.compiled.kernel import kernel
 from helpers import Pair, helper
 import helpers
 
@@ -22,7 +22,7 @@ print(answer(Pair(np.array([10]), np.array([20])), 1))
 HELPERS = """
 from typing import NamedTuple
 import numpy as np
-from archsim.components.compiled import part
+from archsim.compiled.kernel import part
 
 SHIFT = 100
 MORE = 1000
@@ -77,7 +77,7 @@ def test_without_a_cache_it_says_so_once(tmp_path: Path) -> None:
 def test_a_variable_that_names_no_folder_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty: str
 ) -> None:
-    from archsim.components.compiled import folder
+    from archsim.compiled.kernel import folder
 
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", empty)
@@ -94,8 +94,8 @@ def test_a_broken_file_in_the_cache_is_made_anew(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_told_apart_is_refused() -> None:
-    from archsim.components.compiled import kernel
-    from archsim.components.kernel_content import content
+    from archsim.compiled.content import content
+    from archsim.compiled.kernel import kernel
 
     unclear = {1: 2}
 

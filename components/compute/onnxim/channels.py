@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import kernel
-from archsim.components.fields import Records
+from archsim.compiled.fields import Records
+from archsim.compiled.kernel import kernel
 from archsim.components.memory.command_level import device, frfcfs, work
 from archsim.components.memory.command_level.device import Device
 from archsim.components.memory.command_level.frfcfs import State, advance

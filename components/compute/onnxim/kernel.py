@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import allocating_kernel, kernel
+from archsim.compiled.kernel import allocating_kernel, kernel
 from archsim.components.compute.onnxim.channels import Channels, has_room, push, step
 from archsim.components.compute.onnxim.program import LOAD, PRELOAD, STORE, SUMS, VECTOR, Program
 

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from archsim.components.compiled import kernel, part
-from archsim.components.fields import Records, fields
+from archsim.compiled.fields import Records, fields
+from archsim.compiled.kernel import kernel, part
 from archsim.components.memory.command_level.device import Device, Ints
 from archsim.components.memory.command_level.frfcfs import READS, WRITES, State, advance
 from archsim.components.memory.command_level.issue import NEVER

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.compiled import kernel, part
-from archsim.components.fields import Record, Records, fields, record
+from archsim.compiled.fields import Record, Records, fields, record
+from archsim.compiled.kernel import kernel, part
 from archsim.components.memory.command_level.device import (
     DUAL,
     HALF,

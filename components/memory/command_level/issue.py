@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from archsim.components.compiled import part
-from archsim.components.fields import Record, Records, fields
+from archsim.compiled.fields import Record, Records, fields
+from archsim.compiled.kernel import part
 from archsim.components.memory.command_level.device import (
     AWAITED,
     DUAL,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.components.compiled import part
+from archsim.compiled.kernel import part
 from archsim.components.memory.command_level.device import Ints
 from archsim.components.memory.command_level.preset import DramPreset
 

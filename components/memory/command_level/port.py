@@ -10,8 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from archsim.components.compiled import kernel
-from archsim.components.fields import Record, Records, fields
+from archsim.compiled.fields import Record, Records, fields
+from archsim.compiled.kernel import kernel
 from archsim.components.memory.command_level import device as arrays
 from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.device import Device, Ints

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from archsim.components.compiled import kernel, part
-from archsim.components.fields import Record, Records, fields
+from archsim.compiled.fields import Record, Records, fields
+from archsim.compiled.kernel import kernel, part
 from archsim.components.memory.command_level.device import AWAITED, HALF, ISSUED, Device, Ints
 from archsim.components.memory.command_level.frfcfs import (
     State,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from archsim.components.fields import record
+from archsim.compiled.fields import record
 from archsim.components.memory.command_level import recurrence
 from archsim.components.memory.command_level.address import encode
 from archsim.components.memory.command_level.arbiter import Requester

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import kernel
-from archsim.components.fields import Records, fields
+from archsim.compiled.fields import Records, fields
+from archsim.compiled.kernel import kernel
 from archsim.components.memory.command_level import address as address_map
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.preset import DramPreset

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsim.components.compiled import allocating_kernel, part
+from archsim.compiled.kernel import allocating_kernel, part
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

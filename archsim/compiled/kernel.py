@@ -24,7 +24,7 @@ from numba import core
 from numba.core.caching import _Cache
 from numba.misc import appdirs
 
-from archsim.components.kernel_content import content, type_content
+from archsim.compiled.content import content, type_content
 
 F = TypeVar("F", bound=Callable[..., Any])
 

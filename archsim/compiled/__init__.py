@@ -1,0 +1,1 @@
+"""Kernels: what is compiled, how, and where compiled versions are kept."""
