@@ -315,6 +315,8 @@ class Scheduler:
         self.unfinished -= not request.decodes
         blocks = blocks_of(request.cached)
         moved = self.limits.swaps and blocks > 0 and self.tier.hold(blocks)
+        if not request.contents:  # what nobody else can find it finds again itself, as far as it is still there
+            request.contents = ((("request", request.number), request.input),)
         self.pool.release(request.holding, request.contents, request.cached)
         request.preempted += 1
         self.pressed = True

@@ -49,7 +49,6 @@ def command(
     archsim plan --train --model gpt3-175b --system selene --gpus 1024 --batch 1536 --precision fp16
     archsim plan --train --model llama-3-70b --device h100_sxm --gpus 64 --batch 256 --precision fp8 --out answers.csv
     archsim plan --serve --model llama-3.1-8b --system h100_sxm --rate 20 --slo ttft=500ms,tpot=20ms
-    archsim plan --serve --model qwen3-32b --system h100_sxm --rate 8 --input 2000 --output 500 --slo ttft=1s --json
     archsim plan --serve --model qwen3-8b --system l40s --rate 4 --slo tpot=50ms --gpu-hour 1.2 --report page.html
     """
     if train == serve:
