@@ -244,6 +244,17 @@ def test_what_does_not_fit_the_farther_memory_is_computed_again():
     assert [(r.swapped, r.preempted) for r in less] == [(0, 0), (0, 1)]
 
 
+def test_a_preempted_sequence_finds_again_what_is_left_of_its_blocks():
+    requests = [Request(0, 40, 40), Request(0, 40, 40)]
+    limits = Limits(2, 100, 7, reserves=False)
+    computed = [
+        served(requests, replace(limits, reuses=reuses), Chunked()).log()["prompt_tokens"].sum()
+        for reuses in (False, True)
+    ]
+    assert computed[0] > 80  # one of them lost its cache
+    assert 80 < computed[1] < computed[0]
+
+
 @pytest.mark.parametrize("told", [{"reserves": False}, {"kv_tier": "host"}])
 def test_swapping_needs_somewhere_to_go(told):
     with pytest.raises((InputError, ValueError), match="preemption: swap needs"):
