@@ -149,7 +149,7 @@ class Deployed:
             return 1.0
         if op.scales is not None and op.scales.group:
             return untuned.blocks
-        return untuned.plain if tokens > len(op.rows) else 1.0
+        return untuned.plain if tokens > len(op.rows) and op.right_dtype.bits >= 16 else 1.0
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""

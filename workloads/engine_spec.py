@@ -49,7 +49,8 @@ class UntunedSpec(Spec):
     """Kernels of experts where experts are spread over ranks, in sizes that an engine has no tuned tiles for."""
 
     plain: Annotated[float, Field(ge=1, le=10)] = 1.0
-    """how much longer they take than tuned ones where there are more tokens than experts of a rank"""
+    """how much longer those of weights in 16 bits take than tuned ones, where there are more tokens than experts of a
+    rank"""
     blocks: Annotated[float, Field(ge=1, le=10)] = 1.0
     """the same of weights with a scale for each block, for any number of tokens"""
     source: str
