@@ -59,6 +59,27 @@ def held(setup: Setup, parts: list[Part], flying: Flying) -> Held:
     return Held(weights, gradients, state, activations, buffers)
 
 
+_WINDOW = 2
+"""layers whose weights, gradients or activations are on the GPU where others are away: one in use, one on its way"""
+
+
+def split(setup: Setup, whole: Held) -> tuple[Held, Held]:
+    """What of a rank's states stays on its GPU, and what lives away."""
+    spec = setup.offload
+    if spec is None:
+        return whole, Held(0, 0, 0, 0)
+    kinds = set(kinds_of(setup.model))
+    largest = max(sum(layer_parameters(setup.layers, kind)) for kind in kinds) * setup.layers.e
+    each = max(layer_activations(setup.layers, setup.recompute, kind) for kind in kinds)
+    gradients = min(whole.gradients, _WINDOW * largest)
+    weights = whole.weights if spec.weights == "gpu" else min(whole.weights, _WINDOW * largest)
+    activations = whole.activations
+    if spec.activations != "gpu":
+        activations = min(activations, _WINDOW * each + (head_activations(setup.layers, Ends(setup.layers).vocab)))
+    away = Held(whole.weights - weights, 0, whole.optimizer, whole.activations - activations)
+    return Held(weights, gradients, 0, activations, whole.buffers), away
+
+
 def kept(setup: Setup, parts: list[Part]) -> npt.NDArray[np.int64]:
     """Bytes of a micro-batch for each part until its way back ends, then for each until those of weights are done.
 

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archsim.training.held import ends_of, held, parameters_of
+from archsim.training.held import ends_of, held, parameters_of, split
 from archsim.training.pipeline import Ran, chains_of, in_flight, run, spans
 from archsim.training.setup import Part, Setup, dealt
 from archsim.training.timer import PS, Timer, works_of
 from archsim.workloads.step.ends import Ends, layer_parameters, model_flops
 from archsim.workloads.step.kinds import Counts, Kind, kinds_of
-from archsim.workloads.step.memory import Held
+from archsim.workloads.step.memory import Held, layer_activations
 from archsim.workloads.step.schedule import Pass
 from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
 
@@ -84,6 +84,7 @@ class Step:
 
     Attributes
     ----------
+    away: what the fullest stage keeps off its GPU.
     parts: where the time of the last stage goes: products, attention, rows, exchanges by group, bubble, optimizer, ...
     forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops, joules: of a GPU of
     the slowest stage.
@@ -100,6 +101,7 @@ class Step:
     model_flops: float
     ran: Ran | None = None
     stage_held: tuple[Held, ...] = field(default=())
+    away: Held = field(default=Held(0, 0, 0, 0))
 
     @property
     def seconds(self) -> float:
@@ -224,7 +226,19 @@ class _Pieces:
         else:
             again = self.made(setup.layers.again(setup.recompute, kind), self.host.forward_us)
             made = again.then(self.made(setup.layers.backward(kind), self.host.backward_us))
-        return made.longer("shard exchange", self._shard_wait(made, kind, backward))
+        made = made.longer("shard exchange", self._shard_wait(made, kind, backward))
+        return made.longer("offload exchange", max(0, self._away(kind, backward) - made.ps))
+
+    def _away(self, kind: Kind, backward: bool) -> int:
+        """Copies of a layer's weights and activations from and to where they live, ps."""
+        setup, away = self.setup, self.setup.away
+        if away is None:
+            return 0
+        weights = sum(layer_parameters(setup.layers, kind)) * setup.layers.e / setup.cut.sharing_weights
+        kept = layer_activations(setup.layers, setup.recompute, kind)
+        seconds = away.copied_s(away.spec.weights, weights, 0.0)
+        seconds += away.copied_s(away.spec.activations, kept if backward else 0.0, 0.0 if backward else kept)
+        return round(seconds * PS)
 
     @functools.cache  # noqa: B019  (as above)
     def weights(self, part: Part) -> int:
@@ -301,7 +315,8 @@ def step(setup: Setup) -> Step:
     alone = cut.pipeline == 1
     played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal)
     ends_ps, parts, forward, backward, done, joules, last_backward, ran = played
-    stage_held = tuple(held(setup, deal[s], flying[s]) for s in range(cut.pipeline))
+    splits = [split(setup, held(setup, deal[s], flying[s])) for s in range(cut.pipeline)]
+    stage_held = tuple(stays for stays, _ in splits)
     fullest = max(stage_held, key=lambda one: one.total)
     if setup.backward:
         tail, ends_ps = _update(setup, deal, ends_ps, last_backward)
@@ -322,6 +337,7 @@ def step(setup: Setup) -> Step:
         useful if setup.backward else useful / 3,
         ran,
         stage_held,
+        max((away for _, away in splits), key=lambda one: one.total),
     )
 
 
@@ -493,7 +509,23 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
         over = cut.replicas if cut.shards else 1
         mine = -(-plain // over) + -(-experts // (expert_replicas if cut.shards else 1))
         moved = Rows("adam", round(mine * framework.optimizer.bytes))
+        if setup.away is not None:
+            told |= _update_away(setup, mine, last_backward)
+            return told, ends_ps + sum(told.values())
         tensors = 12 * sum(count for part in deal[0] for _, count in part.layers)
         host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
         told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
     return told, ends_ps + sum(told.values())
+
+
+def _update_away(setup: Setup, parameters: int, last_backward: int) -> dict[str, int]:
+    """What the update of a rank's parameters takes off the GPU beyond the last backward pass."""
+    away, optimizer = setup.away, setup.framework.optimizer
+    if away is None or optimizer is None:
+        return {}
+    update = away.update(parameters, optimizer.bytes, optimizer.state_bytes, setup.layers.e)
+    hidden = last_backward * _HIDDEN
+    left, took = round(update.gradients_s * PS), round(update.update_s * PS)
+    if away.spec.update == "beside":
+        return {"optimizer": max(0, round(max(left, took) - hidden))}
+    return {"offload exchange": max(0, round(left - hidden)), "optimizer": took}

@@ -104,6 +104,11 @@ class Cut:
         """Ranks that share one copy of what is in shards."""
         return self.shard_ranks if self.shard_ranks > 1 else self.replicas
 
+    @property
+    def sharing_weights(self) -> int:
+        """Ranks that share one copy of the weights."""
+        return self.sharing if self.shards == 3 else 1
+
 
 _MOST_LAYERS, _MOST_PARTS, _MOST_PASSES = 2**14, 2**12, 2**21
 """of a model, and of a step that is played pass by pass"""
