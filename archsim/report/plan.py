@@ -31,7 +31,7 @@ def page(title: str, ways: Sequence[Mapping[str, Any]], points: Sequence[Mapping
             f"<title>{escape(title)}</title><style>{style}</style></head><body><main>",
             f"<h1>{escape(title)}</h1>",
             f"<section><h2>Throughput and speed</h2><figure>{curves(points)}</figure></section>",
-            '<section><h2>Ways</h2><div class="wide"><table><thead><tr>',
+            '<section><h2>Ways</h2><div class="scroll" tabindex="0" role="region" aria-label="Ways"><table><thead><tr>',
             "".join(f"<th>{escape(head.replace('_', ' '))}</th>" for head in heads),
             f"</tr></thead><tbody>{rows}</tbody></table></div></section></main></body></html>\n",
         ]
