@@ -386,10 +386,12 @@ class Scheduler:
 
     def _needed(self, sequences: Sequence[Served], steps: int) -> int:
         """Blocks that so many steps of all take."""
-        needed = 0
+        needed, speculation = 0, self.limits.speculation
+        gained, queries = (steps - 1) * speculation.gain, speculation.queries  # as :meth:`_tokens` of each
         for request in sequences:
             holding = request.holding
-            more = -(-(request.cached + self._tokens(request, steps)) // 16) - holding.own - holding.shared
+            tokens = request.cached + (request.credit + gained) // WHOLE + queries
+            more = -(-tokens // 16) - holding.own - holding.shared
             if more > 0:
                 needed += more
         return needed
@@ -413,14 +415,15 @@ class Scheduler:
                 if request.produced == request.output:
                     done.append(request)
         last_ps, count = 0, 0  # most had their last token together
+        gained = steps * iteration.speculation.gain
         for request in iteration.decodes:
             if request.last_token_ps != last_ps:
                 if count:
                     self.intervals.add(int(ends_ps[0]) - last_ps, count)
                 last_ps, count = request.last_token_ps, 0
             count += 1
-            tokens = min(int(request.gets(steps, iteration.speculation)), request.output - request.produced)
-            request.credit += steps * iteration.speculation.gain - tokens * WHOLE
+            tokens = min((request.credit + gained) // WHOLE, request.output - request.produced)
+            request.credit += gained - tokens * WHOLE
             request.cached += tokens
             if request.cached > 16 * (request.holding.own + request.holding.shared):
                 self.pool.grow(request.holding, request.cached)  # there is room: the policy has seen to it

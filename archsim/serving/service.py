@@ -85,7 +85,8 @@ class Replica:
         start = time.whole_ps(self.now)
         most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
         costs = [self._cost(iteration, most) for _, iteration in chosen]
-        ends = np.cumsum(np.maximum.reduce([cost.ticks for cost in costs]))
+        longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
+        ends = np.cumsum(longest)
         steps = most
         if until is not None and not all(iteration.patient for _, iteration in chosen):
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
