@@ -39,11 +39,10 @@ class ServerRow:
             f"{spec.name}: {spec.servers} servers on a feed for {spec.provisioned}, {spec.days} days",
             *(f"{r['policy']}: peak {r['peak']:.1%} of the limit, brake pulled {r['brakes']} times" for r in rows),
         ]
-        named = (("low", spec.policy.low), ("high", spec.policy.high))
         drawn = picture(
             {name: one.power for name, one in played.items()},
             spec.telemetry / 1e12,
-            {name: value for name, value in named if value is not None},
+            spec.policy.thresholds,
         )
         tables: dict[str, list[dict[str, Any]]] = {"policies": rows, "phases": table}
         document = {"policies": rows, "phases": table, "idle_w": of.idle_w}

@@ -1,7 +1,8 @@
 """Times and watts of a server's phases at several clocks, from runs of its system.
 
 A clock that is set below a chip's own takes the voltage along, as under the power cap: energy of the die goes with its
-square (:mod:`archsim.components.compute.gpu_power`); that of the memory, of links and of idling does not change.
+square (:mod:`archsim.components.compute.gpu_power`), so that a kernel which the cap slows down anyhow loses nothing by a
+clock above that; energy of the memory, of links and of idling does not change.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ from archsim.runs import load, run
 from archsim.servers.spec import RowSpec, ServedSpec
 
 Floats = npt.NDArray[np.float64]
-
-_DIE = ("gpu_sm", "sram", "vector_unit")
-"""Kinds of parts on the die."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +70,16 @@ def _phase(spec: RowSpec, served: ServedSpec, phase: str, clock_hz: int) -> tupl
         "dtype": "fp16",
     }
     described = {"name": phase, "system": spec.system, "workload": workload}
-    full_hz = load(described, changes).machine_spec().chip.clock
     if clock_hz:
+        chip = load(described, changes).machine_spec().chip
         changes["system.chip.clock"] = f"{clock_hz} Hz"
+        changes |= {
+            f"system.chip.engines.{name}.full_clock": f"{chip.clock} Hz"
+            for name, part in chip.engines.items()
+            if part.kind == "gpu_sm"
+        }
     result = run(described, changes)
-    scale = (clock_hz / full_hz) ** 2 if clock_hz else 1.0
     parts = result.component_rows()
-    energy_j = sum(part["energy_j"] * (scale if part["kind"] in _DIE else 1.0) for part in parts)
+    energy_j = sum(part["energy_j"] for part in parts)
     idle_j = sum(part["energy_j"] for part in parts if part["component"] == "chip")
     return result.time_s, energy_j / result.time_s, idle_j / result.time_s
