@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from archsim.components.compute.gpu_sm import GpuSm
+from archsim.components.compute.gpu_sm import GpuSm, GpuSmSpec
+from archsim.errors import InputError
 from archsim.kernels import answer
 from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.units import si
 
 _LARGE = {"m": 8192, "n": 8192, "k": 8192, "groups": 1}
 _STEP = {"phase": "decode", "batch": 64, "isl": 1, "kv_len": 8192, "heads": 32, "kv_heads": 8, "head_dim": 128}
@@ -41,6 +43,22 @@ def power(chip: ChipSpec) -> list[dict[str, Any]]:
         (found,) = answer(chip, op, [case])
         rows.append(_row(what, found["power_w"], known))
     return rows
+
+
+def locked(chip: ChipSpec, clock_hz: int) -> ChipSpec:
+    """A GPU whose clock is locked below its own; the voltage follows the clock, and energy on the die its square.
+
+    Raises
+    ------
+    InputError: the clock is not below its own, or the chip is no GPU.
+    """
+    sms = {name: part for name, part in chip.engines.items() if isinstance(part, GpuSmSpec)}
+    if not sms:
+        raise InputError(f"chip '{chip.name}' has no SMs whose clock could be locked")
+    if not 0 < clock_hz <= chip.clock:
+        raise InputError(f"a clock of {si(clock_hz, 'Hz')} is not below the chip's own, {si(chip.clock, 'Hz')}")
+    slowed = {name: part.model_copy(update={"full_clock": chip.clock}) for name, part in sms.items()}
+    return chip.model_copy(update={"clock": clock_hz, "engines": {**chip.engines, **slowed}})
 
 
 def _row(what: str, watts: float, source: str) -> dict[str, Any]:
