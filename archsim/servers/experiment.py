@@ -83,7 +83,7 @@ def over_s(played: Played, spec: RowSpec) -> float:
 
 
 def phase_rows(spec: RowSpec, of: Phases, clocks: list[int]) -> list[dict[str, Any]]:
-    """The phases of each kind of request at each clock."""
+    """The phases of each kind of request at each clock, and the most that a meter of GPUs reads."""
     return [
         {
             "request": name,
@@ -92,6 +92,7 @@ def phase_rows(spec: RowSpec, of: Phases, clocks: list[int]) -> list[dict[str, A
             "prompt_w": float(of.prompt_w[i, j]),
             "token_s": float(of.token_s[i, j]),
             "token_w": float(of.token_w[i, j]),
+            "metered_peak_w": of.metered_w(i, j),
         }
         for i, name in enumerate(spec.requests)
         for j, clock in enumerate(clocks)

@@ -1,8 +1,8 @@
 """Times and watts of a server's phases at several clocks, from runs of its system.
 
 A clock that is set below a chip's own takes the voltage along, as under the power cap: energy of the die goes with its
-square (:mod:`archsim.components.compute.gpu_power`), so that a kernel which the cap slows down anyhow loses nothing by a
-clock above that; energy of the memory, of links and of idling does not change.
+square (:mod:`archsim.components.compute.gpu_power`), so that a kernel that the cap slows down anyhow loses nothing by
+a clock above that; energy of the memory, of links and of idling does not change.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from archsim.power import Stretch, extremes_w
 from archsim.runs import load, run
 from archsim.servers.spec import RowSpec, ServedSpec
 
@@ -33,6 +34,11 @@ class Phases:
     token_s: Floats
     token_w: Floats
     idle_w: float
+
+    def metered_w(self, kind: int, clock: int) -> float:
+        """The most that a meter reads of equal requests one by one: a short prompt does not fill a reading."""
+        phases = ("prompt", self.prompt_s, self.prompt_w), ("token", self.token_s, self.token_w)
+        return extremes_w([Stretch(name, float(s[kind, clock]), float(w[kind, clock])) for name, s, w in phases])[1]
 
 
 def phases(spec: RowSpec, clocks_hz: Sequence[int]) -> Phases:

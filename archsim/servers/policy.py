@@ -1,7 +1,7 @@
 """Policies that set clocks by the power of the row. One is a class of a few lines, found through the registry.
 
-A package adds one with a line of its pyproject.toml, under ``archsim.row_policies``. Its ``Spec`` (a :class:`PolicySpec`)
-says what a description of it may hold.
+A package adds one with a line of its pyproject.toml, under ``archsim.row_policies``. Its ``Spec``, a
+:class:`PolicySpec`, says what a description of it may hold.
 """
 
 from __future__ import annotations

@@ -17,11 +17,11 @@ from typing import Any
 from archsim.config import load_spec, shipped
 from archsim.errors import ArchsimError, InputError, Problem, shortened
 from archsim.machine import SystemSpec
-from archsim.power import locked
+from archsim.power import extremes_w, locked
 from archsim.training.campaign import campaign
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
-from archsim.training.power import extremes_w, stretches
+from archsim.training.power import stretches
 from archsim.training.setup import Setup
 from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of

@@ -8,27 +8,12 @@ updates parameters at the power of a stream: the trough that POLCA (ASPLOS 2024)
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
-
+from archsim.power import Stretch
 from archsim.training.setup import Setup
 from archsim.training.step import Step
 from archsim.training.timer import PS
 
-METER_S = 0.1
-"""Interval of NVIDIA's DCGM, with which boards are commonly read."""
-
-
 _BETWEEN = ("bubble", "table exchange", "data exchange", "optimizer")
-
-
-class Stretch(NamedTuple):
-    """A part of a step with what a GPU draws meanwhile."""
-
-    name: str
-    seconds: float
-    watts: float
 
 
 def stretches(setup: Setup, found: Step) -> list[Stretch]:
@@ -46,23 +31,3 @@ def stretches(setup: Setup, found: Step) -> list[Stretch]:
             more = found.update_joules / seconds if name == "optimizer" else 0.0
             told.append(Stretch(name, seconds, idle_w + more))
     return told
-
-
-def extremes_w(told: list[Stretch], meter_s: float = METER_S) -> tuple[float, float]:
-    """The least and the most that a meter reads, W, while equal steps follow each other.
-
-    Parameters
-    ----------
-    meter_s: a reading is the mean over so long.
-    """
-    seconds = np.array([one.seconds for one in told])
-    ends = np.cumsum(seconds)
-    joules = np.cumsum(seconds * np.array([one.watts for one in told]))
-    turns = np.arange(int(np.ceil(meter_s / ends[-1])) + 2)[:, None]
-    times = np.concatenate([[0.0], (turns * ends[-1] + ends).ravel()])
-    energy = np.concatenate([[0.0], (turns * joules[-1] + joules).ravel()])
-    # A mean over a window is least, or most, where it begins or ends with a stretch.
-    starts = np.concatenate([times, times - meter_s])
-    starts = starts[(starts >= 0) & (starts + meter_s <= times[-1])]
-    read = (np.interp(starts + meter_s, times, energy) - np.interp(starts, times, energy)) / meter_s
-    return float(read.min()), float(read.max())

@@ -204,7 +204,9 @@ class AcquisitionSpec(ExperimentSpec):
                     yield Problem(said, path=path)
                     return
                 if before is not None and any(map(_apart, columns, before[1])):
-                    kept = "'{}' keeps {:,.0f} unwanted and {:,.0f} wanted events a second".format(before[0], *before[1])
+                    kept = "'{}' keeps {:,.0f} unwanted and {:,.0f} wanted events a second".format(
+                        before[0], *before[1]
+                    )
                     yield Problem(f"its columns sum to {unwanted:,.0f} and {wanted:,.0f}, where {kept}", path=path)
                     return
                 before = name, node.contingency[1]

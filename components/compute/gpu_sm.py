@@ -89,7 +89,7 @@ class GpuSmSpec(ComponentSpec):
     power_cap: Watts | None = None
     """power at which the clock drops; TDP of the board"""
     full_clock: Hertz | None = None
-    """clock at which its kernels' energies hold, where the chip's is locked to another: the voltage follows the clock"""
+    """clock at which its kernels' energies hold, where the chip's is locked to another; the voltage follows it"""
     activity: Annotated[float, Field(gt=0, le=2)] = 1.0
     """energy of its operands' bits beside that of random ones, of which most kernels are measured"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)

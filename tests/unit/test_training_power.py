@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from typing import Any
 
@@ -17,9 +18,9 @@ from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.kernels import answer, gpu_of
 from archsim.machine import ChipSpec
-from archsim.power import locked
+from archsim.power import Stretch, extremes_w, locked
 from archsim.training.cases import figures, setups_of
-from archsim.training.power import Stretch, extremes_w, stretches
+from archsim.training.power import stretches
 from archsim.training.step import step
 
 CASE: dict[str, Any] = {"model": "gpt2-medium", "device": "a100_sxm4_80g", "gpus": 8, "global_batch": 64}
@@ -61,7 +62,7 @@ def test_a_meter_reads_means_of_its_interval(parts: list[tuple[int, int]], meter
 
 def test_a_lower_clock_draws_less_and_takes_longer() -> None:
     known = [figures(setups_of(CASE | {"sm_clock_mhz": mhz})) for mhz in (1110, 1275, 1410)]
-    for slower, faster in zip(known, known[1:], strict=False):
+    for slower, faster in itertools.pairwise(known):
         assert slower["iteration_ms"] > faster["iteration_ms"]
         assert slower["peak_power_w"] < faster["peak_power_w"]
         assert slower["iteration_ms"] / faster["iteration_ms"] < 1410 / 1110
