@@ -39,10 +39,10 @@ class Played:
     energy_j: float
 
     def rise(self, readings: int) -> float:
-        """The largest rise within so many readings."""
-        if self.power.size <= readings:
+        """The largest rise within so many readings, one at least."""
+        if self.power.size <= max(readings, 1):
             return 0.0
-        return float(max((self.power[n:] - self.power[:-n]).max() for n in range(1, readings + 1)))
+        return float(max((self.power[n:] - self.power[:-n]).max() for n in range(1, max(readings, 1) + 1)))
 
 
 def clocks_hz(spec: RowSpec, policies: list[PolicySpec]) -> list[int]:

@@ -118,7 +118,10 @@ def _machine(device: str, system: str, sm_clock_mhz: int | None) -> tuple[Timer,
     spec = system_of(system) if system else None
     timer = timer_of(device) if device or spec is None else Timer(spec.chip)
     if sm_clock_mhz is not None:
-        timer = Timer(locked(timer.spec, sm_clock_mhz * 10**6))
+        try:
+            timer = Timer(locked(timer.spec, sm_clock_mhz * 10**6))
+        except InputError as error:
+            raise InputError([Problem(problem.message, path="sm_clock_mhz") for problem in error.problems]) from None
     if spec is not None:
         return timer, Fabric.of(spec, timer.gpu.chip.instruction), spec
     around = names().machines.get(device, "")
@@ -197,11 +200,7 @@ def _asked_machine(case: Case) -> tuple[Timer, Fabric, SystemSpec | None]:
     device, system = _text(case, "device") or _text(case, "hw"), _text(case, "system")
     device = known("chips", device, "device") if device else ""
     system = known("systems", system, "system") if system else ""
-    clock = _count(case, "sm_clock_mhz")
-    try:
-        return _machine(device or ("" if system else "a100_sxm4_80g"), system, clock)
-    except InputError as error:
-        raise InputError([Problem(problem.message, path="sm_clock_mhz") for problem in error.problems]) from None
+    return _machine(device or ("" if system else "a100_sxm4_80g"), system, _count(case, "sm_clock_mhz"))
 
 
 def _dtype(case: Case, framework: FrameworkSpec, timer: Timer) -> str:

@@ -169,6 +169,7 @@ def test_equal_seeds_are_equal_rows_and_policies_see_equal_requests() -> None:
     assert one.latency_s == other.latency_s
     free = play(spec, PolicySpec(kind="none"), of, clocks)
     assert one.power.mean() < free.power.mean()
+    assert one.rise(0) == one.rise(1) == np.diff(one.power).max()  # commands may come at once
 
 
 def test_prompts_draw_more_than_answers_and_a_lower_clock_less() -> None:
