@@ -181,6 +181,30 @@ def test_prompts_draw_more_than_answers_and_a_lower_clock_less() -> None:
     assert 1 < lost[0] < lost[1] < 1.41 / 1.11  # what the memory bounds loses less
 
 
+def test_the_peak_rises_with_prompt_and_batch_and_answers_change_how_long() -> None:
+    """As a meter of 100 ms reads it (POLCA, section 3)."""
+    kinds = {
+        "256": (256, 64, 1),
+        "1024": (1024, 64, 1),
+        "4096": (4096, 64, 1),
+        "two": (256, 64, 2),
+        "four": (256, 64, 4),
+    }
+    kinds |= {"long": (256, 1024, 1)}
+    asked = {
+        name: {"input": i, "output": o, "batch": b, "share": 1 / len(kinds), "priority": "low"}
+        for name, (i, o, b) in kinds.items()
+    }
+    plain = row(model="gpt-neox-20b").model_dump(mode="json", exclude_unset=True)
+    of = phases(load_spec({**plain, "requests": asked}, RowSpec), [0])
+    peak = dict(zip(kinds, (of.metered_w(i, 0) for i in range(len(kinds))), strict=True))
+    assert peak["256"] < peak["1024"] < peak["4096"] < 8 * 400
+    assert peak["256"] < peak["two"] < peak["four"]
+    assert peak["long"] == pytest.approx(peak["256"], rel=0.03)
+    place = list(kinds).index("long")
+    assert of.token_s[place, 0] > 10 * of.token_s[0, 0]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
