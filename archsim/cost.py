@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
 from archsim.config import load_spec
-from archsim.errors import InputError, nearest
 from archsim.machine import ChipSpec, area_tree
 from archsim.spec import Spec
 
@@ -46,47 +45,70 @@ class CostSpec(Spec):
 
 
 def cost(chip: ChipSpec) -> list[dict[str, Any]]:
-    """Rows of what, how much of it, USD and the rule or source; the last one is the sum.
+    """Rows of what, how much of it, USD (None where no price is known) and the rule or source; the last is the sum.
 
-    Dies larger than a reticle are cut into equal ones; the yield is Murphy's, of dies of which nothing is repaired.
-
-    Raises
-    ------
-    InputError: no price is known of the chip's technology or memory, or the chip has no area.
+    Without a list of its dies a chip larger than a reticle is cut into equal ones; the yield is Murphy's, of dies of
+    which nothing is repaired.
     """
     spec = load_spec("costs/chips", CostSpec, category="costs")
-    node = chip.technology.name
-    if node not in spec.wafer_price:
-        raise InputError(f"no price of a wafer of '{node}' is known: {nearest(node, spec.wafer_price)}")
-    area = chip.die_area if chip.die_area is not None else area_tree(chip)[1]
-    if area <= 0:
-        raise InputError(f"no area is known of '{chip.name}': its die cannot be priced")
-    count = math.ceil(area / _RETICLE_MM2)
-    each = area / count
-    whole = _dies_of_wafer(each)
-    share = _murphy(each * spec.defects_per_cm2[node] / 100)
-    die = count * spec.wafer_price[node] / (whole * share)
-    said = "as published" if chip.die_area is not None else "from parts"
-    rule = f"{count} x {each:.0f} mm2 {said}; {whole:.0f} of a wafer, {share:.0%} good; {spec.wafer_source}"
-    rows = [_row("dies", f"{area:.0f} mm2", die, f"{rule}; {spec.defects_source}")]
+    rows = [_dies(spec, made) for made in _made(chip)]
     stacked = 0
     for name, memory in chip.memories.items():
         standard = getattr(memory, "standard", "")
         if not standard:
             continue
         key = str(standard).upper()
-        if key not in spec.memory_price_per_gb:
-            raise InputError(f"no price of {standard} is known: {nearest(key, spec.memory_price_per_gb)}")
+        price = spec.memory_price_per_gb.get(key)
         size = getattr(memory, "capacity", 0) / 1e9
-        rows.append(_row(name, f"{size:.0f} GB {standard}", size * spec.memory_price_per_gb[key], spec.memory_source))
+        said = spec.memory_source if price else f"not known: no price of {standard}"
+        rows.append(_row(name, f"{size:.0f} GB {standard}", size * price if price else None, said))
         stacked += key.startswith(_STACKED)
+    area = sum(made.number * made.each for made in _made(chip))
     package = spec.package_price + (2 * area * spec.interposer_price_per_mm2 if stacked else 0.0)
     rows.append(_row("package", "with an interposer" if stacked else "", package, spec.package_source))
-    rows.append(_row("sum", "", sum(row["usd"] for row in rows), "no design, test, margin or board"))
+    known = [row["usd"] for row in rows if row["usd"] is not None]
+    left = "" if len(known) == len(rows) else "of what is known: "
+    rows.append(_row("sum", "", sum(known), f"{left}no design, test, margin or board"))
     return rows
 
 
-def _row(what: str, amount: str, usd: float, source: str) -> dict[str, Any]:
+class _Made(NamedTuple):
+    """Equal dies: mm2 of each, the process, whether parts with defects are left out, and where the area is from."""
+
+    name: str
+    number: int
+    each: float
+    node: str
+    repaired: bool
+    said: str
+
+
+def _made(chip: ChipSpec) -> list[_Made]:
+    """Each kind of die."""
+    usual = chip.technology.name
+    if chip.dies:
+        return [_Made(d.name, d.count, d.area, d.technology or usual, d.repaired, "as published") for d in chip.dies]
+    area = chip.die_area if chip.die_area is not None else area_tree(chip)[1]
+    if area <= 0:
+        return []
+    count = math.ceil(area / _RETICLE_MM2)
+    said = "as published" if chip.die_area is not None else "from parts"
+    return [_Made("dies", count, area / count, usual, False, said)]
+
+
+def _dies(spec: CostSpec, made: _Made) -> dict[str, Any]:
+    """The row of equal dies."""
+    amount, each = f"{made.number * made.each:.0f} mm2", f"{made.number} x {made.each:.0f} mm2"
+    if made.node not in spec.wafer_price:
+        return _row(made.name, amount, None, f"not known: no price of a wafer of {made.node}; {each} {made.said}")
+    whole = _dies_of_wafer(made.each)
+    share = 1.0 if made.repaired else _murphy(made.each * spec.defects_per_cm2[made.node] / 100)
+    rule = f"{each} of {made.node} {made.said}; {whole:.0f} of a wafer, {share:.0%} good; {spec.wafer_source}"
+    usd = made.number * spec.wafer_price[made.node] / (whole * share)
+    return _row(made.name, amount, usd, f"{rule}; {spec.defects_source}")
+
+
+def _row(what: str, amount: str, usd: float | None, source: str) -> dict[str, Any]:
     return {"what": what, "amount": amount, "usd": usd, "source": source}
 
 

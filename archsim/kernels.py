@@ -15,8 +15,11 @@ from archsim.components.compute.gpu_chip import GpuChip
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity
 from archsim.components.compute.gpu_sm import GpuSm
+from archsim.components.compute.gpu_training import with_lanes
+from archsim.components.compute.vector_unit import VectorUnit
 from archsim.errors import InputError, nearest
 from archsim.machine import ChipSpec, Machine, SystemSpec
+from archsim.workloads.op import DType
 
 Floats = npt.NDArray[np.float64]
 Case = Mapping[str, Any]
@@ -30,10 +33,11 @@ OPS: dict[str, tuple[str, ...]] = {
 """Columns that a case of each kernel needs."""
 
 MORE: dict[str, dict[str, float]] = {
-    "gemm": {"groups": 1.0},
+    "gemm": {"groups": 1.0, "quantised": 0.0},
     "attention": {"v_head_dim": 0.0, "window": np.inf, "kv_shared": 0.0},
 }
-"""Columns of numbers that a case may have, and what they are without; values are as wide as keys where not said."""
+"""Columns of numbers that a case may have, and what they are without; values are as wide as keys where not said, and a
+product's left operand is quantised beside it where it is not ``quantised`` already."""
 
 WORDS = frozenset({"dtype", "phase", "kv_dtype", "distribution", "op"})
 """Columns that hold words; the others hold whole numbers."""
@@ -94,6 +98,11 @@ def gpu_of(spec: ChipSpec) -> Gpu:
     memory: Any = machine.main_memory()
     idle_w = sum(machine.static_power_w().values())
     seen = engine.chip(memory.peak_bytes_per_s, machine.scratchpad.capacity_bytes, idle_w)
+    lanes = sum(
+        e.spec.lanes for e in machine.engines.values() if isinstance(e, VectorUnit) and e.spec.dtype is DType.FP32
+    )
+    if lanes >= seen.sms:  # of the SMs, beside their tensor cores
+        seen = with_lanes(seen, lanes)
     return Gpu(seen, engine.spec.kernels, engine.spec.library, spec.name)
 
 
@@ -287,6 +296,7 @@ def _gemm(
         sizes["groups"],
         activity=measurement.activity,
         operand_sets=measurement.operand_sets,
+        quantised=sizes["quantised"] > 0,
         hosted=name in measurement.hosted,
     )
     form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)

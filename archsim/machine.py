@@ -45,6 +45,23 @@ class RouteSpec(Spec):
         return self
 
 
+_STATIC_AT_C = 60.0
+
+
+class DiesSpec(Spec):
+    """Equal dies of a package."""
+
+    name: str
+    """what they are"""
+    count: Count
+    area: SquareMillimetres
+    """of each"""
+    technology: str = ""
+    """table of their process; the chip's when empty"""
+    repaired: bool = False
+    """whether parts with defects are left out, so that every die is good"""
+
+
 class ChipSpec(Spec):
     """A chip: engines, memory tiers from near to far, and what else it has."""
 
@@ -87,10 +104,17 @@ class ChipSpec(Spec):
     """host time to launch one kernel; launches run ahead of the kernels"""
     static_power: Watts | None = None
     """published idle power of the chip; replaces the leakage of its parts"""
+    temperature_c: Annotated[float, Field(ge=-40, le=150)] = _STATIC_AT_C
+    """of the dies; static power is that of 60 degrees (assumed, as data sheets tell none)"""
+    leakage_doubling_c: Annotated[float, Field(gt=0)] = 25.0
+    """degrees over which static power doubles, as sub-threshold leakage does (assumed); what of it is no leakage, such
+    as refresh, does not grow, so that this is its most"""
     other_area: dict[str, SquareMillimetres] = Field(default_factory=dict)
     """published blocks that no part models, such as control and I/O"""
     die_area: SquareMillimetres | None = None
     """published area of the die; without a floor plan and other blocks, what parts do not fill of it is a block"""
+    dies: tuple[DiesSpec, ...] = ()
+    """the dies of a package of several; each is made by itself"""
     tdp: Watts | None = None
     """published thermal design power, for comparison"""
     source: str = ""
@@ -421,10 +445,12 @@ class Machine:
         return chip.die_area - sum(sum(part.area_mm2(self.technology).values()) for part in parts)
 
     def static_power_w(self) -> dict[str, float]:
-        """Static power of one chip by component, W."""
-        if self.spec.chip.static_power is not None:
-            return {"chip": self.spec.chip.static_power}
-        found = {path: component.leakage_w(self.technology) for path, component in self.components.items()}
+        """Static power of one chip at its temperature by component, W."""
+        chip = self.spec.chip
+        warmer: float = 2.0 ** ((chip.temperature_c - _STATIC_AT_C) / chip.leakage_doubling_c)
+        if chip.static_power is not None:
+            return {"chip": chip.static_power * warmer}
+        found = {path: part.leakage_w(self.technology) * warmer for path, part in self.components.items()}
         for path, watts in found.items():
             if not 0 <= watts < math.inf:
                 raise InputError(f"{path}: would leak {watts:g} W")

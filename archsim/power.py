@@ -29,7 +29,7 @@ def power(chip: ChipSpec) -> list[dict[str, Any]]:
     machine = Machine(SystemSpec(name=chip.name, chip=chip))
     static = machine.static_power_w()
     source = "static_power of the config" if chip.static_power is not None else "leakage of the parts, by their tables"
-    rows = [_row("at rest (static)", sum(static.values()), source)]
+    rows = [_row(f"at rest (static), {chip.temperature_c:g} C", sum(static.values()), source)]
     if sum(static.values()) == 0:
         rows[0]["source"] = (
             "not known: no static_power is published, and no table has a leakage of its parts; taken as 0"
@@ -38,10 +38,11 @@ def power(chip: ChipSpec) -> list[dict[str, Any]]:
         rows.append(_row("at most (TDP)", chip.tdp, "tdp of the config"))
     engine = next((e for e in machine.engines.values() if isinstance(e, GpuSm)), None)
     kernels = None if engine is None else engine.spec.released
-    if kernels is None or kernels.power is None:
+    if engine is None or kernels is None or kernels.power is None:
         return rows
     known = "kernels' energies: see configs/kernels"
-    asked = [("gemm", "product of 8192 x 8192 x 8192", {**_LARGE, "dtype": "bf16"})]
+    half = "bf16" if "bf16" in engine.spec.macs_per_cycle else "fp16"
+    asked = [("gemm", "product of 8192 x 8192 x 8192", {**_LARGE, "dtype": half})]
     if kernels.attention is not None:
         asked.append(("attention", "attention, prompt of 8,192", {**_PROMPT, "kv_dtype": "bf16"}))
         asked.append(("attention", "attention, decoding at 8,192", {**_STEP, "kv_dtype": "bf16"}))

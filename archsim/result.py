@@ -8,22 +8,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from archsim.config import digest
+from archsim.energy_parts import by_part
 from archsim.facts import area_blocks, machine_facts
 from archsim.machine import Machine, Placement
 from archsim.model.ledger import Ledger, Prices, price_list
 from archsim.model.lowered import Blocks
 from archsim.occupancy import Occupancy, occupancies
-from archsim.records import SegmentResult, actions_of, bounds, segments_of
+from archsim.op_rows import flat, op_rows, pipelines
+from archsim.records import SegmentResult, bounds, segments_of
 from archsim.sim.critical import critical_path
 from archsim.sim.setting import Setting
 from archsim.sim.world import WorldTimes, play
 from archsim.units import si
 from archsim.version import __version__
 from archsim.workloads.answer import Answer
-from archsim.workloads.dims import of_steps, over_steps
+from archsim.workloads.dims import over_steps
 from archsim.workloads.launches import DISPATCH, KERNEL, LAUNCH, launch_answer
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
@@ -33,28 +33,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from archsim.run_spec import RunSpec
-
-
-_MOST_ROWS = 1024
-"""Rows of the copies of an op that are alike."""
-
-
-def _groups(copies: int) -> list[tuple[int, int]]:
-    """(first copy, copies) of each row."""
-    if copies <= _MOST_ROWS:
-        return [(copy, 1) for copy in range(copies)]
-    return [(0, 1), (1, copies - 1)]
-
-
-def _more(count: int) -> str:
-    return "" if count == 1 else f"(+{count - 1})"
-
-
-def _times(row: dict[str, Any], count: int) -> dict[str, Any]:
-    """What a row says of one copy, of so many."""
-    sums = {name: row[name] * count for name in ("cycles", "flops", "bytes", "energy_j", "hidden_s")}
-    shares = {name: {key: part * count for key, part in row[name].items()} for name in ("traffic", "busy_s")}
-    return row | sums | shares
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,6 +121,11 @@ class Result:
     def energy_by_component(self) -> dict[str, float]:
         """Component to joules."""
         return _grouped((path, joules) for (path, _), joules in self.energy_by_action.items())
+
+    @functools.cached_property
+    def energy_by_part(self) -> dict[str, float]:
+        """Part, such as ``arithmetic`` or ``HBM``, to joules."""
+        return by_part(self.machine, self.energy_by_action)
 
     @property
     def energy_j(self) -> float:
@@ -305,60 +288,8 @@ class Result:
         ``time_s`` is the op's share of its rank's time, ``duration_s`` runs from its start to its end, both of all
         executions; ``traffic`` is bytes by memory or link, ``busy_s`` the seconds each server is held.
         """
-        rows: list[dict[str, Any]] = []
-        time = self.machine.time
-        for segment in self.segments:
-            n, k = segment.steps, segment.count
-            of_class: dict[str, Any] = {}
-            if len(self.placements) > 1 or self.plan.phases:
-                of_class = {"phase": segment.phase, "share": segment.members / self.plan.ranks}
-            last_step = int(segment.step_starts[-1]) - segment.start if n else 0
-            for block in segment.blocks:
-                for op in block.ops:
-                    low = op.lowered
-                    spent = sum(count * self.prices[key] for key, count in actions_of(segment, block, low))
-                    limits = {name: over_steps(t, n) * k for name, t in low.busy().items()}
-                    traffic = {path: over_steps(b, n) * k for path, b in low.traffic.items()}
-                    fixed = {
-                        "kind": low.op.kind,
-                        "engine": low.engine,
-                        "steps": n * k,
-                        "cycles": over_steps(low.cycles, n) * k,
-                        "flops": over_steps(op.flops, n) * k,
-                        "bytes": sum(b for path, b in traffic.items() if path != self.machine.scratchpad.path),
-                        "energy_j": spent / block.repeat * k / segment.executions,
-                        "bound_by": max(limits, key=lambda k: limits[k], default=""),
-                        "utilisation": (
-                            over_steps(low.useful, n) / (low.peak * over_steps(low.cycles, n))
-                            if low.peak and over_steps(low.cycles, n)
-                            else None
-                        ),
-                        "hidden_s": time.seconds(over_steps(low.hidden, n) * k),
-                        "why": low.why,
-                        "traffic": traffic,
-                        "busy_s": {name: time.seconds(t) for name, t in limits.items()},
-                    }
-                    for record in op.times:
-                        start, end = of_steps(record.start, n), of_steps(record.end, n)
-                        period = of_steps(record.period, n)
-                        exposed, duration = over_steps(record.exposed, n), over_steps(end - start, n)
-                        for first, count in _groups(record.copies):
-                            start_ticks = int(start[0]) + first * int(period[0])
-                            end_ticks = int(end[-1]) + (first + count - 1) * int(period[-1])
-                            label = block.label(record.first + first)
-                            rows.append(
-                                {
-                                    "name": f"{segment.name}/{label}{_more(count)}.{low.op.name}",
-                                    "start_s": time.seconds(segment.start + start_ticks),
-                                    "end_s": time.seconds(segment.last_start + last_step + end_ticks),
-                                    "time_s": time.seconds(exposed * k * count),
-                                    "duration_s": time.seconds(duration * k * count),
-                                    **of_class,
-                                    **(fixed if count == 1 else _times(fixed, count)),
-                                }
-                            )
-        rows.sort(key=lambda row: (row["start_s"], row["end_s"]))
-        return rows
+        phased = len(self.placements) > 1 or bool(self.plan.phases)
+        return op_rows(self.segments, self.machine, self.prices, self.plan.ranks if phased else None)
 
     def ops(self) -> pd.DataFrame:
         """The rows of :attr:`op_rows` as a frame."""
@@ -368,7 +299,7 @@ class Result:
 
     def flat_op_rows(self) -> list[dict[str, Any]]:
         """:attr:`op_rows` without nested columns: ``traffic`` becomes ``traffic.chip.hbm`` and so on."""
-        return [_flat(row) for row in self.op_rows]
+        return [flat(row) for row in self.op_rows]
 
     def components(self) -> pd.DataFrame:
         """A row per component: busy share, utilisation, energy (J), area (mm²)."""
@@ -549,26 +480,7 @@ class Result:
 
     def pipelines(self) -> list[dict[str, Any]]:
         """Each distinct pipeline in space: its stages with their units, and how long each computes in its last step."""
-        found: dict[object, dict[str, Any]] = {}
-        for segment in self.segments:
-            for block in segment.blocks:
-                for op in block.ops:
-                    low = op.lowered
-                    if len(low.stages) < 2:
-                        continue
-                    stages = [
-                        {
-                            "name": stage.name,
-                            "units": stage.units,
-                            "buffers": stage.buffers,
-                            "time_s": int(np.max(stage.cycles)) / low.clock_hz,
-                        }
-                        for stage in low.stages
-                    ]
-                    name = f"{segment.phase}/{block.name}.{low.op.name}"
-                    key = (segment.phase, low.op.name, *(tuple(stage.values()) for stage in stages))
-                    found.setdefault(key, {"name": name, "engine": low.engine, "stages": stages})
-        return list(found.values())
+        return pipelines(self.segments)
 
     def critical_path(self) -> dict[str, dict[str, float]]:
         """Server to its time on the path, s, and what twice as fast would gain, if :attr:`what_if_s` has been asked."""
@@ -626,7 +538,12 @@ class Result:
             **({"hidden_s": self.hidden_s} if self.hidden_s else {}),
             "cycles": self.cycles,
             "segments": self.segment_rows(),
-            "energy_j": {"total": self.energy_j, "by_component": self.energy_by_component, "by_action": by_action},
+            "energy_j": {
+                "total": self.energy_j,
+                "by_part": self.energy_by_part,
+                "by_component": self.energy_by_component,
+                "by_action": by_action,
+            },
             "area_mm2": {
                 "total": self.area_mm2,
                 "by_component": self.area_by_component,
@@ -670,13 +587,3 @@ def _grouped(items: Any) -> dict[str, float]:
     for key, value in items:
         groups[key] += value
     return dict(groups)
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for column, value in row.items():
-        if isinstance(value, dict):
-            flat |= {f"{column}.{key}": entry for key, entry in value.items()}
-        else:
-            flat[column] = value
-    return flat

@@ -22,7 +22,8 @@ from archsim.components.network.link import LinkSpec
 from archsim.components.network.message_kernel import Lists, Schedule, run
 from archsim.components.network.network import Network, NetworkSpec
 from archsim.components.network.router_level.fabric import cube as mesh
-from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
+from archsim.components.network.router_level.kernel import advance
+from archsim.components.network.router_level.state import RouterSpec, new_state
 from archsim.components.network.router_level.traffic import traffic
 from archsim.config import load_spec
 from archsim.timebase import Timebase

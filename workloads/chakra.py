@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
@@ -114,6 +114,8 @@ def _alike(trace: Trace) -> bool:
     size, rest = divmod(len(trace.nodes), trace.ranks)
     if rest or trace.sent or any(len(places) < trace.ranks for places in trace.together):
         return False
+    if trace.ranks == 1:
+        return True
     plain = (node._replace(rank=0, peer=0) for node in trace.nodes)
     first = tuple(itertools.islice(plain, size))
     return all(node == first[number % size] for number, node in enumerate(plain))
@@ -129,7 +131,7 @@ class _Tasks:
         self._last: dict[tuple[int, str], int] = {}  # of a rank's stream, its last node
         self._streams: Counter[tuple[int, str]] = Counter()
         self._meetings = {place: number for number, places in enumerate(trace.together) for place in places}
-        self._after = {place: After(self._name(place)) for place in range(len(trace.nodes))}
+        self._names: list[str] = [""] * len(trace.nodes)
         self._groups: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def made(self, ranks: Container[int]) -> Iterator[Task]:
@@ -139,13 +141,17 @@ class _Tasks:
             node = nodes[place]
             if node.rank not in ranks:
                 continue
-            before = dict.fromkeys(real for other in self.trace.own[place] for real in self._over.get(other, (other,)))
+            own = self.trace.own[place]
+            before: Sequence[int] = own
+            if self._over and own:
+                before = tuple(dict.fromkeys(real for other in own for real in self._over.get(other, (other,))))
             if node.kind == chakra_trace.METADATA:
                 self._over[place] = tuple(before)
                 continue
             stream = self._streamed(node, place, before)
-            after = tuple(self._after[other] for other in before if self._stream[other] != stream)
-            yield Task(node.rank, stream, self._name(place), self._what(place, node), after)
+            after = tuple(After(self._names[other]) for other in before if self._stream[other] != stream)
+            name = self._names[place] = f"{node.number} {node.name}" if node.name else f"{node.number}"
+            yield Task(node.rank, stream, name, self._what(place, node), after)
 
     def _streamed(self, node: Node, place: int, before: Iterable[int]) -> str:
         """The stream of a node: that of one of its kind that it waits for and nobody has followed, or a new one."""
@@ -159,10 +165,6 @@ class _Tasks:
             stream = kind if number == 1 else f"{kind} {number}"
         self._stream[place], self._last[rank, stream] = stream, place
         return stream
-
-    def _name(self, place: int) -> str:
-        node = self.trace.nodes[place]
-        return f"{node.number} {node.name}" if node.name else f"{node.number}"
 
     def _what(self, place: int, node: Node) -> What:
         match node.kind:

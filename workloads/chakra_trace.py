@@ -8,6 +8,8 @@ what a rank brings, as ASTRA-sim counts it.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import glob
 import itertools
 import json
@@ -127,6 +129,23 @@ def read(path: str, groups: Groups | None = None) -> Trace:
     InputError: a file cannot be read or a rank's is missing; a node is of another kind, waits for one that does not
         exist, or its message has no other end or one of another size; nodes wait for each other in a circle.
     """
+    with _uncollected():
+        return _read(path, groups)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the search for circles among objects: of a million that are kept it would look at each many times."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _read(path: str, groups: Groups | None) -> Trace:
     files = files_of(path)
     nodes: list[Node] = []
     for rank, file in files.items():
@@ -338,6 +357,11 @@ def _own(nodes: Sequence[Node], control: bool) -> tuple[tuple[tuple[int, ...], .
         for node in nodes[first:last]:
             if not control and node.control:
                 node = node._replace(after=node.after[: len(node.after) - node.control], control=0)
+            if len(node.after) < 2:  # most wait for one
+                known = places.get(node.after[0]) if node.after else -1
+                if known is not None:
+                    found.append((known,) if known >= 0 else ())
+                    continue
             unknown = [number for number in node.after if number not in places]
             if unknown:
                 loose = node.after[len(node.after) - node.control :]

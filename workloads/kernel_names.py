@@ -44,6 +44,8 @@ class ProductOfKernel(Spec):
     """format of the result"""
     scales: Count | None = None
     """elements of the right-hand side that share a scale of 32 bits"""
+    accumulates: bool = False
+    """whether the products are added to what is there"""
 
 
 class ExpertsOfKernel(Spec):
@@ -141,6 +143,8 @@ class KernelOpSpec(Spec):
                 right_dtype=p.dtype,
                 out_dtype=p.out_dtype,
                 scales=scales,
+                quantised=True,  # by a launch of its own
+                accumulates=p.accumulates,
             )
         if self.experts is not None:
             e = self.experts

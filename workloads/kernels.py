@@ -22,7 +22,7 @@ from archsim.config import File, load_spec
 from archsim.errors import InputError, Problem
 from archsim.files import at_home
 from archsim.spec import WorkloadSpec
-from archsim.workloads import kineto, recording
+from archsim.workloads import kineto, nsight, recording
 from archsim.workloads.kernel_names import KernelNamesSpec, Named
 from archsim.workloads.op import Collective, DType, Op, Role
 from archsim.workloads.plan import Holdings, Plan
@@ -40,7 +40,7 @@ class KernelsSpec(WorkloadSpec):
 
     kind: Literal["kernels"] = "kernels"
     trace: Annotated[str, File("traces")]
-    """of PyTorch's profiler (JSON, or its gzip), or a table that ``archsim convert`` wrote"""
+    """of PyTorch's profiler (JSON, its gzip), an SQLite export of Nsight Systems, or a table of ``archsim convert``"""
     timing: Literal["recorded", "machine"] = "recorded"
     """what was recorded, or every kernel whose shapes are known anew on the machine"""
     kernels: Annotated[str, File("traces")] | None = None
@@ -62,7 +62,9 @@ def read(path: Path) -> Recording:
 
 @lru_cache(maxsize=2)
 def _read(path: Path, _version: tuple[int, int] | None) -> Recording:
-    return recording.read_table(path) if path.suffix == ".csv" else kineto.read(path)
+    if path.suffix == ".csv":
+        return recording.read_table(path)
+    return nsight.read(path) if nsight.fits(path) else kineto.read(path)
 
 
 def named(recorded: Recording, file: str | None) -> Named:

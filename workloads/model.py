@@ -22,7 +22,7 @@ Whole = Annotated[int, Field(ge=0, le=2**40, strict=True)]
 class MixtureSpec(Spec):
     """Mixture of experts in place of the MLP of a layer."""
 
-    experts: Count
+    experts: Annotated[Count, Field(le=2**16)]
     """routed experts of a layer"""
     experts_per_token: Count
     """routed experts that a token visits"""

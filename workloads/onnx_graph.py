@@ -10,20 +10,15 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
-
-from archsim.config import File
 from archsim.errors import InputError, Problem, missing_extra, nearest, shortened
 from archsim.files import MOST_BYTES, read_bytes
-from archsim.spec import Count, WorkloadSpec
 from archsim.workloads.formats import ANYTHING, MachineFormats
-from archsim.workloads.op import Conv, DType, Embedding, MatMul, Op, Role, Vector
-from archsim.workloads.program import Block, Program, Segment
+from archsim.workloads.op import Conv, DType, Embedding, MatMul, Op, Role
+from archsim.workloads.operator_graph import GraphSpec, Shape, program_of, unique, vector
+from archsim.workloads.program import Program
 from archsim.workloads.recorded import recorded_file
-
-Shape = tuple[int, ...]
 
 _TYPES = {1: DType.FP32, 3: DType.INT8, 2: DType.INT8, 6: DType.INT32, 10: DType.FP16, 16: DType.BF16, 17: DType.FP8,
           19: DType.FP8}  # fmt: skip
@@ -47,16 +42,10 @@ KNOWN = ("Conv", "MatMul", "Gemm", "Gather", *_ELEMENTS, *_REDUCTIONS, *_COPIES,
 """Types of nodes that are understood."""
 
 
-class OnnxSpec(WorkloadSpec):
+class OnnxSpec(GraphSpec):
     """A graph of ONNX."""
 
     kind: Literal["onnx"] = "onnx"
-    graph: Annotated[str, File("traces")]
-    """file of the graph; its weights may be missing"""
-    dims: dict[str, Count] = Field(default_factory=dict)
-    """sizes that the graph leaves open, by name: {batch: 1, sequence: 128}"""
-    dtype: DType | None = None
-    """format of all tensors; as the graph says when absent"""
 
 
 class OnnxWorkload:
@@ -79,20 +68,7 @@ class OnnxWorkload:
         ops = graph.ops()
         if not ops:
             raise InputError([Problem("holds no node that computes or moves anything", str(path))])
-        blocks = tuple(Block(name, (op,)) for name, op in ops)
-        weights = sum(int(op.reads().get(Role.WEIGHT, 0)) for _, op in ops)
-        live = max(int(op.reads().get(Role.ACTIVATION, 0)) + int(op.writes().get(Role.ACTIVATION, 0)) for _, op in ops)
-        notes = []
-        if graph.left_out:
-            listed = ", ".join(f"{count} {name}" for name, count in sorted(graph.left_out.items()))
-            notes.append(f"nodes of kinds that are not modelled are left out: {listed}")
-        return Program(
-            name=path.stem,
-            segments=(Segment("graph", blocks),),
-            resident_bytes={Role.WEIGHT: weights, Role.KV: 0},
-            activation_bytes=live,
-            notes=tuple(notes),
-        )
+        return program_of(path.stem, ops, graph.left_out)
 
 
 def load(path: Path, dims: Mapping[str, int]) -> Any:
@@ -156,7 +132,6 @@ class _Graph:
     def ops(self) -> list[tuple[str, Op]]:
         """Name and op of each node that costs something, in the order of the graph, names made unique."""
         found: list[tuple[str, Op]] = []
-        seen: Counter[str] = Counter()
         for number, node in enumerate(self.graph.node):
             if node.op_type in _FREE:
                 if node.op_type == "Constant":
@@ -172,11 +147,9 @@ class _Graph:
                 if isinstance(error, InputError):
                     raise
                 raise self._error(name, f"its inputs fit no {node.op_type}") from None
-            if op is None:
-                continue
-            seen[name] += 1
-            found.append((name if seen[name] == 1 else f"{name} {seen[name]}", op))
-        return found
+            if op is not None:
+                found.append((name, op))
+        return unique(found)
 
     def _error(self, name: str, message: str) -> InputError:
         return InputError([Problem(f"node '{shortened(name)}': {message}", str(self.path))])
@@ -199,17 +172,17 @@ class _Graph:
             return self._product(node, name, first, out)
         if node.op_type == "Gather":
             if node.input[0] not in self.weights or len(first) != 2:
-                return _vector(name, "convert", out, 1, dtype)
+                return vector(name, "convert", out, 1, dtype)
             tokens = math.prod(out) // first[1]
             return Embedding(name=name, tokens=tokens, width=first[1], dtype=dtype, out_dtype=dtype)
         if node.op_type in _REDUCTIONS:
-            return _vector(name, "reduce", first, 1, dtype)
+            return vector(name, "reduce", first, 1, dtype)
         if node.op_type in _COPIES:
-            return _vector(name, "convert", max(out, first, key=math.prod), 1, dtype)
+            return vector(name, "convert", max(out, first, key=math.prod), 1, dtype)
         full = sum(
             1 for tensor in node.input if tensor not in self.weights and math.prod(self.shapes.get(tensor, (1,))) > 1
         )
-        return _vector(name, _ELEMENTS[node.op_type], out, max(1, full), dtype)
+        return vector(name, _ELEMENTS[node.op_type], out, max(1, full), dtype)
 
     def _product(self, node: Any, name: str, left: Shape, out: Shape) -> Op:
         right = self._shape(name, node.input[1])
@@ -267,11 +240,3 @@ class _Graph:
             right_dtype=self._type(node.input[1]),
             out_dtype=self._type(node.output[0]),
         )
-
-
-def _vector(name: str, function: str, shape: Shape, inputs: int, dtype: DType) -> Op | None:
-    elements = math.prod(shape)
-    if not elements:
-        return None
-    width = shape[-1] if shape else 1
-    return Vector(name=name, function=function, rows=elements // width, width=width, inputs=inputs, dtype=dtype)

@@ -142,6 +142,8 @@ class MatMul(Op):
     bias: True when a vector of n weights is added.
     left_shared: True when all groups read the same left-hand side.
     scales: beside quantised weights.
+    quantised: True when the left-hand side comes in its format and no kernel beside the product brings it there.
+    accumulates: True when the products are added to what is there, which is read.
     """
 
     m: Dim
@@ -155,6 +157,8 @@ class MatMul(Op):
     bias: bool = False
     left_shared: bool = False
     scales: Scales | None = None
+    quantised: bool = False
+    accumulates: bool = False
     kind: ClassVar[str] = "matmul"
 
     def macs(self) -> Dim:
@@ -180,6 +184,8 @@ class MatMul(Op):
 
     def reads(self) -> dict[Role, Dim]:
         left, right = self.left_bytes(), self.right_bytes()
+        if self.accumulates:
+            left = left + self.out_bytes()
         if self.right is Role.ACTIVATION:
             return {Role.ACTIVATION: left + right}
         return {Role.ACTIVATION: left, self.right: right}

@@ -75,6 +75,7 @@ def _product(dims: Dims, types: Sequence[str], left: int, right: int, batched: b
         right_dtype=dtype,
         out_dtype=DType.BF16 if dtype is DType.FP8 else dtype,
         right=Role.ACTIVATION if batched else Role.WEIGHT,
+        quantised=True,  # by a launch of its own
     )
 
 

@@ -19,6 +19,9 @@ _DTYPES = {("int", 4): DType.INT4, ("int", 8): DType.INT8, ("float", 4): DType.F
 _WHOLE = ("lm_head", "gate", "router", "shared_expert_gate", "embed_tokens", "score")
 """Modules of a decoder whose weights the program holds in the format of its tables."""
 
+_NO_PRODUCT = re.compile(r"norm|bias")
+"""Modules without products, which no format touches."""
+
 _LEFT_OUT = re.compile(r"vision|visual|audio|multi_modal|mm_projector|patch_merge|mtp|eh_proj")
 """Modules that are no part of the language model."""
 
@@ -54,14 +57,21 @@ class QuantizationSpec(Spec):
         return Scales(self.scale_bits, self.group) if self.scale_bits else None
 
 
-def read_quantization(data: Mapping[str, Any]) -> dict[str, Any]:
+def read_quantization(data: Mapping[str, Any], layers: int, dense: int) -> dict[str, Any]:
     """The fields of a :class:`QuantizationSpec` that this ``quantization_config`` describes.
+
+    Parameters
+    ----------
+    layers: of the model. dense: so many of the first have no experts, of a model that has some; else 0.
 
     Raises
     ------
     InputError: its method or its weights are none that is read; paths are relative to it.
     """
+    producer = data.get("producer")
     method = data.get("quant_method")
+    if method is None and isinstance(producer, Mapping):  # older exports of ModelOpt
+        method = producer.get("name")
     if not isinstance(method, str) or method not in _METHODS:
         known = nearest(method, _METHODS) if isinstance(method, str) else "known: " + ", ".join(_METHODS)
         hint = "without quantization_config, workload.weight_dtype says how weights are stored"
@@ -69,22 +79,46 @@ def read_quantization(data: Mapping[str, Any]) -> dict[str, Any]:
     if data.get("lm_head") is True:
         raise InputError([Problem("a quantised LM head is not supported", path="lm_head")])
     fields = {"method": method} | _METHODS[method](data)
-    kept = dict.fromkeys((*fields.get("kept", ()), *_kept(data)))
+    kept = dict.fromkeys((*fields.get("kept", ()), *_kept(data, layers, dense)))
     return fields | ({"kept": tuple(kept)} if kept else {})
 
 
-def _kept(data: Mapping[str, Any]) -> Iterator[Part]:
-    """Parts of all layers that the file leaves in 16 bits."""
+def _kept(data: Mapping[str, Any], layers: int, dense: int) -> Iterator[Part]:
+    """Parts of all layers that the file leaves in 16 bits, named for all or for each layer that has them."""
     keys = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "llm_int8_skip_modules")
     listed: Any = next((data[key] for key in keys if data.get(key)), [])
+    found: dict[Part, set[int]] = {}
+    whole: dict[int, str] = {}
+
+    def error(module: object) -> InputError:
+        return InputError([Problem(f"that '{str(module)[:60]}' stays in 16 bits is not supported", path="ignore")])
+
     for module in listed if isinstance(listed, list) else [listed]:
         name = str(module).removesuffix("*").rstrip(".")
-        if name.rpartition(".")[2] in _WHOLE or _LEFT_OUT.search(name):
+        last = name.rpartition(".")[2]
+        if last in _WHOLE or _LEFT_OUT.search(name) or _NO_PRODUCT.search(last):
             continue
         part = next((part for pattern, part in _PARTS if pattern.search(name)), None)
-        if part is None or re.search(r"\d", name):  # some layers only, or nothing that is known
-            raise InputError([Problem(f"that '{str(module)[:60]}' stays in 16 bits is not supported", path="ignore")])
+        number = re.search(r"(?:^|\.)layers\.(\d{1,9})(?:\.|$)", name)
+        if number is None:
+            if part is None or re.search(r"\d", name):
+                raise error(module)
+            yield part
+        elif part is not None:
+            found.setdefault(part, set()).add(int(number[1]))
+        elif name.endswith(number[0].rstrip(".")) and int(number[1]) < dense:
+            whole[int(number[1])] = str(module)
+        else:
+            raise error(module)
+    if whole:
+        found.setdefault("mlp", set())
+    for part, numbers in found.items():
+        has = range(dense, layers) if part == "shared_experts" else range(dense if part == "mlp" and dense else layers)
+        if not numbers.union(whole).issuperset(has):  # some layers only
+            raise error(next((name for name in whole.values()), f"layers.{min(numbers, default=0)}.{part}"))
         yield part
+    if whole and "attention" not in found:
+        raise error(next(iter(whole.values())))
 
 
 def _whole(data: Mapping[str, Any], key: str, default: int | None = None) -> int:

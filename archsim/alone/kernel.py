@@ -103,7 +103,7 @@ QUESTION = Question(
     name="kernel",
     about=_ABOUT,
     columns=(
-        Column("device", "GPU: shipped name or file.", "--chip", "named"),
+        Column("device", "GPU: shipped name or file.", "--chip", "named", aliases=("gpu",)),
         Column(
             "op of kernel",
             "gemm, attention, moe or elementwise.",

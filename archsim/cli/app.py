@@ -182,6 +182,8 @@ def _sources(runs: Sequence[str], given: dict[str, Any], overrides: Mapping[str,
     """What to run: files of ours as they are, those of peers as they are understood; questions are answered here."""
     from archsim.cli import convert as peers
 
+    if not runs and "model" in given and peers.is_workload(str(given["model"])):
+        runs = [given.pop("model")]  # a graph of operators is a run of its own, and no model's dimensions
     for name in ("chip", "system", "model"):
         if name in given:
             peers.tell(peers.notes_of(str(given[name])))

@@ -25,6 +25,13 @@ def of_a_peer(text: str) -> Converted | None:
     return understood(path) if is_file(path) else None
 
 
+def is_workload(text: str) -> bool:
+    """Whether a file is by itself what a machine is asked to run: a graph of operators, or a trace."""
+    path = at_home(text)
+    found = formats.of_a_peer(path, formats.head_of(path)) if is_file(path) else None
+    return found is not None and found.what == "workload"
+
+
 def notes_of(text: str) -> tuple[str, ...]:
     """Notes of a file that stands where one of ours is expected."""
     path = at_home(text)

@@ -33,6 +33,8 @@ _SPECS = {
     "engines": "archsim.workloads.engine_spec:EngineSpec",
     "drams": "archsim.components.memory.command_level.preset:DramPreset",
     "frameworks": "archsim.workloads.step.framework:FrameworkSpec",
+    "offloads": "archsim.training.offload:OffloadSpec",
+    "steps": "archsim.training.steps:StepSpec",
     "checkpoints": "archsim.training.endurance:CheckpointSpec",
     "hybrids": "archsim.workloads.step.kinds:HybridSpec",
     "hosts": "archsim.offloading:HostSpec",
@@ -207,7 +209,8 @@ def _show_views(built: Any, category: str, views: Collection[str], as_json: bool
             say(f"{row['what']:<36}  {row['watts']:10.1f} W   {row['source']}")
     if "cost" in views:
         for row in cost(chip):
-            say(f"{row['what']:<10}  {row['amount']:<20}  {row['usd']:10.0f} USD   {row['source']}")
+            usd = f"{row['usd']:10.0f} USD" if row["usd"] is not None else f"{'?':>10}    "
+            say(f"{row['what']:<10}  {row['amount']:<20}  {usd}   {row['source']}")
 
 
 def _area_data(node: Any) -> dict[str, Any]:
@@ -244,6 +247,8 @@ def list_all(category: str | None, as_json: bool) -> None:
         "drams",
         "hybrids",
         "frameworks",
+        "steps",
+        "offloads",
         "checkpoints",
         "hosts",
         "operators",

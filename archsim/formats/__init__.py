@@ -73,11 +73,12 @@ _MODULES = (
     "booksim",
     "pim",
     "onnx_graph",
+    "torch_export",
     "requests",
     "hugging_face",
 )
 _HEAD = 2**16
-ENDINGS = (".cfg", ".ini", ".xml", ".icnt", ".onnx")
+ENDINGS = (".cfg", ".ini", ".xml", ".icnt", ".onnx", ".pt2")
 """Of names that no file of our own has."""
 
 

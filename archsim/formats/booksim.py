@@ -20,7 +20,8 @@ _DEFAULTS = {
     "credit_delay": 0,
 }
 """What BookSim takes where a file says nothing (src/booksim_config.cpp)"""
-_ROUTING = {"dim_order": "dim_order", "dor": "dor", "nca": "nca", "min": "min", "dest_tag": "dest_tag"}
+_ROUTING = ("dim_order", "dor", "nca", "min", "dest_tag", "dor_no_express", "xy_yx_no_express", "ran_min", "xyyx")
+"""Those that are modelled, each on its topologies"""
 _PLAIN = {
     "input_speedup": "1",
     "output_speedup": "1",
@@ -35,8 +36,11 @@ _PLAIN = {
     "classes": "1",
 }
 """Settings that are modelled at this value alone"""
-_ALLOCATORS = re.compile(r"separable_input_first|islip(\(\d{1,2}\))?")
-"""Those that are modelled; rounds of iSLIP are said in brackets (alloc_iters changes nothing in BookSim's routers)"""
+
+_ALLOCATORS = re.compile(
+    r"separable_(input|output)_first|select|loa|(rr_)?wavefront|max_size|(islip|pim)(\([1-9]\d?\))?"
+)
+"""Those that are modelled; rounds are said in brackets (alloc_iters changes nothing in BookSim's routers)"""
 
 
 def fits(path: Path, head: str) -> bool:
@@ -48,19 +52,7 @@ def read(path: Path) -> Converted:
     """A case of ``archsim collective``: routers flit by flit."""
     keys = Keys(assignments(path, r"//"), path)
     topology, k, n = keys.text("topology", "torus"), keys.whole("k", 8), keys.whole("n", 2)
-    c = keys.whole("c", 1)
-    if topology in ("mesh", "torus") and c == 1:
-        name = f"{topology}{'x'.join([str(k)] * n)}"
-    elif topology == "fattree":
-        name = f"fattree_k{k}n{n}"
-    elif topology == "fly":
-        name = f"fly_k{k}n{n}"
-    elif topology == "dragonflynew" and n == 1:
-        name = f"dragonfly_p{k}a{2 * k}h{k}g{2 * k * k + 1}"
-    else:
-        known = "mesh, torus, fattree, fly and dragonflynew of n = 1"
-        raise keys.error("topology", f"'{topology}' is not modelled: {known} are")
-    notes = []
+    name, notes = _topology(keys, topology, k, n), []
     allocators = {}
     for key in ("vc_allocator", "sw_allocator"):
         allocators[key] = keys.text(key, "islip")
@@ -94,4 +86,33 @@ def read(path: Path) -> Converted:
         case["routing"] = routing
     elif routing != "none":
         notes.append(f"routing_function {routing} is not carried over: the topology's own is taken")
+    if topology == "anynet":
+        case["network_file"] = str(path.parent / keys.text("network_file"))
     return Converted("case", case, tuple(notes), "collective")
+
+
+def _topology(keys: Keys, topology: str, k: int, n: int) -> str:
+    """The name of a topology as :mod:`router_level.cases` understands it.
+
+    Raises
+    ------
+    InputError: it is not modelled.
+    """
+    c = keys.whole("c", 1)
+    if topology in ("mesh", "torus") and c == 1:
+        return f"{topology}{'x'.join([str(k)] * n)}"
+    if topology in ("fattree", "fly"):
+        return f"{topology}_k{k}n{n}"
+    if topology == "dragonflynew" and n == 1:
+        return f"dragonfly_p{k}a{2 * k}h{k}g{2 * k * k + 1}"
+    side = keys.whole("xr", 1)
+    square = [keys.whole("x", 8), keys.whole("y", 8), n, keys.whole("yr", 1), c] == [k, k, 2, side, side * side]
+    if square and (topology == "flatfly" or (topology == "cmesh" and c == 4)):
+        return f"{topology}_k{k}c{c}"
+    if topology == "anynet":
+        return topology
+    known = (
+        "mesh, torus, fattree, fly, anynet, dragonflynew of n = 1, and cmesh and flatfly of n = 2 with x = y = k and "
+        "xr = yr, xr * yr = c (cmesh: 4) are"
+    )
+    raise keys.error("topology", f"'{topology}' with these sizes is not modelled: {known}")

@@ -27,7 +27,7 @@ from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.mapper.flow import Flow, busy, in_all, merged
 from archsim.model.component import Engine, KernelWork, MatrixEngine, MatrixWork, MemoryView
-from archsim.model.ledger import KERNEL_PJ
+from archsim.model.ledger import ARITHMETIC_PJ, KERNEL_PJ, REGISTERS_PJ
 from archsim.model.lowered import Lowered, stacked
 from archsim.model.memory import Memory
 from archsim.query_blocks import blocked
@@ -205,8 +205,12 @@ class ProductMapper:
         energy = kernel.energy
         if energy is None or memory is None:
             return {}
-        places = (engine.path, energy.engine_pj), (self.machine.scratchpad.path, energy.cache_pj)
-        return {(path, KERNEL_PJ): pj for path, pj in (*places, (memory.path, energy.memory_pj))}
+        return {
+            (engine.path, ARITHMETIC_PJ): energy.arithmetic_pj,
+            (engine.path, REGISTERS_PJ): energy.registers_pj,
+            (self.machine.scratchpad.path, KERNEL_PJ): energy.cache_pj,
+            (memory.path, KERNEL_PJ): energy.memory_pj,
+        }
 
     def _grouped(self, engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Lowered:
         dtype = engine.compute_dtype(op.left_dtype, op.right_dtype)

@@ -240,7 +240,8 @@ class MemoryView:
 class KernelEnergy:
     """What a whole kernel spends beside the chip's static power, pJ by place; ints or int64 arrays."""
 
-    engine_pj: Dim
+    arithmetic_pj: Dim
+    registers_pj: Dim
     cache_pj: Dim
     memory_pj: Dim
 

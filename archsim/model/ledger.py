@@ -18,7 +18,12 @@ from archsim.spec import ComponentSpec
 Prices = Mapping[tuple[str, str], float]
 
 KERNEL_PJ = "kernel_pj"
-"""Action of a part in a kernel whose energy is known as a whole: a picojoule."""
+"""Action of a memory in a kernel whose energy is known as a whole: a picojoule."""
+
+ARITHMETIC_PJ, REGISTERS_PJ = "arithmetic_pj", "registers_pj"
+"""Actions of an engine in such a kernel: a picojoule of computing, of its registers, local memories and clocks."""
+
+_PICOJOULES = (KERNEL_PJ, ARITHMETIC_PJ, REGISTERS_PJ)
 
 
 class Ledger:
@@ -61,7 +66,7 @@ def price_list(
     for path in sorted({path for path, _ in actions}):
         listed = components[path].energy_per_action(technology)
         for action in sorted(a for p, a in actions if p == path):
-            if action == KERNEL_PJ:
+            if action in _PICOJOULES:
                 prices[path, action] = 1e-12
                 continue
             if action not in listed:

@@ -22,7 +22,9 @@ SHAPES = ("circle", "diamond", "square", "triangle")
 _ACTIONS = {
     "mac": "arithmetic",
     "alu": "arithmetic",
-    "accumulator": "accumulator",
+    "arithmetic": "arithmetic",
+    "accumulator": "registers",
+    "registers": "registers",
     "read": "read",
     "write": "write",
     "link": "transport",
@@ -31,7 +33,7 @@ _ACTIONS = {
     "static": "static",
 }
 _Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
-ACTION_KINDS = ("arithmetic", "accumulator", "read", "write", "transport", "static", "other")
+ACTION_KINDS = ("arithmetic", "registers", "read", "write", "transport", "static", "other")
 
 
 # -- text

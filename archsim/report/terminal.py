@@ -42,7 +42,7 @@ def show(result: Result, console: Console) -> None:
     if result.segments:
         console.print(_kinds(result))
         console.print()
-    for table in (_components(result), _memory(result)):
+    for table in (_components(result), *([_energy(result)] if result.energy_j else []), _memory(result)):
         console.print(table)
         console.print()
     console.print(_critical_path(result))
@@ -136,6 +136,13 @@ def _components(result: Result) -> Table:
     ]
     heads = ["component", "kind", "busy", "utilisation", "critical", "energy", "share", "area mm2"]
     return _table("by component", heads, rows)
+
+
+def _energy(result: Result) -> Table:
+    rows = [
+        [part, si(joules, "J"), _percent(joules / result.energy_j)] for part, joules in result.energy_by_part.items()
+    ]
+    return _table("energy by part", ["part", "energy", "share"], rows)
 
 
 def _memory(result: Result) -> Table:

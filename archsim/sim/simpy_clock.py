@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import simpy
 from simpy.events import EventPriority
@@ -27,7 +27,7 @@ class SimPyClock:
 
     @property
     def now(self) -> int:
-        return int(self.env.now)
+        return cast(int, self.env.now)  # all delays are ints
 
     @property
     def asked(self) -> int:
@@ -40,11 +40,12 @@ class SimPyClock:
 
     def happens(self, key: int) -> None:
         """An event of this key happens."""
+        now = self.now
         tick, highest = self._highest
         self.key = key
         if key == SOURCES:
-            self._asked = (self.now, self.asked + 1)
-        self._highest = (self.now, max(highest, key) if tick == self.now else key)
+            self._asked = (now, self.asked + 1)
+        self._highest = (now, highest if tick == now and highest > key else key)
 
     def passed(self, key: int) -> bool:
         """Whether an event of this tick with this key or a later one has happened."""

@@ -225,7 +225,10 @@ class Stream:
                     yield from self._wait(event, f"'{wait.name}' of rank {of}", (of, wait.name))
             self._start = clock.now
             yield clock.event(self._start, key)
-            yield from self._do(task)
+            if isinstance(task.what, Pause):
+                yield self._pause(task.what)
+            else:
+                yield from self._do(task)
             self.began = None
             number += self.skipped[task.name]
             start, end = self._start + world.offset, clock.now + world.offset
@@ -261,12 +264,15 @@ class Stream:
                 event, missing = world.meet(self.rank, self._place(), number, what)
                 names = ", ".join(map(str, sorted(missing)[:8]))
                 yield from self._wait(event, f"rank {names} to join its {what.collective} of {list(what.group)[:8]}")
-            case Pause():
-                self.doing = ("pause", what)
-                ticks = int(world.setting.time.ps(what.ps))
-                if what.holds:
-                    self._start = world.hold(self.rank, what.holds, ticks)
-                yield world.env.timeout(self._start + ticks - world.clock.now)
+
+    def _pause(self, what: Pause) -> simpy.Event:
+        """Nothing but time passes, an engine without a model held or not."""
+        world, now = self.world, self.world.clock.now
+        self.began, self.doing = now, ("pause", what)
+        ticks = int(world.setting.time.ps(what.ps))
+        if what.holds:
+            self._start = world.hold(self.rank, what.holds, ticks)
+        return world.env.timeout(self._start + ticks - now)
 
     def _place(self) -> tuple[int, int]:
         return self.number, self._begun

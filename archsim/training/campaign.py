@@ -117,7 +117,6 @@ def _job(said: Mapping[str, str], setup: Setup, found: Step, saving: Saving | No
             ]
         )
     weights = max(one.weights for one in found.stage_held)
-    apart = setup.cut.gpus // setup.cut.pipeline
     job = Job(
         steps,
         found.seconds,
@@ -125,7 +124,7 @@ def _job(said: Mapping[str, str], setup: Setup, found: Step, saving: Saving | No
         setup.cut.gpus / mtbf_s if mtbf_s else 0.0,
         recovery,
         _number(said, "restart_s", _RESTART_S),
-        2 * setup.fabric.send(weights, 0, apart),
+        2 * setup.fabric.send(weights, 0, setup.cut.apart("pp")),
         _whole(said, "seed", 0, 0),
     )
     if saving is None:

@@ -15,19 +15,20 @@ from types import MappingProxyType
 from typing import Any
 
 from archsim.config import load_spec, shipped
-from archsim.errors import ArchsimError, InputError, Problem, shortened
+from archsim.errors import ArchsimError, InputError, Problem, nearest, shortened
 from archsim.machine import SystemSpec
 from archsim.power import extremes_w, locked
 from archsim.training.campaign import campaign
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
+from archsim.training.offload import OffloadSpec, room
 from archsim.training.power import stretches
 from archsim.training.setup import Setup
 from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
 from archsim.units import whole
 from archsim.workloads.model import ModelSpec
-from archsim.workloads.step.cut import Cut, problems_of
+from archsim.workloads.step.cut import LAID, Cut, problems_of
 from archsim.workloads.step.ends import model_flops
 from archsim.workloads.step.framework import FrameworkSpec
 from archsim.workloads.step.kinds import HybridSpec
@@ -193,7 +194,18 @@ def setup_of(case: Case) -> Setup:
     if problems:
         raise InputError(problems)
     backward = _text(case, "mode").lower() not in ("inf", "inference", "forward")
-    return Setup(model, framework, cut, seq, dtype, recompute, timer, fabric, backward)
+    offload = _offload(_text(case, "off_gpu")) if backward else None
+    return Setup(model, framework, cut, seq, dtype, recompute, timer, fabric, backward, offload)
+
+
+@functools.lru_cache(maxsize=64)
+def _offload(name: str) -> OffloadSpec | None:
+    if not name:
+        return None
+    if not name.endswith((".yaml", ".yml")) and name not in shipped("offloads"):
+        known = nearest(name, shipped("offloads"))
+        raise InputError([Problem(f"nothing off the GPU is called '{shortened(name)}': {known}", path="off_gpu")])
+    return load_spec(name, OffloadSpec, category="offloads")
 
 
 def _asked_machine(case: Case) -> tuple[Timer, Fabric, SystemSpec | None]:
@@ -290,6 +302,7 @@ def _cut(case: Case, framework: FrameworkSpec, name: str, model: ModelSpec, shar
             sequence_parallel=shared and tensor > 1,
             layers=_stages(case),
             vocabulary=_barriers(case) if pipeline > 1 else 0,
+            laid=tuple(_text(case, "rank_order").lower().split("-")) if _text(case, "rank_order") else LAID,
         ),
         gpus,
     )
@@ -358,7 +371,35 @@ def _tried(ask: Callable[[Any], Any], asked: Any) -> Any:
 def figures(setups: Sequence[Setup], case: Case = MappingProxyType({})) -> dict[str, Any]:
     """The answer to a question: of several sizes of micro-batch the fastest that fits, or else that needs least."""
     chosen = fastest(setups)
-    return told(*chosen) | campaign(case, *chosen)
+    return told(*chosen) | _away(*chosen) | _money(case, *chosen) | campaign(case, *chosen)
+
+
+def _away(setup: Setup, found: Step) -> dict[str, Any]:
+    """What a node keeps off its GPUs, and whether that fits."""
+    if setup.offload is None or setup.away is None:
+        return {}
+    kept, gpus = found.away, setup.away.gpus
+    places = room(setup.offload, gpus * kept.optimizer, gpus * kept.weights, gpus * kept.activations)
+    figures: dict[str, Any] = {f"{place}_bytes": size for place, (size, _) in places.items()}
+    for place, (size, most) in places.items():
+        if size and size > (most or 0):
+            figures["fits"] = f"no, {(size - (most or 0)) / 1e9:.1f} GB over on the {place}"
+    return figures
+
+
+def _money(case: Case, setup: Setup, found: Step) -> dict[str, Any]:
+    """What tokens cost, where a row tells what a GPU does."""
+    text = _text(case, "usd_per_gpu_h")
+    if not text:
+        return {}
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < float("inf"):
+        raise InputError([Problem(f"expected USD an hour, not '{shortened(text)}'", path="usd_per_gpu_h")])
+    tokens = setup.cut.sequences * setup.seq
+    return {"usd_per_million_tokens": price / 3600 * found.seconds * setup.cut.gpus / tokens * 1e6}
 
 
 def fastest(setups: Sequence[Setup]) -> tuple[Setup, Step]:
@@ -427,6 +468,7 @@ PARTS = (
     "context exchange",
     "experts exchange",
     "shard exchange",
+    "offload exchange",
     "pipeline exchange",
     "bubble",
     "table exchange",

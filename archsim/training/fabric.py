@@ -1,7 +1,7 @@
 """Exchanges of a step on the links of a machine: NCCL's protocols within a node, rings over nodes.
 
-Ranks stand side by side: tensor-parallel ones first, then those of context and data, stages last (Megatron-LM's order).
-A group's ranks that share a node meet over its links; over nodes each rank brings a port of its own, so a group has as
+Ranks stand side by side, by default tensor-parallel ones first, then those of context and data, stages last. A group's
+ranks that share a node meet over its links; over nodes each rank brings a port of its own, so a group has as
 many ports as it has ranks in a node.
 """
 
@@ -107,21 +107,18 @@ class Fabric:
         """Bytes per second of a rank within a node, as large collectives reach it."""
         return float(self.links.bandwidth * self.links.count) * self.times.rate_share[self.nccl.architecture]
 
-    def spread(self, ranks: int, apart: int) -> tuple[int, int]:
-        """Ranks of a group in a node, and nodes, where neighbours are ``apart``."""
-        inside = max(1, min(ranks, self.node // apart))
-        return inside, -(-ranks // inside)
-
-    def seconds(self, collective: str, n_bytes: float, ranks: int, apart: int = 1, copies: int = 0) -> float:
+    def seconds(self, collective: str, n_bytes: float, ranks: int, inside: int | None = None, copies: int = 0) -> float:
         """Of a collective of a group; ``n_bytes`` as networks count them.
 
         Parameters
         ----------
+        inside: ranks of the group that share a node; as many as there is room for if None.
         copies: of a token in an all-to-all, which go to another node once; 0: each on its own.
         """
         if ranks == 1 or n_bytes == 0:
             return 0.0
-        inside, nodes = self.spread(ranks, apart)
+        inside = max(1, min(ranks, self.node if inside is None else inside))
+        nodes = -(-ranks // inside)
         if collective == "all_to_all":
             return self._all_to_all(n_bytes, ranks, inside, nodes, copies)
         if nodes == 1:

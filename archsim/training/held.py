@@ -40,8 +40,7 @@ def held(setup: Setup, parts: list[Part], flying: Flying) -> Held:
     plain, experts = parameters_of(setup, parts)
     element = element_bytes(setup.dtype)
     expert_ranks = max(1, cut.replicas * cut.tensor // cut.experts)
-    share = cut.shard_ranks if cut.shard_ranks > 1 else cut.replicas
-    weights, gradients, state = states(setup.framework, element, plain, experts, cut.shards, share, expert_ranks)
+    weights, gradients, state = states(setup.framework, element, plain, experts, cut.shards, cut.sharing, expert_ranks)
     if setup.dtype in NARROW:
         weights += round((plain + experts) * NARROW[setup.dtype])
     if not setup.backward:
@@ -58,6 +57,27 @@ def held(setup: Setup, parts: list[Part], flying: Flying) -> Held:
     if cut.shards == 3:  # gathered parameters of two layers
         buffers += 2 * max(sum(layer_parameters(layers, kind)) for kind in set(kinds_of(setup.model))) * element
     return Held(weights, gradients, state, activations, buffers)
+
+
+_WINDOW = 2
+"""layers whose weights, gradients or activations are on the GPU where others are away: one in use, one on its way"""
+
+
+def split(setup: Setup, whole: Held) -> tuple[Held, Held]:
+    """What of a rank's states stays on its GPU, and what lives away."""
+    spec = setup.offload
+    if spec is None:
+        return whole, Held(0, 0, 0, 0)
+    kinds = set(kinds_of(setup.model))
+    largest = max(sum(layer_parameters(setup.layers, kind)) for kind in kinds) * setup.layers.e
+    each = max(layer_activations(setup.layers, setup.recompute, kind) for kind in kinds)
+    gradients = min(whole.gradients, _WINDOW * largest)
+    weights = whole.weights if spec.weights == "gpu" else min(whole.weights, _WINDOW * largest)
+    activations = whole.activations
+    if spec.activations != "gpu":
+        activations = min(activations, _WINDOW * each + (head_activations(setup.layers, Ends(setup.layers).vocab)))
+    away = Held(whole.weights - weights, 0, whole.optimizer, whole.activations - activations)
+    return Held(weights, gradients, 0, activations, whole.buffers), away
 
 
 def kept(setup: Setup, parts: list[Part]) -> npt.NDArray[np.int64]:

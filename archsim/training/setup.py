@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archsim.training.fabric import Fabric
+from archsim.training.offload import Offload, OffloadSpec
 from archsim.training.pipeline import chains_of
 from archsim.training.timer import Timer
 from archsim.workloads.model import ModelSpec
@@ -25,6 +26,7 @@ class Setup:
     Attributes
     ----------
     dtype: of products. recompute: none, selective, full. backward: False for inference.
+    offload: what lives off the GPU.
     """
 
     model: ModelSpec
@@ -36,6 +38,12 @@ class Setup:
     timer: Timer
     fabric: Fabric
     backward: bool = True
+    offload: OffloadSpec | None = None
+
+    @property
+    def away(self) -> Offload | None:
+        """Ways to what lives off the GPU, if something does."""
+        return None if self.offload is None else Offload(self.offload, min(self.fabric.node, self.cut.gpus))
 
     @functools.cached_property
     def layers(self) -> Layers:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from archsim.training.held import ends_of, held, parameters_of
+from archsim.training.held import ends_of, held, parameters_of, split
 from archsim.training.pipeline import Ran, chains_of, in_flight, run, spans
 from archsim.training.setup import Part, Setup, dealt
 from archsim.training.timer import PS, Timer, works_of
 from archsim.workloads.step.ends import Ends, layer_parameters, model_flops
 from archsim.workloads.step.kinds import Counts, Kind, kinds_of
-from archsim.workloads.step.memory import Held
+from archsim.workloads.step.memory import Held, layer_activations
 from archsim.workloads.step.schedule import Pass
 from archsim.workloads.step.work import Exchange, Flash, Kernels, Product, Rows, flops
 
@@ -84,6 +84,7 @@ class Step:
 
     Attributes
     ----------
+    away: what the fullest stage keeps off its GPU.
     parts: where the time of the last stage goes: products, attention, rows, exchanges by group, bubble, optimizer, ...
     forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops, joules: of a GPU of
     the slowest stage; update_joules: those of its optimizer beside the idle board.
@@ -100,6 +101,7 @@ class Step:
     model_flops: float
     ran: Ran | None = None
     stage_held: tuple[Held, ...] = field(default=())
+    away: Held = field(default=Held(0, 0, 0, 0))
     update_joules: float = 0.0
 
     @property
@@ -205,14 +207,16 @@ class _Pieces:
 
     def _exchange(self, work: Exchange) -> int:
         cut, fabric, framework = self.setup.cut, self.setup.fabric, self.setup.framework
-        ranks, apart, hidden = {
-            "tensor": (cut.tensor, 1, framework.overlap_tensor),
-            "context": (cut.context, cut.tensor, 0.0),
-            "experts": (cut.experts, 1 if cut.experts >= cut.tensor else cut.tensor, framework.overlap_experts),
+        whole = ("tp", "cp", "dp") if cut.experts >= cut.tensor else ("cp", "dp")
+        ranks, dimensions, hidden = {
+            "tensor": (cut.tensor, ("tp",), framework.overlap_tensor),
+            "context": (cut.context, ("cp",), 0.0),
+            "experts": (cut.experts, whole, framework.overlap_experts),
         }[work.group]
+        inside = cut.inside(fabric.node, *dimensions)
         moe = self.setup.model.moe
         copies = moe.experts_per_token if moe is not None and framework.experts_once else 0
-        seconds = fabric.seconds(work.collective, work.bytes, ranks, apart, copies)
+        seconds = fabric.seconds(work.collective, work.bytes, ranks, inside, copies)
         return round(seconds * (1.0 - hidden) * PS)
 
     @functools.cache  # noqa: B019  (a question's pieces live as long as it does)
@@ -224,7 +228,19 @@ class _Pieces:
         else:
             again = self.made(setup.layers.again(setup.recompute, kind), self.host.forward_us)
             made = again.then(self.made(setup.layers.backward(kind), self.host.backward_us))
-        return made.longer("shard exchange", self._shard_wait(made, kind, backward))
+        made = made.longer("shard exchange", self._shard_wait(made, kind, backward))
+        return made.longer("offload exchange", max(0, self._away(kind, backward) - made.ps))
+
+    def _away(self, kind: Kind, backward: bool) -> int:
+        """Copies of a layer's weights and activations from and to where they live, ps."""
+        setup, away = self.setup, self.setup.away
+        if away is None:
+            return 0
+        weights = sum(layer_parameters(setup.layers, kind)) * setup.layers.e / setup.cut.sharing_weights
+        kept = layer_activations(setup.layers, setup.recompute, kind)
+        seconds = away.copied_s(away.spec.weights, weights, 0.0)
+        seconds += away.copied_s(away.spec.activations, kept if backward else 0.0, 0.0 if backward else kept)
+        return round(seconds * PS)
 
     @functools.cache  # noqa: B019  (as above)
     def weights(self, part: Part) -> int:
@@ -251,11 +267,13 @@ class _Pieces:
             return 0
         plain, mine = layer_parameters(setup.layers, kind)
         size = (plain + mine) * setup.layers.e
-        apart = cut.tensor
-        gathered = fabric.seconds("all_gather", size, cut.replicas, apart) if cut.shards == 3 or not backward else 0.0
+        near = cut.inside(fabric.node, "cp", "dp")
+        ranks = cut.sharing
+        gathered = fabric.seconds("all_gather", size, ranks, near) if cut.shards == 3 or not backward else 0.0
         scattered = 0.0
         if backward and cut.shards == 3:
-            scattered = fabric.seconds("reduce_scatter", size, cut.replicas, apart)
+            scattered = fabric.seconds("reduce_scatter", size, ranks, near)
+            scattered += fabric.seconds("all_reduce", size / ranks, cut.replicas // ranks, near // min(near, ranks))
         beside = round((gathered + scattered) * PS)
         return max(round(beside * setup.framework.contention), beside - made.ps)
 
@@ -299,7 +317,8 @@ def step(setup: Setup) -> Step:
     alone = cut.pipeline == 1
     played = _alone(setup, pieces, deal[0]) if alone else _staged(setup, pieces, deal)
     ends_ps, parts, forward, backward, done, joules, last_backward, ran = played
-    stage_held = tuple(held(setup, deal[s], flying[s]) for s in range(cut.pipeline))
+    splits = [split(setup, held(setup, deal[s], flying[s])) for s in range(cut.pipeline)]
+    stage_held = tuple(stays for stays, _ in splits)
     fullest = max(stage_held, key=lambda one: one.total)
     update_joules = 0.0
     if setup.backward:
@@ -321,6 +340,7 @@ def step(setup: Setup) -> Step:
         useful if setup.backward else useful / 3,
         ran,
         stage_held,
+        max((away for _, away in splits), key=lambda one: one.total),
         update_joules,
     )
 
@@ -408,7 +428,7 @@ class _Stages:
 
     def _hop(self, source: int, target: int) -> int:
         """Of a message from a rank of a stage to that of another, ps."""
-        apart, fabric = self.setup.cut.tensor * self.setup.cut.replicas, self.setup.fabric
+        apart, fabric = self.setup.cut.apart("pp"), self.setup.fabric
         return 0 if source == target else round(fabric.send(self.size, source * apart, target * apart) * PS)
 
     def send(self, source: int, target: int) -> int:
@@ -463,25 +483,29 @@ def _update(
     plain, experts = max(sizes, key=sum)
     reduce_s = gather_s = 0.0
     expert_replicas = max(1, cut.replicas * cut.tensor // cut.experts)
-    for count, ranks, apart in ((plain, cut.replicas, cut.tensor), (experts, expert_replicas, cut.experts)):
+    stage = cut.inside(fabric.node, "tp", "cp", "dp")
+    groups = (
+        (plain, cut.replicas, cut.inside(fabric.node, "cp", "dp")),
+        (experts, expert_replicas, stage // cut.experts),
+    )
+    for count, ranks, inside in groups:
         if not count or ranks == 1:
             continue
         size = count * framework.reduced_bytes
         if cut.shards == 0:
-            reduce_s += fabric.seconds("all_reduce", size, ranks, apart)
+            reduce_s += fabric.seconds("all_reduce", size, ranks, inside)
         elif cut.shards < 3:
-            reduce_s += fabric.seconds("reduce_scatter", size, ranks, apart)
-            gather_s += fabric.seconds("all_gather", count * setup.layers.e, ranks, apart)
+            reduce_s += fabric.seconds("reduce_scatter", size, ranks, inside)
+            gather_s += fabric.seconds("all_gather", count * setup.layers.e, ranks, inside)
     if cut.order.chains > 1 and cut.pipeline > 1:  # copies of the layers, on stages far apart
         shared = cut.replicas if cut.shards else 1
-        far = cut.tensor * cut.replicas * (cut.pipeline - 1)
-        reduce_s += fabric.seconds(
-            "all_reduce", (plain + experts) * framework.reduced_bytes / shared, cut.order.chains, far
-        )
+        inside = fabric.node // (cut.apart("pp") * (cut.pipeline - 1))
+        size = (plain + experts) * framework.reduced_bytes / shared
+        reduce_s += fabric.seconds("all_reduce", size, cut.order.chains, inside)
     apart_ends = not any(ends_of(parts) == (True, True) for parts in deal) and not cut.vocabulary
     if setup.model.tied_embeddings and apart_ends:
         table = Ends(setup.layers).table * framework.reduced_bytes
-        told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, max(1, fabric.node)) * PS)
+        told["table exchange"] = round(fabric.seconds("all_reduce", table, 2, 1) * PS)
     reduced, gathered = round(reduce_s * PS), round(gather_s * PS)
     if framework.overlap_reduction:
         reduced = max(reduced // 10, reduced - round(last_backward * _HIDDEN))
@@ -492,8 +516,24 @@ def _update(
         over = cut.replicas if cut.shards else 1
         mine = -(-plain // over) + -(-experts // (expert_replicas if cut.shards else 1))
         moved = Rows("adam", round(mine * framework.optimizer.bytes))
+        if setup.away is not None:
+            told |= _update_away(setup, mine, last_backward)
+            return told, ends_ps + sum(told.values()), joules
         tensors = 12 * sum(count for part in deal[0] for _, count in part.layers)
         host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
         told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
         joules = setup.timer.joules(moved, 1.0)
     return told, ends_ps + sum(told.values()), joules
+
+
+def _update_away(setup: Setup, parameters: int, last_backward: int) -> dict[str, int]:
+    """What the update of a rank's parameters takes off the GPU beyond the last backward pass."""
+    away, optimizer = setup.away, setup.framework.optimizer
+    if away is None or optimizer is None:
+        return {}
+    update = away.update(parameters, optimizer.bytes, optimizer.state_bytes, setup.layers.e)
+    hidden = last_backward * _HIDDEN
+    left, took = round(update.gradients_s * PS), round(update.update_s * PS)
+    if away.spec.update == "beside":
+        return {"optimizer": max(0, round(max(left, took) - hidden))}
+    return {"offload exchange": max(0, round(left - hidden)), "optimizer": took}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.training.held import held, kept
+from archsim.training.held import held, kept, split
 from archsim.training.pipeline import Ran
 from archsim.training.setup import Setup, dealt
 from archsim.workloads.step.memory import Held
@@ -35,7 +35,7 @@ def timeline(setup: Setup, ran: Ran) -> Iterator[Moment]:
     for stage, parts in enumerate(dealt(setup.model, setup.cut)):
         flying = np.zeros(2 * len(parts), np.int64)
         sizes = kept(setup, parts)
-        empty = held(setup, parts, flying[None, :])
+        empty, _ = split(setup, held(setup, parts, flying[None, :]))
         yield Moment(stage, 0, empty)
         changes = []
         for one, start, end in ((one, start, end) for s, one, start, end in ran.spans if s == stage):

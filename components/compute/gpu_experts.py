@@ -54,6 +54,8 @@ class ExpertTileSpec(Spec):
     """of K in a step"""
     step_cycles: NotNegative = 0.0
     """of a step at least: its loads' latency"""
+    skipped_cycles: NotNegative = 0.0
+    """of an SM for a tile of another rank's expert, which is launched like all others and stores zeros"""
 
 
 class ExpertChoiceSpec(Spec):
@@ -82,6 +84,8 @@ class ExpertFormatSpec(Spec):
 
     multiplies: str
     """format of the tensor cores"""
+    beside: str = ""
+    """another format that tensor cores with these operands multiply"""
     left_bytes: Positive
     """of an element of the tokens"""
     right_bytes: Positive
@@ -160,20 +164,21 @@ class Load:
     Attributes
     ----------
     experts: of the rank. tokens: in all. active: experts with at least one. blocks: of rows, by BLOCK_ROWS, [shapes,
-    BLOCK_ROWS].
+    BLOCK_ROWS]. skipped: blocks of the other ranks' experts, likewise.
     """
 
     experts: Floats
     tokens: Floats
     active: Floats
     blocks: Floats
+    skipped: Floats
 
 
 def load_of(rows: Sequence[int]) -> Load:
     """The load of one layer whose expert e has ``rows[e]`` tokens."""
     tokens = np.asarray(rows, dtype=np.float64)
-    features = _features(tokens)
-    return Load(np.array([float(len(rows))]), features[:1], features[1:2], features[None, 2:])
+    features = _features(tokens, tokens)
+    return Load(np.array([float(len(rows))]), features[:1], features[1:2], *np.split(features[None, 2:], 2, axis=1))
 
 
 def load(
@@ -199,7 +204,7 @@ def load(
     ]
     features = np.array(each)
     mine = np.asarray(experts, dtype=np.float64) / np.asarray(ep, dtype=np.float64)
-    return Load(mine, features[:, 0], features[:, 1], features[:, 2:])
+    return Load(mine, features[:, 0], features[:, 1], *np.split(features[:, 2:], 2, axis=1))
 
 
 @lru_cache(maxsize=100_000)
@@ -207,7 +212,8 @@ def _drawn(tokens: int, experts: int, topk: int, ep: int, distribution: str, spr
     if experts % ep or topk > experts:
         raise InputError(f"{experts} experts cannot be spread over {ep} ranks, or {topk} of them chosen per token")
     if distribution == "balanced":
-        return tuple(_features(balanced(tokens, experts, topk)[: experts // ep]))
+        counts = balanced(tokens, experts, topk)
+        return tuple(_features(counts[: experts // ep], counts))
     name, _, exponent = distribution.rpartition("_")
     try:
         alpha = float(exponent)
@@ -220,13 +226,15 @@ def _drawn(tokens: int, experts: int, topk: int, ep: int, distribution: str, spr
     for draw in uniform:
         counts = power_law(tokens, experts, topk, alpha, draw, ep if spread == "over ranks" else 1)
         ranks = counts.reshape(ep, -1)
-        drawn.append(_features(ranks[np.argmax(ranks.sum(axis=1))]))
+        drawn.append(_features(ranks[np.argmax(ranks.sum(axis=1))], counts))
     return tuple(np.mean(drawn, axis=0))
 
 
-def _features(tokens: Floats) -> Floats:
-    blocks = [np.ceil(tokens / rows).sum() for rows in BLOCK_ROWS]
-    return np.array([tokens.sum(), (tokens > 0).sum(), *blocks])
+def _features(tokens: Floats, of_all: Floats) -> Floats:
+    """Tokens, active experts, blocks and blocks skipped of a rank whose experts have ``tokens``, all ``of_all``."""
+    blocks = np.array([np.ceil(tokens / rows).sum() for rows in BLOCK_ROWS])
+    skipped = [np.ceil(of_all / rows).sum() for rows in BLOCK_ROWS] - blocks
+    return np.array([tokens.sum(), (tokens > 0).sum(), *blocks, *skipped])
 
 
 def balanced(tokens: int, experts: int, topk: int) -> Floats:
@@ -345,6 +353,8 @@ def grouped_gemm(
     InputError: there are no kernels of this format, or the chip does not multiply it.
     """
     form = expert_format(kernels, dtype)
+    if form.beside:
+        chip.check(form.beside)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
     form = form.model_copy(update={"left_bytes": left, "right_bytes": right})
     tokens, visits, width, k, n = columns(tokens, visits, width, k, n)
@@ -394,6 +404,7 @@ def _tiled_s(
     fed = (tile.rows * form.left_bytes + tile.columns * form.right_bytes) / feed
     per_k = max(tile.rows * tile.columns / (rate * tile.efficiency), fed)
     work = np.ceil(tiles / chip.sms) * (k * per_k + kernels.prologue_cycles / tile.in_flight)
+    skipped = loads.skipped[:, BLOCK_ROWS.index(tile.rows)] * strips / chip.sms * tile.skipped_cycles
     chain = np.ceil(tiles / beside) * (k / tile.depth * tile.step_cycles)
     weights = loads.active * n * k * form.right_bytes
     once = weights + loads.tokens * (k * form.left_bytes + 2 * n)
@@ -405,7 +416,8 @@ def _tiled_s(
     moved = np.maximum(once, np.clip(1.0 - chip.l2_bytes / held, 0.0, None) * streamed)
     memory_s = moved / (chip.memory_bytes_per_s * share)
     seconds = overlapped(np.maximum(work, chain) / chip.clock_hz, memory_s, kernels.overlap_exponent)
-    return seconds / np.where(k % _ALIGNED == 0, 1.0, form.unaligned_share.get(chip.instruction, 1.0))
+    seconds = seconds / np.where(k % _ALIGNED == 0, 1.0, form.unaligned_share.get(chip.instruction, 1.0))
+    return seconds + skipped / chip.clock_hz
 
 
 def experts(

@@ -54,10 +54,14 @@ class GemmFormatSpec(Spec):
 
     multiplies: str
     """format of the tensor cores"""
+    beside: str = ""
+    """another format that tensor cores with these operands multiply: FP4, of those that scale blocks themselves"""
     left_bytes: Positive
     """of an element of the left operand, scales included"""
     right_bytes: Positive
     """of an element of the right operand, scales included"""
+    out_bytes: Positive = 2.0
+    """of an element of the product, where it is not said"""
     tensor_efficiency: dict[str, Share] = Field(default_factory=dict)
     """share of the tensor cores' rate that the main loop sustains; by instruction, all of it where none is given"""
     outside_cycles: dict[str, NotNegative] = Field(default_factory=dict)
@@ -77,6 +81,8 @@ class GemmFormatSpec(Spec):
     """the library's rule for tiles, where it is public; none: the fastest"""
     splits: tuple[Count, ...] = (1,)
     """parts of K that the kernels come in"""
+    whole_wave_share: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """share of these kernels' time that comes in whole waves; by instruction, that of all kernels without"""
     around_us: NotNegative = 0.0
     """of the kernels around the product: quantising the left operand, scaling"""
     quantise_efficiency: Share | None = None
@@ -86,6 +92,9 @@ class GemmFormatSpec(Spec):
     quantise_held_bytes: Positive | None = None
     """per element between kernels that quantise or scale: what the L2 holds of it is not moved from the memory; None:
     nothing is held"""
+    column_scale_cycles: dict[str, NotNegative] = Field(default_factory=dict)
+    """of an SM per 1,024 multiply-adds more, where each column of the right operand has scales of its own; by
+    instruction, none where none is given"""
     scale_bytes: NotNegative = 0.0
     """moved per element of the product by kernels that scale it after it was written, where these are not part of it"""
     scale_us: NotNegative = 0.0
@@ -201,12 +210,16 @@ def gemm(
     k: Any,
     n: Any,
     groups: Any = 1,
-    out_bytes: float = 2.0,
+    out_bytes: float | None = None,
     activity: float = 1.0,
     operand_sets: int = 0,
     hosted: bool = False,
     left_cached: bool = False,
     out_cached: bool = False,
+    left_share: Any = 1.0,
+    quantised: Any = False,
+    accumulates: bool = False,
+    column_scales: bool = False,
     stored_bytes: tuple[float | None, float | None] = (None, None),
 ) -> GemmKernel:
     """Times of products [m, k] x [k, n].
@@ -218,6 +231,11 @@ def gemm(
     operand_sets: sets of operands that are read in turn, so that they stay in an L2 that holds them all; 0: none does.
     hosted: whether the host launches the kernels, which then take as long as it does, no graph.
     left_cached, out_cached: the left operand, the product, stay in the L2 and do not load the memory.
+    left_share: of the left operand, that lies in the memory: windows of a convolution overlap, and are cut out of its
+    input on their way from the L2 (an implicit product).
+    quantised: where the left operand comes in the format, with no kernel around the product.
+    accumulates: whether the product is added to what is there. column_scales: whether each column of the right operand
+    has scales of its own, not blocks of columns.
     stored_bytes: of an element of the left and of the right operand, where they are not the format's.
 
     Raises
@@ -225,17 +243,24 @@ def gemm(
     InputError: the library, or the chip, has no such format.
     """
     form = format_of(kernels, dtype)
+    if form.beside:
+        chip.check(form.beside)
     rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
-    rate = rate / (1.0 + rate * form.outside_cycles.get(chip.instruction, 0.0) / 1024)
+    outside = form.outside_cycles.get(chip.instruction, 0.0)
+    if column_scales:
+        outside += form.column_scale_cycles.get(chip.instruction, 0.0)
+    rate = rate / (1.0 + rate * outside / 1024)
     feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
     lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
-    whole = of_instruction(kernels.whole_wave_share, chip, "whole_wave_share")
+    whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
     in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
     flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
     m, k, n, groups = columns(m, k, n, groups)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
-    once = groups * ((0.0 if left_cached else left * m * k) + right * k * n)
-    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n
+    out_bytes = out_bytes or form.out_bytes
+    from_memory = 0.0 if left_cached else left * left_share
+    once = groups * k * (from_memory * m + right * n)
+    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n * (2 if accumulates else 1)
     reached = np.where(
         m <= form.few_rows, form.few_memory_efficiency or kernels.memory_efficiency, kernels.memory_efficiency
     )
@@ -253,8 +278,7 @@ def gemm(
         # A wave of tiles reads whole strips: as square as the SMs allow.
         high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
         strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
-        left_passes = 0.0 if left_cached else np.ceil(tiles_n / strip)
-        by_wave = groups * k * (left_passes * left * m + np.ceil(tiles_m / high) * right * n)
+        by_wave = groups * k * (np.ceil(tiles_n / strip) * from_memory * m + np.ceil(tiles_m / high) * right * n)
         read = np.where(once < kernels.l2_share * chip.l2_bytes, once, np.maximum(once, by_wave))
         for split in form.splits:
             per_sm = groups * tiles_m * tiles_n * split / chip.sms
@@ -289,9 +313,11 @@ def gemm(
     if chip.power_cap_w is not None:
         over = np.maximum(1.0, flops_j / seconds / (chip.power_cap_w * kernels.usable_power))
         slowdown = over**kernels.throttle_exponent
-    moved = best["moved"] + (0.0 if form.quantise_efficiency is None else groups * m * k * (2 + left))
+    seconds, moved = seconds * slowdown, best["moved"]
+    seconds = seconds + np.where(quantised, 0.0, _around_s(chip, kernels, form, m * groups, k, n))
+    if form.quantise_efficiency is not None:
+        moved = moved + np.where(quantised, 0.0, groups * m * k * (2 + left))
     done = Activity(flops_j, moved, moved, slowdown)
-    seconds = seconds * slowdown + _around_s(chip, kernels, form, m * groups, k, n)
     if hosted:
         seconds = np.maximum(seconds, _host_s(form, m * groups))
     return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)

@@ -1,10 +1,10 @@
 """What a kernel of a GPU library draws: energy by activity, on top of the idle board, under the power cap.
 
-A kernel spends energy on its FLOPs, on bytes that stream through the L2, on bytes of the memory, and on the clock of
-all SMs for as long as it runs. A FLOP of a tensor instruction has its operands' way from the L2, shared memory and
-registers in it: tiles reuse them alike. A clock that drops takes the voltage along: energy on the die goes with its
-square, power with its cube, as the kernels' times assume. What would still lie over the cap is saved by the die: its
-power is what the cap leaves.
+A kernel spends energy on its FLOPs, on bytes that stream through the L2, on bytes of the memory, and on being awake:
+clocks and buses of the whole chip run for as long as it does. A FLOP of a tensor instruction has its operands' way from
+the L2, shared memory and registers in it: tiles reuse them alike. A clock that drops takes the voltage along: energy on
+the die goes with its square, power with its cube, as the kernels' times assume. What would still lie over the cap is
+saved by the die: its power is what the cap leaves.
 
 Energies belong to an architecture's libraries and scale with the process; idle power comes from the chip's config.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import Field
 
 from archsim.components.compute.gpu_chip import Floats, GpuChip
-from archsim.spec import Spec
+from archsim.spec import Share, Spec
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -27,8 +27,11 @@ NotNegative = Annotated[float, Field(ge=0)]
 class PowerSpec(Spec):
     """Energies of the die in the process of the table's 1, at full clock, and of the memory."""
 
-    sm_cycle_pj: NotNegative
-    """of an SM per cycle that the chip is awake, whatever it does"""
+    clock_share: Share
+    """of the power cap that the chip draws at full clock while kernels follow each other; none without a cap"""
+    operand_share: Share = 0.22
+    """of a FLOP's energy: its instruction and its operands' way through registers and shared memory, beside arithmetic;
+    of half-precision matrix instructions, Dally, Hot Chips 2023"""
     cache_byte_pj: NotNegative
     """per byte that streams between the L2 and the SMs"""
     memory_byte_pj: NotNegative
@@ -66,17 +69,18 @@ def joined(parts: Sequence[Activity]) -> Activity:
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of kernels, J, [kernels]: idle board, SMs, L2, memory."""
+    """Energy of kernels, J, [kernels]: idle board, arithmetic, registers and the SMs' clocks, L2, memory."""
 
     idle_j: Floats
-    sm_j: Floats
+    arithmetic_j: Floats
+    registers_j: Floats
     cache_j: Floats
     memory_j: Floats
 
     @property
     def total_j(self) -> Floats:
         """Of the board."""
-        return self.idle_j + self.sm_j + self.cache_j + self.memory_j
+        return self.idle_j + self.arithmetic_j + self.registers_j + self.cache_j + self.memory_j
 
 
 def energy(chip: GpuChip, spec: PowerSpec, process_energy: float, done: Activity, seconds: Floats) -> Energy:
@@ -86,14 +90,15 @@ def energy(chip: GpuChip, spec: PowerSpec, process_energy: float, done: Activity
     ----------
     process_energy: of the chip's process, relative.
     """
-    die = process_energy * 1e-12 / done.slowdown**2
-    cycles = chip.sms * chip.clock_hz / done.slowdown * seconds
-    sm_j = die * spec.sm_cycle_pj * cycles + done.flop_j / done.slowdown**2
-    cache_j = die * spec.cache_byte_pj * done.cache_bytes
+    die = 1.0 / done.slowdown**2
+    awake_j = spec.clock_share * (chip.power_cap_w or 0.0) / done.slowdown * seconds
+    arithmetic_j = die * (1.0 - spec.operand_share) * done.flop_j
+    registers_j = die * (spec.operand_share * done.flop_j + awake_j)
+    cache_j = die * process_energy * 1e-12 * spec.cache_byte_pj * done.cache_bytes
     memory_j = 1e-12 * spec.memory_byte_pj * done.memory_bytes
     idle_j = chip.idle_w * seconds
     if chip.power_cap_w is not None:
         left_j = np.maximum(0.0, chip.power_cap_w * seconds - idle_j - memory_j)
-        share = np.minimum(1.0, left_j / (sm_j + cache_j))
-        sm_j, cache_j = sm_j * share, cache_j * share
-    return Energy(idle_j, sm_j, cache_j, memory_j)
+        share = np.minimum(1.0, left_j / (arithmetic_j + registers_j + cache_j))
+        arithmetic_j, registers_j, cache_j = arithmetic_j * share, registers_j * share, cache_j * share
+    return Energy(idle_j, arithmetic_j, registers_j, cache_j, memory_j)

@@ -32,9 +32,10 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
 from archsim.units import Hertz, Joules, SquareMillimetres, Watts
 from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
-from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.op import Attention, Conv, DType, GroupedMatMul, MatMul, Op, Role, Vector
 
 _LANES = 128  # of an SM
+_SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: of several columns
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
@@ -222,6 +223,10 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             stored_bytes=stored,
             left_cached=memory.left_cached,
             out_cached=memory.out_cached,
+            left_share=op.left_bytes() / op.left_dtype.bytes(op.groups * op.m * op.k) if isinstance(op, Conv) else 1.0,
+            quantised=op.quantised,
+            accumulates=op.accumulates,
+            column_scales=op.scales is not None and op.scales.group is not None and op.scales.group <= _SCALED_ALONG_K,
         )
         rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
         if not isinstance(op.m, np.ndarray):
@@ -366,7 +371,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         used = None if self.spec.released is None else self.spec.released.energy(chip, done, seconds)
         if used is None:
             return None
-        return KernelEnergy(*(self._ints(part * 1e12, size) for part in (used.sm_j, used.cache_j, used.memory_j)))
+        parts = used.arithmetic_j, used.registers_j, used.cache_j, used.memory_j
+        return KernelEnergy(*(self._ints(part * 1e12, size) for part in parts))
 
     def chip(self, memory_bytes_per_s: float, l2_bytes: int, idle_w: float) -> GpuChip:
         """What a kernel sees of this chip.

@@ -94,7 +94,7 @@ class TrainingKernelsSpec(Spec):
 
 def with_lanes(chip: GpuChip, lanes: int) -> GpuChip:
     """The chip with its plain lanes, which multiply FP32."""
-    rates: Mapping[str, int] = {"fp32": max(1, lanes // chip.sms), **chip.macs_per_cycle}
+    rates: Mapping[str, int] = {**chip.macs_per_cycle, "fp32": max(1, lanes // chip.sms)}
     return replace(chip, macs_per_cycle=rates)
 
 

@@ -1,10 +1,10 @@
 """ASTRA-sim's way of counting collectives, made of the quantities of a network dimension.
 
 ASTRA-sim 2 with its analytical network (commits 518bd513 and 599a047). One cycle is one nanosecond. A
-collective is cut into ``splits`` chunks, ``active_chunks`` of which are under way at once. A message of m
-bytes keeps a link for floor(m / B) ns and arrives after floor(latency + m / B) ns; each hop stores and
-forwards, a switch is two hops. Every message costs an endpoint delay before it counts, every reduction three
-passes through local memory. Congestion-unaware mode knows no queues: a message takes
+collective is cut into ``splits`` chunks, and one more where that leaves a rest, ``active_chunks`` of which are
+under way at once. A message of m bytes keeps a link for floor(m / B) ns and arrives after floor(latency + m / B) ns;
+each hop stores and forwards, a switch is two hops. Every message costs an endpoint delay before it counts, every
+reduction three passes through local memory. Congestion-unaware mode knows no queues: a message takes
 floor(hops * latency + m / B).
 
 With several dimensions a chunk passes one after another: a reduce-scatter outwards on shards, an all-gather
@@ -82,15 +82,15 @@ class AstraSim:
         """Cycles (ns) of a collective of ``n_bytes`` per rank, all ranks starting together."""
         if name not in _COLLECTIVES:
             raise InputError(f"no collective is called '{name}': {nearest(name, _COLLECTIVES)}")
-        spec, chunk = self.spec, n_bytes // self.spec.splits
-        first = self.dimensions[0]
+        spec, first = self.spec, self.dimensions[0]
+        chunk, chunks = self._cut(name, n_bytes)
         if len(self.dimensions) == 1 and first.needs_simulation:
-            return first.simulated(name, chunk)
+            return first.simulated(name, chunk, chunks)
         # A flow shop: chunks go in turn through the phases, each of which has a lane of some dimension, and a
         # lane takes ``active_chunks`` at once. Without queues on links the lanes do not see each other.
         free: dict[tuple[int, int], list[int]] = {}
         end = 0
-        for number in range(spec.splits):
+        for number in range(chunks):
             ready = 0
             for index, phase, size, lane in self._phases(name, chunk):
                 key = index, number % spec.queues if lane is None else lane
@@ -100,6 +100,35 @@ class AstraSim:
                 heapq.heappush(slots, ready)
             end = max(end, ready)
         return end
+
+    def sent_bytes(self, name: str, n_bytes: int) -> int:
+        """Bytes that all ranks together hand to the network, by ring or direct in one dimension.
+
+        Raises
+        ------
+        InputError: another implementation, or several dimensions.
+        """
+        (first, *more), (chunk, chunks) = self.dimensions, self._cut(name, n_bytes)
+        if more or first.implementation not in ("ring", "direct"):
+            raise InputError("bytes are known of ring and direct in one dimension")
+        n = first.ranks
+        steps = (2 if name == "all_reduce" else 1) * (n - 1)
+        if name == "all_to_all" and first.implementation == "ring":
+            steps = n * (n - 1) // 2  # handed on from rank to rank
+        return chunks * n * steps * (chunk if name == "all_gather" else chunk // n)
+
+    def _cut(self, name: str, n_bytes: int) -> tuple[int, int]:
+        """Bytes of a chunk, and how many there are: what ``splits`` does not divide makes one more of full size.
+
+        But for an all-gather no chunk is smaller than a byte for each rank (``Sys::determine_chunk_size``).
+        """
+        splits, ranks = self.spec.splits, math.prod(dimension.ranks for dimension in self.dimensions)
+        chunk = n_bytes // splits
+        if name != "all_gather" and chunk < ranks:
+            return ranks, splits
+        if not chunk:
+            raise InputError(f"ASTRA-sim cuts no all-gather of {n_bytes} bytes into {splits} chunks")
+        return chunk, -(-n_bytes // chunk)
 
     def _phases(self, name: str, size: int) -> list[tuple[int, str, int, int | None]]:
         """(dimension, collective, bytes, lane) in order; lane None takes the dimension's lanes in turn."""
@@ -229,22 +258,22 @@ class _Dimension:
                 total += self._arrival(own << step, self.ranks >> (step + 1)) + delay
         return total
 
-    def simulated(self, name: str, size: int) -> int:
-        """Cycles of all chunks of ``size``, message by message: several hops, or chunks on the same links."""
+    def simulated(self, name: str, size: int, chunks: int) -> int:
+        """Cycles of ``chunks`` chunks of ``size``, message by message: several hops, or chunks on the same links."""
         from archsim.components.network.message_simulation import play  # compiled: not for the closed form
         from archsim.model.network import Wire
 
         if self.implementation == "doubleBinaryTree":
-            return self._double_binary_tree(size)
+            return self._double_binary_tree(size, chunks)
         if self.implementation == "halvingDoubling":
             raise InputError("halvingDoubling with several active chunks is counted without congestion only")
         message = size if name == "all_gather" else size // self.ranks
         delay, reduce = self.spec.endpoint_delay_ns, self._reduce(message)
         messages: list[Message] = []
         uses: dict[tuple[int, ...], int] = {}
-        for chunk in range(self.spec.splits):
+        for chunk in range(chunks):
             for sent, use in self._chunk(name, message, chunk):
-                last = chunk + self.spec.active_chunks >= self.spec.splits
+                last = chunk + self.spec.active_chunks >= chunks
                 # What ends a chunk lets the next one begin, which costs the endpoint delay once more.
                 ends = any(len(gate) == 4 for gate in sent.feeds)
                 uses[sent.feeds[0]] = (reduce if use else delay) + (delay if ends and not last else 0)
@@ -260,14 +289,14 @@ class _Dimension:
         starts = [delay] * self.dimension.ranks
         return max(play(messages, starts, path, lambda sent: uses[sent.feeds[0]]).ticks)
 
-    def _double_binary_tree(self, size: int) -> int:
+    def _double_binary_tree(self, size: int, chunks: int) -> int:
         """Cycles of all chunks up and down trees that take turns; whatever the collective, these all-reduce.
 
         A rank begins a chunk when it has ended the one ``active_chunks`` before. What it receives is worked on from
         when it has begun; inner ranks charge a reduction for all they receive, also for the result on its way down,
         which they end with sending it on; leaves end when they have it.
         """
-        n, delay, splits = self.ranks, self.spec.endpoint_delay_ns, self.spec.splits
+        n, delay = self.ranks, self.spec.endpoint_delay_ns
         if n & (n - 1):
             raise InputError(f"ASTRA-sim's double binary tree needs a power of two of ranks, not {n}")
         trees = double_binary_tree(n)
@@ -276,7 +305,7 @@ class _Dimension:
         events: list[tuple[int, int, tuple[int, ...]]] = []  # (time, number, (chunk, source, target, hop))
         free: dict[LinkName, int] = {}
         numbers = itertools.count()
-        begun = [min(self.spec.active_chunks, splits)] * n
+        begun = [min(self.spec.active_chunks, chunks)] * n
         early: dict[tuple[int, int], list[int]] = {}  # received before the chunk began: (chunk, rank) to sources
         summed: dict[tuple[int, int], int] = {}
         end = 0
@@ -311,7 +340,7 @@ class _Dimension:
             for child in tree.children[rank]:
                 at(time, chunk, rank, child, 0)
             end = max(end, time)
-            if begun[rank] < splits:
+            if begun[rank] < chunks:
                 begun[rank] += 1
                 begin(time, begun[rank] - 1, rank)
 

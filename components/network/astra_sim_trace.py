@@ -96,8 +96,11 @@ def _collective(kind: int, n_bytes: int, settings: Mapping[str, str], count: int
 
 
 def _compute_ns(node: Node, settings: Mapping[str, str]) -> int:
-    """As recorded, or by the roofline that the system file enables, in whole ns."""
+    """As recorded, or by the roofline that the system file enables, in whole ns.
+
+    What computes something in no time takes one, what computes nothing is passed over (``Workload::issue``).
+    """
     if "peak_tflops" not in settings or not node.operations:
-        return node.duration_us * 1000
+        return node.duration_us * 1000 or int(node.operations > 0)
     peak, bandwidth = float(settings["peak_tflops"]) * 1e3, float(settings.get("local_mem_bw_GBps", "0")) or 1e30
     return int(max(node.operations / peak, node.n_bytes / bandwidth))

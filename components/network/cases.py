@@ -423,6 +423,9 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
     n_bytes = case.get("bytes") or case.get("message_bytes") or ""
     gpu = next((gpu for gpu in GPUS if gpu in system), None)
     libraries = _shipped("gpu_libraries", GpuLibrariesSpec)
+    if "deepep" in name.casefold():
+        asked = "op_name, node_num, num_token, hidden_size and num_topk"
+        return {"error": f"an exchange of experts is asked for by {asked}, which this row does not have"}
     if not n_bytes:
         return {"error": "bytes is missing"}
     total = _whole(n_bytes.removesuffix(".0"), "bytes")

@@ -8,9 +8,20 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from archsim.components.network.router_level.fabric import DRAGONFLY, FAT_TREE, MESH, NODE, TABLE, TORUS, Fabric
-from archsim.components.network.router_level.kernel import RouterSpec
+from naive_allocators import PAIRS, ROUNDS, Pairs, first_after, islip
+
+from archsim.components.network.router_level.fabric import (
+    DRAGONFLY,
+    FAT_TREE,
+    MESH,
+    NODE,
+    TABLE,
+    TORUS,
+    TWO_TABLES,
+    Fabric,
+)
 from archsim.components.network.router_level.random_numbers import fractions, ints, next_fraction, next_int
+from archsim.components.network.router_level.state import RouterSpec, allocator
 from archsim.components.network.router_level.traffic import Traffic
 
 
@@ -78,34 +89,6 @@ class InputVc:
     routed: int = -1
 
 
-def first_after(pointer: int, wanted: list[int], count: int) -> int:
-    """Round robin: the first of ``wanted`` at or after the pointer."""
-    return min(wanted, key=lambda place: (place - pointer) % count)
-
-
-def islip(
-    wishes: dict[int, set[int]],
-    input_turns: dict[int, int],
-    output_turns: dict[int, int],
-    inputs: int,
-    outputs: int,
-    rounds: int,
-) -> dict[int, int]:
-    """Input to output by iSLIP: outputs grant, inputs accept, round by round; pointers move in the first alone."""
-    matched: dict[int, int] = {}
-    for number in range(rounds):
-        grants: dict[int, list[int]] = {}
-        for output in range(outputs):
-            asking = [i for i, wish in wishes.items() if output in wish and i not in matched]
-            if asking and output not in matched.values():
-                grants.setdefault(first_after(output_turns[output], asking, inputs), []).append(output)
-        for i, given in grants.items():
-            matched[i] = first_after(input_turns[i], given, outputs)
-            if number == 0:
-                input_turns[i], output_turns[matched[i]] = (matched[i] + 1) % outputs, (i + 1) % inputs
-    return matched
-
-
 class Router:
     def __init__(self, network: Network, number: int, ports: int) -> None:
         self.network, self.number, self.ports = network, number, ports
@@ -120,6 +103,11 @@ class Router:
         self.credits: list[deque[int]] = [deque() for _ in range(ports)]
         self.vc_input_turn = {(port, vc): 0 for port in range(ports) for vc in range(vcs)}
         self.vc_output_turn = dict(self.vc_input_turn)
+        self.vc_allocator, self.vc_rounds = spec.vc_allocator.partition("(")[0], allocator(spec.vc_allocator)[1]
+        self.switch_allocator = spec.switch_allocator.partition("(")[0]
+        self.switch_rounds = allocator(spec.switch_allocator)[1]
+        self.vc_pairs = Pairs(self.vc_allocator, self.vc_rounds, ports * vcs, network.draws)
+        self.switch_pairs = Pairs(self.switch_allocator, self.switch_rounds, ports, network.draws)
         self.input_turn, self.output_turn, self.vc_turn = [0] * ports, [0] * ports, [0] * ports
 
     def take(self, now: int, step: int) -> None:
@@ -183,7 +171,7 @@ class Router:
     def allocate_vcs(self, heads: list[InputVc]) -> dict[int, tuple[int, int]]:
         vcs = self.network.spec.virtual_channels
         count = self.ports * vcs
-        if self.network.spec.vc_islip:
+        if self.vc_allocator != "separable_input_first":
             wishes = {
                 vc.port * vcs + vc.number: {
                     vc.flits[0].packet.port * vcs + n
@@ -193,9 +181,13 @@ class Router:
                 for vc in heads
             }
             named = {vc.port * vcs + vc.number: vc for vc in heads}
+            if self.vc_allocator in PAIRS:
+                pairs = self.vc_pairs.match(wishes) if heads else {}
+                return {id(named[place]): divmod(pick, vcs) for place, pick in pairs.items()}
+            assert self.vc_allocator in ROUNDS
             input_turns = {place: self.vc_input_turn[divmod(place, vcs)] for place in wishes}
             output_turns = {place: self.vc_output_turn[divmod(place, vcs)] for place in range(count)}
-            pairs = islip(wishes, input_turns, output_turns, count, count, self.network.spec.vc_islip)
+            pairs = islip(wishes, input_turns, output_turns, count, count, self.vc_rounds)
             for place in wishes:
                 self.vc_input_turn[divmod(place, vcs)] = input_turns[place]
             for place in range(count):
@@ -225,11 +217,15 @@ class Router:
         for vc in movers:
             if self.outputs[vc.out][vc.out_vc].used < spec.buffer_flits:
                 offers.setdefault(vc.port, {}).setdefault(vc.out, []).append(vc.number)
-        if spec.switch_islip:
+        if self.switch_allocator != "separable_input_first":
             inputs, outputs = dict(enumerate(self.input_turn)), dict(enumerate(self.output_turn))
             wishes = {port: set(outs) for port, outs in offers.items()}
             won = set()
-            for port, out in islip(wishes, inputs, outputs, self.ports, self.ports, spec.switch_islip).items():
+            if self.switch_allocator in PAIRS:
+                pairs = self.switch_pairs.match(wishes) if movers else {}
+            else:
+                pairs = islip(wishes, inputs, outputs, self.ports, self.ports, self.switch_rounds)
+            for port, out in pairs.items():
                 number = first_after(self.vc_turn[port], offers[port][out], spec.virtual_channels)
                 self.vc_turn[port] = (number + 1) % spec.virtual_channels
                 won.add(id(self.inputs[port][number]))
@@ -442,8 +438,14 @@ class Network:
                 port = nodes + leaves % routers - (leaves > router)
             allowed = range(int(packet.dateline), int(packet.dateline) + 1)
         else:
-            assert self.fabric.rule == TABLE
-            port = int(self.fabric.table[router, packet.target])
+            assert self.fabric.rule in (TABLE, TWO_TABLES)
+            row = router
+            if self.fabric.rule == TWO_TABLES and self.fabric.homes[packet.target, 3] != router:
+                if into < self.fabric.figures[0]:
+                    packet.dateline = next_int(self.draws, 2) == 0
+                row += self.fabric.routers * packet.dateline
+                allowed = range(vcs // 2, vcs) if packet.dateline else range(vcs - vcs // 2)
+            port = int(self.fabric.table[row, packet.target])
         packet.port, packet.vcs = port, allowed
 
     def along(self, dimension: int, here: int, there: int, radix: int, into: int, packet: Packet) -> int:

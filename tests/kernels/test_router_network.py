@@ -14,9 +14,12 @@ from naive_router import Network
 
 from archsim.components.network.cases import answer
 from archsim.components.network.router_level import LOAD, random_numbers
+from archsim.components.network.router_level.concentrated import concentrated_mesh, flattened_butterfly
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, fly, from_channels
-from archsim.components.network.router_level.kernel import RouterSpec, advance, new_state
+from archsim.components.network.router_level.kernel import advance
+from archsim.components.network.router_level.listed import read_network
 from archsim.components.network.router_level.measurement import measure
+from archsim.components.network.router_level.state import RouterSpec, new_state
 from archsim.components.network.router_level.traffic import PATTERNS, traffic
 from archsim.errors import InputError
 
@@ -31,8 +34,13 @@ FABRICS = {
     "fat tree": fat_tree(2, 3),
     "butterfly": fly(2, 3),
     "dragonfly": dragonfly(1, 2, 5),
+    "concentrated mesh": concentrated_mesh(2),
+    "both ways": concentrated_mesh(2, "xy_yx_no_express"),
+    "flattened butterfly": flattened_butterfly(2, 4, "xyyx"),
     "any": from_channels("any", TWO_RINGS, [0, 0, 1, 2]),
 }
+ALLOCATORS = ("separable_input_first", "separable_output_first", "islip", "islip(3)", "pim", "pim(2)", "loa",
+              "wavefront", "rr_wavefront", "max_size")  # fmt: skip
 
 
 def test_random_numbers_are_knuths() -> None:
@@ -60,8 +68,8 @@ def test_random_numbers_are_knuths() -> None:
         switch_delay=st.integers(1, 3),
         credit_delay=st.integers(0, 3),
         speedup=st.sampled_from([1.0, 1.5, 2.0]),
-        vc_islip=st.integers(0, 2),
-        switch_islip=st.integers(0, 3),
+        vc_allocator=st.sampled_from(ALLOCATORS),
+        switch_allocator=st.sampled_from(ALLOCATORS),
     ),
     st.integers(1, 4),
     st.floats(0.02, 1.0),
@@ -182,7 +190,11 @@ def test_wrong_networks_are_refused() -> None:
         {"topology": "dragonfly_p2a4h2g8"},
         {"topology": "hypercube"},
         {"topology": "mesh4x4", "routing": "adaptive"},
-        {"topology": "mesh4x4", "sw_allocator": "wavefront"},
+        {"topology": "cmesh_k3c4"},
+        {"topology": "flatfly_k4c3"},
+        {"topology": "anynet"},
+        {"topology": "cmesh_k4c4", "routing": "xy_yx"},
+        {"topology": "mesh4x4", "sw_allocator": "wavefront(2)"},
         {"topology": "mesh4x4", "num_vcs": "many"},
         {"topology": "mesh4x4", LOAD: "2"},
         {"topology": "mesh4x4", LOAD: ""},
@@ -190,6 +202,24 @@ def test_wrong_networks_are_refused() -> None:
     ):
         with pytest.raises(InputError):
             answer({LOAD: "0.1", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("router 0 node 0 router 1 3\nrouter 1 node 1 5\n", "a node has no latency of its own"),
+        ("router 0 node 0 router 1\nrouter 1 node 2\n", "node 1 is missing"),
+        ("router 0 node 0\nrouter 1 node 1\n", "router 0 has no way to router 1"),
+        ("router 0 node 0 router 1\nrouter 1 node 0\n", "a node has two routers"),
+        ("node 0 router 0\n", "a line begins with a router"),
+        ("router 0 nod 0\n", "expected 'router N' or 'node N', not 'nod 0'"),
+        ("", "router 0 is missing"),
+    ],
+)
+def test_wrong_lists_of_routers_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.net").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_network(tmp_path / "a.net")
 
 
 @pytest.mark.skipif(not ORACLE.exists(), reason="the table of BookSim runs is not on this machine")

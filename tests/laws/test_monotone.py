@@ -26,6 +26,8 @@ CHIPS = chips()
 UNITS = ("count", "lanes", "channels", "cores")
 ROUNDING = 2e-3
 """What rounding a tail up to whole cycles may take in a kernel of microseconds."""
+CYCLE_S = 1e-9
+"""What it may take in one of a hundred cycles, on a wafer of cores."""
 
 
 @cache
@@ -94,10 +96,10 @@ def test_more_is_never_slower_and_longer_never_faster(chip: str) -> None:
             took, longer = seconds(chip, near, op), seconds(chip, near, larger)
         except InputError:  # this chip has no such format, or no room for its smallest tile
             continue
-        assert longer >= took * (1 - ROUNDING), (near, op, larger)
+        assert longer >= took * (1 - ROUNDING) - CYCLE_S, (near, op, larger)
         for path, value in knobs(chip):
             with_more = seconds(chip, near, op, path, yaml_value(value))
-            assert with_more <= took * (1 + ROUNDING), (near, op, path, value)
+            assert with_more <= took * (1 + ROUNDING) + CYCLE_S, (near, op, path, value)
             held += 1
     assert held or chip == "aim"
 

@@ -151,6 +151,7 @@ num_vcs = 4;
 vc_buf_size = 8;
 vc_allocator = separable_input_first;
 sw_allocator = wavefront;
+speculative = 1;
 routing_delay = 0;
 credit_delay = 2;
 packet_size = 2;
@@ -307,14 +308,21 @@ def test_a_configuration_of_booksim_is_a_case(tmp_path: Path) -> None:
     path = written(tmp_path, "booksim.cfg", BOOKSIM)
     found = formats.read(path)
     assert len(found.notes) == 1
-    assert "sw_allocator wavefront is not modelled: islip stands in" in found.notes[0]
+    assert "speculative = 1 is not carried over" in found.notes[0]
     case = {
         "topology": "mesh4x4", "traffic": "transpose", "injection_rate_flits_per_node_cycle": "0.1",
-        "packet_size_flits": "2", "sw_allocator": "islip",
+        "packet_size_flits": "2", "sw_allocator": "wavefront",
         "num_vcs": "4", "vc_buf_size": "8", "routing_delay": "0", "vc_alloc_delay": "1",
         "sw_alloc_delay": "1", "st_final_delay": "1", "credit_delay": "2", "seed": "1",
     }  # fmt: skip
     assert answers([{"topology": str(path)}]) == [network_answer(case)]
+    written(tmp_path, "a.net", "router 0 node 0 node 1 router 1 4\nrouter 1 node 2 node 3\n")
+    listed = (
+        BOOKSIM.replace("= mesh", "= anynet").replace("n = 2;", "n = 2;\nnetwork_file = a.net;").replace("dor;", "min;")
+    )
+    assert answers([{"topology": str(written(tmp_path, "any.cfg", listed))}])[0]["status"] == "ok"
+    square = BOOKSIM.replace("= mesh", "= cmesh").replace("n = 2;", "n = 2; c = 4; x = 4; y = 4; xr = 2; yr = 2;")
+    assert formats.read(written(tmp_path, "c.cfg", square.replace("; ", ";\n"))).document["topology"] == "cmesh_k4c4"
 
 
 def test_traces_are_counted_as_astra_sim_does(tmp_path: Path) -> None:
@@ -428,7 +436,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("arch.yaml", TIMELOOP.replace("intmac", "router"), "no component of a class of MACs"),
     ("x.ini", DRAMSIM3.replace("rochrababgco", "rochrababg"), "address_mapping: expected ch, ra, bg, ba, ro and co"),
     ("x.ini", DRAMSIM3.replace("CL = 22", "CL 22"), "x.ini:13:1: expected 'name = value'"),
-    ("b.cfg", BOOKSIM.replace("= mesh", "= flatfly"), "topology: 'flatfly' is not modelled"),
+    ("b.cfg", BOOKSIM.replace("= mesh", "= flatfly"), "topology: 'flatfly' with these sizes is not modelled"),
     ("n.yml", "topology: [ Ring ]\nnpus_count: [ 4, 2 ]\nbandwidth: [ 1 ]\nlatency: [ 1 ]\n", "lists of one length"),
     ("any.txt", "nothing\n", "no format is known that it is of"),
 ]  # fmt: skip

@@ -115,6 +115,27 @@ def test_rows_that_need_padding_cost_a_copy():
     assert odd - aligned > 0.9 * form.pad_us * 1e-6
 
 
+def test_blocks_of_fp8_pay_for_quantising_waves_and_scales_only_where_they_have_them():
+    hopper = GpuChip(112, 1_980_000_000, {"fp8": 4096}, 3.35e12, 50 * 2**20, "wgmma", "4n", None)
+    form = KERNELS.gemm.formats["fp8_block"]
+    shape = 4096, 7168, 4096
+    alone, whole = (seconds(*shape, hopper, "fp8_block", quantised=ready) for ready in (True, False))
+    copied_s = 4096 * 7168 * (2 + form.left_bytes) / (hopper.memory_bytes_per_s * form.quantise_efficiency)
+    assert whole - alone == pytest.approx(form.around_us * 1e-6 + copied_s)
+    # 112 tiles of 128 x 128 are a wave; more take another, of the same tiles or of halves of them.
+    wave, more = (seconds(1024, 16384, 128 * wide, hopper, "fp8_block", quantised=True) for wide in (14, 15))
+    assert 1.4 * wave < more < 2.0 * wave
+    # A multiplication of 32 bits more, of each element and 128 of k, on 128 lanes.
+    scaled = seconds(*shape, hopper, "fp8_block", quantised=True, column_scales=True)
+    assert scaled - alone == pytest.approx(4096 * 7168 * 4096 / (128 * 128) / (hopper.sms * hopper.clock_hz), rel=0.2)
+    plain, added = (
+        gemm(hopper, KERNELS.gemm, "fp8_block", *shape, out_bytes=4.0, quantised=True, accumulates=adds)
+        for adds in (False, True)
+    )
+    assert added.done.memory_bytes[0] - plain.done.memory_bytes[0] == 4 * 4096 * 4096
+    assert added.seconds[0] > plain.seconds[0]
+
+
 def test_what_a_chip_or_a_library_has_not_is_refused():
     with pytest.raises(InputError, match="this chip does not multiply fp8"):
         seconds(1, 1, 1, dtype="fp8")
@@ -125,6 +146,34 @@ def test_what_a_chip_or_a_library_has_not_is_refused():
         seconds(1, 1, 1, odd)
     with pytest.raises(InputError, match="'process_energy' has no entry for 'n77': did you mean 'n7'"):
         seconds(1, 1, 1, GpuChip(1, 1, RATES, 1.0, 1, "mma", "n77", None))
+
+
+def test_plain_lanes_and_block_scales_are_those_of_chips_that_have_them():
+    fp32 = {"dtype": "fp32", "m": 4096, "n": 4096, "k": 4096}
+    for name, lanes in (("v100_sxm", 5120), ("h200_sxm", 16896)):
+        chip = load_spec(name, ChipSpec, category="chips")
+        tflops = answer(chip, "gemm", [fp32])[0]["tflops"]
+        assert 0.6 < tflops / (2 * lanes * chip.clock * 1e-12) < 0.75
+    b200, h200 = (load_spec(name, ChipSpec, category="chips") for name in ("b200_sxm", "h200_sxm"))
+    rates = [answer(b200, "gemm", [fp32 | {"dtype": d}])[0]["tflops"] for d in ("bf16", "mxfp8", "mxfp4")]
+    assert rates[0] < rates[1] < rates[2]
+    with pytest.raises(InputError, match="this chip does not multiply fp4"):
+        answer(h200, "gemm", [fp32 | {"dtype": "mxfp8"}])
+
+
+def test_weights_of_four_bits_gain_what_they_save_until_the_tensor_cores_are_full():
+    """Marlin on an A10 (arXiv 2408.11743, figure 1): near the ideal 3.87 up to 16 rows, about 1.5 at 128."""
+    chip = load_spec("a10", ChipSpec, category="chips")
+    rows = (1, 16, 32, 64, 128, 1024)
+    wide, narrow = (
+        answer(chip, "gemm", [{"dtype": dtype, "m": m, "n": 18432, "k": 18432} for m in rows])
+        for dtype in ("bf16", "int4_wo")
+    )
+    gains = [w["latency_us"] / n["latency_us"] for w, n in zip(wide, narrow, strict=True)]
+    assert gains == sorted(gains, reverse=True)
+    assert 3.4 < gains[1] <= gains[0] < 3.88
+    assert gains[4] == pytest.approx(1.5, rel=0.1)
+    assert gains[-1] < 1
 
 
 def test_kernels_for_few_rows_stop_at_their_last_row():
@@ -332,6 +381,23 @@ def _product_s(chip, dtype, rows, tokens, width=0, k=4096, n=4096):
     return float(grouped_gemm(chip, KERNELS.experts, dtype, load_of(rows), tokens, visits, width, k, n).seconds[0])
 
 
+@pytest.mark.parametrize("distribution", ["balanced", "power_law_1.2"])
+def test_tiles_of_other_ranks_are_launched_too(distribution):
+    """A rank's blocks and those it skips are all ranks' blocks, and each one skipped takes its turn."""
+    whole, part = (load([160], [256], [8], [ranks], [distribution], "over experts") for ranks in (1, 32))
+    assert (whole.skipped == 0).all()
+    assert part.blocks + part.skipped == pytest.approx(whole.blocks)
+    kernels = KERNELS.on("tcgen05", "4np").experts
+    chip = GpuChip(148, 1_965_000_000, {"bf16": 4096, "fp8": 8192}, 8e12, 126 * 2**20, "tcgen05", "4np", None)
+    free = replace_spec(kernels, tiles={n: replace_spec(t, skipped_cycles=0.0) for n, t in kernels.tiles.items()})
+    took, without = (
+        float(experts(chip, held, "bf16", part, 160, 160 * 8, 4096, 2048).seconds[0]) for held in (kernels, free)
+    )
+    strips = 2 * 2048 / 128 + 4096 / 128
+    turns = part.skipped[0, 3] * strips * kernels.tiles["64x128"].skipped_cycles / chip.sms
+    assert took - without == pytest.approx(turns / chip.clock_hz)
+
+
 def test_a_library_changes_its_tiles_where_its_rule_says():
     # vLLM 0.14 on Ampere: narrow tiles up to a token per expert; the wide ones after it read slower.
     few, many = (_product_s(CHIP, "bf16", [2] * 64, tokens) for tokens in (64, 65))
@@ -401,6 +467,22 @@ def test_a_run_takes_the_cycles_of_the_gemm_asked_alone():
     home = result.placement.home
     assert all(path == "chip.hbm" for path in home.values())  # the same operands come from memory
     assert result.op_rows[0]["cycles"] == math.ceil(alone["latency_us"] * 1e-6 * chip.clock)
+
+
+def test_a_convolution_reads_its_input_and_not_its_windows():
+    layer = {"name": "c", "size": 56, "in_channels": 256, "out_channels": 256, "kernel": 3, "padding": 1}
+    workload = {"kind": "convolutions", "batch": 32, "dtype": "bf16", "layers": [layer]}
+    implicit, lowered = (
+        run({"name": "c", "chip": "h100_sxm", "workload": workload | {"lowering": lowering}}).op_rows[0]
+        for lowering in ("line_buffer", "im2col")
+    )
+    maps, filters = 2 * 32 * 56 * 56 * 256, 2 * 9 * 256 * 256
+    assert lowered["bytes"] - implicit["bytes"] == 8 * maps  # windows of nine taps; filters come again with each wave
+    assert implicit["bytes"] >= 2 * maps + filters
+    chip = load_spec("h100_sxm", ChipSpec, category="chips")
+    product = answer(chip, "gemm", [{"m": 32 * 56 * 56, "n": 256, "k": 9 * 256, "dtype": "bf16"}])[0]
+    assert lowered["cycles"] == math.ceil(product["latency_us"] * 1e-6 * chip.clock)
+    assert implicit["time_s"] < 0.8 * lowered["time_s"]
 
 
 def test_a_run_takes_the_cycles_of_attention_asked_alone():

@@ -21,7 +21,7 @@ from archsim.runs import run
 
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 SPEC = PowerSpec(
-    sm_cycle_pj=200.0,
+    clock_share=0.1,
     cache_byte_pj=30.0,
     memory_byte_pj=100.0,
     attention_flop_share=0.4,
@@ -34,10 +34,16 @@ def board(cap_w):
     return GpuChip(100, 2_000_000_000, {"bf16": 2048}, 4e12, 2**25, "wgmma", "4n", cap_w, 80.0)
 
 
+def answered(chip, prompt, answer):
+    """A run of four sequences."""
+    model = {"kind": "transformer", "model": "llama-3-8b", "batch": 4, "input": prompt, "output": answer}
+    return run({"name": "p", "chip": chip, "workload": model})
+
+
 def naive_w(cap_w, process, flop_j, cache, memory, slowdown, seconds):
     """Watts of one kernel, activity by activity."""
     voltage = 1 / slowdown
-    die = 100 * 2e9 * voltage * seconds * 200e-12 * process * voltage**2
+    die = 0.1 * (cap_w or 0.0) * seconds * voltage * voltage**2
     die += flop_j * voltage**2 + cache * 30e-12 * process * voltage**2
     outside = 80 * seconds + memory * 100e-12
     if cap_w is not None:
@@ -62,7 +68,7 @@ def test_power_is_the_sum_of_what_a_kernel_does(cap_w, process, flop_j, cache, m
 
 
 def test_the_cap_holds_from_where_it_is_reached():
-    alone = 80 + 100 * 2e9 * 200e-12  # idle board and clock
+    alone = 80 + 0.1 * 700  # idle board and clock
     for over, flop_j in ((-1.0, (700 - alone - 1) * 1e-3), (0.0, (700 - alone + 1) * 1e-3)):
         used = energy(board(700.0), SPEC, 1.0, Activity(*(np.array([x]) for x in (flop_j, 0.0, 0.0))), np.array([1e-3]))
         assert float(used.total_j[0]) * 1e3 == pytest.approx(700 + over)
@@ -94,9 +100,9 @@ def test_a_run_spends_the_joules_of_the_kernel_asked_alone():
     product = {"name": "g", "m": 4096, "k": 4096, "n": 4096}
     result = run({"name": "g", "chip": "h200_sxm", "workload": {"kind": "gemm", "gemms": [product]}})
     by_action = result.energy_by_action
-    spent = sum(joules for (_, action), joules in by_action.items() if action == "kernel_pj")
+    spent = sum(joules for (_, action), joules in by_action.items() if action.endswith("_pj"))
     assert spent == pytest.approx(alone["energy_j"] - chip.static_power * alone["latency_us"] * 1e-6, rel=1e-6)
-    assert {action for _, action in by_action} == {"kernel_pj", "static"}
+    assert {action for _, action in by_action} == {"arithmetic_pj", "registers_pj", "kernel_pj", "static"}
     assert by_action["chip.hbm", "kernel_pj"] > by_action["chip.l2", "kernel_pj"] > 0
 
 
@@ -112,3 +118,25 @@ def test_attention_and_experts_pay_for_what_they_do():
     layer = GroupedKernel(*(np.array([x]) for x in (1e-3, 1e12, 1e9)))
     assert kernels.experts_activity(chip, "fp8_block", layer).flop_j[0] == 4e12 * kernels.flop_j(chip, "fp8_block")
     assert kernels.experts_activity(chip, "bf16", layer).flop_j[0] == 1e12 * kernels.flop_j(chip, "bf16")
+
+
+@pytest.mark.parametrize(
+    ("chip", "parts"),
+    [
+        ("h200_sxm", {"arithmetic", "registers and SRAM", "L2", "HBM", "static"}),
+        ("tpu_v4i", {"arithmetic", "registers and SRAM", "HBM", "static"}),
+    ],
+)
+def test_energy_by_part_is_all_of_it(chip, parts):
+    result = answered(chip, 1024, 2)
+    assert sum(result.energy_by_part.values()) == pytest.approx(result.energy_j)
+    assert set(result.energy_by_part) == parts
+    assert result.to_json()["energy_j"]["by_part"] == result.energy_by_part
+
+
+def test_prompts_draw_more_than_answers():
+    prompt, answers = answered("h200_sxm", 1024, 1), answered("h200_sxm", 1, 64)
+    assert prompt.energy_j / prompt.time_s > answers.energy_j / answers.time_s
+    assert (
+        prompt.energy_by_part["arithmetic"] / prompt.energy_j > answers.energy_by_part["arithmetic"] / answers.energy_j
+    )

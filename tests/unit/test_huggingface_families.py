@@ -46,6 +46,43 @@ def test_a_program_holds_what_the_family_weighs(family: str) -> None:
 
 
 PUBLISHED = {
+    "Baichuan-7B": (
+        {"model_type": "baichuan", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+        | {"intermediate_size": 11008, "vocab_size": 64000, "max_position_embeddings": 4096},
+        7_000_559_616,
+        524_288,
+    ),
+    "Baichuan-13B": (
+        {"model_type": "baichuan", "hidden_size": 5120, "num_hidden_layers": 40, "num_attention_heads": 40}
+        | {"intermediate_size": 13696, "vocab_size": 64000, "model_max_length": 4096},
+        13_264_901_120,
+        819_200,
+    ),
+    "ChatGLM3-6B": (
+        {"model_type": "chatglm", "hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32, "kv_channels": 128}
+        | {"multi_query_attention": True, "multi_query_group_num": 2, "ffn_hidden_size": 13696, "add_qkv_bias": True}
+        | {"padded_vocab_size": 65024, "seq_length": 8192},
+        6_243_584_000,
+        28_672,
+    ),
+    "Qwen-7B": (
+        {"model_type": "qwen", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+        | {"intermediate_size": 22016, "vocab_size": 151936, "seq_length": 8192, "no_bias": True},
+        7_721_324_544,
+        524_288,
+    ),
+    "EXAONE-3.0-7.8B": (
+        {"model_type": "exaone", "hidden_size": 4096, "num_layers": 32, "num_attention_heads": 32}
+        | {"num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 102400, "max_position_embeddings": 4096},
+        7_818_448_896,
+        131_072,
+    ),
+    "InternLM-7B": (
+        {"model_type": "internlm", "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+        | {"intermediate_size": 11008, "vocab_size": 103168, "max_position_embeddings": 2048, "bias": True},
+        7_321_948_160,
+        524_288,
+    ),
     # name: (config, parameters, bytes of KV cache a token at 16 bits), as the model cards count them
     "Qwen3-30B-A3B": (
         {"model_type": "qwen3_moe", "hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32}
@@ -153,6 +190,11 @@ def test_the_language_model_of_several_models_is_read_with_the_defaults_of_its_c
     four = {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024}
     gemma = ModelSpec.model_validate({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", **four}})
     assert (gemma.heads, gemma.kv_heads, gemma.vocab, gemma.window) == (8, 4, 262208, 1024)
+
+
+def test_more_experts_than_can_be_drawn_are_refused() -> None:
+    with pytest.raises(ValueError, match="less than or equal to 65536"):
+        ModelSpec.model_validate(COUNTED["mixtral"]["config"] | {"num_local_experts": 10**9})
 
 
 def test_a_type_that_is_unknown_goes_by_its_architecture() -> None:

@@ -63,6 +63,16 @@ def test_a_named_release_answers_and_a_wrong_one_spoils_its_row_only(tmp_path, c
     assert "no release of libraries is called 'x'" in wrong["error"]
 
 
+def test_a_product_of_quantised_rows_by_narrow_blocks_fills_a_chip_of_slow_tensor_cores():
+    case = {"m": 16, "n": 6144, "k": 2048, "groups": 1, "dtype": "fp8_block"}
+    whole, ready, narrow = (
+        answer(chip("h20"), "gemm", [case | more])[0]["latency_us"]
+        for more in ({}, {"quantised": 1}, {"quantised": 1, "library": "deepgemm"})
+    )
+    assert whole > ready > 1.2 * narrow
+    assert narrow == pytest.approx(10.63, rel=0.2)  # InferSim f2293da, data of H20
+
+
 def test_replays_that_fit_the_cache_are_faster_and_those_beyond_it_are_not():
     small, large = {"n": 2048, "k": 2048}, {"n": 16384, "k": 16384}
     assert latency("l40s", measurement="replay", **small) < 0.7 * latency("l40s", **small)
@@ -139,6 +149,15 @@ def test_no_gpu_and_no_tpu_is_at_rest_for_nothing():
     for name in ("tpu_v6e", "tpu_v7", "trainium2", "gaudi3", "mi355x", "b300_sxm", "l4", "rtx5090"):
         machine = Machine(SystemSpec(name=name, chip=chip(name)))
         assert sum(machine.static_power_w().values()) > 5
+    cold, hot = (
+        sum(
+            Machine(SystemSpec(name="x", chip=load_spec("h100_sxm", ChipSpec, {"temperature_c": t}, "chips")))
+            .static_power_w()
+            .values()
+        )
+        for t in (60, 85)
+    )
+    assert (cold, hot) == (70.0, 140.0)
     assert "not known" in power(chip("edge_npu_32x32"))[0]["source"] or power(chip("edge_npu_32x32"))[0]["watts"] > 0
 
 
@@ -151,6 +170,19 @@ def test_twice_the_memory_costs_more_and_a_larger_die_yields_less():
     assert usual["sum"] == pytest.approx(sum(usual.values()) - usual["sum"])
     wide = load_spec("h100_sxm", ChipSpec, {"die_area": "407 mm2"}, "chips")
     assert cost(wide)[0]["usd"] < 0.45 * usual["dies"]  # half a die costs less than half
+
+
+@pytest.mark.parametrize(
+    ("name", "dies"), [("mi300x", ["XCDs", "I/O dies"]), ("wse3", ["wafer"]), ("tpe_base", ["dies"]), ("p4", ["dies"])]
+)
+def test_every_die_of_a_package_is_priced_or_said_to_be_unknown(name, dies):
+    rows = cost(chip(name))
+    assert [row["what"] for row in rows][: len(dies)] == dies
+    assert rows[-1]["usd"] == pytest.approx(sum(row["usd"] or 0.0 for row in rows[:-1]))
+    assert (rows[0]["usd"] is None) == (name == "tpe_base") == rows[-1]["source"].startswith("of what is known")
+    assert [row["watts"] > 0 for row in power(chip(name))].count(False) == 0
+    if name == "wse3":  # a wafer as one chip whose cores with defects are left out
+        assert rows[0]["usd"] == 16988
 
 
 def test_show_prints_area_power_and_cost(capsys):

@@ -11,6 +11,7 @@ from archsim.errors import InputError
 from archsim.runs import run
 from archsim.workloads.formats import MachineFormats
 from archsim.workloads.op import DType, GroupedMatMul, MatMul, Role
+from archsim.workloads.quantization import read_quantization
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
 
@@ -119,6 +120,18 @@ def test_what_a_file_keeps_in_sixteen_bits_is_kept() -> None:
     assert (experts_alone["experts_gate_up"], experts_alone["qkv"]) == (DType.FP4, DType.BF16)
     kept = products(AWQ | {"modules_to_not_convert": ["re:.*self_attn.*", "lm_head", "model.vision_tower.blocks.0"]})
     assert (kept["experts_down"], kept["qkv"], kept["out"]) == (DType.INT4, DType.BF16, DType.BF16)
+    layers = range(mixture["num_hidden_layers"])
+    norms = [f"model.layers.{layer}.input_layernorm" for layer in layers]
+    named = [f"model.layers.{layer}.self_attn*" for layer in layers]
+    kept = products(AWQ | {"modules_to_not_convert": [*norms, *named, "model.layers.1.mlp.gate"]})
+    assert (kept["experts_down"], kept["qkv"], kept["out"]) == (DType.INT4, DType.BF16, DType.BF16)
+    with pytest.raises(InputError, match="stays in 16 bits is not supported"):
+        products(AWQ | {"modules_to_not_convert": named[1:]})
+    deepseek = {"ignore": ["model.layers.0*", *(f"model.layers.{n}.self_attn*" for n in (1, 2))]}
+    found = read_quantization({"quant_method": "modelopt", "quant_algo": "NVFP4", **deepseek}, 3, 1)
+    assert set(found["kept"]) == {"attention", "mlp"}
+    found = read_quantization({"producer": {"name": "modelopt"}, "quant_algo": "FP8", "ignore": ["lm_head"]}, 3, 0)
+    assert (found["method"], found["dtype"], "kept" in found) == ("modelopt", DType.FP8, False)
 
 
 def test_a_workload_that_says_how_weights_are_stored_is_obeyed() -> None:

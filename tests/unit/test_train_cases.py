@@ -6,15 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from depth import examples
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from archsim.alone.sheet import ask, ask_file
 from archsim.alone.train import QUESTION
+from archsim.config import shipped
 from archsim.errors import InputError
 from archsim.training.cases import setup_of
 from archsim.training.held import parameters_of
 from archsim.training.setup import dealt
 from archsim.training.step import few_passes, step
 from archsim.training.timeline import timeline
+from archsim.workloads.step.cut import LAID, Cut
+from archsim.workloads.step.ends import layer_parameters
+from archsim.workloads.step.kinds import kinds_of
 
 ROW = {
     "gpus": "8",
@@ -208,3 +215,80 @@ def test_what_stages_hold_over_time_is_fullest_where_the_answer_says(schedule: s
     ask(QUESTION, asked, files)
     assert len(files["memory"].read_text().splitlines()) == 1 + len(moments)
     assert files["picture"].read_text().count('class="memory"') == 4
+
+
+@pytest.mark.parametrize("name", shipped("steps"))
+def test_shipped_steps_are_answered_and_options_go_before_them(name: str, tmp_path: Path) -> None:
+    page = tmp_path / "step.html"
+    answer = ask(QUESTION, {"step": name, "usd_per_gpu_h": "2"}, {"report": page})
+    tokens = answer["tokens_per_s_per_gpu"]
+    assert answer["usd_per_million_tokens"] == pytest.approx(2 / 3600 / tokens * 1e6)
+    text = page.read_text()
+    assert all(word in text for word in ("Passes", "What a GPU of stage", "peak_memory_bytes"))
+    assert answer["iteration_ms"] != ask(QUESTION, {"step": name, "precision": "fp32"})["iteration_ms"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"step": "gpt3_175b_on_1024_a10"}, "did you mean 'gpt3_175b_on_1024_a100'"),
+        ({"usd_per_gpu_h": "two"}, "expected USD an hour"),
+        ({"usd_per_gpu_h": "-2"}, "expected USD an hour"),
+    ],
+)
+def test_bad_steps_and_prices_are_refused(columns: dict[str, str], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        ask(QUESTION, {**ROW, **columns})
+
+
+def test_a_step_of_ones_own_says_what_columns_there_are(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    text = "name: mine\nsource: made up\ncolumns: {model: gpt3-13b, gpu: 8}\n"
+    file.write_text(text)
+    with pytest.raises(InputError, match=r"no column is called 'gpu'.*'gpus'"):
+        ask(QUESTION, {"step": str(file)})
+
+
+def test_ranks_stand_in_any_order() -> None:
+    usual = Cut(8, 1, tensor=4, context=2, data=4, pipeline=2)
+    turned = replace(usual, laid=("pp", "dp", "tp", "cp"))
+    assert [usual.apart(d) for d in ("tp", "cp", "dp", "pp")] == [1, 4, 8, 32]
+    assert [turned.apart(d) for d in ("pp", "dp", "tp", "cp")] == [1, 2, 8, 32]
+    assert [usual.inside(8, *group) for group in (("tp",), ("cp", "dp"), ("pp",), ("tp", "cp", "dp"))] == [4, 2, 1, 8]
+    assert [turned.inside(8, *group) for group in (("tp",), ("cp", "dp"), ("pp",), ("tp", "cp", "dp"))] == [1, 4, 2, 4]
+    row = {**ROW, "gpus": "16", "tp": "8", "pp": "2", "dp": "1", "heads": "16"}
+    near, far = ask(QUESTION, row), ask(QUESTION, {**row, "rank_order": "pp-tp-dp-cp"})
+    assert near["iteration_ms"] == ask(QUESTION, {**row, "rank_order": "tp-cp-dp-pp"})["iteration_ms"]
+    assert far["tensor_exchange_ms"] > near["tensor_exchange_ms"]  # four of its eight ranks in each of two nodes
+    assert far["pipeline_exchange_ms"] < near["pipeline_exchange_ms"]
+    with pytest.raises(InputError, match="each of tp, cp, dp, pp once"):
+        ask(QUESTION, {**row, "rank_order": "tp-pp"})
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.permutations(LAID), st.lists(st.sampled_from([1, 2, 4]), min_size=4, max_size=4), st.sampled_from([4, 8]))
+def test_ranks_of_a_group_in_a_node_are_those_that_stand_there(laid: list[str], sizes: list[int], node: int) -> None:
+    tensor, context, data, pipeline = sizes
+    cut = Cut(8, 1, tensor=tensor, context=context, data=data, pipeline=pipeline, laid=tuple(laid))
+    for group in (("tp",), ("cp", "dp"), ("tp", "cp", "dp"), ("pp",)):
+        places = [0]
+        for dimension in group:
+            each = dict(zip(LAID, sizes, strict=True))[dimension]
+            places = [place + i * cut.apart(dimension) for place in places for i in range(each)]
+        assert cut.inside(node, *group) == sum(place < node for place in places)
+
+
+def test_hybrid_shards_meet_near_and_their_copies_far() -> None:
+    row = {"model": "llama-3-70b", "device": "h100_sxm", "gpus": "64", "global_batch": "128", "micro_batch": "2"}
+    row |= {"framework": "mpt_fsdp", "sharding": "FULL_SHARD", "recompute": "full"}
+    whole, same, nodes = (ask(QUESTION, row | more) for more in ({}, {"fsdp": "64"}, {"fsdp": "8"}))
+    assert same["iteration_ms"] == whole["iteration_ms"]
+    assert nodes["weight_bytes"] == pytest.approx(8 * whole["weight_bytes"])
+    setup = setup_of(row | {"fsdp": "8"})
+    fabric, size = setup.fabric, sum(layer_parameters(setup.layers, kinds_of(setup.model)[0])) * setup.layers.e
+    forward = fabric.seconds("all_gather", size, 8)
+    backward = forward + fabric.seconds("reduce_scatter", size, 8) + fabric.seconds("all_reduce", size / 8, 8, 1)
+    moved_s = setup.model.layers * (forward + backward) * setup.cut.micro_batches
+    assert nodes["shard_exchange_ms"] == pytest.approx(1e3 * moved_s * setup.framework.contention, rel=1e-6)
+    with pytest.raises(InputError, match="3 ranks that share parameters do not divide 64 replicas: 2 or 4 would"):
+        ask(QUESTION, row | {"fsdp": "3"})

@@ -10,7 +10,7 @@ import numpy as np
 
 Pairs = Mapping[tuple[str, str], tuple[np.ndarray, ...]]
 
-_SIDE, _BARS, _LEFT, _TOP = 150, 34, 140, 74
+_SIDE, _BARS, _LEFT, _TOP = 150, 34, 190, 74
 _COLUMN, _ROW = _SIDE + 40, _SIDE + _BARS + 50
 _NOTE = 900  # width that the note needs
 _BINS = np.linspace(-0.5, 0.5, 41)
@@ -29,8 +29,8 @@ def picture(pairs: Pairs, quantity: str = "time", unit: str = "us") -> str:
     pairs: (kernel, chip) to measured and predicted values, and what else, [rows].
     """
     kernels = list(dict.fromkeys(kernel for kernel, _ in pairs))
-    chips = list(dict.fromkeys(chip for _, chip in pairs))
-    wide, tall = max(_NOTE, _LEFT + len(chips) * _COLUMN), _TOP + len(kernels) * _ROW
+    chips = {kernel: [chip for known, chip in pairs if known == kernel] for kernel in kernels}
+    wide, tall = max(_NOTE, _LEFT + max(map(len, chips.values())) * _COLUMN), _TOP + len(kernels) * _ROW
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{tall}" viewBox="0 0 {wide} {tall}" '
         'role="img">',
@@ -43,10 +43,9 @@ def picture(pairs: Pairs, quantity: str = "time", unit: str = "us") -> str:
     for row, kernel in enumerate(kernels):
         top = _TOP + row * _ROW
         parts.append(f'<text class="title" x="8" y="{top + _SIDE / 2}">{escape(kernel)}</text>')
-        for column, chip in enumerate(chips):
-            if (kernel, chip) in pairs:
-                measured, predicted = pairs[kernel, chip][:2]
-                parts.append(_panel(chip, measured, predicted, unit, _LEFT + column * _COLUMN, top))
+        for column, chip in enumerate(chips[kernel]):
+            measured, predicted = pairs[kernel, chip][:2]
+            parts.append(_panel(chip, measured, predicted, unit, _LEFT + column * _COLUMN, top))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -1,9 +1,8 @@
 """What memory and bandwidth alone decide: ZeRO-Infinity's needs, how far sequence parallelism goes, what ZO2 holds.
 
 Of papers that say no more than their headline nothing is predicted: FSMoE (its grid of 1,458 layers is not
-transcribed, of its lines of communication half are), CO2 (no figure), Deep Optimizer States (2.5x on a host whose links
-and cores the abstract does not name), Frontier (its 22, 175 and 1,000 billion without their cuts); nor ZeRO-Infinity's
-bandwidth of activations, a span without what its ends are.
+transcribed, of its lines of communication half are), CO2 (no figure), Frontier (its 22, 175 and 1,000 billion without
+their cuts); nor ZeRO-Infinity's bandwidth of activations, a span without what its ends are.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from archsim.training.pipeline import Ran, in_flight, run, spans
 from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.validation.parallelism.checkpoints import CAUSE, lazy_gains
 from archsim.validation.parallelism.limits import limits
+from archsim.validation.parallelism.offloads import told
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.framework import FrameworkSpec
@@ -30,7 +31,7 @@ _ZERO = "Rajbhandari et al. (arXiv 1910.02054), figure 1"
 
 def rows() -> list[Row]:
     """All claims."""
-    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow(), *limits(), *_checkpoints()]
+    return [*_bubbles(), *_activations(), *_shards(), *_gpipe(), *_oneflow(), *limits(), *_checkpoints(), *_offloads()]
 
 
 def _made(
@@ -109,6 +110,11 @@ def _checkpoints() -> Iterator[Row]:
     yield _made(
         "DataStates-LLM, a checkpoint a step", "speedup", "x", 2.2, 0.2, "validation", source, max(lazy_gains()), CAUSE
     )
+
+
+def _offloads() -> Iterator[Row]:
+    for case, metric, unit, published, source, simulated, cause in told():
+        yield _made(case, metric, unit, published, 0.15, "validation", source, simulated, cause)
 
 
 def _span(ran: Ran, stage: int) -> int:

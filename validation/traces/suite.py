@@ -27,8 +27,8 @@ _TRACE = FOLDER / "traces" / "deepseek_v3.csv"
 _NAMES = FOLDER / "traces" / "deepseek_v3_kernels.yaml"
 _SMS = 112
 _KERNELS = (
-    "kernels of block-scaled FP8 are calibrated on an inference library's; the trace's are its maker's own, faster "
-    "where K is long beside N, slower where sums of 32 bits are added to memory"
+    "kernels of block-scaled FP8 are calibrated on an inference library's; equal ones are recorded up to 23% apart "
+    "beside an exchange, whose traffic the model does not see; short ones wait for it at their first loads"
 )
 Spans = list[tuple[int, int]]
 

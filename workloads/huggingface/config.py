@@ -128,13 +128,13 @@ class Config:
             return {}
         return {"window": window, "window_layers": _pattern(pattern)}
 
-    def quantization(self, given: object) -> Fields | None:
-        """How weights are stored."""
+    def quantization(self, given: object, layers: int, dense: int) -> Fields | None:
+        """How weights are stored, of so many layers, the first ``dense`` of which have no experts as the others do."""
         if not isinstance(given, Mapping):
             self.problem("quantization_config", "expected a mapping")
             return None
         try:
-            return read_quantization(given)
+            return read_quantization(given, layers, dense)
         except InputError as error:
             for problem in error.problems:
                 self.problem(f"quantization_config.{problem.path}", problem.message)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archsim.workloads.huggingface import decoders, encoders, experts
+from archsim.workloads.huggingface import decoders, encoders, experts, published
 from archsim.workloads.huggingface.config import Config, Fields
 
 FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "arcee": ("ArceeForCausalLM", decoders.arcee),
     "aria_text": ("AriaTextForCausalLM", experts.aria_text),
+    "baichuan": ("BaichuanForCausalLM", published.baichuan),
     "bert": ("BertModel", encoders.bert),
     "biogpt": ("BioGptForCausalLM", decoders.biogpt),
     "bloom": ("BloomForCausalLM", decoders.bloom),
     "camembert": ("CamembertModel", encoders.roberta),
+    "chatglm": ("ChatGLMModel", published.chatglm),
     "code_llama": ("CodeLlamaForCausalLM", decoders.llama),
     "codegen": ("CodeGenForCausalLM", decoders.gptj),
     "cohere": ("CohereForCausalLM", decoders.cohere),
@@ -26,6 +28,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "dots1": ("Dots1ForCausalLM", experts.dots1),
     "ernie4_5": ("Ernie4_5ForCausalLM", decoders.ernie),
     "ernie4_5_moe": ("Ernie4_5_MoeForCausalLM", experts.ernie_moe),
+    "exaone": ("ExaoneForCausalLM", published.exaone),
     "exaone4": ("Exaone4ForCausalLM", decoders.exaone4),
     "falcon": ("FalconForCausalLM", decoders.falcon),
     "flex_olmo": ("FlexOlmoForCausalLM", experts.flex_olmo),
@@ -48,11 +51,13 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "helium": ("HeliumForCausalLM", decoders.llama),
     "hunyuan_v1_dense": ("HunYuanDenseV1ForCausalLM", decoders.hunyuan),
     "hunyuan_v1_moe": ("HunYuanMoEV1ForCausalLM", experts.hunyuan_moe),
+    "internlm": ("InternLMForCausalLM", published.internlm),
     "internlm2": ("InternLM2ForCausalLM", decoders.llama),
     "internlm3": ("InternLM3ForCausalLM", decoders.llama),
     "kimi_k2": ("KimiK2ForCausalLM", experts.deepseek_v3),
     "llama": ("LlamaForCausalLM", decoders.llama),
     "llama4_text": ("Llama4ForCausalLM", experts.llama4),
+    "mimo": ("MiMoForCausalLM", published.mimo),
     "minimax_m2": ("MiniMaxM2ForCausalLM", experts.minimax_m2),
     "ministral": ("MinistralForCausalLM", decoders.mistral),
     "mistral": ("MistralForCausalLM", decoders.mistral),
@@ -69,6 +74,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "phi": ("PhiForCausalLM", decoders.phi),
     "phi3": ("Phi3ForCausalLM", decoders.phi3),
     "phimoe": ("PhimoeForCausalLM", experts.phimoe),
+    "qwen": ("QWenLMHeadModel", published.qwen),
     "qwen2": ("Qwen2ForCausalLM", decoders.qwen2),
     "qwen2_moe": ("Qwen2MoeForCausalLM", experts.qwen2_moe),
     "qwen3": ("Qwen3ForCausalLM", decoders.qwen3),
@@ -106,13 +112,14 @@ _VISION = "a vision tower with its own text tower is not modelled"
 _INDEXER = "sparse attention, whose indexer chooses the keys of each query, is not modelled"
 _POSITIONS = "attention with disentangled positions is not modelled"
 _GEMMA3N = "alternating updates and embeddings of each layer are not modelled"
+_UNLIKE_HEADS = "layers whose heads are others than those of layers with a window are not modelled"
 
 # fmt: off
 REFUSED = {
     **dict.fromkeys(
         ("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
-         "mamba2", "minimax", "minimax_text_01", "nemotron_h", "plamo2", "qwen3_next", "recurrent_gemma", "rwkv",
-         "xlstm", "zamba", "zamba2"), _STATES,
+         "mamba2", "minimax", "minimax_text_01", "nemotron_h", "plamo2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text",
+         "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"), _STATES,
     ),
     **dict.fromkeys(
         ("bart", "bigbird_pegasus", "blenderbot", "led", "longt5", "m2m_100", "marian", "mbart", "mllama", "moshi",
@@ -123,9 +130,13 @@ REFUSED = {
         ("align", "altclip", "blip", "blip-2", "clip", "clipseg", "flava", "groupvit", "siglip", "siglip2", "xclip"),
         _VISION,
     ),
-    **dict.fromkeys(("deepseek_v32", "deepseek_v4", "glm_moe_dsa"), _INDEXER),
+    **dict.fromkeys(
+        ("deepseek_ref", "deepseek_v32", "deepseek_v4", "glm_moe_dsa", "minimax_m3", "minimax_m3_vl"), _INDEXER,
+    ),
     **dict.fromkeys(("deberta", "deberta-v2"), _POSITIONS),
     **dict.fromkeys(("gemma3n", "gemma3n_text"), _GEMMA3N),
+    **dict.fromkeys(("gemma4", "gemma4_text", "mimo_v2_flash"), _UNLIKE_HEADS),
+    "nemotron-nas": "layers of widths of their own, some without attention, are not modelled",
     "albert": "layers that share their weights are not modelled",
     "apertus": "the activation xIELU is not modelled",
     "bitnet": "weights of three values and norms within MLP and attention are not modelled",

@@ -103,7 +103,8 @@ def from_config_json(data: Mapping[str, Any], where: str = "") -> Fields:
     config = Config({**inner, "model_type": family}, where, _DEFAULTS.get(family) if key else None)
     fields = FAMILIES[family][1](config)
     if (quantised := inner.get("quantization_config")) is not None:
-        fields["quantization"] = config.quantization(quantised)
+        dense = (fields.get("moe") or {}).get("first_dense_layers", 0)
+        fields["quantization"] = config.quantization(quantised, fields.get("layers") or 0, dense)
     if config.problems:
         raise InputError(config.problems)
     if key or "vision_config" in data:

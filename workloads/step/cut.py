@@ -10,6 +10,9 @@ from archsim.errors import Problem
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.schedule import Schedule, schedule_of
 
+LAID = ("tp", "cp", "dp", "pp")
+"""How ranks stand side by side, those of tensors first (Megatron-LM's order)."""
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -23,6 +26,7 @@ class Cut:
     sequence_parallel: tensor-parallel ranks share tokens outside products. layers: of each piece that stages hold, in
     the order of the model; dealt evenly where empty. vocabulary: times that stages wait for each other where each holds
     its share of the rows of embedding and head (arXiv 2411.05288); 0: the first one and the last one hold them.
+    laid: dimensions on the machine, neighbours first.
     """
 
     sequences: int
@@ -39,6 +43,7 @@ class Cut:
     sequence_parallel: bool = False
     layers: tuple[int, ...] = ()
     vocabulary: int = 0
+    laid: tuple[str, ...] = LAID
 
     @property
     def order(self) -> Schedule:
@@ -70,10 +75,39 @@ class Cut:
         """That a replica computes in a step."""
         return self.sequences // (self.data * self.micro_batch)
 
+    def _size(self, dimension: str) -> int:
+        return {"tp": self.tensor, "cp": self.context, "dp": self.data, "pp": self.pipeline}[dimension]
+
+    def apart(self, dimension: str) -> int:
+        """How far neighbours along a dimension stand from each other."""
+        return math.prod(self._size(other) for other in self.laid[: self.laid.index(dimension)])
+
+    def inside(self, node: int, *dimensions: str) -> int:
+        """Ranks of a group of dimensions that share a node of so many."""
+        found, row, apart = 1, 1, 1
+        for dimension in self.laid:
+            if dimension in dimensions:
+                if row == 1:
+                    apart = self.apart(dimension)
+                row *= self._size(dimension)
+            elif self._size(dimension) > 1:
+                found, row = found * max(1, min(row, node // apart)), 1
+        return found * max(1, min(row, node // apart))
+
     @property
     def replicas(self) -> int:
         """Ranks that sum gradients of the same parameters."""
         return self.data * self.context
+
+    @property
+    def sharing(self) -> int:
+        """Ranks that share one copy of what is in shards."""
+        return self.shard_ranks if self.shard_ranks > 1 else self.replicas
+
+    @property
+    def sharing_weights(self) -> int:
+        """Ranks that share one copy of the weights."""
+        return self.sharing if self.shards == 3 else 1
 
 
 _MOST_LAYERS, _MOST_PARTS, _MOST_PASSES = 2**14, 2**12, 2**21
@@ -117,6 +151,14 @@ def problems_of(cut: Cut, model: ModelSpec, seq: int, gpus: int | None = None) -
             )
     yield from _of_model(cut, model, seq)
     yield from _of_stages(cut, model)
+    if cut.replicas % cut.sharing:
+        yield Problem(
+            f"{cut.sharing} ranks that share parameters do not divide {cut.replicas} replicas: "
+            f"{near_divisors(cut.replicas, cut.sharing)} would",
+            path="fsdp",
+        )
+    if sorted(cut.laid) != sorted(LAID):
+        yield Problem(f"expected each of {', '.join(LAID)} once, not {'-'.join(cut.laid)}", path="rank_order")
     together = cut.data * cut.micro_batch
     if cut.sequences % together:
         below = cut.sequences // together * together

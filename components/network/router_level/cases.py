@@ -1,8 +1,9 @@
 """Cases in rows: what to ask a router network, as cells of a table.
 
-A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``fly_k4n3``, ``dragonfly_p2a4h2g9``), a
+A row names a ``topology`` (``mesh8x8``, ``torus4x4x4``, ``fattree_k4n3``, ``fly_k4n3``, ``dragonfly_p2a4h2g9``,
+``cmesh_k4c4``, ``flatfly_k4c4``, or ``anynet`` with a ``network_file``), a
 ``traffic`` and the flits that a node makes in a cycle; the other columns of :data:`SETTINGS` have the defaults of the
-specs, and ``vc_allocator`` and ``sw_allocator`` say who allocates, ``separable_input_first`` or ``islip(ROUNDS)``.
+specs, and ``vc_allocator`` and ``sw_allocator`` say who allocates, by BookSim's names.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from archsim.components.network.router_level import LOAD
+from archsim.components.network.router_level.concentrated import concentrated_mesh, flattened_butterfly
 from archsim.components.network.router_level.fabric import Fabric, cube, dragonfly, fat_tree, fly
-from archsim.components.network.router_level.kernel import RouterSpec
+from archsim.components.network.router_level.listed import read_network
 from archsim.components.network.router_level.measurement import MeasurementSpec, measure
+from archsim.components.network.router_level.state import RouterSpec, allocator
 from archsim.components.network.router_level.traffic import traffic
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.files import at_home
 from archsim.units import whole
 
 SETTINGS = {
@@ -37,10 +41,12 @@ _ROUTING = {
     "fattree": ("nca",),
     "fly": ("dest_tag",),
     "dragonfly": ("min",),
+    "cmesh": ("dor", "dor_no_express", "xy_yx_no_express"),
+    "flatfly": ("ran_min", "xyyx"),
+    "anynet": ("min",),
 }
 _MOST_NODES = 2**16
-_ALLOCATORS = {"vc_allocator": "vc_islip", "sw_allocator": "switch_islip"}
-_USUAL = "separable_input_first"
+_ALLOCATORS = {"vc_allocator": "vc_allocator", "sw_allocator": "switch_allocator"}
 
 
 def answer(case: Mapping[str, str]) -> dict[str, Any]:
@@ -50,16 +56,26 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
     ------
     InputError: a cell is missing or names nothing that can be simulated.
     """
-    fabric, radix, dimensions = _fabric(case.get("topology", ""))
-    kind = re.match(r"[a-z]*", fabric.name).group()  # type: ignore[union-attr]
-    if case.get("routing") and case["routing"] not in _ROUTING[kind]:
-        raise wrong("routing", f"a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{case['routing']}'")
+    name = case.get("topology", "")
+    kind = re.match(r"[a-z]*", name).group()  # type: ignore[union-attr]
+    routing = case.get("routing") or _ROUTING.get(kind, ("",))[0]
+    if routing not in _ROUTING.get(kind, (routing,)):
+        raise wrong("routing", f"a {kind} is routed by {' or '.join(_ROUTING[kind])}, not '{shortened(routing)}'")
+    if name == "anynet":
+        if not case.get("network_file"):
+            raise wrong("network_file", "it is missing: the file that lists the routers")
+        fabric, radix, dimensions = read_network(at_home(case["network_file"])), 0, 1
+        _bounded(fabric.nodes)
+    else:
+        fabric, radix, dimensions = _fabric(name, routing)
     settings: dict[str, Any] = {ours: _whole(case, name, 0) for name, ours in SETTINGS.items() if case.get(name)}
     for name, ours in _ALLOCATORS.items():
-        allocator = re.fullmatch(r"separable_input_first|islip(\((\d{1,2})\))?", case.get(name) or _USUAL)
-        if allocator is None:
-            raise wrong(name, f"allocators are {_USUAL}, islip and islip(ROUNDS), not '{shortened(case[name])}'")
-        settings[ours] = 0 if allocator[0] == _USUAL else int(allocator[2] or 1)
+        if case.get(name):
+            try:
+                allocator(case[name])
+            except ValueError as error:
+                raise wrong(name, str(error)) from None
+            settings[ours] = case[name]
     if case.get("speedup"):
         settings["speedup"] = _number(case, "speedup")
     router = load_spec(settings, RouterSpec)
@@ -88,7 +104,7 @@ def answer(case: Mapping[str, str]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=16)
-def _fabric(name: str) -> tuple[Fabric, int, int]:
+def _fabric(name: str, routing: str) -> tuple[Fabric, int, int]:
     """The fabric of a name, and the digits of its nodes' numbers: radix and how many."""
     if match := re.fullmatch(r"(mesh|torus)(\d{1,6})((?:x\2){0,15})", name):
         dimensions = 1 + match[3].count("x")
@@ -106,7 +122,14 @@ def _fabric(name: str) -> tuple[Fabric, int, int]:
             raise wrong("topology", f"a balanced dragonfly of p={p} is dragonfly_p{p}a{2 * p}h{p}g{2 * p * p + 1}")
         _bounded(p * a * g)
         return dragonfly(p), p, 1
-    kinds = ("mesh8x8", "torus8x8", "fattree_k4n3", "fly_k4n3", "dragonfly_p2a4h2g9")
+    if match := re.fullmatch(r"cmesh_k(\d{1,4})c4", name):
+        _bounded(4 * int(match[1]) ** 2)
+        return concentrated_mesh(int(match[1]), routing), 2 * int(match[1]), 2
+    if match := re.fullmatch(r"flatfly_k(\d{1,4})c(\d{1,4})", name):
+        k, c = int(match[1]), int(match[2])
+        _bounded(c * k**2)
+        return flattened_butterfly(k, c, routing), math.isqrt(c) * k, 2
+    kinds = ("anynet", "cmesh_k4c4", "flatfly_k4c4", "mesh8x8", "torus8x8", "fattree_k4n3", "fly_k4n3")
     raise wrong("topology", f"no router network is called '{shortened(name)}': {nearest(name, kinds)}")
 
 

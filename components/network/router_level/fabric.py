@@ -20,9 +20,9 @@ Ints = npt.NDArray[np.int64]
 NODE = -2
 """Stands for a node where a router would stand at the end of a channel; -1 is a port without a channel."""
 
-MESH, TORUS, FAT_TREE, DRAGONFLY, TABLE = range(5)
+MESH, TORUS, FAT_TREE, DRAGONFLY, TABLE, TWO_TABLES = range(6)
 """Rules of routing: dimension order on meshes and tori, nearest common ancestor by random ways up, minimal over one
-global channel, and a table of next ports. Meshes and tori come first."""
+global channel, a table of next ports, and two of them, of which a packet draws one. Meshes and tori come first."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Fabric:
     homes: [nodes, 4] of each node: the router that it feeds, by which input port, the output port that feeds it, and
         of which router, which in a butterfly is another one.
     rule: how packets are routed; ``figures`` holds what the rule needs to know.
-    table: [routers, nodes] output ports, where the rule is TABLE.
+    table: [routers, nodes] output ports, where the rule is TABLE; one table below the other where there are two, and
+        ``figures`` then says how many nodes a router has, at its first ports.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Fabric:
         return len(self.ports)
 
 
-class _Builder:
+class FabricBuilder:
     """Collects channels; ports are numbered in the order in which they are named."""
 
     def __init__(self, routers: int, nodes: int, ports: int) -> None:
@@ -83,6 +84,7 @@ class _Builder:
         self.homes[node] = router, into, out, fed_by
 
     def done(self, name: str, ports: Ints, rule: int, figures: Sequence[int], table: Ints | None = None) -> Fabric:
+        """The fabric of what was said."""
         empty = np.zeros((1, 1), dtype=np.int64)
         return Fabric(
             name,
@@ -105,7 +107,7 @@ def cube(radix: int, dimensions: int, wraps: bool, latency: int | None = None) -
     if radix < 2 or dimensions < 1 or radix**dimensions > 2**16:
         raise InputError(f"no network of {radix} routers in each of {dimensions} dimensions can be built")
     routers, each = radix**dimensions, latency or (2 if wraps else 1)
-    builder = _Builder(routers, routers, 2 * dimensions + 1)
+    builder = FabricBuilder(routers, routers, 2 * dimensions + 1)
     for here in range(routers):
         for dimension in range(dimensions):
             stride = radix**dimension
@@ -130,7 +132,7 @@ def fat_tree(radix: int, levels: int) -> Fabric:
     if radix < 2 or levels < 1 or radix**levels > 2**16:
         raise InputError(f"no fat tree of radix {radix} and {levels} levels can be built")
     width, nodes = radix ** (levels - 1), radix**levels
-    builder = _Builder(levels * width, nodes, 2 * radix)
+    builder = FabricBuilder(levels * width, nodes, 2 * radix)
     for place in range(width):
         for port in range(radix):
             builder.node(place * radix + port, (levels - 1) * width + place, port, port)
@@ -157,7 +159,7 @@ def fly(radix: int, stages: int) -> Fabric:
     if radix < 2 or stages < 1 or radix**stages > 2**12:
         raise InputError(f"no butterfly of radix {radix} and {stages} stages can be built: of 4,096 nodes at most")
     width, nodes = radix ** (stages - 1), radix**stages
-    builder = _Builder(stages * width, nodes, radix)
+    builder = FabricBuilder(stages * width, nodes, radix)
     for node in range(nodes):
         builder.node(node, node // radix, node % radix, node % radix, end=(stages - 1) * width + node // radix)
     for stage in range(1, stages):
@@ -185,7 +187,7 @@ def dragonfly(nodes_per_router: int, local: int = 10, wide: int = 100) -> Fabric
         raise InputError(f"no dragonfly with {p} nodes at each router can be built: 1 to 8 can")
     routers_per_group, groups = 2 * p, 2 * p * p + 1
     routers, ports = routers_per_group * groups, 4 * p - 1
-    builder = _Builder(routers, routers * p, ports)
+    builder = FabricBuilder(routers, routers * p, ports)
     for here in range(routers):
         group, place = divmod(here, routers_per_group)
         for port in range(p):
@@ -224,7 +226,7 @@ def from_channels(name: str, channels: Sequence[tuple[int, int, int]], homes: Se
     ports = np.array(
         [max(len(outs[router]), len(ins[router])) + local[router] for router in range(routers)], dtype=np.int64
     )
-    builder = _Builder(routers, len(homes), int(ports.max()))
+    builder = FabricBuilder(routers, len(homes), int(ports.max()))
     into = [0] * routers
     for source in range(routers):
         for out, (target, latency) in enumerate(outs[source]):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from archsim.components.network.router_level import kernel
 from archsim.components.network.router_level.fabric import Fabric
-from archsim.components.network.router_level.kernel import RouterSpec, State, new_state
+from archsim.components.network.router_level.state import MEASURED, RouterSpec, State, new_state
 from archsim.components.network.router_level.traffic import Traffic
 from archsim.errors import InputError
 from archsim.spec import Count, Spec
@@ -129,7 +129,7 @@ def measure(
 
 
 def _clear(s: State) -> None:
-    for name in kernel.MEASURED.split():
+    for name in MEASURED.split():
         s.totals[name] = 0
 
 
