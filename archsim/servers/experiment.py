@@ -10,7 +10,7 @@ import numpy as np
 from archsim.experiment import ExperimentSpec, Findings
 from archsim.servers.phases import Phases, phases
 from archsim.servers.picture import picture
-from archsim.servers.row import Played, clocks_hz, play
+from archsim.servers.row import WARM_S, Played, clocks_hz, play
 from archsim.servers.spec import RowSpec
 
 
@@ -42,6 +42,7 @@ class ServerRow:
         drawn = picture(
             {name: one.power for name, one in played.items()},
             spec.telemetry / 1e12,
+            WARM_S,
             spec.policy.thresholds,
         )
         tables: dict[str, list[dict[str, Any]]] = {"policies": rows, "phases": table}

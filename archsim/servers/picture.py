@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from html import escape
 
@@ -13,12 +14,12 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT = 1100, 230, 70, 20
 _COLOURS = ("#2f6db3", "#c0504d", "#7f9a48", "#7a5ea8", "#d08a2e")
 
 
-def picture(power: Mapping[str, Floats], reading_s: float, lines: Mapping[str, float]) -> str:
+def picture(power: Mapping[str, Floats], reading_s: float, begin_s: float, lines: Mapping[str, float]) -> str:
     """An SVG: the day with the highest reading, in minutes, above all of the time, in hours, from least to most.
 
     Parameters
     ----------
-    power: readings by policy, shares of the limit. lines: thresholds by name.
+    power: readings by policy, shares of the limit. begin_s: time of the first. lines: thresholds by name.
     """
     first = next(iter(power.values()))
     day = round(86_400 / reading_s)
@@ -38,19 +39,19 @@ def picture(power: Mapping[str, Floats], reading_s: float, lines: Mapping[str, f
     minute, hour = max(1, round(60 / reading_s)), max(1, round(3600 / reading_s))
     hours, days = first[start : start + day].size / day * 24, first.size / day
     parts += _panel(day_of, minute, 40, f"the day with the highest reading, minute by minute: {about}", lines)
-    parts += _ticks(hours, 3, "h", 40)
+    parts += _ticks(begin_s / 3600, hours, 3, "h", 40)
     parts += _panel(power, hour, 60 + _HEIGHT, f"all of the time, hour by hour: {about}", lines)
-    parts += _ticks(days, 7 if days > 7 else 1, "d", 60 + _HEIGHT)
+    parts += _ticks(begin_s / 86_400, days, 7 if days > 7 else 1, "d", 60 + _HEIGHT)
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _ticks(whole: float, step: int, unit: str, top: float) -> list[str]:
-    """Marks of time below a panel: of ``whole`` hours or days, each ``step``."""
+def _ticks(begin: float, whole: float, step: int, unit: str, top: float) -> list[str]:
+    """Marks of time below a panel: each ``step`` of ``whole`` hours or days from ``begin`` on."""
     bottom = top + _HEIGHT - 20
     return [
-        f'<text x="{_LEFT + (_WIDTH - _LEFT - _RIGHT) * at / whole:.1f}" y="{bottom + 16}" text-anchor="middle" '
+        f'<text x="{_LEFT + (_WIDTH - _LEFT - _RIGHT) * (at - begin) / whole:.1f}" y="{bottom + 16}" text-anchor="middle" '
         f'fill="#5b6875" font-size="10.5">{at} {unit}</text>'
-        for at in range(0, int(whole + 1e-6) + 1, step)
+        for at in range(math.ceil(begin / step) * step, math.floor(begin + whole + 1e-6) + 1, step)
     ]
 
 

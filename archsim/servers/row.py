@@ -13,7 +13,9 @@ from archsim.servers.policy import Choices, Clocks, Policy, PolicySpec, Reading,
 from archsim.servers.spec import RowSpec
 
 Floats = npt.NDArray[np.float64]
-_DAY_S, _WARM_S = 86_400.0, 3600.0
+_DAY_S = 86_400.0
+WARM_S = 3600.0
+"""In which a row fills, and which no figure of power is of."""
 _BINS = 21_000
 """latencies up to 1,300,000 s"""
 _GROUPS = ("low", "high")
@@ -110,7 +112,7 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
                 asked = asked._replace(**{_GROUPS[group]: clock})
     median = tuple(_median(latency[group]) for group in (0, 1))
     return Played(
-        power[int(_WARM_S / telemetry) :],
+        power[int(WARM_S / telemetry) :],
         brakes,
         commands,
         (median[0], median[1]),

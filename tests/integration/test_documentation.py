@@ -25,6 +25,7 @@ SLOW = (
     "archsim validate chips",
     "archsim calibrate nvidia\n",
     "archsim calibrate nvidia --stage 'gemm bf16'",
+    "archsim run polca_row",
     "deepseek_r1",
     "--ranks 8/128",
 )

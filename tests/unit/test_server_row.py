@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from archsim.config import load_spec
 from archsim.errors import InputError
-from archsim.servers.experiment import over_s
+from archsim.servers.experiment import ServerRow, over_s
 from archsim.servers.kernel import advance, bin_seconds
 from archsim.servers.phases import Phases, phases
 from archsim.servers.policy import Choices, Clocks, PolicySpec, Reading, TwoThresholdsSpec, policy_of
@@ -170,6 +171,20 @@ def test_equal_seeds_are_equal_rows_and_policies_see_equal_requests() -> None:
     free = play(spec, PolicySpec(kind="none"), of, clocks)
     assert one.power.mean() < free.power.mean()
     assert one.rise(0) == one.rise(1) == np.diff(one.power).max()  # commands may come at once
+
+
+def test_a_row_tells_of_policies_phases_and_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archsim.servers.experiment.phases", lambda spec, clocks: flat(len(clocks)))
+    findings = ServerRow(row()).findings()
+    policies = {told["policy"]: told for told in findings.tables["policies"]}
+    assert list(policies)[:2] == ["two thresholds", "no policy"]
+    assert policies["no policy"]["high_p50_change"] == 0
+    assert policies["two thresholds"]["mean"] < policies["no policy"]["mean"]
+    assert policies["DVFS of each GPU"]["commands"] == 0
+    assert len(findings.tables["phases"]) == 4 * 5  # kinds of requests, clocks
+    picture = findings.pictures["power"]
+    assert all(text in picture for text in ("low 80%", "high 89%", "limit 100%", "two thresholds", "24 h"))
+    assert json.loads(json.dumps(findings.to_json()))["policies"][0]["brakes"] == 0
 
 
 def test_prompts_draw_more_than_answers_and_a_lower_clock_less() -> None:
