@@ -47,10 +47,9 @@ def picture(power: Mapping[str, Floats], reading_s: float, begin_s: float, lines
 
 def _ticks(begin: float, whole: float, step: int, unit: str, top: float) -> list[str]:
     """Marks of time below a panel: each ``step`` of ``whole`` hours or days from ``begin`` on."""
-    bottom = top + _HEIGHT - 20
+    wide = (_WIDTH - _LEFT - _RIGHT) / whole
     return [
-        f'<text x="{_LEFT + (_WIDTH - _LEFT - _RIGHT) * (at - begin) / whole:.1f}" y="{bottom + 16}" text-anchor="middle" '
-        f'fill="#5b6875" font-size="10.5">{at} {unit}</text>'
+        f'<text x="{_LEFT + wide * (at - begin):.1f}" y="{top + _HEIGHT - 4}" text-anchor="middle" fill="#5b6875" font-size="10.5">{at} {unit}</text>'
         for at in range(math.ceil(begin / step) * step, math.floor(begin + whole + 1e-6) + 1, step)
     ]
 
