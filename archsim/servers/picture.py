@@ -49,7 +49,8 @@ def _ticks(begin: float, whole: float, step: int, unit: str, top: float) -> list
     """Marks of time below a panel: each ``step`` of ``whole`` hours or days from ``begin`` on."""
     wide = (_WIDTH - _LEFT - _RIGHT) / whole
     return [
-        f'<text x="{_LEFT + wide * (at - begin):.1f}" y="{top + _HEIGHT - 4}" text-anchor="middle" fill="#5b6875" font-size="10.5">{at} {unit}</text>'
+        f'<text x="{_LEFT + wide * (at - begin):.1f}" y="{top + _HEIGHT - 4}" text-anchor="middle" '
+        f'fill="#5b6875" font-size="10.5">{at} {unit}</text>'
         for at in range(math.ceil(begin / step) * step, math.floor(begin + whole + 1e-6) + 1, step)
     ]
 
