@@ -87,7 +87,7 @@ class Step:
     away: what the fullest stage keeps off its GPU.
     parts: where the time of the last stage goes: products, attention, rows, exchanges by group, bubble, optimizer, ...
     forward_ps, backward_ps: of all micro-batches of a stage. held: of the fullest stage. flops, joules: of a GPU of
-    the slowest stage.
+    the slowest stage; update_joules: those of its optimizer beside the idle board.
     """
 
     ps: int
@@ -102,6 +102,7 @@ class Step:
     ran: Ran | None = None
     stage_held: tuple[Held, ...] = field(default=())
     away: Held = field(default=Held(0, 0, 0, 0))
+    update_joules: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -183,7 +184,7 @@ class _Pieces:
 
     def _slowdown(self, kernels: Kernels, launch: int) -> float:
         """Of the clock, where these kernels over and over would draw more than the power cap."""
-        timer, energy_j = self.setup.timer, 0.0
+        timer, energy_j, stream_j = self.setup.timer, 0.0, 0.0
         streams = others = host = 0
         for kernel in kernels:
             work = kernel.work
@@ -192,10 +193,11 @@ class _Pieces:
                 others += 0 if kernel.beside else self._exchange(work)
             elif isinstance(work, Rows):
                 streams += timer.ps(work)
+                stream_j += timer.joules(work, 1.0)
             else:
                 others += timer.ps(work)
                 energy_j += timer.energy_j(work)
-        return timer.slowdown(energy_j, streams / PS, max(host, streams + others) / PS)
+        return timer.slowdown(energy_j, stream_j, max(host, streams + others) / PS)
 
     def _call(self, group: str) -> int:
         """Host time of a collective."""
@@ -318,8 +320,9 @@ def step(setup: Setup) -> Step:
     splits = [split(setup, held(setup, deal[s], flying[s])) for s in range(cut.pipeline)]
     stage_held = tuple(stays for stays, _ in splits)
     fullest = max(stage_held, key=lambda one: one.total)
+    update_joules = 0.0
     if setup.backward:
-        tail, ends_ps = _update(setup, deal, ends_ps, last_backward)
+        tail, ends_ps, update_joules = _update(setup, deal, ends_ps, last_backward)
         parts |= tail
     host = round(framework.host.step_us * _US) if setup.backward else 0
     tokens = cut.sequences * setup.seq
@@ -333,11 +336,12 @@ def step(setup: Setup) -> Step:
         fullest,
         setup.timer.memory_bytes,
         done,
-        joules + setup.timer.gpu.chip.idle_w * (ends_ps + host) / PS,
+        joules + update_joules + setup.timer.gpu.chip.idle_w * (ends_ps + host) / PS,
         useful if setup.backward else useful / 3,
         ran,
         stage_held,
         max((away for _, away in splits), key=lambda one: one.total),
+        update_joules,
     )
 
 
@@ -468,10 +472,13 @@ def _staged(setup: Setup, pieces: _Pieces, deal: list[list[Part]]) -> _Played:
     return _Played(ran.end, told, forward, backward, flops_done, joules, last, ran)
 
 
-def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: int) -> tuple[dict[str, int], int]:
-    """Gradients summed and parameters updated; the time of each, and the end of the step."""
+def _update(
+    setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: int
+) -> tuple[dict[str, int], int, float]:
+    """Gradients summed and parameters updated; the time of each, the end of the step, joules beside the idle board."""
     cut, framework, fabric = setup.cut, setup.framework, setup.fabric
     told: dict[str, int] = {}
+    joules = 0.0
     sizes = [parameters_of(setup, parts) for parts in deal]
     plain, experts = max(sizes, key=sum)
     reduce_s = gather_s = 0.0
@@ -511,11 +518,12 @@ def _update(setup: Setup, deal: list[list[Part]], ends_ps: int, last_backward: i
         moved = Rows("adam", round(mine * framework.optimizer.bytes))
         if setup.away is not None:
             told |= _update_away(setup, mine, last_backward)
-            return told, ends_ps + sum(told.values())
+            return told, ends_ps + sum(told.values()), joules
         tensors = 12 * sum(count for part in deal[0] for _, count in part.layers)
         host = framework.optimizer.kernels * framework.host.backward_us + tensors * framework.host.parameter_us
         told["optimizer"] = max(setup.timer.ps(moved), round(host * _US))
-    return told, ends_ps + sum(told.values())
+        joules = setup.timer.joules(moved, 1.0)
+    return told, ends_ps + sum(told.values()), joules
 
 
 def _update_away(setup: Setup, parameters: int, last_backward: int) -> dict[str, int]:

@@ -30,7 +30,7 @@ from archsim.config import Named
 from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
-from archsim.units import Joules, SquareMillimetres, Watts
+from archsim.units import Hertz, Joules, SquareMillimetres, Watts
 from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
 from archsim.workloads.op import Attention, Conv, DType, GroupedMatMul, MatMul, Op, Role, Vector
 from archsim.workloads.recurrence import Recurrence
@@ -92,6 +92,10 @@ class GpuSmSpec(ComponentSpec):
     """manufacturing process, such as 4n; selects the energy of a FLOP, which decides when the power cap is reached"""
     power_cap: Watts | None = None
     """power at which the clock drops; TDP of the board"""
+    full_clock: Hertz | None = None
+    """clock at which its kernels' energies hold, where the chip's is locked to another; the voltage follows it"""
+    activity: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """energy of its operands' bits beside that of random ones, of which most kernels are measured"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)
     """energy per MAC, operands from the register file included, where published"""
     sm_area: SquareMillimetres | None = None
@@ -412,6 +416,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             spec.process,
             spec.power_cap,
             idle_w,
+            1.0 if spec.full_clock is None else self.clock_hz / spec.full_clock,
+            spec.activity,
         )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
