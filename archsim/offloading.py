@@ -54,7 +54,7 @@ def offload(
     ------
     InputError: there is no farther memory, the weights' placement is given, or what must be near does not fit.
     """
-    chip, near, far = _with_host(system.chip, how)
+    chip, near, far = with_host(system.chip, how.host)
     machine = Machine(system.model_copy(update={"chip": chip}))
     memories = {name: machine.memory(name).capacity_bytes for name in (near, far)}
     program = built(sum(memories.values()), machine.formats())
@@ -76,8 +76,13 @@ def offload(
     return system.model_copy(update={"chip": chip}), program
 
 
-def _with_host(chip: ChipSpec, how: OffloadSpec) -> tuple[ChipSpec, str, str]:
-    """The chip with a farther memory, and the names of both."""
+def with_host(chip: ChipSpec, host: HostSpec | None) -> tuple[ChipSpec, str, str]:
+    """The chip with a farther memory, its own or the host's, and the names of both.
+
+    Raises
+    ------
+    InputError: it has none, and no host is told.
+    """
     home = chip.placement.get(Role.WEIGHT, list(chip.memories)[-1])
     if not isinstance(home, str):
         home = next(iter(home))
@@ -86,12 +91,12 @@ def _with_host(chip: ChipSpec, how: OffloadSpec) -> tuple[ChipSpec, str, str]:
     placement = {**chip.placement, **kept, Role.WEIGHT: home}
     if beyond and (chip.dma is not None or chip.routes):
         return chip.model_copy(update={"placement": placement}), home, beyond[-1]
-    if how.host is None:
+    if host is None:
         raise InputError(
             f"offload: chip '{chip.name}' has no memory beyond '{home}' and no engine that copies: name a host, such "
             "as pcie4_workstation"
         )
     if HOST in chip.memories or HOST in chip.engines:
         raise InputError(f"offload: chip '{chip.name}' has a part '{HOST}' already, and no engine that copies")
-    update = {"memories": {**chip.memories, HOST: how.host.memory}, "dma": how.host.copier, "placement": placement}
+    update = {"memories": {**chip.memories, HOST: host.memory}, "dma": host.copier, "placement": placement}
     return chip.model_copy(update=update), home, HOST

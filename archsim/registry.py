@@ -45,7 +45,7 @@ def find(group: str, name: str) -> Any:
     """
     entry = _entries(group).get(name)
     if entry is None:
-        what = group.rpartition(".")[2]
+        what = group.rpartition(".")[2].replace("_", " ")
         what = f"{what[:-3]}y" if what.endswith("ies") else what.rstrip("s")
         raise InputError(f"no {what} is called '{name}': {nearest(name, names(group))}")
     try:

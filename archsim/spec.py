@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from archsim import registry
 from archsim.units import Hertz
 
-__all__ = ["ComponentSpec", "Count", "Field", "PartSpec", "Share", "Spec", "WorkloadPart"]
+__all__ = ["ANY_KIND", "ComponentSpec", "Count", "Field", "PartSpec", "Share", "Spec", "WorkloadPart", "of_kind"]
 
 
 class Spec(BaseModel):
@@ -59,8 +59,8 @@ Share = Annotated[float, Field(gt=0, le=1)]
 """A fraction in (0, 1]."""
 
 
-def _resolve(base: type[ComponentSpec] | type[WorkloadSpec]) -> Any:
-    group = base.group
+def of_kind(group: str) -> Any:
+    """Builds what a mapping's ``kind`` names in a group of the registry."""
 
     def validate(value: object) -> object:
         if isinstance(value, Spec):
@@ -75,10 +75,11 @@ def _resolve(base: type[ComponentSpec] | type[WorkloadSpec]) -> Any:
     return BeforeValidator(validate)
 
 
-_ANY_KIND = WithJsonSchema({"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}})
+ANY_KIND = WithJsonSchema({"type": "object", "required": ["kind"], "properties": {"kind": {"type": "string"}}})
+"""What a schema says of them."""
 
-PartSpec = Annotated[SerializeAsAny[ComponentSpec], _resolve(ComponentSpec), _ANY_KIND]
+PartSpec = Annotated[SerializeAsAny[ComponentSpec], of_kind(ComponentSpec.group), ANY_KIND]
 """A hardware part of any registered kind."""
 
-WorkloadPart = Annotated[SerializeAsAny[WorkloadSpec], _resolve(WorkloadSpec), _ANY_KIND]
+WorkloadPart = Annotated[SerializeAsAny[WorkloadSpec], of_kind(WorkloadSpec.group), ANY_KIND]
 """A workload of any registered kind."""

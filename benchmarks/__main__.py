@@ -13,7 +13,20 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks import arrays, cost, dram, kernels, networks, overlap, scalesim, tasks, traces, training, whole_process
+from benchmarks import (
+    arrays,
+    cost,
+    dram,
+    kernels,
+    networks,
+    overlap,
+    scalesim,
+    systems,
+    tasks,
+    traces,
+    training,
+    whole_process,
+)
 from benchmarks.row import Row
 
 _MARKS = {True: "met", False: "MISSED", None: ""}
@@ -28,6 +41,7 @@ def main() -> None:
         networks.measure,
         overlap.measure,
         training.measure,
+        systems.measure,
         tasks.measure,
         arrays.measure,
         dram.measure,

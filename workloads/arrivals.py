@@ -8,6 +8,7 @@ process stays one under any pattern (time change of a point process).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -50,7 +51,8 @@ class RequestsSpec(Spec):
     count: Annotated[int, Field(ge=1, le=_MOST_REQUESTS)] | None = None
     """requests; all of the file, or all that stages bring, when absent"""
     rate: Rate | None = None
-    """drawn requests of a second on average; the first one arrives at once"""
+    """requests of a second on average, drawn ones or those of a file in place of their own arrivals; the first one
+    arrives at once"""
     arrivals: Literal["poisson", "constant", "gamma", "weibull"] = "poisson"
     """how drawn requests come: with exponential gaps, evenly, or with gaps whose spread is ``cv``"""
     cv: Annotated[float, Field(gt=0, le=20)] = 1.0
@@ -84,12 +86,10 @@ class RequestsSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> RequestsSpec:
-        drawn = {"rate": self.rate, "input": self.input, "output": self.output, "stages": self.stages or None}
         if self.path is not None:
-            said = [name for name, value in drawn.items() if value is not None]
+            said = [name for name in ("input", "output") if getattr(self, name) is not None]
             if said:
                 raise ValueError(f"{said[0]} is of drawn requests, 'path' names recorded ones: give one of them")
-            return self
         if self.stages and self.rate is not None:
             raise ValueError("rate and stages: give one of them")
         if self.stages and self.pattern != "steady":
@@ -99,6 +99,8 @@ class RequestsSpec(Spec):
         needed: dict[str, object] = {"input": self.input, "output": self.output}
         if not self.stages:
             needed = {"rate": self.rate} | needed | {"count": self.count}
+        if self.path is not None:
+            return self
         missing = [name for name, value in needed.items() if value is None]
         if missing:
             raise ValueError(f"'{missing[0]}' is missing: requests have a 'path', or rate, count, input and output")
@@ -118,7 +120,7 @@ class RequestsSpec(Spec):
         InputError: the file is wrong, out of order, or has requests without tokens.
         """
         if self.path is not None:
-            return read_arrivals(self.path, self.format, self.count, self.first)
+            return self._paced(read_arrivals(self.path, self.format, self.count, self.first))
         if self.input is None or self.output is None:
             raise ValueError("neither recorded nor drawn")
         rng = np.random.default_rng(self.seed)
@@ -127,6 +129,14 @@ class RequestsSpec(Spec):
         if self.turns == 1 and not self.system_prompt:
             return [Request(round(ps), i, o) for ps, i, o in zip(at_ps.tolist(), inputs, outputs, strict=True)]
         return self._chats(rng, at_ps.tolist(), inputs, outputs)
+
+    def _paced(self, recorded: list[Request]) -> list[Request]:
+        """Recorded requests as they came, or at a rate that is asked for."""
+        if self.rate is None and not self.stages:
+            return recorded
+        drawn = self.model_copy(update={"count": len(recorded)})
+        at_ps = drawn._arrivals(np.random.default_rng(self.seed)).tolist()
+        return [replace(request, arrival_ps=round(ps)) for request, ps in zip(recorded, at_ps, strict=False)]
 
     def _arrivals(self, rng: np.random.Generator) -> Floats:
         """When requests come, ps, the first one at 0."""

@@ -29,6 +29,11 @@ class Engine:
         self.joules = 0.0
         self._log = array("q")
 
+    @property
+    def load(self) -> int:
+        """Requests that it has and not answered."""
+        return self.scheduler.load
+
     def submit(self, request: Served) -> None:
         """A request has arrived.
 

@@ -7,9 +7,10 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from archsim.spec import Count, Share, Spec
-from archsim.units import Picoseconds
+from archsim.units import Bytes, Picoseconds
 from archsim.workloads.iteration import Shape
-from archsim.workloads.scheduler import PLAIN, Chunked, Limits, Policy, PromptsFirst, Speculation
+from archsim.workloads.policies import Chunked, PromptsFirst
+from archsim.workloads.scheduler import PLAIN, Limits, Policy, Speculation
 
 
 class HostSpec(Spec):
@@ -44,6 +45,18 @@ class SpeculationSpec(Spec):
     what came before, which takes no time of the chip"""
 
 
+class UntunedSpec(Spec):
+    """Kernels of experts where experts are spread over ranks, in sizes that an engine has no tuned tiles for."""
+
+    plain: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """how much longer those of weights in 16 bits take than tuned ones, where there are more tokens than experts of a
+    rank"""
+    blocks: Annotated[float, Field(ge=1, le=10)] = 1.0
+    """the same of weights with a scale for each block, for any number of tokens"""
+    source: str
+    """which rule, and on what it was calibrated"""
+
+
 class EngineSpec(Spec):
     """A serving engine."""
 
@@ -64,6 +77,13 @@ class EngineSpec(Spec):
     came last is preempted and begins again when there are none"""
     prefix_cache: bool = False
     """blocks of the cache are found again by what they hold"""
+    preemption: Literal["recompute", "swap"] = "recompute"
+    """who loses its cache computes it again, or has it moved to ``kv_tier`` and back while that has room"""
+    kv_tier: str | None = None
+    """farther memory of the chip, such as its host's, to which blocks of the cache go that there is no room for, and
+    from which they are fetched when they are found again"""
+    kv_tier_bytes: Bytes = 4 * 2**30
+    """of that memory for the cache of a rank; vLLM's ``swap_space`` is 4 GiB a GPU"""
     memory_share: Share = 0.9
     """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
     kv_blocks: Annotated[int, Field(ge=1, le=2**40)] | None = None
@@ -72,6 +92,11 @@ class EngineSpec(Spec):
     """tokens drafted ahead and checked together; one token a step when absent"""
     sampling_ops: Annotated[int, Field(ge=0, le=2**20)] = 0
     """operations of a lane that picking a token takes for each logit: sorts for top-k and top-p"""
+    prompt_state_ops: Annotated[int, Field(ge=0, le=2**40)] = 0
+    """operations of a lane that a Mamba-2 layer takes in an iteration with prompts, however long they are, beside what
+    it computes"""
+    untuned: UntunedSpec | None = None
+    """kernels of experts that it has not tuned; all are when absent"""
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
     collective_launch: Picoseconds | None = None
@@ -83,6 +108,9 @@ class EngineSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> EngineSpec:
+        if self.preemption == "swap" and (self.kv_tier is None or self.reserves):
+            lacks = "a kv_tier" if self.kv_tier is None else "reserves: false, else nobody is preempted"
+            raise ValueError(f"preemption: swap needs {lacks}")
         tokens = self.max_num_seqs * self.speculative().queries
         if tokens > self.max_num_batched_tokens:
             drafts = "" if self.speculation is None else f" of {self.speculative().queries} tokens each"
@@ -113,8 +141,8 @@ class EngineSpec(Spec):
             return PromptsFirst(self.chunk)
         return Chunked(self.chunk, whole=self.policy == "beside")
 
-    def limits(self, blocks: int) -> Limits:
-        """What it holds, with so many blocks."""
+    def limits(self, blocks: int, tier: int = 0) -> Limits:
+        """What it holds, with so many blocks, and so many in the farther memory."""
         blocks = self.kv_blocks or blocks
         return Limits(
             self.max_num_seqs,
@@ -123,6 +151,8 @@ class EngineSpec(Spec):
             self.reserves,
             self.prefix_cache,
             self.speculative(),
+            tier,
+            self.preemption == "swap",
         )
 
     def how(self) -> str:

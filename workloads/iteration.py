@@ -17,16 +17,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Collective, Delay, MatMul, Op, Vector
+from archsim.workloads.op import Attention, Collective, Delay, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
+from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.transformer_rank import RankOps
 
 Ints = npt.NDArray[np.int64]
@@ -36,7 +38,17 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
-_SLOTS = ("q_absorb", "attention", "v_up", "kv_up", "prompt_attention")
+_SLOTS = (
+    "q_absorb",
+    "attention",
+    "v_up",
+    "kv_up",
+    "prompt_attention",
+    "recurrence",
+    "prompt_recurrence",
+    "fetched_kv",
+    "stored_kv",
+)
 _DRAFT = "draft_"
 
 
@@ -67,6 +79,7 @@ class Shape:
     decodes: sequences that decode, ``queries`` tokens each (drafts included), over ``keys`` keys each.
     prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
     finished: prompts that are complete with it, whose first token it gives.
+    fetched, stored: blocks of the KV cache that are copied from and to a farther memory before it.
     """
 
     decodes: int = 0
@@ -74,6 +87,8 @@ class Shape:
     queries: int = 1
     prompts: tuple[tuple[int, int, int], ...] = ()
     finished: int = 0
+    fetched: int = 0
+    stored: int = 0
 
     @property
     def tokens(self) -> int:
@@ -89,6 +104,11 @@ class Shape:
     def drafting(self) -> int:
         """Sequences that tokens are drafted for, padded."""
         return padded(self.decodes) if self.queries > 1 and self.decodes else 0
+
+    @property
+    def copies(self) -> tuple[bool, bool]:
+        """Whether blocks are stored, and whether some are fetched."""
+        return self.stored > 0, self.fetched > 0
 
     @property
     def kind(self) -> str:
@@ -125,6 +145,9 @@ class _Padded(Pass):
     def attention(self, one: Attention, times: int = 1) -> Attention:
         return one
 
+    def recurrence(self, one: Recurrence, chunk: int) -> Recurrence:
+        return replace(one, chunk=1 if self.absorbed else chunk)
+
 
 @dataclass
 class Pieces:
@@ -134,14 +157,22 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
-    drafts: tokens for which a layer of the model drafts.
+    prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
+    experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer drafts.
+    stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
+    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
     """
 
     ops: RankOps
     host_ps: Callable[[Shape], int] = lambda shape: 0
     sampling_ops: int = 0
     fuses_norms: bool = False
+    prompt_state_ops: int = 0
+    slower: Callable[[GroupedMatMul, int], float] = lambda op, tokens: 1.0
     drafts: int = 0
+    stage: range | None = None
+    tier: str = ""
+    block_bytes: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -154,15 +185,37 @@ class Pieces:
         steps = 1 if keys is None else len(keys)
         lanes = keys if keys is not None and steps > 1 else None
         layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
-        made = (*layers, *self.head(shape.sampled), *drafts)
+        made = (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
         blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in made]
-        host_ps = self.host_ps(shape)
+        host_ps = self.host_ps(shape) if self.first else 0
         if host_ps:
             blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
         return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
 
+    def copies(self, which: tuple[bool, bool]) -> tuple[Block, ...]:
+        """Blocks of the KV cache that are stored in the farther memory, and those that are fetched; of a block each."""
+        stored, fetched = which
+        ops = list[Op]()
+        if stored:
+            ops.append(Transfer(name="stored_kv", bytes=self.block_bytes, source=Role.KV, destination=self.tier))
+        if fetched:
+            ops.append(Transfer(name="fetched_kv", bytes=self.block_bytes, source=self.tier, destination=Role.KV))
+        return (Block("copies", tuple(ops)),) if ops else ()
+
+    @property
+    def first(self) -> bool:
+        """Whether it is the first stage, or the only one."""
+        return self.stage is None or self.stage.start == 0
+
+    @property
+    def last(self) -> bool:
+        """Whether it is the last stage, or the only one."""
+        return self.stage is None or self.stage.stop == self.ops.model.layers
+
     def head(self, sampled: int) -> tuple[Block, ...]:
         """From the last norm on, of so many sequences."""
+        if not self.last:
+            return ()
         block = self.ops.head(_Padded("head", 0, 1, 1, 1, rows=sampled, sampled=sampled))
         if block is None:
             return ()
@@ -170,7 +223,7 @@ class Pieces:
 
     def drafting(self, rows: int) -> tuple[Block, ...]:
         """Drafts of tokens for so many sequences, one after the other."""
-        if not rows or not self.drafts:
+        if not rows or not self.drafts or not self.last:
             return ()
         step = _Padded("draft", 0, 1, 1, 1, rows=rows, sampled=rows, absorbed=True)
         block = self.ops.prediction(step)
@@ -202,14 +255,32 @@ class Pieces:
             absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
             if self.ops.model.mla is None or kind != "mixed":
                 step = absorbed if kind == "decode" else expanded
-                blocks = (self.ops.embedding(step), *self.ops.layers(step))
+                blocks = (*self._entry(step), *layers_of(self.ops.layers(step), self.stage))
                 made = tuple(replace(b, ops=tuple(_slots(b.ops, kind))) for b in blocks)
             else:
                 pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
-                both = (replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
-                made = (self.ops.embedding(absorbed), *both)
-            self._blocks[tokens, kind] = tuple(replace(b, ops=tuple(self._fused(b.ops))) for b in made)
+                both = tuple(replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
+                made = (*self._entry(absorbed), *layers_of(both, self.stage))
+            each = ((b, self._fused(tuple(self._prepared(b.ops)))) for b in made)
+            self._blocks[tokens, kind] = tuple(
+                replace(b, ops=tuple(self._paced(op, tokens) for op in ops)) for b, ops in each
+            )
         return self._blocks[tokens, kind]
+
+    def _entry(self, step: Pass) -> tuple[Block, ...]:
+        """Before the layers: the embedding, or what the ranks of the stage before have sent, a part of it each."""
+        if self.first:
+            return (self.ops.embedding(step),)
+        if self.ops.tp == 1:
+            return ()
+        sent = self.sent_bytes(step.constant_tokens) * self.ops.tp
+        gather = Collective(name="received_all_gather", collective="all_gather", bytes=sent, ranks=self.ops.tp)
+        return (Block("received", (gather,)),)
+
+    def sent_bytes(self, tokens: int) -> int:
+        """What a rank sends to the next stage for so many tokens: its part of the hidden state and of the residual,
+        which vLLM keeps apart."""
+        return int(self.ops.formats.activation.bytes(2 * tokens * self.ops.model.hidden)) // self.ops.tp
 
     def _fused(self, ops: Sequence[Op]) -> Iterator[Op]:
         """Ops of a layer as libraries join them: norms sum the residual as they read it, and some are the end of an
@@ -226,17 +297,59 @@ class Pieces:
             before = op
             yield op
 
+    def _prepared(self, ops: Sequence[Op]) -> Iterator[Op]:
+        """The ops of a layer with what an engine does before it computes states of prompts."""
+        for op in ops:
+            if self.prompt_state_ops and isinstance(op, Recurrence) and not op.delta and op.chunk > 1:
+                yield Vector(
+                    name="prompt_states",
+                    function="sample",
+                    rows=1,
+                    width=self.prompt_state_ops,
+                    inputs=0,
+                    outputs=0,
+                )
+            yield op
+
+    def _paced(self, op: Op, tokens: int) -> Op:
+        """A kernel of experts as this engine has it."""
+        if not isinstance(op, GroupedMatMul) or (ratio := self.slower(op, tokens)) == 1:
+            return op
+        return replace(op, slower=(round(1000 * ratio), 1000))
+
     def _pass(self, tokens: int, absorbed: bool) -> _Padded:
         return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
 
 
+def stages_of(layers: int, stages: int) -> list[range]:
+    """Layers of each stage; those that are left over go to the stages before the last one, from there down (vLLM)."""
+    sizes = [layers // stages] * stages
+    for number in range(layers % stages):
+        sizes[-2 - number] += 1
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [range(begin, end) for begin, end in pairwise(ends)]
+
+
+def layers_of(blocks: Sequence[Block], stage: range | None) -> tuple[Block, ...]:
+    """The blocks as far as their layers belong to a stage."""
+    if stage is None:
+        return tuple(blocks)
+    kept, at = list[Block](), 0
+    for block in blocks:
+        begin, end = max(at, stage.start), min(at + block.repeat, stage.stop)
+        if end > begin:
+            kept.append(replace(block, repeat=end - begin, first=begin))
+        at += block.repeat
+    return tuple(kept)
+
+
 def _slots(ops: Sequence[Op], kind: str) -> Iterator[Op]:
-    """The ops of a layer; a prompt's attention under its own name."""
+    """The ops of a layer; what mixes the tokens of prompts under its own name."""
     for op in ops:
-        if isinstance(op, Attention) and kind != "decode":
+        if isinstance(op, Attention | Recurrence) and kind != "decode":
             if kind == "mixed":
-                yield op
-            yield replace(op, name="prompt_attention")
+                yield replace(op, chunk=1) if isinstance(op, Recurrence) else op
+            yield replace(op, name=f"prompt_{op.name}")
         else:
             yield op
 
@@ -262,6 +375,8 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
     ----------
     op: a :func:`slot`. keys: of a sequence that decodes, [steps], where they are not the same in all.
     """
+    if isinstance(op, Transfer):
+        return replace(op, bytes=op.bytes * (shape.stored if op.name == "stored_kv" else shape.fetched))
     queries = 1 if op.name.startswith(_DRAFT) else shape.queries
     if isinstance(op, Attention):
         if slot(op) == "attention":
@@ -269,6 +384,11 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
             return replace(op, batch=shape.decodes, q_len=queries, kv_len=seen)
         ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
         return Pass.of("prefill", 0, ragged).attention(op)
+    if isinstance(op, Recurrence):
+        if slot(op) == "recurrence":
+            return replace(op, tokens=shape.decodes * queries, sequences=shape.decodes)
+        tokens, sequences = sum(n * q for n, q, _ in shape.prompts), sum(n for n, _, _ in shape.prompts)
+        return replace(op, tokens=tokens, sequences=sequences)
     if not isinstance(op, MatMul):
         raise ValueError(f"'{op.name}' is no slot")
     if op.name == "kv_up":

@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from archsim.workloads.kv_tier import KVTier
+
 BLOCK_TOKENS = 16
 """Tokens of a block, vLLM's default."""
 
@@ -47,16 +49,19 @@ class KVBlocks:
 
     Parameters
     ----------
-    total: its blocks. reuses: whether blocks are found again by what they hold.
+    total: its blocks. reuses: whether blocks are found again by what they hold. tier: where those go that there is no
+    room for.
 
     Attributes
     ----------
     free: blocks that nobody holds, remembered ones among them. taken + free = total at every time.
+    stored: blocks that were copied to the tier, and nobody has asked for.
     """
 
-    def __init__(self, total: int, reuses: bool = False) -> None:
+    def __init__(self, total: int, reuses: bool = False, tier: KVTier | None = None) -> None:
         self.total = self.free = total
-        self.reuses = reuses
+        self.reuses, self.tier = reuses, tier
+        self.stored = 0
         self._runs: OrderedDict[Hashable, _Run] = OrderedDict()
         self._kept = self._held = 0  # blocks of all runs, and of those that somebody holds
 
@@ -64,6 +69,11 @@ class KVBlocks:
     def taken(self) -> int:
         """Blocks that somebody holds."""
         return self.total - self.free
+
+    @property
+    def empty(self) -> int:
+        """Blocks that hold nothing which is remembered."""
+        return self.free - (self._kept - self._held)
 
     def take(self, blocks: int) -> bool:
         """Take blocks, if there are so many."""
@@ -96,8 +106,31 @@ class KVBlocks:
                 break
         return min(count, whole)
 
-    def hold(self, holding: Holding, contents: Contents, found: int, tokens: int) -> bool:
-        """Begin to hold ``found`` blocks and as many more as ``tokens`` in all need, if there is room."""
+    def beyond(self, contents: Contents, found: int, tokens: int) -> int:
+        """Blocks of the first ``tokens`` that the tier has, those that follow the ``found`` ones."""
+        if self.tier is None or not self.reuses:
+            return 0
+        at, first, whole = found, 0, tokens // BLOCK_TOKENS
+        for owner, until in contents:
+            end = whole if owner == contents[-1][0] else min(whole, until // BLOCK_TOKENS)
+            at += max(min(self.tier.found(owner, first, at - first), end - at), 0)
+            if at < end:
+                break
+            first = end
+        return max(at - found, 0)
+
+    def _fetch(self, contents: Contents, found: int, fetched: int) -> None:
+        """The ``fetched`` blocks that follow the ``found`` ones are copied from the tier."""
+        first = 0
+        for owner, until in contents:
+            end = found + fetched if owner == contents[-1][0] else until // BLOCK_TOKENS
+            if self.tier is not None and first < found + fetched and end > found:
+                self.tier.fetch(owner)
+            first = end
+
+    def hold(self, holding: Holding, contents: Contents, found: int, tokens: int, fetched: int = 0) -> bool:
+        """Begin to hold ``found`` blocks and as many more as ``tokens`` in all need, if there is room; ``fetched`` of
+        these are copied from the tier."""
         runs = self._spanned(contents, found)
         idle = sum(self._runs[owner].blocks for owner in runs if not self._runs[owner].holders)
         more = blocks_of(tokens) - found
@@ -107,6 +140,8 @@ class KVBlocks:
             self._runs[owner].holders += 1
         self._held += idle
         self.free -= more + idle
+        if fetched:
+            self._fetch(contents, found, fetched)
         holding.own, holding.shared, holding.runs = more, found, list(runs)
         self._evict()
         return True
@@ -175,6 +210,8 @@ class KVBlocks:
             cut = min(over, run.blocks)
             run.blocks -= cut
             self._kept -= cut
+            if self.tier is not None:
+                self.stored += self.tier.put(owner, run.first, run.blocks, run.blocks + cut)
             over -= cut
             if not run.blocks:
                 del self._runs[owner]

@@ -20,6 +20,7 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
 )
+from archsim.workloads.recurrence import Recurrence
 
 _BITS = 64.0  # of an element, at most 32, and what tiles, passes and sums of operands add to a quantity
 
@@ -68,6 +69,8 @@ def _elements(op: Op, granularity: tuple[int, int, int]) -> float:
             count = product(op.bytes)
         case Region():
             count = sum(_elements(inner, granularity) for inner in op.ops)
+        case Recurrence():
+            count = product(op.macs())
         case _:
             count = 0.0
     return count

@@ -6,7 +6,7 @@ The fields say what a Hugging Face ``config.json`` says, in one vocabulary for a
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from archsim.spec import Count, Spec
 from archsim.workloads.disentangled_attention import DisentangledSpec
 from archsim.workloads.huggingface.reader import from_config_json, is_config_json
 from archsim.workloads.quantization import QuantizationSpec
+from archsim.workloads.recurrence import RecurrentSpec
 
 Whole = Annotated[int, Field(ge=0, le=2**40, strict=True)]
 """A number of things, possibly none."""
@@ -176,6 +177,18 @@ class ProjectorSpec(Spec):
         return each * (1 + self.deep) + norms * (1 + self.deep * self.joined)
 
 
+Mixing = Literal["attention", "recurrent", "attention_alone", "recurrent_alone"]
+
+
+class LayerKind(NamedTuple):
+    """What a layer is made of: what mixes its tokens, attention with a window or without or a recurrence, and whether
+    an MLP or experts come after it."""
+
+    window: int | None
+    recurrent: bool = False
+    mlp: bool = True
+
+
 class ModelSpec(Spec):
     """The shape of a transformer."""
 
@@ -231,6 +244,13 @@ class ModelSpec(Spec):
     window_layers: Literal["all", "alternate"] | Annotated[tuple[bool, ...], Field(min_length=1)] = "all"
     """layers that have the window: all, every other one, the first included (Gemma 2), or a pattern that is repeated
     over the layers (Gemma 3: five that have it, one that has not)"""
+    recurrent: RecurrentSpec | None = None
+    """present where some layers keep a state of fixed size instead of keys and values"""
+    mixing: Annotated[tuple[Mixing, ...], Field(min_length=1)] = ("attention",)
+    """what mixes the tokens of a layer, a pattern that is repeated over the layers (Qwen 3.5: three that are recurrent,
+    one with attention); ``_alone``: no MLP comes after it (Nemotron-H)"""
+    output_gate: bool = False
+    """attention's output is scaled by a sigmoid that is projected beside the queries (Qwen 3.5)"""
     sinks: bool = False
     """each head has a learned logit beside those of its keys (gpt-oss)"""
     parallel_attention: bool = False
@@ -308,6 +328,17 @@ class ModelSpec(Spec):
                 raise ValueError("looks_at is an encoder, and what looks at it a decoder")
             if self.moe or self.mla or self.window or self.parallel_attention or self.qk_norm != "none":
                 raise ValueError("a decoder that looks at an encoder has plain attention and an MLP after it")
+        kinds = {kind.partition("_")[0] for kind in self.mixing}
+        if (self.recurrent is not None) != ("recurrent" in kinds):
+            raise ValueError("recurrent and layers of that kind in 'mixing' go together")
+        if kinds == {"recurrent"}:
+            raise ValueError("mixing: some layers have attention")
+        if self.mixing != ("attention",) and (self.window or self.mla or self.encoder or self.parallel_attention):
+            raise ValueError("mixing goes with neither windows, latent attention, encoders nor parallel_attention")
+        if self.output_gate and self.mla is not None:
+            raise ValueError("latent attention has no output_gate")
+        if self.moe is not None and any(kind.endswith("_alone") for kind in self.mixing):
+            raise ValueError("a mixture of experts comes after each layer's attention")
         return self
 
     def sparse(self, layer: int) -> bool:
@@ -322,6 +353,24 @@ class ModelSpec(Spec):
         if moe is None:
             return self.layers
         return self.layers - (self.layers // moe.every - moe.first_dense_layers // moe.every)
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """What each layer is made of, a pattern that is repeated over the layers."""
+        if self.mixing == ("attention",):
+            return tuple(LayerKind(window) for window in self.windows)
+        each = (kind.partition("_") for kind in self.mixing)
+        return tuple(LayerKind(None, what == "recurrent", not alone) for what, alone, _ in each)
+
+    def kind(self, layer: int) -> LayerKind:
+        """What a layer is made of."""
+        kinds = self.kinds
+        return kinds[layer % len(kinds)]
+
+    @property
+    def recurrent_layers(self) -> int:
+        """Layers that keep a state instead of keys and values."""
+        return sum(self.kind(layer).recurrent for layer in range(self.layers)) if self.recurrent is not None else 0
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -391,7 +440,8 @@ def _attention(model: ModelSpec) -> int:
     q_width, kv_width = heads * model.head_dim, model.kv_heads * model.head_dim
     qkv = q_width + 2 * kv_width
     biased = qkv - kv_width * (not model.key_bias)
-    total = hidden * qkv + q_width * hidden + model.qkv_bias * biased + model.out_bias * hidden
+    total = hidden * (qkv + model.output_gate * q_width) + q_width * hidden
+    total += model.qkv_bias * biased + model.out_bias * hidden
     if model.qk_norm == "head":
         total += 2 * model.head_dim * (norm_vectors(model) if model.norm == "layernorm" else 1)
     elif model.qk_norm == "full":
@@ -436,15 +486,16 @@ def parameters(model: ModelSpec) -> dict[str, int]:
     Multi-token prediction layers are not in it: see :func:`mtp_parameters`.
     """
     hidden, width = model.hidden, model.embedding_width or model.hidden
+    alone = sum(not model.kind(layer).mlp for layer in range(model.layers)) if len(model.mixing) > 1 else 0
     parts = {
         "embedding": model.vocab * width * (model.encoder is None or model.encoder.table),
         "embedding_projections": 0 if model.embedding_width is None else 2 * width * hidden,
         "positions": (model.max_positions + model.position_offset) * hidden * (model.positions == "learned"),
         "distance_buckets": model.distance_buckets * model.heads,
         "token_types": 0 if model.encoder is None else model.encoder.token_types * hidden,
-        "attention": model.layers * _attention(model),
-        "mlp": model.dense_layers * _mlp(model, model.intermediate),
-        "norms": model.layers * _layer_norms(model) + (model.final_norm + model.embedding_norm) * _norm(model),
+        "attention": (model.layers - model.recurrent_layers) * _attention(model),
+        "mlp": (model.dense_layers - alone) * _mlp(model, model.intermediate),
+        "norms": model.layers * _layer_norms(model) + (model.final_norm + model.embedding_norm - alone) * _norm(model),
         "patches": 0
         if model.encoder is None or not model.encoder.patch_elements
         else (model.encoder.patch_elements + model.encoder.patch_bias) * hidden,
@@ -468,6 +519,8 @@ def parameters(model: ModelSpec) -> dict[str, int]:
         parts["encoder"] = parameters(source)["total"]
     if model.tower is not None and model.projector is not None:
         parts["vision"] = parameters(model.tower)["total"] + model.projector.parameters(model.tower.hidden, hidden)
+    if model.recurrent is not None:
+        parts["recurrent"] = model.recurrent_layers * model.recurrent.parameters(hidden)
     if model.moe is not None:
         sparse = model.layers - model.dense_layers
         parts |= {part: sparse * count for part, count in _mixture(model, model.moe).items()}

@@ -297,6 +297,7 @@ class GroupedMatMul(Op):
     width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
     scales: beside quantised weights. bias: True when each expert adds a vector of n weights.
+    slower: how much longer than the library's kernel takes, as a ratio: one that nobody tuned for these sizes.
     """
 
     rows: tuple[int, ...]
@@ -307,6 +308,7 @@ class GroupedMatMul(Op):
     just_routed: bool = True
     scales: Scales | None = None
     bias: bool = False
+    slower: tuple[int, int] = (1, 1)
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16
@@ -552,11 +554,11 @@ class Transfer(Op):
 
     Attributes
     ----------
-    destination: a memory, or the role whose home it is.
+    source, destination: a memory, or the role whose home it is.
     """
 
     bytes: Dim
-    source: str
+    source: str | Role
     destination: str | Role
     kind: ClassVar[str] = "transfer"
 

@@ -13,6 +13,7 @@ from archsim.errors import InputError
 from archsim.workloads.dims import Dim, maximum
 from archsim.workloads.op import Attention
 from archsim.workloads.ragged import Ragged
+from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.requests import Request
 
 _MOST_STEPS = 2**22
@@ -83,6 +84,10 @@ class Pass:
         """An attention of the sequences of this pass; ``times``: so many times as many."""
         ragged = None if self.ragged is None else self.ragged.times(times)
         return replace(one, batch=times * self.batch, q_len=self.q_len, kv_len=self.kv_len, ragged=ragged)
+
+    def recurrence(self, one: Recurrence, chunk: int) -> Recurrence:
+        """A recurrence of the sequences of this pass; those that decode go token by token."""
+        return replace(one, tokens=self.tokens, sequences=self.sequences, chunk=1 if self.absorbed else chunk)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,14 @@ mooncake   timestamp (ms), input_length, output_length (JSON lines)    Mooncake,
 sharegpt   input_toks, output_toks, arrival_time_ns (JSON lines)       LLMServingSim
 splitwise  arrival_timestamp (s), prompt_size, token_size (CSV)        Splitwise, ISCA 2024
 vidur      arrived_at (s), num_prefill_tokens, num_decode_tokens (CSV) Vidur, MLSys 2024
+vllm       prompt (a text), output_tokens (JSON lines)                 vLLM, custom datasets
+vllm       a list of conversations of from, value (JSON)               ShareGPT
 requests   arrival_s, input, output (CSV or JSON lines)                archsim
 =========  ===========================================================  =======================
+
+Of texts, four bytes of UTF-8 are counted as a token, as is usual for English. Of a conversation the first question is
+asked and its answer given, and those with less than four tokens of either are left out, as vLLM's benchmark does. Such
+files tell no arrivals: all come at once, or at a rate that is asked for.
 """
 
 from __future__ import annotations
@@ -28,7 +34,7 @@ from typing import Annotated, Any, Literal
 
 from archsim.config import File
 from archsim.errors import InputError, Problem, nearest, shortened
-from archsim.files import lines, parse_json, read_rows
+from archsim.files import lines, parse_json, read_rows, read_text
 from archsim.spec import Count, Spec
 from archsim.units import whole
 from archsim.workloads.kv_blocks import Contents
@@ -54,15 +60,16 @@ class Request:
 
 @dataclass(frozen=True)
 class _Format:
-    """Names of the columns of a format, and the picoseconds of its time unit (None: a date and time)."""
+    """Names of the columns of a format, and the picoseconds of its time unit (None: a date and time). Where no
+    arrival is told the input is a text."""
 
-    arrival: str
+    arrival: str | None
     input: str
     output: str
-    arrival_unit_ps: int | None
+    arrival_unit_ps: int | None = None
 
 
-TraceFormat = Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "requests"]
+TraceFormat = Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "vllm", "requests"]
 
 _FORMATS = {
     "azure": _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
@@ -71,11 +78,15 @@ _FORMATS = {
     "sharegpt": _Format("arrival_time_ns", "input_toks", "output_toks", 10**3),
     "splitwise": _Format("arrival_timestamp", "prompt_size", "token_size", 10**12),
     "vidur": _Format("arrived_at", "num_prefill_tokens", "num_decode_tokens", 10**12),
+    "vllm": _Format(None, "prompt", "output_tokens"),
     "requests": _Format("arrival_s", "input", "output", 10**12),
 }
 
 
 _MOST_TOKENS = 2**40
+_MOST_CONVERSATION_BYTES = 2**30
+_TOKEN_BYTES = 4
+_LEAST_TOKENS = 4
 _HASHED_TOKENS = 512  # of a block of Mooncake's traces
 _MOMENT = re.compile(r"(?P<seconds>[^.]*?)(\.(?P<fraction>\d*))?(?P<offset>Z|[+-]\d\d:?\d\d)?", re.ASCII)
 
@@ -100,6 +111,9 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix == ".csv":
         yield from read_rows(path)
         return
+    if path.suffix == ".json":
+        yield from _conversations(path)
+        return
     for number, line in lines(path):
         if not line.strip():
             continue
@@ -107,6 +121,25 @@ def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not isinstance(data, dict):
             raise InputError([Problem("a request is a JSON object", str(path), number, 1)])
         yield number, data
+
+
+def _conversations(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The first question of each conversation, and the tokens of its answer, with its number."""
+    told = parse_json(read_text(path, _MOST_CONVERSATION_BYTES), str(path))
+    for number, chat in enumerate(told if isinstance(told, list) else [], start=1):
+        turns = chat.get("conversations") if isinstance(chat, dict) else None
+        if not isinstance(turns, list) or not all(
+            isinstance(t, dict) and isinstance(t.get("value"), str) for t in turns
+        ):
+            message = f"conversation {number} is no list of turns of 'from' and 'value' under 'conversations'"
+            raise InputError([Problem(message, str(path))])
+        texts = [str(turn["value"]) for turn in turns[:2]]
+        if len(texts) == 2 and min(map(_text_tokens, texts)) >= _LEAST_TOKENS:
+            yield number, {"prompt": texts[0], "output_tokens": _text_tokens(texts[1])}
+
+
+def _text_tokens(text: str) -> int:
+    return -(-len(text.encode()) // _TOKEN_BYTES)
 
 
 def _detect(path: Path, row: Mapping[str, Any]) -> str:
@@ -129,15 +162,15 @@ def _tokens(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
         raise InputError([Problem(message, str(path), line, 1)]) from None
 
 
-def _arrival(row: Mapping[str, Any], form: _Format, path: Path, line: int) -> int:
+def _arrival(row: Mapping[str, Any], key: str, unit_ps: int | None, path: Path, line: int) -> int:
     """Picoseconds; of a date and time without an offset, as if it were UTC."""
-    value = row.get(form.arrival)
+    value = row.get(key)
     text = str(value).strip()
     try:
-        if form.arrival_unit_ps is not None:
+        if unit_ps is not None:
             if re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?", text) is None:
                 raise ValueError
-            return int(Fraction(text) * form.arrival_unit_ps)
+            return int(Fraction(text) * unit_ps)
         # seven decimals, one more than datetime reads
         parts = _MOMENT.fullmatch(text)
         if parts is None:
@@ -145,7 +178,7 @@ def _arrival(row: Mapping[str, Any], form: _Format, path: Path, line: int) -> in
         moment = datetime.datetime.fromisoformat(parts["seconds"] + (parts["offset"] or "+00:00"))
         return int(moment.timestamp()) * 10**12 + int(f"{parts['fraction'] or '':0<12.12}")
     except (ValueError, OverflowError):
-        message = f"'{form.arrival}' is '{shortened(value)}', which is no time"
+        message = f"'{key}' is '{shortened(value)}', which is no time"
         raise InputError([Problem(message, str(path), line, 1)]) from None
 
 
@@ -155,7 +188,7 @@ def read_requests(path: str | Path, format: str = "auto", limit: int | None = No
     Parameters
     ----------
     path: a CSV or JSON-lines file.
-    format: azure, mooncake, sharegpt, or auto.
+    format: one of those above, or auto.
     limit: requests to return; None for all. first: requests to skip before.
 
     Raises
@@ -208,8 +241,9 @@ def _read(path: Path, format: str, limit: int | None, first: int) -> list[tuple[
         if format == "auto":
             format = _detect(path, row)
         form = _FORMATS[format]
-        arrival = _arrival(row, form, path, line)
-        tokens = _tokens(row, form.input, path, line), _tokens(row, form.output, path, line)
+        arrival = 0 if form.arrival is None else _arrival(row, form.arrival, form.arrival_unit_ps, path, line)
+        prompt = _tokens(row, form.input, path, line) if form.arrival else _text_tokens(str(row.get(form.input, "")))
+        tokens = prompt, _tokens(row, form.output, path, line)
         contents = _contents(row["hash_ids"], tokens[0], line, path) if "hash_ids" in row else ()
         requests.append((line, Request(arrival, *tokens, contents)))
     if not requests or (limit is not None and len(requests) < limit):

@@ -6,7 +6,9 @@ them gives the next token. So decoding is the case of one token that is left, an
 again with all that it knows. Requests are admitted first come, first served, while a place (``sequences``), room in the
 iteration (``tokens``) and blocks of the KV cache are left.
 
-A *policy* chooses; each is a class of a few lines, and others add theirs.
+A *policy* chooses (:mod:`archsim.workloads.policies`). Who loses its cache computes it again, or has it moved to a
+farther memory (``swaps``) and back when there is room for it and for a step of all that run; while somebody waits for
+that, nobody is admitted. The copies come before an iteration's computing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +24,7 @@ import numpy.typing as npt
 
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.kv_blocks import Contents, Holding, KVBlocks, blocks_of
+from archsim.workloads.kv_tier import KVTier
 
 _MOST_STEPS = 1024  # that are chosen at once
 WHOLE = 10**6
@@ -73,8 +76,9 @@ class Served:
     seen_ps: when the scheduler sees it, a while after its arrival.
     contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
     cached: tokens whose keys are in the cache. produced: tokens of the answer so far. credit: of a further one, in
-    parts of :data:`WHOLE`. reused: tokens of the prompt that were found in the cache. preempted: how often it lost its
-    cache.
+    parts of :data:`WHOLE`. reused, fetched: tokens of the prompt that were found in the cache, and in the farther
+    memory. away: blocks of its cache that are there now. preempted, swapped: how often it lost its cache, and how often
+    of that it was moved away.
     scheduled_ps, first_token_ps, end_ps: when it was admitted, had its first token and its last; None: not yet.
     """
 
@@ -88,7 +92,10 @@ class Served:
     produced: int = 0
     credit: int = 0
     reused: int = 0
+    fetched: int = 0
+    away: int = 0
     preempted: int = 0
+    swapped: int = 0
     scheduled_ps: int | None = None
     first_token_ps: int | None = None
     last_token_ps: int = 0
@@ -123,6 +130,7 @@ class Iteration:
     ----------
     prompts: sequences with so many of the tokens that they have left. decodes: sequences that get a further token.
     steps: how often the same is chosen again. patient: also when somebody arrives.
+    fetched, stored: blocks that are copied from and to the farther memory before it.
     """
 
     prompts: Sequence[tuple[Served, int]]
@@ -130,6 +138,8 @@ class Iteration:
     steps: int = 1
     patient: bool = False
     speculation: Speculation = PLAIN
+    fetched: int = 0
+    stored: int = 0
 
     @property
     def tokens(self) -> int:
@@ -146,7 +156,8 @@ class Iteration:
             finished += tokens == request.left
         prompts = tuple(sorted((n, q, k) for (q, k), n in chunks.items()))
         keys = int(self.keys()[0]) if self.decodes else 0
-        return Shape(len(self.decodes), keys, self.speculation.queries, prompts, finished)
+        queries = self.speculation.queries
+        return Shape(len(self.decodes), keys, queries, prompts, finished, self.fetched, self.stored)
 
     def keys(self) -> Ints:
         """Keys of a sequence that decodes on average, in whole blocks, [steps]."""
@@ -167,6 +178,7 @@ class Limits:
     ----------
     reserves: blocks are taken for the whole answer when a request is admitted, and nobody is preempted; else as they
     are needed. reuses: blocks are found again by what they hold. speculation: how sequences decode.
+    tier: blocks of the farther memory, 0: there is none. swaps: who is preempted has its cache moved there.
     """
 
     sequences: int
@@ -175,6 +187,8 @@ class Limits:
     reserves: bool = True
     reuses: bool = False
     speculation: Speculation = PLAIN
+    tier: int = 0
+    swaps: bool = False
 
 
 class Intervals:
@@ -211,7 +225,8 @@ class Scheduler:
 
     Attributes
     ----------
-    waiting: arrived and not admitted. running: admitted, in that order. ended: how many have their answers.
+    waiting: arrived and not admitted. running: admitted, in that order. swapped: those whose cache is elsewhere.
+    ended: how many have their answers.
     unfinished: those that run whose known tokens are not all computed but the last.
     intervals: time between two tokens of a request. pressed: somebody has lost its cache in this iteration, and nobody
     is admitted.
@@ -219,7 +234,10 @@ class Scheduler:
 
     def __init__(self, limits: Limits, policy: Policy) -> None:
         self.limits, self.policy = limits, policy
-        self.pool = KVBlocks(limits.blocks, limits.reuses)
+        self.tier = KVTier(limits.tier)
+        self.pool = KVBlocks(limits.blocks, limits.reuses, self.tier if limits.tier else None)
+        self.swapped: deque[Served] = deque()
+        self._fetched = self._stored = 0  # blocks that the next iteration copies
         self.waiting: deque[Served] = deque()
         self.running: list[Served] = []
         self.ended = 0
@@ -227,11 +245,22 @@ class Scheduler:
         self.pressed = False
         self.unfinished = 0
 
+    @property
+    def load(self) -> int:
+        """Requests that have no answer yet."""
+        return len(self.waiting) + len(self.running) + len(self.swapped)
+
+    def found(self, request: Served) -> int:
+        """Blocks of a prompt that are there, in whatever memory."""
+        here = self.pool.found(request.contents, request.input - 1)
+        return here + self.pool.beyond(request.contents, here, request.input - 1)
+
     def arrive(self, request: Served) -> None:
         """Queue a request, which must fit the cache when it is alone."""
         if blocks_of(request.most_tokens + self.limits.speculation.drafts) > self.limits.blocks:
             raise ValueError(f"request {request.number} can never run")
-        self.waiting.append(request)
+        # One that decodes already was handed over with its cache, which takes its place when there is room.
+        (self.swapped if request.decodes else self.waiting).append(request)
 
     def admit(self, now_ps: int, room: int, whole: bool = False) -> tuple[Served, int] | None:
         """Take the first that waits into the batch, with so many of its tokens as there is room for.
@@ -240,23 +269,26 @@ class Scheduler:
         ----------
         whole: all that it has left, or it is not taken.
         """
-        if not self.waiting or not room or self.pressed or len(self.running) == self.limits.sequences:
+        if not self.waiting or not room or self.pressed or len(self.running) == self.limits.sequences or self.swapped:
             return None
         request = self.waiting[0]
         found = self.pool.found(request.contents, request.left - 1)
-        tokens = min(request.left - 16 * found, room)
-        if whole and 16 * found + tokens < request.left:
+        fetched = self.pool.beyond(request.contents, found, request.left - 1)
+        there = 16 * (found + fetched)
+        tokens = min(request.left - there, room)
+        if whole and there + tokens < request.left:
             return None
-        ahead = 16 * found + tokens
+        ahead = there + tokens
         if self.limits.reserves:
             ahead = request.most_tokens + self.limits.speculation.drafts
-        if not self.pool.hold(request.holding, request.contents, found, ahead):
+        if not self.pool.hold(request.holding, request.contents, found, ahead, fetched):
             return None
         self.waiting.popleft()
+        self._fetched += fetched
         if request.scheduled_ps is None:
             request.scheduled_ps = now_ps
-            request.reused = 16 * found
-        request.cached = 16 * found
+            request.reused, request.fetched = 16 * found, 16 * fetched
+        request.cached = there
         self.running.append(request)
         self.unfinished += 1
         return request, tokens
@@ -278,20 +310,54 @@ class Scheduler:
         return True
 
     def preempt(self, request: Served) -> None:
-        """Take a sequence its cache; it begins again before those that wait."""
+        """Take a sequence its cache; it goes on before those that wait, from the start where it is not moved away."""
         self.running.remove(request)
         self.unfinished -= not request.decodes
+        blocks = blocks_of(request.cached)
+        moved = self.limits.swaps and blocks > 0 and self.tier.hold(blocks)
+        if not request.contents:  # what nobody else can find it finds again itself, as far as it is still there
+            request.contents = ((("request", request.number), request.input),)
         self.pool.release(request.holding, request.contents, request.cached)
-        request.cached = 0
         request.preempted += 1
-        self.waiting.appendleft(request)
         self.pressed = True
+        if moved:
+            request.swapped += 1
+            request.away = blocks
+            self._stored += blocks
+            self.swapped.appendleft(request)
+            return
+        request.cached = 0
+        self.waiting.appendleft(request)
+
+    def _restore(self) -> None:
+        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too."""
+        while self.swapped and len(self.running) < self.limits.sequences:
+            request = self.swapped[0]
+            running = self._needed([r for r in self.running if r.decodes], 1)
+            ahead = request.cached + self._tokens(request, 1)
+            if running + blocks_of(ahead) > self.pool.free:
+                return
+            self.swapped.popleft()
+            found = self.pool.found(request.contents, request.cached)
+            self.pool.hold(request.holding, request.contents, found, ahead)
+            self.tier.let_go(request.away)
+            self._fetched += max(request.away - found, 0)
+            request.away = 0
+            self.running.append(request)
+            self.unfinished += not request.decodes
 
     def next(self, now_ps: int) -> Iteration | None:
         """What to compute now; None while there is nothing to do."""
         self.pressed = False
+        self._restore()
         iteration = self.policy.choose(self, now_ps)
-        return iteration if iteration.prompts or iteration.decodes else None
+        if not iteration.prompts and not iteration.decodes:
+            return None
+        stored, self.pool.stored = self._stored + self.pool.stored, 0
+        if self._fetched or stored:  # before one step
+            iteration = replace(iteration, steps=1, fetched=self._fetched, stored=stored)
+        self._fetched = self._stored = 0
+        return iteration
 
     def decoding(self, sequences: Sequence[Served]) -> Iteration:
         """All get tokens until the first of them has its answer, or the cache is full: before, nothing changes. Nobody
@@ -301,7 +367,9 @@ class Scheduler:
         steps = 1 if self.pressed else min(steps, _MOST_STEPS)
         if not self.limits.reserves:
             needed = self._needed(sequences, steps)
-            while steps > 1 and needed > self.pool.free:
+            # What others may find again is copied to the farther memory in the step that takes its place.
+            room = self.pool.free if self.pool.tier is None else self.pool.empty
+            while steps > 1 and needed > room:
                 steps = (steps + 1) // 2
                 needed = self._needed(sequences, steps)
             if needed > self.pool.free:
@@ -309,7 +377,7 @@ class Scheduler:
                     if request in self.running:
                         self.grow(request, self._tokens(request, steps))
                 sequences = [request for request in sequences if request in self.running]
-        return Iteration((), list(sequences), steps, bool(self.waiting), speculation)
+        return Iteration((), list(sequences), steps, bool(self.waiting or self.swapped), speculation)
 
     def _tokens(self, request: Served, steps: int) -> int:
         """Places in the cache that so many steps take at most, those of drafts that are thrown away included."""
@@ -318,10 +386,12 @@ class Scheduler:
 
     def _needed(self, sequences: Sequence[Served], steps: int) -> int:
         """Blocks that so many steps of all take."""
-        needed = 0
+        needed, speculation = 0, self.limits.speculation
+        gained, queries = (steps - 1) * speculation.gain, speculation.queries  # as :meth:`_tokens` of each
         for request in sequences:
             holding = request.holding
-            more = -(-(request.cached + self._tokens(request, steps)) // 16) - holding.own - holding.shared
+            tokens = request.cached + (request.credit + gained) // WHOLE + queries
+            more = -(-tokens // 16) - holding.own - holding.shared
             if more > 0:
                 needed += more
         return needed
@@ -345,14 +415,15 @@ class Scheduler:
                 if request.produced == request.output:
                     done.append(request)
         last_ps, count = 0, 0  # most had their last token together
+        gained = steps * iteration.speculation.gain
         for request in iteration.decodes:
             if request.last_token_ps != last_ps:
                 if count:
                     self.intervals.add(int(ends_ps[0]) - last_ps, count)
                 last_ps, count = request.last_token_ps, 0
             count += 1
-            tokens = min(int(request.gets(steps, iteration.speculation)), request.output - request.produced)
-            request.credit += steps * iteration.speculation.gain - tokens * WHOLE
+            tokens = min((request.credit + gained) // WHOLE, request.output - request.produced)
+            request.credit += gained - tokens * WHOLE
             request.cached += tokens
             if request.cached > 16 * (request.holding.own + request.holding.shared):
                 self.pool.grow(request.holding, request.cached)  # there is room: the policy has seen to it
@@ -371,69 +442,3 @@ class Scheduler:
             self.ended += 1
             self.pool.release(request.holding, request.contents, request.cached)
         return done
-
-
-class PromptsFirst:
-    """Prompts before answers: while some can be admitted they are computed by themselves; else all decode.
-
-    Parameters
-    ----------
-    chunk: tokens of prompts in an iteration at most, where prompts may be cut; else they are computed whole.
-    """
-
-    def __init__(self, chunk: int | None = None) -> None:
-        self.chunk = chunk
-
-    def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
-        room = scheduler.limits.tokens if self.chunk is None else min(self.chunk, scheduler.limits.tokens)
-        prompts: list[tuple[Served, int]] = []
-        for request in scheduler.running if self.chunk is not None else ():
-            if not request.decodes and room:
-                tokens = min(request.left, room)
-                if not scheduler.grow(request, tokens, [r for r, _ in prompts]):
-                    break
-                prompts.append((request, tokens))
-                room -= tokens
-        while (admitted := scheduler.admit(now_ps, room, whole=self.chunk is None)) is not None:
-            prompts.append(admitted)
-            room -= admitted[1]
-        return Iteration(prompts, []) if prompts else scheduler.decoding(scheduler.running)
-
-
-class Chunked:
-    """Chunks of prompts beside answers (Sarathi-Serve, arXiv 2403.02310; vLLM): all decode, and prompts get the room
-    left.
-
-    Parameters
-    ----------
-    chunk: tokens of prompts in an iteration at most; all that are left when None. whole: prompts are not cut
-    (TensorRT-LLM without chunked context).
-    """
-
-    def __init__(self, chunk: int | None = None, whole: bool = False) -> None:
-        self.chunk, self.whole = chunk, whole
-
-    def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
-        if not scheduler.unfinished and not scheduler.waiting:
-            return scheduler.decoding(scheduler.running)
-        decodes = [request for request in scheduler.running if request.decodes]
-        if not scheduler.limits.reserves:
-            for request in list(decodes):
-                if request in scheduler.running:
-                    scheduler.grow(request, scheduler.limits.speculation.queries)
-            decodes = [request for request in scheduler.running if request.decodes]
-        room = scheduler.limits.tokens - len(decodes) * scheduler.limits.speculation.queries
-        room = room if self.chunk is None else min(self.chunk, room)
-        prompts: list[tuple[Served, int]] = []
-        for request in [r for r in scheduler.running if not r.decodes]:
-            tokens = min(room, request.left)
-            if tokens <= 0 or not scheduler.grow(request, tokens, [*decodes, *(r for r, _ in prompts)]):
-                break
-            prompts.append((request, tokens))
-            room -= tokens
-        while (admitted := scheduler.admit(now_ps, max(room, 0), self.whole)) is not None:
-            prompts.append(admitted)
-            room -= admitted[1]
-        if prompts:
-            return Iteration(prompts, decodes, speculation=scheduler.limits.speculation)
-        return scheduler.decoding(decodes)

@@ -28,14 +28,21 @@ Objectives = Mapping[str, float]
 """Latency, such as ``ttft_s``, to its limit in seconds."""
 
 
-def answer_of(engines: Sequence[Engine], rest_w: float = 0.0, objectives: Objectives | None = None) -> Answer:
+def answer_of(
+    engines: Sequence[Engine],
+    rest_w: float = 0.0,
+    objectives: Objectives | None = None,
+    told: Sequence[Served] | None = None,
+) -> Answer:
     """The answer of engines that share the requests.
 
     Parameters
     ----------
-    rest_w: what the machines of all draw at rest; energy is told where it is known.
+    rest_w: what the machines of all draw at rest; energy is told where it is known. told: the requests, where not each
+    is one of an engine's.
     """
-    requests = sorted((r for engine in engines for r in engine.requests), key=lambda r: r.number)
+    served = (r for engine in engines for r in engine.requests) if told is None else told
+    requests = sorted(served, key=lambda r: r.number)
     rows = [_row(request) for request in requests]
     ended = [r for r in requests if r.end_ps is not None]
     last = max((r.end_ps or 0 for r in ended), default=0) / _PS_PER_S
@@ -52,13 +59,17 @@ def answer_of(engines: Sequence[Engine], rest_w: float = 0.0, objectives: Object
     )
     summary["preemptions"] = sum(r.preempted for r in requests)
     summary["reused_tokens"] = sum(r.reused for r in requests)
+    if any(engine.scheduler.limits.tier for engine in engines):
+        summary["kv_tier_blocks"] = sum(engine.scheduler.limits.tier for engine in engines)
+        summary["fetched_tokens"] = sum(r.fetched for r in requests)
+        summary["swaps"] = sum(r.swapped for r in requests)
     joules = sum(engine.joules for engine in engines)
     if joules and last:
         summary |= _energy(joules + rest_w * last, last, summary)
     if objectives:
-        kept = sum(all((row.get(name) or 0.0) <= limit for name, limit in objectives.items()) for row in rows)
-        summary["goodput_per_s"] = kept / last if last else 0.0
-        summary["kept_share"] = kept / len(rows) if rows else 0.0
+        good = sum(kept(row, objectives) for row in rows)
+        summary["goodput_per_s"] = good / last if last else 0.0
+        summary["kept_share"] = good / len(rows) if rows else 0.0
     summary["verdict"] = verdict(requests)
     stages = (
         ("waits", "arrival_s", "scheduled_s"),
@@ -66,6 +77,11 @@ def answer_of(engines: Sequence[Engine], rest_w: float = 0.0, objectives: Object
         ("answer", "first_token_s", "end_s"),
     )
     return Answer("requests", "Requests", summary, rows, stages, curves)
+
+
+def kept(row: Mapping[str, Any], objectives: Objectives) -> bool:
+    """Whether a request keeps all objectives."""
+    return all((row.get(name) or 0.0) <= limit for name, limit in objectives.items())
 
 
 def verdict(requests: Sequence[Served]) -> str:
@@ -138,6 +154,7 @@ def _row(request: Served) -> dict[str, Any]:
         "input": request.input,
         "output": request.output,
         "reused": request.reused,
+        "fetched": request.fetched,
         "arrival_s": seconds(request.arrival_ps),
         "scheduled_s": seconds(request.scheduled_ps),
         "first_token_s": seconds(first),

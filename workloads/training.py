@@ -155,7 +155,7 @@ class TrainingWorkload:
         formats = Formats(spec.dtype, spec.dtype, spec.dtype, spec.dtype, spec.dtype)
         ops = RankOps(as_inference, formats, None)
         step = Pass("forward", 0, spec.micro_batch, spec.input, spec.input)
-        layer = _without_cache(ops.dense_layer(step, model.window))
+        layer = _without_cache(ops.dense_layer(step, model.kinds[0]))
         blocks = [Block("layer", layer, layers)]
         if first:
             blocks.insert(0, Block("embedding", _without_cache(ops.embedding(step).ops)))

@@ -19,7 +19,7 @@ from archsim.workloads.images import images
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.model import MixtureSpec, ModelSpec, norm_vectors
+from archsim.workloads.model import LayerKind, MixtureSpec, ModelSpec, norm_vectors
 from archsim.workloads.op import (
     Attention,
     Collective,
@@ -37,6 +37,7 @@ from archsim.workloads.operators import OperatorsSpec, Widths, operators, small_
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
+from archsim.workloads.recurrent_layer import recurrent
 from archsim.workloads.tensors import stored_bytes
 from archsim.workloads.top_k_attention import PASSING, chosen_keys, of_chosen
 from archsim.workloads.transformer_spec import TransformerSpec
@@ -60,8 +61,13 @@ class RankOps:
         self.kept = () if stored is None else stored.kept
         self.heads = model.heads // self.tp
         self.kv_heads = max(model.kv_heads // self.tp, 1)
+        self.travelling = spec.expert_parallel > self.tp  # tokens go to experts on ranks that have not seen them
         self.inner = model.intermediate // self.tp
         self.vocab = -(-model.vocab // self.tp)
+        recurrent = model.recurrent
+        each = 0 if recurrent is None else recurrent.state_bytes(self.tp)
+        self.state_bytes = model.recurrent_layers * each
+        """of a sequence, in all layers that keep a state"""
         self.norm_weights = model.hidden * norm_vectors(model)
 
     # --- pieces
@@ -129,11 +135,23 @@ class RankOps:
             )
         ]
 
+    def all_gather(self, tokens: Dim, producer: str) -> list[Op]:
+        """What each rank of a tensor-parallel group has computed for its part of the tokens."""
+        if self.tp == 1:
+            return []
+        size = self.formats.activation.bytes(tokens * self.model.hidden)
+        return [
+            Collective(
+                name=f"{producer}_all_gather", collective="all_gather", bytes=size, ranks=self.tp, producer=producer
+            )
+        ]
+
     def joined(self, ops: list[Op], tokens: Dim, which: str, producer: str) -> list[Op]:
         """Attention or MLP between its norms and with its residual sum."""
         where = self.model.norm_position
         out: list[Op] = [self.norm(f"{which}_norm", tokens)] if where in ("pre", "sandwich") else []
-        out += ops + self.all_reduce(tokens, producer)
+        spread = producer == "experts_sum" and self.travelling
+        out += ops + (self.all_gather if spread else self.all_reduce)(tokens, producer)
         if where in ("sandwich", "output"):
             out.append(self.norm(f"{which}_post_norm", tokens))
         out.append(self.residual(f"{which}_residual", tokens))
@@ -153,6 +171,10 @@ class RankOps:
             ]
         return [self.linear(name, tokens, width, others + keys, model.qkv_bias)]
 
+    def mixer(self, step: Pass, kind: LayerKind) -> list[Op]:
+        """What mixes the tokens of a layer."""
+        return recurrent(self, step) if kind.recurrent else self.attention(step, kind.window)
+
     def attention(self, step: Pass, window: int | None) -> list[Op]:
         """From the normed input to the output projection."""
         if self.model.mla is not None:
@@ -160,7 +182,7 @@ class RankOps:
         model, f, tokens = self.model, self.formats, step.tokens
         dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
         encoder = model.encoder is not None
-        ops = self.keys_and((heads + kv_heads) * dim, "qkv", tokens, model.hidden)
+        ops = self.keys_and((heads * (2 if model.output_gate else 1) + kv_heads) * dim, "qkv", tokens, model.hidden)
         if model.qk_norm == "head":
             vectors = norm_vectors(model) if model.norm == "layernorm" else 1
             width = (heads + kv_heads) * dim
@@ -192,6 +214,8 @@ class RankOps:
         if model.encoder is not None and model.encoder.disentangled is not None:
             ops += disentangled(self, step, model.encoder.disentangled)
         ops.append(step.attention(base))
+        if model.output_gate:
+            ops.append(self.vector("output_gate", "silu", tokens, heads * dim, inputs=2))
         ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
         return ops
 
@@ -281,9 +305,15 @@ class RankOps:
         ]
 
     def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
-        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group."""
+        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group.
+
+        Where tokens travel, each rank of a tensor-parallel group has its part of them, and shared experts whole
+        (vLLM's sequence-parallel mixture of experts).
+        """
         model, f, ep, tp = self.model, self.formats, self.spec.expert_parallel, self.tp
-        travelling = tp == 1 and ep > 1
+        travelling = self.travelling
+        if travelling:
+            tokens, tp = -(-tokens // tp), 1
         copies = self.spec.shared_expert_copies
         shared = [(tokens * ep + part) // copies for part in range(copies)]
         rows = busiest(place(counts, ep, self.spec.redundant_experts, shared, self.spec.expert_placement))
@@ -361,14 +391,14 @@ class RankOps:
 
     # --- layers and ends
 
-    def dense_layer(self, step: Pass, window: int | None) -> tuple[Op, ...]:
+    def dense_layer(self, step: Pass, kind: LayerKind) -> tuple[Op, ...]:
         model, tokens = self.model, step.tokens
         if model.parallel_attention:
             up, *rest = self.mlp(tokens, self.inner, bias=model.mlp_bias)
             norms: list[Op] = [self.norm("attention_norm", tokens)]
             if model.parallel_norms:
                 norms.append(replace(self.norm("mlp_norm", tokens), after=()))
-            first, *others = self.attention(step, window)
+            first, *others = self.attention(step, kind.window)
             ops = [*norms, replace(first, after=("attention_norm",)), *others]
             ops += [replace(up, after=(norms[-1].name,)), *rest]
             if self.tp > 1:
@@ -385,34 +415,37 @@ class RankOps:
         crossed: list[Op] = []
         if model.looks_at is not None:
             crossed = self.joined(cross_attention(self, step, model.looks_at), tokens, "cross", "cross_out")
+        mixed = self.joined(self.mixer(step, kind), tokens, "attention", "out")
+        if not kind.mlp:
+            return tuple(mixed)
         return (
-            *self.joined(self.attention(step, window), tokens, "attention", "out"),
+            *mixed,
             *crossed,
             *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
         )
 
     def layers(self, step: Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
-        model, windows = self.model, self.model.windows
-        if len(set(windows)) == 1 and model.moe is None:
+        model, kinds = self.model, self.model.kinds
+        if len(set(kinds)) == 1 and model.moe is None:
             name = "layer" if model.layers > 1 else "layer.0"
-            return (Block(name, self.dense_layer(step, windows[0]), model.layers),)
+            return (Block(name, self.dense_layer(step, kinds[0]), model.layers),)
         if model.layers > _MOST_LAYERS:
             raise InputError(
                 f"'{model.name}' has {model.layers} layers of experts or of several windows: at most {_MOST_LAYERS} "
                 "are told apart"
             )
-        dense = {window: self.dense_layer(step, window) for window in windows} if model.dense_layers else {}
+        dense = {kind: self.dense_layer(step, kind) for kind in kinds} if model.dense_layers else {}
         if model.moe is None or self.router is None:
-            return _runs([dense[windows[number % len(windows)]] for number in range(model.layers)])
+            return _runs([dense[model.kind(number)] for number in range(model.layers)])
         first, whole = model.moe.first_dense_layers, self.spec.micro_batches == 1
-        if not whole and (model.moe.every > 1 or len(set(windows)) > 1):
+        if not whole and (model.moe.every > 1 or len(set(kinds)) > 1):
             raise InputError(f"micro_batches are for layers that are alike, and those of '{model.name}' are not")
         parts = self.expert_layers(step if whole else step.half(), model.moe, self.router)
         order = in_turn if whole else by_streams if step.absorbed else by_exchanges
         sparse = order(parts)
         layers = [
-            next(sparse) if model.sparse(number) else dense[windows[number % len(windows)]]
+            next(sparse) if model.sparse(number) else dense[model.kind(number)]
             for number in range(first if not whole else model.layers)
         ]
         return _runs([*layers, *sparse])
@@ -421,22 +454,22 @@ class RankOps:
         """Attention and experts of each layer that has them; layers of equal loads are the same objects."""
         model, tokens = self.model, step.tokens
         attentions = {
-            window: tuple(self.joined(self.attention(step, window), tokens, "attention", "out"))
-            for window in dict.fromkeys(model.windows)
+            kind: tuple(self.joined(self.mixer(step, kind), tokens, "attention", "out"))
+            for kind in dict.fromkeys(model.kinds)
         }
         group, constant = self.group_tokens(step), step.constant_tokens
-        known: dict[tuple[int | None, tuple[int, ...]], Layer] = {}
+        known: dict[tuple[LayerKind, tuple[int, ...]], Layer] = {}
         numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
         for layer, number in enumerate(numbers):
-            window, counts = model.windows[number % len(model.windows)], router.counts(layer, group, step.phase)
-            if (window, counts) not in known:
+            kind, counts = model.kind(number), router.counts(layer, group, step.phase)
+            if (kind, counts) not in known:
                 experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
-                known[window, counts] = attentions[window], tuple(experts)
-            yield known[window, counts]
+                known[kind, counts] = attentions[kind], tuple(experts)
+            yield known[kind, counts]
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
-        return step.constant_tokens * (self.spec.expert_parallel if self.tp == 1 else 1)
+        return step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
 
     def embedding(self, step: Pass) -> Block:
         model, f, tokens = self.model, self.formats, step.tokens
@@ -579,17 +612,19 @@ class RankOps:
 
     # --- memory
 
-    def weight_bytes(self, segment: Segment) -> int:
+    def weight_bytes(self, segment: Segment, stage: range | None = None) -> int:
         """Bytes of all parameters of this rank: the operands of the ops, each once, and the tables.
 
-        Biases and norms are held in the format of the activations, as the ops read them.
+        Biases and norms are held in the format of the activations, as the ops read them. Of a stage of a pipeline those
+        of its layers; the first one has the tables.
         """
         model, table_dtype = self.model, self.formats.table
         width = model.embedding_width or model.hidden
-        tabled = model.encoder is None or model.encoder.table
+        layers = range(model.layers) if stage is None else stage
+        tabled = (model.encoder is None or model.encoder.table) and not layers.start
         table = int(table_dtype.bytes(self.vocab * width)) if tabled else 0
         total = table
-        if model.positions == "learned":
+        if model.positions == "learned" and not layers.start:
             total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
         positions = None if model.encoder is None else model.encoder.disentangled
         if model.encoder is not None:
@@ -605,9 +640,9 @@ class RankOps:
             total += self.tower(model.looks_at).weight_bytes(Segment("tables", ()))
         if model.tower is not None and self.spec.images:
             total += self.tower(model.tower).weight_bytes(Segment("tables", ()))
-        learned = (model.sinks * model.layers + model.distance_buckets) * self.heads
+        learned = (model.sinks * len(layers) + model.distance_buckets) * self.heads
         total += int(self.formats.activation.bytes(learned))
-        tied = model.tied_embeddings and model.encoder is None
+        tied = model.tied_embeddings and model.encoder is None and len(layers) == model.layers
         total -= table if tied else 0
         return total
 
@@ -619,7 +654,7 @@ class RankOps:
         element = model.mla.kv_elements if model.mla is not None else 2 * self.kv_heads * model.head_dim
         layers = model.layers + (drafting if self.spec.mtp_acceptance is None else model.mtp_layers)
         windowed = model.windowed(layers)
-        full, seen = layers - windowed, model.window or 0
+        full, seen = layers - model.recurrent_layers - windowed, model.window or 0
         crossed = model.layers * self.spec.encoded
         kept = sum(count * (windowed * min(length, seen) + full * length + crossed) for count, length in final)
         return int(self.formats.kv.bytes(kept * element))

@@ -77,8 +77,8 @@ class TransformerSpec(WorkloadSpec):
     expert_parallel: Count = 1
     """ranks that share the experts of a layer"""
     data_parallel: Count | None = None
-    """replicas of the attention layers, each with its part of the batch; expert_parallel when absent and
-    tensor_parallel is 1"""
+    """replicas of the attention layers, each on tensor_parallel ranks with its part of the batch; expert_parallel by
+    tensor_parallel when absent"""
     redundant_experts: Annotated[int, Field(ge=0, le=2**20)] = 0
     """further copies of the most visited experts of each layer, to even the load of expert-parallel ranks"""
     expert_placement: Packing | None = None
@@ -243,7 +243,7 @@ class TransformerSpec(WorkloadSpec):
         """Data-parallel ranks."""
         if self.data_parallel is not None:
             return self.data_parallel
-        return self.expert_parallel if self.tensor_parallel == 1 else 1
+        return max(self.expert_parallel // self.tensor_parallel, 1)
 
 
 def check_parallel(spec: TransformerSpec) -> None:
@@ -252,6 +252,8 @@ def check_parallel(spec: TransformerSpec) -> None:
     splits = {"heads": model.heads}
     if model.dense_layers:
         splits["intermediate"] = model.intermediate
+    if model.recurrent is not None:
+        splits["heads of recurrent layers"] = model.recurrent.heads
     if model.moe is not None:
         if ep == 1:
             splits["expert_intermediate"] = model.moe.expert_intermediate
@@ -269,15 +271,14 @@ def check_parallel(spec: TransformerSpec) -> None:
             f"kv_heads {model.kv_heads} of '{model.name}' neither divide among tensor_parallel "
             f"{tp} ranks nor repeat evenly on them"
         )
-    if ep > 1 and tp > 1 and ep != tp:
+    if ep > 1 and ep % tp:
         raise InputError(
-            f"expert_parallel {ep} with tensor_parallel {tp} is not supported: with "
-            "tensor_parallel above 1 it is 1 or equal to it"
+            f"expert_parallel {ep} is neither 1 nor a multiple of tensor_parallel: {tp} ranks of a replica of attention"
         )
-    if ep > 1 and tp == 1 and dp % ep:
+    if ep > 1 and dp % (ep // tp):
         raise InputError(
-            f"data_parallel {dp} must be a multiple of expert_parallel {ep}: with "
-            "tensor_parallel 1 every rank of an expert-parallel group has sequences of its own"
+            f"data_parallel {dp} must be a multiple of {ep // tp}, expert_parallel {ep} by tensor_parallel {tp}: every "
+            "replica of attention in an expert-parallel group has sequences of its own"
         )
     if spec.lengths is not None and dp > 1:
         raise InputError(f"recorded lengths are those of one replica: data_parallel is {dp}, must be 1")

@@ -441,7 +441,7 @@ def list_(
     """List what is shipped.
 
     Categories: chips, systems, models, technology, links, drams, kernels, calibrations, collectives, engines, runs,
-    sweeps, components, workloads, schedules, suites.
+    sweeps, components, workloads, row_policies, schedules, suites.
 
     \b
     archsim list

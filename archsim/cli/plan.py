@@ -29,10 +29,15 @@ def command(
     seq: Annotated[Text, typer.Option(help="Training: tokens of a sequence; the model's longest if absent.")] = None,
     framework: Annotated[Text, typer.Option(help="Training: shipped framework or file.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Training: plans that are shown.")] = 15,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="Training: for all plans.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.csv", help="For all plans or points.")] = None,
     rate: Annotated[float, typer.Option(help="Serving: requests of a second.")] = 1.0,
     input: Annotated[int, typer.Option(min=1, help="Serving: tokens of a prompt.")] = 1000,
     output: Annotated[int, typer.Option(min=1, help="Serving: tokens of an answer.")] = 200,
+    gpu_hour: Annotated[float, typer.Option(help="Serving: USD of an hour of a chip, for money per token.")] = 0.0,
+    kwh: Annotated[float, typer.Option(help="Serving: USD of a kWh beside it.")] = 0.0,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Serving: for a page with throughput against speed.")
+    ] = None,
     slo: Annotated[str, typer.Option(help="Serving: objectives of nine of ten requests: ttft=500ms,tpot=20ms.")] = "",
     engine: Annotated[str, typer.Option(help="Serving: vllm, sglang, trtllm, or a file.")] = "vllm",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
@@ -44,7 +49,7 @@ def command(
     archsim plan --train --model gpt3-175b --system selene --gpus 1024 --batch 1536 --precision fp16
     archsim plan --train --model llama-3-70b --device h100_sxm --gpus 64 --batch 256 --precision fp8 --out answers.csv
     archsim plan --serve --model llama-3.1-8b --system h100_sxm --rate 20 --slo ttft=500ms,tpot=20ms
-    archsim plan --serve --model qwen3-32b --system h100_sxm --rate 8 --input 2000 --output 500 --slo ttft=1s --json
+    archsim plan --serve --model qwen3-8b --system l40s --rate 4 --slo tpot=50ms --gpu-hour 1.2 --report page.html
     """
     if train == serve:
         raise InputError("say what is planned: --train or --serve")
@@ -52,7 +57,7 @@ def command(
         asked = {"model": model, "system": system, "device": device, "gpus": gpus, "global_batch": batch, "seq": seq}
         plan_training(asked | {"precision": precision, "framework": framework}, top, out, json)
         return
-    from archsim.serving.cases.offered import objectives_of
+    from archsim.serving.classes import objectives_of
     from archsim.serving.deploy import Deployment, engine_named
     from archsim.serving.plan import Asked
 
@@ -61,8 +66,12 @@ def command(
             raise InputError([Problem("is missing", name)])
     if not rate > 0:
         raise InputError([Problem(f"expected more than 0 requests of a second, not {rate:g}", "--rate")])
+    for name, usd in (("--gpu-hour", gpu_hour), ("--kwh", kwh)):
+        if not 0 <= usd < 1e6:
+            raise InputError([Problem(f"expected USD from 0 on, not {usd:g}", name)])
     deployment = Deployment(str(model), str(system), engine_named(engine), weights=precision or "")
-    plan_serving(deployment, Asked(rate, input, output, objectives_of(slo), _gpus(gpus or "64")), json)
+    wanted = Asked(rate, input, output, objectives_of(slo), _gpus(gpus or "64"), gpu_hour, kwh)
+    plan_serving(deployment, wanted, out, report, json)
 
 
 def _gpus(text: str) -> int:
@@ -74,18 +83,28 @@ def _gpus(text: str) -> int:
         raise InputError([Problem(problem.message, "--gpus") for problem in error.problems]) from None
 
 
-def plan_serving(deployment: Deployment, asked: Asked, as_json: bool) -> None:
+def plan_serving(deployment: Deployment, asked: Asked, out: Path | None, report: Path | None, as_json: bool) -> None:
     """Rank the ways to serve and print them; 'apart' has workers for prompts and for answers."""
-    from archsim.cli.output import console, print_json
+    from archsim.cli.output import console, output_file, print_json
     from archsim.cli.tables import table
+    from archsim.files import csv_text, write_text
+    from archsim.report.plan import page
     from archsim.serving.plan import plan
 
-    ways = plan(deployment, asked)
+    output_file(out)
+    output_file(report)
+    found = plan(deployment, asked)
+    ways = found.ways
+    if out is not None:
+        write_text(out, csv_text(found.points))
+    if report is not None:
+        title = f"{deployment.model} on {deployment.chip}, {asked.rate:g} requests a second"
+        write_text(report, page(title, ways, found.points))
     if as_json:
-        print_json(ways)
+        print_json({"ways": ways, "points": found.points})
         return
-    heads = list(ways[0])
-    console().print(table(heads, [tuple(way.values()) for way in ways], heads[1:]))
+    heads = [head for head in ways[0] if any(way[head] is not None for way in ways)]
+    console().print(table(heads, [tuple(way[head] for head in heads) for way in ways], heads[1:]))
 
 
 def plan_training(asked: Mapping[str, str | None], top: int, out: Path | None, as_json: bool) -> None:

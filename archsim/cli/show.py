@@ -49,7 +49,7 @@ _COLLECTIVES = (
 )
 """what a file in the folder of collectives may be: its keys say which"""
 _Path = tuple[str, ...]
-_PARTS = {"components": "archsim.components", "workloads": "archsim.workloads"}
+_PARTS = {"components": "archsim.components", "workloads": "archsim.workloads", "row_policies": "archsim.row_policies"}
 _NAMED = {**_PARTS, "schedules": "archsim.schedules"}
 
 

@@ -33,6 +33,7 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
 )
+from archsim.workloads.recurrence import Recurrence
 
 HOST = "host"
 """Server that launches kernels."""
@@ -106,6 +107,8 @@ class Mapper(ProductMapper):
             return self._as_one(op)
         if isinstance(op, Attention) and op.passes != (1, 1):
             return self._lower(replace(op, passes=(1, 1))).times(*op.passes)
+        if isinstance(op, GroupedMatMul) and op.slower != (1, 1):
+            return self._lower(replace(op, slower=(1, 1))).times(*op.slower)
         able = [engine for engine in self.engines.values() if engine.supports(op) and self._reaches(engine, op)]
         if not able:
             have = ", ".join(f"{path} ({e.kind})" for path, e in self.engines.items())
@@ -118,7 +121,7 @@ class Mapper(ProductMapper):
             self._beside(engine, op) if engine.path in self.machine.beside else self._on(engine, op) for engine in fit
         ]
         best = min(options, key=lambda o: max(in_all(t) for t in o.busy().values()))
-        return self._as_kernel(best, op) if isinstance(op, Vector) else best
+        return self._as_kernel(best, op) if isinstance(op, Vector | Recurrence) else best
 
     def _reaches(self, engine: Engine[ComponentSpec], op: Op) -> bool:
         """Whether an engine works on memories that the op reads weights or a cache from: on one that some engine stands
@@ -167,17 +170,21 @@ class Mapper(ProductMapper):
             why=f"beside {home}, {si(int(np.max(handed + out)), 'B')} over {dma.path}",
         )
 
-    def _as_kernel(self, lowered: Lowered, op: Vector) -> Lowered:
-        """A row-wise function as long as its kernel takes, where a matrix engine's library times it."""
+    def _as_kernel(self, lowered: Lowered, op: Vector | Recurrence) -> Lowered:
+        """A row-wise function or a recurrence as long as its kernel takes, where a matrix engine's library times it."""
         view, memory = self._view(Role.WEIGHT)
         for engine in self.engines.values():
             kernel = engine.vector_kernel(op, view) if isinstance(engine, MatrixEngine) else None
             if kernel is not None:
                 ticks = self.machine.time.cycles(kernel.cycles, engine.clock_hz)
                 body = {server: minimum(busy, ticks) for server, busy in lowered.body.items()}
+                prefetch = lowered.prefetch
+                if isinstance(op, Recurrence):  # the kernel reads its states itself
+                    body, prefetch = {self.placement.home[Role.KV]: ticks}, {}
                 return replace(
                     lowered,
                     body={**body, lowered.engine: ticks},
+                    prefetch=prefetch,
                     actions=self._spent(kernel, engine, memory) or lowered.actions,
                     cycles=kernel.cycles,
                     clock_hz=engine.clock_hz,
@@ -327,10 +334,11 @@ class Mapper(ProductMapper):
         )
 
     def _transfer(self, op: Transfer) -> Lowered:
-        to = op.destination
         machine = self.machine
-        source = machine.memory(op.source)
-        target = machine.memory(self.placement.home[to] if isinstance(to, Role) else to)
+        source, target = (
+            machine.memory(self.placement.home[end] if isinstance(end, Role) else end)
+            for end in (op.source, op.destination)
+        )
         order = list(machine.memories)
         outward = order.index(target.path) > order.index(source.path)
         read, written = source.read_ticks(op.bytes), target.write_ticks(op.bytes)

@@ -23,6 +23,7 @@ from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.workloads.dims import Dim
 from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.recurrence import Recurrence
 
 S = TypeVar("S", bound=ComponentSpec)
 
@@ -292,8 +293,8 @@ class MatrixEngine(Engine[S]):
         """
         return None
 
-    def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
-        """A row-wise function that runs beside this engine as a kernel of its own; None: not known."""
+    def vector_kernel(self, op: Vector | Recurrence, memory: MemoryView) -> KernelWork | None:
+        """A row-wise function or a recurrence that runs beside this engine as a kernel of its own; None: not known."""
         return None
 
     def cached_dtypes(self) -> Collection[DType]:

@@ -147,7 +147,7 @@ class Lowered:
             traffic={path: scale(n) for path, n in self.traffic.items()},
             cycles=scale(self.cycles),
             useful=scale(self.useful),
-            why=f"{numerator}/{denominator} of the forward pass: {self.why}",
+            why=f"{numerator}/{denominator} of: {self.why}",
         )
 
     def faster(self, server: str, factor: int) -> Lowered:

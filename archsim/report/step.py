@@ -85,7 +85,7 @@ def _table(figures: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(_said(value))}</td></tr>" for name, value in figures.items()
     )
-    return f'<div class="scroll"><table>{rows}</table></div>'
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="Figures"><table>{rows}</table></div>'
 
 
 def _said(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from archsim.experiment import ExperimentSpec, Findings
 from archsim.servers.phases import Phases, phases
 from archsim.servers.picture import picture
-from archsim.servers.row import Played, clocks_hz, play
+from archsim.servers.row import WARM_S, Played, clocks_hz, play
 from archsim.servers.spec import RowSpec
 
 
@@ -39,11 +39,11 @@ class ServerRow:
             f"{spec.name}: {spec.servers} servers on a feed for {spec.provisioned}, {spec.days} days",
             *(f"{r['policy']}: peak {r['peak']:.1%} of the limit, brake pulled {r['brakes']} times" for r in rows),
         ]
-        named = (("low", spec.policy.low), ("high", spec.policy.high))
         drawn = picture(
             {name: one.power for name, one in played.items()},
             spec.telemetry / 1e12,
-            {name: value for name, value in named if value is not None},
+            WARM_S,
+            spec.policy.thresholds,
         )
         tables: dict[str, list[dict[str, Any]]] = {"policies": rows, "phases": table}
         document = {"policies": rows, "phases": table, "idle_w": of.idle_w}
@@ -84,7 +84,7 @@ def over_s(played: Played, spec: RowSpec) -> float:
 
 
 def phase_rows(spec: RowSpec, of: Phases, clocks: list[int]) -> list[dict[str, Any]]:
-    """The phases of each kind of request at each clock."""
+    """The phases of each kind of request at each clock, and the most that a meter of GPUs reads."""
     return [
         {
             "request": name,
@@ -93,6 +93,7 @@ def phase_rows(spec: RowSpec, of: Phases, clocks: list[int]) -> list[dict[str, A
             "prompt_w": float(of.prompt_w[i, j]),
             "token_s": float(of.token_s[i, j]),
             "token_w": float(of.token_w[i, j]),
+            "metered_peak_w": of.metered_w(i, j),
         }
         for i, name in enumerate(spec.requests)
         for j, clock in enumerate(clocks)

@@ -1,7 +1,8 @@
 """Times and watts of a server's phases at several clocks, from runs of its system.
 
 A clock that is set below a chip's own takes the voltage along, as under the power cap: energy of the die goes with its
-square (:mod:`archsim.components.compute.gpu_power`); that of the memory, of links and of idling does not change.
+square (:mod:`archsim.components.compute.gpu_power`), so that a kernel that the cap slows down anyhow loses nothing by
+a clock above that; energy of the memory, of links and of idling does not change.
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from archsim.power import Stretch, extremes_w
 from archsim.runs import load, run
 from archsim.servers.spec import RowSpec, ServedSpec
 
 Floats = npt.NDArray[np.float64]
-
-_DIE = ("gpu_sm", "sram", "vector_unit")
-"""Kinds of parts on the die."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,11 @@ class Phases:
     token_s: Floats
     token_w: Floats
     idle_w: float
+
+    def metered_w(self, kind: int, clock: int) -> float:
+        """The most that a meter reads of equal requests one by one: a short prompt does not fill a reading."""
+        phases = ("prompt", self.prompt_s, self.prompt_w), ("token", self.token_s, self.token_w)
+        return extremes_w([Stretch(name, float(s[kind, clock]), float(w[kind, clock])) for name, s, w in phases])[1]
 
 
 def phases(spec: RowSpec, clocks_hz: Sequence[int]) -> Phases:
@@ -72,12 +76,16 @@ def _phase(spec: RowSpec, served: ServedSpec, phase: str, clock_hz: int) -> tupl
         "dtype": "fp16",
     }
     described = {"name": phase, "system": spec.system, "workload": workload}
-    full_hz = load(described, changes).machine_spec().chip.clock
     if clock_hz:
+        chip = load(described, changes).machine_spec().chip
         changes["system.chip.clock"] = f"{clock_hz} Hz"
+        changes |= {
+            f"system.chip.engines.{name}.full_clock": f"{chip.clock} Hz"
+            for name, part in chip.engines.items()
+            if part.kind == "gpu_sm"
+        }
     result = run(described, changes)
-    scale = (clock_hz / full_hz) ** 2 if clock_hz else 1.0
     parts = result.component_rows()
-    energy_j = sum(part["energy_j"] * (scale if part["kind"] in _DIE else 1.0) for part in parts)
+    energy_j = sum(part["energy_j"] for part in parts)
     idle_j = sum(part["energy_j"] for part in parts if part["component"] == "chip")
     return result.time_s, energy_j / result.time_s, idle_j / result.time_s

@@ -9,13 +9,16 @@ import numpy.typing as npt
 
 from archsim.servers.kernel import advance, bin_seconds
 from archsim.servers.phases import Phases
-from archsim.servers.policy import Clocks, policy_of
-from archsim.servers.spec import PolicySpec, RowSpec
+from archsim.servers.policy import Choices, Clocks, Policy, PolicySpec, Reading, policy_of
+from archsim.servers.spec import RowSpec
 
 Floats = npt.NDArray[np.float64]
-_DAY_S, _WARM_S = 86_400.0, 3600.0
+_DAY_S = 86_400.0
+WARM_S = 3600.0
+"""In which a row fills, and which no figure of power is of."""
 _BINS = 21_000
 """latencies up to 1,300,000 s"""
+_GROUPS = ("low", "high")
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Played:
     ----------
     power: [readings] of the row, a share of its limit, without the first hour, in which it fills. brakes: how often the
         brake was pulled. commands: to set clocks. latency_s: median by priority, low and high. done: requests by
-        priority. slowed: share of readings with any clock set.
+        priority. slowed: share of readings with any clock set. energy_j: of the row, from the beginning to the end.
     """
 
     power: Floats
@@ -35,19 +38,18 @@ class Played:
     latency_s: tuple[float, float]
     done: tuple[int, int]
     slowed: float
+    energy_j: float
 
     def rise(self, readings: int) -> float:
-        """The largest rise within so many readings."""
-        if self.power.size <= readings:
+        """The largest rise within so many readings, one at least."""
+        if self.power.size <= max(readings, 1):
             return 0.0
-        return float(max((self.power[n:] - self.power[:-n]).max() for n in range(1, readings + 1)))
+        return float(max((self.power[n:] - self.power[:-n]).max() for n in range(1, max(readings, 1) + 1)))
 
 
 def clocks_hz(spec: RowSpec, policies: list[PolicySpec]) -> list[int]:
     """All clocks that may be set, the chip's own as 0 first."""
-    from archsim.servers.policy import clocks_of
-
-    set_by = [clock for policy in policies for clock in clocks_of(policy)]
+    set_by = [clock for policy in policies for clock in policy.clocks]
     return list(dict.fromkeys([0, *set_by, spec.brake_clock]))
 
 
@@ -58,8 +60,7 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
     limit_w = spec.provisioned * spec.rating
     servers = spec.servers
     high = (np.arange(servers) < round(servers * spec.high_priority)).astype(np.int64)
-    seconds = np.ascontiguousarray(np.stack([of.prompt_s, of.token_s], axis=1))
-    watts = np.ascontiguousarray(np.stack([of.prompt_w, of.token_w], axis=1))
+    seconds, watts = governed(watcher, of, clocks, spec.tensor_parallel)
     draws = [np.random.default_rng([spec.arrivals.seed, s]) for s in range(servers)]
     phase, left = np.full(servers, -1, np.int64), np.zeros(servers)
     cursor: npt.NDArray[np.int64] = np.zeros(servers, np.int64)
@@ -68,7 +69,8 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
     waiting: list[tuple[Floats, npt.NDArray[np.int64]]] = [(np.empty(0), np.empty(0, np.int64))] * servers
     readings = int(spec.days * _DAY_S / telemetry)
     power = np.empty(readings)
-    asked, braked, any_set = Clocks(), False, False
+    asked, is_set, braked = Clocks(), Clocks(), False
+    calm = max(policy.thresholds.values(), default=1.0) - policy.back
     due: dict[int, tuple[float, int]] = {}
     brakes = commands = slowed = day = 0
     comes, kinds, upto = np.empty(0), np.empty(0, np.int64), np.zeros(servers, np.int64)
@@ -89,7 +91,7 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
         for group, (when, clock) in list(due.items()):
             if when <= now:
                 set_now[high == group] = number[clock]
-                any_set = bool(set_now.any())
+                is_set = is_set._replace(**{_GROUPS[group]: clock})
                 del due[group]
         slow = now >= brake_at
         at = np.full(servers, number[spec.brake_clock]) if slow else set_now
@@ -97,26 +99,37 @@ def play(spec: RowSpec, policy: PolicySpec, of: Phases, clocks: list[int]) -> Pl
             now, until, at, seconds, watts, of.idle_w, comes, kinds, upto, cursor, phase, left, high, latency, done
         )
         power[reading] = (joules / telemetry + servers * spec.rest) / limit_w
-        slowed += slow or any_set
+        slowed += slow or any(is_set)
         if power[reading] > 1 and not braked:
             braked, brakes, brake_at = True, brakes + 1, until + brake
-        elif braked and slow and power[reading] < (policy.high or 1.0) - policy.back:
+        elif braked and slow and power[reading] < calm:
             braked, brake_at = False, np.inf
-        wanted = watcher.wanted(float(power[reading]), asked)
+        wanted = watcher.wanted(Reading(float(power[reading]), asked, is_set))
         for group, clock, before in ((0, wanted.low, asked.low), (1, wanted.high, asked.high)):
             if clock != before and group not in due:
                 due[group] = (until + command, clock)
                 commands += 1
-                asked = asked._replace(**{("low", "high")[group]: clock})
+                asked = asked._replace(**{_GROUPS[group]: clock})
     median = tuple(_median(latency[group]) for group in (0, 1))
     return Played(
-        power[int(_WARM_S / telemetry) :],
+        power[int(WARM_S / telemetry) :],
         brakes,
         commands,
         (median[0], median[1]),
         (int(done[0]), int(done[1])),
         slowed / readings,
+        float(power.sum()) * limit_w * telemetry,
     )
+
+
+def governed(policy: Policy, of: Phases, clocks: list[int], accelerators: int) -> tuple[Floats, Floats]:
+    """Seconds and watts of phases where GPUs choose among the clocks that are allowed; [kinds, phases, clocks]."""
+    seconds, watts = np.stack([of.prompt_s, of.token_s], axis=1), np.stack([of.prompt_w, of.token_w], axis=1)
+    took = np.empty(seconds.shape, np.int64)
+    for place in np.ndindex(*seconds.shape[:2]):
+        choices = Choices(clocks, seconds[place], watts[place] / accelerators)
+        took[place] = [policy.governed(choices, allowed) for allowed in range(len(clocks))]
+    return np.take_along_axis(seconds, took, 2), np.take_along_axis(watts, took, 2)
 
 
 def _rest(

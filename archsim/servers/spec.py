@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from archsim.config import Named
 from archsim.experiment import ExperimentSpec
+from archsim.servers.policy import AnyPolicy
 from archsim.spec import Count, Share, Spec
 from archsim.units import Hertz, Picoseconds, Watts
 from archsim.workloads.model import ModelSpec
@@ -43,41 +44,6 @@ class ArrivalsSpec(Spec):
     """of all draws"""
     source: str = ""
     """where the figures come from"""
-
-
-class PolicySpec(Spec):
-    """Who watches the row, and what it may do. Thresholds are shares of the row's limit."""
-
-    kind: Literal["none", "two_thresholds", "one_threshold"]
-    """none: the brake alone; two_thresholds: POLCA's; one_threshold: all servers alike"""
-    low: Share | None = None
-    """above it, servers of low priority are slowed down"""
-    high: Share | None = None
-    """above it, those of low priority more, and then those of high priority"""
-    back: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """how far below a threshold clocks are given back"""
-    low_clock: Hertz | None = None
-    """of servers of low priority above ``low``"""
-    lower_clock: Hertz | None = None
-    """of servers of low priority, or of all by one threshold, above ``high``"""
-    high_clock: Hertz | None = None
-    """of servers of high priority above ``high``"""
-
-    @model_validator(mode="after")
-    def _check(self) -> PolicySpec:
-        needs = {
-            "none": (),
-            "one_threshold": ("high", "lower_clock"),
-            "two_thresholds": ("low", "high", "low_clock", "lower_clock", "high_clock"),
-        }[self.kind]
-        for name in needs:
-            if getattr(self, name) is None:
-                raise ValueError(f"'{name}' is missing: {self.kind} needs it")
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"'low' ({self.low}) must lie below 'high' ({self.high})")
-        if self.high is not None and self.high >= 1:
-            raise ValueError(f"'high' ({self.high}) must lie below the limit, at which the brake is pulled")
-        return self
 
 
 class RowSpec(ExperimentSpec):
@@ -118,9 +84,9 @@ class RowSpec(ExperimentSpec):
     """of all servers while the brake is pulled"""
     battery: Picoseconds
     """how long the feed carries more than its limit"""
-    policy: PolicySpec
-    """who watches"""
-    compare: dict[str, PolicySpec] = Field(default={})
+    policy: AnyPolicy
+    """who watches: two_thresholds (POLCA), one_threshold, gpu_dvfs, none, or one of another package"""
+    compare: dict[str, AnyPolicy] = Field(default={})
     """other policies for the same requests, by name"""
 
     @model_validator(mode="after")

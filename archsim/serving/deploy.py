@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -13,21 +12,20 @@ from archsim.config import load_spec, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
-from archsim.serving.service import Replica, Router, Service, least_loaded
+from archsim.offloading import HostSpec, with_host
+from archsim.serving.checkpoints import stored
+from archsim.serving.service import Router, Service, costs_of, least_loaded, replica
 from archsim.serving.step_cost import StepCost
+from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_spec import EngineSpec
+from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType
-from archsim.workloads.quantization import QuantizationSpec
-from archsim.workloads.serving import Deployed
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")
 _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp4|nvfp4|bf16|int4|dynamic|17b|\d+e)\b")
 """What follows a model's name where its weights, not its shape, are others."""
-_BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
-_BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
-_BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
 _MOST_BYTES = 2**20
 _NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
@@ -43,6 +41,8 @@ class Deployment:
     model, chip: names or files; a chip may be a system. engine: its settings. weights: format of the weights (bf16,
     fp8, fp8_block, nvfp4, mxfp4, int4, int4_wo); experts: of routed experts, where it differs. kv: of the cache.
     tensor: ranks that share each layer. expert: ranks that share experts. data: replicas of attention among them.
+    stages: of a pipeline, each on as many chips.
+    host: of each chip, where the chip has no memory beyond that of its cache.
     """
 
     model: str
@@ -54,12 +54,14 @@ class Deployment:
     tensor: int = 1
     expert: int = 1
     data: int = 1
+    stages: int = 1
+    host: str = ""
     longest: int = field(default=1, compare=False)
 
     @property
     def ranks(self) -> int:
         """Chips of a replica."""
-        return self.tensor * self.data
+        return self.tensor * self.data * self.stages
 
 
 def model_named(text: str) -> ModelSpec:
@@ -156,84 +158,49 @@ def _joining(name: str, chip: ChipSpec, chips: int) -> SystemSpec:
     return min(large, key=lambda s: s.chips)
 
 
-def formats_of(asked: Deployment, model: ModelSpec) -> Mapping[str, DType | None]:
-    """The formats of a transformer.
-
-    Weights of fp8 and fp4 are multiplied as they are where the chip can, else they are widened. Of gpt-oss and of
-    models in int4 the routed experts alone are stored so.
-    """
-    named = _BITS.search(asked.model.casefold())
-    weights = asked.weights or ("" if named is None else named[1]) or _stored(model)
-    if _in_blocks(model, weights, asked.experts):
-        return {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
-    dtype = _dtype("precision", weights)
-    experts = _dtype("moe_quant_mode", asked.experts) if asked.experts else dtype
-    if dtype is DType.BF16 and experts is DType.BF16:
-        return {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
-    found: dict[str, DType | None] = {"dtype": DType.BF16, "kv_dtype": _cached(asked.kv)}
-    only_experts = model.moe is not None and (model.name.startswith("gpt-oss") or experts is DType.INT4)
-    if only_experts:
-        return found | {"expert_dtype": experts}
-    found |= {"weight_dtype": dtype, "table_dtype": DType.BF16}
-    if dtype is not DType.INT4:
-        found["activation_dtype"] = dtype
-    if experts is not dtype:
-        found["expert_dtype"] = experts
-    return found
-
-
-def _in_blocks(model: ModelSpec, weights: str, experts: str) -> bool:
-    """Whether weights are FP8 with a scale for each block of 128 x 128, as some families publish theirs."""
-    blocked = "fp8_block" in (weights, experts) or model.name.startswith(_BLOCKED)
-    return blocked and weights in ("fp8", "fp8_block")
-
-
-def _stored(model: ModelSpec) -> str:
-    if model.quantization is not None:
-        return model.quantization.dtype.value
-    return "mxfp4" if model.name.startswith("gpt-oss") else "bf16"
-
-
-_DTYPES = {
-    "bf16": DType.BF16,
-    "bfloat16": DType.BF16,
-    "fp16": DType.BF16,
-    "float16": DType.BF16,
-    "fp8": DType.FP8,
-    "fp8_block": DType.FP8,
-    "fp4": DType.FP4,
-    "nvfp4": DType.FP4,
-    "mxfp4": DType.FP4,
-    "w4a16_mxfp4": DType.FP4,
-    "int4": DType.INT4,
-    "int4_wo": DType.INT4,
-    "int8": DType.INT8,
-}
-
-
-def _dtype(column: str, text: str) -> DType:
-    key = text.casefold()
-    if key not in _DTYPES:
-        raise wrong(column, f"no weights are stored as '{shortened(text)}': {nearest(key, _DTYPES)}")
-    return _DTYPES[key]
-
-
-def _cached(text: str) -> DType:
-    return DType.BF16 if text in ("", "auto") else _dtype("kv_cache_dtype", text)
-
-
 @dataclass(frozen=True)
 class Placed:
-    """A deployment on its machine: what replicas share."""
+    """A deployment on its machine: what replicas share, costs of iterations on each stage among it; ``data`` engines
+    of each in step."""
 
     machine: Machine
     deployed: Deployed
-    cost: StepCost
+    costs: tuple[StepCost, ...]
+    data: int = 1
+
+    @property
+    def engines(self) -> int:
+        """Of a replica, each with its part of the requests."""
+        return self.data * len(self.costs)
+
+    @property
+    def rest_w(self) -> float:
+        """What a replica draws at rest."""
+        return sum(cost.rest_w for cost in self.costs)
+
+    def timed(self, shape: Shape) -> tuple[float, float]:
+        """Seconds and joules of an iteration that every engine does; those of a pipeline share its stages."""
+        costs = [cost.of(shape) for cost in self.costs]
+        ticks, joules = sum(cost.ticks for cost in costs), sum(cost.joules for cost in costs)
+        for stage, known in enumerate(self.costs[:-1]):
+            n_bytes = known.pieces.sent_bytes(shape.tokens)
+            sent, spent = known.sent(stage * known.ranks, (stage + 1) * known.ranks, n_bytes)
+            ticks, joules = ticks + sent, joules + spent
+        slowest = len(costs) * max(cost.ticks for cost in costs)
+        return self.machine.time.seconds(max(ticks, slowest)), len(costs) * joules
 
     def service(self, replicas: int = 1, router: Router = least_loaded, engine: EngineSpec | None = None) -> Service:
         """Equal replicas that have nothing to do yet, of an engine that may hold other numbers of requests."""
         deployed = self.deployed if engine is None else self.deployed.under(engine)
-        return Service([Replica(self.machine, deployed, self.cost) for _ in range(replicas)], router)
+        return Service([replica(self.machine, deployed, self.costs, self.data) for _ in range(replicas)], router)
+
+
+def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
+    """The system with hosts beside its chips, where they are told."""
+    if not asked.host:
+        return system
+    chip, _, _ = with_host(system.chip, load_spec(asked.host, HostSpec, category="hosts"))
+    return system.model_copy(update={"chip": chip})
 
 
 @lru_cache(maxsize=32)
@@ -245,12 +212,10 @@ def placed(asked: Deployment) -> Placed:
     InputError: an unknown name, a split that leaves a remainder, a model that does not fit.
     """
     model = model_named(asked.model)
-    named = _BITS.search(asked.model.casefold())
-    if _in_blocks(model, asked.weights or ("" if named is None else named[1]), asked.experts):
-        model = model.model_copy(update={"quantization": _BLOCKS})
-    machine = Machine(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch))
+    model, told = stored(asked.model, model, asked.weights, asked.experts, asked.kv)
+    machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
     multiplied = machine.formats().multiplied
-    formats = dict(formats_of(asked, model))
+    formats = dict(told)
     if formats.get("activation_dtype") not in (None, *multiplied):
         formats["activation_dtype"] = DType.BF16
     inference = TransformerSpec(
@@ -263,15 +228,18 @@ def placed(asked: Deployment) -> Placed:
         batch=asked.data,
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
-    deployed = Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest)
+    if asked.stages > 1 and asked.data > 1:
+        raise InputError("stages of a pipeline beside replicas of attention are not served")
+    longest = asked.longest
+    deployed = Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), longest, asked.stages)
     if not deployed.blocks:
-        needs = sum(deployed.held.resident_bytes.values()) / 1e9
+        needs = max(sum(held.resident_bytes.values()) for held in deployed.held) / 1e9
         raise InputError(
             f"'{model.name}' does not fit: {needs:.4g} GB of weights a chip leave no room for a KV cache in "
             f"{asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
         )
-    cost = StepCost(machine, machine.place(deployed.held), deployed.pieces(asked.ranks), asked.ranks)
-    return Placed(machine, deployed, cost)
+    costs = costs_of(machine, deployed, asked.tensor * asked.data)
+    return Placed(machine, deployed, tuple(costs), asked.data)
 
 
 @lru_cache(maxsize=256)

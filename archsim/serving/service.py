@@ -6,79 +6,171 @@ gives requests to replicas as they arrive.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from archsim.machine import Machine
-from archsim.serving.step_cost import StepCost
+from archsim.serving.step_cost import Cost, StepCost
 from archsim.workloads.answer import Answer
+from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
+from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import Objectives, answer_of
-from archsim.workloads.serving import Deployed
+
+_USUAL_KEYS = 1024
 
 
 class Replica:
-    """An engine on its machine.
+    """Engines on their machine that compute in step: one, or one for each replica of attention among shared experts.
 
     Parameters
     ----------
-    machine, deployed, cost: where it runs, what it serves, and what iterations cost there.
+    machine, deployed, cost: where they run, what they serve, and what iterations cost there.
+    engines: of which each has its part of the requests; an iteration takes as long as the longest of theirs.
 
     Attributes
     ----------
-    now: tick until which it has run.
+    now: tick until which they have run.
     """
 
-    def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost) -> None:
+    def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost, engines: int = 1) -> None:
         self.machine, self.deployed, self.cost = machine, deployed, cost
-        self.engine: Engine = deployed.started()
+        self.engines = [deployed.started() for _ in range(engines)]
         self.now = 0
 
     @property
     def load(self) -> int:
         """Requests that it has and not answered."""
-        return len(self.engine.scheduler.waiting) + len(self.engine.scheduler.running)
+        return sum(engine.load for engine in self.engines)
+
+    @property
+    def rest_w(self) -> float:
+        """What its machine draws at rest."""
+        return self.cost.rest_w
+
+    def pace_s(self, sequences: int) -> float:
+        """Seconds of a step of so many sequences of :data:`_USUAL_KEYS`, as far as they have places; those that have to
+        wait make it as much longer."""
+        each = -(-sequences // len(self.engines))
+        running = min(each, self.engines[0].scheduler.limits.sequences)
+        cost = self.cost.of(Shape(decodes=running, keys=_USUAL_KEYS))
+        return self.machine.time.seconds(cost.ticks) * each / running
+
+    def found(self, request: Served) -> int:
+        """Blocks of a request that some engine's cache has, in whatever memory."""
+        return max(engine.scheduler.found(request) for engine in self.engines)
 
     def submit(self, request: Served) -> None:
-        """A request that the scheduler sees now."""
+        """A request that a scheduler sees now: that of the engine with fewest requests."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
-        self.engine.submit(request)
+        min(self.engines, key=lambda engine: engine.load).submit(request)
 
-    def advance(self, until_ps: int | None = None, to_an_answer: bool = False) -> list[Served]:
-        """Run until a time, until it is idle, or until some request has its answer; those that have theirs.
-
-        What has begun before the time is ended.
-        """
+    def advance(self, until_ps: int | None = None) -> None:
+        """Run until a time, or until it is idle; what has begun before the time is ended."""
         time = self.machine.time
         until = None if until_ps is None else int(time.ps(until_ps))
-        done: list[Served] = []
-        while (until is None or self.now < until) and not (done and to_an_answer):
-            iteration = self.engine.next(time.whole_ps(self.now))
-            if iteration is None:
+        while until is None or self.now < until:
+            now_ps = time.whole_ps(self.now)
+            chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+            if not chosen:
                 break
-            done += self._computed(iteration, until)
-        return done
+            self._computed(chosen, until)
 
-    def _computed(self, iteration: Iteration, until: int | None) -> list[Served]:
+    def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> None:
         time = self.machine.time
         start = time.whole_ps(self.now)
-        if iteration.prompts:
-            cost = self.cost.of(iteration.shape())
-            self.now += cost.ticks
-            return self.engine.ended(iteration, start, [time.whole_ps(self.now)], cost.joules)
-        cost = self.cost.decoding(iteration.shape(), iteration.keys())
-        ends = np.cumsum(cost.ticks)
-        steps = len(ends)
-        if until is not None and not iteration.patient:
+        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
+        costs = [self._cost(iteration, most) for _, iteration in chosen]
+        longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
+        ends = np.cumsum(longest)
+        steps = most
+        if until is not None and not all(iteration.patient for _, iteration in chosen):
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
         ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
         self.now += int(ends[steps - 1])
-        return self.engine.ended(iteration, start, ends_ps, float(cost.joules[:steps].sum()))
+        for (engine, iteration), cost in zip(chosen, costs, strict=True):
+            joules = float(cost.joules[:steps].sum()) / len(self.engines)
+            engine.ended(iteration, start, ends_ps, joules)
+
+    def _cost(self, iteration: Iteration, steps: int) -> Cost:
+        """Of its first steps, [steps]."""
+        if iteration.prompts:
+            cost = self.cost.of(iteration.shape())
+            return Cost(np.array([cost.ticks]), np.array([cost.joules]))
+        return self.cost.decoding(iteration.shape(), iteration.keys()[:steps])
+
+
+class Pipelined(Replica):
+    """As many engines as stages of a pipeline, an iteration of each in flight over one stage after the other.
+
+    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it; what a
+    stage sends to the next one crosses the system's links beside its computing.
+
+    Parameters
+    ----------
+    costs: of iterations on each stage.
+    """
+
+    def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost]) -> None:
+        super().__init__(machine, deployed, costs[0], len(costs))
+        self.costs = costs
+        self._ready = [0] * len(costs)  # ticks from which the engines may go on
+        self._free = [0] * len(costs)  # and the stages are free
+        self._sends: dict[tuple[int, int], tuple[int, float]] = {}
+
+    @property
+    def rest_w(self) -> float:
+        return sum(cost.rest_w for cost in self.costs)
+
+    def submit(self, request: Served) -> None:
+        number = request.number % len(self.engines)
+        if not self.engines[number].load:
+            self._ready[number] = int(self.machine.time.ps(request.seen_ps))
+        self.engines[number].submit(request)
+
+    def advance(self, until_ps: int | None = None) -> None:
+        time = self.machine.time
+        until = None if until_ps is None else int(time.ps(until_ps))
+        while self._next(until):
+            pass
+
+    def _next(self, until: int | None) -> bool:
+        """Begin the next iteration before a time; whether there is one."""
+        busy = (n for n, engine in enumerate(self.engines) if engine.load)
+        for start, _, number in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
+            if until is not None and start >= until:
+                return False
+            iteration = self.engines[number].next(self.machine.time.whole_ps(start))
+            if iteration is not None:
+                self._pass(number, start, iteration)
+                return True
+        return False
+
+    def _pass(self, number: int, start: int, iteration: Iteration) -> None:
+        shape, at, joules = iteration.shape(), start, 0.0
+        for stage, known in enumerate(self.costs):
+            cost = known.of(shape)
+            at = max(at, self._free[stage]) + cost.ticks
+            self._free[stage] = at
+            joules += cost.joules
+            if stage < len(self.costs) - 1:
+                ticks, sent = self._sent(stage, known.pieces.sent_bytes(shape.tokens))
+                at += ticks
+                joules += sent
+        self._ready[number] = at
+        time = self.machine.time
+        self.engines[number].ended(iteration, time.whole_ps(start), [time.whole_ps(at)], joules)
+
+    def _sent(self, stage: int, n_bytes: int) -> tuple[int, float]:
+        """Ticks and joules of what the ranks of a stage send to those of the next one."""
+        if (stage, n_bytes) not in self._sends:
+            ranks = self.costs[stage].ranks
+            self._sends[stage, n_bytes] = self.costs[stage].sent(stage * ranks, (stage + 1) * ranks, n_bytes)
+        return self._sends[stage, n_bytes]
 
 
 Router = Callable[[Sequence[Replica], Served], int]
@@ -96,12 +188,22 @@ def least_loaded(replicas: Sequence[Replica], request: Served) -> int:
 
 
 def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
-    """Where most of its blocks are found; among equals the least loaded."""
-    found = [r.engine.scheduler.pool.found(request.contents, request.input - 1) for r in replicas]
+    """Where most of its blocks are found, in whatever memory; among equals the least loaded."""
+    found = [replica.found(request) for replica in replicas]
     return max(range(len(replicas)), key=lambda i: (found[i], -replicas[i].load))
 
 
-ROUTERS: dict[str, Router] = {"round_robin": round_robin, "least_loaded": least_loaded, "prefix_aware": prefix_aware}
+def least_time(replicas: Sequence[Replica], request: Served) -> int:
+    """Where a step of decoding takes the shortest time with it, of machines that are not equally fast."""
+    return min(range(len(replicas)), key=lambda i: replicas[i].pace_s(replicas[i].load + 1))
+
+
+ROUTERS: dict[str, Router] = {
+    "round_robin": round_robin,
+    "least_loaded": least_loaded,
+    "prefix_aware": prefix_aware,
+    "least_time": least_time,
+}
 
 
 @dataclass(frozen=True)
@@ -115,57 +217,56 @@ class Service:
         """Serve requests in the order of their arrivals; those that can never run are refused, and why is returned."""
         refused: dict[int, str] = {}
         for number, request in enumerate(requests):
-            served = self._served(number, request, refused)
-            if served is None:
-                continue
-            for replica in self.replicas:
-                replica.advance(served.seen_ps)
-            self.replicas[self.router(self.replicas, served)].submit(served)
+            if why := self.refusal(request):
+                refused[number] = why
+            else:
+                self.give(self.replicas[0].deployed.served(number, request))
+        self.finish()
+        return refused
+
+    def give(self, served: Served) -> None:
+        """A request that a scheduler sees now: that of the replica that the router names among those it fits."""
+        for replica in self.replicas:
+            replica.advance(served.seen_ps)
+        fit = self.replicas
+        if any(replica.deployed is not fit[0].deployed for replica in fit):
+            asked = Request(served.arrival_ps, served.input, served.output)
+            fit = [replica for replica in fit if not replica.deployed.refusal(asked)]
+        fit[self.router(fit, served)].submit(served)
+
+    def finish(self) -> None:
+        """Run until all have their answers."""
         for replica in self.replicas:
             replica.advance()
-        return refused
 
-    def serve_closed(self, requests: Sequence[Request], concurrency: int) -> dict[int, str]:
-        """Serve requests so many at a time: the next one arrives when another has its answer."""
-        refused: dict[int, str] = {}
-        coming = iter(enumerate(requests))
-
-        def submit(at_ps: int, to: int) -> None:
-            for number, request in coming:
-                arrived = Request(at_ps, request.input, request.output, request.contents)
-                served = self._served(number, arrived, refused)
-                if served is not None:
-                    self.replicas[to].submit(served)
-                    return
-
-        for i in range(concurrency):
-            submit(0, i % len(self.replicas))
-        clocks = [(replica.now, i) for i, replica in enumerate(self.replicas)]
-        heapq.heapify(clocks)
-        while clocks:
-            _, i = heapq.heappop(clocks)
-            for request in self.replicas[i].advance(to_an_answer=True):
-                submit(request.end_ps or 0, i)
-            if self.replicas[i].load:
-                heapq.heappush(clocks, (self.replicas[i].now, i))
-        return refused
-
-    def _served(self, number: int, request: Request, refused: dict[int, str]) -> Served | None:
-        deployed = self.replicas[0].deployed
-        if why := deployed.refusal(request):
-            refused[number] = why
-            return None
-        return deployed.served(number, request)
+    def refusal(self, request: Request) -> str:
+        """Why a request can run nowhere; "" where it can."""
+        kinds = dict.fromkeys(replica.deployed for replica in self.replicas)
+        said = [deployed.refusal(request) for deployed in kinds]
+        return said[0] if all(said) else ""
 
     def answer(self, objectives: Objectives | None = None) -> Answer:
         """How the requests fared."""
-        rest_w = sum(replica.cost.rest_w for replica in self.replicas)
-        return answer_of([replica.engine for replica in self.replicas], rest_w, objectives)
+        rest_w = sum(replica.rest_w for replica in self.replicas)
+        return answer_of([engine for replica in self.replicas for engine in replica.engines], rest_w, objectives)
 
 
 def service(
     machine: Machine, deployed: Deployed, ranks: int, replicas: int = 1, router: Router = least_loaded
 ) -> Service:
-    """Equal replicas of ``ranks`` chips each, on machines of their own that share what is known of iterations."""
-    cost = StepCost(machine, machine.place(deployed.held), deployed.pieces(ranks), ranks)
-    return Service([Replica(machine, deployed, cost) for _ in range(replicas)], router)
+    """Equal replicas of ``ranks`` chips a stage, on machines of their own that share what is known of iterations."""
+    costs = costs_of(machine, deployed, ranks)
+    return Service([replica(machine, deployed, costs) for _ in range(replicas)], router)
+
+
+def costs_of(machine: Machine, deployed: Deployed, ranks: int) -> list[StepCost]:
+    """Of iterations on each stage of so many ranks."""
+    return [
+        StepCost(machine, machine.place(held), deployed.pieces(ranks, number), ranks)
+        for number, held in enumerate(deployed.held)
+    ]
+
+
+def replica(machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> Replica:
+    """One that has nothing to do yet; ``data`` replicas of attention in it."""
+    return Replica(machine, deployed, costs[0], data) if len(costs) == 1 else Pipelined(machine, deployed, costs)

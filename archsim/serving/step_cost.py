@@ -15,13 +15,14 @@ once for each piece; a piece in which something else hides behind attention is t
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from archsim.errors import InputError
 from archsim.machine import Machine, Placement
 from archsim.mapper import HOST, Mapper
 from archsim.model.ledger import price_list
@@ -30,10 +31,10 @@ from archsim.sim.segment import simulate
 from archsim.workloads.dims import Dim
 from archsim.workloads.iteration import Pieces, Shape, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.op import Op, group_ranks
+from archsim.workloads.op import Op, Transfer, group_ranks
 
 _MOST_KEPT = 20_000
-_SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),))
+_SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),), fetched=1, stored=1)
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ class StepCost:
         self.mapper = Mapper(machine, placement)
         self.rest_w = ranks * sum(machine.static_power_w().values())
         self._prices: dict[tuple[str, str], float] = {}
-        self._pieces: dict[tuple[int, int, str, int], _Piece] = {}
+        self._pieces: dict[tuple[object, ...], _Piece] = {}
         self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
         self._others: Kept[Cost] = Kept()
 
@@ -120,27 +121,50 @@ class StepCost:
         return cost
 
     def _host(self, shape: Shape) -> int:
-        ps = self.pieces.host_ps(shape)
+        ps = self.pieces.host_ps(shape) if self.pieces.first else 0
         return int(self.machine.time.ps(ps)) if ps else 0
+
+    def sent(self, source: int, target: int, n_bytes: int) -> tuple[int, float]:
+        """Ticks and joules of what each rank sends to the one that has its place in another group."""
+        network = self.machine.network
+        if network is None:
+            raise InputError(f"stages need a network between them, and system '{self.machine.spec.name}' has none")
+        flow = network.send(source, target, n_bytes)
+        keys = {("network", name): count for name, count in flow.actions.items()}
+        self._prices |= price_list(self.machine.components, self.machine.technology, set(keys))
+        return flow.ticks, self.ranks * sum(self._prices[key] * count for key, count in keys.items())
 
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.sampled, shape.kind, shape.drafting
+        key = shape.tokens, shape.sampled, shape.kind, shape.drafting, shape.copies
         if key not in self._pieces:
-            self._pieces[key] = self._made(*key)
-        return self._pieces[key]
+            self._pieces[key] = self._made(shape, ())
+        if self._pieces[key].adds or not self.pieces.ops.state_bytes:
+            return self._pieces[key]
+        # Short recurrences hide behind launches: with those of this shape attention may still just add.
+        sized = *key, shape.decodes, shape.queries, shape.prompts
+        if sized not in self._pieces:
+            self._pieces[sized] = self._made(shape, ("recurrence", "prompt_recurrence"))
+        return self._pieces[sized] if self._pieces[sized].adds else self._pieces[key]
 
-    def _made(self, tokens: int, sampled: int, kind: str, drafting: int) -> _Piece:
+    def _made(self, shape: Shape, sized: Collection[str]) -> _Piece:
+        """The piece of a shape; ``sized`` are slots that belong to it with their sizes."""
         pieces = self.pieces
-        template = (*pieces.template(tokens, kind), *pieces.head(sampled), *pieces.drafting(drafting))
+        layers = pieces.template(shape.tokens, shape.kind)
+        template = (*pieces.copies(shape.copies), *layers, *pieces.head(shape.sampled))
         slots: dict[Op, int] = defaultdict(int)
         short, joules, whole = [], 0.0, True
-        for block in template:
-            laid = self.mapper.lower_block([filled(op, _SHORT) if slot(op) else op for op in block.ops])
-            ops = self.machine.together(laid)
+
+        def varies(op: Op) -> bool:
+            return slot(op) not in ("", *sized)
+
+        for block in (*template, *pieces.drafting(shape.drafting)):
+            sizes = [_SHORT if varies(op) else shape for op in block.ops]
+            laid = [filled(op, size) if slot(op) else op for op, size in zip(block.ops, sizes, strict=True)]
+            ops = self.machine.together(self.mapper.lower_block(laid))
             for op, low in zip(block.ops, ops, strict=True):
-                if slot(op):
+                if varies(op):
                     slots[op] += block.repeat
                     whole = whole and _ticks(low) is not None
                 else:
@@ -148,10 +172,10 @@ class StepCost:
             short.append((ops, block.repeat))
         if not whole:
             return _Piece(Cost(0, joules), tuple(slots.items()), adds=False)
-        lanes = countable([(tuple(_probed(o) if slot(o.op) else o for o in ops), n) for ops, n in short])
+        lanes = countable([(tuple(_probed(o) if varies(o.op) else o for o in ops), n) for ops, n in short])
         first, longer, free, free_longer = np.broadcast_to(simulate(lanes, 4, self.machine.grains()).step_ticks, 4)
         adds = longer - first == sum(slots.values()) and first == free and free_longer == longer
-        spent = sum(_length(low) * n for ops, n in short for low in ops if slot(low.op))
+        spent = sum(_length(low) * n for ops, n in short for low in ops if varies(low.op))
         return _Piece(Cost(int(first) - spent if adds else 0, joules), tuple(slots.items()), bool(adds))
 
     def _timed(self, shape: Shape) -> Cost:
@@ -168,8 +192,10 @@ class StepCost:
         if slot(op) == "attention":
             cost = self._table(op, shape, np.array([shape.keys]))
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
-        if slot(op) in ("prompt_attention", "kv_up"):
+        if slot(op) in ("prompt_attention", "prompt_recurrence", "kv_up"):
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
+        if isinstance(op, Transfer):
+            return self._asked(filled(op, shape))
         return self._others.of((op, shape.decodes, shape.queries), lambda: self._asked(filled(op, shape)))
 
     def _asked(self, op: Op) -> Cost:

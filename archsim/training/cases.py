@@ -17,10 +17,12 @@ from typing import Any
 from archsim.config import load_spec, shipped
 from archsim.errors import ArchsimError, InputError, Problem, nearest, shortened
 from archsim.machine import SystemSpec
+from archsim.power import extremes_w, locked
 from archsim.training.campaign import campaign
 from archsim.training.fabric import Fabric, system_of
 from archsim.training.names import known, names
 from archsim.training.offload import OffloadSpec, room
+from archsim.training.power import stretches
 from archsim.training.setup import Setup
 from archsim.training.step import Step, learn, step
 from archsim.training.timer import PS, Timer, timer_of
@@ -112,13 +114,17 @@ def _model_named(name: str) -> ModelSpec:
 
 
 @functools.lru_cache(maxsize=64)
-def _machine(device: str, system: str) -> tuple[Timer, Fabric, SystemSpec | None]:
-    """The GPU and its links, by names that ship."""
-    if system:
-        spec = system_of(system)
-        timer = timer_of(device) if device else Timer(spec.chip)
+def _machine(device: str, system: str, sm_clock_mhz: int | None) -> tuple[Timer, Fabric, SystemSpec | None]:
+    """The GPU and its links, by names that ship; its clock is locked where that is said."""
+    spec = system_of(system) if system else None
+    timer = timer_of(device) if device or spec is None else Timer(spec.chip)
+    if sm_clock_mhz is not None:
+        try:
+            timer = Timer(locked(timer.spec, sm_clock_mhz * 10**6))
+        except InputError as error:
+            raise InputError([Problem(problem.message, path="sm_clock_mhz") for problem in error.problems]) from None
+    if spec is not None:
         return timer, Fabric.of(spec, timer.gpu.chip.instruction), spec
-    timer = timer_of(device)
     around = names().machines.get(device, "")
     if around:
         return timer, Fabric.of(system_of(around), timer.gpu.chip.instruction), None
@@ -206,7 +212,7 @@ def _asked_machine(case: Case) -> tuple[Timer, Fabric, SystemSpec | None]:
     device, system = _text(case, "device") or _text(case, "hw"), _text(case, "system")
     device = known("chips", device, "device") if device else ""
     system = known("systems", system, "system") if system else ""
-    return _machine(device or ("" if system else "a100_sxm4_80g"), system)
+    return _machine(device or ("" if system else "a100_sxm4_80g"), system, _count(case, "sm_clock_mhz"))
 
 
 def _dtype(case: Case, framework: FrameworkSpec, timer: Timer) -> str:
@@ -422,6 +428,8 @@ def told(setup: Setup, found: Step) -> dict[str, Any]:
         scores -= model_flops(setup.model, 0, setup.framework.causal_flops)
         hardware += scores / 3 * tokens / cut.gpus / seconds
     over = found.held.total - found.capacity
+    drawn = stretches(setup, found)
+    trough_w, peak_w = extremes_w(drawn) if drawn else (None, None)
     figures: dict[str, Any] = {
         "iteration_ms": 1e3 * seconds,
         "forward_ms": found.forward_ps / PS * 1e3,
@@ -436,6 +444,8 @@ def told(setup: Setup, found: Step) -> dict[str, Any]:
         "agg_pflops": 1e-15 * hardware * cut.gpus,
         "j_per_token": found.joules * cut.gpus / tokens if setup.timer.power_cap_w is not None else None,
         "power_w": found.joules / seconds if setup.timer.power_cap_w is not None else None,
+        "trough_power_w": trough_w,
+        "peak_power_w": peak_w,
         "peak_memory_bytes": found.held.total,
         "weight_bytes": found.held.weights,
         "gradient_bytes": found.held.gradients,

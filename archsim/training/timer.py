@@ -88,9 +88,12 @@ class Timer:
         """Of a kernel beside the idle board's; 0 where the chip's power is not known."""
         if self.power_cap_w is None:
             return 0.0
-        if isinstance(work, Rows):
-            return self.ps(work) / PS * self.training.stream_power * self.power_cap_w
-        return self.energy_j(work) / slowdown**2
+        if not isinstance(work, Rows):
+            return self.energy_j(work) / slowdown**2
+        chip, power, seconds = self.gpu.chip, self.gpu.kernels.power, self.ps(work) / PS
+        whole_j = seconds * self.training.stream_power * self.power_cap_w
+        memory_j = 0.0 if power is None else min(whole_j, 1e-12 * power.memory_byte_pj * work.bytes)
+        return memory_j + (whole_j - memory_j) * chip.voltage**3  # the die's power goes with the clock, which V follows
 
     @functools.cache  # noqa: B019  (a timer is kept as long as its chip is asked for)
     def _flop_j(self, dtype: str) -> float:
@@ -101,18 +104,17 @@ class Timer:
             else self.gpu.kernels.flop_j(self.gpu.chip, dtype)
         )
 
-    def slowdown(self, flop_j: float, stream_s: float, seconds: float) -> float:
+    def slowdown(self, flop_j: float, stream_j: float, seconds: float) -> float:
         """Of the clock under the power cap.
 
         Parameters
         ----------
-        flop_j: energy of what multiplies. stream_s: time of streams. seconds: that both take, and pauses.
+        flop_j: energy of what multiplies. stream_j: of streams. seconds: that both take, and pauses.
         """
         gemm = self.gpu.kernels.gemm
         if self.power_cap_w is None or gemm is None or not seconds:
             return 1.0
-        streams_j = stream_s * self.power_cap_w * self.training.stream_power
-        over = (flop_j + streams_j) / seconds / (self.power_cap_w * gemm.usable_power)
+        over = (flop_j + stream_j) / seconds / (self.power_cap_w * gemm.usable_power)
         return float(max(1.0, over) ** gemm.throttle_exponent)
 
     def learn(self, works: Iterable[Work]) -> None:

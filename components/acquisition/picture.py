@@ -10,7 +10,8 @@ from archsim.components.acquisition.rates import Stage
 from archsim.components.acquisition.spec import AcquisitionSpec
 from archsim.units import si
 
-_WIDTH, _TOP, _ROW, _LEAST = 1120, 64, 26, 1.5
+_WIDTH, _TOP, _ROW = 1120, 64, 26
+_WIDEST, _LEAST = 60, 1.0
 _BAND, _DISC, _INK, _FAINT = "#7da7d9", "#e07b39", "#1d2733", "#5b6875"
 
 
@@ -29,16 +30,18 @@ def picture(spec: AcquisitionSpec, stages: Mapping[str, Stage]) -> str:
         f'<text x="16" y="24" font-size="15" fill="{_INK}">{escape(spec.name)}</text>',
         f'<text x="16" y="42" fill="{_FAINT}">bands: bytes a second; discs: watts of a node and its link</text>',
     ]
+    width = {name: max(_LEAST, _WIDEST * stage.out_bytes_per_s / widest) for name, stage in stages.items()}
+    ends, tall = _ends(spec, y, width)
     for name, stage in stages.items():
         to = spec.nodes[name].to
         if to is None:
             continue
-        width = max(_LEAST, 60 * stage.out_bytes_per_s / widest)
         middle = (x[name] + x[to]) / 2
         told = f"{name} to {to}: {si(stage.out_bytes_per_s, 'B/s')}, {si(stage.link_w, 'W')}"
         parts.append(
-            f'<path d="M{x[name]:.1f},{y[name]:.1f} C{middle:.1f},{y[name]:.1f} {middle:.1f},{y[to]:.1f} '
-            f'{x[to]:.1f},{y[to]:.1f}" stroke="{_BAND}" stroke-opacity="0.55" stroke-width="{width:.2f}" fill="none">'
+            f'<path d="M{x[name]:.1f},{y[name]:.1f} C{middle:.1f},{y[name]:.1f} {middle:.1f},{ends[name]:.1f} '
+            f'{x[to]:.1f},{ends[name]:.1f}" stroke="{_BAND}" stroke-opacity="0.55" stroke-width="{width[name]:.2f}" '
+            'fill="none">'
             f"<title>{escape(told)}</title></path>"
         )
     for name, stage in stages.items():
@@ -49,7 +52,7 @@ def picture(spec: AcquisitionSpec, stages: Mapping[str, Stage]) -> str:
         size = si(stage.out_bytes_per_s, "B/s")
         told = f"{name}: {size}, {si(watts, 'W')}"
         line = told if first else name
-        high = y[name] + 4 if first else y[name] - max(radius, 30 * stage.in_bytes_per_s / widest) - 18
+        high = y[name] + 4 if first else y[name] - max(radius, tall[name] / 2) - 20
         parts.append(
             f'<circle cx="{x[name]:.1f}" cy="{y[name]:.1f}" r="{radius:.1f}" fill="{_DISC}" fill-opacity="0.85">'
             f"<title>{escape(told)}</title></circle>"
@@ -62,6 +65,22 @@ def picture(spec: AcquisitionSpec, stages: Mapping[str, Stage]) -> str:
                 f"{escape(f'{size}, {si(watts, chr(87))}')}</text>"
             )
     return "\n".join([*parts, "</svg>\n"])
+
+
+def _ends(
+    spec: AcquisitionSpec, y: Mapping[str, float], width: Mapping[str, float]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Heights at which bands end, one above the other at each node, and how tall what comes to a node is there."""
+    ends: dict[str, float] = {}
+    tall = dict.fromkeys(spec.nodes, 0.0)
+    for to in spec.nodes:
+        into = sorted((name for name in spec.nodes if spec.nodes[name].to == to), key=lambda name: y[name])
+        tall[to] = sum(width[name] for name in into)
+        top = y[to] - tall[to] / 2
+        for name in into:
+            ends[name] = top + width[name] / 2
+            top += width[name]
+    return ends, tall
 
 
 def _depths(spec: AcquisitionSpec) -> dict[str, int]:

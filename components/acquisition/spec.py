@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from archsim.errors import nearest
+from archsim.errors import InputError, Problem, nearest
 from archsim.experiment import ExperimentSpec
 from archsim.spec import Count, Spec
 from archsim.units import Bytes, BytesPerSecond, Hertz, Joules, JoulesPerBit, Picoseconds
 
-Table = tuple[tuple[float, float], tuple[float, float]]
+Row = tuple[float, float]
+Table = tuple[Row, Row]
+_ROUNDED = 4
+"""Events a second by which counts of a table may miss what they sum to: each is rounded to a whole one."""
 
 
 class LinkSpec(Spec):
@@ -72,7 +77,8 @@ class NodeSpec(Spec):
     """of a trigger: it keeps one event of so many"""
     contingency: Table | None = None
     """of a trigger, in place of reduction: events a second as [[true negatives, false negatives], [false positives,
-    true positives]]; the first row is rejected"""
+    true positives]]; the first row is rejected. Sums to the events that come, and its columns to those that the trigger
+    before kept"""
     units: Count | None = None
     """of a trigger: events that it works on at a time; without bound when absent"""
     time: Picoseconds = 0
@@ -104,6 +110,10 @@ class NodeSpec(Spec):
         if self.contingency is not None:
             return sum(self.contingency[1]) / sum(map(sum, self.contingency))
         return 1 / self.reduction
+
+
+def _apart(told: float, wanted: float) -> bool:
+    return abs(told - wanted) > max(_ROUNDED, 1e-9 * wanted)
 
 
 class ScalingSpec(Spec):
@@ -150,27 +160,60 @@ class AcquisitionSpec(ExperimentSpec):
 
     @model_validator(mode="after")
     def _check(self) -> AcquisitionSpec:
+        problems = [*self._nodes_problems()]
+        if len([node for node in self.nodes.values() if node.kind == "storage"]) != 1:
+            problems.append(Problem("expected one storage", path="nodes"))
+        if len(self.alternatives) > 6:
+            problems.append(Problem("at most 6, for all combinations of them are asked", path="alternatives"))
+        if problems:
+            raise InputError(problems)
+        self.order()
+        if problems := [*self._tables_problems()]:
+            raise InputError(problems)
+        return self
+
+    def _nodes_problems(self) -> Iterator[Problem]:
+        """What is wrong with what nodes are joined to."""
+        fed = Counter(node.to for node in self.nodes.values())
         for name, node in self.nodes.items():
             if node.to is not None and node.to not in self.nodes:
-                raise ValueError(f"nodes.{name}.to: no node is called '{node.to}': {nearest(node.to, self.nodes)}")
+                said = f"no node is called '{node.to}': {nearest(node.to, self.nodes)}"
+                yield Problem(said, path=f"nodes.{name}.to")
+            elif node.to is not None and self.nodes[node.to].kind == "source":
+                yield Problem(f"'{node.to}' is a source, to which nothing goes", path=f"nodes.{name}.to")
             if node.link is not None and node.link not in self.links:
-                raise ValueError(
-                    f"nodes.{name}.link: no link is called '{node.link}': {nearest(node.link, self.links)}"
-                )
-            if node.to is not None and self.nodes[node.to].kind == "source":
-                raise ValueError(f"nodes.{name}.to: '{node.to}' is a source, to which nothing goes")
-        if len([node for node in self.nodes.values() if node.kind == "storage"]) != 1:
-            raise ValueError("nodes: expected one storage")
-        fed = {node.to for node in self.nodes.values()}
-        for name, node in self.nodes.items():
-            if node.kind != "source" and name not in fed:
-                raise ValueError(f"nodes.{name}: a {node.kind} without inputs: no node goes to it")
-            if node.kind == "trigger" and sum(other.to == name for other in self.nodes.values()) > 1:
-                raise ValueError(f"nodes.{name}: a trigger has one input: put a merge before it")
-        self.order()
-        if len(self.alternatives) > 6:
-            raise ValueError("alternatives: at most 6, for all combinations of them are asked")
-        return self
+                said = f"no link is called '{node.link}': {nearest(node.link, self.links)}"
+                yield Problem(said, path=f"nodes.{name}.link")
+            if node.kind != "source" and not fed[name]:
+                yield Problem(f"a {node.kind} without inputs: no node goes to it", path=f"nodes.{name}")
+            if node.kind == "trigger" and fed[name] > 1:
+                yield Problem("a trigger has one input: put a merge before it", path=f"nodes.{name}")
+
+    def _tables_problems(self) -> Iterator[Problem]:
+        """The first contingency table that does not sum to what comes to its trigger."""
+        comes: dict[str, tuple[float, tuple[str, Row] | None]] = {}  # events a second; who kept which of them
+        for name in self.order():
+            node = self.nodes[name]
+            rate, before = (float(self.rate), None) if node.kind == "source" else comes[name]
+            if node.contingency is not None:
+                (tn, fn), (fp, tp) = node.contingency
+                unwanted, wanted = columns = tn + fp, fn + tp
+                path = f"nodes.{name}.contingency"
+                if _apart(sum(columns), rate):
+                    said = f"its counts sum to {sum(columns):,.0f} events a second, where {rate:,.0f} come"
+                    yield Problem(said, path=path)
+                    return
+                if before is not None and any(map(_apart, columns, before[1])):
+                    kept = "'{}' keeps {:,.0f} unwanted and {:,.0f} wanted events a second".format(
+                        before[0], *before[1]
+                    )
+                    yield Problem(f"its columns sum to {unwanted:,.0f} and {wanted:,.0f}, where {kept}", path=path)
+                    return
+                before = name, node.contingency[1]
+            elif node.kind == "trigger":
+                before = None
+            if node.to is not None:
+                comes[node.to] = rate * node.kept, before
 
     def order(self) -> list[str]:
         """Nodes, each after all that go to it.

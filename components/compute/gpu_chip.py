@@ -25,7 +25,9 @@ class GpuChip:
     Attributes
     ----------
     macs_per_cycle: dense, of one SM, by operand format. process: key of the energy table.
-    power_cap_w: power at which the clock drops; None: never. idle_w: power of the board at rest.
+    power_cap_w: power at which the clock drops; None: never. idle_w: power of the board at rest. voltage: of the die,
+    beside that at full clock: below 1 where the clock is locked below it. Energy on the die goes with its square.
+    activity: energy of its operands' bits beside that of random ones.
     """
 
     sms: int
@@ -37,6 +39,8 @@ class GpuChip:
     process: str
     power_cap_w: float | None
     idle_w: float = 0.0
+    voltage: float = 1.0
+    activity: float = 1.0
 
     def check(self, dtype: str) -> None:
         """Whether its tensor cores multiply this format, told apart from others of its width.

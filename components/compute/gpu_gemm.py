@@ -334,17 +334,17 @@ def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.
 
 
 def flop_energy_j(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
-    """Energy of a FLOP of 16-bit operands at full clock, J.
+    """Energy of a FLOP of the chip's 16-bit operands at its clock, J.
 
     Raises
     ------
     InputError: the energy of the chip's process is not known.
     """
-    return kernels.flop_energy_pj * 1e-12 * process_energy(chip, kernels)
+    return kernels.flop_energy_pj * 1e-12 * process_energy(chip, kernels) * chip.activity
 
 
 def process_energy(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
-    """Energy in the chip's process, relative.
+    """Energy in the chip's process, at its voltage, relative.
 
     Raises
     ------
@@ -353,7 +353,7 @@ def process_energy(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
     known = kernels.process_energy
     if chip.process not in known:
         raise InputError(f"'process_energy' has no entry for '{chip.process}': {nearest(chip.process, known)}")
-    return known[chip.process]
+    return known[chip.process] * chip.voltage**2
 
 
 def _around_s(

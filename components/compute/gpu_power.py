@@ -88,10 +88,10 @@ def energy(chip: GpuChip, spec: PowerSpec, process_energy: float, done: Activity
 
     Parameters
     ----------
-    process_energy: of the chip's process, relative.
+    process_energy: of the chip's process at its voltage, relative.
     """
     die = 1.0 / done.slowdown**2
-    awake_j = spec.clock_share * (chip.power_cap_w or 0.0) / done.slowdown * seconds
+    awake_j = spec.clock_share * (chip.power_cap_w or 0.0) * chip.voltage**3 / done.slowdown * seconds
     arithmetic_j = die * (1.0 - spec.operand_share) * done.flop_j
     registers_j = die * (spec.operand_share * done.flop_j + awake_j)
     cache_j = die * process_energy * 1e-12 * spec.cache_byte_pj * done.cache_bytes

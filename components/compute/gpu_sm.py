@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
-from archsim.components.compute.gpu_elementwise import elementwise
+from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec, elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
 from archsim.components.compute.gpu_gemm import format_of, gemm
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
@@ -30,12 +30,15 @@ from archsim.config import Named
 from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
-from archsim.units import Joules, SquareMillimetres, Watts
+from archsim.units import Hertz, Joules, SquareMillimetres, Watts
 from archsim.workloads.dims import LARGEST, Dim, ceil_div, lanes, maximum
 from archsim.workloads.op import Attention, Conv, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.recurrence import Recurrence
 
 _LANES = 128  # of an SM
 _SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: of several columns
+_CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchanges between them: assumed
+_CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
 """Kernels of functions whose libraries name them otherwise."""
@@ -89,6 +92,10 @@ class GpuSmSpec(ComponentSpec):
     """manufacturing process, such as 4n; selects the energy of a FLOP, which decides when the power cap is reached"""
     power_cap: Watts | None = None
     """power at which the clock drops; TDP of the board"""
+    full_clock: Hertz | None = None
+    """clock at which its kernels' energies hold, where the chip's is locked to another; the voltage follows it"""
+    activity: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """energy of its operands' bits beside that of random ones, of which most kernels are measured"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)
     """energy per MAC, operands from the register file included, where published"""
     sm_area: SquareMillimetres | None = None
@@ -298,10 +305,12 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             how=f"roofline of {shares.compute:.1%} of the peak and {shares.memory:.1%} of the bandwidth",
         )
 
-    def vector_kernel(self, op: Vector, memory: MemoryView) -> KernelWork | None:
+    def vector_kernel(self, op: Vector | Recurrence, memory: MemoryView) -> KernelWork | None:
         kernels = self.spec.released
         if kernels is None or kernels.elementwise is None:
             return None
+        if isinstance(op, Recurrence):
+            return self._recurrence(kernels.elementwise, op, memory)
         function = _FUNCTIONS.get(op.function, op.function)
         chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
         if function == "sample":  # sorts, whose time is the lanes'; they draw what a stream through the memory does
@@ -318,6 +327,25 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             cache_bytes=self._ints(fed, op.rows),
             energy=self._energy(chip, Activity(0.0 * seconds, fed, moved), seconds, op.rows),
             how=function,
+        )
+
+    def _recurrence(self, kernels: ElementwiseKernelsSpec, op: Recurrence, memory: MemoryView) -> KernelWork:
+        """States stream through as rows do; a token at a time is the lanes' work, chunks are that of tensor cores."""
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
+        moved = np.atleast_1d(np.asarray(sum(op.reads().values()) + sum(op.writes().values()), dtype=np.float64))
+        per_cycle = float(_LANES * chip.sms)
+        if op.chunk > 1:
+            per_cycle = _CHUNKED_SHARE * self.peak_macs_per_cycle(op.dtype)
+        computing = np.atleast_1d(np.asarray(op.macs(), dtype=np.float64)) / (per_cycle * chip.clock_hz)
+        streaming = moved / (chip.memory_bytes_per_s * kernels.memory_efficiency)
+        count = 1 if op.chunk == 1 else _CHUNKED_KERNELS
+        seconds = np.maximum(computing, streaming) + count * kernels.launch_us * 1e-6
+        return KernelWork(
+            cycles=self._cycles(seconds, op.tokens),
+            memory_bytes=self._ints(moved, op.tokens),
+            cache_bytes=self._ints(moved, op.tokens),
+            energy=self._energy(chip, Activity(0.0 * seconds, moved, moved), seconds, op.tokens),
+            how=f"states of {op.heads} heads, " + (f"chunks of {op.chunk}" if op.chunk > 1 else "token by token"),
         )
 
     def band(self, op: Op) -> tuple[float, float] | None:
@@ -388,6 +416,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             spec.process,
             spec.power_cap,
             idle_w,
+            1.0 if spec.full_clock is None else self.clock_hz / spec.full_clock,
+            spec.activity,
         )
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
@@ -427,14 +457,16 @@ def _format(
     """The libraries' name of a format, and bytes of operands that are stored in another width than it has.
 
     Weights narrower than what is multiplied have kernels of their own, or are widened by those of the wider format
-    (assumed to take no longer than these; so are those of MXFP4). FP8 with a scale for each block has its own, too.
+    (assumed to take no longer than these; so are those of MXFP4, and those of experts in groups, which libraries give
+    to Marlin, not to the measured kernels). FP8 with a scale for each block has its own, too.
     """
     left, right = op.left_dtype.bits, op.right_dtype.bits
     natural = storage = multiplied.bits
     name = "nvfp4" if multiplied is DType.FP4 else multiplied.value
     if multiplied in (DType.BF16, DType.FP16):
         name = "bf16"
-        if right < storage and f"int{right}_wo" in known and op.right_dtype is not DType.FP4:
+        grouped = isinstance(op, GroupedMatMul) and op.scales is not None
+        if right < storage and f"int{right}_wo" in known and op.right_dtype is not DType.FP4 and not grouped:
             name, natural = f"int{right}_wo", right
     if multiplied is DType.FP8 and op.scales is not None and op.scales.group and "fp8_block" in known:
         name = "fp8_block"

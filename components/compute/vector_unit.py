@@ -21,6 +21,7 @@ from archsim.spec import ComponentSpec, Count
 from archsim.units import SquareMillimetres
 from archsim.workloads.dims import Dim, ceil_scaled
 from archsim.workloads.op import DType, Op, Vector
+from archsim.workloads.recurrence import Recurrence
 
 OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
     {
@@ -83,7 +84,7 @@ class VectorUnit(Engine[VectorUnitSpec]):
         return Fraction(str(ops))
 
     def supports(self, op: Op) -> bool:
-        return isinstance(op, Vector)
+        return isinstance(op, Vector | Recurrence)
 
     def elementwise(self, function: str, elements: Dim) -> Work:
         """Cycles and actions of ``elements`` elements."""
@@ -94,6 +95,8 @@ class VectorUnit(Engine[VectorUnitSpec]):
         )
 
     def work(self, op: Op) -> Work:
+        if isinstance(op, Recurrence):
+            return self.elementwise("multiply", op.flops())
         if not isinstance(op, Vector):
             raise InputError(f"{self.path}: a vector unit does not compute {op.kind} ops")
         return self.elementwise(op.function, op.elements())

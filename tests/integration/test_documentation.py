@@ -25,7 +25,10 @@ SLOW = (
     "archsim validate chips",
     "archsim calibrate nvidia\n",
     "archsim calibrate nvidia --stage 'gemm bf16'",
+    "archsim run polca_row",
     "deepseek_r1",
+    "plan --train --model gpt3-175b",
+    "plan --serve --model llama-3.1-8b --system h100_sxm --rate 20 --slo ttft",
     "--ranks 8/128",
 )
 """Parts of commands that take more than a few seconds"""

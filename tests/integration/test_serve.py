@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
 from archsim.alone.serve import QUESTION
 from archsim.alone.sheet import ask, ask_file
 from archsim.errors import InputError
+from archsim.report.plan import page
 from archsim.serving.cases import kind_of
-from archsim.serving.cases.offered import objectives_of
+from archsim.serving.cases.offered import offered_requests
+from archsim.serving.classes import objectives_of
+from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.plan import Asked, plan
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
@@ -91,10 +95,32 @@ def test_configurations_together_and_apart(tmp_path):
     rows = asked(
         tmp_path, [one, {**one, "tp_size": 2}, {**one, "pp_size": 2}, parts, {**parts, "decode_batch_size": ""}]
     ).rows
+    mixture = {**one, "model_path": "olmoe-1b-7b", "tp_size": 4, "attention_dp_size": 1, "moe_ep_size": 4}
+    same = {**mixture, "attention_dp_size": 4, "moe_ep_size": 16, "batch_size": 1}
+    alike = asked(tmp_path, [mixture, same]).rows
+    assert alike[0]["tpot_ms"] == alike[1]["tpot_ms"]  # a table names the same four chips twice
     assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
-    assert "pipelines of stages are not served" in rows[2]["error"]
+    assert rows[1]["tpot_ms"] < rows[2]["tpot_ms"] < 1.3 * rows[0]["tpot_ms"]  # each engine has half of the requests
     assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
     assert "decode_batch_size" in rows[4]["error"]
+
+
+def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
+    """Twice the requests on twice the replicas of attention: each engine has what one had alone, at its pace."""
+    mixture = {"model": "olmoe-1b-7b", "system": "h100_sxm", "rate": 40, "input": 200, "output": 20, "requests": 12}
+    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, longest=220)
+    at = placed(together)
+    requests = offered_requests(mixture)
+    both, alone = at.service(), replace(at, data=1).service()
+    both.serve([r for one in requests for r in (one, one)])
+    alone.serve(requests)
+    rows = both.answer().rows
+    assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in rows[1::2]]
+    assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in alone.answer().rows]
+    assert both.answer().summary["energy_j"] == pytest.approx(alone.answer().summary["energy_j"])
+    told = asked(tmp_path, [{**mixture, "dp": 2, "ep": 2}, {**mixture, "dp": 2, "ep": 2, "tp": 2}]).rows
+    assert [row["gpus"] for row in told] == [2, 4]
+    assert told[1]["tpot_mean_ms"] != told[0]["tpot_mean_ms"]
 
 
 def test_the_command_serves_without_a_file():
@@ -159,17 +185,36 @@ def test_what_is_asked_is_told_by_the_columns():
 
 
 def test_the_fewest_chips_keep_the_objectives(monkeypatch):
-    from archsim.serving.deploy import Deployment, engine_named
-
     monkeypatch.setattr("archsim.serving.plan._REQUESTS", 30)
     monkeypatch.setattr("archsim.serving.plan._STEPS", 3)
     monkeypatch.setattr("archsim.serving.plan._LARGEST", 64.0)
     deployment = Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm"))
-    ways = plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0, "tpot_s": 0.05}, 2))
+    found = plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0, "tpot_s": 0.05}, 2, 3.6, 0.1))
+    ways, points = found.ways, found.points
+    assert {way["way"] for way in ways} == {"together", "apart"}
+    for way in ways:
+        assert way["gpus"] <= 2
+        assert way["verdict"] == "stable"
+        usd = way["gpus"] * 3.6 / 3600 / 80 + way["energy_per_output_token_j"] * 0.1 / 3.6e6  # 80 tokens a second
+        assert way["usd_per_million_output_tokens"] == pytest.approx(1e6 * usd)
+        assert way["output_tokens_per_s_per_mw"] * way["energy_per_output_token_j"] == pytest.approx(1e6)
+        assert way["output_tokens_per_s_per_mm2"] == pytest.approx(80 / way["gpus"] / 814)  # H100's die
+    axes = [(p["output_tokens_per_s_per_user"], p["output_tokens_per_s_per_gpu"]) for p in points]
+    within = [p["ttft_ms"] <= 1000 and p["tpot_ms"] <= 50 for p in points]
+    assert [p["keeps_slo"] for p in points] == within
+    for point, place, good in zip(points, axes, within, strict=True):
+        beaten = any(
+            ok and a >= place[0] and b >= place[1] and (a, b) != place for (a, b), ok in zip(axes, within, strict=True)
+        )
+        assert point["pareto"] == (good and not beaten)
+    drawn = page("a plan", ways, points)
+    assert drawn.count("<circle") == sum(p["pareto"] for p in points)
+    assert "usd per million output tokens" in drawn
     assert [way["gpus"] for way in ways] == sorted(way["gpus"] for way in ways)
     assert ways[0]["way"] == "together"
     assert ways[0]["gpus"] == 1
     assert ways[0]["capacity_per_s"] >= 4
+    monkeypatch.setattr("archsim.serving.plan._TENSOR", (1,))
     with pytest.raises(InputError, match="times as long"):
         plan(deployment, Asked(4.0, 200, 20, {"tpot_s": 1e-5}, 2))
 

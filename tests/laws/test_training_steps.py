@@ -12,9 +12,9 @@ from archsim.errors import InputError
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.timebase import Timebase
+from archsim.training.pieces import EMPTY, Piece
 from archsim.training.pipeline import chains_of, flying, in_flight, run
 from archsim.training.pipeline import play as one_by_one
-from archsim.training.step import EMPTY, Piece
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.ends import layer_parameters

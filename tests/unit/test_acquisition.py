@@ -194,7 +194,28 @@ def test_what_cannot_be_is_refused_at_its_key(changes: dict[str, Any], said: str
         small(**changes)
 
 
-def test_a_contingency_table_that_keeps_nothing_or_counts_below_zero_is_refused() -> None:
-    for table in ([[1, 1], [0, 0]], [[-1, 1], [1, 1]]):
-        with pytest.raises(InputError, match="contingency counts events"):
-            load_spec("hep_daq_hl_lhc", AcquisitionSpec, {"nodes.l1t.contingency": table}, category="experiments")
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({"l1t": [[1, 1], [0, 0]]}, "contingency counts events"),
+        ({"l1t": [[-1, 1], [1, 1]]}, "contingency counts events"),
+        (
+            {"l1t": [[39245435, 3878], [747059, 3620]]},
+            r"l1t.contingency: its counts sum to 39,999,992 .* 40,000,000 come",
+        ),
+        ({"l1t": [[39245435, 3878], [747059, 3624]]}, None),  # counts are rounded
+        ({"hlt": [[742516, 681], [4542, 2930]]}, r"hlt.contingency: its counts sum to 750,669 .* 750,684 come"),
+        (
+            {"hlt": [[742502, 695], [4542, 2943]]},
+            r"columns sum to 747,044 and 3,638, where 'l1t' keeps 747,059 .* 3,625",
+        ),
+        ({"hlt": [[742515, 682], [4542, 2943]]}, None),
+    ],
+)
+def test_a_contingency_table_sums_to_what_comes(tables: dict[str, Any], said: str | None) -> None:
+    changes = {f"nodes.{name}.contingency": table for name, table in tables.items()}
+    if said is None:
+        load_spec("hep_daq_hl_lhc", AcquisitionSpec, changes, category="experiments")
+        return
+    with pytest.raises(InputError, match=said):
+        load_spec("hep_daq_hl_lhc", AcquisitionSpec, changes, category="experiments")

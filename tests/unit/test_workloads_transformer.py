@@ -393,6 +393,23 @@ def test_experts_on_tensor_parallel_ranks_reduce_their_outputs() -> None:
     assert {op.collective for _, op in ops(program.segments[0], Collective)} == {"all_reduce", "all_gather"}
 
 
+def test_replicas_of_attention_beside_tensor_parallel_ranks_send_a_part_of_their_tokens_each() -> None:
+    shape = {"input": 16, "output": 2, "expert_parallel": 4, "routing": {"kind": "balanced"}}
+    both = build("deepseek-v2-lite", batch=4, tensor_parallel=2, **shape)
+    apart = build("deepseek-v2-lite", batch=4, tensor_parallel=1, **shape)
+    assert both.ranks == apart.ranks == 4
+    one, other = (next(op for _, op in ops(p.segments[0], GroupedMatMul)) for p in (both, apart))
+    assert (one.rows, one.n) == (other.rows, other.n)  # 64 tokens and 16 experts a rank, whoever has seen them
+    layers = [{op.name: op for _, op in ops(p.segments[0], Op)} for p in (both, apart)]
+    assert layers[0]["dispatch"].bytes == layers[1]["dispatch"].bytes
+    assert layers[0]["out"].m == 2 * layers[1]["out"].m  # two sequences of a replica, half of their heads a rank
+    assert layers[0]["out"].k == layers[1]["out"].k // 2
+    for name in ("router", "shared_gate_up", "shared_down"):
+        assert (layers[0][name].m, layers[0][name].n) == (layers[1][name].m, layers[1][name].n)
+    assert layers[0]["experts_sum_all_gather"].ranks == 2
+    assert "experts_sum_all_reduce" not in layers[0]
+
+
 def test_redundant_experts_even_the_load() -> None:
     fields = {
         "batch": 64,
@@ -460,8 +477,8 @@ def test_parallel_attention_with_norms_of_their_own_starts_twice() -> None:
         ("gpt2-xl", {"tensor_parallel": 2}, "heads 25 of 'gpt2-xl'"),
         ("qwen2-7b", {"tensor_parallel": 7}, "intermediate 18944|kv_heads 4 of 'qwen2-7b' neither"),
         ("mixtral-8x7b", {"expert_parallel": 3, "batch": 3}, "8 experts do not divide among 3 ranks"),
-        ("mixtral-8x7b", {"expert_parallel": 4, "tensor_parallel": 2}, "is 1 or equal to it"),
-        ("mixtral-8x7b", {"expert_parallel": 4, "data_parallel": 2}, "must be a multiple of expert_parallel 4"),
+        ("mixtral-8x7b", {"expert_parallel": 2, "tensor_parallel": 4}, "neither 1 nor a multiple of tensor_parallel"),
+        ("mixtral-8x7b", {"expert_parallel": 4, "data_parallel": 2}, "must be a multiple of 4, expert_parallel 4"),
         ("mixtral-8x7b", {"expert_parallel": 4, "batch": 6}, "batch 6 does not divide among data_parallel 4"),
         ("llama-3-8b", {"batch": 6, "prefill_batch": 4}, "do not divide into groups of prefill_batch 4"),
     ],

@@ -15,6 +15,8 @@ _NAMES = {
     "gpu_hlt": "GPUs for the HLT",
     "smart_sensors": "smart sensors",
     "gpu_hlt + smart_sensors": "GPUs and smart sensors",
+    "gpu_hlt + l1t_tracking": "GPUs and tracking",
+    "l1t_tracking": "tracking at level 1",
     "gpu_hlt + smart_sensors + l1t_tracking": "GPUs, smart sensors and tracking",
 }
 _BASE = "200 collisions, L1T 1 in 53.3"
@@ -37,7 +39,9 @@ def rows() -> list[Row]:
         if row["alternative"] in _NAMES:
             told(_NAMES[row["alternative"]], row)
             said[_NAMES[row["alternative"]], "power saved"] = row["saved"]
-    coarse: dict[str, Any] = {"nodes.l1t.contingency": None, "nodes.l1t.reduction": 400, "alternatives": {}}
+    coarse: dict[str, Any] = {"alternatives": {}}
+    for trigger, reduction in (("l1t", 400), ("hlt", 100)):
+        coarse |= {f"nodes.{trigger}.contingency": None, f"nodes.{trigger}.reduction": reduction}
     other = load_spec("hep_daq_hl_lhc", AcquisitionSpec, coarse, category="experiments")
     told("200 collisions, L1T 1 in 400", figures(other, by_rates(other)))
     today = load_spec("hep_daq_pile_up_60", AcquisitionSpec, {}, category="experiments")

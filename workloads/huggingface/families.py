@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archsim.workloads.huggingface import decoders, encoder_decoders, encoders, experts, published
+from archsim.workloads.huggingface import decoders, encoder_decoders, encoders, experts, hybrids, published
 from archsim.workloads.huggingface.config import Config, Fields
 
 FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
@@ -75,6 +75,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "mpt": ("MptForCausalLM", decoders.mpt),
     "mt5": ("MT5ForConditionalGeneration", encoder_decoders.mt5),
     "nemotron": ("NemotronForCausalLM", decoders.nemotron),
+    "nemotron_h": ("NemotronHForCausalLM", hybrids.nemotron_h),
     "olmo": ("OlmoForCausalLM", decoders.olmo),
     "olmo2": ("Olmo2ForCausalLM", decoders.olmo2),
     "olmo3": ("Olmo3ForCausalLM", decoders.olmo3),
@@ -92,6 +93,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "qwen2_moe": ("Qwen2MoeForCausalLM", experts.qwen2_moe),
     "qwen3": ("Qwen3ForCausalLM", decoders.qwen3),
     "qwen3_moe": ("Qwen3MoeForCausalLM", experts.qwen3_moe),
+    "qwen3_next": ("Qwen3NextForCausalLM", hybrids.qwen3_next),
     "roberta": ("RobertaModel", encoders.roberta),
     "seed_oss": ("SeedOssForCausalLM", decoders.seed_oss),
     "siglip_vision_model": ("SiglipVisionModel", encoders.siglip_vision),
@@ -115,6 +117,10 @@ ALIASES = {
     "qwen2_5_vl_text": "qwen2",
     "qwen2_vl": "qwen2",
     "qwen2_vl_text": "qwen2",
+    "qwen3_5": "qwen3_next",
+    "qwen3_5_moe": "qwen3_next",
+    "qwen3_5_moe_text": "qwen3_next",
+    "qwen3_5_text": "qwen3_next",
     "qwen3_vl": "qwen3",
     "qwen3_vl_moe": "qwen3_moe",
     "qwen3_vl_moe_text": "qwen3_moe",
@@ -122,7 +128,7 @@ ALIASES = {
 }
 """Language models within others, which are written as another family."""
 
-_STATES = "layers of a state-space model or of linear attention are not modelled"
+_STATES = "these layers of a state-space model or of linear attention are not modelled"
 _TWO_TOWERS = "an encoder and a decoder that looks at it (cross attention) are not modelled"
 _VISION = "a vision tower with its own text tower is not modelled"
 _INDEXER = "sparse attention, whose indexer chooses the keys of each query, is not modelled"
@@ -133,8 +139,8 @@ _UNLIKE_HEADS = "layers whose heads are others than those of layers with a windo
 REFUSED = {
     **dict.fromkeys(
         ("bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "jamba", "kimi_linear", "lfm2", "lfm2_moe", "mamba",
-         "mamba2", "minimax", "minimax_text_01", "nemotron_h", "plamo2", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text",
-         "qwen3_5_text", "qwen3_next", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"), _STATES,
+         "mamba2", "minimax", "minimax_text_01", "plamo2", "recurrent_gemma", "rwkv", "xlstm", "zamba", "zamba2"),
+        _STATES,
     ),
     **dict.fromkeys(
         ("bigbird_pegasus", "led", "longt5", "mllama", "moshi",

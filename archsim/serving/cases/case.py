@@ -33,7 +33,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
     ------
     InputError: a column is missing or means nothing.
     """
-    chip = next((str(case[name]) for name in ("system", "device", "hw") if case.get(name)), "")
+    chip = next((str(case[name]) for name in (f"{part}system", "system", "device", "hw") if case.get(name)), "")
     model = next((str(case[name]) for name in ("model", "model_path") if case.get(name)), "")
     if not model:
         raise wrong("model", "is missing: the model that is served")
@@ -50,6 +50,8 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
         tensor=tensor,
         expert=expert,
         data=data,
+        stages=next((whole_of(case, part + name, 1) for name in ("pp_size", "pp") if case.get(part + name)), 1),
+        host=word_of(case, "host"),
         longest=longest,
     )
 
@@ -58,7 +60,7 @@ CUT = ("precision", "gemm_quant_mode", "moe_quant_mode", "tp_size", "moe_ep_size
 
 
 def _cut(case: Case, part: str) -> tuple[int, int, int]:
-    """Ranks that share layers, that share experts, and replicas of attention."""
+    """Ranks that share each layer of a stage, that share experts, and replicas of attention."""
 
     def size(*names: str) -> int:
         return next((whole_of(case, part + name) for name in names if case.get(part + name)), 1) or 1
@@ -68,20 +70,30 @@ def _cut(case: Case, part: str) -> tuple[int, int, int]:
         return max(1, size("gpus") // data), size("ep") if size("ep") > 1 else 1, data
     tensor, data = size("tp_size", "tp"), size("attention_dp_size", "dp")
     expert, inner = size("moe_ep_size", "ep"), size("moe_tp_size")
-    if size("pp_size", "pp") > 1:
-        raise wrong(f"{part}pp_size", "pipelines of stages are not served: it must be 1")
-    # Where a table gives tp x ep of the experts for the ranks of attention, both name the same chips.
-    if expert == inner > 1 and expert * inner in (tensor, data):
-        tensor, data = (expert, 1) if tensor > data else (1, expert)
-    if data > 1 and tensor > 1:
-        raise wrong(f"{part}attention_dp_size", "replicas of attention are not served beside tensor parallelism")
+    if case.get(f"{part}attention_dp_size"):
+        tensor, data, expert, inner = _named_once(tensor, data, expert, inner)
+    if tensor == data == 1 and expert * inner > 1:  # attention is whole on each of the chips
+        data = expert * inner
     # Experts that are spread and cut at once are charged as cut alone, beside replicas of attention as spread alone: a
     # rank holds as much of them.
     if data > 1:
-        expert = data if expert > 1 or inner > 1 else 1
+        expert = tensor * data if expert > 1 or inner > 1 else 1
     elif expert not in (1, tensor):
         expert = 1
     return tensor, expert, data
+
+
+def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, int, int, int]:
+    """What AIConfigurator's table means where it gives the product of two cuts that name the same chips.
+
+    Measurements stand in it twice: TP 4, EP 4, 64 requests also as TP 4, attention DP 4, EP 16, 16 requests of each,
+    and EP 8 with attention DP 8 also as attention DP 64, experts' TP 8, EP 8.
+    """
+    if expert == inner > 1 and expert * inner in (tensor, data):
+        return (expert, 1, expert, inner) if tensor > data else (1, expert, expert, inner)
+    if tensor == data > 1 and expert == tensor * data:
+        return tensor, 1, tensor, inner
+    return tensor, data, expert, inner
 
 
 _UNSAID = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
@@ -90,7 +102,8 @@ Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of it
 
 
 def _engine(case: Case) -> EngineSpec:
-    text = word_of(case, "engine", "backend") or "vllm"
+    # Steady states of so many sequences are ML.ENERGY's, measured with this release.
+    text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
     settings: dict[str, Any] = dict(_UNSAID) if case.get("input_toks") else {}
     settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
     # Load generators with lengths of their own ask for the likeliest token.
@@ -104,6 +117,9 @@ def _engine(case: Case) -> EngineSpec:
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
+    for name in ("preemption", "kv_tier", "kv_tier_bytes"):
+        if case.get(name):
+            settings[name] = case[name]
     if case.get("kv_blocks_of_16"):
         settings["kv_blocks"] = whole_of(case, "kv_blocks_of_16")
     return engine_named(text, **settings)

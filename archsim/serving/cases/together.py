@@ -4,64 +4,33 @@ from __future__ import annotations
 
 import re
 
-from archsim.errors import InputError, wrong
+from archsim.errors import wrong
 from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of
-from archsim.serving.cases.steady import timed
-from archsim.serving.deploy import Placed, placed
+from archsim.serving.company import company
+from archsim.serving.deploy import placed
+from archsim.serving.handover import Side, handover_ps
 from archsim.workloads.iteration import Shape, whole_blocks
-from archsim.workloads.requests import Request
 
-_COMPANY = {"chunked": 0.15, "beside": 0.3, "prompts_first": 0.5}
-"""Share of the requests that a prompt waits for, by policy: they began together, and their answers are about as long;
-where prompts come first, a half of all on average. Calibrated on the TTFT of Llama-3.1-8B and Qwen3-32B on H100."""
+_DRAWN, _DRAWN_MEAN = {1024, 8192}, 0.9
+"""Lengths of InferenceMAX's rows, which are drawn evenly from 0.8 of them on (its ``random-range-ratio``)."""
 
 
 def closed(case: Case) -> Figures:
-    """A steady state of so many requests, each the next one when another has its answer.
-
-    In the time of a request each of the others has its prompt computed once; what an iteration with a prompt takes more
-    than one without is shared by all. A prompt waits for those that come with it: :data:`_COMPANY` of the requests.
-    Each of the others interrupts the answer once; where prompts come first, those that began together go on together,
-    and what one has waited for does not come again.
-    """
+    """A steady state of so many requests at a time."""
     batch = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
+    if case.get("attention_dp_size"):  # then of each of its ranks
+        batch *= max(whole_of(case, "attention_dp_size"), 1)
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
-    asked = deployment(case, isl + osl)
-    at = placed(asked)
-    batch_of_rank = -(-batch // asked.data)
-    seen = whole_blocks(isl + osl // 2)
-    fits = at.deployed.blocks * 16 // seen
-    if not fits:
-        raise InputError(f"can never run: {at.deployed.refusal(Request(0, isl, osl)) or 'no room for a sequence'}")
-    running = min(batch_of_rank, fits, asked.engine.max_num_seqs)
-    plain, joules = timed(at, Shape(decodes=running, keys=seen))
-    beside = 0 if asked.engine.policy == "prompts_first" else running - 1
-    prompt_s = _prompt_s(at, beside, seen, isl)
-    more_s = max(0.0, prompt_s - (plain if beside else 0.0))
-    before = _COMPANY[asked.engine.policy] * (running - 1)  # prompts that it waits for
-    after = running - 1 - (before if asked.engine.policy == "prompts_first" else 0)  # those that interrupt its answer
-    step_s = plain + more_s * after / osl
-    first_s = prompt_s + more_s * before + asked.engine.host.request / PS
-    queued_s = (batch_of_rank / running - 1) * (first_s + osl * step_s)
+    at = placed(deployment(case, isl + osl))
+    if varied := {isl, osl} <= _DRAWN:
+        isl, osl = (round(_DRAWN_MEAN * tokens) for tokens in (isl, osl))
+    state = company(at, batch, isl, osl, varied)
     return {
-        "ttft_ms": (first_s + queued_s) * MS,
-        "tpot_ms": step_s * MS,
-        "output_tokens_per_s": running * asked.data / step_s,
-        "mean_power_w": at.cost.rest_w + joules / plain,
+        "ttft_ms": state.first_s * MS,
+        "tpot_ms": state.step_s * MS,
+        "output_tokens_per_s": state.tokens_per_s,
+        "mean_power_w": state.watts,
     }
-
-
-def _prompt_s(at: Placed, beside: int, seen: int, isl: int) -> float:
-    """Seconds in which a prompt is computed beside so many decodes, in as many iterations as it takes."""
-    room = at.deployed.engine.max_num_batched_tokens - beside
-    room = min(room, at.deployed.engine.chunk or room)
-    chunks = -(-isl // max(room, 1))
-    total = 0.0
-    for number in range(chunks):
-        until = min(isl, (number + 1) * room)
-        prompts = ((1, whole_blocks(until - number * room), whole_blocks(until)),)
-        total += timed(at, Shape(decodes=beside, keys=seen if beside else 0, prompts=prompts))[0]
-    return total
 
 
 def disaggregated(case: Case) -> Figures:
@@ -69,18 +38,14 @@ def disaggregated(case: Case) -> Figures:
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
     prompts = max(1, whole_of(case, "prefill_batch_size")) if case.get("prefill_batch_size") else 1
     batch = max(1, _decoding(case))
-    before, after = (placed(deployment(case, isl + osl, part)) for part in ("prefill_", "decode_"))
+    sides = [deployment(case, isl + osl, part) for part in ("prefill_", "decode_")]
+    before, after = map(placed, sides)
     shape = Shape(prompts=((prompts, whole_blocks(isl), whole_blocks(isl)),), finished=prompts)
-    seconds, _ = timed(before, shape)
-    step, _ = timed(after, Shape(decodes=batch, keys=whole_blocks(isl + osl // 2)))
-    moved = after.deployed.ops.kv_bytes([(1, isl)])
-    network = after.machine.network
-    rate = before.machine.main_memory().peak_bytes_per_s
-    if network is not None and hasattr(network, "links"):
-        link = network.links[-1].spec
-        rate = link.bandwidth * link.count * link.efficiency
+    seconds, _ = before.timed(shape)
+    step, _ = after.timed(Shape(decodes=batch, keys=whole_blocks(isl + osl // 2)))
+    moved_s = handover_ps(Side(sides[0]), Side(sides[1]), isl) / PS
     host_s = before.deployed.engine.host.request / PS
-    return {"ttft_ms": (seconds + moved / rate + step + host_s) * MS, "tpot_ms": step * MS}
+    return {"ttft_ms": (seconds + moved_s + step + host_s) * MS, "tpot_ms": step * MS}
 
 
 _CONCURRENCY = re.compile(r"_c(\d{1,6})_")

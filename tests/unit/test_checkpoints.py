@@ -1,0 +1,102 @@
+"""How published checkpoints store models, and kernels of experts that an engine has not tuned."""
+
+from __future__ import annotations
+
+import pytest
+
+from archsim.errors import InputError
+from archsim.serving.checkpoints import stored
+from archsim.serving.deploy import Deployment, engine_named, model_named, placed
+from archsim.workloads.iteration import Shape
+from archsim.workloads.op import DType, GroupedMatMul, MatMul
+
+
+def formats(name, chip, tensor=8, **told):
+    """Format of the right-hand sides of the products of layers, by name."""
+    at = placed(Deployment(name, chip, engine_named("vllm"), tensor=tensor, longest=200, **told))
+    blocks = at.costs[0].pieces.of(Shape(decodes=8, keys=128)).blocks
+    ops = [op for block in blocks if block.name.startswith("layer") for op in block.ops]
+    products = [op for op in ops if isinstance(op, MatMul | GroupedMatMul)]
+    return {op.name: (op.right_dtype, op.scales.group if op.scales else None) for op in products}
+
+
+@pytest.mark.parametrize(
+    ("name", "chip", "told", "expected"),
+    [
+        ("Qwen/Qwen3-8B-FP8", "h100_sxm", {}, {"qkv": (DType.FP8, 16384), "gate_up": (DType.FP8, 16384)}),
+        (
+            "meta-llama/Llama-3.1-405B-Instruct-FP8",
+            "h100_sxm",
+            {},
+            {"qkv": (DType.BF16, None), "gate_up": (DType.FP8, None)},
+        ),
+        ("nvidia/Llama-3.1-405B-Instruct-FP8", "h100_sxm", {}, {"qkv": (DType.FP8, None)}),
+        (
+            "moonshotai/Kimi-K2.5",
+            "h200_sxm",
+            {"weights": "int4_wo", "experts": "int4_wo"},
+            {"out": (DType.BF16, None), "shared_down": (DType.BF16, None), "experts_down": (DType.INT4, 32)},
+        ),
+        (
+            "moonshotai/Kimi-K2.5",
+            "b200_sxm",
+            {"weights": "nvfp4", "experts": "nvfp4"},
+            {"out": (DType.BF16, None), "shared_down": (DType.BF16, None), "experts_down": (DType.FP4, 16)},
+        ),
+        (
+            "deepseek-ai/DeepSeek-R1",
+            "b200_sxm",
+            {"weights": "nvfp4"},
+            {"out": (DType.BF16, None), "shared_down": (DType.FP4, 16), "experts_down": (DType.FP4, 16)},
+        ),
+        (
+            "meta-llama/Llama-4-Maverick-17B-128E-Instruct-FP8",
+            "h100_sxm",
+            {},
+            {"qkv": (DType.BF16, None), "shared_down": (DType.BF16, None), "experts_down": (DType.FP8, None)},
+        ),
+        (
+            "openai/gpt-oss-120b",
+            "h100_sxm",
+            {"tensor": 4},
+            {"qkv": (DType.BF16, None), "experts_down": (DType.FP4, None)},
+        ),
+    ],
+)
+def test_parts_are_stored_as_their_checkpoints_say(name, chip, told, expected):
+    found = formats(name, chip, **told)
+    assert {op: found[op] for op in expected} == expected
+
+
+def test_a_format_that_is_none_is_said():
+    with pytest.raises(InputError, match="no weights are stored as 'fp9': did you mean 'fp"):
+        stored("a-model", model_named("qwen3-8b"), "fp9", "", "")
+
+
+def test_experts_that_are_spread_run_untuned_kernels_from_as_many_tokens_as_a_rank_has_experts():
+    """Qwen3-30B-A3B has 128 experts: 64 of a rank where two share them."""
+
+    def ratios(name, tensor, expert, tokens, engine="vllm_0_11"):
+        deployment = Deployment(name, "h100_sxm", engine_named(engine), tensor=tensor, expert=expert, longest=200)
+        made = placed(deployment).costs[0].pieces.of(Shape(decodes=tokens, keys=128)).blocks
+        return {op.slower for block in made for op in block.ops if isinstance(op, GroupedMatMul)}
+
+    plain = "Qwen/Qwen3-30B-A3B"
+    told = engine_named("vllm_0_11").untuned
+    assert ratios(plain, 2, 2, 64) == ratios(plain, 2, 1, 72) == ratios(plain, 2, 2, 72, "vllm") == {(1, 1)}
+    assert ratios(plain, 2, 2, 72) == {(round(1000 * told.plain), 1000)}
+    assert ratios(f"{plain}-FP8", 2, 2, 8) == {(round(1000 * told.blocks), 1000)}
+    slow, fast = (
+        placed(Deployment(plain, "h100_sxm", engine_named(engine), tensor=2, expert=2, longest=200))
+        for engine in ("vllm_0_11", "vllm")
+    )
+    for rows in (64, 72):
+        shape = Shape(decodes=rows, keys=128)
+        experts = 0.0
+        mapper = fast.costs[0].mapper
+        for block in fast.costs[0].pieces.of(shape).blocks:
+            for op in block.ops:
+                if isinstance(op, GroupedMatMul):
+                    experts += block.repeat * fast.machine.time.seconds(max(mapper.lower(op).body.values()))
+        more = (told.plain - 1) * experts if rows > 64 else 0.0
+        assert slow.timed(shape)[0] == pytest.approx(fast.timed(shape)[0] + more, rel=1e-6)

@@ -1,0 +1,190 @@
+"""A model on the ranks of an engine: its ops, what ranks keep, and the cache that is left."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+
+from archsim.errors import InputError
+from archsim.units import si
+from archsim.workloads.engine import Engine
+from archsim.workloads.engine_spec import EngineSpec
+from archsim.workloads.formats import Formats, MachineFormats
+from archsim.workloads.iteration import OneDraw, Pieces, layers_of, stages_of
+from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
+from archsim.workloads.op import GroupedMatMul, Role
+from archsim.workloads.passes import Pass
+from archsim.workloads.plan import Holdings
+from archsim.workloads.program import Segment
+from archsim.workloads.requests import Request
+from archsim.workloads.scheduler import Served
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_rank import RankOps
+from archsim.workloads.transformer_spec import TransformerSpec, check_parallel
+
+_UNBOUNDED = 2**40  # blocks of a machine of which no memory size is known
+
+
+class Deployed:
+    """A model on the ranks of an engine: its ops, what a rank keeps, and the blocks of its cache.
+
+    Parameters
+    ----------
+    inference: the model, and how it is cut. engine: how the engine is set. capacity_bytes: memory of a rank.
+    formats: what the machine computes with. longest: tokens of the longest request. stages: of a pipeline, each on
+    ranks of its own; as many engines deal with a part of the requests each.
+
+    Attributes
+    ----------
+    ops: of a rank. held: what a rank of each stage keeps. blocks, tier_blocks: of an engine's cache, and in the farther
+    memory. sequences: places of an engine; fewer than it asks for where states of recurrent layers leave no room.
+
+    Raises
+    ------
+    InputError: the model does not divide among the ranks, or attention reads no such cache.
+    """
+
+    def __init__(
+        self,
+        inference: TransformerSpec,
+        engine: EngineSpec,
+        capacity_bytes: int | None,
+        formats: MachineFormats,
+        longest: int,
+        stages: int = 1,
+    ) -> None:
+        check_parallel(inference)
+        layers = inference.model.layers
+        if stages > layers:
+            raise InputError(f"{stages} stages are more than the {layers} layers of '{inference.model.name}'")
+        if inference.model.recurrent is not None and engine.kv_tier is not None:
+            raise InputError(f"kv_tier: states of the layers of '{inference.model.name}' are not moved")
+        self.stages = [None] if stages == 1 else stages_of(layers, stages)
+        self.inference, self.engine, self.capacity_bytes, self.longest = inference, engine, capacity_bytes, longest
+        for choice in TransformerWorkload(inference).wanted(formats).choices(formats):
+            if choice.kv not in formats.cached:
+                reads = ", ".join(formats.cached)
+                raise InputError(f"kv_dtype {choice.kv}: attention on this machine reads a KV cache in {reads}")
+            self._hold(choice)
+            if self.blocks >= blocks_of(longest):
+                break
+
+    def _hold(self, formats: Formats) -> None:
+        model, engine = self.inference.model, self.engine
+        router = None
+        if model.moe is not None:
+            sparse = model.layers - model.dense_layers
+            router = OneDraw(self.inference.routing, model.moe, sparse, self.inference.seed)
+        self.ops = ops = RankOps(self.inference, formats, router)
+        tokens, sequences = engine.max_num_batched_tokens, engine.max_num_seqs
+        self.sequences = sequences
+        segments = (
+            ops.segment(Pass("prefill", 0, 1, tokens, tokens)),
+            ops.segment(Pass("decode", 0, sequences, 1, self.longest, absorbed=True)),
+        )
+        if engine.drafting_layers:
+            drafts = ops.prediction(Pass("draft", 0, sequences, 1, self.longest, absorbed=True))
+            segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
+        live = ops.activation_bytes(segments, tokens)
+        states = sequences * ops.state_bytes // len(self.stages)
+        whole = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
+        # Of a stage: bytes of its weights, and of a block of the cache.
+        each = [
+            (self._weights(segments[-1], stage), whole if stage is None else -(-whole * len(stage) // model.layers))
+            for stage in self.stages
+        ]
+        farther = {} if engine.kv_tier is None else {engine.kv_tier: engine.kv_tier_bytes}
+        self.block_bytes = [block for _, block in each]
+        self.tier_blocks = sum(farther.values()) // max(self.block_bytes) // len(each)
+        self.blocks = _UNBOUNDED
+        if self.capacity_bytes is not None:
+            room = int(engine.memory_share * self.capacity_bytes) - live
+            free = [room - weights for weights, _ in each]
+            if states > min(free) // 2:  # fewer sequences: states take half of what is left
+                self.sequences = max(1, min(free) // 2 // max(ops.state_bytes // len(self.stages), 1))
+                states = self.sequences * ops.state_bytes // len(self.stages)
+            self.blocks = max(0, min((r - states) // b for r, (_, b) in zip(free, each, strict=True)) // len(each))
+        if engine.kv_blocks is not None:
+            self.blocks = engine.kv_blocks
+        self.held = [
+            Holdings(
+                f"serving {model.name}",
+                {Role.WEIGHT: weights, Role.KV: len(each) * self.blocks * block + states},
+                farther,
+                activation_bytes=live,
+            )
+            for weights, block in each
+        ]
+
+    def _weights(self, segment: Segment, stage: range | None) -> int:
+        """Bytes of a stage's parameters."""
+        if stage is None:
+            return self.ops.weight_bytes(segment)
+        layers = [block for block in segment.blocks if block.name.startswith("layer")]
+        ends = [block for block in segment.blocks if block not in layers and block.name != "embedding"]
+        mine = (*layers_of(layers, stage), *(ends if stage.stop == self.inference.model.layers else ()))
+        return self.ops.weight_bytes(replace(segment, blocks=mine), stage)
+
+    def pieces(self, ranks: int, number: int = 0) -> Pieces:
+        """Iterations as ops of a stage, by number; ``ranks`` are those of a stage."""
+        engine = self.engine
+        drafts = engine.speculative().drafts * engine.drafting_layers
+        return Pieces(
+            self.ops,
+            lambda shape: engine.host.ps(shape, ranks),
+            engine.sampling_ops,
+            engine.fuses_norms,
+            engine.prompt_state_ops,
+            self._slower,
+            drafts,
+            self.stages[number],
+            engine.kv_tier or "",
+            self.block_bytes[number],
+        )
+
+    def _slower(self, op: GroupedMatMul, tokens: int) -> float:
+        """How much longer a kernel of experts takes than a tuned one."""
+        untuned = self.engine.untuned
+        if untuned is None or self.inference.expert_parallel == 1:
+            return 1.0
+        if op.scales is not None and op.scales.group:
+            return untuned.blocks
+        return untuned.plain if tokens > len(op.rows) and op.right_dtype.bits >= 16 else 1.0
+
+    def under(self, engine: EngineSpec) -> Deployed:
+        """The same under other settings; the cache stays as large, where they do not say."""
+        other = copy(self)
+        other.engine = engine
+        other.blocks = engine.kv_blocks or self.blocks
+        return other
+
+    def started(self) -> Engine:
+        """An engine with nothing to do."""
+        limits = self.engine.limits(self.blocks, self.tier_blocks)
+        if self.inference.model.recurrent is not None:  # a state is that of all tokens before, none of a prefix
+            limits = replace(limits, reuses=False, sequences=min(limits.sequences, self.sequences))
+        return Engine(limits, self.engine.scheduling())
+
+    def served(self, number: int, request: Request) -> Served:
+        """A request that has not arrived yet."""
+        seen_ps = request.arrival_ps + self.engine.host.request
+        return Served(number, request.arrival_ps, request.input, request.output, request.contents, seen_ps)
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never run; "" where it can."""
+        most = self.engine.max_num_batched_tokens
+        if self.engine.whole_prompts and request.input > most:
+            return (
+                f"its prompt of {request.input} tokens is more than max_num_batched_tokens {most}, and prompts are "
+                "computed whole without 'chunk'"
+            )
+        need = blocks_of(request.input + request.output - 1 + self.engine.speculative().drafts)
+        if need <= self.blocks:
+            return ""
+        fullest = max(self.held, key=lambda held: held.resident_bytes[Role.WEIGHT])
+        rest = fullest.resident_bytes[Role.WEIGHT] + fullest.activation_bytes
+        return (
+            f"{request.input} + {request.output} tokens need {need} blocks of {BLOCK_TOKENS}, and the KV cache has "
+            f"{self.blocks} beside {si(rest, 'B', 4)} of weights and activations in {self.engine.memory_share:g} of "
+            f"{si(self.capacity_bytes or 0, 'B', 4)}"
+        )
