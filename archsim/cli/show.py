@@ -306,4 +306,8 @@ def schema(kind: str) -> None:
         spec = registry.find(parts[kind], kind).Spec
     else:
         raise InputError(f"no config or part is called '{kind}': {nearest(kind, [*kinds, *parts])}")
-    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **spec.model_json_schema()})
+    document = spec.model_json_schema()
+    itself = document.pop("$ref", None)  # of a spec that may hold its like
+    if itself is not None:
+        document |= document["$defs"][itself.rpartition("/")[2]]
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
