@@ -28,6 +28,7 @@ SLOW = (
     "archsim run polca_row",
     "deepseek_r1",
     "plan --train --model gpt3-175b",
+    "plan --serve --model qwen3-8b --system l40s",
     "plan --serve --model llama-3.1-8b --system h100_sxm --rate 20 --slo ttft",
     "--ranks 8/128",
 )

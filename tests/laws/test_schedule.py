@@ -146,7 +146,7 @@ def beside_each_other(draw):
     return [([change(op) for op in ops], repeat) for ops, repeat in draw(program())], steps
 
 
-@settings(max_examples=examples(1000), deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     beside_each_other(),
     st.sampled_from(
