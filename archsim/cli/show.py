@@ -307,7 +307,7 @@ def schema(kind: str) -> None:
     else:
         raise InputError(f"no config or part is called '{kind}': {nearest(kind, [*kinds, *parts])}")
     document = spec.model_json_schema()
-    itself = document.pop("$ref", None)  # of a spec that may hold its like
-    if itself is not None:
-        document |= document["$defs"][itself.rpartition("/")[2]]
+    definitions = document.get("$defs", {})
+    if spec.__name__ in definitions:  # it may hold its like, and is told by reference
+        document = {"$defs": definitions, **definitions[spec.__name__]}
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema", **document})
