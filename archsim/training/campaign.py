@@ -92,8 +92,8 @@ def _saving(said: Mapping[str, str], setup: Setup, found: Step) -> Saving | None
     each = element_bytes(setup.dtype) + (optimizer.state_bytes if optimizer is not None else 0.0)
     total = round(parameters(setup.model)["total"] * each)
     hidden = (found.ps - found.parts.get("optimizer", 0)) / PS
-    fullest = max(one.weights + one.optimizer for one in found.stage_held)
-    return Saving.of(how, fullest, total, setup.cut.gpus, setup.fabric.node, hidden)
+    held = max(one.weights + one.optimizer for one in found.stage_held), found.away.weights + found.away.optimizer
+    return Saving.of(how, held, total, setup.cut.gpus, setup.fabric.node, hidden)
 
 
 def _job(said: Mapping[str, str], setup: Setup, found: Step, saving: Saving | None) -> Job:
@@ -116,7 +116,7 @@ def _job(said: Mapping[str, str], setup: Setup, found: Step, saving: Saving | No
                 )
             ]
         )
-    weights = max(one.weights for one in found.stage_held)
+    weights = max(one.weights for one in found.stage_held) + found.away.weights
     job = Job(
         steps,
         found.seconds,

@@ -70,13 +70,13 @@ class Saving:
 
     @classmethod
     def of(
-        cls, how: CheckpointSpec, rank_bytes: int, total_bytes: int, gpus: int, node: int, hidden_s: float
+        cls, how: CheckpointSpec, held: tuple[int, int], total: int, gpus: int, node: int, hidden_s: float
     ) -> Saving:
-        """That of so many bytes on the fullest GPU and on all."""
-        copy_s = rank_bytes / how.copy_bandwidth
+        """That of so many bytes in all; ``held``: bytes of the rank with most, on its GPU and away from it already."""
+        copy_s = held[0] / how.copy_bandwidth
         nodes = -(-gpus // node)
-        stored_s = max(total_bytes / how.total_bandwidth, total_bytes / nodes / how.node_bandwidth)
-        serial_s = rank_bytes / how.serialise_bandwidth if how.serialise_bandwidth else 0.0
+        stored_s = max(total / how.total_bandwidth, total / nodes / how.node_bandwidth)
+        serial_s = sum(held) / how.serialise_bandwidth if how.serialise_bandwidth else 0.0
         return cls(how, copy_s, max(stored_s, serial_s), stored_s + copy_s, hidden_s)
 
     def stops_s(self, room_in_s: float) -> float:

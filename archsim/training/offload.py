@@ -8,7 +8,9 @@ layer is held up by what takes longer than its own computing. A link to the host
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
+
+from pydantic import model_validator
 
 from archsim.spec import Spec
 from archsim.units import Bytes, BytesPerSecond
@@ -44,6 +46,13 @@ class OffloadSpec(Spec):
     """the backward pass, or beside it as gradients come"""
     interleaved: bool = False
     """whether the GPU updates a part, whose state comes and goes, as fast as the link allows"""
+
+    @model_validator(mode="after")
+    def _has_drives(self) -> Self:
+        unknown = [name for name in ("drives", "drives_read", "drives_written") if getattr(self, name) is None]
+        if unknown and "drives" in (self.optimizer, self.weights, self.activations):
+            raise ValueError(f"something lives on drives, and '{unknown[0]}' is missing")
+        return self
 
 
 class Update(NamedTuple):

@@ -120,6 +120,15 @@ def test_without_failures_only_what_stops_training_is_added() -> None:
     assert best_every(replace(job, failures_per_s=1e-4), Saving(WAYS["synchronous"], 6.0, 26.0, 0.0, 0.0)) == 100
 
 
+def test_what_is_away_already_is_written_and_not_copied() -> None:
+    how = WAYS["synchronous"]
+    near, away = (Saving.of(how, held, 10**12, 8, 8, 5.0) for held in ((12 * 10**9, 0), (2 * 10**9, 10**10)))
+    assert near.copy_s == pytest.approx(6 * away.copy_s)
+    assert near.write_s == away.write_s == pytest.approx(1e12 / how.node_bandwidth)
+    slow = how.model_copy(update={"serialise_bandwidth": 10**8})
+    assert Saving.of(slow, (2 * 10**9, 10**10), 10**12, 8, 8, 5.0).write_s == pytest.approx(120.0)
+
+
 def test_a_campaign_is_asked_for_with_a_step() -> None:
     alone, many = ask(QUESTION, ROW), ask(QUESTION, {**ROW, "steps": "5000", "checkpoint": "lazy", "mtbf_h": "100"})
     assert many["iteration_ms"] == alone["iteration_ms"]

@@ -82,3 +82,7 @@ def test_too_small_hosts_and_unknown_names_are_told(tmp_path: Any) -> None:
         "name: small\nsource: made up\nlink: 10 GB/s\nmemory: 8 GB\nmemory_bandwidth: 100 GB/s\noptimizer: host\n"
     )
     assert "GB over on the host" in ask(QUESTION, ROW | {"off_gpu": str(file)})["fits"]
+    without = tmp_path / "without.yaml"
+    without.write_text(file.read_text().replace("optimizer: host", "optimizer: drives"))
+    with pytest.raises(InputError, match="something lives on drives, and 'drives' is missing"):
+        ask(QUESTION, ROW | {"off_gpu": str(without)})
