@@ -16,7 +16,8 @@ calibrated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, reduce
 from typing import Annotated, Any
 
 import numpy as np
@@ -245,82 +246,170 @@ def gemm(
     form = format_of(kernels, dtype)
     if form.beside:
         chip.check(form.beside)
-    rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
-    outside = form.outside_cycles.get(chip.instruction, 0.0)
-    if column_scales:
-        outside += form.column_scale_cycles.get(chip.instruction, 0.0)
-    rate = rate / (1.0 + rate * outside / 1024)
-    feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
-    lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
-    whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
-    in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
-    flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
-    m, k, n, groups = columns(m, k, n, groups)
+    m, n, k, groups = columns(m, n, k, groups)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
-    out_bytes = out_bytes or form.out_bytes
-    from_memory = 0.0 if left_cached else left * left_share
-    once = groups * k * (from_memory * m + right * n)
-    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n * (2 if accumulates else 1)
-    reached = np.where(
-        m <= form.few_rows, form.few_memory_efficiency or kernels.memory_efficiency, kernels.memory_efficiency
-    )
-    bandwidth = chip.memory_bytes_per_s * reached
+    written = groups * (out_bytes or form.out_bytes) * m * n * (2 if accumulates else 1)
+    stored = np.zeros_like(m) if out_cached else written
     missed = np.ones_like(m)
     if operand_sets:
         missed = _missed(kernels, chip, groups * k * (left * m + operand_sets * right * n) + stored)
-    byte_s = missed / bandwidth + (1.0 - missed) / _cached_bytes_per_s(kernels, chip)
-    launch_s, prologue = kernels.launch_us * 1e-6, kernels.prologue_cycles
-    best: dict[str, npt.NDArray[Any]] = {}
-    chosen, tile_s = _chosen(form, m, n)
-    for index, (rows, wide) in enumerate(form.every_tile):
-        tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
-        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
-        # A wave of tiles reads whole strips: as square as the SMs allow.
-        high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
-        strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
-        by_wave = groups * k * (np.ceil(tiles_n / strip) * from_memory * m + np.ceil(tiles_m / high) * right * n)
-        read = np.where(once < kernels.l2_share * chip.l2_bytes, once, np.maximum(once, by_wave))
-        for split in form.splits:
-            per_sm = groups * tiles_m * tiles_n * split / chip.sms
-            fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
-            per_k = np.maximum(rows * wide / rate, (rows * left + wide * right) / fed)
-            steps = np.ceil(k / (_STEP * split))
-            main = steps * _STEP * per_k
-            chain = np.maximum(main, steps * form.step_cycles.get(chip.instruction, 0.0))
-            # The sums of a split are written in 32 bits.
-            around = prologue + rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
-            cycles = np.maximum(waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (chain + around))
-            sums = _SUM_BYTES * groups * split * m * n if split > 1 and not out_cached else 0.0
-            moved = read + stored + sums
-            memory_s = moved * byte_s
-            written_s = (stored + sums / 2) * byte_s
-            seconds = overlapped(cycles / chip.clock_hz, memory_s - written_s, kernels.overlap_exponent)
-            again = 0.0 if split == 1 else np.where(m == 1, 0.0 if form.single_rows_sum else 1.0, 1.0)
-            seconds = seconds + written_s + launch_s * (1.0 + again)
-            if form.choices:
-                seconds = np.where(chosen == index, seconds + tile_s * tiles_m * tiles_n, np.inf)
-            elif index >= len(form.tiles):
-                seconds = np.where(m <= form.few_rows, seconds, np.inf)
-            found = {"seconds": seconds, "memory": memory_s, "moved": moved}
-            if not best:
-                best = found | {"tile": np.full(m.shape, index), "split": np.full(m.shape, split)}
-                continue
-            wins = seconds < best["seconds"]
-            for name, value in (found | {"tile": index, "split": split}).items():
-                best[name] = np.where(wins, value, best[name])
-    seconds, flops_j = best["seconds"], 2 * groups * m * k * n * flop_j
-    slowdown = np.ones_like(seconds)
+    products = _Products(
+        chip,
+        kernels,
+        form,
+        m,
+        n,
+        k,
+        groups,
+        left,
+        right,
+        0.0 if left_cached else left * left_share,
+        stored,
+        missed,
+        sums_stored=not out_cached,
+        column_scales=column_scales,
+    )
+    best = products.fastest()
+    flops_j = 2 * groups * m * k * n * flop_energy_j(chip, kernels) * form.flop_energy_share * activity
+    slowdown = np.ones_like(best.seconds)
     if chip.power_cap_w is not None:
-        over = np.maximum(1.0, flops_j / seconds / (chip.power_cap_w * kernels.usable_power))
+        over = np.maximum(1.0, flops_j / best.seconds / (chip.power_cap_w * kernels.usable_power))
         slowdown = over**kernels.throttle_exponent
-    seconds, moved = seconds * slowdown, best["moved"]
+    seconds, moved = best.seconds * slowdown, best.moved
     seconds = seconds + np.where(quantised, 0.0, _around_s(chip, kernels, form, m * groups, k, n))
     if form.quantise_efficiency is not None:
         moved = moved + np.where(quantised, 0.0, groups * m * k * (2 + left))
-    done = Activity(flops_j, moved, moved, slowdown)
     if hosted:
         seconds = np.maximum(seconds, _host_s(form, m * groups))
-    return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)
+    return GemmKernel(seconds, best.memory_s, best.tile, best.split, Activity(flops_j, moved, moved, slowdown))
+
+
+@dataclass(frozen=True)
+class _Tiled:
+    """Products as some tile and split does them; arrays [products]."""
+
+    seconds: Floats
+    memory_s: Floats
+    moved: Floats
+    tile: npt.NDArray[np.int64]
+    split: npt.NDArray[np.int64]
+
+    def or_faster(self, other: _Tiled) -> _Tiled:
+        """Of each product the faster one, this one where they are alike."""
+        wins = other.seconds < self.seconds
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return _Tiled(*(np.where(wins, theirs, mine) for mine, theirs in pairs))
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Products that a library is asked for, beside what the library and the chip are; arrays [products].
+
+    Attributes
+    ----------
+    left, right: bytes of an element in the L2. left_memory: of an element of the left operand in the memory. stored:
+    bytes of the product in the memory. missed: share of what is moved that the memory serves, not the L2.
+    sums_stored: whether sums of a split go through the memory. column_scales: as in :func:`gemm`.
+    """
+
+    chip: GpuChip
+    kernels: GemmKernelsSpec
+    form: GemmFormatSpec
+    m: Floats
+    n: Floats
+    k: Floats
+    groups: Floats
+    left: float
+    right: float
+    left_memory: Any
+    stored: Floats
+    missed: Floats
+    sums_stored: bool
+    column_scales: bool
+
+    @cached_property
+    def rate(self) -> float:
+        """Multiply-adds per cycle of an SM, what is done beside the tensor cores included."""
+        instruction = self.chip.instruction
+        rate = self.chip.rate(self.form.multiplies) * self.form.tensor_efficiency.get(instruction, 1.0)
+        outside = self.form.outside_cycles.get(instruction, 0.0)
+        if self.column_scales:
+            outside += self.form.column_scale_cycles.get(instruction, 0.0)
+        return rate / (1.0 + rate * outside / 1024)
+
+    @cached_property
+    def byte_s(self) -> Floats:
+        """Seconds to move a byte, of the memory or of what the L2 holds."""
+        usual = self.kernels.memory_efficiency
+        few = self.form.few_memory_efficiency or usual
+        reached = np.where(self.m <= self.form.few_rows, few, usual)
+        cached_s: Floats = (1.0 - self.missed) / _cached_bytes_per_s(self.kernels, self.chip)
+        return self.missed / (self.chip.memory_bytes_per_s * reached) + cached_s
+
+    def fastest(self) -> _Tiled:
+        """With the tile and split that take least; the library's own tile where its rule is known."""
+        form = self.form
+        chosen, tile_s = _chosen(form, self.m, self.n)
+        found = []
+        for index, (rows, wide) in enumerate(form.every_tile):
+            read = self._read_bytes(rows, wide)
+            for split in form.splits:
+                done = self._tiled(index, split, read)
+                if form.choices:
+                    turns_s = tile_s * np.ceil(self.m / rows) * np.ceil(self.n / wide)
+                    done = replace(done, seconds=np.where(chosen == index, done.seconds + turns_s, np.inf))
+                elif index >= len(form.tiles):
+                    done = replace(done, seconds=np.where(self.m <= form.few_rows, done.seconds, np.inf))
+                found.append(done)
+        return reduce(_Tiled.or_faster, found)
+
+    def _read_bytes(self, rows: int, wide: int) -> Floats:
+        """Bytes of operands from the memory: once where the L2 holds them, else wave by wave of tiles."""
+        chip, m, n = self.chip, self.m, self.n
+        once = self.groups * self.k * (self.left_memory * m + self.right * n)
+        tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
+        # A wave of tiles reads whole strips: as square as the SMs allow.
+        high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
+        strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
+        left, right = np.ceil(tiles_n / strip) * self.left_memory * m, np.ceil(tiles_m / high) * self.right * n
+        by_wave = np.maximum(once, self.groups * self.k * (left + right))
+        return np.where(once < self.kernels.l2_share * chip.l2_bytes, once, by_wave)
+
+    def _cycles(self, rows: int, wide: int, split: int) -> Floats:
+        """Cycles of the SMs: tiles of this size, K in ``split`` parts."""
+        kernels, form, chip = self.kernels, self.form, self.chip
+        feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
+        lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
+        whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
+        in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
+        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
+        per_sm = self.groups * np.ceil(self.m / rows) * np.ceil(self.n / wide) * split / chip.sms
+        fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
+        per_k = np.maximum(rows * wide / self.rate, (rows * self.left + wide * self.right) / fed)
+        steps = np.ceil(self.k / (_STEP * split))
+        main = steps * _STEP * per_k
+        chain = np.maximum(main, steps * form.step_cycles.get(chip.instruction, 0.0))
+        # The sums of a split are written in 32 bits.
+        epilogue = rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
+        around = kernels.prologue_cycles + epilogue
+        cycles: Floats = np.maximum(
+            waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (chain + around)
+        )
+        return cycles
+
+    def _tiled(self, index: int, split: int, read: Floats) -> _Tiled:
+        """With a tile of the format, by its number, and a split."""
+        kernels, (rows, wide) = self.kernels, self.form.every_tile[index]
+        sums = _SUM_BYTES * self.groups * split * self.m * self.n if split > 1 and self.sums_stored else 0.0
+        moved = read + self.stored + sums
+        memory_s = moved * self.byte_s
+        written_s = (self.stored + sums / 2) * self.byte_s
+        computed_s = self._cycles(rows, wide, split) / self.chip.clock_hz
+        seconds = overlapped(computed_s, memory_s - written_s, kernels.overlap_exponent)
+        again = 0.0 if split == 1 else np.where(self.m == 1, 0.0 if self.form.single_rows_sum else 1.0, 1.0)
+        seconds = seconds + written_s + kernels.launch_us * 1e-6 * (1.0 + again)
+        shape = self.m.shape
+        return _Tiled(seconds, memory_s, moved, np.full(shape, index), np.full(shape, split))
 
 
 def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
