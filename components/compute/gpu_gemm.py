@@ -149,6 +149,8 @@ class GemmKernelsSpec(Spec):
     """first loads of a tile"""
     epilogue_cycles_per_byte: NotNegative
     """of a tile's output"""
+    stores_beside: tuple[str, ...] = ()
+    """instructions whose kernels store a wave of tiles beside the next one's main loops; others after all of them"""
     overlap_exponent: Annotated[float, Field(ge=1)]
     """norm in which compute and memory time add up"""
     l2_share: Share
@@ -375,15 +377,19 @@ class _Products:
         by_wave = np.maximum(once, self.groups * self.k * (left + right))
         return np.where(once < self.kernels.l2_share * chip.l2_bytes, once, by_wave)
 
+    def _per_sm(self, rows: int, wide: int, split: int) -> tuple[Floats, float]:
+        """Tiles of this size for each SM, K in ``split`` parts, and how many of them it works on at a time."""
+        in_flight = of_instruction(self.kernels.tiles_in_flight, self.chip, "tiles_in_flight")
+        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
+        return self.groups * np.ceil(self.m / rows) * np.ceil(self.n / wide) * split / self.chip.sms, held
+
     def _cycles(self, rows: int, wide: int, split: int) -> Floats:
         """Cycles of the SMs: tiles of this size, K in ``split`` parts."""
         kernels, form, chip = self.kernels, self.form, self.chip
         feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
         lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
         whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
-        in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
-        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
-        per_sm = self.groups * np.ceil(self.m / rows) * np.ceil(self.n / wide) * split / chip.sms
+        per_sm, held = self._per_sm(rows, wide, split)
         fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
         per_k = np.maximum(rows * wide / self.rate, (rows * self.left + wide * self.right) / fed)
         steps = np.ceil(self.k / (_STEP * split))
@@ -404,6 +410,9 @@ class _Products:
         moved = read + self.stored + sums
         memory_s = moved * self.byte_s
         written_s = (self.stored + sums / 2) * self.byte_s
+        if self.chip.instruction in kernels.stores_beside:
+            per_sm, held = self._per_sm(rows, wide, split)
+            written_s = written_s / np.maximum(1.0, np.ceil(per_sm / held))
         computed_s = self._cycles(rows, wide, split) / self.chip.clock_hz
         seconds = overlapped(computed_s, memory_s - written_s, kernels.overlap_exponent)
         again = 0.0 if split == 1 else np.where(self.m == 1, 0.0 if self.form.single_rows_sum else 1.0, 1.0)
