@@ -261,12 +261,12 @@ def _fit_stage(
         ]
         return [t.seconds if stage.target == "latency_us" else t.facts["power_w"] for t in timed]
 
-    def fitted(some: Sequence[_Group]) -> tuple[Floats, Floats]:
+    def fitted(some: Sequence[_Group], begin: Floats) -> tuple[Floats, Floats]:
         measured = np.log(np.concatenate([g.measured for g in some]))
-        return fit(lambda values: np.log(np.concatenate(predicted(values, some))) - measured, start, least, most)
+        return fit(lambda values: np.log(np.concatenate(predicted(values, some))) - measured, begin, least, most)
 
     try:
-        values, half = fitted(groups)
+        values, half = fitted(groups, start)
     except InputError as error:
         raise InputError(f"stage '{stage.name}': {error}") from None
     errors, left_out, ratios = {}, {}, []
@@ -278,7 +278,7 @@ def _fit_stage(
         errors[name] = Errors.of(seen, measured)
         others = [g for g in groups if g.chip != name]
         if sum(g.measured.size for g in others) >= len(paths):
-            blind = np.concatenate(predicted(fitted(others)[0], mine))
+            blind = np.concatenate(predicted(fitted(others, values)[0], mine))
             left_out[name] = Errors.of(blind, measured)
             ratios.append(measured / blind)
         else:
@@ -292,6 +292,12 @@ def _fit_stage(
         for path, value, h in zip(paths, values, half, strict=True)
     }
     return StageResult(stage.name, rounded, intervals, errors, left_out, (_digits(low), _digits(high)))
+
+
+def chips_of(spec: CalibrationSpec, stage: StageSpec, folder: Path) -> list[str]:
+    """Chips whose rows, in a folder, set a stage."""
+    rows = (row for _, row in read_rows(folder / spec.rows[stage.op]))
+    return list(dict.fromkeys(row["device"] for row in rows if all(row[c] in some for c, some in stage.where.items())))
 
 
 def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]:

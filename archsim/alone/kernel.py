@@ -165,7 +165,7 @@ _ABOUT = r"""Ask a GPU alone for a kernel: latency with its 5% to 95% band, powe
         --with heads=32 --with kv_heads=8 --with head_dim=128 --with window=4096
     archsim kernel --chip h100_sxm --op elementwise --with function=rmsnorm --with rows=4096 --with cols=8192
     archsim kernel --cases gemms.csv --out answers.csv       columns device, dtype, m, n, k
-    archsim kernel --cases kernels.csv --json                rows of any kernels, and of LLMCompass's and InferSim's tables
+    archsim kernel --cases kernels.csv --json                rows of any kernels, those of LLMCompass and InferSim
     archsim kernel --op moe --cases moe.csv --json           num_tokens, hidden, inter, topk, experts, tp, ep, ...
 
     Latent attention: head_dim=576 v_head_dim=512 kv_shared=1. How a case was measured (column 'measurement': replay,

@@ -104,7 +104,7 @@ def _of_layer(name: str, device: str, phase: str) -> Asked:
 
 def _inference(row: Row) -> Asked:
     """A row of InferSim's; products come quantised in blocks, as DeepGEMM takes them."""
-    kind, phase = (row["kernel"].split("/") + [""])[:2]
+    kind, _, phase = row["kernel"].partition("/")
     found = _device(row["gpu"])
     if kind == "gemm":
         sizes = {name: row.get(name, "") for name in ("m", "n", "k")}
