@@ -18,7 +18,7 @@ from archsim.components.compute.gpu_attention import AttentionKernelsSpec, Atten
 from archsim.components.compute.gpu_chip import Floats, GpuChip
 from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec
 from archsim.components.compute.gpu_experts import ExpertKernelsSpec, GroupedKernel
-from archsim.components.compute.gpu_gemm import GemmKernelsSpec, flop_energy_j, process_energy
+from archsim.components.compute.gpu_gemm_spec import GemmKernelsSpec, flop_energy_j, process_energy
 from archsim.components.compute.gpu_power import Activity, Energy, PowerSpec, energy
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
