@@ -2,7 +2,7 @@
 
 - ``implementation`` (with ``npus_per_dim``, ``bandwidth_GiBps``, ...): a run of ASTRA-sim, in its accounting;
 - ``injection_rate_flits_per_node_cycle``: traffic on a router network, flit by flit;
-- ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines, by protocol;
+- ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines; by protocol alone with ``host_us``;
 - ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
   innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``. A topology with a
