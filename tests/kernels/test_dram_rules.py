@@ -12,7 +12,7 @@ from entry import entry
 from naive_dram_jedec import violations
 
 from archsim.compiled.fields import record
-from archsim.components.memory.command_level import frfcfs, issue
+from archsim.components.memory.command_level import issue, waiting
 from archsim.components.memory.command_level.channel import Channel, Command
 from archsim.components.memory.command_level.device import AWAITED, device
 from archsim.components.memory.command_level.pattern import pattern
@@ -51,8 +51,12 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
         arrays = device(chosen.model_copy(update={"standard": "probe"}))
     finally:
         del STANDARDS["probe"]
-    banks, ready, rings = issue.closed_banks(arrays, frfcfs.BANK), issue.first_ticks(arrays), issue.window_rings(arrays)
-    now, log = record(frfcfs.NOW), np.zeros((0, 4), np.int64)
+    banks, ready, rings = (
+        issue.closed_banks(arrays, waiting.BANK),
+        issue.first_ticks(arrays),
+        issue.window_rings(arrays),
+    )
+    now, rings, log = record(waiting.NOW), issue.window_rings(arrays), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
         now.clock = tick
         ISSUE(

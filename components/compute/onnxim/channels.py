@@ -15,11 +15,12 @@ from archsim.compiled.fields import Records
 from archsim.compiled.kernel import routine
 from archsim.components.memory.command_level import device, frfcfs, work
 from archsim.components.memory.command_level.device import Device
-from archsim.components.memory.command_level.frfcfs import State, advance
+from archsim.components.memory.command_level.frfcfs import advance
 from archsim.components.memory.command_level.issue import NEVER, WR
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.policy import FirstReady, policy
 from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.waiting import State
 from archsim.components.memory.command_level.work import Work
 
 Ints = npt.NDArray[np.int64]
