@@ -84,7 +84,7 @@ class CalibrationSpec(Spec):
     rows: dict[str, str]
     """op (``gemm``; ``gemm power`` of stages that fit power) to the CSV file of its rows, beside this file"""
     stages: tuple[StageSpec, ...]
-    """in order; a stage sees what the ones before it found"""
+    """in order; a stage sees what the ones before it found, and starting values of those after it"""
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,10 @@ def calibrate(
     data = load_spec(spec.kernels, GpuKernelsSpec, category="kernels").model_dump(mode="json", exclude_none=True)
     chips: dict[str, Gpu] = {}
     results = []
+    for stage in () if wanted else spec.stages:  # what comes out does not hang on what was there before
+        for parameter, (start, _, _) in stage.parameters.items():
+            _get(merged(data, _get(data, stage.within)) if stage.within else data, parameter)
+            _put(data, stage.path(parameter), start)
     for stage in spec.stages:
         if wanted and stage.name not in wanted:
             continue

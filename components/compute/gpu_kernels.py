@@ -111,7 +111,7 @@ class GpuKernelsSpec(Spec):
     """95% confidence intervals of the calibrated parameters, by path"""
     bands: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """measured over predicted time, 5th and 95th percentile over chips that a fit had not seen; by kernel"""
-    widest_bands: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    widest_bands: dict[str, tuple[float, float]] | None = None
     """the widest of all releases, for chips without rows, whose host or release may differ as those do"""
 
     def on(self, instruction: str, process: str, library: str = "") -> GpuKernelsSpec:
@@ -199,7 +199,7 @@ class GpuKernelsSpec(Spec):
     def band(self, kernel: str, chip: str = "") -> tuple[float, float] | None:
         """The band of a kernel such as ``gemm fp8``, else of its first word, on the chip of this name."""
         seen = chip in self.measured or not self.measured
-        bands = self.bands if seen else self.bands | self.widest_bands
+        bands = self.bands if seen else self.bands | (self.widest_bands or {})
         band = bands.get(kernel) or bands.get(kernel.partition(" ")[0])
         return band if seen or band is None else (band[0] ** self.unseen_spread, band[1] ** self.unseen_spread)
 
