@@ -18,7 +18,7 @@ from archsim.errors import InputError
 from archsim.spec import Count, Spec
 from archsim.workloads.answer import Answer, Curve
 from archsim.workloads.dims import over_steps
-from archsim.workloads.op import Collective, Op, Transfer
+from archsim.workloads.op import Collective, Op, Region, Transfer
 from archsim.workloads.plan import Holdings, Phase, Plan
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.task import After, Job, Loop, Pause, Task
@@ -40,9 +40,11 @@ class LaunchesSpec(Spec):
 
 @dataclass(frozen=True)
 class Host:
-    """A CPU: ps of the framework for a kernel, ps of a launch call, kernels launched and not ended at most."""
+    """A CPU: ps of the framework for a kernel, to load each of its ops, and of a launch call; kernels launched and not
+    ended at most."""
 
     dispatch_ps: int
+    load_ps: int
     launch_ps: int
     queue: int
 
@@ -129,7 +131,7 @@ class _Launcher:
             before = (After(KERNEL, back=1 if waits and i == 0 else host.queue),) if self.count else ()
             others = tuple(After(task, back=self.count - number) for task, number in after) if i == 0 else ()
             self.tasks += [
-                Task(0, CPU, DISPATCH, Pause(host.dispatch_ps, CPU), before),
+                Task(0, CPU, DISPATCH, Pause(host.dispatch_ps + host.load_ps * _ops(piece), CPU), before),
                 Task(0, CPU, LAUNCH, Pause(host.launch_ps, CPU)),
                 Task(0, KERNELS, KERNEL, piece, (After(LAUNCH), *others)),
             ]
@@ -137,9 +139,11 @@ class _Launcher:
 
     def note(self) -> str:
         """In words."""
-        each, how = (self.host.dispatch_ps + self.host.launch_ps) * 1e-6, self.pieces.how
+        host, how = self.host, self.pieces.how
+        each = (host.dispatch_ps + host.launch_ps) * 1e-6
+        loads = f" and {host.load_ps * 1e-6:.4g} us an op" if host.load_ps else ""
         together = "; a step is one graph" if how.graph else f"; chains of {how.chain} are one" if how.chain > 1 else ""
-        return f"{self.count} launches, each {each:.4g} us of the CPU{together}"
+        return f"{self.count} launches, each {each:.4g} us of the CPU{loads}{together}"
 
 
 @dataclass
@@ -179,6 +183,13 @@ class _Pieces:
         if key not in self.known:
             self.known[key] = Segment(f"{name}.{len(self.known)}", tuple(blocks), phase=phase)
         return self.known[key]
+
+
+def _ops(piece: Segment) -> int:
+    """Ops that are launched with a piece, those of regions one by one."""
+    return sum(
+        block.repeat * sum(len(op.ops) if isinstance(op, Region) else 1 for op in block.ops) for block in piece.blocks
+    )
 
 
 def _alone(op: Op) -> Op:

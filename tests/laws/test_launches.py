@@ -126,6 +126,14 @@ def test_chains_are_launched_as_one_and_what_is_left_over_alone(chain: int) -> N
     assert together == whole // chain + whole % chain
 
 
+def test_fewer_kernels_load_as_many_ops() -> None:
+    cpu = {"kind": "launching_cpu", "dispatch": "0 s", "load": "3 us", "launch": "0 s", "queue": 2}
+    source = {"name": "loaded", "chip": CHIP | {"cpu": cpu}, "workload": GPT2}
+    apart, fused = (run(source | how, result_overrides()).answers[0].summary for how in ({}, {"fusion": {}}))
+    assert fused["kernels"] < apart["kernels"] / 2
+    assert fused["cpu_s"] == pytest.approx(apart["cpu_s"]) == pytest.approx(apart["kernels"] * 3e-6)
+
+
 def test_a_graph_is_launched_once_a_step() -> None:
     result = launched(10_000, 2000, graph=True)
     assert result.answers[0].summary["kernels"] == 3

@@ -48,7 +48,7 @@ def rows() -> list[Row]:
     simulated |= _compositions()
     for size in ("8B", "70B", "405B"):
         simulated[f"16 sockets, Llama 3.1 {size}", "tokens per second of a user"] = _tokens_per_s(size)
-    gains = []
+    gains, launched = [], []
     for name, (model, thousands) in _MODELS.items():
         for phase in ("prefill", "decode"):
             case = f"{name} {phase}, {thousands}K"
@@ -58,8 +58,10 @@ def rows() -> list[Row]:
             simulated[case, "launches unfused over fused"] = _launches(unfused) / _launches(software)
             if phase == "decode":
                 gains.append((unfused.time_s / hardware.time_s, name))
-    best, most = max(gains)
-    simulated[f"{most} decode", "largest gain of all decodes"] = best
+                launched.append((software.time_s / hardware.time_s, name))
+    for found, how in ((gains, ""), (launched, " by hardware launch")):
+        best, most = max(found)
+        simulated[f"{most} decode", f"largest gain of all decodes{how}"] = best
     training = {"kind": "training", "model": "llama-2-7b", "batch": 1, "input": 4096, "tensor_parallel": 8}
     joined, apart = (_run("sn40l_node", training, whole) for whole in (True, False))
     simulated["llama2-7B training, 4K", "fused over unfused"] = apart.time_s / joined.time_s
@@ -131,8 +133,8 @@ def _tokens_per_s(size: str) -> float:
 
 
 def _convolution(fused: bool) -> float:
-    """Seconds of a convolution of a million points, 64 sequences, on one socket."""
-    workload = {"kind": "fft_convolution", "points": 2**20, "order": 4, "sequences": 64}
+    """Seconds of a convolution of a million points, 64 channels of one sequence, on one socket."""
+    workload = {"kind": "fft_convolution", "points": 2**20, "order": 4, "channels": 64}
     if fused:
         return run({"name": "fft", "chip": "sn40l", "fusion": {}, "workload": workload}).time_s
     chip = {f"chip.{key}": value for key, value in _UNFUSED.items()}
