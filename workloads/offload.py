@@ -55,16 +55,13 @@ def offloaded(
         raise InputError(f"'{program.name}': only weights of models that run layer by layer live in several memories")
     nearest = next(iter(shares))
     homes = _homes(program, shares, keeping)
-    gone: dict[str, int] = {}
-    for memory, n_bytes in homes.values():
-        if memory != nearest:
-            gone[memory] = gone.get(memory, 0) + n_bytes
-    resident, moved = dict(program.resident_bytes), sum(gone.values())
+    resident, moved = dict(program.resident_bytes), sum(size for memory, size in homes.values() if memory != nearest)
     whole = resident[Role.WEIGHT]
     resident[Role.WEIGHT] = whole - moved
     cut = _Cut(program, homes, nearest, ahead, keeping)
     left = capacity_bytes - sum(resident.values()) - program.activation_bytes
     cut.make(left)
+    gone = cut.stored()
     away = sum(memory != nearest for memory, _ in homes.values())
     what = "layers" if keeping.things == "layers" else "layers' experts"
     fetches = sum(outcome.fetched > 0 for visit in cut.outcomes for outcome in visit)
@@ -304,12 +301,37 @@ class _Cut:
         return here, replace(after, repeat=block.repeat, first=block.first)
 
     def _visited(self, label: str, block: Block, n_bytes: int, rng: np.random.Generator) -> tuple[Use, ...]:
-        """The experts that a step visits, drawn anew for each."""
-        first = next(op for op in block.ops if isinstance(op, GroupedMatMul))
-        experts = len(first.rows)
-        weights = np.arange(1, experts + 1, dtype=np.float64) ** -self.keeping.skew
-        chosen = rng.choice(experts, first.active(), replace=False, p=weights / weights.sum())
-        return tuple(Use(f"{label}.expert.{expert}", n_bytes // experts) for expert in sorted(chosen.tolist()))
+        """The experts that a step visits, drawn anew for each; of nested ones the bits that it asks for."""
+        keeping, first = self.keeping, _first_experts(block)
+        experts, bits = len(first.rows), first.right_dtype.bits
+        weights = np.arange(1, experts + 1, dtype=np.float64) ** -keeping.skew
+        chosen = sorted(rng.choice(experts, first.active(), replace=False, p=weights / weights.sum()).tolist())
+        if not keeping.nested:
+            stored = keeping.stored_bits(experts, bits)
+            return tuple(Use(f"{label}.expert.{e}", n_bytes // experts * stored[e] // bits) for e in chosen)
+        widths = list(keeping.shares)
+        asked = rng.choice(widths, len(chosen), p=list(keeping.shares.values())).tolist()
+        return tuple(
+            Use(f"{label}.expert.{e}.bits.{width}", n_bytes // experts * (width - below) // bits)
+            for e, most in zip(chosen, asked, strict=True)
+            for below, width in itertools.pairwise([0, *widths])
+            if width <= most
+        )
+
+    def stored(self) -> dict[str, int]:
+        """Bytes of weights in each farther memory."""
+        gone: dict[str, int] = {}
+        layers = {
+            name: block for segment in self.program.segments for block, copy, name in _layers(segment) if copy >= 0
+        }
+        for name, (memory, n_bytes) in self.homes.items():
+            if memory != self.nearest:
+                if self.keeping.widths:
+                    first = _first_experts(layers[name])
+                    experts, bits = len(first.rows), first.right_dtype.bits
+                    n_bytes = sum(n_bytes // experts * b // bits for b in self.keeping.stored_bits(experts, bits))
+                gone[memory] = gone.get(memory, 0) + n_bytes
+        return gone
 
     def _replay(self, fetched: Sequence[_Piece], room_bytes: int) -> None:
         """What each use of each layer does; the room that streaming has is that of the layers ahead."""
@@ -433,6 +455,11 @@ class _Cut:
         """The name with a number, so that no two pieces have the same."""
         self.numbers[name] += 1
         return f"{name}.{self.numbers[name] - 1}"
+
+
+def _first_experts(block: Block) -> GroupedMatMul:
+    """The first product of a layer's experts."""
+    return next(op for op in block.ops if isinstance(op, GroupedMatMul))
 
 
 def _within(op: Op, inside: set[str]) -> Op:

@@ -193,6 +193,28 @@ def test_experts_that_are_predicted_come_earlier_and_wrong_guesses_move_more() -
     assert moved(always) == moved(never) < moved(half)
 
 
+def test_experts_are_fetched_as_wide_as_they_are_stored() -> None:
+    def fetched(widths: Sequence[tuple[int, float]] = (), nested: bool = False, brute_force: bool = False) -> Result:
+        stored = {
+            "chip__residency__widths": [{"bits": bits, "share": share} for bits, share in widths],
+            "chip__residency__nested": nested,
+        }
+        return offloaded.__wrapped__("lru", 90, "experts", brute_force=brute_force, **stored)
+
+    def far(result: Result) -> int:
+        return result.plan.holdings[0].tier_bytes["host"]
+
+    plain, half = fetched(), fetched([(8, 1.0)])
+    assert fetched([(16, 1.0)]).ticks == plain.ticks
+    assert fetched([(8, 1.0)], nested=True).ticks == half.ticks
+    assert 2 * far(half) == far(plain)
+    assert 2 * moved(half) < moved(plain)  # twice as many find room
+    mixed, nested = fetched([(4, 0.5), (8, 0.5)]), fetched([(4, 0.5), (8, 0.5)], nested=True)
+    assert (4 * far(mixed), far(nested)) == (3 * far(half), far(half))
+    assert moved(nested) < moved(half)
+    assert fetched([(4, 0.5), (8, 0.5)], nested=True, brute_force=True).ticks == nested.ticks
+
+
 def test_the_first_half_of_a_layer_waits_for_none_of_its_experts() -> None:
     result = offloaded("lru", 80, "experts")
     fetched, resident = (
