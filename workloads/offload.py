@@ -51,9 +51,10 @@ def offloaded(
     InputError: the program does not run layer by layer, its layers are less than what is to live elsewhere, there is no
         such policy, or no room for what one use needs.
     """
-    if isinstance(program, Plan) or program.tier_bytes:
+    row = program.in_a_row() if isinstance(program, Plan) else program
+    if row is None or row.tier_bytes:
         raise InputError(f"'{program.name}': only weights of models that run layer by layer live in several memories")
-    nearest = next(iter(shares))
+    program, nearest = row, next(iter(shares))
     homes = _homes(program, shares, keeping)
     resident, moved = dict(program.resident_bytes), sum(size for memory, size in homes.values() if memory != nearest)
     whole = resident[Role.WEIGHT]
@@ -110,7 +111,8 @@ def arranged(program: Program, far: str, room_bytes: int, ahead: int) -> Arrange
         keeping = ResidencySpec(things=things)
         sizes = {
             name: size
-            for block, copy, name in _layers(program.segments[0])
+            for segment in program.segments
+            for block, copy, name in _layers(segment)
             if copy >= 0 and (size := _bytes(block, keeping))
         }
         moved = sum(sizes.values())
@@ -157,9 +159,9 @@ def _homes(program: Program, shares: Mapping[str, float], keeping: ResidencySpec
     for segment in program.segments:
         mine = {name: _bytes(block, keeping) for block, copy, name in _layers(segment) if copy >= 0}
         mine = {name: n_bytes for name, n_bytes in mine.items() if n_bytes}
-        if sizes and mine != sizes:
+        if any(sizes.get(name, n_bytes) != n_bytes for name, n_bytes in mine.items()):
             raise InputError(f"'{program.name}': its phases do not run the same layers: their weights have one home")
-        sizes = mine
+        sizes |= mine
     what = "layers" if keeping.things == "layers" else "experts"
     whole, layered = program.resident_bytes[Role.WEIGHT], sum(sizes.values())
     nearest, *far = shares
@@ -240,6 +242,7 @@ class _Cut:
         default_factory=lambda: defaultdict(list)
     )
     known: dict[object, Segment] = field(default_factory=dict)
+    steps: dict[tuple[int, int], Segment] = field(default_factory=dict)
     halves: dict[int, tuple[object, Block | None, Block]] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
@@ -266,7 +269,7 @@ class _Cut:
         for step in range(segment.steps):
             name = segment.name if segment.steps == 1 else f"{segment.name}.{step}"
             near: list[Block] = []
-            for block, copy, label in _layers(segment.at(step)):
+            for block, copy, label in _layers(self._step(segment, step)):
                 memory, n_bytes = self.homes.get(label, (self.nearest, 0)) if copy >= 0 else (self.nearest, 0)
                 if memory == self.nearest:
                     _append(near, block, max(copy, 0))
@@ -286,6 +289,13 @@ class _Cut:
         before_now = self.phases.get(segment.name, Phase(0, 0))
         tokens = over_steps(segment.tokens, segment.steps)
         self.phases[segment.name] = Phase(before_now.steps + segment.steps, before_now.tokens + tokens)
+
+    def _step(self, segment: Segment, step: int) -> Segment:
+        """A step of a phase, the same whenever the phase comes again."""
+        key = (id(segment), step)
+        if key not in self.steps:
+            self.steps[key] = segment.at(step)
+        return self.steps[key]
 
     def _halved(self, block: Block) -> tuple[Block | None, Block]:
         """A layer up to its experts, and the rest."""

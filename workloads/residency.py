@@ -53,8 +53,8 @@ class ResidencySpec(Spec):
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
     """of the draws of visited experts"""
     widths: tuple[WidthSpec, ...] = ()
-    """bits in which experts' weights are stored where they live, and kept near; what computes widens them. As wide as they
-    are computed when empty"""
+    """bits in which experts' weights are stored where they live, and kept near; what computes widens them. As wide as
+    they are computed when empty"""
     nested: bool = False
     """the bits of a narrow expert are the first ones of a wide one: all are stored in the widest of ``widths``, which
     are then what visits ask for, drawn anew for each; only bits that are not near are fetched"""

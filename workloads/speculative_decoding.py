@@ -111,6 +111,9 @@ class SpeculativeDecodingWorkload:
 
     @staticmethod
     def _named(program: Program, name: str, tokens: int) -> Segment:
-        """Its one phase; guesses are no tokens yet."""
+        """Its one phase; guesses are no tokens yet. Layers of the draft have its name, so that they may live apart."""
         (segment,) = program.segments
-        return replace(segment, name=name, tokens=tokens)
+        blocks = segment.blocks
+        if not tokens:
+            blocks = tuple(replace(block, name=f"{name}.{block.name}") for block in blocks)
+        return replace(segment, name=name, blocks=blocks, tokens=tokens)

@@ -401,3 +401,51 @@ def test_what_engines_read_outside_the_chip_crosses_the_link() -> None:
     cache = 64 * 901 * 2 * 768 * 2
     for link, rate in (("63015 MB/s", 57.6e9), ("20 GB/s", 18.28e9)):
         assert cache / rate * 0.999 <= seconds("host", link) <= cache / rate + seconds("hbm")
+
+
+def drafted(link: str = "64 GB/s", brute_force: bool = False) -> Result:
+    """A model whose layers come over a link, drafted for by one that stays near."""
+    workload = {
+        "kind": "speculative_decoding",
+        "model": "gpt2-medium",
+        "draft": "gpt2",
+        "drafted": 2,
+        "acceptance": 0.5,
+        "input": 16,
+        "output": 4,
+    }
+    machine = chip(
+        placement={"weight": {"hbm": 0.5, "host": 0.5}},
+        residency={"rules": {"draft.*": "hbm", "*": "host"}},
+        dma={"kind": "dma", "bandwidth": link, "link": None},
+    )
+    small = {
+        f"workload.{model}.{what}": n for model in ("model", "draft") for what, n in (("layers", 3), ("vocab", 999))
+    }
+    return run({"name": "n", "chip": machine, "workload": workload}, small, brute_force=brute_force)
+
+
+def test_a_draft_stays_near_while_the_model_comes_for_each_round() -> None:
+    result = drafted()
+    notes = " ".join(result.plan.notes)
+    assert "3 rounds of 2 guesses" in notes
+    assert "3 of 6 layers" in notes
+    assert len([t for t in result.world.tasks if t.task.name == "copy"]) == 3 * 3
+    assert result.ticks == drafted(brute_force=True).ticks
+    assert drafted("1 GB/s").time_s > 2 * result.time_s
+
+
+def test_zeroth_order_tuning_moves_weights_four_times_and_stores_them_once() -> None:
+    workload = {"kind": "zeroth_order_tuning", "model": "gpt2", "input": 32}
+    small = {"workload.model.layers": 2, "workload.model.vocab": 999}
+    result = run({"name": "n", "chip": CHIP, "workload": workload}, small)
+    forward = {"kind": "transformer", "model": "gpt2", "dtype": "fp16", "batch": 2, "input": 32, "phases": ["prefill"]}
+    plain = run({"name": "n", "chip": CHIP, "workload": forward}, small)
+    assert result.placement.contents["chip.hbm"]["weight"] == plain.placement.contents["chip.hbm"]["weight"]
+    moves = [row for row in result.op_rows if row["name"].rpartition(".")[2] in ("draw", "scale", "size", "add")]
+    layer = 768 * (2304 + 768 + 2 * 3072)
+    first = sum(row["flops"] for row in moves if "layer.0" in row["name"])
+    assert 16 * layer <= first < 16.1 * layer  # four moves of four functions; biases and norms beside
+    assert {row["name"] for row in plain.op_rows} <= {
+        row["name"].replace("tuning", "prefill") for row in result.op_rows
+    }

@@ -32,13 +32,15 @@ def rows() -> list[Row]:
     simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
     for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
         simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
+    simulated["OPT-13B from flash, drafted by OPT-1.3B", "gain over decoding alone"] = _alone_s() / _drafted_s()
+    whole, nested = _experts_s(False), _experts_s(True)
+    simulated["OLMoE-1B-7B from flash, bits nested", "gain over experts of 8 bits"] = whole / nested
     return answered("offload", simulated)
 
 
 def _zeroth_order(model: str) -> dict[str, Any]:
-    """Both forward passes of a step, on all layers one after the other."""
-    workload = {"kind": "transformer", "model": model, "dtype": "fp16", "batch": 2, "input": _TOKENS}
-    return {"name": model, "workload": workload | {"phases": ["prefill"]}}
+    """A step of tuning."""
+    return {"name": model, "workload": {"kind": "zeroth_order_tuning", "model": model, "input": _TOKENS}}
 
 
 def _streamed(model: str) -> Result:
@@ -125,3 +127,49 @@ def _token_s(model: str) -> float:
         "output": 1,
     }
     return run({"name": model, "chip": "apple_m1_8gb", "offload": {}, "workload": workload}).time_s
+
+
+def _on_laptop(workload: dict[str, Any], residency: dict[str, Any]) -> float:
+    """Seconds on a laptop whose drive holds what rules say."""
+    chip = {
+        "extends": "chips/apple_m1_8gb",
+        "placement": {"weight": {"memory": 0.9, "drive": 0.1}, "kv": "memory", "activation": "memory"},
+        "residency": residency,
+    }
+    return run({"name": "laptop", "chip": chip, "workload": {"input": 64, "output": 33, **workload}}).time_s
+
+
+def _alone_s() -> float:
+    """A model that streams from the drive for every token."""
+    workload = {"kind": "transformer", "model": "opt-13b", "phases": ["decode"], "dtype": "fp16", "output": 32}
+    return _on_laptop(workload, {"rules": {"*": "drive"}})
+
+
+def _drafted_s() -> float:
+    """The same tokens, several a pass: a model in memory drafts them, as well as T5-base does for T5-XXL."""
+    workload = {
+        "kind": "speculative_decoding",
+        "model": "opt-13b",
+        "draft": "opt-1.3b",
+        "drafted": 7,
+        "acceptance": 0.8,
+        "dtype": "fp16",
+        "output": 32,
+    }
+    return _on_laptop(workload, {"rules": {"draft.*": "memory", "*": "drive"}})
+
+
+def _experts_s(nested: bool) -> float:
+    """Answers of a model whose experts live on the drive, the most recently used near; visits ask for 2, 4 and 8 bits
+    evenly where these are nested."""
+    workload = {
+        "kind": "transformer",
+        "model": "olmoe-1b-7b",
+        "phases": ["decode"],
+        "dtype": "bf16",
+        "expert_dtype": "int8",
+    }
+    keeping: dict[str, Any] = {"policy": "lru", "things": "experts", "rules": {"*": "drive"}}
+    if nested:
+        keeping |= {"nested": True, "widths": [{"bits": bits, "share": 1 / 3} for bits in (2, 4, 8)]}
+    return _on_laptop(workload, keeping)
