@@ -54,7 +54,9 @@ class ZerothOrderWorkload:
         forward = TransformerWorkload(both).program(None, formats)
         (segment,) = forward.segments
         blocks = tuple(replace(block, ops=tuple(self._ops(block))) for block in segment.blocks)
-        resident = {role: n_bytes for role, n_bytes in forward.resident_bytes.items() if role is not Role.KV}
+        resident: dict[Role, int] = {
+            role: n_bytes for role, n_bytes in forward.resident_bytes.items() if role is not Role.KV
+        }
         segment = replace(segment, name="tuning", blocks=blocks, tokens=spec.batch * spec.input)
         return replace(forward, segments=(segment,), resident_bytes=resident)
 
