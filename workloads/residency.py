@@ -12,7 +12,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from archsim import registry
 from archsim.errors import InputError
@@ -20,6 +20,15 @@ from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, si
 
 Thing: TypeAlias = Hashable
+
+
+def _registered(name: str) -> str:
+    """The name, if a policy has it."""
+    registry.find("archsim.policies", name)
+    return name
+
+
+PolicyName: TypeAlias = Annotated[str, AfterValidator(_registered)]
 
 
 class WidthSpec(Spec):
@@ -34,7 +43,7 @@ class WidthSpec(Spec):
 class ResidencySpec(Spec):
     """What stays near of weights that live elsewhere."""
 
-    policy: str = "streaming"
+    policy: PolicyName = "streaming"
     """who leaves when room is needed: streaming (all, once used), pinned (who came last), lru, lfu, belady (who is not
     used for longest, the bound for things of one size), or one of another package"""
     room: Bytes | None = None
