@@ -455,7 +455,7 @@ class _Cut:
                     visit if at is None or (streaming and not self.keeping.written) else self.ends[at]
                     for visit, _, at in row
                 )
-                what = "fetched weights" + (" ahead" if name == AHEAD else "") + (f" {place}" if place else "")
+                what = "fetched weights" + (" ahead" if name == AHEAD else "")
                 plain = streaming and self.keeping.things == "layers" and not self.keeping.written
                 until = BACK if self.keeping.written else FETCHED
                 made.append(Stay(what, Role.WEIGHT, sizes, name, until, () if plain else ends))
