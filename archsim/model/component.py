@@ -393,6 +393,10 @@ class MatrixEngine(Engine[S]):
         exact = [d for d in fits if d in (left, right)]
         return min(exact or fits, key=lambda d: _PRECISION[d])
 
+    def writes_converted(self, stored: DType, computed: DType) -> bool:
+        """Whether keys and values are first written to memory in the format that is computed in."""
+        return False
+
     def multiplies(self, op: Op) -> bool:
         """Whether this engine has a format for the operands of a product or attention."""
         if isinstance(op, Attention):

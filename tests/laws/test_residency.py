@@ -357,10 +357,12 @@ def test_a_link_that_carries_both_ways_brings_while_it_takes_back() -> None:
 
 
 @functools.cache
-def beside(chunk: str = "", brute_force: bool = False) -> Result:
+def beside(chunk: str = "", brute_force: bool = False, lanes: str = "bf16", converts: bool = False) -> Result:
     """Attention of GPT-2 on a processor beside the host's memory, where the cache lives; layers stream."""
     machine = chip(
-        engines={"xeon": {"kind": "simd_cores", "cores": 4, "lanes": {"bf16": 8}, "clock": "2 GHz"}},
+        engines={
+            "xeon": {"kind": "simd_cores", "cores": 4, "lanes": {lanes: 8}, "converts": converts, "clock": "2 GHz"}
+        },
         beside={"xeon": "host"},
         placement={"weight": {"hbm": 0.45, "host": 0.55}, "kv": "host"},
         dma={"chunk": chunk} if chunk else {},
@@ -382,6 +384,17 @@ def test_who_stands_beside_a_memory_works_on_what_lives_there_and_nobody_else() 
     assert crossing == layers + LAYERS * tokens * 768 * 2 * (2 + 2)  # queries and outputs, keys and values
     with pytest.raises(InputError, match="beside names the engine 'x'"):
         run({"name": "n", "chip": chip(beside={"x": "host"}), "workload": {}})
+
+
+def test_a_cache_that_is_converted_first_is_written_and_read_once_more_in_the_wider_format() -> None:
+    def moved_at_host(result: Result) -> int:
+        return sum(row["traffic"].get("chip.host", 0) for row in result.op_rows if row["kind"] == "attention")
+
+    plain, wider = (beside(lanes="fp32", converts=converts) for converts in (False, True))
+    keys = 8 * (32 + 33 + 34 + 35)
+    assert moved_at_host(wider) - moved_at_host(plain) == LAYERS * keys * 768 * 2 * 4 * 2
+    assert beside(converts=True).ticks == beside().ticks  # computed as it is stored
+    assert wider.time_s > plain.time_s
 
 
 def test_small_copies_do_not_wait_for_large_ones_that_go_chunk_by_chunk() -> None:

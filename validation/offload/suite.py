@@ -32,6 +32,9 @@ def rows() -> list[Row]:
     simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
     for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
         simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
+    for tokens, batch, near in ((256, 320, 0.1), (512, 144, 0.2)):
+        case = f"OPT-30B, T4, prompts of {tokens}"
+        simulated[case, "throughput of FlexGen"] = _throughput(tokens, batch, near)
     simulated["OPT-13B from flash, drafted by OPT-1.3B", "gain over decoding alone"] = _alone_s() / _drafted_s()
     whole, nested = _experts_s(False), _experts_s(True)
     simulated["OLMoE-1B-7B from flash, bits nested", "gain over experts of 8 bits"] = whole / nested
@@ -114,6 +117,47 @@ def _pass_s(sequences: int, tokens: int) -> float:
         "output": 1,
     }
     return run({"name": "pass", "chip": chip, "workload": workload}).time_s
+
+
+def _throughput(tokens: int, batch: int, near: float) -> float:
+    """Tokens a second, 32 each: weights but for a share on the host, whose cores attend to the cache there in FP32."""
+    host = {
+        "kind": "dram",
+        "standard": "DDR4",
+        "capacity": "208 GB",
+        "bandwidth": "128 GB/s",
+        "efficiency": 0.8,
+        "latency": "500 ns",
+        "outside": True,
+        "source": "208 GB; six channels of DDR4-2666, as N1 instances have, assumed",
+    }
+    cores = {
+        "kind": "simd_cores",
+        "cores": 16,
+        "pipes": 2,
+        "lanes": {"fp32": 16},
+        "converts": True,
+        "clock": "2.0 GHz",
+        "source": "32 threads of Skylake, assumed; flexgen/pytorch_backend.py converts keys and values to FP32",
+    }
+    chip = {
+        "extends": "chips/t4",
+        "memories": {"host": host},
+        "engines": {"cores": cores},
+        "beside": {"cores": "host"},
+        "placement": {"weight": {"memory": near, "host": 1 - near}, "kv": "host", "activation": "memory"},
+        "dma": {"kind": "dma", "link": {"extends": "links/pcie3_x16", "efficiency": 0.8}, "setup": "10 us"},
+    }
+    workload = {
+        "kind": "transformer",
+        "model": "opt-30b",
+        "dtype": "fp16",
+        "batch": batch,
+        "prefill_batch": 40 if tokens == 256 else 24,
+        "input": tokens,
+        "output": 32,
+    }
+    return 32 * batch / run({"name": "host", "chip": chip, "workload": workload}).time_s
 
 
 def _token_s(model: str) -> float:
