@@ -32,9 +32,9 @@ def rows() -> list[Row]:
     simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
     for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
         simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
-    for tokens, batch, near in ((256, 320, 0.1), (512, 144, 0.2)):
+    for tokens, batch, share in ((256, 320, 0.1), (512, 144, 0.2)):
         case = f"OPT-30B, T4, prompts of {tokens}"
-        simulated[case, "throughput of FlexGen"] = _throughput(tokens, batch, near)
+        simulated[case, "throughput of FlexGen"] = _throughput(tokens, batch, share)
     simulated["OPT-13B from flash, drafted by OPT-1.3B", "gain over decoding alone"] = _alone_s() / _drafted_s()
     whole, nested = _experts_s(False), _experts_s(True)
     simulated["OLMoE-1B-7B from flash, bits nested", "gain over experts of 8 bits"] = whole / nested
