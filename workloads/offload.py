@@ -112,7 +112,7 @@ def arranged(program: Program, far: str, room_bytes: int, ahead: int) -> Arrange
         sizes = {
             name: size
             for segment in program.segments
-            for block, copy, name in _layers(segment)
+            for block, copy, name in _layers(segment, keeping)
             if copy >= 0 and (size := _bytes(block, keeping))
         }
         moved = sum(sizes.values())
@@ -139,10 +139,10 @@ def arranged(program: Program, far: str, room_bytes: int, ahead: int) -> Arrange
     raise InputError(f"'{program.name}' runs no layers whose weights could live in {far}")
 
 
-def _layers(segment: Segment) -> Iterator[tuple[Block, int, str]]:
-    """Each block's copies and their names; of blocks that are no layers the copy is -1."""
+def _layers(segment: Segment, keeping: ResidencySpec) -> Iterator[tuple[Block, int, str]]:
+    """Each block's copies and their names; of blocks that are no layers, and that no rule names, the copy is -1."""
     for block in segment.blocks:
-        numbered = block.repeat > 1 or block.name.rpartition(".")[2].isdecimal()
+        numbered = block.repeat > 1 or block.name.rpartition(".")[2].isdecimal() or block.name in keeping.rules
         if not numbered:
             yield block, -1, block.name
         for copy in range(block.repeat if numbered else 0):
@@ -157,7 +157,7 @@ def _homes(program: Program, shares: Mapping[str, float], keeping: ResidencySpec
     """
     sizes: dict[str, int] = {}
     for segment in program.segments:
-        mine = {name: _bytes(block, keeping) for block, copy, name in _layers(segment) if copy >= 0}
+        mine = {name: _bytes(block, keeping) for block, copy, name in _layers(segment, keeping) if copy >= 0}
         mine = {name: n_bytes for name, n_bytes in mine.items() if n_bytes}
         if any(sizes.get(name, n_bytes) != n_bytes for name, n_bytes in mine.items()):
             raise InputError(f"'{program.name}': its phases do not run the same layers: their weights have one home")
@@ -269,7 +269,7 @@ class _Cut:
         for step in range(segment.steps):
             name = segment.name if segment.steps == 1 else f"{segment.name}.{step}"
             near: list[Block] = []
-            for block, copy, label in _layers(self._step(segment, step)):
+            for block, copy, label in _layers(self._step(segment, step), self.keeping):
                 memory, n_bytes = self.homes.get(label, (self.nearest, 0)) if copy >= 0 else (self.nearest, 0)
                 if memory == self.nearest:
                     _append(near, block, max(copy, 0))
@@ -331,9 +331,7 @@ class _Cut:
     def stored(self) -> dict[str, int]:
         """Bytes of weights in each farther memory."""
         gone: dict[str, int] = {}
-        layers = {
-            name: block for segment in self.program.segments for block, copy, name in _layers(segment) if copy >= 0
-        }
+        layers = {name: block for seg in self.program.segments for block, _, name in _layers(seg, self.keeping)}
         for name, (memory, n_bytes) in self.homes.items():
             if memory != self.nearest:
                 if self.keeping.widths:

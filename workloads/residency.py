@@ -69,7 +69,7 @@ class ResidencySpec(Spec):
     are then what visits ask for, drawn anew for each; only bits that are not near are fetched"""
     rules: dict[str, str] = Field(default_factory=dict)
     """pattern of names of layers (layer.3, layer.1?, *) to the memory that they live in, before shares are dealt; the
-    first that fits counts"""
+    first that fits counts. A block that is no layer, such as head, is fetched like one if a rule has its name"""
 
     @model_validator(mode="after")
     def _of_layers(self) -> ResidencySpec:

@@ -227,6 +227,13 @@ def test_the_first_half_of_a_layer_waits_for_none_of_its_experts() -> None:
         assert any(s >= end for s, _ in fetched)
 
 
+def test_a_block_that_a_rule_names_is_fetched_like_a_layer() -> None:
+    result = offloaded.__wrapped__("streaming", 3, chip__residency__rules={"head": "host"})
+    head = 2 * (1000 * 768 + 2 * 768)  # with the norm before it
+    assert f"{LAYERS // 2 + 1} of {LAYERS + 1} layers" in " ".join(result.plan.notes)
+    assert head in {size for stay in result.plan.holdings[0].stays for size in stay.bytes}
+
+
 def test_rules_go_before_shares_and_bad_ones_are_told() -> None:
     def far(rules: dict[str, str]) -> int:
         result = offloaded.__wrapped__("streaming", 6, chip__residency__rules=rules, chip__placement__weight=SOME)

@@ -32,6 +32,7 @@ def rows() -> list[Row]:
     simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
     for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
         simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
+    simulated["Yi-34B, FP32, M1 8 GB", "token with a memory scheduler"] = _head_and_layers_s()
     for tokens, batch, share in ((256, 320, 0.1), (512, 144, 0.2)):
         case = f"OPT-30B, T4, prompts of {tokens}"
         simulated[case, "throughput of FlexGen"] = _throughput(tokens, batch, share)
@@ -173,9 +174,16 @@ def _token_s(model: str) -> float:
     return run({"name": model, "chip": "apple_m1_8gb", "offload": {}, "workload": workload}).time_s
 
 
-def _on_laptop(workload: dict[str, Any], residency: dict[str, Any]) -> float:
+def _head_and_layers_s() -> float:
+    """A token of a model of which the laptop holds its table and a layer, or its head, at a time."""
+    workload = {"kind": "transformer", "model": "yi-34b", "phases": ["decode"], "dtype": "fp32", "output": 1}
+    return _on_laptop(workload, {"rules": {"head": "drive", "*": "drive"}}, prefetch=0)
+
+
+def _on_laptop(workload: dict[str, Any], residency: dict[str, Any], prefetch: int = 1) -> float:
     """Seconds on a laptop whose drive holds what rules say."""
     chip = {
+        "prefetch": prefetch,
         "extends": "chips/apple_m1_8gb",
         "placement": {"weight": {"memory": 0.9, "drive": 0.1}, "kv": "memory", "activation": "memory"},
         "residency": residency,
