@@ -18,7 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from archsim.errors import InputError
+from archsim.units import si
+
 Ints = npt.NDArray[np.int64]
+
+_MOST_BYTES = 1 << 54
+"""of a stream, so that all of hundreds of stages are counted in 64 bits"""
 
 
 class Mesh(NamedTuple):
@@ -118,6 +124,15 @@ def _spread(count: int) -> Ints:
 
 
 def _shares(n_bytes: int, count: int) -> Ints:
-    """Whole bytes of each of so many parts."""
-    edges = np.arange(count + 1) * n_bytes // count
-    return np.diff(edges)
+    """Whole bytes of each of so many parts.
+
+    Raises
+    ------
+    InputError: more than are counted.
+    """
+    if n_bytes > _MOST_BYTES:
+        raise InputError(
+            f"a stream of {si(n_bytes, 'B')} is more than goes over a mesh: {si(_MOST_BYTES, 'B')} at most"
+        )
+    each, more = divmod(n_bytes, count)
+    return each + (np.arange(count) < more).astype(np.int64)

@@ -48,6 +48,8 @@ from archsim.workloads.op import (
     Vector,
 )
 
+_MOST_SWITCHES = 1 << 20
+
 
 class DataflowUnitSpec(ComponentSpec):
     """All compute and memory units of a chip."""
@@ -81,6 +83,8 @@ class DataflowUnitSpec(ComponentSpec):
     @model_validator(mode="after")
     def _stands(self) -> DataflowUnitSpec:
         rows, columns = self.mesh
+        if rows * columns > _MOST_SWITCHES:
+            raise ValueError(f"a mesh of {rows} x {columns} switches: {_MOST_SWITCHES:,} at most")
         for name in ("pcus", "pmus"):
             if getattr(self, name) > rows * columns:
                 raise ValueError(

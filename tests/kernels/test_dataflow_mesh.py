@@ -59,17 +59,16 @@ def test_loads_are_those_of_walking_every_hop(mesh: Mesh, data: st.DataObject) -
         streams.between(*ranges, n_bytes)
         count = max(map(len, ranges))
         ends = [sorted(places[unit] for unit in units) for units in ranges]
-        edges = [part * n_bytes // count for part in range(count + 1)]
         for part in range(count):
             source, target = (end[part * len(end) // count] for end in ends)
-            pairs.append((source, target, edges[part + 1] - edges[part]))
+            pairs.append((source, target, n_bytes // count + (part < n_bytes % count)))
         streams.memory(ranges[0], n_bytes, out)
-        edges = [part * n_bytes // len(ranges[0]) for part in range(len(ranges[0]) + 1)]
+        count = len(ranges[0])
         for part, unit in enumerate(ranges[0]):
             here = places[unit]
             port = (here[0], 0 if 2 * here[1] < mesh.columns else mesh.columns - 1)
-            pairs.append((here, port, 0) if out else (port, here, 0))
-            pairs[-1] = (*pairs[-1][:2], edges[part + 1] - edges[part])
+            share = n_bytes // count + (part < n_bytes % count)
+            pairs.append((here, port, share) if out else (port, here, share))
     loads = walked(mesh, pairs)
     assert told(streams) == loads
     assert streams.busiest_bytes == max(loads.values(), default=0)

@@ -18,6 +18,7 @@ _MODELS = {
     "falcon-40B": ("falcon-40b", 2),
     "llama2-70B": ("llama-2-70b", 4),
     "bloom-176B": ("bloom-176b", 8),
+    "llava1.5-7B": ("llava-1.5-7b", 4),
 }
 """Table III: a shipped model and its thousands of tokens."""
 _DGX = {"DGX A100": "dgx_a100_with_host", "DGX H100": "dgx_h100_with_host"}
@@ -105,7 +106,7 @@ def _three_ways(model: str, phase: str, tokens: int) -> tuple[Result, Result, Re
         "dtype": "bf16",
         "input": tokens,
         "tensor_parallel": 8,
-        **({"output": 1} if phase == "decode" else {}),
+        **({"output": 1} if phase == "decode" else {"images": int(model.startswith("llava"))}),
     }
     host = "sn40l_node_launched_by_host"
     return _run("sn40l_node", workload, True), _run(host, workload, True), _run(host, workload, False)
