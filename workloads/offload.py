@@ -347,8 +347,11 @@ class _Cut:
         of = [visit for visit, piece in enumerate(fetched) for _ in piece.uses]
         room = self.keeping.room
         if room is None:
-            most = max((sum(use.bytes for use in piece.uses) for piece in fetched), default=0)
-            room = (self.ahead + 1) * most if self.keeping.policy == "streaming" else room_bytes
+            most = (self.ahead + 1) * max((sum(use.bytes for use in piece.uses) for piece in fetched), default=0)
+            guessed = (
+                most if 0 < self.keeping.predicted < 1 else 0
+            )  # wrong guesses are near until their visit has ended
+            room = most if self.keeping.policy == "streaming" else room_bytes - guessed
         flat = replay(uses, max(room, 0), policy_of(self.keeping.policy, uses), together=of)
         self.outcomes = [[] for _ in fetched]
         self.firsts = [0, *itertools.accumulate(len(piece.uses) for piece in fetched)]

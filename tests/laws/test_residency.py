@@ -215,6 +215,18 @@ def test_experts_are_fetched_as_wide_as_they_are_stored() -> None:
     assert fetched([(4, 0.5), (8, 0.5)], nested=True, brute_force=True).ticks == nested.ticks
 
 
+def test_wrong_guesses_have_room_in_a_memory_that_is_full() -> None:
+    small = {"chip__residency__room": None, "chip__memories__hbm__capacity": "2 GB", "workload__output": 12}
+    full, guessed = (offloaded.__wrapped__("lru", 0, "experts", predicted, **small) for predicted in (0.0, 0.5))
+    peaks = [
+        next(row["peak_bytes"] for row in result.memory_rows() if row["memory"] == "chip.hbm")
+        for result in (full, guessed)
+    ]
+    assert 1.9e9 < peaks[0] <= 2e9
+    assert peaks[1] <= 2e9
+    assert "fetched weights ahead" in guessed.memory_over_time()["chip.hbm"]["bytes"]
+
+
 def test_the_first_half_of_a_layer_waits_for_none_of_its_experts() -> None:
     result = offloaded("lru", 80, "experts")
     fetched, resident = (
