@@ -216,13 +216,13 @@ def test_experts_are_fetched_as_wide_as_they_are_stored() -> None:
 
 
 def test_wrong_guesses_have_room_in_a_memory_that_is_full() -> None:
-    small = {"chip__residency__room": None, "chip__memories__hbm__capacity": "2 GB", "workload__output": 12}
+    small = {"chip__residency__room": None, "chip__memories__hbm__capacity": "2 GB", "chip__prefetch": 0}
     full, guessed = (offloaded.__wrapped__("lru", 0, "experts", predicted, **small) for predicted in (0.0, 0.5))
     peaks = [
         next(row["peak_bytes"] for row in result.memory_rows() if row["memory"] == "chip.hbm")
         for result in (full, guessed)
     ]
-    assert 1.9e9 < peaks[0] <= 2e9
+    assert 1.8e9 < peaks[0] <= 2e9
     assert peaks[1] <= 2e9
     assert "fetched weights ahead" in guessed.memory_over_time()["chip.hbm"]["bytes"]
 
