@@ -19,7 +19,7 @@ from archsim.spec import Count, Spec
 from archsim.workloads.answer import Answer, Curve
 from archsim.workloads.dims import over_steps
 from archsim.workloads.op import Collective, Op, Region, Transfer
-from archsim.workloads.plan import Holdings, Phase, Plan
+from archsim.workloads.plan import Holdings, Phase, Plan, unrolled
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.task import After, Job, Loop, Pause, Task
 
@@ -61,11 +61,9 @@ def launched(program: Program | Plan, host: Host, how: LaunchesSpec) -> Plan:
     """
     launcher = _Launcher(host, _Pieces(how))
     if isinstance(program, Plan):
-        return replace(
-            program,
-            job=replace(program.job, tasks=tuple(_of_plan(program, launcher))),
-            notes=(*program.notes, launcher.note()),
-        )
+        of_plan = _of_plan(program, launcher)
+        job = replace(program.job, tasks=tuple(launcher.tasks))
+        return replace(program, job=job, notes=(*program.notes, launcher.note()), phases=of_plan)
     phases: dict[str, Phase] = {}
     for segment in program.segments:
         for step in range(segment.steps):
@@ -79,27 +77,33 @@ def launched(program: Program | Plan, host: Host, how: LaunchesSpec) -> Plan:
     return Plan(program.name, job, {0: held}, (*program.notes, launcher.note()), phases)
 
 
-def _of_plan(plan: Plan, launcher: _Launcher) -> list[Task]:
-    """Tasks of a plan whose phases are cut into pieces: each piece's kernels, then a task of its name, so that what
-    waits for it still does."""
+def _of_plan(plan: Plan, launcher: _Launcher) -> dict[str, Phase]:
+    """Tasks of a plan that is pieces in a row, beside copies: each piece's kernels, then a task of its name, so that
+    what waits for it still does. The phases: those that are cut into pieces, and of others each piece."""
+    several = InputError(_SEVERAL.format(plan.name))
+    looped = any(isinstance(item, Loop) for item in plan.job.tasks)
+    if plan.job.source is not None or len(plan.holdings) > 1 or (looped and len(plan.job.streams()) > 1):
+        raise several
     numbers: Counter[str] = Counter()
-    last = ""
-    for task in plan.job.tasks:
-        if isinstance(task, Loop) or plan.job.source is not None or len(plan.holdings) > 1:
-            raise InputError(_SEVERAL.format(plan.name))
+    phases, last = dict(plan.phases), ""
+    for task in (task for item in plan.job.tasks for task in unrolled(item)):
         number = numbers[task.name]
         numbers[task.name] += 1
         if not isinstance(task.what, Segment) or all(isinstance(o, Transfer) for b in task.what.blocks for o in b.ops):
             launcher.tasks.append(task)
             continue
         piece = task.what
-        if piece.phase not in plan.phases or piece.steps > 1:
-            raise InputError(_SEVERAL.format(plan.name))
+        if piece.steps > 1:
+            raise several
+        phase, cut = piece.phase or piece.name, piece.phase in plan.phases
+        if not cut:
+            before = phases.get(phase, Phase(0, 0))
+            phases[phase] = Phase(before.steps + 1, before.tokens + over_steps(piece.tokens, 1))
         after = tuple((wait.name, number - wait.back) for wait in task.after)
-        launcher.launch(piece, piece.phase, piece.name, waits=piece.phase != last, after=after)
+        launcher.launch(piece, phase, piece.name, waits=cut and phase != last, after=after)
         launcher.tasks.append(Task(0, KERNELS, task.name, Pause(0)))
-        last = piece.phase
-    return launcher.tasks
+        last = phase
+    return phases
 
 
 _SEVERAL = (

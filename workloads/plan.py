@@ -68,7 +68,7 @@ class Plan:
     def in_a_row(self) -> Program | None:
         """The program of equal ranks that do one thing after the other, loops unrolled; None where they do not."""
         held = next(iter(self.holdings.values()))
-        tasks = [task for item in self.job.tasks for task in _unrolled(item)]
+        tasks = [task for item in self.job.tasks for task in unrolled(item)]
         alone = len(self.holdings) == 1 and len(self.job.streams()) == 1 and self.job.source is None and not held.stays
         segments = tuple(task.what for task in tasks if isinstance(task.what, Segment) and not task.after)
         if not alone or len(segments) < len(tasks):
@@ -85,5 +85,6 @@ class Plan:
         return cls(program.name, job, {0: held}, program.notes)
 
 
-def _unrolled(item: Task | Loop) -> tuple[Task, ...]:
+def unrolled(item: Task | Loop) -> tuple[Task, ...]:
+    """The tasks of an item of a stream, as often as they come."""
     return item.tasks * item.times if isinstance(item, Loop) else (item,)
