@@ -256,7 +256,7 @@ class Mapper(ProductMapper):
         done = engine.placed(ops)
         flow = self.flow(ahead=False)
         for role, n_bytes in op.reads().items():
-            flow.read(role, n_bytes)
+            flow.read(role, n_bytes - done.absent if role is Role.WEIGHT else n_bytes)
         for role, n_bytes in op.writes().items():
             flow.write(role, n_bytes)
         parts = [(summed(part.reads().values()), summed(part.writes().values())) for part in ops]

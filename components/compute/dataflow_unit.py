@@ -27,6 +27,7 @@ import numpy as np
 from pydantic import model_validator
 
 from archsim.components.compute.dataflow_mesh import Mesh, Streams
+from archsim.components.compute.sparsity import kept, stored_bytes
 from archsim.components.compute.vector_unit import OPS_PER_ELEMENT
 from archsim.errors import InputError, nearest
 from archsim.model.component import Engine, PlacedWork, Work
@@ -77,6 +78,9 @@ class DataflowUnitSpec(ComponentSpec):
     """rows and columns of switches, a unit of each kind beside each"""
     flit: Bytes = 64
     """bytes that a link of the mesh carries a cycle, each way"""
+    sparsity: tuple[Count, Count] | None = None
+    """[n, m]: of m weights in a row along the depth of a product at most n are there, which alone are moved and
+    multiplied; other operands are not pruned, and memories have room for all"""
     credits: Count = 4
     """flits of a link that a switch has places for; fewer than a hop takes there and back slow it down"""
 
@@ -90,6 +94,8 @@ class DataflowUnitSpec(ComponentSpec):
                 raise ValueError(
                     f"{getattr(self, name):,} {name} do not stand on a mesh of {rows} x {columns} switches"
                 )
+        if self.sparsity is not None and self.sparsity[0] > self.sparsity[1]:
+            raise ValueError(f"sparsity: of {self.sparsity[1]} weights {self.sparsity[0]} cannot be there")
         if not self.flit:
             raise ValueError("'flit' is zero: a link carries at least one byte a cycle")
         return self
@@ -159,7 +165,9 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
                 self._check(op.left_dtype, op.right_dtype)
                 fed = op.right in (Role.WEIGHT, Role.KV)
                 tiles = op.groups * self._tiles(op.m, op.n)
-                return _Load(op, tiles, int(np.max(op.k)), op.groups * op.m, weights, handed, taken, read, fed)
+                weights, read = weights - self._absent_bytes(op), read - self._absent_bytes(op)
+                depth = int(np.max(self._depth(op)))
+                return _Load(op, tiles, depth, op.groups * op.m, weights, handed, taken, read, fed)
             case GroupedMatMul():
                 self._check(op.left_dtype, op.right_dtype)
                 tiles = sum(int(self._tiles(rows, op.n)) for rows in op.rows if rows)
@@ -175,6 +183,19 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
                 held = 0 if once else weights
                 return _Load(op, ceil_div(op.elements(), lanes), turns, op.rows, held, handed, taken, read, False)
         raise InputError(f"{self.path}: a dataflow unit does not compute {op.kind} ops")
+
+    def _depth(self, op: MatMul) -> Dim:
+        """Of a product, without weights that are not there."""
+        pruned = self.spec.sparsity if op.right is Role.WEIGHT else None
+        return op.k if pruned is None else kept(op.k, *pruned)
+
+    def _absent_bytes(self, op: Op) -> int:
+        """Of weights that are not there, less the places of those that are."""
+        if self.spec.sparsity is None or not isinstance(op, MatMul) or op.right is not Role.WEIGHT:
+            return 0
+        columns, dtype = op.groups * op.n, op.right_dtype
+        whole = dtype.bytes(op.k * columns)
+        return int(np.max(whole - stored_bytes(op.k, columns, dtype, *self.spec.sparsity)))
 
     def _attention(self, op: Attention, handed: int, taken: int, read: int) -> _Load:
         """Both products and the softmax between them share their units; masked pairs are left out by blocks of rows."""
@@ -343,6 +364,7 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
             tail,
             self._actions(loads),
             useful,
+            sum(map(self._absent_bytes, ops)),
             self.spec.pcus * self.spec.lanes * self.spec.stages,
             how,
         )
@@ -357,6 +379,8 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
             match load.op:
                 case MatMul() | GroupedMatMul() as op:
                     name, count = f"mac_{self._format(op.left_dtype, op.right_dtype)}", op.macs()
+                    if isinstance(op, MatMul):
+                        count = count // maximum(op.k, 1) * self._depth(op)
                 case Attention() as op:
                     name, count = f"mac_{self._format(op.dtype, op.kv_dtype)}", op.macs()
                     simd = f"alu_{self.spec.simd_dtype}"

@@ -80,6 +80,20 @@ def test_a_pipeline_is_no_faster_than_the_busiest_link_of_its_mesh() -> None:
     assert few.cycles > 3 * narrow.cycles  # a place is free again four cycles later
 
 
+def test_weights_that_are_not_there_are_neither_read_nor_multiplied() -> None:
+    op = product("a", 4, 9, 2)
+    dense, pruned, all_there = (unit(sparsity=s).placed([op]) for s in (None, (1, 4), (4, 4)))
+    assert (dense.stages[0].cycles, pruned.stages[0].cycles) == (9, 3)  # two whole groups and one of what is left
+    assert all_there == dense
+    assert (dense.actions["mac_bf16"], pruned.actions["mac_bf16"]) == (4 * 9 * 2, 4 * 3 * 2)
+    assert pruned.absent == 2 * 9 * 2 - (2 * 3 * 2 + 2)  # six weights of two bytes and twelve bits of places
+    scores = MatMul(name="s", m=4, k=9, n=2, right=Role.ACTIVATION)
+    assert unit(sparsity=(1, 4)).placed([scores]).stages[0].cycles == 9
+    fused, apart = (ran(True, chip__engines__rdu__sparsity=s) for s in ((1, 8), None))
+    read = [sum(row["traffic"].get("chip.hbm", 0) for row in result.op_rows) for result in (fused, apart)]
+    assert read[0] < read[1] / 2
+
+
 @given(st.integers(1, 40))
 def test_more_units_are_never_slower(pcus: int) -> None:
     ops = [product("a", 33, 5, 7), Vector(name="f", function="gelu", rows=33, width=7), product("b", 33, 7, 9)]

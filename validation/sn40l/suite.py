@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from archsim.result import Result
@@ -63,10 +65,14 @@ def rows() -> list[Row]:
     for found, how in ((gains, ""), (launched, " by hardware launch")):
         best, most = max(found)
         simulated[f"{most} decode", f"largest gain of all decodes{how}"] = best
-    training = {"kind": "training", "model": "llama-2-7b", "batch": 1, "input": 4096, "tensor_parallel": 8}
-    hardware, software, unfused = _launched_three_ways(training)
-    simulated["llama2-7B training, 4K", "fused over unfused"] = unfused.time_s / hardware.time_s
-    simulated["llama2-7B training, 4K", "hardware over software launch"] = software.time_s / hardware.time_s
+    for case, model, tokens, changes in (
+        ("llama2-7B training, 4K", "llama-2-7b", 4096, {}),
+        ("SparseGPT-13B training, 2K", "gpt3-13b", 2048, _SPARSE),
+    ):
+        training = {"kind": "training", "model": model, "batch": 1, "input": tokens, "tensor_parallel": 8}
+        hardware, software, unfused = _launched_three_ways(training, changes)
+        simulated[case, "fused over unfused"] = unfused.time_s / hardware.time_s
+        simulated[case, "hardware over software launch"] = software.time_s / hardware.time_s
     simulated["FlashFFTConv, 1M", "fused over unfused"] = _convolution(False) / _convolution(True)
     return answered("sn40l", simulated)
 
@@ -90,12 +96,18 @@ def _intensities() -> dict[str, float]:
     }
 
 
-def _run(system: str, workload: dict[str, Any], fused: bool) -> Result:
+def _run(
+    system: str, workload: dict[str, Any], fused: bool, changes: Mapping[str, Any] = MappingProxyType({})
+) -> Result:
     """A workload with each layer fused as far as it fits, or each op a kernel with its results in HBM."""
     source: dict[str, Any] = {"name": system, "system": system, "workload": workload}
     if fused:
-        return run(source | {"fusion": {}})
-    return run(source, {f"system.chip.{key}": value for key, value in _UNFUSED.items()})
+        return run(source | {"fusion": {}}, dict(changes))
+    return run(source, {**changes, **{f"system.chip.{key}": value for key, value in _UNFUSED.items()}})
+
+
+_SPARSE = {"system.chip.engines.rdu.sparsity": (1, 8)}
+"""87.5% of SparseGPT's weights are not there"""
 
 
 def _three_ways(model: str, phase: str, tokens: int) -> tuple[Result, Result, Result]:
@@ -112,10 +124,13 @@ def _three_ways(model: str, phase: str, tokens: int) -> tuple[Result, Result, Re
     return _launched_three_ways(workload)
 
 
-def _launched_three_ways(workload: dict[str, Any]) -> tuple[Result, Result, Result]:
+def _launched_three_ways(
+    workload: dict[str, Any], changes: Mapping[str, Any] = MappingProxyType({})
+) -> tuple[Result, Result, Result]:
     """Fused and launched by hardware, fused and launched by software, unfused."""
     host = "sn40l_node_launched_by_host"
-    return _run("sn40l_node", workload, True), _run(host, workload, True), _run(host, workload, False)
+    hardware, software = (_run(system, workload, True, changes) for system in ("sn40l_node", host))
+    return hardware, software, _run(host, workload, False, changes)
 
 
 def _launches(result: Result) -> int:
