@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from depth import WHOLE
+from entry import entry
 from naive_dram_jedec import violations
 
 from archsim.compiled.fields import record
@@ -23,6 +24,7 @@ from archsim.config import shipped
 from archsim.errors import InputError
 
 PRESETS = {name: preset(name) for name in shipped("drams")}
+ISSUE, EARLIEST = entry(issue.issue), entry(issue.earliest)
 TWO_RANKS = {"DDR4", "DDR5", "LPDDR5"}
 
 
@@ -53,7 +55,7 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
     now, log = record(frfcfs.NOW), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
         now.clock = tick
-        issue.issue(
+        ISSUE(
             now,
             banks,
             ready,
@@ -68,10 +70,7 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
             0,
         )
     return np.array(
-        [
-            [issue.earliest(ready, arrays.levels, command, bank) for bank in range(chosen.banks)]
-            for command in range(AWAITED)
-        ]
+        [[EARLIEST(ready, arrays.levels, command, bank) for bank in range(chosen.banks)] for command in range(AWAITED)]
     )
 
 

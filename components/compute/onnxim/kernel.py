@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from archsim.compiled.kernel import allocating_kernel, kernel
+from archsim.compiled.kernel import allocating_kernel, routine
 from archsim.components.compute.onnxim.channels import Channels, has_room, push, step
 from archsim.components.compute.onnxim.program import LOAD, PRELOAD, STORE, SUMS, VECTOR, Program
 
@@ -86,7 +86,7 @@ class _Queues(NamedTuple):
     """its number"""
 
 
-@kernel
+@routine
 def _push(queues: _Queues, queue: int, packet: int) -> None:
     queues.next[packet] = _NONE
     if queues.head[queue] == _NONE:
@@ -96,7 +96,7 @@ def _push(queues: _Queues, queue: int, packet: int) -> None:
     queues.tail[queue] = packet
 
 
-@kernel
+@routine
 def _pop(queues: _Queues, queue: int) -> int:
     packet = queues.head[queue]
     queues.head[queue] = queues.next[packet]
@@ -130,7 +130,7 @@ class _Network(NamedTuple):
     """whose turn it is at a node"""
 
 
-@kernel
+@routine
 def _enter(queues: _Queues, network: _Network, source: int, sink: int, packet: int, ready: int) -> None:
     """A packet enters the crossbar; it is ready a latency later, but one a cycle behind others of its pair."""
     queue = source * network.nodes + sink
@@ -141,7 +141,7 @@ def _enter(queues: _Queues, network: _Network, source: int, sink: int, packet: i
     network.crossing[sink] += 1
 
 
-@kernel
+@routine
 def _switch(queues: _Queues, network: _Network, now: int) -> None:
     """Each node gets the first ready packet, senders in turn."""
     nodes, memory = network.nodes, network.memory
@@ -215,7 +215,7 @@ class _Cores(NamedTuple):
     queued: Ints
 
 
-@kernel
+@routine
 def _begin_layer(program: Program, cores: _Cores, now: int) -> None:
     layer = cores.tally[_LAYER]
     if layer == program.layers:
@@ -227,7 +227,7 @@ def _begin_layer(program: Program, cores: _Cores, now: int) -> None:
     cores.begun[layer] = now
 
 
-@kernel
+@routine
 def _begin_tile(program: Program, cores: _Cores, c: int) -> None:
     """The next tile takes the halves that the one in flight does not use; tiles over the depth share their sums."""
     i, tile = cores.in_flight[c], cores.next_tile[c]
@@ -249,7 +249,7 @@ def _begin_tile(program: Program, cores: _Cores, c: int) -> None:
     cores.in_flight[c] += 1
 
 
-@kernel
+@routine
 def _counter(program: Program, cores: _Cores, c: int, i: int, buffer: int) -> int:
     """Where a buffer of a tile counts what it waits for."""
     start = c * cores.own + 1
@@ -259,7 +259,7 @@ def _counter(program: Program, cores: _Cores, c: int, i: int, buffer: int) -> in
     return int(start + buffer - SUMS)
 
 
-@kernel
+@routine
 def _issue(program: Program, cores: _Cores, c: int, i: int, edge: int) -> bool:
     """The next instruction of a tile goes to its unit, unless it has to wait."""
     at, tile = cores.place[c, i], cores.tile[c, i]
@@ -283,7 +283,7 @@ def _issue(program: Program, cores: _Cores, c: int, i: int, edge: int) -> bool:
     return True
 
 
-@kernel
+@routine
 def _end(cores: _Cores, c: int, tile: int) -> None:
     """A tile's last instruction is done."""
     for i in range(cores.in_flight[c]):
@@ -291,7 +291,7 @@ def _end(cores: _Cores, c: int, tile: int) -> None:
             cores.ended[c, i] = 1
 
 
-@kernel
+@routine
 def _send(program: Program, cores: _Cores, c: int, instruction: int, target: int) -> int:
     """A load or store joins the core's requests; their number."""
     count = program.request_first[instruction + 1] - program.request_first[instruction]
@@ -302,7 +302,7 @@ def _send(program: Program, cores: _Cores, c: int, instruction: int, target: int
     return int(count)
 
 
-@kernel
+@routine
 def _finish_computing(cores: _Cores, c: int, now: int, edge: int) -> bool:
     """The oldest block leaves the array, the vector unit's operation ends."""
     waiting, pipe, vector = cores.waiting, cores.pipe[c], cores.vector[c]
@@ -324,7 +324,7 @@ def _finish_computing(cores: _Cores, c: int, now: int, edge: int) -> bool:
     return changed
 
 
-@kernel
+@routine
 def _compute(program: Program, cores: _Cores, c: int, now: int, edge: int) -> None:
     """A block enters the array, or an operation the vector unit."""
     at, target, ends = cores.compute[c]
@@ -347,7 +347,7 @@ def _compute(program: Program, cores: _Cores, c: int, now: int, edge: int) -> No
     cores.pipe_count[c] += 1
 
 
-@kernel
+@routine
 def _step(program: Program, cores: _Cores, c: int, now: int, edge: int) -> bool:
     """One cycle of a core; whether it changed anything."""
     tally = cores.tally
@@ -438,7 +438,7 @@ def _new_cores(program: Program, edge: int) -> _Cores:
     )
 
 
-@kernel
+@routine
 def _wake(cores: _Cores, count: int) -> int:
     """When the next block leaves an array or the next vector operation ends."""
     wake = 2**62
@@ -450,7 +450,7 @@ def _wake(cores: _Cores, count: int) -> int:
     return wake
 
 
-@kernel
+@routine
 def _behind(time: int, until: int, period: int) -> int:
     """Ticks of a clock before a time."""
     return max(0, -(-(until - time) // period))

@@ -123,7 +123,7 @@ def start(device: Device, policy: FirstReady) -> State:
     )
 
 
-@part
+@kernel
 def _interval(figures: Figures, policy: FirstReady) -> int:
     """Ticks from one refresh of a node, or of a bank of it, to the next."""
     if policy.refresh == NO_REFRESH:
