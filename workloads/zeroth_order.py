@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
+from pydantic import model_validator
+
 from archsim.config import Named
 from archsim.spec import Count, WorkloadSpec
 from archsim.workloads.formats import ANYTHING, MachineFormats
-from archsim.workloads.model import ModelSpec
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType, Op, Role, Vector
 from archsim.workloads.program import Block, Program
 from archsim.workloads.tensors import stored_bytes
@@ -35,6 +37,13 @@ class ZerothOrderSpec(WorkloadSpec):
     """tokens of each"""
     dtype: DType = DType.FP16
     """format of weights and activations"""
+
+    @model_validator(mode="after")
+    def _decodes(self) -> ZerothOrderSpec:
+        if self.model.encoder is not None:
+            raise ValueError(f"'{self.model.name}' is an encoder: decoders are tuned so")
+        language_model(self.model)
+        return self
 
 
 class ZerothOrderWorkload:

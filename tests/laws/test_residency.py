@@ -481,3 +481,11 @@ def test_zeroth_order_tuning_moves_weights_four_times_and_stores_them_once() -> 
     assert {row["name"] for row in plain.op_rows} <= {
         row["name"].replace("tuning", "prefill") for row in result.op_rows
     }
+
+
+@pytest.mark.parametrize("kind", ["zeroth_order_tuning", "speculative_decoding"])
+def test_what_gives_no_tokens_is_told(kind: str) -> None:
+    more = {"draft": "gpt2", "acceptance": 0.5, "output": 2} if kind == "speculative_decoding" else {}
+    for model, why in (("bert-base", "is an encoder"), ("t5-large", "looks at an encoder")):
+        with pytest.raises(InputError, match=f"'{model}' {why}"):
+            run({"name": "n", "chip": CHIP, "workload": {"kind": kind, "model": model, "input": 8, **more}})
