@@ -14,7 +14,8 @@ import archsim
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.workloads.huggingface.reader import from_config_json
-from archsim.workloads.model import ModelSpec, active_parameters, mtp_parameters, parameters
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.parameters import active_parameters, mtp_parameters, parameters
 
 FOLDER = Path(archsim.__file__).parent / "configs" / "models"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -43,6 +44,7 @@ PUBLISHED = {
     "llama-2-13b": 13_015_864_320,
     "llama-2-70b": 68_976_648_192,
     "llama-2-7b": 6_738_415_616,
+    "llava-1.5-7b": 7_063_427_072,
     "llama-3-70b": 70_553_706_496,
     "llama-3-8b": 8_030_261_248,
     "llama-3.1-405b": 405_853_388_800,
