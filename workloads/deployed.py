@@ -140,6 +140,7 @@ class Deployed:
             self.stages[number],
             engine.kv_tier or "",
             self.block_bytes[number],
+            engine.host.launch if len(self.stages) == 1 else 0,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:
@@ -163,7 +164,7 @@ class Deployed:
         limits = self.engine.limits(self.blocks, self.tier_blocks)
         if self.inference.model.recurrent is not None:  # a state is that of all tokens before, none of a prefix
             limits = replace(limits, reuses=False, sequences=min(limits.sequences, self.sequences))
-        return Engine(limits, self.engine.scheduling())
+        return Engine(limits, self.engine.scheduling(), self.engine.looks, self.engine.ahead)
 
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""

@@ -22,6 +22,8 @@ class HostSpec(Spec):
     """of an iteration, for each further rank of the group"""
     sequence: Picoseconds = 0
     """of an iteration, for each of its sequences"""
+    launch: Picoseconds = 0
+    """of a kernel in an iteration with prompts, which is no captured graph; the host launches ahead of the chip"""
     request: Picoseconds = 0
     """from a request's arrival until the scheduler sees it, and of its first token on the way back"""
     source: str = ""
@@ -103,6 +105,10 @@ class EngineSpec(Spec):
     """time to start a collective of its own kernels, where it differs from the network's"""
     host: HostSpec = HostSpec()
     """time of its host"""
+    looks: Count = 1
+    """steps of decoding from one look for new requests to the next (SGLang's ``scheduler-recv-interval``)"""
+    ahead: bool = False
+    """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
     source: str = ""
     """where the settings are written"""
 

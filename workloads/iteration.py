@@ -160,7 +160,8 @@ class Pieces:
     prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
     experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
-    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
+    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block. launch_ps: of the host for a
+    kernel of an iteration with prompts.
     """
 
     ops: RankOps
@@ -173,6 +174,7 @@ class Pieces:
     stage: range | None = None
     tier: str = ""
     block_bytes: int = 0
+    launch_ps: int = 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -184,13 +186,22 @@ class Pieces:
         """
         steps = 1 if keys is None else len(keys)
         lanes = keys if keys is not None and steps > 1 else None
-        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
-        made = (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
-        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in made]
+        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in self.blocks(shape)]
         host_ps = self.host_ps(shape) if self.first else 0
         if host_ps:
             blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
         return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
+
+    def blocks(self, shape: Shape) -> tuple[Block, ...]:
+        """All that is computed, the slots with the sizes of one token."""
+        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
+        return (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
+
+    def launching_ps(self, shape: Shape) -> int:
+        """Time in which the host launches an iteration's kernels one by one; 0 of one that is a captured graph."""
+        if not self.launch_ps or not shape.prompts:
+            return 0
+        return self.launch_ps * sum(len(block.ops) * block.repeat for block in self.blocks(shape))
 
     def copies(self, which: tuple[bool, bool]) -> tuple[Block, ...]:
         """Blocks of the KV cache that are stored in the farther memory, and those that are fetched; of a block each."""
