@@ -12,10 +12,11 @@ from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.formats import Formats, MachineFormats
 from archsim.workloads.iteration import OneDraw, Pieces, layers_of, stages_of
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
-from archsim.workloads.op import GroupedMatMul, Role
+from archsim.workloads.op import GroupedMatMul, Op, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Segment
+from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Served
 from archsim.workloads.transformer import TransformerWorkload
@@ -141,6 +142,10 @@ class Deployed:
             engine.kv_tier or "",
             self.block_bytes[number],
             engine.host.launch if len(self.stages) == 1 else 0,
+            self._streamed,
+            engine.fuses_shared,
+            engine.host.graph_tokens,
+            self._around,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:
@@ -151,6 +156,20 @@ class Deployed:
         if op.scales is not None and op.scales.group:
             return untuned.blocks
         return untuned.plain if tokens > len(op.rows) and op.right_dtype.bits >= 16 else 1.0
+
+    def _streamed(self, op: GroupedMatMul) -> tuple[int, int] | None:
+        """What kernels of experts of the engine's own reach."""
+        own = self.engine.experts
+        if own is None or op.right_dtype not in own.formats or op.left_dtype is not op.right_dtype:
+            return None
+        return (round(1000 * own.memory), own.start) if sum(op.rows) <= own.visits * len(op.rows) else None
+
+    def _around(self, op: Op) -> int:
+        """Time of small kernels around an op, ps."""
+        around = self.engine.around
+        if around is None:
+            return 0
+        return around.states if isinstance(op, Recurrence) and op.delta else 0
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
 from archsim.workloads.iteration import Shape
+from archsim.workloads.op import DType
 from archsim.workloads.policies import Chunked, PromptsFirst
 from archsim.workloads.scheduler import PLAIN, Limits, Policy, Speculation
 
@@ -24,6 +25,8 @@ class HostSpec(Spec):
     """of an iteration, for each of its sequences"""
     launch: Picoseconds = 0
     """of a kernel in an iteration with prompts, which is no captured graph; the host launches ahead of the chip"""
+    graph_tokens: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """up to so many tokens iterations are captured graphs, with prompts or without"""
     request: Picoseconds = 0
     """from a request's arrival until the scheduler sees it, and of its first token on the way back"""
     source: str = ""
@@ -57,6 +60,30 @@ class UntunedSpec(Spec):
     """the same of weights with a scale for each block, for any number of tokens"""
     source: str
     """which rule, and on what it was calibrated"""
+
+
+class AroundSpec(Spec):
+    """Time of the small kernels that stand around an op, of a layer in an iteration."""
+
+    states: Picoseconds = 0
+    """around a gated delta rule: convolutions, gates, norms, and how states are found"""
+    source: str
+    """on what they were calibrated"""
+
+
+class ExpertsSpec(Spec):
+    """Kernels of experts that stream weights, which are taken where they are faster than the chip's library's."""
+
+    formats: tuple[DType, ...]
+    """of weights and tokens both; weights that are widened as they are read have no such kernels"""
+    memory: Share
+    """of the memory's rate that they reach"""
+    start: Picoseconds = 0
+    """until they do: routing and sorting, start and end of a product"""
+    visits: Annotated[float, Field(gt=0)]
+    """tokens of an expert on average, up to which they are taken"""
+    source: str
+    """on what they were calibrated"""
 
 
 class EngineSpec(Spec):
@@ -99,6 +126,12 @@ class EngineSpec(Spec):
     it computes"""
     untuned: UntunedSpec | None = None
     """kernels of experts that it has not tuned; all are when absent"""
+    around: AroundSpec | None = None
+    """small kernels around some ops; none when absent"""
+    experts: ExpertsSpec | None = None
+    """kernels of experts of its own; those of the chip's library alone when absent"""
+    fuses_shared: bool = False
+    """experts that all tokens visit are one more expert of the same kernels, or run beside them"""
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
     collective_launch: Picoseconds | None = None
