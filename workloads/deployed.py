@@ -86,7 +86,8 @@ class Deployed:
         if engine.drafting_layers:
             drafts = ops.prediction(Pass("draft", 0, sequences, 1, self.longest, absorbed=True))
             segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
-        live = ops.activation_bytes(segments, tokens)
+        live = ops.activation_bytes(segments, tokens) + engine.beside
+        live += engine.sampling_bytes * sequences * model.vocab
         states = sequences * ops.state_bytes // len(self.stages)
         whole = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
         # Of a stage: bytes of its weights, and of a block of the cache.
@@ -132,20 +133,20 @@ class Deployed:
         drafts = engine.speculative().drafts * engine.drafting_layers
         return Pieces(
             self.ops,
-            lambda shape: engine.host.ps(shape, ranks),
-            engine.sampling_ops,
-            engine.fuses_norms,
-            engine.prompt_state_ops,
-            self._slower,
-            drafts,
-            self.stages[number],
-            engine.kv_tier or "",
-            self.block_bytes[number],
-            engine.host.launch if len(self.stages) == 1 else 0,
-            self._streamed,
-            engine.fuses_shared,
-            engine.host.graph_tokens,
-            self._around,
+            host_ps=lambda shape: engine.host.ps(shape, ranks),
+            sampling_ops=engine.sampling_ops,
+            fuses_norms=engine.fuses_norms,
+            fuses_shared=engine.fuses_shared,
+            prompt_state_ops=engine.prompt_state_ops,
+            slower=self._slower,
+            streamed=self._streamed,
+            around=self._around,
+            drafts=drafts,
+            stage=self.stages[number],
+            tier=engine.kv_tier or "",
+            block_bytes=self.block_bytes[number],
+            launch_ps=engine.host.launch if len(self.stages) == 1 else 0,
+            graph_tokens=engine.host.graph_tokens,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:

@@ -59,10 +59,13 @@ class Engine:
         while self._unseen and self._unseen[0].seen_ps <= looked_ps and not (self._since and self.scheduler.load):
             self.scheduler.arrive(self._unseen.popleft())
         iteration = self.scheduler.next(now_ps)
-        if iteration is not None and self._unseen:
-            steps = 1 if self.ahead and not self._since else self.looks - self._since
-            iteration = replace(iteration, steps=min(iteration.steps, steps))
-        return iteration
+        if iteration is None or (self.looks == 1 and not self.ahead):
+            return iteration
+        # Who comes meanwhile counts from the look after it, even where somebody waits.
+        steps = iteration.steps
+        if self._unseen:
+            steps = min(steps, 1 if self.ahead and not self._since else self.looks - self._since)
+        return replace(iteration, steps=steps, patient=False)
 
     def ended(self, iteration: Iteration, starts_ps: int, ends_ps: Sequence[int], joules: float = 0.0) -> list[Served]:
         """An iteration has ended, so often as it has ends; those that have their answers are returned."""

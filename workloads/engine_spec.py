@@ -115,6 +115,10 @@ class EngineSpec(Spec):
     """of that memory for the cache of a rank; vLLM's ``swap_space`` is 4 GiB a GPU"""
     memory_share: Share = 0.9
     """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
+    beside: Bytes = 0
+    """memory of a rank beside weights, activations and KV cache: the context of its driver and libraries"""
+    sampling_bytes: Annotated[int, Field(ge=0, le=2**10)] = 0
+    """of a logit, of as many sequences as run at most, while tokens are picked"""
     kv_blocks: Annotated[int, Field(ge=1, le=2**40)] | None = None
     """blocks of the KV cache of 16 tokens, where an engine reported them; what fits when absent"""
     speculation: SpeculationSpec | None = None

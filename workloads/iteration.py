@@ -157,13 +157,14 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
-    prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
-    experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer drafts.
+    fuses_shared: experts that all tokens visit are one more of the others. prompt_state_ops: of a lane, of a Mamba-2
+    layer in an iteration with prompts. slower: how much longer a kernel of experts takes than a tuned one, by the
+    tokens of the iteration. streamed: kernels of experts of the engine's own. around: ps of small kernels beside an op.
+    drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
-    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block. launch_ps: of the host for a
-    kernel of an iteration with prompts. streamed: kernels of experts of the engine's own. fuses_shared: experts that all tokens visit are
-    one more of the others. graph_tokens: up to so many an iteration is a captured graph. around: ps of small kernels
-    beside an op.
+    last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
+    launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an iteration is a
+    captured graph.
     """
 
     ops: RankOps

@@ -122,7 +122,7 @@ def _engine(case: Case) -> EngineSpec:
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
     settings |= {name: whole_of(case, name, 1) for name in ("chunk", "looks") if case.get(name)}
-    for name in ("preemption", "kv_tier", "kv_tier_bytes", "ahead", "host.launch", "host.step", "host.sequence", "host.request"):
+    for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]
     if case.get("kv_blocks_of_16"):

@@ -42,8 +42,9 @@ def _played(asked: Deployment, load: Load, isl: int, osl: int) -> Figures:
     }
 
 
-def disaggregated(case: Case) -> Figures:
+def disaggregated(row: Case) -> Figures:
     """Prompts on workers of their own, answers on others; the cache goes from one to the other over the network."""
+    case, _ = completed(row)
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
     prompts = max(1, whole_of(case, "prefill_batch_size")) if case.get("prefill_batch_size") else 1
     batch = max(1, _decoding(case))
