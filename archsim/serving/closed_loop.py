@@ -13,7 +13,7 @@ from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Served
 
 _PLAYED = 4  # rounds that are played of all
-_LENGTHS = 8  # that are told apart
+_PROMPTS = 4  # lengths of prompts that are told apart, the middles of equal parts
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,10 @@ class Load:
     def requests(self, input: int, output: int) -> list[Request]:
         """Requests that are played, of so many tokens at most."""
         count, draw = self.concurrency * min(self.rounds, _PLAYED), np.random.default_rng(0)
-        prompts, answers = (self._lengths(most, draw, count) for most in (input, output))
-        return [Request(0, isl, osl) for isl, osl in zip(prompts, answers, strict=True)]
-
-    def _lengths(self, most: int, draw: np.random.Generator, count: int) -> list[int]:
-        """In the middles of so many equal parts of what they are drawn from."""
-        parts = draw.integers(0, _LENGTHS, count)
-        least = self.shortest * most
-        return np.rint(least + (most - least) * (parts + 0.5) / _LENGTHS).astype(int).tolist()
+        least = self.shortest * input
+        prompts = least + (input - least) * (draw.integers(0, _PROMPTS, count) + 0.5) / _PROMPTS
+        answers = draw.integers(int(self.shortest * output), output, count, endpoint=True)
+        return [Request(0, round(isl), osl) for isl, osl in zip(prompts.tolist(), answers.tolist(), strict=True)]
 
     def mean(self, values: Sequence[float]) -> float:
         """Of all requests, from those that are played, by number: rounds but the first and the last are alike."""

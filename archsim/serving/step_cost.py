@@ -198,7 +198,8 @@ class StepCost:
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
         if isinstance(op, Transfer):
             return self._asked(filled(op, shape))
-        return self._others.of((op, shape.decodes, shape.queries), lambda: self._asked(filled(op, shape)))
+        sized = filled(op, shape)
+        return self._others.of(sized, lambda: self._asked(sized))
 
     def _asked(self, op: Op) -> Cost:
         lowered = self.mapper.fresh(op)
