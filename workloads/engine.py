@@ -65,6 +65,8 @@ class Engine:
         steps = iteration.steps
         if self._unseen:
             steps = min(steps, 1 if self.ahead and not self._since else self.looks - self._since)
+        if steps == iteration.steps and not iteration.patient:
+            return iteration
         return replace(iteration, steps=steps, patient=False)
 
     def ended(self, iteration: Iteration, starts_ps: int, ends_ps: Sequence[int], joules: float = 0.0) -> list[Served]:

@@ -13,7 +13,7 @@ from archsim.workloads.requests import Request
 def test_rounds_that_are_alike_count_for_those_that_are_not_played():
     load = Load(concurrency=2, rounds=10)
     requests = load.requests(64, 8)
-    assert len(requests) == 8 and {(r.input, r.output) for r in requests} == {(64, 8)}
+    assert [(r.input, r.output) for r in requests] == 8 * [(64, 8)]
     assert load.mean([1, 1, 2, 2, 4, 4, 9, 9]) == pytest.approx((1 + 4 * 2 + 4 * 4 + 9) / 10)
     assert Load(concurrency=2, rounds=2).mean([1, 3, 5, 7]) == 4
     drawn = Load(concurrency=50, shortest=0.8).requests(1024, 8192)

@@ -173,8 +173,9 @@ def held_back(requests, limits, policy, looks, ahead):
 def test_an_engine_sees_who_came_when_it_looks(load, looks, ahead):
     requests, limits, chunk = load
     policy = PromptsFirst() if chunk is None else Chunked(chunk)
-    engines = served(requests, limits, policy, looks=looks, ahead=ahead), held_back(requests, limits, policy, looks, ahead)
-    found, expected = ([(r.scheduled_ps, r.first_token_ps, r.end_ps) for r in e.requests] for e in engines)
+    once = served(requests, limits, policy, looks=looks, ahead=ahead)
+    each = held_back(requests, limits, policy, looks, ahead)
+    found, expected = ([(r.scheduled_ps, r.first_token_ps, r.end_ps) for r in e.requests] for e in (once, each))
     assert found == expected
 
 
@@ -285,6 +286,8 @@ MAMBA = {
 }
 SHARED = {**SMALL, "moe": {**LATENT["moe"], "shared_experts": 1, "shared_intermediate": 64}}
 STREAMED = {"formats": ["bf16"], "memory": 0.8, "start": "2 us", "visits": 4, "source": "test"}
+LAUNCHING = {"step": "3 us", "launch": "7 us", "graph_tokens": 16}
+AROUND = {"states": "9 us", "source": "test"}
 WINDOWED = {**SMALL, "window": 32, "window_layers": "alternate"}
 
 
@@ -328,9 +331,9 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"model": DELTA, "policy": "chunked", "chunk": 24, "sampling_ops": 100, "tensor_parallel": 2},
         {"model": MAMBA, "policy": "chunked", "kv_blocks": 8, "pipeline_parallel": 2, "prompt_state_ops": 10**7},
         {"pipeline_parallel": 2, "policy": "chunked", "chunk": 24},
-        {"policy": "chunked", "chunk": 24, "ahead": True, "host": {"step": "3 us", "launch": "7 us", "graph_tokens": 16}},
+        {"policy": "chunked", "chunk": 24, "ahead": True, "host": LAUNCHING},
         {"model": SHARED, "looks": 3, "chunk": 24, "fuses_shared": True, "experts": STREAMED},
-        {"model": DELTA, "policy": "chunked", "ahead": True, "looks": 4, "around": {"states": "9 us", "source": "test"}},
+        {"model": DELTA, "policy": "chunked", "ahead": True, "looks": 4, "around": AROUND},
         {"pipeline_parallel": 3, "policy": "chunked", "reserves": False, "kv_blocks": 5, "host": {"step": "10 us"}},
         {"policy": "chunked", "reserves": False, "kv_blocks": 8, "preemption": "swap", "kv_tier": "host"},
         {"policy": "chunked", "reserves": False, "kv_blocks": 7, "prefix_cache": True, "kv_tier": "host"},
