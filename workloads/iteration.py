@@ -351,8 +351,10 @@ def _one_kernel(ops: Sequence[Op]) -> Iterator[Op]:
     """A layer whose shared expert, where it is as wide as the others, is one more of them that all tokens visit."""
     by_name = {op.name: op for op in ops}
     shared, routed = by_name.get("shared_gate_up"), by_name.get("experts_gate_up")
-    alike = isinstance(shared, MatMul) and isinstance(routed, GroupedMatMul)
-    if not alike or (shared.n, shared.right_dtype) != (routed.n, routed.right_dtype):
+    if not isinstance(shared, MatMul) or not isinstance(routed, GroupedMatMul):
+        yield from ops
+        return
+    if (shared.n, shared.right_dtype) != (routed.n, routed.right_dtype):
         yield from ops
         return
     gone = ("shared_gate_up", "shared_activation", "shared_down")
