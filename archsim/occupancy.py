@@ -85,7 +85,9 @@ def _of_rank(
     for stay in held.stays:
         by_memory[placement.home[stay.role]].append(stay)
     for memory, stays in by_memory.items():
-        moves = {stay.name: _moves(stay, tasks) for stay in stays}
+        moves: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for stay in stays:
+            moves[stay.name] += _moves(stay, tasks)
         ticks = np.unique(lanes([0, *(tick for changes in moves.values() for tick, _ in changes)]))
         kinds = {
             kind: np.broadcast_to(lanes([n_bytes]), ticks.shape)

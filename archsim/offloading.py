@@ -57,9 +57,10 @@ def offload(
     chip, near, far = with_host(system.chip, how.host)
     machine = Machine(system.model_copy(update={"chip": chip}))
     memories = {name: machine.memory(name).capacity_bytes for name in (near, far)}
-    program = built(sum(memories.values()), machine.formats())
-    if isinstance(program, Plan):
-        raise InputError(f"'{program.name}': only weights of models that run layer by layer live in several memories")
+    made = built(sum(memories.values()), machine.formats())
+    program = made.in_a_row() if isinstance(made, Plan) else made
+    if program is None:
+        raise InputError(f"'{made.name}': only weights of models that run layer by layer live in several memories")
     others = program.resident_bytes.get(Role.KV, 0) + program.activation_bytes
     room = memories[near] - others
     done = arranged(program, far, room, chip.prefetch)

@@ -114,11 +114,16 @@ def pipelines(segments: Sequence[SegmentResult]) -> list[dict[str, Any]]:
                         "units": stage.units,
                         "buffers": stage.buffers,
                         "time_s": int(np.max(stage.cycles)) / low.clock_hz,
+                        "places": [list(place) for place in stage.places],
                     }
                     for stage in low.stages
                 ]
                 name = f"{segment.phase}/{block.name}.{low.op.name}"
-                key = (segment.phase, low.op.name, *(tuple(stage.values()) for stage in stages))
+                key = (
+                    segment.phase,
+                    low.op.name,
+                    *((s["name"], s["units"], s["buffers"], s["time_s"]) for s in stages),
+                )
                 found.setdefault(key, {"name": name, "engine": low.engine, "stages": stages})
     return list(found.values())
 

@@ -50,9 +50,35 @@ def measure() -> Iterator[Row]:
     yield below("a million tasks without repetition", time.process_time() - start, 30, how, digits=1)
     decode = cpu_s(lambda: run("deepseek_r1_decode_on_cloudmatrix384", overrides={"workload.output": 28}), runs=3)
     yield below("DeepSeek-R1, 16 steps of decoding, two streams", decode, 0.4, "on CloudMatrix384, warm")
+    yield from _tiers()
     case = {"model": "llama-3.1-8b", "system": "h100_sxm", "rate": "8", "input": "1000", "output": "200"}
     for requests, aim in (("9000", 3), ("100000", 60)):
         start = time.process_time()
         offered(case | {"requests": requests})
         how = "Llama-3.1-8B on an H100 under vLLM's settings, 8 a second"
         yield below(f"{int(requests):,} requests served", time.process_time() - start, aim, how, digits=1)
+
+
+def _tiers() -> Iterator[Row]:
+    """Models larger than a memory, and on many sockets."""
+    for ahead in (0, 1):
+        changes = {"workload.batches": 125, "workload.ahead": ahead}
+        seconds = cpu_s(lambda changes=changes: run("samba_coe_on_sn40l_node", overrides=changes), runs=3)
+        yield below("a thousand requests of 150 experts", seconds, 3, f"on an SN40L node, {ahead} copied ahead")
+    wide = {"system": "sn40l_16_sockets", "workload.model": "llama-3.1-70b", "workload.tensor_parallel": 16}
+    seconds = cpu_s(lambda: run("llama_2_7b_decode_on_sn40l_node", overrides=wide), runs=3)
+    yield below("decoding of Llama-3.1-70B", seconds, 1, "on 16 sockets of SN40L, warm")
+    seconds = cpu_s(lambda: run(_LAYER_BY_LAYER), runs=3)
+    yield below("OPT-175B layer by layer", seconds, 1, "a prompt of 64 tokens, through an H100 from its host")
+
+
+_LAYER_BY_LAYER = {
+    "name": "layer by layer",
+    "chip": {
+        "extends": "chips/h100_sxm_with_host",
+        "memories": {"host": {"capacity": "512 GB"}},
+        "residency": {"rules": {"*": "host"}},
+        "placement": {"weight": {"hbm": 0.99, "host": 0.01}, "kv": "hbm"},
+    },
+    "workload": {"kind": "transformer", "model": "opt-175b", "dtype": "fp16", "input": 64, "output": 2},
+}

@@ -23,7 +23,7 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType, Role, Transfer
 from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.program import Block, Program, Segment
-from archsim.workloads.residency import Outcome, Use, policy_of, replay
+from archsim.workloads.residency import Outcome, PolicyName, Use, policy_of, replay
 from archsim.workloads.task import After, Job, Task
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
@@ -56,7 +56,7 @@ class CompositionOfExpertsSpec(WorkloadSpec):
     dtype: DType = DType.BF16
     resident_experts: Annotated[int, Field(ge=1)] | None = None
     """experts that the fast memory holds; as many as fit when absent"""
-    policy: str = "lru"
+    policy: PolicyName = "lru"
     """who leaves the fast memory: lru, lfu, pinned, belady, streaming, or a policy of another package"""
     ahead: Annotated[int, Field(ge=0, le=2**20)] = 0
     """experts that are copied, or on their way, beside the one that answers, within a batch"""

@@ -27,8 +27,10 @@ class FftConvolutionSpec(WorkloadSpec):
     """length of a sequence"""
     order: Annotated[int, Field(ge=1, le=8)] = 4
     """products of a transform: points are this power of a whole number"""
+    channels: Count = 1
+    """channels of a sequence, each convolved with a kernel of its own"""
     sequences: Count = 1
-    """sequences and channels together"""
+    """sequences"""
     dtype: DType = DType.BF16
     """format of all numbers"""
 
@@ -51,7 +53,7 @@ class FftConvolutionWorkload:
         """The program; ``capacity_bytes`` and ``formats`` change nothing."""
         spec = self.spec
         factor = round(spec.points ** (1 / spec.order))
-        ops = [*self._transform("fft", factor), self._rows("kernel", "multiply", 2 * spec.points)]
+        ops = [*self._transform("fft", factor), self._rows("kernel", "multiply", 2 * spec.channels * spec.points)]
         ops += self._transform("inverse", factor)
         live = max(int(op.reads()[Role.ACTIVATION]) + int(op.writes()[Role.ACTIVATION]) for op in ops)
         segment = Segment("convolution", (Block("convolution", tuple(ops)),), tokens=spec.sequences)
@@ -62,9 +64,13 @@ class FftConvolutionWorkload:
     def _rows(self, name: str, function: str, weights: int) -> Vector:
         """A function over complex points; ``weights``: reals of factors that it reads."""
         spec = self.spec
-        rows = spec.sequences * math.isqrt(spec.points)
-        width = 2 * spec.sequences * spec.points // rows
+        rows = self._all(math.isqrt(spec.points))
+        width = self._all(2 * spec.points) // rows
         return Vector(name=name, function=function, rows=rows, width=width, weights=weights, dtype=spec.dtype)
+
+    def _all(self, each: int) -> int:
+        """Of all channels of all sequences."""
+        return self.spec.sequences * self.spec.channels * each
 
     def _transform(self, name: str, factor: int) -> list[Op]:
         spec = self.spec
@@ -76,7 +82,7 @@ class FftConvolutionWorkload:
             ops.append(
                 MatMul(
                     name=f"{name}.dft.{stage}",
-                    m=spec.sequences * spec.points // factor,
+                    m=self._all(spec.points) // factor,
                     k=2 * factor,
                     n=2 * factor,
                     left_dtype=spec.dtype,

@@ -18,8 +18,8 @@ from archsim.errors import InputError
 from archsim.spec import Count, Spec
 from archsim.workloads.answer import Answer, Curve
 from archsim.workloads.dims import over_steps
-from archsim.workloads.op import Collective, Op, Transfer
-from archsim.workloads.plan import Holdings, Phase, Plan
+from archsim.workloads.op import Collective, Op, Region, Transfer
+from archsim.workloads.plan import Holdings, Phase, Plan, unrolled
 from archsim.workloads.program import Block, Program, Segment
 from archsim.workloads.task import After, Job, Loop, Pause, Task
 
@@ -40,9 +40,11 @@ class LaunchesSpec(Spec):
 
 @dataclass(frozen=True)
 class Host:
-    """A CPU: ps of the framework for a kernel, ps of a launch call, kernels launched and not ended at most."""
+    """A CPU: ps of the framework for a kernel, to load each of its ops, and of a launch call; kernels launched and not
+    ended at most."""
 
     dispatch_ps: int
+    load_ps: int
     launch_ps: int
     queue: int
 
@@ -59,11 +61,9 @@ def launched(program: Program | Plan, host: Host, how: LaunchesSpec) -> Plan:
     """
     launcher = _Launcher(host, _Pieces(how))
     if isinstance(program, Plan):
-        return replace(
-            program,
-            job=replace(program.job, tasks=tuple(_of_plan(program, launcher))),
-            notes=(*program.notes, launcher.note()),
-        )
+        of_plan = _of_plan(program, launcher)
+        job = replace(program.job, tasks=tuple(launcher.tasks))
+        return replace(program, job=job, notes=(*program.notes, launcher.note()), phases=of_plan)
     phases: dict[str, Phase] = {}
     for segment in program.segments:
         for step in range(segment.steps):
@@ -77,27 +77,33 @@ def launched(program: Program | Plan, host: Host, how: LaunchesSpec) -> Plan:
     return Plan(program.name, job, {0: held}, (*program.notes, launcher.note()), phases)
 
 
-def _of_plan(plan: Plan, launcher: _Launcher) -> list[Task]:
-    """Tasks of a plan whose phases are cut into pieces: each piece's kernels, then a task of its name, so that what
-    waits for it still does."""
+def _of_plan(plan: Plan, launcher: _Launcher) -> dict[str, Phase]:
+    """Tasks of a plan that is pieces in a row, beside copies: each piece's kernels, then a task of its name, so that
+    what waits for it still does. The phases: those that are cut into pieces, and of others each piece."""
+    several = InputError(_SEVERAL.format(plan.name))
+    looped = any(isinstance(item, Loop) for item in plan.job.tasks)
+    if plan.job.source is not None or len(plan.holdings) > 1 or (looped and len(plan.job.streams()) > 1):
+        raise several
     numbers: Counter[str] = Counter()
-    last = ""
-    for task in plan.job.tasks:
-        if isinstance(task, Loop) or plan.job.source is not None or len(plan.holdings) > 1:
-            raise InputError(_SEVERAL.format(plan.name))
+    phases, last = dict(plan.phases), ""
+    for task in (task for item in plan.job.tasks for task in unrolled(item)):
         number = numbers[task.name]
         numbers[task.name] += 1
         if not isinstance(task.what, Segment) or all(isinstance(o, Transfer) for b in task.what.blocks for o in b.ops):
             launcher.tasks.append(task)
             continue
         piece = task.what
-        if piece.phase not in plan.phases or piece.steps > 1:
-            raise InputError(_SEVERAL.format(plan.name))
+        if piece.steps > 1:
+            raise several
+        phase, cut = piece.phase or piece.name, piece.phase in plan.phases
+        if not cut:
+            before = phases.get(phase, Phase(0, 0))
+            phases[phase] = Phase(before.steps + 1, before.tokens + over_steps(piece.tokens, 1))
         after = tuple((wait.name, number - wait.back) for wait in task.after)
-        launcher.launch(piece, piece.phase, piece.name, waits=piece.phase != last, after=after)
+        launcher.launch(piece, phase, piece.name, waits=cut and phase != last, after=after)
         launcher.tasks.append(Task(0, KERNELS, task.name, Pause(0)))
-        last = piece.phase
-    return launcher.tasks
+        last = phase
+    return phases
 
 
 _SEVERAL = (
@@ -129,7 +135,7 @@ class _Launcher:
             before = (After(KERNEL, back=1 if waits and i == 0 else host.queue),) if self.count else ()
             others = tuple(After(task, back=self.count - number) for task, number in after) if i == 0 else ()
             self.tasks += [
-                Task(0, CPU, DISPATCH, Pause(host.dispatch_ps, CPU), before),
+                Task(0, CPU, DISPATCH, Pause(host.dispatch_ps + host.load_ps * _ops(piece), CPU), before),
                 Task(0, CPU, LAUNCH, Pause(host.launch_ps, CPU)),
                 Task(0, KERNELS, KERNEL, piece, (After(LAUNCH), *others)),
             ]
@@ -137,9 +143,11 @@ class _Launcher:
 
     def note(self) -> str:
         """In words."""
-        each, how = (self.host.dispatch_ps + self.host.launch_ps) * 1e-6, self.pieces.how
+        host, how = self.host, self.pieces.how
+        each = (host.dispatch_ps + host.launch_ps) * 1e-6
+        loads = f" and {host.load_ps * 1e-6:.4g} us an op" if host.load_ps else ""
         together = "; a step is one graph" if how.graph else f"; chains of {how.chain} are one" if how.chain > 1 else ""
-        return f"{self.count} launches, each {each:.4g} us of the CPU{together}"
+        return f"{self.count} launches, each {each:.4g} us of the CPU{loads}{together}"
 
 
 @dataclass
@@ -179,6 +187,13 @@ class _Pieces:
         if key not in self.known:
             self.known[key] = Segment(f"{name}.{len(self.known)}", tuple(blocks), phase=phase)
         return self.known[key]
+
+
+def _ops(piece: Segment) -> int:
+    """Ops that are launched with a piece, those of regions one by one."""
+    return sum(
+        block.repeat * sum(len(op.ops) if isinstance(op, Region) else 1 for op in block.ops) for block in piece.blocks
+    )
 
 
 def _alone(op: Op) -> Op:

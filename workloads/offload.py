@@ -51,20 +51,18 @@ def offloaded(
     InputError: the program does not run layer by layer, its layers are less than what is to live elsewhere, there is no
         such policy, or no room for what one use needs.
     """
-    if isinstance(program, Plan) or program.tier_bytes:
+    row = program.in_a_row() if isinstance(program, Plan) else program
+    if row is None or row.tier_bytes:
         raise InputError(f"'{program.name}': only weights of models that run layer by layer live in several memories")
-    nearest = next(iter(shares))
+    program, nearest = row, next(iter(shares))
     homes = _homes(program, shares, keeping)
-    gone: dict[str, int] = {}
-    for memory, n_bytes in homes.values():
-        if memory != nearest:
-            gone[memory] = gone.get(memory, 0) + n_bytes
-    resident, moved = dict(program.resident_bytes), sum(gone.values())
+    resident, moved = dict(program.resident_bytes), sum(size for memory, size in homes.values() if memory != nearest)
     whole = resident[Role.WEIGHT]
     resident[Role.WEIGHT] = whole - moved
     cut = _Cut(program, homes, nearest, ahead, keeping)
     left = capacity_bytes - sum(resident.values()) - program.activation_bytes
     cut.make(left)
+    gone = cut.stored()
     away = sum(memory != nearest for memory, _ in homes.values())
     what = "layers" if keeping.things == "layers" else "layers' experts"
     fetches = sum(outcome.fetched > 0 for visit in cut.outcomes for outcome in visit)
@@ -113,7 +111,8 @@ def arranged(program: Program, far: str, room_bytes: int, ahead: int) -> Arrange
         keeping = ResidencySpec(things=things)
         sizes = {
             name: size
-            for block, copy, name in _layers(program.segments[0])
+            for segment in program.segments
+            for block, copy, name in _layers(segment, keeping)
             if copy >= 0 and (size := _bytes(block, keeping))
         }
         moved = sum(sizes.values())
@@ -140,10 +139,10 @@ def arranged(program: Program, far: str, room_bytes: int, ahead: int) -> Arrange
     raise InputError(f"'{program.name}' runs no layers whose weights could live in {far}")
 
 
-def _layers(segment: Segment) -> Iterator[tuple[Block, int, str]]:
-    """Each block's copies and their names; of blocks that are no layers the copy is -1."""
+def _layers(segment: Segment, keeping: ResidencySpec) -> Iterator[tuple[Block, int, str]]:
+    """Each block's copies and their names; of blocks that are no layers, and that no rule names, the copy is -1."""
     for block in segment.blocks:
-        numbered = block.repeat > 1 or block.name.rpartition(".")[2].isdecimal()
+        numbered = block.repeat > 1 or block.name.rpartition(".")[2].isdecimal() or block.name in keeping.rules
         if not numbered:
             yield block, -1, block.name
         for copy in range(block.repeat if numbered else 0):
@@ -158,11 +157,11 @@ def _homes(program: Program, shares: Mapping[str, float], keeping: ResidencySpec
     """
     sizes: dict[str, int] = {}
     for segment in program.segments:
-        mine = {name: _bytes(block, keeping) for block, copy, name in _layers(segment) if copy >= 0}
+        mine = {name: _bytes(block, keeping) for block, copy, name in _layers(segment, keeping) if copy >= 0}
         mine = {name: n_bytes for name, n_bytes in mine.items() if n_bytes}
-        if sizes and mine != sizes:
+        if any(sizes.get(name, n_bytes) != n_bytes for name, n_bytes in mine.items()):
             raise InputError(f"'{program.name}': its phases do not run the same layers: their weights have one home")
-        sizes = mine
+        sizes |= mine
     what = "layers" if keeping.things == "layers" else "experts"
     whole, layered = program.resident_bytes[Role.WEIGHT], sum(sizes.values())
     nearest, *far = shares
@@ -243,6 +242,7 @@ class _Cut:
         default_factory=lambda: defaultdict(list)
     )
     known: dict[object, Segment] = field(default_factory=dict)
+    steps: dict[tuple[int, int], Segment] = field(default_factory=dict)
     halves: dict[int, tuple[object, Block | None, Block]] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
     count: Counter[str] = field(default_factory=Counter)
@@ -269,7 +269,7 @@ class _Cut:
         for step in range(segment.steps):
             name = segment.name if segment.steps == 1 else f"{segment.name}.{step}"
             near: list[Block] = []
-            for block, copy, label in _layers(segment.at(step)):
+            for block, copy, label in _layers(self._step(segment, step), self.keeping):
                 memory, n_bytes = self.homes.get(label, (self.nearest, 0)) if copy >= 0 else (self.nearest, 0)
                 if memory == self.nearest:
                     _append(near, block, max(copy, 0))
@@ -290,6 +290,13 @@ class _Cut:
         tokens = over_steps(segment.tokens, segment.steps)
         self.phases[segment.name] = Phase(before_now.steps + segment.steps, before_now.tokens + tokens)
 
+    def _step(self, segment: Segment, step: int) -> Segment:
+        """A step of a phase, the same whenever the phase comes again."""
+        key = (id(segment), step)
+        if key not in self.steps:
+            self.steps[key] = segment.at(step)
+        return self.steps[key]
+
     def _halved(self, block: Block) -> tuple[Block | None, Block]:
         """A layer up to its experts, and the rest."""
         key = id(block.ops)
@@ -304,12 +311,35 @@ class _Cut:
         return here, replace(after, repeat=block.repeat, first=block.first)
 
     def _visited(self, label: str, block: Block, n_bytes: int, rng: np.random.Generator) -> tuple[Use, ...]:
-        """The experts that a step visits, drawn anew for each."""
-        first = next(op for op in block.ops if isinstance(op, GroupedMatMul))
-        experts = len(first.rows)
-        weights = np.arange(1, experts + 1, dtype=np.float64) ** -self.keeping.skew
-        chosen = rng.choice(experts, first.active(), replace=False, p=weights / weights.sum())
-        return tuple(Use(f"{label}.expert.{expert}", n_bytes // experts) for expert in sorted(chosen.tolist()))
+        """The experts that a step visits, drawn anew for each; of nested ones the bits that it asks for."""
+        keeping, first = self.keeping, _first_experts(block)
+        experts, bits = len(first.rows), first.right_dtype.bits
+        weights = np.arange(1, experts + 1, dtype=np.float64) ** -keeping.skew
+        chosen = sorted(rng.choice(experts, first.active(), replace=False, p=weights / weights.sum()).tolist())
+        if not keeping.nested:
+            stored = keeping.stored_bits(experts, bits)
+            return tuple(Use(f"{label}.expert.{e}", n_bytes // experts * stored[e] // bits) for e in chosen)
+        widths = list(keeping.shares)
+        asked = rng.choice(widths, len(chosen), p=list(keeping.shares.values())).tolist()
+        return tuple(
+            Use(f"{label}.expert.{e}.bits.{width}", n_bytes // experts * (width - below) // bits)
+            for e, most in zip(chosen, asked, strict=True)
+            for below, width in itertools.pairwise([0, *widths])
+            if width <= most
+        )
+
+    def stored(self) -> dict[str, int]:
+        """Bytes of weights in each farther memory."""
+        gone: dict[str, int] = {}
+        layers = {name: block for seg in self.program.segments for block, _, name in _layers(seg, self.keeping)}
+        for name, (memory, n_bytes) in self.homes.items():
+            if memory != self.nearest:
+                if self.keeping.widths:
+                    first = _first_experts(layers[name])
+                    experts, bits = len(first.rows), first.right_dtype.bits
+                    n_bytes = sum(n_bytes // experts * b // bits for b in self.keeping.stored_bits(experts, bits))
+                gone[memory] = gone.get(memory, 0) + n_bytes
+        return gone
 
     def _replay(self, fetched: Sequence[_Piece], room_bytes: int) -> None:
         """What each use of each layer does; the room that streaming has is that of the layers ahead."""
@@ -317,8 +347,11 @@ class _Cut:
         of = [visit for visit, piece in enumerate(fetched) for _ in piece.uses]
         room = self.keeping.room
         if room is None:
-            most = max((sum(use.bytes for use in piece.uses) for piece in fetched), default=0)
-            room = (self.ahead + 1) * most if self.keeping.policy == "streaming" else room_bytes
+            most = (self.ahead + 1) * max((sum(use.bytes for use in piece.uses) for piece in fetched), default=0)
+            guessed = (
+                most if 0 < self.keeping.predicted < 1 else 0
+            )  # wrong guesses are near until their visit has ended
+            room = most if self.keeping.policy == "streaming" else room_bytes - guessed
         flat = replay(uses, max(room, 0), policy_of(self.keeping.policy, uses), together=of)
         self.outcomes = [[] for _ in fetched]
         self.firsts = [0, *itertools.accumulate(len(piece.uses) for piece in fetched)]
@@ -423,7 +456,7 @@ class _Cut:
                     visit if at is None or (streaming and not self.keeping.written) else self.ends[at]
                     for visit, _, at in row
                 )
-                what = "fetched weights" + (" ahead" if name == AHEAD else "") + (f" {place}" if place else "")
+                what = "fetched weights" + (" ahead" if name == AHEAD else "")
                 plain = streaming and self.keeping.things == "layers" and not self.keeping.written
                 until = BACK if self.keeping.written else FETCHED
                 made.append(Stay(what, Role.WEIGHT, sizes, name, until, () if plain else ends))
@@ -433,6 +466,11 @@ class _Cut:
         """The name with a number, so that no two pieces have the same."""
         self.numbers[name] += 1
         return f"{name}.{self.numbers[name] - 1}"
+
+
+def _first_experts(block: Block) -> GroupedMatMul:
+    """The first product of a layer's experts."""
+    return next(op for op in block.ops if isinstance(op, GroupedMatMul))
 
 
 def _within(op: Op, inside: set[str]) -> Op:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from archsim.workloads.op import Role
-from archsim.workloads.program import Program
-from archsim.workloads.task import Job, Task
+from archsim.workloads.program import Program, Segment
+from archsim.workloads.task import Job, Loop, Task
 from archsim.workloads.tensors import Stay
 
 
@@ -65,6 +65,17 @@ class Plan:
         held = {member: kept for rank, kept in self.holdings.items() for member in self.job.members(rank)}
         return replace(self, job=job, holdings=held)
 
+    def in_a_row(self) -> Program | None:
+        """The program of equal ranks that do one thing after the other, loops unrolled; None where they do not."""
+        held = next(iter(self.holdings.values()))
+        tasks = [task for item in self.job.tasks for task in unrolled(item)]
+        alone = len(self.holdings) == 1 and len(self.job.streams()) == 1 and self.job.source is None and not held.stays
+        segments = tuple(task.what for task in tasks if isinstance(task.what, Segment) and not task.after)
+        if not alone or len(segments) < len(tasks):
+            return None
+        resident, tiers = dict(held.resident_bytes), dict(held.tier_bytes)
+        return Program(self.name, segments, self.ranks, resident, tiers, held.activation_bytes, self.notes)
+
     @classmethod
     def of(cls, program: Program) -> Plan:
         """Equal ranks that do one thing after the other, in step."""
@@ -72,3 +83,8 @@ class Plan:
         job = Job(program.name, tasks, {0: range(program.ranks)})
         held = Holdings(program.name, program.resident_bytes, program.tier_bytes, program.activation_bytes)
         return cls(program.name, job, {0: held}, program.notes)
+
+
+def unrolled(item: Task | Loop) -> tuple[Task, ...]:
+    """The tasks of an item of a stream, as often as they come."""
+    return item.tasks * item.times if isinstance(item, Loop) else (item,)

@@ -12,20 +12,38 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, NamedTuple, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from archsim import registry
 from archsim.errors import InputError
-from archsim.spec import Spec
+from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, si
 
 Thing: TypeAlias = Hashable
 
 
+def _registered(name: str) -> str:
+    """The name, if a policy has it."""
+    registry.find("archsim.policies", name)
+    return name
+
+
+PolicyName: TypeAlias = Annotated[str, AfterValidator(_registered)]
+
+
+class WidthSpec(Spec):
+    """A share of experts and the bits of their weights."""
+
+    bits: Count
+    """of a weight"""
+    share: Share
+    """of the experts, or of the visits to them"""
+
+
 class ResidencySpec(Spec):
     """What stays near of weights that live elsewhere."""
 
-    policy: str = "streaming"
+    policy: PolicyName = "streaming"
     """who leaves when room is needed: streaming (all, once used), pinned (who came last), lru, lfu, belady (who is not
     used for longest, the bound for things of one size), or one of another package"""
     room: Bytes | None = None
@@ -43,15 +61,44 @@ class ResidencySpec(Spec):
     """exponent of the Zipf law by which experts of a layer are visited from step to step; 0: all alike"""
     seed: Annotated[int, Field(ge=0, le=2**63)] = 0
     """of the draws of visited experts"""
+    widths: tuple[WidthSpec, ...] = ()
+    """bits in which experts' weights are stored where they live, and kept near; what computes widens them. As wide as
+    they are computed when empty"""
+    nested: bool = False
+    """the bits of a narrow expert are the first ones of a wide one: all are stored in the widest of ``widths``, which
+    are then what visits ask for, drawn anew for each; only bits that are not near are fetched"""
     rules: dict[str, str] = Field(default_factory=dict)
     """pattern of names of layers (layer.3, layer.1?, *) to the memory that they live in, before shares are dealt; the
-    first that fits counts"""
+    first that fits counts. A block that is no layer, such as head, is fetched like one if a rule has its name"""
 
     @model_validator(mode="after")
     def _of_layers(self) -> ResidencySpec:
         if self.written and self.things == "experts":
             raise ValueError("'written': weights go back layer by layer, things: layers")
+        if self.widths and self.things != "experts":
+            raise ValueError("'widths' are those of experts: things: experts")
+        if self.widths and abs(sum(self.shares.values()) - 1) > 1e-9:
+            raise ValueError(f"'widths': shares add up to {sum(self.shares.values()):.6g}, not to 1")
+        if self.nested and not self.widths:
+            raise ValueError("'nested' bits are of 'widths', and there are none")
         return self
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """Bits to their share, the narrowest first."""
+        return {width.bits: width.share for width in sorted(self.widths, key=lambda width: width.bits)}
+
+    def stored_bits(self, experts: int, bits: int) -> list[int]:
+        """Of the weights of each expert where it lives, dealt by shares; ``bits``: as they are computed."""
+        if not self.widths or self.nested:
+            return [max(self.shares, default=bits)] * experts
+        dealt = dict.fromkeys(reversed(self.shares), 0)
+        found = []
+        for number in range(1, experts + 1):
+            width = max(dealt, key=lambda w: self.shares[w] * number - dealt[w])
+            dealt[width] += 1
+            found.append(width)
+        return found
 
 
 class Use(NamedTuple):

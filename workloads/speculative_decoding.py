@@ -13,12 +13,12 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.config import Named
 from archsim.spec import Count, WorkloadSpec
 from archsim.workloads.formats import ANYTHING, MachineFormats
-from archsim.workloads.model import ModelSpec
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType, Role
 from archsim.workloads.plan import Holdings, Plan
 from archsim.workloads.program import Program, Segment
@@ -49,6 +49,14 @@ class SpeculativeDecodingSpec(WorkloadSpec):
     """format of both models"""
     tensor_parallel: Count = 1
     """ranks that share both models"""
+
+    @model_validator(mode="after")
+    def _decode(self) -> SpeculativeDecodingSpec:
+        for model in (self.model, self.draft):
+            if model.encoder is not None:
+                raise ValueError(f"'{model.name}' is an encoder: decoders give tokens")
+            language_model(model)
+        return self
 
     @property
     def tokens_per_round(self) -> float:
@@ -111,6 +119,9 @@ class SpeculativeDecodingWorkload:
 
     @staticmethod
     def _named(program: Program, name: str, tokens: int) -> Segment:
-        """Its one phase; guesses are no tokens yet."""
+        """Its one phase; guesses are no tokens yet. Layers of the draft have its name, so that they may live apart."""
         (segment,) = program.segments
-        return replace(segment, name=name, tokens=tokens)
+        blocks = segment.blocks
+        if not tokens:
+            blocks = tuple(replace(block, name=f"{name}.{block.name}") for block in blocks)
+        return replace(segment, name=name, blocks=blocks, tokens=tokens)

@@ -15,7 +15,7 @@ class Stay:
 
     Attributes
     ----------
-    name: what they are. role: decides on their memory.
+    name: what they are; those of one name are told together. role: decides on their memory.
     bytes: of each stay in turn, the first one again after the last.
     since, until: tasks of the rank; the n-th stay begins with the n-th execution of the one and ends with that of the
         other.

@@ -25,11 +25,12 @@ from numba.core.caching import _Cache
 from numba.misc import appdirs
 
 from archsim.compiled.content import content, type_content
+from archsim.compiled.inner import inner
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _core: Any = core  # numba's inner modules tell no types
-_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
 _KEPT = 16
 """compiled versions of a kernel that stay in the cache"""
 
@@ -39,9 +40,14 @@ def kernel(function: F) -> F:
     return _compiled(function, _OPTIONS)
 
 
+def routine(function: F) -> F:
+    """A function that only kernels call."""
+    return cast(F, inner(function, _OPTIONS))
+
+
 def part(function: F) -> F:
-    """A part of a kernel, compiled into it: passing ten arrays costs more than most parts do."""
-    return _compiled(function, {**_OPTIONS, "forceinline": True})
+    """A routine, inlined where it is called: passing ten arrays costs more than most parts do."""
+    return cast(F, inner(function, {**_OPTIONS, "forceinline": True}))
 
 
 def allocating_kernel(function: F) -> F:

@@ -149,20 +149,24 @@ class Mapper(ProductMapper):
         reads, out = dict(op.reads()), op.writes()[Role.ACTIVATION]
         handed = reads.pop(Role.ACTIVATION, 0)
         near = summed(reads.values())
+        wide: Dim = self._converted_bytes(engine, op, dtype) if isinstance(op, Attention) else 0
         actions: dict[tuple[str, str], Dim] = {
             (engine.path, name): count for name, count in engine.mac_actions(op.macs(), dtype).items()
         }
-        actions |= {(home, name): count for name, count in memory.actions(near + handed, handed + out).items()}
+        actions |= {
+            (home, name): count for name, count in memory.actions(near + handed + wide, handed + out + wide).items()
+        }
+        moved: Dim = near + 2 * wide
         actions[dma.path, "copy_byte"] = handed + out
         away = f"{dma.path}.out" if dma.both_ways else dma.path
         return Lowered(
             op,
             engine.path,
-            {engine.path: machine.time.cycles(cycles, engine.clock_hz), home: memory.busy_ticks(near)},
+            {engine.path: machine.time.cycles(cycles, engine.clock_hz), home: memory.busy_ticks(moved)},
             fill={away: dma.copy_ticks(handed)},
             drain={dma.path: dma.copy_ticks(out)},
             actions=actions,
-            traffic={home: near + 2 * handed + out},
+            traffic={home: moved + 2 * handed + out},
             clock_hz=engine.clock_hz,
             cycles=cycles,
             useful=op.macs(),
@@ -252,7 +256,7 @@ class Mapper(ProductMapper):
         done = engine.placed(ops)
         flow = self.flow(ahead=False)
         for role, n_bytes in op.reads().items():
-            flow.read(role, n_bytes)
+            flow.read(role, n_bytes - done.absent if role is Role.WEIGHT else n_bytes)
         for role, n_bytes in op.writes().items():
             flow.write(role, n_bytes)
         parts = [(summed(part.reads().values()), summed(part.writes().values())) for part in ops]

@@ -25,7 +25,7 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.machine import Machine, Placement
-from archsim.mapper.flow import Flow, busy, in_all, merged
+from archsim.mapper.flow import Flow, busy, in_all, merged, some_are
 from archsim.model.component import Engine, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.ledger import ARITHMETIC_PJ, KERNEL_PJ, REGISTERS_PJ
 from archsim.model.lowered import Lowered, stacked
@@ -298,6 +298,9 @@ class ProductMapper:
         kv = op.kv_dtype.bytes(op.kv_heads * done.read_keys * op.kv_width())
         flow.read(Role.ACTIVATION, op.query_bytes(), first=op.dtype.bytes(done.rows * op.head_dim))
         flow.read(kv_role, kv, first=op.kv_dtype.bytes(op.head_dim * minimum(op.span(op.q_len, op.kv_len), gn)))
+        wide = self._converted_bytes(engine, op, dtype)
+        if some_are(wide):
+            flow.moved(self.placement.home[kv_role], read=wide, written=wide)
         out = op.writes()[Role.ACTIVATION]
         flow.write(Role.ACTIVATION, out, last=op.dtype.bytes(done.rows * op.v_head_dim))
         flow.inside(reads=op.dtype.bytes(done.left) + op.kv_dtype.bytes(done.right), writes=out)
@@ -326,6 +329,13 @@ class ProductMapper:
             engine.peak_macs_per_cycle(dtype),
             why,
         )
+
+    @staticmethod
+    def _converted_bytes(engine: MatrixEngine[ComponentSpec], op: Attention, dtype: DType) -> Dim:
+        """Bytes of keys and values that are written and read once more, in the format that is computed in."""
+        if not engine.writes_converted(op.kv_dtype, dtype):
+            return 0
+        return dtype.bytes(op.keys() * op.kv_heads * op.kv_width())
 
     def _elementwise(self, function: str, elements: Dim) -> tuple[str, Dim, dict[tuple[str, str], Dim]]:
         """Engine, ticks and actions of a function that goes with another engine's op."""

@@ -54,7 +54,8 @@ class PlacedWork:
     ----------
     stages: in order; collectives are none. turns: pieces of the work that follow each other through the pipeline.
     cycles: of the whole. last: cycles of the stages from the last one on that reads weights or a cache.
-    actions, useful: as of :class:`Work`. peak: useful work per cycle at best. how: in words.
+    actions, useful: as of :class:`Work`. absent: bytes of weights that are not there, and not read.
+    peak: useful work per cycle at best. how: in words.
     """
 
     stages: tuple[Stage, ...]
@@ -63,6 +64,7 @@ class PlacedWork:
     last: Dim
     actions: dict[str, Dim]
     useful: Dim
+    absent: int
     peak: int
     how: str
 
@@ -392,6 +394,10 @@ class MatrixEngine(Engine[S]):
             raise InputError(f"{self.path}: cannot multiply {left} by {right}: this engine has {have}")
         exact = [d for d in fits if d in (left, right)]
         return min(exact or fits, key=lambda d: _PRECISION[d])
+
+    def writes_converted(self, stored: DType, computed: DType) -> bool:
+        """Whether keys and values are first written to memory in the format that is computed in."""
+        return False
 
     def multiplies(self, op: Op) -> bool:
         """Whether this engine has a format for the operands of a product or attention."""

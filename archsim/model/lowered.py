@@ -36,12 +36,14 @@ class Stage:
     Attributes
     ----------
     units, buffers: computing and memory units that it has. cycles: to compute all of its work.
+    places: row and column of its computing units.
     """
 
     name: str
     units: int
     buffers: int
     cycles: Dim
+    places: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

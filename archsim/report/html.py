@@ -94,7 +94,7 @@ def to_page(document: Mapping[str, Any], timeline: Mapping[str, Any] | None = No
         _section(
             "Pipelines in space",
             floor_plan.picture(document.get("pipelines", ())),
-            "Each stage as wide as the computing units that it has, filled as far as its time is of the slowest one's.",
+            "The computing units of each stage on the mesh, the darker the longer it takes, and the time of each.",
         ),
         _section(
             "Ranks and streams",

@@ -13,11 +13,35 @@ from archsim.report.pictures import quantity, ticks
 _MAX_BARS = 8000
 _MAX_LANES = 32
 _MAX_ARROWS = 300
+_DENSE, _CLOSELY = 120, 24
+"""tasks of a lane from which some of them are drawn closely, and how many"""
 _HEIGHT, _WIDTH = 22, 1000
 
 
 def picture(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
-    """The lanes of all streams, those alike drawn once; "" where there is one only, of pieces one after the other."""
+    """The lanes of all streams, those alike drawn once; "" where there is one only, of pieces one after the other.
+
+    Where lanes are dense their first tasks are drawn once more, closely.
+    """
+    whole = _drawn(tasks, time_s)
+    until_s = _closely(tasks) if whole else 0.0
+    if not 0 < until_s < time_s:
+        return whole
+    first = [task for task in tasks if task["end_s"] <= until_s]
+    return f"{whole}<h3>closely <small>the first {quantity(until_s, 's')}</small></h3>{_drawn(first, until_s)}"
+
+
+def _closely(tasks: Sequence[Mapping[str, Any]]) -> float:
+    """When some first tasks of the densest lane have ended, s; 0 where none is dense."""
+    lanes: dict[tuple[int, str], list[float]] = defaultdict(list)
+    for task in tasks:
+        lanes[task["rank"], task["stream"]].append(task["end_s"])
+    densest = max(lanes, key=lambda lane: len(lanes[lane]))
+    ends = sorted(lanes[densest])
+    return ends[_CLOSELY] if len(ends) > _DENSE else 0.0
+
+
+def _drawn(tasks: Sequence[Mapping[str, Any]], time_s: float) -> str:
     lanes = _lanes(tasks)
     if len(lanes) < 2 or not time_s:
         return ""

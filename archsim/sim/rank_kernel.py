@@ -7,7 +7,7 @@ steps of a piece begin on an idle machine; one is played here.
 from __future__ import annotations
 
 from archsim.compiled.fields import Record
-from archsim.compiled.kernel import kernel
+from archsim.compiled.kernel import kernel, routine
 from archsim.sim.rank_state import (
     BEFORE,
     BEGIN,
@@ -66,14 +66,14 @@ def play(state: State) -> None:
             told(state, number, what)
 
 
-@kernel
+@routine
 def pass_to(now: Record, tick: int, key: int) -> None:
     """Something happens."""
     now.highest = max(key, now.highest) if tick == now.tick else key
     now.tick = tick
 
 
-@kernel
+@routine
 def body_end(state: State, op: Record) -> int:
     """When the engine is done, and a tail after the last data came where some did."""
     return int(max(op.computed, op.there_at + state.rows[op.row].tail * state.rows[op.row].fed))
@@ -82,7 +82,7 @@ def body_end(state: State, op: Record) -> int:
 # -- the ops of a copy
 
 
-@kernel
+@routine
 def make_copy(state: State) -> None:
     """Make the ops of the next copy of a block."""
     now = state.now[0]
@@ -131,7 +131,7 @@ def make_copy(state: State) -> None:
             state.ops[number].last_of = now.copies
 
 
-@kernel
+@routine
 def edge(state: State, op: int, following: int) -> int:
     """One more that waits, before the others."""
     now = state.now[0]
@@ -141,7 +141,7 @@ def edge(state: State, op: int, following: int) -> int:
     return int(place)
 
 
-@kernel
+@routine
 def came(state: State, place: int) -> None:
     """What these waited for has come."""
     while place != NONE:
@@ -156,14 +156,14 @@ def came(state: State, place: int) -> None:
 # -- the six events
 
 
-@kernel
+@routine
 def reserve(now: Record, server: Record, ticks: int) -> int:
     """Reserve a server that serves first come, first served; the end."""
     server.free = max(now.tick, server.free) + ticks
     return int(server.free)
 
 
-@kernel
+@routine
 def prefetch(state: State, number: int) -> None:
     """What is known early is asked for."""
     op, now = state.ops[number], state.now[0]
@@ -183,7 +183,7 @@ def prefetch(state: State, number: int) -> None:
         at(state, READY, now.tick, number)
 
 
-@kernel
+@routine
 def ready(state: State, number: int) -> None:
     """It takes its engine, or its place in the engine's queue."""
     written = state.rows[state.ops[number].row]
@@ -200,7 +200,7 @@ def ready(state: State, number: int) -> None:
     start(state, number)
 
 
-@kernel
+@routine
 def start(state: State, number: int) -> None:
     """The engine is its own: its fills are asked for."""
     op, now = state.ops[number], state.now[0]
@@ -218,7 +218,7 @@ def start(state: State, number: int) -> None:
         at(state, BEGIN, op.begin_at, number)
 
 
-@kernel
+@routine
 def begin(state: State, number: int) -> None:
     """The fills and the head of the prefetch are there: the body is asked for."""
     op, now = state.ops[number], state.now[0]
@@ -247,7 +247,7 @@ def begin(state: State, number: int) -> None:
         at(state, END, body_end(state, op), number)
 
 
-@kernel
+@routine
 def end(state: State, number: int) -> None:
     """The body has ended: the drain is asked for, the engine given up."""
     op, now = state.ops[number], state.now[0]
@@ -272,7 +272,7 @@ def end(state: State, number: int) -> None:
     came(state, op.after_release)
 
 
-@kernel
+@routine
 def done(state: State, number: int) -> None:
     """The results have left."""
     op, now = state.ops[number], state.now[0]
@@ -284,7 +284,7 @@ def done(state: State, number: int) -> None:
     came(state, op.after_done)
 
 
-@kernel
+@routine
 def told(state: State, number: int, what: int) -> None:
     """What it waits for is there."""
     op, tick = state.ops[number], state.now[0].tick

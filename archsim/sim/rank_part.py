@@ -1,20 +1,22 @@
 """A rank as a part of the world: it plays a lone piece ahead as a whole, several op by op.
 
 A piece that was played ahead is taken up op by op when another one comes to the rank, or a flow to the links of a
-collective in it: it is played over again from its start to the present, and goes on from there.
+collective in it: it is played over again from its start to the present, and goes on from there. What several pieces did
+together is remembered (:mod:`archsim.sim.episodes`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from archsim.model.lowered import Blocks, Lowered
-from archsim.sim.clock import FIRST, Heap, flow_key
+from archsim.sim.clock import FIRST, LINKS, Heap, flow_key, task_key
+from archsim.sim.episodes import Ended, Episodes, Piece
 from archsim.sim.links import Bundle, Claim, Links, Names, Tell
 from archsim.sim.rank import Rank, Run
 from archsim.sim.schedule import SegmentTimes
@@ -24,9 +26,6 @@ from archsim.sim.simpy_clock import SimPyClock
 from archsim.workloads.dims import Dim, of_steps, over_steps
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-
-Ended = Callable[[Segment, SegmentTimes], None]
-"""Told of what was run of a piece, and of its times."""
 
 _Recorded = tuple[Bundle, tuple[int, int], Tell, Any, tuple[int, int]]
 
@@ -49,6 +48,10 @@ class Around(Protocol):
 
     def links_of(self, rank: int, segment: Segment) -> Names | None:
         """Links that a piece uses; None when it cannot be played alone."""
+
+    @property
+    def undisturbed(self) -> bool:
+        """Whether all there is to play are pieces of one class of ranks."""
 
     def bundle_of(self, rank: int, lowered: Lowered) -> Bundle:
         """A collective of a piece on the links, as all ranks of the class have it."""
@@ -109,13 +112,10 @@ class _Ahead:
     """A piece played ahead; ``run`` is what of it runs if nobody disturbs it, no step begins at ``until`` or later;
     sources had been asked ``asked`` times in the tick in which it began."""
 
-    segment: Segment
+    piece: Piece
     run: Segment
     until: int | None
-    stream: int
-    start: int
     asked: int
-    ended: Ended
     claim: Claim
 
 
@@ -133,6 +133,8 @@ class RankPart:
         self.live: Rank | None = None
         self.running = 0
         self._lasts: dict[int, list[tuple[int, int, int]]] = {}
+        self._episodes = Episodes()
+        self._follows = 0  # events of before are void
 
     def submit(self, stream: int, segment: Segment, ended: Ended, until: int | None = None) -> None:
         """Begin a piece now; ``ended`` is called with what has run of it, and its times.
@@ -141,23 +143,92 @@ class RankPart:
         ----------
         until: none but its first step begins at or after this tick.
         """
-        world, clock = self.world, self.world.clock
-        if self.ahead is None and self.live is None:
-            links = world.links_of(self.number, segment)
+        world, clock, episodes = self.world, self.world.clock, self._episodes
+        piece = Piece(stream, segment, clock.now, ended)
+        links = world.links_of(self.number, segment)
+        self.running += 1
+        if self.running == 1:
+            episodes.begin(piece, world.undisturbed and until is None and links is not None)
             claim = None if links is None else world.links.claim(links, self.give_up)
             if claim is not None:
                 run = world.cut(self.number, segment, self._steps_before(until, segment))
                 times = world.alone(self.number, run)
-                ahead = self.ahead = _Ahead(segment, run, until, stream, clock.now, clock.asked, ended, claim)
+                ahead = self.ahead = _Ahead(piece, run, until, clock.asked, claim)
                 end = clock.now + _ticks(times, run)
                 clock.at(end, self._end_key(times, ahead, end), self._end_ahead, ahead)
                 return
-        elif self.ahead is not None:
-            self.world.links.release(self.ahead.claim)
-            self.give_up()
-        if self.live is None:
             self.live = Rank(clock, self.number, world.setting.grains, self)
-        self._begin(self.live, stream, segment, ended, until).begin()
+        elif self._joins(piece, links, until):
+            return
+        self._begin(self._alive, piece, until).begin()
+
+    def _joins(self, piece: Piece, links: Names | None, until: int | None) -> bool:
+        """A piece comes to others; whether it is known what they do together. If not, the rank goes on op by op."""
+        episodes, ahead = self._episodes, self.ahead
+        before = [ahead.piece] if ahead is not None else list(episodes.pieces)
+        if until is not None or (episodes.at is not None and not self._apart(piece, links)):
+            episodes.forget()
+        follows = episodes.come(piece)
+        if self.live is not None:
+            return False
+        if ahead is not None:
+            self.world.links.release(ahead.claim)
+        if not follows:
+            self._play_again(before)
+            return False
+        self.ahead = None
+        self._follow()
+        return True
+
+    @property
+    def _alive(self) -> Rank:
+        if self.live is None:
+            raise AssertionError("asked while it plays op by op")
+        return self.live
+
+    @property
+    def alone(self) -> bool:
+        """Whether no more than one piece is on it, and played ahead."""
+        return self.live is None and self.running < 2
+
+    def _apart(self, piece: Piece, links: Names | None) -> bool:
+        """Whether its collectives meet none of other streams, and leave no links busy."""
+        if not links:
+            return links is not None
+        others = (other for other in self._episodes.pieces if other.stream != piece.stream)
+        return not any(self.world.links_of(self.number, other.segment) for other in others)
+
+    def _follow(self) -> None:
+        """Sleep until what is known to happen next."""
+        at, clock = self._episodes.at, self.world.clock
+        self._follows += 1
+        start = self._episodes.pieces[0].start
+        if at is not None and at.ends is not None:
+            clock.at(start + at.ends[0], FIRST, self._end_known, self._follows)
+        elif at is not None and at.awaits is not None:
+            clock.at(start + at.awaits, LINKS, self._missed, self._follows)
+        else:
+            self._play_again(self._episodes.pieces)
+
+    def _end_known(self, follows: int) -> None:
+        if follows != self._follows:
+            return
+        at = self._episodes.at
+        if at is None or at.ends is None:
+            raise AssertionError("what was followed is known")
+        _, number, times = at.ends
+        piece = self._episodes.pieces[number]
+        piece.over = True
+        self._episodes.at = at.ended
+        self.running -= 1
+        if self.running:
+            self._follow()
+        piece.tell(piece.segment, times)
+
+    def _missed(self, follows: int) -> None:
+        """What came once has not come this time."""
+        if follows == self._follows:
+            self._play_again(self._episodes.pieces)
 
     def _steps_before(self, until: int | None, segment: Segment) -> int:
         """Steps of a piece that begins now and is alone which begin before a tick, the first one in any case."""
@@ -172,14 +243,22 @@ class RankPart:
 
     def give_up(self) -> None:
         """Take the piece that was played ahead up op by op, as it stands now."""
-        ahead, world = self.ahead, self.world
-        if ahead is None:
-            return
-        self.ahead = None
-        heap = Heap(ahead.start, ahead.asked)
+        if self.ahead is not None:
+            self._play_again([self.ahead.piece])
+
+    def _play_again(self, pieces: Sequence[Piece]) -> None:
+        """Play these from the start of the first one to the present, and go on op by op."""
+        ahead, self.ahead = self.ahead, None
+        until, asked = (None, 0) if ahead is None else (ahead.until, ahead.asked)
+        self._follows += 1
+        world, first = self.world, pieces[0]
+        heap = Heap(first.start, asked)
         recorder = _Recorder(heap, functools.partial(world.bundle_of, self.number))
         rank = self.live = Rank(heap, self.number, world.setting.grains, recorder)
-        self._begin(rank, ahead.stream, ahead.segment, ahead.ended, ahead.until).begin()
+        self._begin(rank, first, until).begin()
+        for piece in pieces[1:]:
+            steps = self._begin(rank, piece, None)
+            heap.at(piece.start, task_key(self.number, piece.stream), _Steps.begin, steps)
         clock = world.clock
         heap.run(until=(clock.now, clock.key))
         rank.move(clock, self)
@@ -189,16 +268,20 @@ class RankPart:
         for bundle, place, tell, what, since in recorder.flights:
             world.links.carry(bundle, place, tell, what, since)
 
-    def _begin(self, rank: Rank, stream: int, segment: Segment, ended: Ended, until: int | None) -> _Steps:
-        self.running += 1
+    def _begin(self, rank: Rank, piece: Piece, until: int | None) -> _Steps:
+        segment = piece.segment
 
         def end(steps: _Steps) -> None:
+            if piece.over:
+                return  # it is known, and was told
+            times = together(steps.times)
+            self._episodes.end(piece, rank.clock.now, self.world.clock.key, times)
             self.running -= 1
             if not self.running:
                 self.live = None
-            ended(self.world.cut(self.number, segment, len(steps.times)), together(steps.times))
+            piece.tell(self.world.cut(self.number, segment, len(steps.times)), times)
 
-        return _Steps(rank, self.world.lowered(self.number, segment), segment.steps, until, stream, end)
+        return _Steps(rank, self.world.lowered(self.number, segment), segment.steps, until, piece.stream, end)
 
     def _end_key(self, times: SegmentTimes, ahead: _Ahead, end: int) -> int:
         """Key of the end of a piece: where a collective ends with it, that of the collective, which brings it about."""
@@ -206,8 +289,8 @@ class RankPart:
             self._lasts[id(times)] = list(self._last_collectives(times, ahead.run))
         keys = [FIRST]
         for number, ticks, first in self._lasts[id(times)]:
-            after = ahead.asked if end - ticks == ahead.start else 0
-            keys.append(flow_key(end - ticks, after, ahead.stream, number, first))
+            after = ahead.asked if end - ticks == ahead.piece.start else 0
+            keys.append(flow_key(end - ticks, after, ahead.piece.stream, number, first))
         return max(keys)
 
     def _last_collectives(self, times: SegmentTimes, segment: Segment) -> Iterator[tuple[int, int, int]]:
@@ -230,8 +313,9 @@ class RankPart:
         if ahead is not self.ahead:
             return  # it was given up
         self.ahead = None
+        self.running -= 1
         self.world.links.release(ahead.claim)
-        ahead.ended(ahead.run, self.world.alone(self.number, ahead.run))
+        ahead.piece.tell(ahead.run, self.world.alone(self.number, ahead.run))
 
 
 def _last(value: Dim) -> int:

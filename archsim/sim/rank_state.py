@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.compiled.fields import Record, Records, fields
-from archsim.compiled.kernel import kernel
+from archsim.compiled.kernel import routine
 
 Ints = npt.NDArray[np.int64]
 
@@ -75,7 +75,7 @@ class State(NamedTuple):
     issuing: Ints
 
 
-@kernel
+@routine
 def sooner(one: Record, other: Record) -> bool:
     """Whether an event comes before another."""
     if one.tick != other.tick:
@@ -85,7 +85,7 @@ def sooner(one: Record, other: Record) -> bool:
     return bool(one.order < other.order or (one.order == other.order and one.op < other.op))
 
 
-@kernel
+@routine
 def swap(events: Records, one: int, other: int) -> None:
     """Exchange two events."""
     a, b = events[one], events[other]
@@ -96,7 +96,7 @@ def swap(events: Records, one: int, other: int) -> None:
     a.what, b.what = b.what, a.what
 
 
-@kernel
+@routine
 def push(now: Record, events: Records, tick: int, key: int, order: int, op: int, what: int) -> None:
     """Have something happen to an op at a tick; of one key the lowest order goes first."""
     place = now.events
@@ -108,7 +108,7 @@ def push(now: Record, events: Records, tick: int, key: int, order: int, op: int,
         place = (place - 1) >> 1
 
 
-@kernel
+@routine
 def pop(state: State) -> None:
     """Take the first event away."""
     now, events = state.now[0], state.events
@@ -127,7 +127,7 @@ def pop(state: State) -> None:
         place = child
 
 
-@kernel
+@routine
 def tell(state: State, what: int, tick: int, op: int) -> None:
     """Have an op be told something by a memory."""
     now = state.now[0]
@@ -135,7 +135,7 @@ def tell(state: State, what: int, tick: int, op: int) -> None:
     push(now, state.events, tick, KNOWN, now.told, op, what)
 
 
-@kernel
+@routine
 def at(state: State, phase: int, tick: int, op: int) -> None:
     """Have an event of an op."""
     push(state.now[0], state.events, tick, OPS + (op << PHASES) + phase, op, op, phase)

@@ -4,11 +4,11 @@ are the names."""
 from __future__ import annotations
 
 from archsim.compiled.fields import Record
-from archsim.compiled.kernel import kernel
+from archsim.compiled.kernel import routine
 from archsim.sim.rank_state import HEAD, MEMORIES, NEVER, NONE, State, tell
 
 
-@kernel
+@routine
 def next_memory(state: State) -> int:
     """The memory that chooses next."""
     found, wakes = NONE, NEVER
@@ -18,7 +18,7 @@ def next_memory(state: State) -> int:
     return int(found)
 
 
-@kernel
+@routine
 def request(state: State, which: int, op: int, ticks: int, tell: int, head: int) -> None:
     """Ask a memory for so many ticks; tells when the head (unless NONE) and when all of it is there."""
     memory, now = state.memories[which], state.now[0]
@@ -42,7 +42,7 @@ def request(state: State, which: int, op: int, ticks: int, tell: int, head: int)
     memory.wakes = now.tick if memory.serving == NONE else ahead(state, which)
 
 
-@kernel
+@routine
 def all_told(state: State, which: int) -> bool:
     """Whether nothing is to be told of what it was asked for."""
     for queue in range(state.queues.shape[1]):
@@ -54,7 +54,7 @@ def all_told(state: State, which: int) -> bool:
     return True
 
 
-@kernel
+@routine
 def go_on(state: State, which: int) -> None:
     """After a stretch of grains in which nothing was told: serve the next one, and sleep again."""
     memory, now = state.memories[which], state.now[0]
@@ -68,7 +68,7 @@ def go_on(state: State, which: int) -> None:
             memory.wakes = ahead(state, which)
 
 
-@kernel
+@routine
 def catch_up(state: State, which: int) -> None:
     """Serve all that was served before the present; whole rounds are counted."""
     memory, now = state.memories[which], state.now[0]
@@ -91,7 +91,7 @@ def catch_up(state: State, which: int) -> None:
                 begin_grain(state, which, ends)
 
 
-@kernel
+@routine
 def count_rounds(state: State, which: int, rounds: int) -> None:
     """Serve whole rounds in which nothing is told; whoever was served last of the seconds is one that is there."""
     memory = state.memories[which]
@@ -111,19 +111,19 @@ def count_rounds(state: State, which: int, rounds: int) -> None:
         memory.other = last_before if last_before != NONE else last
 
 
-@kernel
+@routine
 def share(memory: Record, first: bool) -> int:
     """Grains of a stream in a round."""
     return int(memory.first * (memory.waiting - 1)) if first and memory.first and memory.waiting > 1 else 1
 
 
-@kernel
+@routine
 def in_a_round(memory: Record) -> int:
     """Grains of all streams in a round."""
     return int(memory.waiting) - 1 + share(memory, True)
 
 
-@kernel
+@routine
 def rounds_ahead(state: State, which: int) -> int:
     """Whole rounds in which nothing is told."""
     memory = state.memories[which]
@@ -136,7 +136,7 @@ def rounds_ahead(state: State, which: int) -> int:
     return int(fewest)
 
 
-@kernel
+@routine
 def end_grain(state: State, which: int) -> None:
     """The grain in service is over; its request leaves when it has all."""
     memory = state.memories[which]
@@ -147,7 +147,7 @@ def end_grain(state: State, which: int) -> None:
     memory.serving = NONE
 
 
-@kernel
+@routine
 def begin_grain(state: State, which: int, tick: int) -> None:
     """Give the next stream a grain from a tick on, and ask for what is told within it."""
     memory = state.memories[which]
@@ -165,7 +165,7 @@ def begin_grain(state: State, which: int, tick: int) -> None:
         tell(state, served.tell, memory.until, served.op)
 
 
-@kernel
+@routine
 def choose(state: State, which: int) -> int:
     """The stream that has the next grain."""
     memory = state.memories[which]
@@ -184,7 +184,7 @@ def choose(state: State, which: int) -> int:
     return int(memory.other)
 
 
-@kernel
+@routine
 def following_queue(state: State, which: int, after: int, otherwise: int) -> int:
     """The next stream after one that has something to ask."""
     for queue in range(after + 1, state.queues.shape[1]):
@@ -193,14 +193,14 @@ def following_queue(state: State, which: int, after: int, otherwise: int) -> int
     return otherwise
 
 
-@kernel
+@routine
 def ahead(state: State, which: int) -> int:
     """End of the last of the whole rounds in which nothing is told; of this grain when there are none."""
     memory = state.memories[which]
     return int(int(memory.until) + rounds_ahead(state, which) * memory.grain * in_a_round(memory))
 
 
-@kernel
+@routine
 def grains(memory: Record, asked: Record) -> int:
     """Whole grains that a request still takes before one in which something is told."""
     if not asked.head_waits and not asked.end_waits:

@@ -10,6 +10,7 @@ arrives, or when a flow comes to the links of a collective in it; a flow alone o
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +35,7 @@ from archsim.sim.stream import Stream, TaskTimes
 from archsim.timebase import Timebase
 from archsim.workloads.op import Collective
 from archsim.workloads.program import Segment
-from archsim.workloads.task import Done, GroupCollective, Job, Ranks, Send, Source, counted, groups_of
+from archsim.workloads.task import Done, GroupCollective, Job, Pause, Ranks, Send, Source, counted, groups_of
 
 
 @dataclass(frozen=True)
@@ -306,8 +307,15 @@ class World:
             self._recurrence.iterated(stream)
 
     def steady(self) -> bool:
-        """Whether no rank plays op by op."""
-        return all(part.live is None for part in self._ranks.values())
+        """Whether no rank has several pieces."""
+        return all(part.alone for part in self._ranks.values())
+
+    @functools.cached_property
+    def undisturbed(self) -> bool:
+        """Whether all there is to play are pieces of one class of ranks."""
+        tasks = (task for items in self.job.streams().values() for task, _ in counted(items))
+        alone = self.job.source is None and len(self.job.classes) == 1
+        return alone and all(isinstance(task.what, Segment | Pause) for task in tasks)
 
     def behind(self, wait: tuple[Any, ...]) -> int:
         """How often something has come to pass."""

@@ -29,6 +29,9 @@ class SimdCoresSpec(ComponentSpec):
     """vectors that a core multiplies and adds per cycle"""
     lanes: dict[DType, Count] = Field(min_length=1)
     """elements of a vector, by format"""
+    converts: bool = False
+    """keys and values of another format than the one that is computed in are first written to memory in that format, as
+    frameworks do that have no kernels for theirs; else they are converted in registers"""
     block: tuple[Count, Count] = (8, 32)
     """outputs (m, n) that stay in registers along K"""
     mac_energy: dict[DType, Joules] = Field(default_factory=dict)
@@ -54,6 +57,9 @@ class SimdCores(MatrixEngine[SimdCoresSpec]):
     def granularity(self) -> tuple[int, int, int]:
         rows, columns = self.spec.block
         return rows, 1, columns
+
+    def writes_converted(self, stored: DType, computed: DType) -> bool:
+        return self.spec.converts and stored is not computed
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec

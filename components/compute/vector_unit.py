@@ -47,6 +47,9 @@ OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
         "scale": 1.0,
         "reduce": 1.0,
         "sample": 1.0,
+        # Ten rounds of Philox 4x32, of two products and four other operations, for four numbers, and for two of them a
+        # logarithm, a root, a sine and a cosine of 8.
+        "normal": 31.0,
     }
 )
 """Lane operations per element of each function; assumed from an operation count of the textbook kernels."""

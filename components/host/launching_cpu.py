@@ -1,7 +1,8 @@
 """A CPU that dispatches the kernels of a framework in order and launches them one by one.
 
-For each kernel the framework's operators run first, then the launch call; both hold the CPU. The kernel may begin when
-the call has ended, and begins when those before it have. A launch waits while ``queue`` kernels have not ended.
+For each kernel the framework's operators run first, then what its ops need is loaded, then comes the launch call; all
+hold the CPU. The kernel may begin when the call has ended, and begins when those before it have. A launch waits while
+``queue`` kernels have not ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ class LaunchingCpuSpec(ComponentSpec):
     kind: Literal["launching_cpu"] = "launching_cpu"
     dispatch: Picoseconds
     """time of the framework for a kernel, from where the one before was launched to the launch call"""
+    load: Picoseconds = 0
+    """time to load the program and the arguments of each op of a kernel, where the CPU configures the chip"""
     launch: Picoseconds
     """from the start of a launch call until its kernel can begin on an idle chip; the call lasts as long"""
     queue: Count = 1024
@@ -36,7 +39,7 @@ class LaunchingCpu(Launcher[LaunchingCpuSpec]):
 
     @property
     def host(self) -> Host:
-        return Host(self.spec.dispatch, self.spec.launch, self.spec.queue)
+        return Host(self.spec.dispatch, self.spec.load, self.spec.launch, self.spec.queue)
 
     def energy_per_action(self, technology: Technology) -> Mapping[str, float]:
         return {}

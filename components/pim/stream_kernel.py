@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.compiled.fields import Record, fields, record
-from archsim.compiled.kernel import kernel
+from archsim.compiled.kernel import kernel, routine
 from archsim.components.pim.pim_timing import Counts, PimTiming, Segment
 
 _CHANNEL = fields("now act pre mac read write mode refresh row registers due acts modes refreshes")
@@ -41,33 +41,33 @@ class _Timing(NamedTuple):
 Ints = npt.NDArray[np.int64]
 
 
-@kernel
+@routine
 def _pre(s: Record, t: _Timing) -> int:
     return int(max(s.now + 1, s.mac + t.mac_to_pre, s.act + t.act_to_pre, s.mode + t.mode_change))
 
 
-@kernel
+@routine
 def _act(s: Record, t: _Timing) -> int:
     row = max(s.pre + t.pre_to_act, s.act + t.act_to_act, s.refresh + t.refresh_cycle)
     return int(max(s.now + 1, row, s.mode + t.mode_change))
 
 
-@kernel
+@routine
 def _mac(s: Record, t: _Timing) -> int:
     return int(max(s.now + 1, s.act + t.act_to_mac, s.mac + t.mac_to_mac, s.mode + t.mode_change))
 
 
-@kernel
+@routine
 def _write(s: Record, t: _Timing) -> int:
     return int(max(s.now + 1, s.write + t.write_to_write, s.read + t.read_to_write, s.mode + t.mode_change))
 
 
-@kernel
+@routine
 def _read(s: Record, t: _Timing) -> int:
     return int(max(s.now + 1, s.mac + t.mac_to_read, s.mode + t.mode_change))
 
 
-@kernel
+@routine
 def _refresh(s: Record, t: _Timing) -> None:
     if s.row >= 0:
         s.pre = s.now = _pre(s, t)
@@ -77,7 +77,7 @@ def _refresh(s: Record, t: _Timing) -> None:
     s.refreshes += 1
 
 
-@kernel
+@routine
 def _registers(s: Record, t: _Timing, kind: int) -> int:
     """The cycle at which a register command (0 write, 1 read) can go, after refreshes and mode change."""
     while True:
@@ -92,7 +92,7 @@ def _registers(s: Record, t: _Timing, kind: int) -> int:
             return cycle
 
 
-@kernel
+@routine
 def _open(s: Record, t: _Timing, row: int) -> int:
     """The cycle at which a MAC on the row can go, after refreshes, the change of mode, PRE and ACT."""
     while True:
@@ -115,7 +115,7 @@ def _open(s: Record, t: _Timing, row: int) -> int:
             s.row = -1
 
 
-@kernel
+@routine
 def _burst(s: Record, gap: int, cycle: int, count: int) -> int:
     """How many of ``count`` commands, ``gap`` apart from ``cycle`` on, go before the next refresh."""
     return int(min(count, max(1, (s.due - cycle + gap - 1) // gap)))

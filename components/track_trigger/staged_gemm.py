@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from archsim.compiled.kernel import kernel
+from archsim.compiled.kernel import kernel, routine
 from archsim.components.memory.command_level.device import Ints
 from archsim.errors import InputError
 
@@ -199,7 +199,7 @@ def _reads(
                 _use(last, held, used, entry, wide * element, stage * (per_stage + 1) + per_stage)
 
 
-@kernel
+@routine
 def _missed(last: Ints, held: Ints, used: Ints, misses: Ints, capacity: int, entry: int, n_bytes: int, now: int) -> int:
     """Bytes of a slice that the cache has no more."""
     if last[entry] < 0 or capacity < 1:
@@ -209,7 +209,7 @@ def _missed(last: Ints, held: Ints, used: Ints, misses: Ints, capacity: int, ent
     return n_bytes if share >= misses.shape[0] else n_bytes * misses[share] >> 16
 
 
-@kernel
+@routine
 def _use(last: Ints, held: Ints, used: Ints, entry: int, n_bytes: int, now: int) -> None:
     """An entry is used in this step."""
     if last[entry] >= 0:
@@ -218,7 +218,7 @@ def _use(last: Ints, held: Ints, used: Ints, entry: int, n_bytes: int, now: int)
     _add(used, now, n_bytes)
 
 
-@kernel
+@routine
 def _sum(used: Ints, end: int) -> int:
     """Bytes used last in steps before ``end``."""
     total = 0
@@ -228,7 +228,7 @@ def _sum(used: Ints, end: int) -> int:
     return total
 
 
-@kernel
+@routine
 def _add(used: Ints, step: int, n_bytes: int) -> None:
     """More or fewer bytes were used last in a step."""
     at = step + 1

@@ -197,9 +197,9 @@ launches: {chain: 2, graph: false}
 workload: {kind: transformer, model: bert-base, operators: hugging_face_encoder, dtype: fp16, batch: 2, input: 8}
 """
 _IN_SPACE = """name: in space
-chip: {extends: chips/sn40l, engines: {rdu: {pcus: 40, pmus: 90, pmu: 1 MiB, mesh: [6, 7], rows_per_turn: 8}}}
+chip: {extends: chips/sn40l, engines: {rdu: {pcus: 40, pmus: 90, pmu: 1 MiB, mesh: [9, 10], rows_per_turn: 8}}}
 fusion: {regions: fit, most: 5}
-workload: {kind: fft_convolution, points: 4096, order: 3, sequences: 4}
+workload: {kind: fft_convolution, points: 4096, order: 3, channels: 2, sequences: 2}
 """
 _COMPOSED = """name: composed
 chip: {extends: chips/h100_sxm_with_host, placement: {weight: hbm}}

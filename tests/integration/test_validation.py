@@ -26,7 +26,13 @@ OVERVIEW = [
 ]
 
 
-@pytest.fixture(scope="module", params=names())
+LONG = ("booksim", "onnxim", "polca")
+"""suites of 15 s and more, which ``make test-slow`` asks"""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in names()]
+)
 def suite(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from depth import WHOLE
+from entry import entry
 from naive_dram_jedec import violations
 
 from archsim.compiled.fields import record
-from archsim.components.memory.command_level import frfcfs, issue
+from archsim.components.memory.command_level import issue, waiting
 from archsim.components.memory.command_level.channel import Channel, Command
 from archsim.components.memory.command_level.device import AWAITED, device
 from archsim.components.memory.command_level.pattern import pattern
@@ -23,6 +24,7 @@ from archsim.config import shipped
 from archsim.errors import InputError
 
 PRESETS = {name: preset(name) for name in shipped("drams")}
+ISSUE, EARLIEST = entry(issue.issue), entry(issue.earliest)
 TWO_RANKS = {"DDR4", "DDR5", "LPDDR5"}
 
 
@@ -49,11 +51,15 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
         arrays = device(chosen.model_copy(update={"standard": "probe"}))
     finally:
         del STANDARDS["probe"]
-    banks, ready, rings = issue.closed_banks(arrays, frfcfs.BANK), issue.first_ticks(arrays), issue.window_rings(arrays)
-    now, log = record(frfcfs.NOW), np.zeros((0, 4), np.int64)
+    banks, ready, rings = (
+        issue.closed_banks(arrays, waiting.BANK),
+        issue.first_ticks(arrays),
+        issue.window_rings(arrays),
+    )
+    now, rings, log = record(waiting.NOW), issue.window_rings(arrays), np.zeros((0, 4), np.int64)
     for tick, name, bank in sent:
         now.clock = tick
-        issue.issue(
+        ISSUE(
             now,
             banks,
             ready,
@@ -68,10 +74,7 @@ def earliest(chosen: DramPreset, rules: str, sent: list[tuple[int, str, int]]) -
             0,
         )
     return np.array(
-        [
-            [issue.earliest(ready, arrays.levels, command, bank) for bank in range(chosen.banks)]
-            for command in range(AWAITED)
-        ]
+        [[EARLIEST(ready, arrays.levels, command, bank) for bank in range(chosen.banks)] for command in range(AWAITED)]
     )
 
 

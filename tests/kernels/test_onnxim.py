@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import pytest
 from depth import WHOLE, examples
+from entry import entry
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from naive_onnxim import BankedChannel, Product, decoded
 from naive_onnxim import Machine as NaiveMachine
 
 from archsim.components.compute.gemm_cases import answer as cases
+from archsim.components.compute.onnxim import channels as banks
 from archsim.components.compute.onnxim.accounting import answer
-from archsim.components.compute.onnxim.channels import QUEUE, Channels, channels, controller, has_room, push, step
+from archsim.components.compute.onnxim.channels import QUEUE, Channels, channels, controller
 from archsim.components.compute.onnxim.kernel import Machine, run
 from archsim.components.compute.onnxim.language_model import LAYERS, LayerShape
 from archsim.components.compute.onnxim.layers import Operands, product, product_buffers, tiling
@@ -21,6 +23,7 @@ from archsim.components.memory.command_level.preset import preset
 from archsim.errors import InputError
 
 EDGE = 4
+has_room, push, step = entry(banks.has_room), entry(banks.push), entry(banks.step)
 
 
 def machines() -> st.SearchStrategy[Machine]:

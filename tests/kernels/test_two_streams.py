@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from archsim.components.memory.analytic_port import AnalyticPort
 from archsim.components.memory.command_level import device as arrays
 from archsim.components.memory.command_level.channel import Channel
-from archsim.components.memory.command_level.frfcfs import READS, WRITES, advance, start
+from archsim.components.memory.command_level.frfcfs import advance, start
 from archsim.components.memory.command_level.policy import FirstReady
 from archsim.components.memory.command_level.port import CommandPort, updating
 from archsim.components.memory.command_level.preset import DramPreset, preset
 from archsim.components.memory.command_level.stream import Stream
+from archsim.components.memory.command_level.waiting import READS, WRITES
 from archsim.components.memory.command_level.work import Requests, work
 from archsim.components.memory.port import COMMUNICATION, COMPUTE, NEVER, NO_LIMIT, Arbitration
 from archsim.errors import InputError

@@ -23,7 +23,7 @@ HBM = {"weight": "hbm", "kv": "hbm", "activation": "hbm"}
 
 
 def unit(pcus: int = 12, pmus: int = 4096, **more: Any) -> DataflowUnit:
-    spec = DataflowUnitSpec(pcus=pcus, lanes=4, stages=2, pmus=pmus, pmu="64 B", mesh=(4, 6), **more)
+    spec = DataflowUnitSpec(pcus=pcus, lanes=4, stages=2, pmus=pmus, pmu="64 B", mesh=(64, 64), **more)
     return DataflowUnit(spec, "chip.rdu", Timebase({10**9}), 10**9)
 
 
@@ -64,8 +64,34 @@ def test_a_pipeline_takes_its_slowest_stage_for_all_turns_and_the_others_for_one
     cycles = [stage.cycles for stage in placed.stages]
     hops = placed.cycles - max(cycles) - -(-min(cycles) // 4)
     assert placed.turns == 4
-    assert hops == one._hops([stage.units for stage in placed.stages]) > 0
+    assert 0 < hops < 5 * 64 * one.spec.hop
+    near = unit(rows_per_turn=16, hop=1).placed([product("a", 64, 8, 8), product("b", 64, 8, 8)])
+    assert 2 * (placed.cycles - near.cycles) == hops
     assert one.work(product("a", 64, 8, 8)).useful == 64 * 8 * 8
+
+
+def test_a_pipeline_is_no_faster_than_the_busiest_link_of_its_mesh() -> None:
+    ops = [product("a", 64, 8, 8), product("b", 64, 8, 8)]
+    wide, narrow = (unit(rows_per_turn=16, flit=f"{n} B").placed(ops) for n in (64, 1))
+    assert "busiest link" in narrow.how
+    assert "busiest link" not in wide.how
+    assert narrow.cycles > wide.cycles
+    few = unit(rows_per_turn=16, flit="1 B", credits=1).placed(ops)
+    assert few.cycles > 3 * narrow.cycles  # a place is free again four cycles later
+
+
+def test_weights_that_are_not_there_are_neither_read_nor_multiplied() -> None:
+    op = product("a", 4, 9, 2)
+    dense, pruned, all_there = (unit(sparsity=s).placed([op]) for s in (None, (1, 4), (4, 4)))
+    assert (dense.stages[0].cycles, pruned.stages[0].cycles) == (9, 3)  # two whole groups and one of what is left
+    assert all_there == dense
+    assert (dense.actions["mac_bf16"], pruned.actions["mac_bf16"]) == (4 * 9 * 2, 4 * 3 * 2)
+    assert pruned.absent == 2 * 9 * 2 - (2 * 3 * 2 + 2)  # six weights of two bytes and twelve bits of places
+    scores = MatMul(name="s", m=4, k=9, n=2, right=Role.ACTIVATION)
+    assert unit(sparsity=(1, 4)).placed([scores]).stages[0].cycles == 9
+    fused, apart = (ran(True, chip__engines__rdu__sparsity=s) for s in ((1, 8), None))
+    read = [sum(row["traffic"].get("chip.hbm", 0) for row in result.op_rows) for result in (fused, apart)]
+    assert read[0] < read[1] / 2
 
 
 @given(st.integers(1, 40))

@@ -126,6 +126,14 @@ def test_chains_are_launched_as_one_and_what_is_left_over_alone(chain: int) -> N
     assert together == whole // chain + whole % chain
 
 
+def test_fewer_kernels_load_as_many_ops() -> None:
+    cpu = {"kind": "launching_cpu", "dispatch": "0 s", "load": "3 us", "launch": "0 s", "queue": 2}
+    source = {"name": "loaded", "chip": CHIP | {"cpu": cpu}, "workload": GPT2}
+    apart, fused = (run(source | how, result_overrides()).answers[0].summary for how in ({}, {"fusion": {}}))
+    assert fused["kernels"] < apart["kernels"] / 2
+    assert fused["cpu_s"] == pytest.approx(apart["cpu_s"]) == pytest.approx(apart["kernels"] * 3e-6)
+
+
 def test_a_graph_is_launched_once_a_step() -> None:
     result = launched(10_000, 2000, graph=True)
     assert result.answers[0].summary["kernels"] == 3
@@ -200,12 +208,34 @@ def test_kernels_of_layers_that_are_fetched_wait_for_their_copies(dispatch_us: i
         assert result.time_s >= result.answers[0].summary["cpu_s"]
 
 
+def test_a_step_of_training_is_launched_ahead() -> None:
+    """The CPU waits for nothing of the step but places in the queue."""
+    cpu = {"kind": "launching_cpu", "dispatch": "1 us", "launch": "1 us"}
+    training = {"kind": "training", "model": "gpt2", "batch": 3, "input": 32}
+
+    def step(brute_force: bool = False, **more: Any) -> Result:
+        source = {"name": "n", "chip": CHIP | more, "workload": training}
+        return run(source, result_overrides(), brute_force=brute_force)
+
+    result, plain = step(cpu=cpu), step(launch="0 s")
+    kernels = len(spans(result, "kernel"))
+    assert kernels == result.answers[0].summary["kernels"] == len(spans(result, "launch"))
+    assert len(spans(result, "forward")) == len(spans(result, "backward")) == 3
+    ends = [end for _, end in spans(result, "launch")]
+    assert ends == [int(result.machine.time.ps(2_000_000)) * (n + 1) for n in range(kernels)]  # never held up
+    phases, plainly = ({row["segment"]: row["steps"] for row in r.segment_rows()} for r in (result, plain))
+    assert phases == plainly
+    assert result.ticks == step(cpu=cpu, brute_force=True).ticks
+    assert any("saved activations" in one["bytes"] for one in result.memory_over_time().values())
+
+
 def test_what_cannot_be_launched_is_told() -> None:
     with pytest.raises(InputError, match=r"chip 'A100 SXM' has no 'cpu' that launches kernels"):
         run({"name": "n", "chip": "a100_sxm", "workload": GPT2, "launches": {"chain": 2}})
-    training = {"kind": "training", "model": "gpt2", "batch": 1, "input": 64}
+    composed = {"kind": "composition_of_experts", "expert": "gpt2", "experts": 2, "input": 8, "output": 3}
+    composed |= {"source_tier": "hbm"}
     with pytest.raises(InputError, match=r"leave chip\.cpu out"):
-        run({"name": "n", "chip": "a100_sxm_epyc_7313", "workload": training})
+        run({"name": "n", "chip": "a100_sxm_epyc_7313", "workload": composed})
     with pytest.raises(InputError, match="is not a CPU that launches kernels"):
         run(
             {

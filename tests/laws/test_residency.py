@@ -193,6 +193,40 @@ def test_experts_that_are_predicted_come_earlier_and_wrong_guesses_move_more() -
     assert moved(always) == moved(never) < moved(half)
 
 
+def test_experts_are_fetched_as_wide_as_they_are_stored() -> None:
+    def fetched(widths: Sequence[tuple[int, float]] = (), nested: bool = False, brute_force: bool = False) -> Result:
+        stored = {
+            "chip__residency__widths": [{"bits": bits, "share": share} for bits, share in widths],
+            "chip__residency__nested": nested,
+        }
+        return offloaded.__wrapped__("lru", 90, "experts", brute_force=brute_force, **stored)
+
+    def far(result: Result) -> int:
+        return result.plan.holdings[0].tier_bytes["host"]
+
+    plain, half = fetched(), fetched([(8, 1.0)])
+    assert fetched([(16, 1.0)]).ticks == plain.ticks
+    assert fetched([(8, 1.0)], nested=True).ticks == half.ticks
+    assert 2 * far(half) == far(plain)
+    assert 2 * moved(half) < moved(plain)  # twice as many find room
+    mixed, nested = fetched([(4, 0.5), (8, 0.5)]), fetched([(4, 0.5), (8, 0.5)], nested=True)
+    assert (4 * far(mixed), far(nested)) == (3 * far(half), far(half))
+    assert moved(nested) < moved(half)
+    assert fetched([(4, 0.5), (8, 0.5)], nested=True, brute_force=True).ticks == nested.ticks
+
+
+def test_wrong_guesses_have_room_in_a_memory_that_is_full() -> None:
+    small = {"chip__residency__room": None, "chip__memories__hbm__capacity": "2 GB", "chip__prefetch": 0}
+    full, guessed = (offloaded.__wrapped__("lru", 0, "experts", predicted, **small) for predicted in (0.0, 0.5))
+    peaks = [
+        next(row["peak_bytes"] for row in result.memory_rows() if row["memory"] == "chip.hbm")
+        for result in (full, guessed)
+    ]
+    assert 1.8e9 < peaks[0] <= 2e9
+    assert peaks[1] <= 2e9
+    assert "fetched weights ahead" in guessed.memory_over_time()["chip.hbm"]["bytes"]
+
+
 def test_the_first_half_of_a_layer_waits_for_none_of_its_experts() -> None:
     result = offloaded("lru", 80, "experts")
     fetched, resident = (
@@ -203,6 +237,13 @@ def test_the_first_half_of_a_layer_waits_for_none_of_its_experts() -> None:
     for start, end in copies:
         assert any(e == start for _, e in resident) or any(e == start for _, e in copies)  # right after a router
         assert any(s >= end for s, _ in fetched)
+
+
+def test_a_block_that_a_rule_names_is_fetched_like_a_layer() -> None:
+    result = offloaded.__wrapped__("streaming", 3, chip__residency__rules={"head": "host"})
+    head = 2 * (1000 * 768 + 2 * 768)  # with the norm before it
+    assert f"{LAYERS // 2 + 1} of {LAYERS + 1} layers" in " ".join(result.plan.notes)
+    assert head in {size for stay in result.plan.holdings[0].stays for size in stay.bytes}
 
 
 def test_rules_go_before_shares_and_bad_ones_are_told() -> None:
@@ -335,10 +376,12 @@ def test_a_link_that_carries_both_ways_brings_while_it_takes_back() -> None:
 
 
 @functools.cache
-def beside(chunk: str = "", brute_force: bool = False) -> Result:
+def beside(chunk: str = "", brute_force: bool = False, lanes: str = "bf16", converts: bool = False) -> Result:
     """Attention of GPT-2 on a processor beside the host's memory, where the cache lives; layers stream."""
     machine = chip(
-        engines={"xeon": {"kind": "simd_cores", "cores": 4, "lanes": {"bf16": 8}, "clock": "2 GHz"}},
+        engines={
+            "xeon": {"kind": "simd_cores", "cores": 4, "lanes": {lanes: 8}, "converts": converts, "clock": "2 GHz"}
+        },
         beside={"xeon": "host"},
         placement={"weight": {"hbm": 0.45, "host": 0.55}, "kv": "host"},
         dma={"chunk": chunk} if chunk else {},
@@ -362,6 +405,17 @@ def test_who_stands_beside_a_memory_works_on_what_lives_there_and_nobody_else() 
         run({"name": "n", "chip": chip(beside={"x": "host"}), "workload": {}})
 
 
+def test_a_cache_that_is_converted_first_is_written_and_read_once_more_in_the_wider_format() -> None:
+    def moved_at_host(result: Result) -> int:
+        return sum(row["traffic"].get("chip.host", 0) for row in result.op_rows if row["kind"] == "attention")
+
+    plain, wider = (beside(lanes="fp32", converts=converts) for converts in (False, True))
+    keys = 8 * (32 + 33 + 34 + 35)
+    assert moved_at_host(wider) - moved_at_host(plain) == LAYERS * keys * 768 * 2 * 4 * 2
+    assert beside(converts=True).ticks == beside().ticks  # computed as it is stored
+    assert wider.time_s > plain.time_s
+
+
 def test_small_copies_do_not_wait_for_large_ones_that_go_chunk_by_chunk() -> None:
     assert beside("64 kB").time_s < beside().time_s
     assert beside("64 kB").ticks == beside("64 kB", brute_force=True).ticks
@@ -379,3 +433,59 @@ def test_what_engines_read_outside_the_chip_crosses_the_link() -> None:
     cache = 64 * 901 * 2 * 768 * 2
     for link, rate in (("63015 MB/s", 57.6e9), ("20 GB/s", 18.28e9)):
         assert cache / rate * 0.999 <= seconds("host", link) <= cache / rate + seconds("hbm")
+
+
+def drafted(link: str = "64 GB/s", brute_force: bool = False) -> Result:
+    """A model whose layers come over a link, drafted for by one that stays near."""
+    workload = {
+        "kind": "speculative_decoding",
+        "model": "gpt2-medium",
+        "draft": "gpt2",
+        "drafted": 2,
+        "acceptance": 0.5,
+        "input": 16,
+        "output": 4,
+    }
+    machine = chip(
+        placement={"weight": {"hbm": 0.5, "host": 0.5}},
+        residency={"rules": {"draft.*": "hbm", "*": "host"}},
+        dma={"kind": "dma", "bandwidth": link, "link": None},
+    )
+    small = {
+        f"workload.{model}.{what}": n for model in ("model", "draft") for what, n in (("layers", 3), ("vocab", 999))
+    }
+    return run({"name": "n", "chip": machine, "workload": workload}, small, brute_force=brute_force)
+
+
+def test_a_draft_stays_near_while_the_model_comes_for_each_round() -> None:
+    result = drafted()
+    notes = " ".join(result.plan.notes)
+    assert "3 rounds of 2 guesses" in notes
+    assert "3 of 6 layers" in notes
+    assert len([t for t in result.world.tasks if t.task.name == "copy"]) == 3 * 3
+    assert result.ticks == drafted(brute_force=True).ticks
+    assert drafted("1 GB/s").time_s > 2 * result.time_s
+
+
+def test_zeroth_order_tuning_moves_weights_four_times_and_stores_them_once() -> None:
+    workload = {"kind": "zeroth_order_tuning", "model": "gpt2", "input": 32}
+    small = {"workload.model.layers": 2, "workload.model.vocab": 999}
+    result = run({"name": "n", "chip": CHIP, "workload": workload}, small)
+    forward = {"kind": "transformer", "model": "gpt2", "dtype": "fp16", "batch": 2, "input": 32, "phases": ["prefill"]}
+    plain = run({"name": "n", "chip": CHIP, "workload": forward}, small)
+    assert result.placement.contents["chip.hbm"]["weight"] == plain.placement.contents["chip.hbm"]["weight"]
+    moves = [row for row in result.op_rows if row["name"].rpartition(".")[2] in ("draw", "scale", "size", "add")]
+    layer = 768 * (2304 + 768 + 2 * 3072)
+    first = sum(row["flops"] for row in moves if "layer.0" in row["name"])
+    assert 16 * layer <= first < 16.1 * layer  # four moves of four functions; biases and norms beside
+    assert {row["name"] for row in plain.op_rows} <= {
+        row["name"].replace("tuning", "prefill") for row in result.op_rows
+    }
+
+
+@pytest.mark.parametrize("kind", ["zeroth_order_tuning", "speculative_decoding"])
+def test_what_gives_no_tokens_is_told(kind: str) -> None:
+    more = {"draft": "gpt2", "acceptance": 0.5, "output": 2} if kind == "speculative_decoding" else {}
+    for model, why in (("bert-base", "is an encoder"), ("t5-large", "looks at an encoder")):
+        with pytest.raises(InputError, match=f"'{model}' {why}"):
+            run({"name": "n", "chip": CHIP, "workload": {"kind": kind, "model": model, "input": 8, **more}})

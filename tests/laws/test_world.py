@@ -246,6 +246,35 @@ def test_the_world_equals_the_judge_where_a_source_gives_tasks(drawn):
 
 
 @st.composite
+def rounds(draw):
+    """Rounds of two streams on one class of ranks, the same few again and again, each after all of the one before."""
+    net = draw(st.sampled_from(("switch", "ring", "torus")))
+    pieces = draw(st.lists(piece(net), min_size=1, max_size=3))
+    blocks = {id(segment): lowered for segment, lowered in pieces}
+    lengths = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    whats = [segment for segment, _ in pieces] + [Pause(draw(st.integers(0, 9))) for _ in range(2)]
+    longest = [draw(st.lists(st.sampled_from(whats), min_size=3, max_size=3)) for _ in "st"]
+    kinds = [[work[:n] for work, n in zip(longest, draw(lengths), strict=True)] for _ in range(3)]
+    tasks = []
+    for number, kind in enumerate(draw(st.lists(st.sampled_from(kinds), min_size=2, max_size=6))):
+        for stream, work in zip("st", kind, strict=True):
+            after = tuple(After(f"{other}{number - 1}.last") for other in "st") if number else ()
+            for i, what in enumerate(work):
+                name = f"{stream}{number}.{'last' if i == len(work) - 1 else i}"
+                tasks.append(Task(0, stream, name, what, () if i else after))
+    grains = draw(st.sampled_from(({}, {"hbm": Sharing(3)}, {"hbm": Sharing(1), "ddr": Sharing(7, first=2)})))
+    job = Job("rounds", tuple(tasks), {0: range(RANKS)})
+    return job, Setting(TIME, NETWORKS[net], grains, lambda rank, segment: blocks[id(segment)])
+
+
+@settings(max_examples=examples(160), deadline=None)
+@given(rounds())
+def test_what_pieces_did_together_before_they_do_again(drawn):
+    job, setting = drawn
+    equals(play(job, setting), judge(job, setting))
+
+
+@st.composite
 def looping(draw):
     """A ring of ranks that pass messages on, over and over, each with work beside it; some with a prologue."""
     net = draw(st.sampled_from(("switch", "ring")))

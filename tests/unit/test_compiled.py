@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from archsim.compiled.kernel import kernel, routine
+
 KERNEL = """
 import numpy as np
 from archsim.compiled.kernel import kernel
@@ -104,3 +106,17 @@ def test_what_cannot_be_told_apart_is_refused() -> None:
 
     with pytest.raises(TypeError, match="no digest"):
         content(kernel(reads))
+
+
+def test_a_routine_stands_only_within_kernels() -> None:
+    @routine
+    def twice(number: int) -> int:
+        return 2 * number
+
+    @kernel
+    def more(number: int) -> int:
+        return twice(number) + 1
+
+    assert more(3) == 7
+    with pytest.raises(TypeError, match="twice stands only within kernels"):
+        twice(3)

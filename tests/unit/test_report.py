@@ -9,7 +9,7 @@ import pytest
 from shipped import shipped
 
 import archsim
-from archsim.report import fullness, html
+from archsim.report import floor_plan, fullness, html, streams
 from archsim.report.folder import write
 from archsim.report.folding import fold_name, fold_names, fold_ops, fold_phases
 from archsim.report.pictures import Roofs, action_kind, percent, plain, quantity, roofline, roofs, squarify, treemap
@@ -273,3 +273,31 @@ def test_a_notebook_shows_totals_and_no_fixed_ink():
     assert "bound by chip.hbm" in text
     assert len(text) < 40_000
     assert not re.search(r"[^-]color:(?!inherit)|#[0-9a-f]{3,6}", text)
+
+
+def test_a_pipeline_in_space_is_drawn_on_its_mesh():
+    result = archsim.run(
+        {
+            "name": "n",
+            "chip": "sn40l",
+            "fusion": {},
+            "workload": {"kind": "fft_convolution", "points": 4096, "order": 2, "channels": 2},
+        }
+    )
+    (pipeline,) = result.pipelines()
+    places = [tuple(place) for stage in pipeline["stages"] for place in stage["places"]]
+    assert len(places) == len(set(places)) == sum(stage["units"] for stage in pipeline["stages"]) <= 1040
+    drawn = floor_plan.picture([pipeline])
+    assert drawn.count("<path") == drawn.count("<tr data-tip") == len(pipeline["stages"])
+    assert drawn.count("z") >= len(places)
+
+
+def test_dense_lanes_are_drawn_once_more_closely():
+    tasks = [
+        {"rank": 0, "stream": s, "name": s, "number": i, "start_s": i, "end_s": i + 0.5, "computes": True, "after": ()}
+        for s in "ab"
+        for i in range(200)
+    ]
+    assert "closely" in streams.picture(tasks, 200.0)
+    few = [task for task in tasks if task["number"] < 100]
+    assert "closely" not in streams.picture(few, 100.0)

@@ -32,13 +32,19 @@ def rows() -> list[Row]:
     simulated[mixtral, "pass with 210 GB of KV cache, attention on the CPU"] = _pass_s(2000, 800)
     for name, model in (("Llama-2-7B", "llama-2-7b"), ("Llama-2-13B", "llama-2-13b")):
         simulated[f"{name}, FP32, M1 8 GB", "token with a memory scheduler"] = _token_s(model)
+    simulated["Yi-34B, FP32, M1 8 GB", "token with a memory scheduler"] = _head_and_layers_s()
+    for tokens, batch, share in ((256, 320, 0.1), (512, 144, 0.2)):
+        case = f"OPT-30B, T4, prompts of {tokens}"
+        simulated[case, "throughput of FlexGen"] = _throughput(tokens, batch, share)
+    simulated["OPT-13B from flash, drafted by OPT-1.3B", "gain over decoding alone"] = _alone_s() / _drafted_s()
+    whole, nested = _experts_s(False), _experts_s(True)
+    simulated["OLMoE-1B-7B from flash, bits nested", "gain over experts of 8 bits"] = whole / nested
     return answered("offload", simulated)
 
 
 def _zeroth_order(model: str) -> dict[str, Any]:
-    """Both forward passes of a step, on all layers one after the other."""
-    workload = {"kind": "transformer", "model": model, "dtype": "fp16", "batch": 2, "input": _TOKENS}
-    return {"name": model, "workload": workload | {"phases": ["prefill"]}}
+    """A step of tuning."""
+    return {"name": model, "workload": {"kind": "zeroth_order_tuning", "model": model, "input": _TOKENS}}
 
 
 def _streamed(model: str) -> Result:
@@ -114,6 +120,47 @@ def _pass_s(sequences: int, tokens: int) -> float:
     return run({"name": "pass", "chip": chip, "workload": workload}).time_s
 
 
+def _throughput(tokens: int, batch: int, near: float) -> float:
+    """Tokens a second, 32 each: weights but for a share on the host, whose cores attend to the cache there in FP32."""
+    host = {
+        "kind": "dram",
+        "standard": "DDR4",
+        "capacity": "208 GB",
+        "bandwidth": "128 GB/s",
+        "efficiency": 0.8,
+        "latency": "500 ns",
+        "outside": True,
+        "source": "208 GB; six channels of DDR4-2666, as N1 instances have, assumed",
+    }
+    cores = {
+        "kind": "simd_cores",
+        "cores": 16,
+        "pipes": 2,
+        "lanes": {"fp32": 16},
+        "converts": True,
+        "clock": "2.0 GHz",
+        "source": "32 threads of Skylake, assumed; flexgen/pytorch_backend.py converts keys and values to FP32",
+    }
+    chip = {
+        "extends": "chips/t4",
+        "memories": {"host": host},
+        "engines": {"cores": cores},
+        "beside": {"cores": "host"},
+        "placement": {"weight": {"memory": near, "host": 1 - near}, "kv": "host", "activation": "memory"},
+        "dma": {"kind": "dma", "link": {"extends": "links/pcie3_x16", "efficiency": 0.8}, "setup": "10 us"},
+    }
+    workload = {
+        "kind": "transformer",
+        "model": "opt-30b",
+        "dtype": "fp16",
+        "batch": batch,
+        "prefill_batch": 40 if tokens == 256 else 24,
+        "input": tokens,
+        "output": 32,
+    }
+    return 32 * batch / run({"name": "host", "chip": chip, "workload": workload}).time_s
+
+
 def _token_s(model: str) -> float:
     """A token of a model that streams from the drive, as much of it near as fits."""
     workload = {
@@ -125,3 +172,56 @@ def _token_s(model: str) -> float:
         "output": 1,
     }
     return run({"name": model, "chip": "apple_m1_8gb", "offload": {}, "workload": workload}).time_s
+
+
+def _head_and_layers_s() -> float:
+    """A token of a model of which the laptop holds its table and a layer, or its head, at a time."""
+    workload = {"kind": "transformer", "model": "yi-34b", "phases": ["decode"], "dtype": "fp32", "output": 1}
+    return _on_laptop(workload, {"rules": {"head": "drive", "*": "drive"}}, prefetch=0)
+
+
+def _on_laptop(workload: dict[str, Any], residency: dict[str, Any], prefetch: int = 1) -> float:
+    """Seconds on a laptop whose drive holds what rules say."""
+    chip = {
+        "prefetch": prefetch,
+        "extends": "chips/apple_m1_8gb",
+        "placement": {"weight": {"memory": 0.9, "drive": 0.1}, "kv": "memory", "activation": "memory"},
+        "residency": residency,
+    }
+    return run({"name": "laptop", "chip": chip, "workload": {"input": 64, "output": 33, **workload}}).time_s
+
+
+def _alone_s() -> float:
+    """A model that streams from the drive for every token."""
+    workload = {"kind": "transformer", "model": "opt-13b", "phases": ["decode"], "dtype": "fp16", "output": 32}
+    return _on_laptop(workload, {"rules": {"*": "drive"}})
+
+
+def _drafted_s() -> float:
+    """The same tokens, several a pass: a model in memory drafts them, as well as T5-base does for T5-XXL."""
+    workload = {
+        "kind": "speculative_decoding",
+        "model": "opt-13b",
+        "draft": "opt-1.3b",
+        "drafted": 7,
+        "acceptance": 0.8,
+        "dtype": "fp16",
+        "output": 32,
+    }
+    return _on_laptop(workload, {"rules": {"draft.*": "memory", "*": "drive"}})
+
+
+def _experts_s(nested: bool) -> float:
+    """Answers of a model whose experts live on the drive, the most recently used near; visits ask for 2, 4 and 8 bits
+    evenly where these are nested."""
+    workload = {
+        "kind": "transformer",
+        "model": "olmoe-1b-7b",
+        "phases": ["decode"],
+        "dtype": "bf16",
+        "expert_dtype": "int8",
+    }
+    keeping: dict[str, Any] = {"policy": "lru", "things": "experts", "rules": {"*": "drive"}}
+    if nested:
+        keeping |= {"nested": True, "widths": [{"bits": bits, "share": 1 / 3} for bits in (2, 4, 8)]}
+    return _on_laptop(workload, keeping)

@@ -12,14 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.compiled.fields import Records
-from archsim.compiled.kernel import kernel
+from archsim.compiled.kernel import routine
 from archsim.components.memory.command_level import device, frfcfs, work
 from archsim.components.memory.command_level.device import Device
-from archsim.components.memory.command_level.frfcfs import State, advance
+from archsim.components.memory.command_level.frfcfs import advance
 from archsim.components.memory.command_level.issue import NEVER, WR
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.policy import FirstReady, policy
 from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.waiting import State
 from archsim.components.memory.command_level.work import Work
 
 Ints = npt.NDArray[np.int64]
@@ -89,13 +90,13 @@ def channels(count: int, most: int, request_bytes: int, chosen: DramPreset, queu
     )
 
 
-@kernel
+@routine
 def has_room(channels: Channels, channel: int) -> bool:
     """Whether the queue of a channel takes one more."""
     return bool(channels.counts[channel, _CAME] - channels.states.now[channel].head < channels.queue)
 
 
-@kernel
+@routine
 def push(channels: Channels, channel: int, packet: int, request: int, is_write: bool, cycle: int) -> None:
     """A packet joins the queue of its channel."""
     count = channels.counts[channel, _CAME]
@@ -108,7 +109,7 @@ def push(channels: Channels, channel: int, packet: int, request: int, is_write: 
     channels.counts[channel, _OPEN] += 1
 
 
-@kernel
+@routine
 def _advance(channels: Channels, channel: int, until: int) -> None:
     now, banks, ready, listed, bounds, windows, refreshes = channels.states
     state = State(
@@ -124,7 +125,7 @@ def _advance(channels: Channels, channel: int, until: int) -> None:
     advance(state, channels.device, todo, channels.policy, until, False, NEVER)
 
 
-@kernel
+@routine
 def step(channels: Channels, channel: int, cycle: int) -> tuple[int, int]:
     """One memory cycle of a channel; the packets of the read and the write that it answers, or -1."""
     now, counts = channels.states.now[channel], channels.counts[channel]

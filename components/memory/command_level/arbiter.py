@@ -17,9 +17,10 @@ import numpy as np
 from archsim.compiled.fields import Records, fields
 from archsim.compiled.kernel import kernel, part
 from archsim.components.memory.command_level.device import Device, Ints
-from archsim.components.memory.command_level.frfcfs import READS, WRITES, State, advance
+from archsim.components.memory.command_level.frfcfs import advance
 from archsim.components.memory.command_level.issue import NEVER
 from archsim.components.memory.command_level.policy import FirstReady
+from archsim.components.memory.command_level.waiting import READS, WRITES, State
 from archsim.components.memory.command_level.work import Requests, Work
 from archsim.errors import InputError
 

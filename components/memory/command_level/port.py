@@ -15,10 +15,11 @@ from archsim.compiled.kernel import kernel
 from archsim.components.memory.command_level import device as arrays
 from archsim.components.memory.command_level.channel import Channel
 from archsim.components.memory.command_level.device import Device, Ints
-from archsim.components.memory.command_level.frfcfs import READS, WRITES, State, advance, start
+from archsim.components.memory.command_level.frfcfs import advance, start
 from archsim.components.memory.command_level.layout import layout, place_of
 from archsim.components.memory.command_level.policy import FirstReady
 from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.waiting import READS, WRITES, State
 from archsim.components.memory.command_level.work import REQUEST, Work
 from archsim.components.memory.port import NEVER, Arbitration, Transfers, choose, offered
 from archsim.errors import InputError

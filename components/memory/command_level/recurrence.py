@@ -19,15 +19,13 @@ from typing import NamedTuple
 from archsim.compiled.fields import Record, Records, fields
 from archsim.compiled.kernel import kernel, part
 from archsim.components.memory.command_level.device import AWAITED, HALF, ISSUED, Device, Ints
-from archsim.components.memory.command_level.frfcfs import (
-    State,
-    advance,
-)
+from archsim.components.memory.command_level.frfcfs import advance
 from archsim.components.memory.command_level.issue import (
     NEVER,
 )
 from archsim.components.memory.command_level.layout import place_of
 from archsim.components.memory.command_level.policy import FirstReady
+from archsim.components.memory.command_level.waiting import State
 from archsim.components.memory.command_level.work import (
     Work,
 )

@@ -15,11 +15,12 @@ from archsim.components.memory.command_level import recurrence
 from archsim.components.memory.command_level.address import encode
 from archsim.components.memory.command_level.arbiter import Requester
 from archsim.components.memory.command_level.device import AWAITED, Device, Ints
-from archsim.components.memory.command_level.frfcfs import State, advance
+from archsim.components.memory.command_level.frfcfs import advance
 from archsim.components.memory.command_level.issue import NEVER
 from archsim.components.memory.command_level.layout import layout
 from archsim.components.memory.command_level.policy import EACH_BANK, FirstReady
 from archsim.components.memory.command_level.preset import DramPreset
+from archsim.components.memory.command_level.waiting import State
 from archsim.components.memory.command_level.work import REQUEST, Requests, Work
 from archsim.errors import InputError, nearest, shortened
 

@@ -7,7 +7,7 @@ Chi, IEEE TPDS 1993; Dally and Towles, chapter 19), and the largest matching, by
 
 from __future__ import annotations
 
-from archsim.compiled.kernel import kernel, part
+from archsim.compiled.kernel import part, routine
 from archsim.components.network.router_level.random_numbers import next_int
 from archsim.components.network.router_level.state import LOA, PIM, WAVEFRONT, WAVEFRONT_SKIPPING, Ints, State
 
@@ -198,7 +198,7 @@ def match_switch(s: State, router: int, asking: int) -> None:
             s.wanted[i, o] = 0
 
 
-@kernel
+@routine
 def _match(
     wanted: Ints,
     matched: Ints,

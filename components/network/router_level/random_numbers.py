@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from archsim.compiled.kernel import allocating_kernel, part
+from archsim.compiled.kernel import allocating_kernel, kernel, part
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ def fractions(seed: int) -> Floats:
     return state
 
 
-@part
+@kernel
 def next_int(state: Ints, count: int) -> int:
     """The next number in [0, count)."""
     if state[_USED] == _LONG:
@@ -45,7 +45,7 @@ def next_int(state: Ints, count: int) -> int:
     return int(state[_LONG + used] % count)
 
 
-@part
+@kernel
 def next_fraction(state: Floats) -> float:
     """The next number in [0, 1)."""
     if state[_USED] == _LONG:
