@@ -43,6 +43,7 @@ def test_a_row_is_completed_by_its_benchmark_where_it_says_nothing():
     assert completed({**row, "attention_dp_size": "8.0"})[0]["drafts"] == 1
     assert "drafts" not in completed({**row, "backend_version": "1.2.0rc6.post2"})[0]
     assert completed({**row, "kv_cache_dtype": "auto"})[0]["kv_cache_dtype"] == "auto"
+    assert completed({**row, "isl": "1000", "backend": "vllm", "backend_version": "0.12.0"})[0]["engine"] == "vllm_0_12"
     own, load = completed({**row, "isl": "1000"})
     assert (own["spare_tokens"], load.rounds, load.shortest) == (1500, 50, 1.0)
     assert completed({"isl": "1000", "osl": "100"}) == ({"isl": "1000", "osl": "100"}, own_load())

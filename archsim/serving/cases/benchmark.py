@@ -51,7 +51,12 @@ class BenchmarkSpec(Spec):
 
 
 def completed(case: Case) -> tuple[Case, LoadSpec]:
-    """A row with what its benchmark says of it, and the load; of no known benchmark, the row as it is."""
+    """A row with what its benchmark says of it, and the load; of no known benchmark, the row as it is.
+
+    Its ``backend``, which may stand under ``engine`` too, is a family of engines; a benchmark says which release.
+    """
+    if case.get("engine") in shipped("engines") and case.get("backend") in (None, "", case["engine"]):
+        case = {name: value for name, value in case.items() if name != "engine"} | {"backend": case["engine"]}
     known_ones = map(_benchmark, shipped("benchmarks"))
     for known in sorted(known_ones, key=lambda known: not known.lengths):  # the more particular ones first
         if known.knows(case):
@@ -78,4 +83,4 @@ def _holds(case: Case, column: str, value: str | int | list[str]) -> bool:
         told = _plain(case.get(name))
         return told.isdigit() and (int(told) >= int(str(value)) if bound == "least" else int(told) <= int(str(value)))
     values = value if isinstance(value, list) else [str(value)]
-    return _plain(case.get(column)) in values
+    return str(case.get(column, "")) in values or _plain(case.get(column)) in values
