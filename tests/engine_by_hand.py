@@ -11,9 +11,9 @@ def cost(prompt_tokens: int, decodes: int) -> int:
     return 7 + 3 * prompt_tokens + decodes
 
 
-def served(requests, limits, policy, look=lambda engine, coming: None):
+def served(requests, limits, policy, look=lambda engine, coming: None, looks=1, ahead=False):
     """An engine driven by hand."""
-    engine = Engine(limits, policy)
+    engine = Engine(limits, policy, looks, ahead)
     coming = [Served(n, r.arrival_ps, r.input, r.output, r.contents, r.arrival_ps) for n, r in enumerate(requests)]
     now = 0
     while True:

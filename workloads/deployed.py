@@ -12,10 +12,11 @@ from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.formats import Formats, MachineFormats
 from archsim.workloads.iteration import OneDraw, Pieces, layers_of, stages_of
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
-from archsim.workloads.op import GroupedMatMul, Role
+from archsim.workloads.op import GroupedMatMul, Op, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Segment
+from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Served
 from archsim.workloads.transformer import TransformerWorkload
@@ -85,7 +86,8 @@ class Deployed:
         if engine.drafting_layers:
             drafts = ops.prediction(Pass("draft", 0, sequences, 1, self.longest, absorbed=True))
             segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
-        live = ops.activation_bytes(segments, tokens)
+        live = ops.activation_bytes(segments, tokens) + engine.beside
+        live += engine.sampling_bytes * sequences * model.vocab
         states = sequences * ops.state_bytes // len(self.stages)
         whole = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
         # Of a stage: bytes of its weights, and of a block of the cache.
@@ -131,15 +133,20 @@ class Deployed:
         drafts = engine.speculative().drafts * engine.drafting_layers
         return Pieces(
             self.ops,
-            lambda shape: engine.host.ps(shape, ranks),
-            engine.sampling_ops,
-            engine.fuses_norms,
-            engine.prompt_state_ops,
-            self._slower,
-            drafts,
-            self.stages[number],
-            engine.kv_tier or "",
-            self.block_bytes[number],
+            host_ps=lambda shape: engine.host.ps(shape, ranks),
+            sampling_ops=engine.sampling_ops,
+            fuses_norms=engine.fuses_norms,
+            fuses_shared=engine.fuses_shared,
+            prompt_state_ops=engine.prompt_state_ops,
+            slower=self._slower,
+            streamed=self._streamed,
+            around=self._around,
+            drafts=drafts,
+            stage=self.stages[number],
+            tier=engine.kv_tier or "",
+            block_bytes=self.block_bytes[number],
+            launch_ps=engine.host.launch if len(self.stages) == 1 else 0,
+            graph_tokens=engine.host.graph_tokens,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:
@@ -150,6 +157,20 @@ class Deployed:
         if op.scales is not None and op.scales.group:
             return untuned.blocks
         return untuned.plain if tokens > len(op.rows) and op.right_dtype.bits >= 16 else 1.0
+
+    def _streamed(self, op: GroupedMatMul) -> tuple[int, int] | None:
+        """What kernels of experts of the engine's own reach."""
+        own = self.engine.experts
+        if own is None or op.right_dtype not in own.formats or op.left_dtype is not op.right_dtype:
+            return None
+        return (round(1000 * own.memory), own.start) if sum(op.rows) <= own.visits * len(op.rows) else None
+
+    def _around(self, op: Op) -> int:
+        """Time of small kernels around an op, ps."""
+        around = self.engine.around
+        if around is None:
+            return 0
+        return around.states if isinstance(op, Recurrence) and op.delta else 0
 
     def under(self, engine: EngineSpec) -> Deployed:
         """The same under other settings; the cache stays as large, where they do not say."""
@@ -163,7 +184,7 @@ class Deployed:
         limits = self.engine.limits(self.blocks, self.tier_blocks)
         if self.inference.model.recurrent is not None:  # a state is that of all tokens before, none of a prefix
             limits = replace(limits, reuses=False, sequences=min(limits.sequences, self.sequences))
-        return Engine(limits, self.engine.scheduling())
+        return Engine(limits, self.engine.scheduling(), self.engine.looks, self.engine.ahead)
 
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""

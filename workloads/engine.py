@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +22,16 @@ class Engine:
     ----------
     scheduler: what it decides with. requests: those that it was given, in that order. now_ps: until when it has run.
     joules: what its iterations took beside what the machine draws at rest.
+    looks: steps of decoding from one look for new requests to the next; it looks after prompts and when it is idle too.
+    ahead: an iteration is chosen when the one before it begins, and takes nobody who came later.
     """
 
-    def __init__(self, limits: Limits, policy: Policy) -> None:
+    def __init__(self, limits: Limits, policy: Policy, looks: int = 1, ahead: bool = False) -> None:
         self.scheduler = Scheduler(limits, policy)
+        self.looks, self.ahead = looks, ahead
+        self._unseen = deque[Served]()
+        self._since = 0  # steps since it looked; at 0 it looks
+        self._begun_ps = 0  # when its last step began
         self.requests: list[Served] = []
         self.now_ps = 0
         self.joules = 0.0
@@ -32,7 +40,7 @@ class Engine:
     @property
     def load(self) -> int:
         """Requests that it has and not answered."""
-        return self.scheduler.load
+        return self.scheduler.load + len(self._unseen)
 
     def submit(self, request: Served) -> None:
         """A request has arrived.
@@ -41,15 +49,30 @@ class Engine:
         ------
         ValueError: it can never run.
         """
+        self.scheduler.check(request)
         self.requests.append(request)
-        self.scheduler.arrive(request)
+        self._unseen.append(request)
 
     def next(self, now_ps: int) -> Iteration | None:
         """What it computes now."""
-        return self.scheduler.next(now_ps)
+        looked_ps = self._begun_ps if self.ahead and self.scheduler.load else now_ps
+        while self._unseen and self._unseen[0].seen_ps <= looked_ps and not (self._since and self.scheduler.load):
+            self.scheduler.arrive(self._unseen.popleft())
+        iteration = self.scheduler.next(now_ps)
+        if iteration is None or (self.looks == 1 and not self.ahead):
+            return iteration
+        # Who comes meanwhile counts from the look after it, even where somebody waits.
+        steps = iteration.steps
+        if self._unseen:
+            steps = min(steps, 1 if self.ahead and not self._since else self.looks - self._since)
+        if steps == iteration.steps and not iteration.patient:
+            return iteration
+        return replace(iteration, steps=steps, patient=False)
 
     def ended(self, iteration: Iteration, starts_ps: int, ends_ps: Sequence[int], joules: float = 0.0) -> list[Served]:
         """An iteration has ended, so often as it has ends; those that have their answers are returned."""
+        self._begun_ps = int(ends_ps[-2]) if len(ends_ps) > 1 else starts_ps
+        self._since = 0 if iteration.prompts else (self._since + len(ends_ps)) % self.looks
         taken = self.scheduler.pool.taken
         before = sum([request.produced for request in iteration.decodes])
         done = self.scheduler.computed(iteration, ends_ps)

@@ -10,7 +10,7 @@ from archsim.workloads.engine import Engine
 from archsim.workloads.iteration import Pieces
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import answer_of
-from archsim.workloads.task import After, Done, Receive, Send, Task
+from archsim.workloads.task import After, Done, Pause, Receive, Send, Task
 
 
 class EngineSource:
@@ -26,6 +26,7 @@ class EngineSource:
         self.coming = deque(requests)
         self._pieces = pieces
         self._running: tuple[Iteration, int] | None = None
+        self._open = 0  # of its tasks that have not ended
 
     def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """The next iteration, when the one before has ended; when to ask again while there is nothing to do.
@@ -35,9 +36,10 @@ class EngineSource:
         while self.coming and self.coming[0].seen_ps <= now_ps:
             self.engine.submit(self.coming.popleft())
         if self._running is not None:
-            if not done:
+            self._open -= len(done)
+            if self._open or not done:
                 return (), None
-            self.engine.ended(*self._running, done[0].ends_ps)
+            self.engine.ended(*self._running, done[-1].ends_ps)
         arrival_ps = self.coming[0].seen_ps if self.coming else None
         iteration = self.engine.next(now_ps)
         if iteration is None:
@@ -47,7 +49,11 @@ class EngineSource:
         keys = iteration.keys() if iteration.decodes else None
         segment = self._pieces.of(iteration.shape(), keys, iteration.tokens)
         until_ps = None if iteration.patient else arrival_ps
-        return (Task(0, "engine", segment.name, segment, until_ps=until_ps),), None
+        tasks = [Task(0, "engine", segment.name, segment, until_ps=until_ps)]
+        if launching_ps := self._pieces.launching_ps(iteration.shape()):
+            tasks.append(Task(0, "host", "launches", Pause(self._pieces.host_ps(iteration.shape()) + launching_ps)))
+        self._open = len(tasks)
+        return tasks, None
 
     def answers(self) -> Sequence[Answer]:
         """How each request fared."""

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
 from archsim.workloads.iteration import Shape
+from archsim.workloads.op import DType
 from archsim.workloads.policies import Chunked, PromptsFirst
 from archsim.workloads.scheduler import PLAIN, Limits, Policy, Speculation
 
@@ -22,6 +23,10 @@ class HostSpec(Spec):
     """of an iteration, for each further rank of the group"""
     sequence: Picoseconds = 0
     """of an iteration, for each of its sequences"""
+    launch: Picoseconds = 0
+    """of a kernel in an iteration with prompts, which is no captured graph; the host launches ahead of the chip"""
+    graph_tokens: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """up to so many tokens iterations are captured graphs, with prompts or without"""
     request: Picoseconds = 0
     """from a request's arrival until the scheduler sees it, and of its first token on the way back"""
     source: str = ""
@@ -57,6 +62,30 @@ class UntunedSpec(Spec):
     """which rule, and on what it was calibrated"""
 
 
+class AroundSpec(Spec):
+    """Time of the small kernels that stand around an op, of a layer in an iteration."""
+
+    states: Picoseconds = 0
+    """around a gated delta rule: convolutions, gates, norms, and how states are found"""
+    source: str
+    """on what they were calibrated"""
+
+
+class ExpertsSpec(Spec):
+    """Kernels of experts that stream weights, which are taken where they are faster than the chip's library's."""
+
+    formats: tuple[DType, ...]
+    """of weights and tokens both; weights that are widened as they are read have no such kernels"""
+    memory: Share
+    """of the memory's rate that they reach"""
+    start: Picoseconds = 0
+    """until they do: routing and sorting, start and end of a product"""
+    visits: Annotated[float, Field(gt=0)]
+    """tokens of an expert on average, up to which they are taken"""
+    source: str
+    """on what they were calibrated"""
+
+
 class EngineSpec(Spec):
     """A serving engine."""
 
@@ -86,6 +115,10 @@ class EngineSpec(Spec):
     """of that memory for the cache of a rank; vLLM's ``swap_space`` is 4 GiB a GPU"""
     memory_share: Share = 0.9
     """part of the memory that weights, activations and KV cache fill, as vLLM's gpu_memory_utilization"""
+    beside: Bytes = 0
+    """memory of a rank beside weights, activations and KV cache: the context of its driver and libraries"""
+    sampling_bytes: Annotated[int, Field(ge=0, le=2**10)] = 0
+    """of a logit, of as many sequences as run at most, while tokens are picked"""
     kv_blocks: Annotated[int, Field(ge=1, le=2**40)] | None = None
     """blocks of the KV cache of 16 tokens, where an engine reported them; what fits when absent"""
     speculation: SpeculationSpec | None = None
@@ -97,12 +130,22 @@ class EngineSpec(Spec):
     it computes"""
     untuned: UntunedSpec | None = None
     """kernels of experts that it has not tuned; all are when absent"""
+    around: AroundSpec | None = None
+    """small kernels around some ops; none when absent"""
+    experts: ExpertsSpec | None = None
+    """kernels of experts of its own; those of the chip's library alone when absent"""
+    fuses_shared: bool = False
+    """experts that all tokens visit are one more expert of the same kernels, or run beside them"""
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
     collective_launch: Picoseconds | None = None
     """time to start a collective of its own kernels, where it differs from the network's"""
     host: HostSpec = HostSpec()
     """time of its host"""
+    looks: Count = 1
+    """steps of decoding from one look for new requests to the next (SGLang's ``scheduler-recv-interval``)"""
+    ahead: bool = False
+    """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
     source: str = ""
     """where the settings are written"""
 

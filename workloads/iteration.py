@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.op import Attention, Collective, Delay, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
+from archsim.workloads.op import Attention, Collective, Delay, DType, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
@@ -157,10 +157,14 @@ class Pieces:
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
-    prompt_state_ops: of a lane, of a Mamba-2 layer in an iteration with prompts. slower: how much longer a kernel of
-    experts takes than a tuned one, by the tokens of the iteration. drafts: tokens for which a layer drafts.
+    fuses_shared: experts that all tokens visit are one more of the others. prompt_state_ops: of a lane, of a Mamba-2
+    layer in an iteration with prompts. slower: how much longer a kernel of experts takes than a tuned one, by the
+    tokens of the iteration. streamed: kernels of experts of the engine's own. around: ps of small kernels beside an op.
+    drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
+    launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an iteration is a
+    captured graph.
     """
 
     ops: RankOps
@@ -173,6 +177,11 @@ class Pieces:
     stage: range | None = None
     tier: str = ""
     block_bytes: int = 0
+    launch_ps: int = 0
+    streamed: Callable[[GroupedMatMul], tuple[int, int] | None] = lambda op: None
+    fuses_shared: bool = False
+    graph_tokens: int = 0
+    around: Callable[[Op], int] = lambda op: 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -184,13 +193,22 @@ class Pieces:
         """
         steps = 1 if keys is None else len(keys)
         lanes = keys if keys is not None and steps > 1 else None
-        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
-        made = (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
-        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in made]
+        blocks = [replace(b, ops=tuple(_filled(b.ops, shape, lanes))) for b in self.blocks(shape)]
         host_ps = self.host_ps(shape) if self.first else 0
         if host_ps:
             blocks.insert(0, Block("host", (Delay(name="host", ps=host_ps, reason="scheduling"),)))
         return Segment(shape.kind, tuple(blocks), steps=steps, tokens=tokens)
+
+    def blocks(self, shape: Shape) -> tuple[Block, ...]:
+        """All that is computed, the slots with the sizes of one token."""
+        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
+        return (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
+
+    def launching_ps(self, shape: Shape) -> int:
+        """Time in which the host launches an iteration's kernels one by one; 0 of one that is a captured graph."""
+        if not self.launch_ps or not shape.prompts or shape.tokens <= self.graph_tokens:
+            return 0
+        return self.launch_ps * sum(len(block.ops) * block.repeat for block in self.blocks(shape))
 
     def copies(self, which: tuple[bool, bool]) -> tuple[Block, ...]:
         """Blocks of the KV cache that are stored in the farther memory, and those that are fetched; of a block each."""
@@ -286,20 +304,27 @@ class Pieces:
         """Ops of a layer as libraries join them: norms sum the residual as they read it, and some are the end of an
         all-reduce."""
         named = {name for op in ops for name in op.after or ()}
-        before: Op | None = None
+        before: Op | None = ops[-1]  # the layer before ends alike
         for op in ops:
             function = op.function if isinstance(op, Vector) else ""
             joins = op.name not in named and op.after is None
             if function == "residual" and joins and self.ops.model.norm_position == "pre":
                 continue
-            if function.endswith("norm") and joins and isinstance(before, Collective) and self.fuses_norms:
+            reduced = isinstance(before, Collective) and before.collective == "all_reduce"
+            if function.endswith("norm") and joins and reduced and self.fuses_norms:
                 continue
             before = op
             yield op
 
     def _prepared(self, ops: Sequence[Op]) -> Iterator[Op]:
-        """The ops of a layer with what an engine does before it computes states of prompts."""
-        for op in ops:
+        """The ops of a layer as an engine has them: its shared experts, absorbed weights in 16 bits as vLLM and SGLang
+        keep them, and what it does before it computes states of prompts."""
+        for op in _one_kernel(ops) if self.fuses_shared else ops:
+            if isinstance(op, MatMul) and op.name in ("q_absorb", "v_up"):
+                yield replace(op, left_dtype=DType.BF16, right_dtype=DType.BF16, out_dtype=DType.BF16, scales=None)
+                continue
+            if (ps := self.around(op)) and not op.name.startswith("prompt_"):
+                yield Delay(name=f"around_{op.name}", ps=ps, reason="small kernels")
             if self.prompt_state_ops and isinstance(op, Recurrence) and not op.delta and op.chunk > 1:
                 yield Vector(
                     name="prompt_states",
@@ -313,12 +338,34 @@ class Pieces:
 
     def _paced(self, op: Op, tokens: int) -> Op:
         """A kernel of experts as this engine has it."""
-        if not isinstance(op, GroupedMatMul) or (ratio := self.slower(op, tokens)) == 1:
+        if not isinstance(op, GroupedMatMul):
             return op
-        return replace(op, slower=(round(1000 * ratio), 1000))
+        ratio = self.slower(op, tokens)
+        return replace(op, slower=(round(1000 * ratio), 1000) if ratio != 1 else (1, 1), streamed=self.streamed(op))
 
     def _pass(self, tokens: int, absorbed: bool) -> _Padded:
         return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+
+
+def _one_kernel(ops: Sequence[Op]) -> Iterator[Op]:
+    """A layer whose shared expert, where it is as wide as the others, is one more of them that all tokens visit."""
+    by_name = {op.name: op for op in ops}
+    shared, routed = by_name.get("shared_gate_up"), by_name.get("experts_gate_up")
+    if not isinstance(shared, MatMul) or not isinstance(routed, GroupedMatMul):
+        yield from ops
+        return
+    if (shared.n, shared.right_dtype) != (routed.n, routed.right_dtype):
+        yield from ops
+        return
+    gone = ("shared_gate_up", "shared_activation", "shared_down")
+    for op in ops:
+        if op.name in gone:
+            continue
+        if isinstance(op, GroupedMatMul):
+            op = replace(op, rows=(*op.rows, int(shared.m)))
+        if op.after is not None:
+            op = replace(op, after=tuple(name for name in op.after if name not in gone))
+        yield op
 
 
 def stages_of(layers: int, stages: int) -> list[range]:

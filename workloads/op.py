@@ -298,6 +298,8 @@ class GroupedMatMul(Op):
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
     scales: beside quantised weights. bias: True when each expert adds a vector of n weights.
     slower: how much longer than the library's kernel takes, as a ratio: one that nobody tuned for these sizes.
+    streamed: thousandths of the memory's rate that another kernel reaches, and ps until it does; it is taken where it
+        is faster than the library's. None when absent.
     """
 
     rows: tuple[int, ...]
@@ -309,6 +311,7 @@ class GroupedMatMul(Op):
     scales: Scales | None = None
     bias: bool = False
     slower: tuple[int, int] = (1, 1)
+    streamed: tuple[int, int] | None = None
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16

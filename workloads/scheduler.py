@@ -255,10 +255,18 @@ class Scheduler:
         here = self.pool.found(request.contents, request.input - 1)
         return here + self.pool.beyond(request.contents, here, request.input - 1)
 
-    def arrive(self, request: Served) -> None:
-        """Queue a request, which must fit the cache when it is alone."""
+    def check(self, request: Served) -> None:
+        """That a request fits the cache when it is alone.
+
+        Raises
+        ------
+        ValueError: it can never run.
+        """
         if blocks_of(request.most_tokens + self.limits.speculation.drafts) > self.limits.blocks:
             raise ValueError(f"request {request.number} can never run")
+
+    def arrive(self, request: Served) -> None:
+        """Queue a request that fits."""
         # One that decodes already was handed over with its cache, which takes its place when there is room.
         (self.swapped if request.decodes else self.waiting).append(request)
 

@@ -281,7 +281,7 @@ class RankOps:
                 head_dim=mla.qk_head_dim,
                 v_head_dim=mla.v_head_dim,
                 dtype=f.activation,
-                kv_dtype=max(f.activation, f.kv, key=lambda dtype: dtype.bits),
+                kv_dtype=max(f.activation, f.kv, f.table, key=lambda dtype: dtype.bits),  # a product's results
                 kv_role=Role.ACTIVATION,
             )
             expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)

@@ -19,6 +19,7 @@ _FIGURES = (
     "latency_ms",
     "completed",
     "refused",
+    "refusals",
     "input_tokens",
     "output_tokens",
     "duration_s",

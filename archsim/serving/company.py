@@ -1,4 +1,4 @@
-"""A steady state of so many requests at a time, each the next one when another has its answer."""
+"""A steady state of so many requests at a time, in a formula: where :mod:`archsim.serving.closed_loop` plays them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from archsim.workloads.requests import Request
 _COMPANY = {"chunked": 0.15, "beside": 0.3, "prompts_first": 0.5}
 """Share of the requests that a prompt waits for, by policy: they began together, and their answers are about as long;
 where prompts come first, a half of all on average. Calibrated on the TTFT of Llama-3.1-8B and Qwen3-32B on H100."""
-_VARIED_COMPANY = {"chunked": 0.1, "beside": 0.1, "prompts_first": 0.15}
-"""The same where lengths vary, so that those that began together do not end together. Calibrated on the TTFT of
-Llama-3.1-70B on vLLM, where prompts come first on that of Qwen3.5-397B on B200."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,8 @@ class Company:
         return self.running / self.step_s
 
 
-def company(at: Placed, batch: int, isl: int, osl: int, varied: bool = False) -> Company:
-    """So many requests of as many tokens at a time on a replica; ``varied``: of so many on average.
+def company(at: Placed, batch: int, isl: int, osl: int) -> Company:
+    """So many requests of as many tokens at a time on a replica.
 
     In the time of a request each of the others has its prompt computed once; what an iteration with a prompt takes more
     than one without is shared by all. A prompt waits for those that come with it, a share of the requests.
@@ -61,8 +58,7 @@ def company(at: Placed, batch: int, isl: int, osl: int, varied: bool = False) ->
     beside = 0 if engine.policy == "prompts_first" else running - 1
     prompt_s = _prompt_s(at, beside, seen, isl)
     more_s = max(0.0, prompt_s - (plain if beside else 0.0))
-    share = (_VARIED_COMPANY if varied else _COMPANY)[engine.policy]
-    before = share * (running - 1)  # prompts that it waits for
+    before = _COMPANY[engine.policy] * (running - 1)  # prompts that it waits for
     after = running - 1 - (before if engine.policy == "prompts_first" else 0)  # those that interrupt its answer
     step_s = plain + more_s * after / osl
     first_s = prompt_s + more_s * before + engine.host.request / 10**12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
     return system.model_copy(update={"chip": chip})
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def placed(asked: Deployment) -> Placed:
     """The machine, and what it serves.
 
@@ -211,9 +211,34 @@ def placed(asked: Deployment) -> Placed:
     ------
     InputError: an unknown name, a split that leaves a remainder, a model that does not fit.
     """
+    costs = _costs(replace(asked, engine=asked.engine.model_copy(update=_NO_MATTER)))
+    machine = costs[0].machine
+    deployed = _deployed(asked, machine)
+    if deployed.ops.formats != costs[0].pieces.ops.formats:  # what fits with few sequences does not with these
+        costs = tuple(costs_of(machine, deployed, asked.tensor * asked.data))
+    if not deployed.blocks:
+        needs = max(sum(held.resident_bytes.values()) for held in deployed.held) / 1e9
+        raise InputError(
+            f"'{deployed.inference.model.name}' does not fit: {needs:.4g} GB of weights a chip leave no room for a KV "
+            f"cache in {asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
+        )
+    return Placed(machine, deployed, costs, asked.data)
+
+
+_NO_MATTER = {"max_num_seqs": 1, "max_num_batched_tokens": 4096, "kv_blocks": None, "looks": 1, "ahead": False}
+"""Settings of an engine that change nothing in what an iteration costs: it is known for all of them together."""
+
+
+@lru_cache(maxsize=32)
+def _costs(asked: Deployment) -> tuple[StepCost, ...]:
+    """Of iterations on each stage."""
+    machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
+    return tuple(costs_of(machine, _deployed(asked, machine), asked.tensor * asked.data))
+
+
+def _deployed(asked: Deployment, machine: Machine) -> Deployed:
     model = model_named(asked.model)
     model, told = stored(asked.model, model, asked.weights, asked.experts, asked.kv)
-    machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
     multiplied = machine.formats().multiplied
     formats = dict(told)
     if formats.get("activation_dtype") not in (None, *multiplied):
@@ -230,16 +255,7 @@ def placed(asked: Deployment) -> Placed:
     )
     if asked.stages > 1 and asked.data > 1:
         raise InputError("stages of a pipeline beside replicas of attention are not served")
-    longest = asked.longest
-    deployed = Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), longest, asked.stages)
-    if not deployed.blocks:
-        needs = max(sum(held.resident_bytes.values()) for held in deployed.held) / 1e9
-        raise InputError(
-            f"'{model.name}' does not fit: {needs:.4g} GB of weights a chip leave no room for a KV cache in "
-            f"{asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
-        )
-    costs = costs_of(machine, deployed, asked.tensor * asked.data)
-    return Placed(machine, deployed, tuple(costs), asked.data)
+    return Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest, asked.stages)
 
 
 @lru_cache(maxsize=256)

@@ -71,16 +71,21 @@ class Replica:
 
     def advance(self, until_ps: int | None = None) -> None:
         """Run until a time, or until it is idle; what has begun before the time is ended."""
+        while self.next(until_ps) is not None:
+            pass
+
+    def next(self, until_ps: int | None = None) -> list[Served] | None:
+        """Compute what comes next and begins before a time, until then at most; returns who has the answer by it, None
+        where there is nothing to compute."""
         time = self.machine.time
         until = None if until_ps is None else int(time.ps(until_ps))
-        while until is None or self.now < until:
-            now_ps = time.whole_ps(self.now)
-            chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
-            if not chosen:
-                break
-            self._computed(chosen, until)
+        if until is not None and self.now >= until:
+            return None
+        now_ps = time.whole_ps(self.now)
+        chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+        return self._computed(chosen, until) if chosen else None
 
-    def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> None:
+    def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
         time = self.machine.time
         start = time.whole_ps(self.now)
         most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
@@ -92,9 +97,11 @@ class Replica:
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
         ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
         self.now += int(ends[steps - 1])
+        done = list[Served]()
         for (engine, iteration), cost in zip(chosen, costs, strict=True):
             joules = float(cost.joules[:steps].sum()) / len(self.engines)
-            engine.ended(iteration, start, ends_ps, joules)
+            done += engine.ended(iteration, start, ends_ps, joules)
+        return done
 
     def _cost(self, iteration: Iteration, steps: int) -> Cost:
         """Of its first steps, [steps]."""
@@ -132,25 +139,20 @@ class Pipelined(Replica):
             self._ready[number] = int(self.machine.time.ps(request.seen_ps))
         self.engines[number].submit(request)
 
-    def advance(self, until_ps: int | None = None) -> None:
+    def next(self, until_ps: int | None = None) -> list[Served] | None:
+        """Compute the iteration that begins next, before a time; as of one engine."""
         time = self.machine.time
         until = None if until_ps is None else int(time.ps(until_ps))
-        while self._next(until):
-            pass
-
-    def _next(self, until: int | None) -> bool:
-        """Begin the next iteration before a time; whether there is one."""
         busy = (n for n, engine in enumerate(self.engines) if engine.load)
         for start, _, number in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
             if until is not None and start >= until:
-                return False
-            iteration = self.engines[number].next(self.machine.time.whole_ps(start))
+                return None
+            iteration = self.engines[number].next(time.whole_ps(start))
             if iteration is not None:
-                self._pass(number, start, iteration)
-                return True
-        return False
+                return self._pass(number, start, iteration)
+        return None
 
-    def _pass(self, number: int, start: int, iteration: Iteration) -> None:
+    def _pass(self, number: int, start: int, iteration: Iteration) -> list[Served]:
         shape, at, joules = iteration.shape(), start, 0.0
         for stage, known in enumerate(self.costs):
             cost = known.of(shape)
@@ -163,7 +165,7 @@ class Pipelined(Replica):
                 joules += sent
         self._ready[number] = at
         time = self.machine.time
-        self.engines[number].ended(iteration, time.whole_ps(start), [time.whole_ps(at)], joules)
+        return self.engines[number].ended(iteration, time.whole_ps(start), [time.whole_ps(at)], joules)
 
     def _sent(self, stage: int, n_bytes: int) -> tuple[int, float]:
         """Ticks and joules of what the ranks of a stage send to those of the next one."""

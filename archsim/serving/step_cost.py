@@ -1,6 +1,6 @@
 """What an iteration of an engine costs, from a few numbers and without its ops being made anew.
 
-Times are those of the simulation, to the tick (``tests/unit/test_step_cost.py`` asks the judge). Three economies:
+Times are those of the simulation, to the tick (``tests/unit/test_serving.py`` asks the judge). Three economies:
 
 *Pieces.* The ops of the layers but attention depend on the padded tokens alone, those of the head on the sequences that
 get a token; each such piece is made, laid out and timed once.
@@ -60,12 +60,13 @@ class _Piece:
     Attributes
     ----------
     rest: without the slots and the host. slots: each kind once, and how often it comes. adds: whether slots just add to
-    the time.
+    the time. launching: ticks in which the host launches its kernels one by one.
     """
 
     rest: Cost
     slots: tuple[tuple[Op, int], ...]
     adds: bool
+    launching: int
 
 
 class Kept(OrderedDict[Hashable, T]):
@@ -102,11 +103,14 @@ class StepCost:
         """The cost of an iteration."""
         piece = self._piece(shape)
         if not piece.adds:
-            return piece.rest + self._others.of(("piece", shape), lambda: self._timed(shape))
-        cost = piece.rest + Cost(self._host(shape), 0.0)
-        for op, count in piece.slots:
-            cost = cost + self._slot(op, shape) * count
-        return cost
+            cost = piece.rest + self._others.of(("piece", shape), lambda: self._timed(shape))
+        else:
+            cost = piece.rest + Cost(self._host(shape), 0.0)
+            for op, count in piece.slots:
+                cost = cost + self._slot(op, shape) * count
+        if not piece.launching:
+            return cost
+        return Cost(max(cost.ticks, self._host(shape) + piece.launching), cost.joules)
 
     def decoding(self, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
         """Costs of steps of decoding over so many keys each, [steps]; multiples of the blocks of the cache."""
@@ -150,16 +154,14 @@ class StepCost:
 
     def _made(self, shape: Shape, sized: Collection[str]) -> _Piece:
         """The piece of a shape; ``sized`` are slots that belong to it with their sizes."""
-        pieces = self.pieces
-        layers = pieces.template(shape.tokens, shape.kind)
-        template = (*pieces.copies(shape.copies), *layers, *pieces.head(shape.sampled))
+        launching = int(self.machine.time.ps(self.pieces.launching_ps(shape)))
         slots: dict[Op, int] = defaultdict(int)
         short, joules, whole = [], 0.0, True
 
         def varies(op: Op) -> bool:
             return slot(op) not in ("", *sized)
 
-        for block in (*template, *pieces.drafting(shape.drafting)):
+        for block in self.pieces.blocks(shape):
             sizes = [_SHORT if varies(op) else shape for op in block.ops]
             laid = [filled(op, size) if slot(op) else op for op, size in zip(block.ops, sizes, strict=True)]
             ops = self.machine.together(self.mapper.lower_block(laid))
@@ -171,12 +173,12 @@ class StepCost:
                     joules += self._joules(low) * block.repeat
             short.append((ops, block.repeat))
         if not whole:
-            return _Piece(Cost(0, joules), tuple(slots.items()), adds=False)
+            return _Piece(Cost(0, joules), tuple(slots.items()), False, launching)
         lanes = countable([(tuple(_probed(o) if varies(o.op) else o for o in ops), n) for ops, n in short])
         first, longer, free, free_longer = np.broadcast_to(simulate(lanes, 4, self.machine.grains()).step_ticks, 4)
         adds = longer - first == sum(slots.values()) and first == free and free_longer == longer
         spent = sum(_length(low) * n for ops, n in short for low in ops if varies(low.op))
-        return _Piece(Cost(int(first) - spent if adds else 0, joules), tuple(slots.items()), bool(adds))
+        return _Piece(Cost(int(first) - spent if adds else 0, joules), tuple(slots.items()), bool(adds), launching)
 
     def _timed(self, shape: Shape) -> Cost:
         """An iteration as the simulation plays it; of its energy that of the slots alone."""
@@ -196,7 +198,8 @@ class StepCost:
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
         if isinstance(op, Transfer):
             return self._asked(filled(op, shape))
-        return self._others.of((op, shape.decodes, shape.queries), lambda: self._asked(filled(op, shape)))
+        sized = filled(op, shape)
+        return self._others.of(sized, lambda: self._asked(sized))
 
     def _asked(self, op: Op) -> Cost:
         lowered = self.mapper.fresh(op)

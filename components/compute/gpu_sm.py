@@ -12,6 +12,7 @@ included, by the models beside this file.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Literal
@@ -202,7 +203,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             case MatMul():
                 return self._gemm(chip, self.spec.released, op, dtype, memory)
             case GroupedMatMul():
-                return self._experts(chip, self.spec.released, op, dtype)
+                return self._experts(chip, self.spec.released, op, dtype, memory)
             case Attention():
                 return self._attention(chip, self.spec.released, op)
         return None
@@ -244,7 +245,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             how=f"tile {np.ravel(rows)[0]}x{np.ravel(columns)[0]}, K split {int(best.split[0])}x",
         )
 
-    def _experts(self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType) -> KernelWork | None:
+    def _experts(
+        self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType, memory: MemoryView
+    ) -> KernelWork | None:
         if kernels.experts is None:
             return None
         name, stored = _format(dtype, op, kernels.experts.formats)
@@ -254,6 +257,11 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         visits = sum(op.rows)
         tokens = op.tokens or visits
         product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n, stored)
+        if op.streamed is not None:
+            share, start_ps = op.streamed
+            moved = sum(op.reads().values()) + sum(op.writes().values())
+            took = 1000 * moved / (memory.bytes_per_s * share) + start_ps * 1e-12
+            product = replace(product, seconds=np.minimum(product.seconds, took))
         done = kernels.experts_activity(chip, name, product)
         return KernelWork(
             cycles=self._cycles(product.seconds, op.n),

@@ -65,6 +65,8 @@ class DramSpec(ComponentSpec):
     """grains of the stream named first after which one of another is served all the same, under priority; assumed"""
     grain: Bytes = 4096
     """bytes of a turn; assumed: a row or two of the channels, as fair controllers serve"""
+    ecc_share: Share = 1.0
+    """of the bandwidth that error-correcting codes leave where they lie in the same devices as the data"""
     efficiency: Share = 0.9
     """share of the peak that long streams reach; of no use to the fidelity 'command'"""
     latency: Picoseconds = 100_000
@@ -105,13 +107,13 @@ class Dram(Memory[DramSpec]):
     @cached_property
     def bytes_per_s(self) -> int:
         if self._channel is None:
-            return max(1, int(self.spec.bandwidth * Fraction(str(self.spec.efficiency))))
+            return max(1, int(self.peak_bytes_per_s * Fraction(str(self.spec.efficiency))))
         n_bytes = self._channels * min(_LONG_BYTES, self._channel.preset.capacity_bytes)
         return int(n_bytes * self.time.ticks_per_s // self._played(n_bytes))
 
     @property
     def peak_bytes_per_s(self) -> int:
-        return self.spec.bandwidth
+        return int(self.spec.bandwidth * Fraction(str(self.spec.ecc_share)))
 
     @property
     def outside(self) -> bool:

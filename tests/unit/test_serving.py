@@ -20,10 +20,11 @@ from archsim.report.folder import write
 from archsim.serving.service import service
 from archsim.workloads import scheduler
 from archsim.workloads.deployed import Deployed
+from archsim.workloads.engine import Engine
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, Holding, KVBlocks
 from archsim.workloads.policies import Chunked, PromptsFirst
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import WHOLE, Limits, Speculation
+from archsim.workloads.scheduler import WHOLE, Limits, Served, Speculation
 from archsim.workloads.served import statistics
 from archsim.workloads.serving import ServingWorkload
 
@@ -147,6 +148,37 @@ def test_steps_that_are_chosen_at_once_are_those_chosen_one_by_one(load, first, 
     assert all(end is not None for _, _, end, _ in together[0])
 
 
+def held_back(requests, limits, policy, looks, ahead):
+    """Step by step: who has come is given to an engine that looks always when one that does not would see it."""
+    engine, now, since, begun = Engine(limits, policy), 0, 0, 0
+    coming = [Served(n, r.arrival_ps, r.input, r.output, r.contents, r.arrival_ps) for n, r in enumerate(requests)]
+    while True:
+        idle = not engine.load
+        while coming and coming[0].seen_ps <= (begun if ahead and not idle else now) and (idle or since == 0):
+            engine.submit(coming.pop(0))
+            idle = not engine.load
+        iteration = engine.next(now)
+        if iteration is None:
+            if not coming:
+                return engine
+            now = max(now, coming[0].seen_ps)
+            continue
+        begun, now = now, now + cost(sum(n for _, n in iteration.prompts), len(iteration.decodes))
+        since = 0 if iteration.prompts else (since + 1) % looks
+        engine.ended(iteration, begun, [now])
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(loads(), st.integers(1, 5), st.booleans())
+def test_an_engine_sees_who_came_when_it_looks(load, looks, ahead):
+    requests, limits, chunk = load
+    policy = PromptsFirst() if chunk is None else Chunked(chunk)
+    once = served(requests, limits, policy, looks=looks, ahead=ahead)
+    each = held_back(requests, limits, policy, looks, ahead)
+    found, expected = ([(r.scheduled_ps, r.first_token_ps, r.end_ps) for r in e.requests] for e in (once, each))
+    assert found == expected
+
+
 class _Block:
     """Blocks one by one, each told by its owner and its place."""
 
@@ -252,6 +284,10 @@ MAMBA = {
     "mixing": ["recurrent_alone", "recurrent", "attention", "recurrent"],
     "recurrent": {"kind": "mamba2", "heads": 8, "head_dim": 16, "key_heads": 2, "state": 32},
 }
+SHARED = {**SMALL, "moe": {**LATENT["moe"], "shared_experts": 1, "shared_intermediate": 64}}
+STREAMED = {"formats": ["bf16"], "memory": 0.8, "start": "2 us", "visits": 4, "source": "test"}
+LAUNCHING = {"step": "3 us", "launch": "7 us", "graph_tokens": 16}
+AROUND = {"states": "9 us", "source": "test"}
 WINDOWED = {**SMALL, "window": 32, "window_layers": "alternate"}
 
 
@@ -295,6 +331,9 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"model": DELTA, "policy": "chunked", "chunk": 24, "sampling_ops": 100, "tensor_parallel": 2},
         {"model": MAMBA, "policy": "chunked", "kv_blocks": 8, "pipeline_parallel": 2, "prompt_state_ops": 10**7},
         {"pipeline_parallel": 2, "policy": "chunked", "chunk": 24},
+        {"policy": "chunked", "chunk": 24, "ahead": True, "host": LAUNCHING},
+        {"model": SHARED, "looks": 3, "chunk": 24, "fuses_shared": True, "experts": STREAMED},
+        {"model": DELTA, "policy": "chunked", "ahead": True, "looks": 4, "around": AROUND},
         {"pipeline_parallel": 3, "policy": "chunked", "reserves": False, "kv_blocks": 5, "host": {"step": "10 us"}},
         {"policy": "chunked", "reserves": False, "kv_blocks": 8, "preemption": "swap", "kv_tier": "host"},
         {"policy": "chunked", "reserves": False, "kv_blocks": 7, "prefix_cache": True, "kv_tier": "host"},

@@ -106,6 +106,10 @@ def _engine(case: Case) -> EngineSpec:
     text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
     settings: dict[str, Any] = dict(_UNSAID) if case.get("input_toks") else {}
     settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
+    if case.get("spare_tokens"):  # beside those of a prompt and one of each sequence
+        sequences = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
+        tokens = whole_of(case, "isl", 1) + sequences + whole_of(case, "spare_tokens")
+        settings = {"max_num_batched_tokens": tokens, "max_num_seqs": sequences} | settings
     # Load generators with lengths of their own ask for the likeliest token.
     usual = "greedy" if case.get("question_len") or case.get("isl") else ""
     if (word_of(case, "sampling") or usual) == "greedy":
@@ -117,6 +121,7 @@ def _engine(case: Case) -> EngineSpec:
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
+    settings |= {name: whole_of(case, name, 1) for name in ("chunk", "looks") if case.get(name)}
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]

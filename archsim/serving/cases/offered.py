@@ -33,6 +33,7 @@ _DRAWN = (
     "turns",
     "think_s",
 )
+_NAMED = 3  # requests that can never run
 
 
 def offered_requests(case: Case) -> list[Request]:
@@ -70,6 +71,9 @@ def offered(case: Case) -> tuple[Figures, Any]:
         if not isinstance(value, Mapping) and name not in ("requests",):
             found[name] = value
     found["refused"] = len(refused)
+    if refused:
+        named = [f"request {number}: {why}" for number, why in list(refused.items())[:_NAMED]]
+        found["refusals"] = "; ".join(named) + (" ..." if len(refused) > _NAMED else "")
     found["gpus"] = gpus
     return found, answer
 

@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
-from archsim.errors import wrong
+from archsim.errors import InputError, wrong
+from archsim.serving.cases.benchmark import completed
 from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of
-from archsim.serving.company import company
-from archsim.serving.deploy import placed
+from archsim.serving.closed_loop import Load, play
+from archsim.serving.deploy import Deployment, placed
 from archsim.serving.handover import Side, handover_ps
 from archsim.workloads.iteration import Shape, whole_blocks
-
-_DRAWN, _DRAWN_MEAN = {1024, 8192}, 0.9
-"""Lengths of InferenceMAX's rows, which are drawn evenly from 0.8 of them on (its ``random-range-ratio``)."""
+from archsim.workloads.requests import Request
 
 
-def closed(case: Case) -> Figures:
-    """A steady state of so many requests at a time."""
+def closed(row: Case) -> Figures:
+    """So many requests at a time, each the next one when another has its answer."""
+    case, load = completed(row)
     batch = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
     if case.get("attention_dp_size"):  # then of each of its ranks
         batch *= max(whole_of(case, "attention_dp_size"), 1)
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
-    at = placed(deployment(case, isl + osl))
-    if varied := {isl, osl} <= _DRAWN:
-        isl, osl = (round(_DRAWN_MEAN * tokens) for tokens in (isl, osl))
-    state = company(at, batch, isl, osl, varied)
+    return dict(_played(deployment(case, isl + osl), Load(batch, load.rounds, load.shortest), isl, osl))
+
+
+@lru_cache(maxsize=4096)
+def _played(asked: Deployment, load: Load, isl: int, osl: int) -> Figures:
+    at = placed(asked)
+    if why := at.deployed.refusal(Request(0, isl, osl)):
+        raise InputError(f"can never run: {why}")
+    service = at.service()
+    play(service.replicas[0], load.requests(isl, osl), load.concurrency)
+    told = service.answer()
+    first, each = ([row[name] for row in told.rows] for name in ("ttft_s", "tpot_s"))
     return {
-        "ttft_ms": state.first_s * MS,
-        "tpot_ms": state.step_s * MS,
-        "output_tokens_per_s": state.tokens_per_s,
-        "mean_power_w": state.watts,
+        "ttft_ms": load.mean(first) * MS,
+        "tpot_ms": None if osl == 1 else load.mean(each) * MS,
+        "output_tokens_per_s": told.summary["output_tokens_per_s"],
+        "mean_power_w": told.summary.get("mean_power_w"),
     }
 
 
-def disaggregated(case: Case) -> Figures:
+def disaggregated(row: Case) -> Figures:
     """Prompts on workers of their own, answers on others; the cache goes from one to the other over the network."""
+    case, _ = completed(row)
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
     prompts = max(1, whole_of(case, "prefill_batch_size")) if case.get("prefill_batch_size") else 1
     batch = max(1, _decoding(case))
