@@ -12,9 +12,9 @@ around them that quantise or pad the left operand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from functools import cached_property, reduce
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from archsim.components.compute.gpu_power import Activity
 
 _STEP = 64  # of K, elements
 _SUM_BYTES = 4
+_AT_ONCE = 2048  # products, so that all their tiles fit a cache
 _SMALL, _MOST_SMALL = 64 * 128, 4.0  # tiles below this many outputs share an SM, up to so many times more of them
 
 
@@ -113,8 +114,7 @@ def _slowdown(chip: GpuChip, kernels: GemmKernelsSpec, watts: Floats) -> Floats:
     return slowdown
 
 
-@dataclass(frozen=True)
-class _Tiled:
+class _Tiled(NamedTuple):
     """Products as some tile and split does them; arrays [products]."""
 
     seconds: Floats
@@ -122,12 +122,6 @@ class _Tiled:
     moved: Floats
     tile: npt.NDArray[np.int64]
     split: npt.NDArray[np.int64]
-
-    def or_faster(self, other: _Tiled) -> _Tiled:
-        """Of each product the faster one, this one where they are alike."""
-        wins = other.seconds < self.seconds
-        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
-        return _Tiled(*(np.where(wins, theirs, mine) for mine, theirs in pairs))
 
 
 @dataclass(frozen=True)
@@ -189,22 +183,30 @@ class _Products:
 
     def fastest(self) -> _Tiled:
         """With the tile and split that take least; the library's own tile where its rule is known."""
-        form = self.form
-        chosen, tile_s = _chosen(form, self.m, self.n)
-        found = []
-        for index, (rows, wide) in enumerate(form.every_tile):
-            read = self._read_bytes(rows, wide)
-            for split in form.splits:
-                done = self._tiled(index, split, read)
-                if form.choices:
-                    turns_s = tile_s * np.ceil(self.m / rows) * np.ceil(self.n / wide)
-                    done = replace(done, seconds=np.where(chosen == index, done.seconds + turns_s, np.inf))
-                elif index >= len(form.tiles):
-                    done = replace(done, seconds=np.where(self.m <= form.few_rows, done.seconds, np.inf))
-                found.append(done)
-        return reduce(_Tiled.or_faster, found)
+        shape, names = self.m.shape, ("m", "n", "k", "groups", "left_memory")
+        flat: dict[str, Any] = {name: np.broadcast_to(getattr(self, name), shape).ravel() for name in names}
+        some = (slice(first, first + _AT_ONCE) for first in range(0, max(self.m.size, 1), _AT_ONCE))
+        parts = [replace(self, **{of: each[part] for of, each in flat.items()})._fastest() for part in some]
+        return _Tiled(*(np.concatenate(each).reshape(shape) for each in zip(*parts, strict=True)))
 
-    def _read_bytes(self, rows: int, wide: int) -> Floats:
+    def _fastest(self) -> _Tiled:
+        """All tiles and splits, [tiles and splits, products], of which the first that takes least is taken."""
+        form = self.form
+        tile = np.repeat(np.arange(len(form.every_tile)), len(form.splits))[:, np.newaxis]
+        split = np.tile(form.splits, len(form.every_tile))[:, np.newaxis]
+        rows, wide = np.array(form.every_tile, dtype=np.float64)[tile[:, 0]].T[:, :, np.newaxis]
+        seconds, memory_s, moved = self._tiled(rows, wide, split)
+        if form.choices:
+            chosen, tile_s = _chosen(form, self.m, self.n)
+            turns_s = tile_s * np.ceil(self.m / rows) * np.ceil(self.n / wide)
+            seconds = np.where(chosen == tile, seconds + turns_s, np.inf)
+        else:
+            seconds = np.where((tile < len(form.tiles)) | (self.m <= form.few_rows), seconds, np.inf)
+        best = np.argmin(seconds, axis=0)
+        at = best, np.arange(self.m.size)
+        return _Tiled(seconds[at], memory_s[at], moved[at], tile[best, 0], split[best, 0])
+
+    def _read_bytes(self, rows: Floats, wide: Floats) -> Floats:
         """Bytes of operands from the memory: once where the L2 holds them, else wave by wave of tiles."""
         chip, m, n = self.chip, self.m, self.n
         once = self.groups * self.k * (self.left_memory * m + self.right * n)
@@ -217,13 +219,13 @@ class _Products:
         read: Floats = np.where(once < self.kernels.l2_share * chip.l2_bytes, once, by_wave)
         return read
 
-    def _per_sm(self, rows: int, wide: int, split: int) -> tuple[Floats, float]:
+    def _per_sm(self, rows: Floats, wide: Floats, split: Floats) -> tuple[Floats, Floats]:
         """Tiles of this size for each SM, K in ``split`` parts, and how many of them it works on at a time."""
         in_flight = of_instruction(self.kernels.tiles_in_flight, self.chip, "tiles_in_flight")
-        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
+        held = in_flight * np.clip(_SMALL / (rows * wide), 1.0, _MOST_SMALL)
         return self.groups * np.ceil(self.m / rows) * np.ceil(self.n / wide) * split / self.chip.sms, held
 
-    def _cycles(self, rows: int, wide: int, split: int) -> Floats:
+    def _cycles(self, rows: Floats, wide: Floats, split: Floats) -> Floats:
         """Cycles of the SMs: tiles of this size, K in ``split`` parts."""
         kernels, form, chip = self.kernels, self.form, self.chip
         feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
@@ -236,18 +238,18 @@ class _Products:
         main = steps * _STEP * per_k
         chain = np.maximum(main, steps * form.step_cycles.get(chip.instruction, 0.0))
         # The sums of a split are written in 32 bits.
-        epilogue = rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
+        epilogue = rows * wide * 2 * kernels.epilogue_cycles_per_byte * np.where(split > 1, 2, 1)
         around = kernels.prologue_cycles + epilogue
         cycles: Floats = np.maximum(
             waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (chain + around)
         )
         return cycles
 
-    def _tiled(self, index: int, split: int, read: Floats) -> _Tiled:
-        """With a tile of the format, by its number, and a split."""
-        kernels, (rows, wide) = self.kernels, self.form.every_tile[index]
-        sums = _SUM_BYTES * self.groups * split * self.m * self.n if split > 1 and self.written else 0.0
-        moved = read + self.stored + sums
+    def _tiled(self, rows: Floats, wide: Floats, split: Floats) -> tuple[Floats, Floats, Floats]:
+        """Seconds, those of the memory alone, and bytes moved with tiles of this size and K in ``split`` parts."""
+        kernels, in_parts = self.kernels, split > 1
+        sums = np.where(in_parts & (self.written > 0), _SUM_BYTES * self.groups * split * self.m * self.n, 0.0)
+        moved = self._read_bytes(rows, wide) + self.stored + sums
         memory_s = moved * self.byte_s
         written_s = (self.stored + sums / 2) * self.byte_s
         if self.chip.instruction in kernels.stores_beside:
@@ -255,10 +257,8 @@ class _Products:
             written_s = written_s / np.maximum(1.0, np.ceil(per_sm / held))
         computed_s = self._cycles(rows, wide, split) / self.chip.clock_hz
         seconds = overlapped(computed_s, memory_s - written_s, kernels.overlap_exponent)
-        again = 0.0 if split == 1 else np.where(self.m == 1, 0.0 if self.form.single_rows_sum else 1.0, 1.0)
-        seconds = seconds + written_s + kernels.launch_us * 1e-6 * (1.0 + again)
-        shape = self.m.shape
-        return _Tiled(seconds, memory_s, moved, np.full(shape, index), np.full(shape, split))
+        again = in_parts & ((self.m != 1) | (not self.form.single_rows_sum))
+        return seconds + written_s + kernels.launch_us * 1e-6 * (1.0 + again), memory_s, moved
 
 
 def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
