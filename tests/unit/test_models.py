@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deepseek_v3 import V3
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -330,28 +331,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "n_shared_experts": 2,
         "first_k_dense_replace": 1,
     },
-    "deepseek-v3": {
-        "model_type": "deepseek_v3",
-        "hidden_size": 7168,
-        "num_hidden_layers": 61,
-        "num_attention_heads": 128,
-        "num_key_value_heads": 128,
-        "intermediate_size": 18432,
-        "vocab_size": 129280,
-        "max_position_embeddings": 163840,
-        "q_lora_rank": 1536,
-        "kv_lora_rank": 512,
-        "qk_nope_head_dim": 128,
-        "qk_rope_head_dim": 64,
-        "v_head_dim": 128,
-        "n_routed_experts": 256,
-        "num_experts_per_tok": 8,
-        "moe_intermediate_size": 2048,
-        "n_shared_experts": 1,
-        "first_k_dense_replace": 3,
-        "num_nextn_predict_layers": 1,
-        "norm_topk_prob": True,
-    },
+    "deepseek-v3": V3 | {"norm_topk_prob": True},
 }
 
 

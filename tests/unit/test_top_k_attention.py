@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from deepseek_v3 import V3
 
 from archsim.config import load_spec
 from archsim.errors import InputError
@@ -17,27 +18,6 @@ from archsim.workloads.program import Segment
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
 
-V3: dict[str, Any] = {
-    "model_type": "deepseek_v3",
-    "hidden_size": 7168,
-    "num_hidden_layers": 61,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 128,
-    "intermediate_size": 18432,
-    "vocab_size": 129280,
-    "max_position_embeddings": 163840,
-    "q_lora_rank": 1536,
-    "kv_lora_rank": 512,
-    "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64,
-    "v_head_dim": 128,
-    "n_routed_experts": 256,
-    "num_experts_per_tok": 8,
-    "moe_intermediate_size": 2048,
-    "n_shared_experts": 1,
-    "first_k_dense_replace": 3,
-    "num_nextn_predict_layers": 1,
-}
 V32 = V3 | {"model_type": "deepseek_v32", "index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048}
 V32_STORED, V3_STORED = 685_396_921_376, 684_531_386_000
 """Elements in the files of deepseek-ai/DeepSeek-V3.2-Exp and DeepSeek-V3 at Hugging Face, scales of blocks included."""
