@@ -1,4 +1,5 @@
-"""Serving engines against measured ones: requests one by one, stages of constant rate, configurations, lone prompts.
+"""Serving engines against measured ones: requests one by one, stages of constant rate, configurations, lone prompts,
+iterations of chunks, all requests at once.
 
 Stages are played for a tenth of their time, which changes a mean in a steady state by less than a percent. What was
 calibrated on some of these rows: 1 ms of a request beside computing on the TTFT of Qwen2.5-7B and Mistral-Nemo; the
@@ -19,6 +20,8 @@ import numpy as np
 
 from archsim.serving.cases import answers
 from archsim.validation.framework import Claim, Role, Row, cases, row
+from archsim.validation.serving.iterations import iterations
+from archsim.validation.serving.offline import offline
 
 _INFERENCE_SIM = "inference-sim/sim-to-real-accuracy-validation dcec3fd (Apache-2.0): vLLM 0.15.1 under inference-perf"
 _SERVING_SIM = "casys-kaist/LLMServingSim 5daddb2 (MIT): 300 requests on vLLM"
@@ -36,7 +39,7 @@ _CAUSES = {
 
 def rows() -> list[Row]:
     """All answers."""
-    return [*_stages(), *_requests(), *_configurations(), *_prompts()]
+    return [*_stages(), *_requests(), *_configurations(), *_prompts(), *iterations(), *offline()]
 
 
 def _shorter(stages: str) -> str:
