@@ -128,6 +128,22 @@ class Scales:
         return ceil_div(groups * self.bits, 8)
 
 
+@dataclass(frozen=True)
+class Codewords:
+    """Weights stored as codewords of a dictionary, ``bits`` each for ``weights`` weights of a column on average."""
+
+    bits: int
+    weights: float
+
+    def count(self, k: int, columns: int) -> int:
+        """Codewords of ``columns`` columns of ``k`` weights, each of which begins with one of its own."""
+        return columns * math.ceil(k / self.weights)
+
+    def bytes(self, k: int, columns: int) -> int:
+        """Bytes of them."""
+        return ceil_div(self.count(k, columns) * self.bits, 8)
+
+
 def _scale_bytes(scales: Scales | None, k: Dim, columns: Dim) -> Dim:
     return 0 if scales is None else scales.bytes(k, columns)
 
@@ -297,6 +313,7 @@ class GroupedMatMul(Op):
     width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
     scales: beside quantised weights. bias: True when each expert adds a vector of n weights.
+    codewords: in place of the weights, which are decoded to their format as they are read.
     slower: how much longer than the library's kernel takes, as a ratio: one that nobody tuned for these sizes.
     """
 
@@ -307,6 +324,7 @@ class GroupedMatMul(Op):
     width: int = 0
     just_routed: bool = True
     scales: Scales | None = None
+    codewords: Codewords | None = None
     bias: bool = False
     slower: tuple[int, int] = (1, 1)
     left_dtype: DType = DType.BF16
@@ -331,9 +349,14 @@ class GroupedMatMul(Op):
 
     def expert_bytes(self, experts: int) -> Dim:
         """Bytes of the weights of so many experts, their scales and their biases."""
+        return self.stored_bytes(experts) + (self.out_dtype.bytes(experts * self.n) if self.bias else 0)
+
+    def stored_bytes(self, experts: int) -> Dim:
+        """Bytes of the weights of so many experts as they are stored, and their scales."""
         columns = experts * self.n
-        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
-        return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
+        dense, coded = self.right_dtype.bytes(columns * self.k), self.codewords
+        weights = dense if coded is None else coded.bytes(self.k, columns)
+        return weights + _scale_bytes(self.scales, self.k, columns)
 
     def reads(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}

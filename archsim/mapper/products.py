@@ -364,7 +364,9 @@ def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:
 
 
 def _expert_bytes(engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Dim:
-    """Bytes of the active experts as the engine reads them."""
+    """Bytes of the active experts as the engine reads them; those of a dictionary are not pruned."""
+    if op.codewords is not None:
+        return op.right_bytes()
     columns = op.active() * op.n
     return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
 
