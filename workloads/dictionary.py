@@ -35,8 +35,11 @@ class DictionarySpec(Spec):
     def _check(self) -> DictionarySpec:
         if self.zeros * (self.levels - 1) < 1 - self.zeros:
             raise ValueError(f"zeros: none of {self.levels} values is likelier than zero")
-        if self.levels**self.unit > 2**self.bits:
-            raise ValueError(f"bits: the dictionary holds each row of one unit, {self.levels**self.unit} of them")
+        held = _held(self)
+        if any(held.get((1, n), 0.0) < 1.0 for n in range(self.unit + 1)):
+            raise ValueError(
+                f"bits: the {2**self.bits} likeliest rows are without some of one unit, and the dictionary holds each"
+            )
         return self
 
     @property
@@ -69,7 +72,7 @@ def weights_per_codeword(spec: DictionarySpec) -> float:
                     longer[kind] = longer.get(kind, 0.0) + stays
             mass = longer
     shares = np.linalg.matrix_power(begins, 2**10)[0]
-    return float(spec.unit * shares @ lengths)
+    return round(float(spec.unit * (shares @ lengths) / shares.sum()), 9)  # whole where all rows are of one length
 
 
 def _held(spec: DictionarySpec) -> dict[tuple[int, int], float]:

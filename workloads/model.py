@@ -327,7 +327,7 @@ class ModelSpec(Spec):
             if source.encoder is None or source.looks_at is not None or self.encoder is not None:
                 raise ValueError("looks_at is an encoder, and what looks at it a decoder")
             if self.mla or self.window or self.parallel_attention or self.qk_norm != "none":
-                raise ValueError("a decoder that looks at an encoder has plain attention, and an MLP or experts after it")
+                raise ValueError("a decoder that looks at an encoder has plain attention, then an MLP or experts")
         kinds = {kind.partition("_")[0] for kind in self.mixing}
         if (self.recurrent is not None) != ("recurrent" in kinds):
             raise ValueError("recurrent and layers of that kind in 'mixing' go together")

@@ -141,7 +141,7 @@ class Codewords:
 
     def bytes(self, k: int, columns: int) -> int:
         """Bytes of them."""
-        return ceil_div(self.count(k, columns) * self.bits, 8)
+        return -(-self.count(k, columns) * self.bits // 8)
 
 
 def _scale_bytes(scales: Scales | None, k: Dim, columns: Dim) -> Dim:

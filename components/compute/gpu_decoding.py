@@ -1,6 +1,6 @@
 """How long a GPU takes to decode weights that are stored as codewords of a dictionary, while it multiplies them.
 
-A warp takes a codeword at a time: it loads the codeword, the dictionary's entry for it, what the entry's codes stand for
+A warp takes a codeword at a time: it loads the codeword, its entry in the dictionary, what the entry's codes stand for,
 and the tokens' elements, and each lane adds a product. The dictionary lives in the L2. A kernel that multiplies one
 token at a time decodes an expert again for each.
 """

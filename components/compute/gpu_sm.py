@@ -253,7 +253,8 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         visits = sum(op.rows)
         tokens = op.tokens or visits
         decoded = 0 if op.codewords is None else visits * op.codewords.count(op.k, op.n)  # a token at a time
-        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n, stored, decoded)
+        sizes = tokens, visits, op.width, op.k, op.n
+        product = grouped_gemm(chip, kernels.experts, name, loads, *sizes, stored, decoded)
         done = kernels.experts_activity(chip, name, product)
         return KernelWork(
             cycles=self._cycles(product.seconds, op.n),
