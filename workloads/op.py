@@ -144,6 +144,28 @@ class Codewords:
         return -(-self.count(k, columns) * self.bits // 8)
 
 
+@dataclass(frozen=True)
+class Pruning:
+    """Weights of which at most ``n`` of ``m`` in a row along the depth are there, packed with their places."""
+
+    n: int
+    m: int
+
+    @property
+    def index_bits(self) -> int:
+        """Bits that say where in its group a weight stands; none when all are there."""
+        return 0 if self.n == self.m else (self.m - 1).bit_length()
+
+    def kept(self, k: Dim) -> Dim:
+        """Weights that stay of ``k`` along the depth; a last group shorter than m keeps n of what it has."""
+        return k // self.m * self.n + minimum(k % self.m, self.n)
+
+    def bytes(self, k: Dim, columns: Dim, dtype: DType) -> Dim:
+        """Bytes of ``columns`` columns of ``k`` weights: those that stay, and their places."""
+        count = self.kept(k) * columns
+        return dtype.bytes(count) + ceil_div(count * self.index_bits, 8)
+
+
 def _scale_bytes(scales: Scales | None, k: Dim, columns: Dim) -> Dim:
     return 0 if scales is None else scales.bytes(k, columns)
 
@@ -160,6 +182,7 @@ class MatMul(Op):
     scales: beside quantised weights.
     quantised: True when the left-hand side comes in its format and no kernel beside the product brings it there.
     accumulates: True when the products are added to what is there, which is read.
+    pruned: how weights are stored that are not all there.
     """
 
     m: Dim
@@ -175,6 +198,7 @@ class MatMul(Op):
     scales: Scales | None = None
     quantised: bool = False
     accumulates: bool = False
+    pruned: Pruning | None = None
     kind: ClassVar[str] = "matmul"
 
     def macs(self) -> Dim:
@@ -190,8 +214,11 @@ class MatMul(Op):
 
     def right_bytes(self) -> Dim:
         """Bytes of the right-hand sides, their scales and the bias."""
-        columns = self.groups * self.n
-        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
+        columns, dtype = self.groups * self.n, self.right_dtype
+        weights = dtype.bytes(columns * self.k)
+        if self.pruned is not None and self.right is Role.WEIGHT:
+            weights = self.pruned.bytes(self.k, columns, dtype)
+        weights = weights + _scale_bytes(self.scales, self.k, columns)
         return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
 
     def out_bytes(self) -> Dim:

@@ -95,6 +95,7 @@ class RankOps:
             left_dtype=f.activation,
             right_dtype=f.table,
             out_dtype=f.activation,
+            pruned=f.pruned,
         )
 
     def vector(
