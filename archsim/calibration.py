@@ -84,7 +84,7 @@ class CalibrationSpec(Spec):
     rows: dict[str, str]
     """op (``gemm``; ``gemm power`` of stages that fit power) to the CSV file of its rows, beside this file"""
     stages: tuple[StageSpec, ...]
-    """in order; a stage sees what the ones before it found"""
+    """in order; a stage sees what the ones before it found, and starting values of those after it"""
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,10 @@ def calibrate(
     data = load_spec(spec.kernels, GpuKernelsSpec, category="kernels").model_dump(mode="json", exclude_none=True)
     chips: dict[str, Gpu] = {}
     results = []
+    for stage in () if wanted else spec.stages:  # what comes out does not hang on what was there before
+        for parameter, (start, _, _) in stage.parameters.items():
+            _get(merged(data, _get(data, stage.within)) if stage.within else data, parameter)
+            _put(data, stage.path(parameter), start)
     for stage in spec.stages:
         if wanted and stage.name not in wanted:
             continue
@@ -261,12 +265,12 @@ def _fit_stage(
         ]
         return [t.seconds if stage.target == "latency_us" else t.facts["power_w"] for t in timed]
 
-    def fitted(some: Sequence[_Group]) -> tuple[Floats, Floats]:
+    def fitted(some: Sequence[_Group], begin: Floats) -> tuple[Floats, Floats]:
         measured = np.log(np.concatenate([g.measured for g in some]))
-        return fit(lambda values: np.log(np.concatenate(predicted(values, some))) - measured, start, least, most)
+        return fit(lambda values: np.log(np.concatenate(predicted(values, some))) - measured, begin, least, most)
 
     try:
-        values, half = fitted(groups)
+        values, half = fitted(groups, start)
     except InputError as error:
         raise InputError(f"stage '{stage.name}': {error}") from None
     errors, left_out, ratios = {}, {}, []
@@ -278,7 +282,7 @@ def _fit_stage(
         errors[name] = Errors.of(seen, measured)
         others = [g for g in groups if g.chip != name]
         if sum(g.measured.size for g in others) >= len(paths):
-            blind = np.concatenate(predicted(fitted(others)[0], mine))
+            blind = np.concatenate(predicted(fitted(others, values)[0], mine))
             left_out[name] = Errors.of(blind, measured)
             ratios.append(measured / blind)
         else:
@@ -292,6 +296,12 @@ def _fit_stage(
         for path, value, h in zip(paths, values, half, strict=True)
     }
     return StageResult(stage.name, rounded, intervals, errors, left_out, (_digits(low), _digits(high)))
+
+
+def chips_of(spec: CalibrationSpec, stage: StageSpec, folder: Path) -> list[str]:
+    """Chips whose rows, in a folder, set a stage."""
+    rows = (row for _, row in read_rows(folder / spec.rows[stage.op]))
+    return list(dict.fromkeys(row["device"] for row in rows if all(row[c] in some for c, some in stage.where.items())))
 
 
 def _groups(stage: StageSpec, file: Path, chips: dict[str, Gpu]) -> list[_Group]:

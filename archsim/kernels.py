@@ -12,6 +12,7 @@ import numpy.typing as npt
 from archsim.components.compute import gpu_elementwise, gpu_experts, gpu_gemm
 from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import GpuChip
+from archsim.components.compute.gpu_gemm_spec import format_of
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec, MeasurementSpec
 from archsim.components.compute.gpu_power import Activity
 from archsim.components.compute.gpu_sm import GpuSm
@@ -299,7 +300,7 @@ def _gemm(
         quantised=sizes["quantised"] > 0,
         hosted=name in measurement.hosted,
     )
-    form = gpu_gemm.format_of(gpu.kernels.gemm, dtype)
+    form = format_of(gpu.kernels.gemm, dtype)
     tiles = np.array([f"{rows}x{wide}" for rows, wide in form.every_tile])
     flops = 2 * sizes["groups"] * m * n * k
     facts = {"tflops": 1e-12 * flops / best.seconds, "tile": tiles[best.tile], "split_k": best.split}

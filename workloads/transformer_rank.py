@@ -19,7 +19,7 @@ from archsim.workloads.images import images
 from archsim.workloads.limits import check_op
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
-from archsim.workloads.model import LayerKind, MixtureSpec, ModelSpec, norm_vectors
+from archsim.workloads.model import LayerKind, MixtureSpec, ModelSpec
 from archsim.workloads.op import (
     Attention,
     Collective,
@@ -34,6 +34,7 @@ from archsim.workloads.op import (
     Vector,
 )
 from archsim.workloads.operators import OperatorsSpec, Widths, operators, small_kernels
+from archsim.workloads.parameters import norm_vectors
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part

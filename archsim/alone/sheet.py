@@ -132,7 +132,7 @@ def _narrowed(question: Question, options: Mapping[str, str]) -> tuple[Question,
     for name, text in settings.items():
         column = question.column(name)
         try:
-            if column is not None:
+            if column is not None and text:
                 column.value(text, None)
         except InputError as error:
             raise InputError([placed(Problem(p.message, path=name), question) for p in error.problems]) from None

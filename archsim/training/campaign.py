@@ -13,7 +13,7 @@ from archsim.training.setup import Setup
 from archsim.training.step import Step
 from archsim.training.timer import PS
 from archsim.units import BANDWIDTH, parse, whole
-from archsim.workloads.model import parameters
+from archsim.workloads.parameters import parameters
 from archsim.workloads.step.layer import element_bytes
 
 HOUR_S = 3600

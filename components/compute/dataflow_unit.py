@@ -43,8 +43,8 @@ from archsim.workloads.op import (
     GroupedMatMul,
     MatMul,
     Op,
-    Region,
     Pruning,
+    Region,
     Role,
     Vector,
 )

@@ -100,6 +100,8 @@ class DecodeSpec(Spec):
     """of a block of keys and values of 128 elements each; beside the products, where those are counted"""
     tensor_efficiency: Share | None = None
     """share of the tensor cores' rate in the two products; None: ``block_cycles`` holds them"""
+    products_hide: bool = False
+    """whether the products go beside what else a block takes, not after it"""
     pad_rows: Count | None = None
     """multiple that heads of a tile are padded to in the products; None: to all its rows"""
     combine_us: NotNegative
@@ -349,7 +351,8 @@ def decode(
     if spec.tensor_efficiency is not None:
         pad = spec.pad_rows or spec.rows
         rows = np.minimum(spec.rows, np.ceil(share * shape.length / pad) * pad)
-        block = block + rows * spec.keys * width / (chip.rate("bf16") * spec.tensor_efficiency)
+        products = rows * spec.keys * width / (chip.rate("bf16") * spec.tensor_efficiency)
+        block = np.maximum(block, products) if spec.products_hide else block + products
     tiles = batch * kv_heads * stacks
     cache = shape.stored * (cache_bytes if spec.cache_bytes is None else spec.cache_bytes)
     peak = chip.memory_bytes_per_s

@@ -8,167 +8,24 @@ power cap runs at a lower clock. The tile and the split are those that take leas
 
 Formats differ in what they multiply and move, in the tiles and splits that their kernels come in, and in the kernels
 around them that quantise or pad the left operand.
-
-The parameters describe the library and the architecture, not the chip; ``configs/calibrations`` says on what they were
-calibrated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, of_instruction, overlapped, waves
+from archsim.components.compute.gpu_gemm_spec import GemmFormatSpec, GemmKernelsSpec, flop_energy_j, format_of
 from archsim.components.compute.gpu_power import Activity
-from archsim.errors import InputError, nearest
-from archsim.spec import Count, Share, Spec
 
 _STEP = 64  # of K, elements
 _SUM_BYTES = 4
 _SMALL, _MOST_SMALL = 64 * 128, 4.0  # tiles below this many outputs share an SM, up to so many times more of them
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-
-
-class TileChoiceSpec(Spec):
-    """A tile that a library takes up to some size; the first choice that holds."""
-
-    rows: Count | None = None
-    """of the product, at most; None: any"""
-    columns: Count | None = None
-    """of the product, at most; None: any"""
-    tile: tuple[Count, Count]
-    """m and n, one of the format's"""
-    tile_us: NotNegative = 0.0
-    """that tiles of the whole chip take one after the other"""
-
-
-class GemmFormatSpec(Spec):
-    """Products of one format."""
-
-    multiplies: str
-    """format of the tensor cores"""
-    beside: str = ""
-    """another format that tensor cores with these operands multiply: FP4, of those that scale blocks themselves"""
-    left_bytes: Positive
-    """of an element of the left operand, scales included"""
-    right_bytes: Positive
-    """of an element of the right operand, scales included"""
-    out_bytes: Positive = 2.0
-    """of an element of the product, where it is not said"""
-    tensor_efficiency: dict[str, Share] = Field(default_factory=dict)
-    """share of the tensor cores' rate that the main loop sustains; by instruction, all of it where none is given"""
-    outside_cycles: dict[str, NotNegative] = Field(default_factory=dict)
-    """of an SM per 1,024 multiply-adds beside the tensor cores: scaling, promotion of sums, dequantisation; by
-    instruction, none where none is given"""
-    step_cycles: dict[str, NotNegative] = Field(default_factory=dict)
-    """of a step of 64 along K at least, of a lone tile, whose loads nothing hides; by instruction, none without"""
-    tiles: tuple[tuple[Count, Count], ...]
-    """output tiles (m, n) that the kernels come in"""
-    few_rows: Annotated[int, Field(ge=0)] = 0
-    """rows up to which ``few_tiles`` are there too"""
-    few_memory_efficiency: Share | None = None
-    """share of the memory's peak that kernels for few rows reach; None: as others"""
-    few_tiles: tuple[tuple[Count, Count], ...] = ()
-    """output tiles of kernels for few rows"""
-    choices: tuple[TileChoiceSpec, ...] = ()
-    """the library's rule for tiles, where it is public; none: the fastest"""
-    splits: tuple[Count, ...] = (1,)
-    """parts of K that the kernels come in"""
-    whole_wave_share: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """share of these kernels' time that comes in whole waves; by instruction, that of all kernels without"""
-    around_us: NotNegative = 0.0
-    """of the kernels around the product: quantising the left operand, scaling"""
-    quantise_efficiency: Share | None = None
-    """share of the memory's peak that quantising reaches: it reads 16 bits and writes the format; None: not timed"""
-    quantise_bytes: Positive | None = None
-    """moved per element to quantise it, where several kernels do; None: 16 bits read and the format written"""
-    quantise_held_bytes: Positive | None = None
-    """per element between kernels that quantise or scale: what the L2 holds of it is not moved from the memory; None:
-    nothing is held"""
-    column_scale_cycles: dict[str, NotNegative] = Field(default_factory=dict)
-    """of an SM per 1,024 multiply-adds more, where each column of the right operand has scales of its own; by
-    instruction, none where none is given"""
-    scale_bytes: NotNegative = 0.0
-    """moved per element of the product by kernels that scale it after it was written, where these are not part of it"""
-    scale_us: NotNegative = 0.0
-    """of launching these"""
-    host_us: NotNegative = 0.0
-    """of the host to launch all kernels of a product, where it does so and no graph"""
-    few_host_us: NotNegative | None = None
-    """of the host for few rows; None: as for others"""
-    pad_host_us: NotNegative = 0.0
-    """of the host to launch the copy that pads"""
-    single_rows_sum: bool = False
-    """whether the kernel of single rows sums the parts of K itself; else a second one does, as for others"""
-    pad_rows: Count = 1
-    """rows beyond ``few_rows`` are padded to this multiple, by a copy of the left operand"""
-    pad_us: NotNegative = 0.0
-    """of launching that copy"""
-    flop_energy_share: Positive = 1.0
-    """energy of a FLOP beside one of 16 bits"""
-
-    @property
-    def every_tile(self) -> tuple[tuple[int, int], ...]:
-        """All output tiles; :attr:`GemmKernel.tile` counts them."""
-        return self.tiles + self.few_tiles
-
-    @model_validator(mode="after")
-    def _known_tiles(self) -> GemmFormatSpec:
-        for choice in self.choices:
-            if choice.tile not in self.every_tile:
-                raise ValueError(f"'choices' names the tile {choice.tile}, which is none of 'tiles' and 'few_tiles'")
-        if self.choices and (self.choices[-1].rows, self.choices[-1].columns) != (None, None):
-            raise ValueError("'choices': the last one has no bounds, so that one always holds")
-        return self
-
-
-class GemmKernelsSpec(Spec):
-    """What a library's GEMM kernels do, the same on all chips."""
-
-    memory_efficiency: Share
-    """share of the memory's peak that a kernel's streams reach"""
-    feed_bytes_per_cycle: dict[str, Positive]
-    """bytes that an SM receives from the L2 per cycle, operands shared by a cluster counted for each; by instruction"""
-    lone_feed_bytes_per_cycle: dict[str, Positive] = Field(default_factory=dict)
-    """bytes that an SM receives while few others do; by instruction, as many as among all where none is given"""
-    whole_wave_share: dict[str, Annotated[float, Field(ge=0, le=1)]]
-    """share of kernels' time that comes in whole waves; by instruction"""
-    tiles_in_flight: dict[str, Count]
-    """tiles that an SM works on at a time; by instruction"""
-    launch_us: NotNegative
-    """from a captured graph's node to its first instruction"""
-    prologue_cycles: NotNegative
-    """first loads of a tile"""
-    epilogue_cycles_per_byte: NotNegative
-    """of a tile's output"""
-    overlap_exponent: Annotated[float, Field(ge=1)]
-    """norm in which compute and memory time add up"""
-    l2_share: Share
-    """of the L2 that one kernel's operands can hold on to"""
-    replay_l2_share: Positive = 0.9
-    """of the L2: operands of replays up to it stay there"""
-    replay_spill: Positive = 0.2
-    """of the L2: beyond that, how much more until all of them come from the memory"""
-    cached_bytes_per_cycle: dict[str, Positive] = Field(default_factory=dict)
-    """bytes that an SM streams per cycle of operands that the L2 holds since they were last read; by instruction, as
-    many as ``feed_bytes_per_cycle`` where none is given"""
-    flop_energy_pj: Positive
-    """of the whole board per FLOP of random 16-bit operands at full clock, in the process of the table's 1"""
-    process_energy: dict[str, Positive]
-    """energy of a FLOP by process, relative"""
-    usable_power: Share
-    """share of the power cap that is left for it"""
-    throttle_exponent: Annotated[float, Field(ge=0)]
-    """how much longer a kernel takes for each factor that it lies over the cap; 1/3: power goes as the clock cubed"""
-    formats: dict[str, GemmFormatSpec]
-    """by name of the format"""
 
 
 @dataclass(frozen=True)
@@ -186,20 +43,6 @@ class GemmKernel:
     tile: npt.NDArray[np.int64]
     split: npt.NDArray[np.int64]
     done: Activity
-
-
-def format_of(kernels: GemmKernelsSpec, name: str) -> GemmFormatSpec:
-    """The format of this name; fp16 is timed as bf16.
-
-    Raises
-    ------
-    InputError: the library has no such kernels.
-    """
-    known: Mapping[str, GemmFormatSpec] = kernels.formats
-    name = "bf16" if name == "fp16" else name
-    if name not in known:
-        raise InputError(f"there are no GEMM kernels of format '{name}': {nearest(name, known)}")
-    return known[name]
 
 
 def gemm(
@@ -245,82 +88,177 @@ def gemm(
     form = format_of(kernels, dtype)
     if form.beside:
         chip.check(form.beside)
-    rate = chip.rate(form.multiplies) * form.tensor_efficiency.get(chip.instruction, 1.0)
-    outside = form.outside_cycles.get(chip.instruction, 0.0)
-    if column_scales:
-        outside += form.column_scale_cycles.get(chip.instruction, 0.0)
-    rate = rate / (1.0 + rate * outside / 1024)
-    feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
-    lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
-    whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
-    in_flight = of_instruction(kernels.tiles_in_flight, chip, "tiles_in_flight")
-    flop_j = flop_energy_j(chip, kernels) * form.flop_energy_share * activity
-    m, k, n, groups = columns(m, k, n, groups)
+    m, n, k, groups = columns(m, n, k, groups)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
-    out_bytes = out_bytes or form.out_bytes
     from_memory = 0.0 if left_cached else left * left_share
-    once = groups * k * (from_memory * m + right * n)
-    stored = np.zeros_like(m) if out_cached else groups * out_bytes * m * n * (2 if accumulates else 1)
-    reached = np.where(
-        m <= form.few_rows, form.few_memory_efficiency or kernels.memory_efficiency, kernels.memory_efficiency
-    )
-    bandwidth = chip.memory_bytes_per_s * reached
-    missed = np.ones_like(m)
-    if operand_sets:
-        missed = _missed(kernels, chip, groups * k * (left * m + operand_sets * right * n) + stored)
-    byte_s = missed / bandwidth + (1.0 - missed) / _cached_bytes_per_s(kernels, chip)
-    launch_s, prologue = kernels.launch_us * 1e-6, kernels.prologue_cycles
-    best: dict[str, npt.NDArray[Any]] = {}
-    chosen, tile_s = _chosen(form, m, n)
-    for index, (rows, wide) in enumerate(form.every_tile):
-        tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
-        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
-        # A wave of tiles reads whole strips: as square as the SMs allow.
-        high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
-        strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
-        by_wave = groups * k * (np.ceil(tiles_n / strip) * from_memory * m + np.ceil(tiles_m / high) * right * n)
-        read = np.where(once < kernels.l2_share * chip.l2_bytes, once, np.maximum(once, by_wave))
-        for split in form.splits:
-            per_sm = groups * tiles_m * tiles_n * split / chip.sms
-            fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
-            per_k = np.maximum(rows * wide / rate, (rows * left + wide * right) / fed)
-            steps = np.ceil(k / (_STEP * split))
-            main = steps * _STEP * per_k
-            chain = np.maximum(main, steps * form.step_cycles.get(chip.instruction, 0.0))
-            # The sums of a split are written in 32 bits.
-            around = prologue + rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
-            cycles = np.maximum(waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (chain + around))
-            sums = _SUM_BYTES * groups * split * m * n if split > 1 and not out_cached else 0.0
-            moved = read + stored + sums
-            memory_s = moved * byte_s
-            written_s = (stored + sums / 2) * byte_s
-            seconds = overlapped(cycles / chip.clock_hz, memory_s - written_s, kernels.overlap_exponent)
-            again = 0.0 if split == 1 else np.where(m == 1, 0.0 if form.single_rows_sum else 1.0, 1.0)
-            seconds = seconds + written_s + launch_s * (1.0 + again)
-            if form.choices:
-                seconds = np.where(chosen == index, seconds + tile_s * tiles_m * tiles_n, np.inf)
-            elif index >= len(form.tiles):
-                seconds = np.where(m <= form.few_rows, seconds, np.inf)
-            found = {"seconds": seconds, "memory": memory_s, "moved": moved}
-            if not best:
-                best = found | {"tile": np.full(m.shape, index), "split": np.full(m.shape, split)}
-                continue
-            wins = seconds < best["seconds"]
-            for name, value in (found | {"tile": index, "split": split}).items():
-                best[name] = np.where(wins, value, best[name])
-    seconds, flops_j = best["seconds"], 2 * groups * m * k * n * flop_j
-    slowdown = np.ones_like(seconds)
-    if chip.power_cap_w is not None:
-        over = np.maximum(1.0, flops_j / seconds / (chip.power_cap_w * kernels.usable_power))
-        slowdown = over**kernels.throttle_exponent
-    seconds, moved = seconds * slowdown, best["moved"]
+    written = 0.0 if out_cached else (out_bytes or form.out_bytes) * (2 if accumulates else 1)
+    sizes = m, n, k, groups, left, right, from_memory, written
+    best = _Products(chip, kernels, form, *sizes, operand_sets, column_scales).fastest()
+    flops_j = 2 * groups * m * k * n * flop_energy_j(chip, kernels) * form.flop_energy_share * activity
+    slowdown = _slowdown(chip, kernels, flops_j / best.seconds)
+    seconds, moved = best.seconds * slowdown, best.moved
     seconds = seconds + np.where(quantised, 0.0, _around_s(chip, kernels, form, m * groups, k, n))
     if form.quantise_efficiency is not None:
         moved = moved + np.where(quantised, 0.0, groups * m * k * (2 + left))
-    done = Activity(flops_j, moved, moved, slowdown)
     if hosted:
         seconds = np.maximum(seconds, _host_s(form, m * groups))
-    return GemmKernel(seconds, best["memory"], best["tile"], best["split"], done)
+    return GemmKernel(seconds, best.memory_s, best.tile, best.split, Activity(flops_j, moved, moved, slowdown))
+
+
+def _slowdown(chip: GpuChip, kernels: GemmKernelsSpec, watts: Floats) -> Floats:
+    """How much longer products take under the power cap that draw so much at full clock."""
+    if chip.power_cap_w is None:
+        return np.ones_like(watts)
+    slowdown: Floats = np.maximum(1.0, watts / (chip.power_cap_w * kernels.usable_power)) ** kernels.throttle_exponent
+    return slowdown
+
+
+@dataclass(frozen=True)
+class _Tiled:
+    """Products as some tile and split does them; arrays [products]."""
+
+    seconds: Floats
+    memory_s: Floats
+    moved: Floats
+    tile: npt.NDArray[np.int64]
+    split: npt.NDArray[np.int64]
+
+    def or_faster(self, other: _Tiled) -> _Tiled:
+        """Of each product the faster one, this one where they are alike."""
+        wins = other.seconds < self.seconds
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return _Tiled(*(np.where(wins, theirs, mine) for mine, theirs in pairs))
+
+
+@dataclass(frozen=True)
+class _Products:
+    """Products that a library is asked for, beside what the library and the chip are; arrays [products].
+
+    Attributes
+    ----------
+    left, right: bytes of an element in the L2. left_memory: of an element of the left operand in the memory. written:
+    to the memory of an element of the product, sums of a split with it; 0: they stay in the L2. operand_sets,
+    column_scales: as in :func:`gemm`.
+    """
+
+    chip: GpuChip
+    kernels: GemmKernelsSpec
+    form: GemmFormatSpec
+    m: Floats
+    n: Floats
+    k: Floats
+    groups: Floats
+    left: float
+    right: float
+    left_memory: Any
+    written: float
+    operand_sets: int
+    column_scales: bool
+
+    @cached_property
+    def stored(self) -> Floats:
+        """Bytes of the product in the memory."""
+        return self.groups * self.written * self.m * self.n
+
+    @cached_property
+    def missed(self) -> Floats:
+        """Share of what is moved that the memory serves, not the L2."""
+        if not self.operand_sets:
+            return np.ones_like(self.m)
+        operands = self.left * self.m + self.operand_sets * self.right * self.n
+        return _missed(self.kernels, self.chip, self.groups * self.k * operands + self.stored)
+
+    @cached_property
+    def rate(self) -> float:
+        """Multiply-adds per cycle of an SM, what is done beside the tensor cores included."""
+        instruction = self.chip.instruction
+        rate = self.chip.rate(self.form.multiplies) * self.form.tensor_efficiency.get(instruction, 1.0)
+        outside = self.form.outside_cycles.get(instruction, 0.0)
+        if self.column_scales:
+            outside += self.form.column_scale_cycles.get(instruction, 0.0)
+        return rate / (1.0 + rate * outside / 1024)
+
+    @cached_property
+    def byte_s(self) -> Floats:
+        """Seconds to move a byte, of the memory or of what the L2 holds."""
+        usual = self.kernels.memory_efficiency
+        few = self.form.few_memory_efficiency or usual
+        reached = np.where(self.m <= self.form.few_rows, few, usual)
+        cached_s: Floats = (1.0 - self.missed) / _cached_bytes_per_s(self.kernels, self.chip)
+        return self.missed / (self.chip.memory_bytes_per_s * reached) + cached_s
+
+    def fastest(self) -> _Tiled:
+        """With the tile and split that take least; the library's own tile where its rule is known."""
+        form = self.form
+        chosen, tile_s = _chosen(form, self.m, self.n)
+        found = []
+        for index, (rows, wide) in enumerate(form.every_tile):
+            read = self._read_bytes(rows, wide)
+            for split in form.splits:
+                done = self._tiled(index, split, read)
+                if form.choices:
+                    turns_s = tile_s * np.ceil(self.m / rows) * np.ceil(self.n / wide)
+                    done = replace(done, seconds=np.where(chosen == index, done.seconds + turns_s, np.inf))
+                elif index >= len(form.tiles):
+                    done = replace(done, seconds=np.where(self.m <= form.few_rows, done.seconds, np.inf))
+                found.append(done)
+        return reduce(_Tiled.or_faster, found)
+
+    def _read_bytes(self, rows: int, wide: int) -> Floats:
+        """Bytes of operands from the memory: once where the L2 holds them, else wave by wave of tiles."""
+        chip, m, n = self.chip, self.m, self.n
+        once = self.groups * self.k * (self.left_memory * m + self.right * n)
+        tiles_m, tiles_n = np.ceil(m / rows), np.ceil(n / wide)
+        # A wave of tiles reads whole strips: as square as the SMs allow.
+        high = np.maximum(1.0, np.minimum(tiles_m, np.sqrt(chip.sms * wide / rows)))
+        strip = np.minimum(tiles_n, np.ceil(chip.sms / high))
+        left, right = np.ceil(tiles_n / strip) * self.left_memory * m, np.ceil(tiles_m / high) * self.right * n
+        by_wave: Floats = np.maximum(once, self.groups * self.k * (left + right))
+        read: Floats = np.where(once < self.kernels.l2_share * chip.l2_bytes, once, by_wave)
+        return read
+
+    def _per_sm(self, rows: int, wide: int, split: int) -> tuple[Floats, float]:
+        """Tiles of this size for each SM, K in ``split`` parts, and how many of them it works on at a time."""
+        in_flight = of_instruction(self.kernels.tiles_in_flight, self.chip, "tiles_in_flight")
+        held = in_flight * min(_MOST_SMALL, max(1.0, _SMALL / (rows * wide)))
+        return self.groups * np.ceil(self.m / rows) * np.ceil(self.n / wide) * split / self.chip.sms, held
+
+    def _cycles(self, rows: int, wide: int, split: int) -> Floats:
+        """Cycles of the SMs: tiles of this size, K in ``split`` parts."""
+        kernels, form, chip = self.kernels, self.form, self.chip
+        feed = of_instruction(kernels.feed_bytes_per_cycle, chip, "feed_bytes_per_cycle")
+        lone = max(feed, kernels.lone_feed_bytes_per_cycle.get(chip.instruction, feed))
+        whole = of_instruction(kernels.whole_wave_share | form.whole_wave_share, chip, "whole_wave_share")
+        per_sm, held = self._per_sm(rows, wide, split)
+        fed = np.clip(feed / np.minimum(1.0, per_sm), feed, lone)
+        per_k = np.maximum(rows * wide / self.rate, (rows * self.left + wide * self.right) / fed)
+        steps = np.ceil(self.k / (_STEP * split))
+        main = steps * _STEP * per_k
+        chain = np.maximum(main, steps * form.step_cycles.get(chip.instruction, 0.0))
+        # The sums of a split are written in 32 bits.
+        epilogue = rows * wide * 2 * kernels.epilogue_cycles_per_byte * (2 if split > 1 else 1)
+        around = kernels.prologue_cycles + epilogue
+        cycles: Floats = np.maximum(
+            waves(per_sm, whole) * main + around, waves(per_sm / held, whole) * (chain + around)
+        )
+        return cycles
+
+    def _tiled(self, index: int, split: int, read: Floats) -> _Tiled:
+        """With a tile of the format, by its number, and a split."""
+        kernels, (rows, wide) = self.kernels, self.form.every_tile[index]
+        sums = _SUM_BYTES * self.groups * split * self.m * self.n if split > 1 and self.written else 0.0
+        moved = read + self.stored + sums
+        memory_s = moved * self.byte_s
+        written_s = (self.stored + sums / 2) * self.byte_s
+        if self.chip.instruction in kernels.stores_beside:
+            per_sm, held = self._per_sm(rows, wide, split)
+            written_s = written_s / np.maximum(1.0, np.ceil(per_sm / held))
+        computed_s = self._cycles(rows, wide, split) / self.chip.clock_hz
+        seconds = overlapped(computed_s, memory_s - written_s, kernels.overlap_exponent)
+        again = 0.0 if split == 1 else np.where(self.m == 1, 0.0 if self.form.single_rows_sum else 1.0, 1.0)
+        seconds = seconds + written_s + kernels.launch_us * 1e-6 * (1.0 + again)
+        shape = self.m.shape
+        return _Tiled(seconds, memory_s, moved, np.full(shape, index), np.full(shape, split))
 
 
 def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -331,29 +269,6 @@ def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.
         chosen = np.where(holds, form.every_tile.index(choice.tile), chosen)
         tile_s = np.where(holds, choice.tile_us * 1e-6, tile_s)
     return chosen, tile_s
-
-
-def flop_energy_j(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
-    """Energy of a FLOP of the chip's 16-bit operands at its clock, J.
-
-    Raises
-    ------
-    InputError: the energy of the chip's process is not known.
-    """
-    return kernels.flop_energy_pj * 1e-12 * process_energy(chip, kernels) * chip.activity
-
-
-def process_energy(chip: GpuChip, kernels: GemmKernelsSpec) -> float:
-    """Energy in the chip's process, at its voltage, relative.
-
-    Raises
-    ------
-    InputError: it is not known.
-    """
-    known = kernels.process_energy
-    if chip.process not in known:
-        raise InputError(f"'process_energy' has no entry for '{chip.process}': {nearest(chip.process, known)}")
-    return known[chip.process] * chip.voltage**2
 
 
 def _around_s(

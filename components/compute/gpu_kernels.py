@@ -18,7 +18,7 @@ from archsim.components.compute.gpu_attention import AttentionKernelsSpec, Atten
 from archsim.components.compute.gpu_chip import Floats, GpuChip
 from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec
 from archsim.components.compute.gpu_experts import ExpertKernelsSpec, GroupedKernel
-from archsim.components.compute.gpu_gemm import GemmKernelsSpec, flop_energy_j, process_energy
+from archsim.components.compute.gpu_gemm_spec import GemmKernelsSpec, flop_energy_j, process_energy
 from archsim.components.compute.gpu_power import Activity, Energy, PowerSpec, energy
 from archsim.config import load_spec
 from archsim.errors import InputError, nearest
@@ -111,6 +111,8 @@ class GpuKernelsSpec(Spec):
     """95% confidence intervals of the calibrated parameters, by path"""
     bands: dict[str, tuple[float, float]] = Field(default_factory=dict)
     """measured over predicted time, 5th and 95th percentile over chips that a fit had not seen; by kernel"""
+    widest_bands: dict[str, tuple[float, float]] | None = None
+    """the widest of all releases, for chips without rows, whose host or release may differ as those do"""
 
     def on(self, instruction: str, process: str, library: str = "") -> GpuKernelsSpec:
         """The kernels of a release on a kind of tensor core; without a name those that stand for it.
@@ -140,9 +142,19 @@ class GpuKernelsSpec(Spec):
         if library and not known.keys() & {exact, instruction}:
             raise InputError(f"'{name}' has no kernels for '{instruction}': {nearest(instruction, known)}")
         data = self.model_dump(mode="json", exclude_none=True, exclude={"libraries", "default_library"})
+        data["widest_bands"] = self._widest_bands()
         for place in (instruction, exact):
             data = merged(data, known.get(place, {}))
         return checked(data)
+
+    def _widest_bands(self) -> dict[str, tuple[float, float]]:
+        found: dict[str, tuple[float, float]] = {}
+        changes = (change for library in self.libraries.values() for change in library.on.values())
+        for bands in (self.bands, *(change.get("bands", {}) for change in changes)):
+            for kernel, (low, high) in bands.items():
+                least, most = found.get(kernel, (low, high))
+                found[kernel] = min(least, low), max(most, high)
+        return found
 
     def library_name(self, name: str) -> str:
         """The release of this name; ``vllm/0.22.1`` is ``vllm_0_22``.
@@ -186,10 +198,10 @@ class GpuKernelsSpec(Spec):
 
     def band(self, kernel: str, chip: str = "") -> tuple[float, float] | None:
         """The band of a kernel such as ``gemm fp8``, else of its first word, on the chip of this name."""
-        band = self.bands.get(kernel) or self.bands.get(kernel.partition(" ")[0])
-        if band is None or chip in self.measured or not self.measured:
-            return band
-        return band[0] ** self.unseen_spread, band[1] ** self.unseen_spread
+        seen = chip in self.measured or not self.measured
+        bands = self.bands if seen else self.bands | (self.widest_bands or {})
+        band = bands.get(kernel) or bands.get(kernel.partition(" ")[0])
+        return band if seen or band is None else (band[0] ** self.unseen_spread, band[1] ** self.unseen_spread)
 
 
 def checked(data: Mapping[str, Any]) -> GpuKernelsSpec:

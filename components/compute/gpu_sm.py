@@ -23,7 +23,8 @@ from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec, elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
-from archsim.components.compute.gpu_gemm import format_of, gemm
+from archsim.components.compute.gpu_gemm import gemm
+from archsim.components.compute.gpu_gemm_spec import format_of
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.components.compute.gpu_power import Activity, joined
 from archsim.config import Named

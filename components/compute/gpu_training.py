@@ -16,7 +16,7 @@ from pydantic import Field
 
 from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, of_instruction, overlapped
-from archsim.components.compute.gpu_gemm import GemmFormatSpec, GemmKernelsSpec
+from archsim.components.compute.gpu_gemm_spec import GemmFormatSpec, GemmKernelsSpec
 from archsim.errors import InputError, nearest
 from archsim.spec import Share, Spec
 

@@ -2,7 +2,7 @@
 
 - ``implementation`` (with ``npus_per_dim``, ``bandwidth_GiBps``, ...): a run of ASTRA-sim, in its accounting;
 - ``injection_rate_flits_per_node_cycle``: traffic on a router network, flit by flit;
-- ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines, by protocol;
+- ``system`` or ``device``, ``nranks`` or ``num_gpus``: NCCL on measured machines; by protocol alone with ``host_us``;
 - ``num_topk`` (with ``op_name``, ``node_num``, ``hidden_size``, ``num_token``): DeepEP's dispatch and combine;
 - ``op``, ``bytes``, ``ranks``, ``topology``: a collective on archsim's own network model. With several dimensions,
   innermost first, topology, ranks, link and algorithm are lists like ``switch/ring`` and ``8/4``. A topology with a
@@ -450,12 +450,15 @@ def _nccl(case: Mapping[str, str]) -> dict[str, Any]:
         load_spec(f"links/{links}", LinkSpec, category="links"),
     )
     found = nccl.time(name, total, ranks)
-    seconds = found.seconds + (float(case["host_us"]) * 1e-6 if case.get("host_us") else 0.0)
+    chosen = {"algorithm": found.algorithm, "protocol": found.protocol}
+    if not case.get("host_us") and interconnect_of(libraries, f"{gpu}_sxm") is not None:
+        # As long as on the measured machines of this GPU, whose harness is in it.
+        return _of_library(libraries, f"{gpu}_sxm", case, name, total, ranks) | chosen
+    seconds = found.seconds + float(case.get("host_us") or 0.0) * 1e-6
     return {
         "time_us": seconds * 1e6,
         "busbw_GBps": bus_bandwidth(name, total, ranks, seconds) / 1e9,
-        "algorithm": found.algorithm,
-        "protocol": found.protocol,
+        **chosen,
     }
 
 

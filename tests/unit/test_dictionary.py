@@ -20,6 +20,7 @@ from archsim.errors import InputError
 from archsim.workloads.dictionary import DictionarySpec, weights_per_codeword
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Codewords, GroupedMatMul, Scales
+from archsim.workloads.parameters import active_parameters, parameters
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
 from tests.depth import examples
@@ -114,8 +115,12 @@ def switch(**model: Any) -> list[GroupedMatMul]:
 
 
 def test_experts_of_an_encoder_and_of_the_decoder_that_looks_at_it_are_visited() -> None:
+    shape = load_spec("switch-c-2048", ModelSpec, category="models")
+    expert = 2 * 2080 * 6144
+    assert parameters(shape)["total"] == 1_571_375_798_688  # 1571B in table 9 of the paper
+    assert active_parameters(shape) == 1_571_375_798_688 - 30 * 2047 * expert
     ops = switch()
-    assert sum(op.macs() for op in ops) == 2 * 2080 * 6144 * (15 * 3 + 15 * 1 + 15 * 1)  # encoded, prompt, one step
+    assert sum(op.macs() for op in ops) == expert * (15 * 3 + 15 * 1 + 15 * 1)  # encoded, prompt, one step
     assert {(op.name, op.k, op.n) for op in ops} == {("experts_up", 2080, 6144), ("experts_down", 6144, 2080)}
 
 

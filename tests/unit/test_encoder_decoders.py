@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from archsim.workloads.model import ModelSpec, parameters
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Attention, Conv, MatMul, Role
+from archsim.workloads.parameters import parameters
 from archsim.workloads.program import Program, Segment
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec

@@ -22,7 +22,8 @@ from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.machine import ChipSpec, SystemSpec
 from archsim.runs import run
-from archsim.workloads.model import ModelSpec, parameters
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.parameters import parameters
 
 SCALE_SIM = """[general]
 run_name = small

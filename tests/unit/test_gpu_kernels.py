@@ -94,6 +94,20 @@ def test_a_wave_more_costs_whole_and_a_tile_within_a_wave_nothing():
     assert of(over) > 1.8 * of(full)
 
 
+def test_stores_of_all_but_the_last_wave_go_beside_main_loops_where_a_chip_does_so():
+    apart, beside = (replace_spec(KERNELS.gemm, stores_beside=some) for some in ((), ("mma",)))
+
+    def both(m):
+        return [float(gemm(CHIP, kernels, "bf16", m, 128, 4096).seconds[0]) for kernels in (apart, beside)]
+
+    one_wave, many_waves = both(128), both(16384)
+    assert one_wave[0] == one_wave[1]
+    saved_s, stored_s = many_waves[0] - many_waves[1], 2 * 16384 * 4096 / CHIP.memory_bytes_per_s
+    assert 0.3 * stored_s < saved_s < 1.2 * stored_s / KERNELS.gemm.memory_efficiency
+    hopper = replace(CHIP, instruction="wgmma")
+    assert np.array_equal(*(gemm(hopper, k, "bf16", 16384, 128, 4096).seconds for k in (apart, beside)))
+
+
 def test_an_operand_in_the_cache_loads_no_memory():
     assert seconds(64, 8192, 8192, left_cached=True) <= seconds(64, 8192, 8192)
     cached = gemm(CHIP, KERNELS.gemm, "bf16", 64, 8192, 8192, left_cached=True, out_cached=True)
@@ -225,6 +239,18 @@ def test_decode_splits_keys_over_idle_processors_only_where_heads_share_them():
     spec = KERNELS.attention.varieties["flash2"].decode
     shared, single = (float(decode(CHIP, spec, AttentionShape.of(1, h, 8, 128, 1, 65535))[0]) for h in (32, 8))
     assert shared < single / 4
+
+
+def test_products_of_a_decoded_block_show_only_where_tensor_cores_are_slow():
+    spec = KERNELS.attention.variety("flash3").decode
+    bare = replace_spec(spec, tensor_efficiency=None)
+    fast = replace(CHIP, macs_per_cycle={"bf16": 2048}, instruction="wgmma")
+    slow = replace(fast, macs_per_cycle={"bf16": 512})
+    for heads, shows in ((8, False), (64, True)):  # a key's heads, of 16 rows and of 64
+        shape = AttentionShape.of(64, heads, 1, 128, 1, 16383)
+        assert float(decode(fast, spec, shape)[0]) == pytest.approx(float(decode(fast, bare, shape)[0]), rel=0.2)
+        longer = float(decode(slow, spec, shape)[0]) / float(decode(slow, bare, shape)[0])
+        assert longer > 2.0 if shows else longer < 2.0
 
 
 def test_grouped_heads_fill_eight_waves_with_splits_and_leave_few_blocks_to_the_other_kernel():
@@ -638,6 +664,15 @@ def test_a_format_of_16_bits_that_a_chip_has_not_is_refused():
     assert answer(volta, "gemm", [case | {"dtype": "float16"}])[0]["latency_us"] > 0
     with pytest.raises(InputError, match="chip 'V100 SXM': this chip does not multiply bf16: it has fp16"):
         answer(volta, "gemm", [case | {"dtype": "bfloat16"}])
+
+
+def test_chips_without_rows_carry_the_widest_band_of_all_releases():
+    on = KERNELS.on("tcgen05", "4np")
+    seen, unseen = on.band("gemm fp8_block", "B200 SXM"), on.band("gemm fp8_block", "B300 SXM")
+    others = [KERNELS.on("wgmma", "4n", name).bands["gemm fp8_block"] for name in ("vllm_0_19", "vllm_0_22")]
+    for low, high in (seen, *others):
+        assert unseen[0] <= low**KERNELS.unseen_spread
+        assert high**KERNELS.unseen_spread <= unseen[1]
 
 
 def test_the_picture_has_a_panel_per_chip_and_kernel():

@@ -15,8 +15,9 @@ import pytest
 from archsim.errors import InputError
 from archsim.workloads.huggingface.families import ALIASES, FAMILIES, REFUSED
 from archsim.workloads.huggingface.reader import from_config_json
-from archsim.workloads.model import ModelSpec, parameters
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Role
+from archsim.workloads.parameters import parameters
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec
 

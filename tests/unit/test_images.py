@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from archsim.workloads.huggingface.towers import TOWERS
-from archsim.workloads.model import ModelSpec, language_model, parameters
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import Attention, MatMul, Role
+from archsim.workloads.parameters import parameters
 from archsim.workloads.program import Program
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec

@@ -14,7 +14,8 @@ import archsim
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.workloads.huggingface.reader import from_config_json
-from archsim.workloads.model import ModelSpec, active_parameters, mtp_parameters, parameters
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.parameters import active_parameters, mtp_parameters, parameters
 
 FOLDER = Path(archsim.__file__).parent / "configs" / "models"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

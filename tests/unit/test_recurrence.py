@@ -10,8 +10,9 @@ from pydantic import ValidationError
 from archsim import runs
 from archsim.errors import InputError
 from archsim.serving.deploy import Deployment, engine_named, model_named, placed
-from archsim.workloads.model import ModelSpec, parameters
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Role
+from archsim.workloads.parameters import parameters
 from archsim.workloads.recurrence import Recurrence
 
 

@@ -10,8 +10,9 @@ import pytest
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.runs import run
-from archsim.workloads.model import ModelSpec, language_model, mtp_parameters, parameters
+from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import Op, Role
+from archsim.workloads.parameters import mtp_parameters, parameters
 from archsim.workloads.program import Segment
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_spec import TransformerSpec

@@ -12,7 +12,7 @@ from depth import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.components.compute.gpu_gemm import process_energy
+from archsim.components.compute.gpu_gemm_spec import process_energy
 from archsim.components.compute.gpu_power import Activity
 from archsim.config import load_spec
 from archsim.errors import InputError

@@ -16,8 +16,9 @@ from archsim.errors import InputError
 from archsim.result import Result
 from archsim.workloads.composition_of_experts import CompositionOfExpertsSpec, CompositionOfExpertsWorkload
 from archsim.workloads.gemm import GemmSpec, GemmWorkload
-from archsim.workloads.model import ModelSpec, parameters
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Collective, DType, MatMul, Role, Transfer
+from archsim.workloads.parameters import parameters
 from archsim.workloads.plan import Plan
 from archsim.workloads.program import Segment
 from archsim.workloads.speculative_decoding import SpeculativeDecodingSpec

@@ -22,8 +22,9 @@ import archsim
 from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.workloads.formats import MachineFormats
-from archsim.workloads.model import ModelSpec, mtp_parameters, parameters
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Attention, Collective, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.parameters import mtp_parameters, parameters
 from archsim.workloads.program import Program, Segment
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.transformer import TransformerWorkload

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import csv
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from archsim.calibration import Errors, StageResult, calibrate, shipped
+from archsim.calibration import Errors, StageResult, calibrate, chips_of, shipped
 from archsim.config import load_spec
 from archsim.kernels import Gpu, answer, format_name, gpu_of
 from archsim.machine import ChipSpec
@@ -22,7 +23,8 @@ from archsim.validation.framework import FOLDER, Claim, Row, row
 from archsim.validation.information import Figure
 
 _SOURCE = (
-    "measured: aiconfigurator 095f58a and InferSim f2293da (Apache-2.0), Vidur 7d47513 and LLMCompass 2e015fd (MIT)"
+    "measured: aiconfigurator 095f58a and InferSim f2293da (Apache-2.0), Vidur 7d47513, LLMCompass 2e015fd and AITER "
+    "e404860 (MIT)"
 )
 _BIAS = 0.05
 _AIMS = {"gemm 16 bit": 0.09, "gemm": 0.15, "attention": 0.12, "moe": 0.15, "elementwise": 0.15}
@@ -65,15 +67,24 @@ def group_of(op: str, case: Case) -> str:
 
 
 @cache
-def predictions() -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(kernel, chip) to measured and predicted times and a plain roofline, us, [rows]."""
-    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+def answered() -> tuple[tuple[str, Case, dict[str, Any]], ...]:
+    """Each row: its op, what was measured, and what is answered."""
+    found = []
     for op in ("gemm", "attention", "moe", "elementwise"):
         for name in sorted({case["device"] for case in sample(op)}):
             mine = [case for case in sample(op) if case["device"] == name]
-            for case, given in zip(answer(load_spec(name, ChipSpec, category="chips"), op, mine), mine, strict=True):
-                times = float(given["latency_us"]), float(case["latency_us"]), _roofline_us(gpu(name), op, given)
-                found.setdefault((group_of(op, given), name), []).append(times)
+            told = answer(load_spec(name, ChipSpec, category="chips"), op, mine)
+            found += [(op, case, given) for case, given in zip(mine, told, strict=True)]
+    return tuple(found)
+
+
+@cache
+def predictions() -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(kernel, chip) to measured and predicted times and a plain roofline, us, [rows]."""
+    found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    for op, case, told in answered():
+        times = float(case["latency_us"]), float(told["latency_us"]), _roofline_us(gpu(case["device"]), op, case)
+        found.setdefault((group_of(op, case), case["device"]), []).append(times)
     return {
         key: (columns[0], columns[1], columns[2])
         for key, rows in found.items()
@@ -104,13 +115,10 @@ def rows() -> list[Row]:
 def coverage() -> dict[str, np.ndarray]:
     """By chip, which of its rows lie in the band of their prediction."""
     found: dict[str, list[bool]] = {}
-    for op in ("gemm", "attention", "moe", "elementwise"):
-        for name in sorted({case["device"] for case in sample(op)}):
-            mine = [case for case in sample(op) if case["device"] == name]
-            for told, given in zip(answer(load_spec(name, ChipSpec, category="chips"), op, mine), mine, strict=True):
-                if "latency_low_us" in told:
-                    inside = told["latency_low_us"] <= float(given["latency_us"]) <= told["latency_high_us"]
-                    found.setdefault(name, []).append(inside)
+    for _, case, told in answered():
+        if "latency_low_us" in told:
+            inside = told["latency_low_us"] <= float(case["latency_us"]) <= told["latency_high_us"]
+            found.setdefault(case["device"], []).append(inside)
     return {name: np.array(inside) for name, inside in found.items()}
 
 
@@ -151,7 +159,8 @@ def picture() -> str:
 def calibrations() -> tuple[StageResult, ...]:
     """The stages of the shipped calibration that several chips' rows set, fitted afresh."""
     spec, folder = shipped("nvidia")
-    wanted = [stage.name for stage in spec.stages if stage.target == "latency_us" and not stage.within]
+    mine = (stage for stage in spec.stages if stage.target == "latency_us" and not stage.within)
+    wanted = [stage.name for stage in mine if len(chips_of(spec, stage, folder)) > 1]
     return tuple(calibrate(spec, folder, wanted)[1])
 
 

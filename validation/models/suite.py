@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from archsim.config import load_spec
 from archsim.validation.framework import FOLDER, Claims, Row, answered
-from archsim.workloads.model import ModelSpec, active_parameters, parameters
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.parameters import active_parameters, parameters
 
 
 def rows() -> list[Row]:

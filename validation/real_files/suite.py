@@ -16,8 +16,9 @@ from archsim.config import load_spec
 from archsim.runs import run
 from archsim.validation.framework import FOLDER, Claim, Row, cases, compared, row, to_digits
 from archsim.workloads.convolutions import read_topology
-from archsim.workloads.model import ModelSpec, parameters
+from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType, Role
+from archsim.workloads.parameters import parameters
 
 _HERE = FOLDER / "real_files"
 _CONFIG = "config.json of the family, Hugging Face"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from archsim.workloads.model import ModelSpec, active_parameters, parameters
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.parameters import active_parameters, parameters
 from archsim.workloads.step.cut import Cut
 from archsim.workloads.step.framework import FrameworkSpec, HostSpec, LossSpec
 from archsim.workloads.step.kinds import HybridSpec, Kind, kinds_of
