@@ -420,7 +420,9 @@ class Machine:
         matrix = [engine for engine in self.engines.values() if isinstance(engine, MatrixEngine)]
         read = {d for engine in matrix for d in engine.cached_dtypes()} if matrix else set(DType)
         widened = [d for engine in matrix for d in engine.widened_dtypes()]
-        return MachineFormats(tuple(multiplied), tuple(d for d in DType if d in read), tuple(widened))
+        stored = {engine.pruning() for engine in self.engines.values() if engine.dtypes()}
+        pruned = stored.pop() if len(stored) == 1 else None  # each engine would have to read what another one does
+        return MachineFormats(tuple(multiplied), tuple(d for d in DType if d in read), tuple(widened), pruned)
 
     def areas(self) -> Iterator[tuple[str, str, float]]:
         """(component path, block, mm²) of one chip, its published other blocks included."""

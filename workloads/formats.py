@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from archsim.workloads.op import DType
+from archsim.workloads.op import DType, Pruning
 
 _WIDE, _NARROW = (DType.BF16, DType.FP16, DType.FP32), (DType.INT8, DType.FP8)
 """What ``dtype: auto`` would multiply in, the most wanted first."""
@@ -18,12 +18,14 @@ class MachineFormats:
     Attributes
     ----------
     multiplied: formats of operands. cached: formats of a KV cache that attention reads. widened: formats of weights
-    that are widened to 16 bits as they are read, whatever narrower is multiplied.
+    that are widened to 16 bits as they are read, whatever narrower is multiplied. pruned: how all of them store weights
+    of products that are not all there.
     """
 
     multiplied: Collection[DType]
     cached: Collection[DType] = field(default=tuple(DType))
     widened: Collection[DType] = ()
+    pruned: Pruning | None = None
 
 
 ANYTHING = MachineFormats(tuple(DType))
@@ -38,7 +40,7 @@ class Formats:
     ----------
     weight: of the layers' weights. table: of embeddings and the LM head. activation, kv: of activations and the KV
     cache. dispatch: in which tokens travel to their experts. expert, expert_activation: of routed experts and of what
-    they multiply, where they differ.
+    they multiply, where they differ. pruned: how weights of products are stored that are not all there.
     """
 
     weight: DType
@@ -48,6 +50,7 @@ class Formats:
     dispatch: DType
     expert: DType | None = None
     expert_activation: DType | None = None
+    pruned: Pruning | None = None
 
     def __str__(self) -> str:
         table = "" if self.table is self.weight else f", tables {self.table}"
@@ -96,7 +99,8 @@ class Wanted:
         if self.expert is not None:
             experts = self.expert if self.expert in machine.multiplied else widest(machine) or narrowest(machine)
         kv = self.kv or _read(machine, kv)
-        return Formats(weight, self.table or weight, act, kv, self.dispatch or act, self.expert, experts)
+        table = self.table or weight
+        return Formats(weight, table, act, kv, self.dispatch or act, self.expert, experts, machine.pruned)
 
 
 def widest(machine: MachineFormats) -> DType | None:

@@ -309,8 +309,8 @@ class ModelSpec(Spec):
         if self.moe is not None:
             if self.moe.first_dense_layers > self.layers:
                 raise ValueError(f"first_dense_layers ({self.moe.first_dense_layers}) exceeds layers ({self.layers})")
-            if self.mlp != "gated" or self.mlp_bias:
-                raise ValueError("a mixture of experts is made of gated MLPs without bias")
+            if self.mlp_bias:
+                raise ValueError("mlp_bias: a mixture of experts has expert_bias instead")
             if self.parallel_attention or self.norm_position == "post":
                 raise ValueError("a mixture of experts has its norms before attention and experts, or on their outputs")
         if self.mla is not None and (self.qkv_bias or self.out_bias or self.qk_norm != "none" or self.window):
@@ -326,8 +326,8 @@ class ModelSpec(Spec):
         if (source := self.looks_at) is not None:
             if source.encoder is None or source.looks_at is not None or self.encoder is not None:
                 raise ValueError("looks_at is an encoder, and what looks at it a decoder")
-            if self.moe or self.mla or self.window or self.parallel_attention or self.qk_norm != "none":
-                raise ValueError("a decoder that looks at an encoder has plain attention and an MLP after it")
+            if self.mla or self.window or self.parallel_attention or self.qk_norm != "none":
+                raise ValueError("a decoder that looks at an encoder has plain attention, then an MLP or experts")
         kinds = {kind.partition("_")[0] for kind in self.mixing}
         if (self.recurrent is not None) != ("recurrent" in kinds):
             raise ValueError("recurrent and layers of that kind in 'mixing' go together")

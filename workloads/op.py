@@ -128,6 +128,44 @@ class Scales:
         return ceil_div(groups * self.bits, 8)
 
 
+@dataclass(frozen=True)
+class Codewords:
+    """Weights stored as codewords of a dictionary, ``bits`` each for ``weights`` weights of a column on average."""
+
+    bits: int
+    weights: float
+
+    def count(self, k: int, columns: int) -> int:
+        """Codewords of ``columns`` columns of ``k`` weights, each of which begins with one of its own."""
+        return columns * math.ceil(k / self.weights)
+
+    def bytes(self, k: int, columns: int) -> int:
+        """Bytes of them."""
+        return -(-self.count(k, columns) * self.bits // 8)
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Weights of which at most ``n`` of ``m`` in a row along the depth are there, packed with their places."""
+
+    n: int
+    m: int
+
+    @property
+    def index_bits(self) -> int:
+        """Bits that say where in its group a weight stands; none when all are there."""
+        return 0 if self.n == self.m else (self.m - 1).bit_length()
+
+    def kept(self, k: Dim) -> Dim:
+        """Weights that stay of ``k`` along the depth; a last group shorter than m keeps n of what it has."""
+        return k // self.m * self.n + minimum(k % self.m, self.n)
+
+    def bytes(self, k: Dim, columns: Dim, dtype: DType) -> Dim:
+        """Bytes of ``columns`` columns of ``k`` weights: those that stay, and their places."""
+        count = self.kept(k) * columns
+        return dtype.bytes(count) + ceil_div(count * self.index_bits, 8)
+
+
 def _scale_bytes(scales: Scales | None, k: Dim, columns: Dim) -> Dim:
     return 0 if scales is None else scales.bytes(k, columns)
 
@@ -144,6 +182,7 @@ class MatMul(Op):
     scales: beside quantised weights.
     quantised: True when the left-hand side comes in its format and no kernel beside the product brings it there.
     accumulates: True when the products are added to what is there, which is read.
+    pruned: how weights are stored that are not all there.
     """
 
     m: Dim
@@ -159,6 +198,7 @@ class MatMul(Op):
     scales: Scales | None = None
     quantised: bool = False
     accumulates: bool = False
+    pruned: Pruning | None = None
     kind: ClassVar[str] = "matmul"
 
     def macs(self) -> Dim:
@@ -174,8 +214,11 @@ class MatMul(Op):
 
     def right_bytes(self) -> Dim:
         """Bytes of the right-hand sides, their scales and the bias."""
-        columns = self.groups * self.n
-        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
+        columns, dtype = self.groups * self.n, self.right_dtype
+        weights = dtype.bytes(columns * self.k)
+        if self.pruned is not None and self.right is Role.WEIGHT:
+            weights = self.pruned.bytes(self.k, columns, dtype)
+        weights = weights + _scale_bytes(self.scales, self.k, columns)
         return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
 
     def out_bytes(self) -> Dim:
@@ -297,6 +340,7 @@ class GroupedMatMul(Op):
     width: elements between the two products of an expert; 0 where that is not known.
     just_routed: the experts were chosen right before, so that their weights cannot be loaded early.
     scales: beside quantised weights. bias: True when each expert adds a vector of n weights.
+    codewords: in place of the weights, which are decoded to their format as they are read.
     slower: how much longer than the library's kernel takes, as a ratio: one that nobody tuned for these sizes.
     streamed: thousandths of the memory's rate that another kernel reaches, and ps until it does; it is taken where it
         is faster than the library's. None when absent.
@@ -309,6 +353,7 @@ class GroupedMatMul(Op):
     width: int = 0
     just_routed: bool = True
     scales: Scales | None = None
+    codewords: Codewords | None = None
     bias: bool = False
     slower: tuple[int, int] = (1, 1)
     streamed: tuple[int, int] | None = None
@@ -334,9 +379,14 @@ class GroupedMatMul(Op):
 
     def expert_bytes(self, experts: int) -> Dim:
         """Bytes of the weights of so many experts, their scales and their biases."""
+        return self.stored_bytes(experts) + (self.out_dtype.bytes(experts * self.n) if self.bias else 0)
+
+    def stored_bytes(self, experts: int) -> Dim:
+        """Bytes of the weights of so many experts as they are stored, and their scales."""
         columns = experts * self.n
-        weights = self.right_dtype.bytes(columns * self.k) + _scale_bytes(self.scales, self.k, columns)
-        return weights + (self.out_dtype.bytes(columns) if self.bias else 0)
+        dense, coded = self.right_dtype.bytes(columns * self.k), self.codewords
+        weights = dense if coded is None else coded.bytes(self.k, columns)
+        return weights + _scale_bytes(self.scales, self.k, columns)
 
     def reads(self) -> dict[Role, Dim]:
         return {Role.ACTIVATION: self.left_dtype.bytes(sum(self.rows) * self.k), Role.WEIGHT: self.right_bytes()}

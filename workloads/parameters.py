@@ -58,16 +58,17 @@ def _layer_norms(model: ModelSpec) -> int:
 
 
 def _biases(model: ModelSpec, moe: MixtureSpec) -> int:
-    """Those of an expert: of its two inner products and of its outer one."""
-    return 2 * moe.expert_intermediate + model.hidden
+    """Those of an expert: of its inner products and of its outer one."""
+    return (model.mlp_matrices - 1) * moe.expert_intermediate + model.hidden
 
 
 def _mixture(model: ModelSpec, moe: MixtureSpec) -> dict[str, int]:
     """Router, routed and shared experts of one layer."""
+    each = model.mlp_matrices * model.hidden
     return {
         "router": model.hidden * moe.experts + (moe.router_bias + moe.gate_bias) * moe.experts,
-        "experts": moe.experts * (3 * model.hidden * moe.expert_intermediate + moe.expert_bias * _biases(model, moe)),
-        "shared_experts": 3 * model.hidden * moe.shared_intermediate + moe.shared_gate * model.hidden,
+        "experts": moe.experts * (each * moe.expert_intermediate + moe.expert_bias * _biases(model, moe)),
+        "shared_experts": each * moe.shared_intermediate + moe.shared_gate * model.hidden,
     }
 
 
@@ -120,11 +121,11 @@ def parameters(model: ModelSpec) -> dict[str, int]:
 
 def active_parameters(model: ModelSpec) -> int:
     """Parameters that one token meets: all but the experts it does not visit."""
-    parts = parameters(model)
-    if model.moe is None:
-        return parts["total"]
-    moe = model.moe
-    return parts["total"] - parts["experts"] // moe.experts * (moe.experts - moe.experts_per_token)
+    parts, moe, source = parameters(model), model.moe, model.looks_at
+    met = parts["total"]
+    if source is not None:
+        met += active_parameters(source) - parts["encoder"]
+    return met if moe is None else met - parts["experts"] // moe.experts * (moe.experts - moe.experts_per_token)
 
 
 def mtp_parameters(model: ModelSpec) -> int:

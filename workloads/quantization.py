@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.errors import InputError, Problem, nearest
 from archsim.spec import Count, Spec
-from archsim.workloads.op import DType, Scales
+from archsim.workloads.dictionary import DictionarySpec
+from archsim.workloads.op import Codewords, DType, Scales
 
 _NVFP4: dict[str, Any] = {"scale_bits": 8, "group": 16}
 _SCALE_BITS = 16
@@ -50,6 +51,19 @@ class QuantizationSpec(Spec):
     """format in which activations are multiplied, where they are quantised as well"""
     kept: tuple[Part, ...] = ()
     """parts of the layers that stay in 16 bits (gpt-oss: all but the routed experts)"""
+    dictionary: DictionarySpec | None = None
+    """present where routed experts are stored as codewords, decoded to 'dtype' as they are read (QMoE)"""
+
+    @model_validator(mode="after")
+    def _check(self) -> QuantizationSpec:
+        if self.dictionary is not None and set(self.kept) != set(get_args(Part)):
+            raise ValueError(f"dictionary: routed experts alone have one: kept lists {', '.join(get_args(Part))}")
+        return self
+
+    @property
+    def codewords(self) -> Codewords | None:
+        """What is stored in place of the weights."""
+        return None if self.dictionary is None else self.dictionary.codewords
 
     @property
     def scales(self) -> Scales | None:

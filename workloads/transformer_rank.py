@@ -59,6 +59,7 @@ class RankOps:
         model, self.tp = spec.model, spec.tensor_parallel
         stored = None if spec.weight_dtype is not None else model.quantization
         self.scales = None if stored is None else stored.scales
+        self.codewords = None if stored is None else stored.codewords
         self.kept = () if stored is None else stored.kept
         self.heads = model.heads // self.tp
         self.kv_heads = max(model.kv_heads // self.tp, 1)
@@ -95,6 +96,7 @@ class RankOps:
             left_dtype=f.activation,
             right_dtype=f.table,
             out_dtype=f.activation,
+            pruned=f.pruned,
         )
 
     def vector(
@@ -321,6 +323,8 @@ class RankOps:
         here = sum(rows)
         visits = moe.experts_per_token + (1 if copies else 0)
         inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
+        gates = model.mlp_matrices - 1
+        up = "experts_gate_up" if model.mlp == "gated" else "experts_up"
         step_tokens = min(here, tokens * ep)
         bias = moe.experts if moe.router_bias else 0
         ops: list[Op] = [
@@ -348,22 +352,21 @@ class RankOps:
             ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
         ops += [
             GroupedMatMul(
-                name="experts_gate_up",
+                name=up,
                 rows=rows,
                 k=model.hidden,
-                n=2 * inner,
+                n=gates * inner,
                 tokens=step_tokens,
                 width=inner,
                 left_dtype=f.expert_activation or (f.dispatch if travelling else f.activation),
                 right_dtype=f.expert or f.weight,
                 scales=self.scales,
+                codewords=self.codewords,
                 bias=moe.expert_bias,
                 out_dtype=f.activation,
                 after=("dispatch" if travelling else "top_k",),
             ),
-            replace(
-                self.vector("experts_activation", model.activation, here, inner, inputs=2), within="experts_gate_up"
-            ),
+            replace(self.vector("experts_activation", model.activation, here, inner, inputs=gates), within=up),
             GroupedMatMul(
                 name="experts_down",
                 rows=rows,
@@ -375,6 +378,7 @@ class RankOps:
                 left_dtype=f.expert_activation or f.activation,
                 right_dtype=f.expert or f.weight,
                 scales=self.scales,
+                codewords=self.codewords,
                 bias=moe.expert_bias,
                 out_dtype=f.activation,
             ),
@@ -413,17 +417,21 @@ class RankOps:
             else:
                 ops.append(replace(self.residual("residual", tokens, inputs=3), after=("out", "down")))
             return tuple(ops)
-        crossed: list[Op] = []
-        if model.looks_at is not None:
-            crossed = self.joined(cross_attention(self, step, model.looks_at), tokens, "cross", "cross_out")
-        mixed = self.joined(self.mixer(step, kind), tokens, "attention", "out")
+        mixed = self.mixed(step, kind)
         if not kind.mlp:
-            return tuple(mixed)
+            return mixed
         return (
             *mixed,
-            *crossed,
             *self.joined(self.mlp(tokens, self.inner, bias=model.mlp_bias), tokens, "mlp", "down"),
         )
+
+    def mixed(self, step: Pass, kind: LayerKind) -> tuple[Op, ...]:
+        """What comes before the MLP or the experts of a layer: what mixes its tokens, and a look at an encoder."""
+        model, tokens = self.model, step.tokens
+        ops = self.joined(self.mixer(step, kind), tokens, "attention", "out")
+        if model.looks_at is not None:
+            ops += self.joined(cross_attention(self, step, model.looks_at), tokens, "cross", "cross_out")
+        return tuple(ops)
 
     def layers(self, step: Pass) -> tuple[Block, ...]:
         """All layers of a pass, equal neighbours as one repeated block."""
@@ -453,11 +461,8 @@ class RankOps:
 
     def expert_layers(self, step: Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
         """Attention and experts of each layer that has them; layers of equal loads are the same objects."""
-        model, tokens = self.model, step.tokens
-        attentions = {
-            kind: tuple(self.joined(self.mixer(step, kind), tokens, "attention", "out"))
-            for kind in dict.fromkeys(model.kinds)
-        }
+        model = self.model
+        attentions = {kind: self.mixed(step, kind) for kind in dict.fromkeys(model.kinds)}
         group, constant = self.group_tokens(step), step.constant_tokens
         known: dict[tuple[LayerKind, tuple[int, ...]], Layer] = {}
         numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
@@ -568,7 +573,11 @@ class RankOps:
 
     def tower(self, model: ModelSpec) -> RankOps:
         """An encoder beside this model, split over the same ranks."""
-        return RankOps(self.spec.model_copy(update={"model": model}), self.formats, None)
+        router = None
+        if model.moe is not None:
+            layers = model.layers - model.dense_layers
+            router = Router(self.spec.routing, model.moe, layers, self.spec.seed + 1)  # visits of its own
+        return RankOps(self.spec.model_copy(update={"model": model}), self.formats, router)
 
     def encoded(self, batch: int, tokens: int) -> list[Block]:
         """The blocks of an encoder whose outputs another model reads."""

@@ -357,14 +357,16 @@ def _out_bits(op: MatMul | GroupedMatMul | Attention) -> int:
 
 def _right_bytes(engine: MatrixEngine[ComponentSpec], op: MatMul) -> Dim:
     """Bytes of the right-hand side as the engine reads it: weights may be pruned, a bias is not."""
-    if op.right is not Role.WEIGHT:
+    if op.right is not Role.WEIGHT or op.pruned is not None:
         return op.right_bytes()
     columns = op.groups * op.n
     return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
 
 
 def _expert_bytes(engine: MatrixEngine[ComponentSpec], op: GroupedMatMul) -> Dim:
-    """Bytes of the active experts as the engine reads them."""
+    """Bytes of the active experts as the engine reads them; those of a dictionary are not pruned."""
+    if op.codewords is not None:
+        return op.right_bytes()
     columns = op.active() * op.n
     return op.right_bytes() - op.right_dtype.bytes(columns * op.k) + engine.weight_bytes(op.k, columns, op.right_dtype)
 

@@ -22,7 +22,7 @@ from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec
 from archsim.timebase import Timebase
 from archsim.workloads.dims import Dim
-from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Role, Vector
+from archsim.workloads.op import Attention, DType, GroupedMatMul, MatMul, Op, Pruning, Role, Vector
 from archsim.workloads.recurrence import Recurrence
 
 S = TypeVar("S", bound=ComponentSpec)
@@ -154,6 +154,10 @@ class Engine(Component[S]):
     def dtypes(self) -> tuple[DType, ...]:
         """Operand formats it multiplies; none for an engine without multipliers of its own."""
         return ()
+
+    def pruning(self) -> Pruning | None:
+        """How it stores weights of products that are not all there; None: all are."""
+        return None
 
     def room_for(self, ops: Sequence[Op]) -> str:
         """Why ops do not stand beside each other on a spatial engine; "" where they do."""

@@ -27,7 +27,6 @@ import numpy as np
 from pydantic import model_validator
 
 from archsim.components.compute.dataflow_mesh import Mesh, Streams
-from archsim.components.compute.sparsity import kept, stored_bytes
 from archsim.components.compute.vector_unit import OPS_PER_ELEMENT
 from archsim.errors import InputError, nearest
 from archsim.model.component import Engine, PlacedWork, Work
@@ -44,6 +43,7 @@ from archsim.workloads.op import (
     GroupedMatMul,
     MatMul,
     Op,
+    Pruning,
     Region,
     Role,
     Vector,
@@ -184,18 +184,21 @@ class DataflowUnit(Engine[DataflowUnitSpec]):
                 return _Load(op, ceil_div(op.elements(), lanes), turns, op.rows, held, handed, taken, read, False)
         raise InputError(f"{self.path}: a dataflow unit does not compute {op.kind} ops")
 
+    def pruning(self) -> Pruning | None:
+        return None if self.spec.sparsity is None else Pruning(*self.spec.sparsity)
+
     def _depth(self, op: MatMul) -> Dim:
         """Of a product, without weights that are not there."""
-        pruned = self.spec.sparsity if op.right is Role.WEIGHT else None
-        return op.k if pruned is None else kept(op.k, *pruned)
+        pruned = self.pruning() if op.right is Role.WEIGHT else None
+        return op.k if pruned is None else pruned.kept(op.k)
 
     def _absent_bytes(self, op: Op) -> int:
-        """Of weights that are not there, less the places of those that are."""
-        if self.spec.sparsity is None or not isinstance(op, MatMul) or op.right is not Role.WEIGHT:
+        """Of weights that are not there, less the places of those that are, where the op counts them."""
+        pruned = self.pruning()
+        if pruned is None or not isinstance(op, MatMul) or op.right is not Role.WEIGHT or op.pruned is not None:
             return 0
         columns, dtype = op.groups * op.n, op.right_dtype
-        whole = dtype.bytes(op.k * columns)
-        return int(np.max(whole - stored_bytes(op.k, columns, dtype, *self.spec.sparsity)))
+        return int(np.max(dtype.bytes(op.k * columns) - pruned.bytes(op.k, columns, dtype)))
 
     def _attention(self, op: Attention, handed: int, taken: int, read: int) -> _Load:
         """Both products and the softmax between them share their units; masked pairs are left out by blocks of rows."""

@@ -22,6 +22,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from archsim.components.compute.gpu_chip import Floats, GpuChip, columns, of_instruction, overlapped
+from archsim.components.compute.gpu_decoding import DecodingSpec
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Share, Spec
 
@@ -117,6 +118,8 @@ class ExpertKernelsSpec(Spec):
     of all or of each rank in turn; by instruction"""
     launch_us: NotNegative
     """of a kernel"""
+    decoding: DecodingSpec | None = None
+    """of weights that are stored as codewords; None: they are decoded as fast as they are read"""
     feed_bytes_per_cycle: dict[str, Positive]
     """bytes that an SM receives from the L2 per cycle; by instruction"""
     prologue_cycles: NotNegative
@@ -339,6 +342,7 @@ def grouped_gemm(
     k: Any,
     n: Any,
     stored_bytes: tuple[float | None, float | None] = (None, None),
+    codewords: Any = 0,
 ) -> GroupedKernel:
     """One of the two grouped products [tokens, k] x [experts, k, n], half of what stands around both included.
 
@@ -346,7 +350,7 @@ def grouped_gemm(
     ----------
     loads: of the rank's experts. tokens: of the step. visits: theirs, of experts of all ranks. width: elements between
     the two products of an expert. stored_bytes: of an element of the tokens and of the weights, where they are not the
-    format's.
+    format's. codewords: that are decoded, of all experts and as often as they are.
 
     Raises
     ------
@@ -363,6 +367,9 @@ def grouped_gemm(
         each = [_tiled_s(chip, kernels, form, kernels.tiles[name], loads, k, n) for name in choice.tiles]
         taken = np.isnan(best) & _holds(choice, loads.experts, tokens, visits, width)
         best = np.where(taken, np.minimum.reduce(each), best)
+    if kernels.decoding is not None:
+        decoded = np.atleast_1d(np.asarray(codewords, dtype=np.float64))
+        best = np.maximum(best, kernels.decoding.seconds(chip, kernels.feed_bytes_per_cycle, decoded))
     weights = loads.active * n * k * form.right_bytes
     moved = weights + loads.tokens * (k * form.left_bytes + 2 * n)
     around = kernels.visit_cycles * form.visit_share * visits * n / (chip.sms * chip.clock_hz)

@@ -256,7 +256,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         loads = load_of(op.rows)
         visits = sum(op.rows)
         tokens = op.tokens or visits
-        product = grouped_gemm(chip, kernels.experts, name, loads, tokens, visits, op.width, op.k, op.n, stored)
+        decoded = 0 if op.codewords is None else visits * op.codewords.count(op.k, op.n)  # a token at a time
+        sizes = tokens, visits, op.width, op.k, op.n
+        product = grouped_gemm(chip, kernels.experts, name, loads, *sizes, stored, decoded)
         if op.streamed is not None:
             share, start_ps = op.streamed
             moved = sum(op.reads().values()) + sum(op.writes().values())
@@ -480,6 +482,8 @@ def _format(
     if multiplied is DType.FP8 and op.scales is not None and op.scales.group and "fp8_block" in known:
         name = "fp8_block"
     weights = None if right == natural else right / 8
-    if op.scales is not None:
+    if isinstance(op, GroupedMatMul) and op.codewords is not None:
+        weights = int(op.stored_bytes(1)) / (op.k * op.n)
+    elif op.scales is not None:
         weights = int(op.right_dtype.bytes(op.k * op.n) + op.scales.bytes(op.k, op.n)) / int(np.max(op.k * op.n))
     return name, (None if left == storage else left / 8, weights)

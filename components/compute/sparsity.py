@@ -1,28 +1,12 @@
-"""N:M structured sparsity: of every M weights along the depth at most N are there, packed with their places."""
+"""What SCALE-Sim v3 says of N:M structured sparsity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from archsim.workloads.dims import Dim, ceil_div, minimum
-from archsim.workloads.op import DType
-
-
-def kept(k: Dim, n: int, m: int) -> Dim:
-    """Weights that stay of ``k`` along the depth; a last group shorter than m keeps n of what it has."""
-    return k // m * n + minimum(k % m, n)
-
-
-def index_bits(n: int, m: int) -> int:
-    """Bits that say where in its group a weight stands; none when all are there."""
-    return 0 if n == m else (m - 1).bit_length()
-
-
-def stored_bytes(k: Dim, columns: Dim, dtype: DType, n: int, m: int) -> Dim:
-    """Bytes of ``columns`` columns of ``k`` weights: those that stay, and their places."""
-    count = kept(k, n, m) * columns
-    return dtype.bytes(count) + ceil_div(count * index_bits(n, m), 8)
+from archsim.workloads.dims import Dim, ceil_div
+from archsim.workloads.op import Pruning
 
 
 @dataclass(frozen=True)
@@ -46,7 +30,7 @@ def scalesim_answer(M: Dim, K: Dim, N: Dim, R: Dim, C: Dim, n: int, m: int) -> S
     """
     from archsim.components.compute.accounting_scalesim import answer
 
-    short = answer("ws", M, kept(K, n, m), N, R, C)
+    short = answer("ws", M, Pruning(n, m).kept(K), N, R, C)
     return SparseScaleSimAnswer(
         total_cycles=short.total_cycles,
         overall_util=100.0 * (M * N * K) / (R * C * short.total_cycles),

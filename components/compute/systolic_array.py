@@ -33,13 +33,12 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from archsim.components.compute.sparsity import kept, stored_bytes
 from archsim.model.component import MatrixEngine, MatrixWork
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share
 from archsim.units import Joules, SquareMillimetres
 from archsim.workloads.dims import Dim, ceil_div, maximum, minimum, where
-from archsim.workloads.op import DType
+from archsim.workloads.op import DType, Pruning
 
 Dataflow = Literal["os", "ws", "is"]
 DATAFLOWS: tuple[Dataflow, ...] = ("os", "ws", "is")
@@ -263,13 +262,16 @@ class SystolicArray(MatrixEngine[SystolicArraySpec]):
             return work
         return replace(work, left=work.left // self.kept_weights(k) * k)
 
+    def pruning(self) -> Pruning | None:
+        return None if self.spec.sparsity is None else Pruning(*self.spec.sparsity)
+
     def kept_weights(self, k: Dim) -> Dim:
-        return k if self.spec.sparsity is None else kept(k, *self.spec.sparsity)
+        pruned = self.pruning()
+        return k if pruned is None else pruned.kept(k)
 
     def weight_bytes(self, k: Dim, columns: Dim, dtype: DType) -> Dim:
-        if self.spec.sparsity is None:
-            return dtype.bytes(k * columns)
-        return stored_bytes(k, columns, dtype, *self.spec.sparsity)
+        pruned = self.pruning()
+        return dtype.bytes(k * columns) if pruned is None else pruned.bytes(k, columns, dtype)
 
     def mac_actions(self, macs: Dim, dtype: DType) -> dict[str, Dim]:
         return {f"mac_{dtype}": macs}

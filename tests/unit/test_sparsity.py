@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archsim
-from archsim.components.compute.sparsity import index_bits, kept, scalesim_answer, stored_bytes
+from archsim.components.compute.sparsity import scalesim_answer
 from archsim.components.compute.systolic_array import SystolicArray, SystolicArraySpec, array_cycles
 from archsim.errors import ArchsimError
 from archsim.timebase import Timebase
-from archsim.workloads.op import DType
+from archsim.workloads.op import DType, Pruning
 
 GHZ = 10**9
 patterns = st.integers(1, 8).flatmap(lambda m: st.tuples(st.integers(1, m), st.just(m)))
@@ -29,22 +29,22 @@ def array(**spec: Any) -> SystolicArray:
 def test_kept_weights(k: int, pattern: tuple[int, int]) -> None:
     n, m = pattern
     column = np.arange(k) % m < n
-    assert kept(k, n, m) == column.sum()
+    assert Pruning(n, m).kept(k) == column.sum()
     groups = [column[i : i + m] for i in range(0, k, m)]
     assert all(group.sum() == min(n, len(group)) for group in groups)
 
 
 def test_places_of_weights() -> None:
-    assert [index_bits(*pattern) for pattern in ((4, 4), (2, 4), (1, 4), (1, 2), (2, 5))] == [0, 2, 2, 1, 3]
+    assert [Pruning(*pattern).index_bits for pattern in ((4, 4), (2, 4), (1, 4), (1, 2), (2, 5))] == [0, 2, 2, 1, 3]
     # 64 of 128 weights of a byte, and 2 bits each.
-    assert stored_bytes(128, 1, DType.INT8, 2, 4) == 64 + 16
-    assert stored_bytes(128, 3, DType.INT8, 4, 4) == 3 * 128
+    assert Pruning(2, 4).bytes(128, 1, DType.INT8) == 64 + 16
+    assert Pruning(4, 4).bytes(128, 3, DType.INT8) == 3 * 128
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), patterns)
 def test_the_array_is_that_of_the_shorter_product(M: int, K: int, N: int, pattern: tuple[int, int]) -> None:
     work = array(sparsity=pattern).weight_work(1, M, K, N, DType.INT8)
-    depth = kept(K, *pattern)
+    depth = Pruning(*pattern).kept(K)
     assert work.cycles == array_cycles("ws", M, depth, N, 8, 8)
     assert work.left == -(-N // 8) * M * K
     assert work.right == depth * N
@@ -82,6 +82,27 @@ def test_a_run_with_half_the_weights() -> None:
     # Half of the weights and two bits for each of these.
     saved = dense["ops"][0]["bytes"] - pruned["ops"][0]["bytes"]
     assert saved > 0
+
+
+def placed(sparsity: list[int] | None, **changes: Any) -> Any:
+    workload = {"kind": "transformer", "model": "llama-3.2-1b", "dtype": "bf16", "phases": ["decode"], "input": 8}
+    overrides: dict[str, Any] = {"workload.output": 2, "chip.engines.mxu.dataflow": ["ws"]} | changes
+    if sparsity is not None:
+        overrides["chip.engines.mxu.sparsity"] = sparsity
+    return archsim.run({"name": "r", "chip": "tpu_v4i", "workload": workload}, overrides)
+
+
+def test_weights_take_the_room_of_those_that_are_there() -> None:
+    dense, pruned = placed(None), placed([1, 4])
+    table, norms = 128_256 * 2048, 2 * 16 * 2048 + 2048
+    products = 16 * (2048 * (2 * 2048 + 2 * 512) + 3 * 2048 * 8192)  # of a layer: attention and MLP
+    held = [result.placement.contents["chip.hbm"]["weight"] for result in (dense, pruned)]
+    assert held[0] == 2 * (products + table + norms)  # the head is the table
+    packed = (products + table) // 4 * (2 * 8 + 2) // 8  # a weight of 16 bits and its place of two, of four
+    assert held[1] == packed + 2 * norms
+    assert placed([4, 4]).time_s == dense.time_s
+    elsewhere = {"chip.engines.dense": {"kind": "systolic_array", "rows": 8, "columns": 8, "source": "a test"}}
+    assert placed([1, 4], **elsewhere).placement.contents["chip.hbm"]["weight"] == held[0]  # which reads them all
 
 
 @pytest.mark.parametrize(

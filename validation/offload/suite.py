@@ -19,6 +19,15 @@ softmax in FP32; the allocator keeps all."""
 _LOGITS_BYTES = 2 + 3 * 4
 """Of a logit: as computed in FP16, then in FP32 cast, shifted by a token, and as logarithms."""
 
+_EIGHT_3090 = {"extends": "chips/rtx3090"}
+_FOUR_A6000 = {
+    "extends": "chips/a40",
+    "name": "RTX A6000",
+    "clock": "1.8 GHz",
+    "memories": {"memory": {"bandwidth": "768 GB/s"}},
+    "source": "NVIDIA RTX A6000 data sheet: 154.8 TFLOPS of 84 SMs, 768 GB/s",
+}
+
 
 def rows() -> list[Row]:
     """A row per claim."""
@@ -39,6 +48,10 @@ def rows() -> list[Row]:
     simulated["OPT-13B from flash, drafted by OPT-1.3B", "gain over decoding alone"] = _alone_s() / _drafted_s()
     whole, nested = _experts_s(False), _experts_s(True)
     simulated["OLMoE-1B-7B from flash, bits nested", "gain over experts of 8 bits"] = whole / nested
+    for case, chip in (("8x RTX 3090", _EIGHT_3090), ("4x RTX A6000", _FOUR_A6000)):
+        coded, dense = _coded(chip), _uncoded(chip)
+        simulated[f"Switch-C, {case}", "overhead of decoding beyond 5%"] = max(coded.time_s / dense.time_s - 1.05, 0.0)
+        simulated["Switch-C", "compression by a dictionary"] = _weights(dense) / _weights(coded)
     return answered("offload", simulated)
 
 
@@ -225,3 +238,22 @@ def _experts_s(nested: bool) -> float:
     if nested:
         keeping |= {"nested": True, "widths": [{"bits": bits, "share": 1 / 3} for bits in (2, 4, 8)]}
     return _on_laptop(workload, keeping)
+
+
+def _coded(chip: dict[str, Any]) -> Result:
+    """A prompt and its answer with experts as codewords; layers are on several cards, one of which works at a time."""
+    return run("switch_c_2048_of_qmoe_on_rtx3090s", {"chip": _with(chip, "192 GB")})
+
+
+def _uncoded(chip: dict[str, Any]) -> Result:
+    """The same with whole experts, as if they fitted."""
+    return run("switch_c_2048_of_qmoe_on_rtx3090s", {"chip": _with(chip, "4 TB"), "workload.model": "switch-c-2048"})
+
+
+def _with(chip: dict[str, Any], capacity: str) -> dict[str, Any]:
+    memories: dict[str, Any] = chip.get("memories", {"memory": {}})
+    return {**chip, "memories": {"memory": {**memories["memory"], "capacity": capacity}}}
+
+
+def _weights(result: Result) -> float:
+    return float(result.placement.contents["chip.memory"]["weight"])

@@ -45,6 +45,28 @@ def _t5(c: Config, projection: str, *, tied: bool) -> Fields:
     return each | {"layers": c.maybe("num_decoder_layers", layers), "looks_at": source}
 
 
+def switch(c: Config) -> Fields:
+    """T5 with experts in each so-many-th layer of both (Switch Transformers)."""
+    decoder = _t5(c, "relu", tied=True)
+    for of, half in (("encoder", decoder["looks_at"]), ("decoder", decoder)):
+        half["activation"] = c.activation("relu", "dense_act_fn")
+        layers, sparse = half["layers"], c.maybe(f"num_sparse_{of}_layers", 3)
+        every = layers // sparse if sparse else layers
+        if not every:
+            continue
+        if layers // every != (layers if every == 1 else len(range(1, layers, every))):
+            c.refuse(f"num_sparse_{of}_layers", f"experts in {sparse} of {layers} layers from the second on are")
+        half["moe"] = {
+            "experts": c.maybe("num_experts", 8),
+            "experts_per_token": 1,
+            "expert_intermediate": half["intermediate"],
+            "every": every,
+            "gate_bias": c.flag("router_bias", False),
+            "normalise_weights": False,
+        }
+    return decoder
+
+
 def _halves(c: Config, each: Fields, encoder: Fields, **source: object) -> Fields:
     """Encoder and decoder of BART and what came of it, whose sizes are told apart."""
 

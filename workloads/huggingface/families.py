@@ -100,6 +100,7 @@ FAMILIES: dict[str, tuple[str, Callable[[Config], Fields]]] = {
     "smollm3": ("SmolLM3ForCausalLM", decoders.smollm3),
     "stablelm": ("StableLmForCausalLM", decoders.stablelm),
     "starcoder2": ("Starcoder2ForCausalLM", decoders.starcoder2),
+    "switch_transformers": ("SwitchTransformersForConditionalGeneration", encoder_decoders.switch),
     "t5": ("T5ForConditionalGeneration", encoder_decoders.t5),
     "vaultgemma": ("VaultGemmaForCausalLM", decoders.vaultgemma),
     "vit": ("ViTModel", encoders.vit),
@@ -145,7 +146,7 @@ REFUSED = {
     **dict.fromkeys(
         ("bigbird_pegasus", "led", "longt5", "mllama", "moshi",
          "musicgen", "nllb-moe", "prophetnet", "seamless_m4t", "speech_to_text",
-         "switch_transformers", "t5gemma", "trocr", "udop", "umt5"), _TWO_TOWERS,
+         "t5gemma", "trocr", "udop", "umt5"), _TWO_TOWERS,
     ),
     **dict.fromkeys(
         ("align", "altclip", "blip", "blip-2", "clip", "clipseg", "flava", "groupvit", "siglip", "siglip2", "xclip"),
