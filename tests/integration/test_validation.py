@@ -26,7 +26,7 @@ OVERVIEW = [
 ]
 
 
-LONG = ("booksim", "onnxim", "polca")
+LONG = ("booksim", "onnxim", "polca", "serving")
 """suites of 15 s and more, which ``make test-slow`` asks"""
 
 
