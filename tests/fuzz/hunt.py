@@ -24,7 +24,7 @@ from archsim.errors import ArchsimError
 from .mutate import mutated, mutated_bytes
 from .targets import TARGETS, Target
 
-LONGEST_S = 10
+LONGEST_S = 30  # kernels may be compiled meanwhile
 _FAST = Path("/dev/shm")
 MOST_KIB = 2 * 2**20
 

@@ -26,8 +26,8 @@ OVERVIEW = [
 ]
 
 
-LONG = ("booksim", "onnxim", "polca", "serving")
-"""suites of 15 s and more, which ``make test-slow`` asks"""
+LONG = ("booksim", "chips", "cloudmatrix", "onnxim", "pim_gpt", "polca", "serving")
+"""suites of 10 s and more, which ``make test-slow`` asks"""
 
 
 @pytest.fixture(
