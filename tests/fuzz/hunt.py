@@ -18,19 +18,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
+from numba.core import event
+
 from archsim.cli.new import START
 from archsim.errors import ArchsimError
 
 from .mutate import mutated, mutated_bytes
 from .targets import TARGETS, Target
 
-LONGEST_S = 30  # kernels may be compiled meanwhile
+LONGEST_S = 10  # of reading; compiling kernels is none
 _FAST = Path("/dev/shm")
 MOST_KIB = 2 * 2**20
 
 
 class TooLong(BaseException):
     """A reader that does not come back."""
+
+
+class Compiling(event.Listener):
+    """Stops the clock of a reader while kernels are compiled, each with those that it calls."""
+
+    def __init__(self) -> None:
+        self._begun = 0
+
+    def on_start(self, event: event.Event) -> None:
+        self._begun += 1
+        signal.alarm(0)
+
+    def on_end(self, event: event.Event) -> None:
+        self._begun -= 1
+        if not self._begun:
+            signal.alarm(LONGEST_S)
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,10 @@ def hunt(count: int, first_seed: int = 0) -> Iterator[Found]:
     before = signal.signal(signal.SIGALRM, _late)
     home = Path.cwd()
     try:
-        with tempfile.TemporaryDirectory(dir=_FAST if _FAST.is_dir() else None) as folder:
+        with (
+            tempfile.TemporaryDirectory(dir=_FAST if _FAST.is_dir() else None) as folder,
+            event.install_listener("numba:compile", Compiling()),
+        ):
             os.chdir(folder)
             for file in START.iterdir():  # what inputs name
                 Path(file.name).write_bytes(file.read_bytes())

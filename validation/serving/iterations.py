@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from archsim.runs import run
 from archsim.serving.deploy import Deployment, Placed, placed
+from archsim.validation.cpu_gpu_coupled.suite import DECODE_OF_FOUR
 from archsim.validation.framework import Claim, Row, cases, row
 from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.iteration import Shape, whole_blocks
@@ -124,17 +125,7 @@ def _gains(case: Mapping[str, str]) -> dict[str, float]:
 
 def _kinds() -> list[Row]:
     """Kernels of a step that decodes four sequences, by kind."""
-    workload = {
-        "kind": "transformer",
-        "model": "yi-34b",
-        "phases": ["decode"],
-        "dtype": "bf16",
-        "batch": 4,
-        "input": 1024,
-        "output": 1,
-        "tensor_parallel": 2,
-    }
-    result = run({"name": "decode", "system": "a100_pcie_x2", "workload": workload})
+    result = run({"name": "decode", "system": "a100_pcie_x2", "workload": DECODE_OF_FOUR})
     time_s = {r["kind"]: r["time_s"] for r in result.kind_rows()}
     found = []
     for kind, name, published_ms in (("matmul", "linear", 25.5), ("attention", "attention", 2.995)):
