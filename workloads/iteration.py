@@ -29,6 +29,7 @@ from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.recurrence import Recurrence
+from archsim.workloads.top_k_attention import of_scores
 from archsim.workloads.transformer_rank import RankOps
 
 Ints = npt.NDArray[np.int64]
@@ -38,17 +39,19 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
+_BY_KEYS = ("index", "index_top_k", "attention")
 _SLOTS = (
-    "q_absorb",
-    "attention",
-    "v_up",
+    "decoded_q_absorb",
+    "decoded_v_up",
     "kv_up",
-    "prompt_attention",
     "recurrence",
     "prompt_recurrence",
     "fetched_kv",
     "stored_kv",
+    *_BY_KEYS,
+    *(f"prompt_{name}" for name in _BY_KEYS),
 )
+_ABSORBED = ("q_absorb", "v_up")
 _DRAFT = "draft_"
 
 
@@ -56,6 +59,11 @@ def slot(op: Op) -> str:
     """Which op of a layer it is whose sizes depend on more than the padded tokens; "" for all others."""
     name = op.name.removeprefix(_DRAFT)
     return name if name in _SLOTS else ""
+
+
+def by_keys(op: Op) -> bool:
+    """Whether it is a slot whose sizes depend on the keys of sequences that decode."""
+    return slot(op) in _BY_KEYS
 
 
 def padded(tokens: int) -> int:
@@ -271,7 +279,8 @@ class Pieces:
         """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""
         if (tokens, kind) not in self._blocks:
             absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
-            if self.ops.model.mla is None or kind != "mixed":
+            mla = self.ops.model.mla
+            if mla is None or mla.indexer is not None or kind != "mixed":
                 step = absorbed if kind == "decode" else expanded
                 blocks = (*self._entry(step), *layers_of(self.ops.layers(step), self.stage))
                 made = tuple(replace(b, ops=tuple(_slots(b.ops, kind))) for b in blocks)
@@ -320,7 +329,7 @@ class Pieces:
         """The ops of a layer as an engine has them: its shared experts, absorbed weights in 16 bits as vLLM and SGLang
         keep them, and what it does before it computes states of prompts."""
         for op in _one_kernel(ops) if self.fuses_shared else ops:
-            if isinstance(op, MatMul) and op.name in ("q_absorb", "v_up"):
+            if isinstance(op, MatMul) and op.name.removeprefix("decoded_") in _ABSORBED:
                 yield replace(op, left_dtype=DType.BF16, right_dtype=DType.BF16, out_dtype=DType.BF16, scales=None)
                 continue
             if (ps := self.around(op)) and not op.name.startswith("prompt_"):
@@ -393,7 +402,7 @@ def layers_of(blocks: Sequence[Block], stage: range | None) -> tuple[Block, ...]
 def _slots(ops: Sequence[Op], kind: str) -> Iterator[Op]:
     """The ops of a layer; what mixes the tokens of prompts under its own name."""
     for op in ops:
-        if isinstance(op, Attention | Recurrence) and kind != "decode":
+        if kind != "decode" and (by_keys(op) or isinstance(op, Recurrence)):
             if kind == "mixed":
                 yield replace(op, chunk=1) if isinstance(op, Recurrence) else op
             yield replace(op, name=f"prompt_{op.name}")
@@ -405,7 +414,7 @@ def _both(absorbed: Sequence[Op], expanded: Sequence[Op]) -> Iterator[Op]:
     """The ops of a layer with latent attention in both forms, that of prompts after that of decodes."""
     prompts = [replace(op, name="prompt_attention") if op.name == "attention" else op for op in expanded]
     for op in absorbed:
-        yield op
+        yield replace(op, name=f"decoded_{op.name}") if op.name in _ABSORBED else op
         if op.name == "v_up":
             yield from (p for p in prompts if p.name in ("kv_up", "prompt_attention"))
 
@@ -424,20 +433,32 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
     """
     if isinstance(op, Transfer):
         return replace(op, bytes=op.bytes * (shape.stored if op.name == "stored_kv" else shape.fetched))
-    queries = 1 if op.name.startswith(_DRAFT) else shape.queries
+    if isinstance(op, Vector):  # as many scores as the indexer makes
+        name = op.name.removesuffix("_top_k")
+        one = Attention(name=name, batch=1, heads=1, kv_heads=1, q_len=1, kv_len=1, head_dim=1, v_head_dim=0)
+        return of_scores(op, _attending(one, shape, keys))
     if isinstance(op, Attention):
-        if slot(op) == "attention":
-            seen = shape.keys if keys is None else keys
-            return replace(op, batch=shape.decodes, q_len=queries, kv_len=seen)
-        ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
-        return Pass.of("prefill", 0, ragged).attention(op)
+        return _attending(op, shape, keys)
     if isinstance(op, Recurrence):
         if slot(op) == "recurrence":
-            return replace(op, tokens=shape.decodes * queries, sequences=shape.decodes)
+            return replace(op, tokens=shape.decodes * _queries(op, shape), sequences=shape.decodes)
         tokens, sequences = sum(n * q for n, q, _ in shape.prompts), sum(n for n, _, _ in shape.prompts)
         return replace(op, tokens=tokens, sequences=sequences)
     if not isinstance(op, MatMul):
         raise ValueError(f"'{op.name}' is no slot")
     if op.name == "kv_up":
         return replace(op, m=sum(n * k for n, _, k in shape.prompts))
-    return replace(op, m=padded(shape.decodes * queries))
+    return replace(op, m=padded(shape.decodes * _queries(op, shape)))
+
+
+def _queries(op: Op, shape: Shape) -> int:
+    """Of a sequence that decodes."""
+    return 1 if op.name.startswith(_DRAFT) else shape.queries
+
+
+def _attending(op: Attention, shape: Shape, keys: Ints | None) -> Attention:
+    if by_keys(op):
+        seen = shape.keys if keys is None else keys
+        return replace(op, batch=shape.decodes, q_len=_queries(op, shape), kv_len=seen).of_chosen()
+    ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
+    return Pass.of("prefill", 0, ragged).attention(op)

@@ -83,7 +83,8 @@ class Pass:
     def attention(self, one: Attention, times: int = 1) -> Attention:
         """An attention of the sequences of this pass; ``times``: so many times as many."""
         ragged = None if self.ragged is None else self.ragged.times(times)
-        return replace(one, batch=times * self.batch, q_len=self.q_len, kv_len=self.kv_len, ragged=ragged)
+        every = replace(one, batch=times * self.batch, q_len=self.q_len, kv_len=self.kv_len, ragged=ragged)
+        return every.of_chosen()
 
     def recurrence(self, one: Recurrence, chunk: int) -> Recurrence:
         """A recurrence of the sequences of this pass; those that decode go token by token."""

@@ -40,7 +40,7 @@ from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
 from archsim.workloads.recurrent_layer import recurrent
 from archsim.workloads.tensors import stored_bytes
-from archsim.workloads.top_k_attention import PASSING, chosen_keys, of_chosen
+from archsim.workloads.top_k_attention import PASSING, chosen_keys
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _MOST_LAYERS = 2**14
@@ -266,10 +266,11 @@ class RankOps:
                 kv_shared=True,
                 dtype=f.activation,
                 kv_dtype=f.kv,
+                choosing=None if mla.indexer is None else mla.indexer.top_k,
             )
             ops += [
                 self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
-                step.attention(base) if mla.indexer is None else of_chosen(step.attention(base), mla.indexer),
+                step.attention(base),
                 self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
             ]
         else:

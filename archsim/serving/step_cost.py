@@ -29,7 +29,7 @@ from archsim.model.ledger import price_list
 from archsim.model.lowered import Lowered, countable
 from archsim.sim.segment import simulate
 from archsim.workloads.dims import Dim
-from archsim.workloads.iteration import Pieces, Shape, filled, slot
+from archsim.workloads.iteration import Pieces, Shape, by_keys, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.op import Op, Transfer, group_ranks
 
@@ -120,7 +120,7 @@ class StepCost:
             return Cost(np.array([c.ticks for c in each]), np.array([c.joules for c in each]))
         cost = piece.rest + Cost(self._host(shape) + 0 * keys, 0.0 * keys)
         for op, count in piece.slots:
-            one = self._table(op, shape, keys) if slot(op) == "attention" else self._slot(op, shape)
+            one = self._table(op, shape, keys) if by_keys(op) else self._slot(op, shape)
             cost = cost + one * count
         return cost
 
@@ -191,10 +191,10 @@ class StepCost:
     # --- slots
 
     def _slot(self, op: Op, shape: Shape) -> Cost:
-        if slot(op) == "attention":
+        if by_keys(op):
             cost = self._table(op, shape, np.array([shape.keys]))
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
-        if slot(op) in ("prompt_attention", "prompt_recurrence", "kv_up"):
+        if slot(op).startswith("prompt_") or slot(op) == "kv_up":
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
         if isinstance(op, Transfer):
             return self._asked(filled(op, shape))
