@@ -136,10 +136,16 @@ class EngineSpec(Spec):
     """kernels of experts of its own; those of the chip's library alone when absent"""
     fuses_shared: bool = False
     """experts that all tokens visit are one more expert of the same kernels, or run beside them"""
+    expert_exchange: Literal["tokens", "gather"] = "tokens"
+    """how tokens travel where replicas of attention share experts: each to its experts and back, or all to all ranks,
+    whose results are summed on the way back"""
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
+    collectives: tuple[str, ...] = ()
+    """libraries of its collectives, by their names in ``configs/collectives/gpu_libraries.yaml``, the first one that has
+    one; as the links have them on chips that are not there"""
     collective_launch: Picoseconds | None = None
-    """time to start a collective of its own kernels, where it differs from the network's"""
+    """time to start a collective of its own kernels on those, where it differs from the network's"""
     host: HostSpec = HostSpec()
     """time of its host"""
     looks: Count = 1

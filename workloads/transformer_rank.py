@@ -336,7 +336,12 @@ class RankOps:
         kept = -(-sum(counts) // ep) + (tokens if copies else 0) if travelling else tokens * visits
         carried = max(kept, here)
 
+        gathers = travelling and self.spec.expert_exchange == "gather"
+
         def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
+            if gathers:
+                kind = "all_gather" if name == "dispatch" else "reduce_scatter"
+                return Collective(name=name, collective=kind, bytes=dtype.bytes(tokens * ep * model.hidden), ranks=ep)
             tokens_sent = TokenExchange(name, carried, visits, model.hidden)
             size = dtype.bytes(carried * model.hidden)
             return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
@@ -387,11 +392,11 @@ class RankOps:
         if travelling:
             ops.append(exchange("combine", f.activation))
         # weights of the experts times their outputs, summed with the shared experts'
-        outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
+        outputs = (1 if gathers else visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
         parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
         summed = self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs)
         # A kernel of experts sums their outputs, not those that come back from other ranks, nor shared experts'.
-        alone = not travelling and not shared_ops
+        alone = (gathers or not travelling) and not shared_ops
         ops.append(replace(summed, after=parts, within="experts_down" if alone else ""))
         return ops
 

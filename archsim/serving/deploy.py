@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
+from archsim.components.network.network import NetworkSpec
 from archsim.config import load_spec, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
@@ -29,6 +31,7 @@ _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp
 _MOST_BYTES = 2**20
 _NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
+_SAME = 0.9  # of links' rates
 _FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
 
 
@@ -195,6 +198,21 @@ class Placed:
         return Service([replica(self.machine, deployed, self.costs, self.data) for _ in range(replicas)], router)
 
 
+def _by_libraries(system: SystemSpec, name: str, libraries: tuple[str, ...]) -> SystemSpec:
+    """The system whose collectives are these libraries', where they were measured over such links."""
+    network = system.network
+    if not libraries or not isinstance(network, NetworkSpec):
+        return system
+    known = load_spec("gpu_libraries", GpuLibrariesSpec, category="collectives")
+    chip = _chip_of(shipped("systems")[name]) if name in shipped("systems") else _plain(name)
+    device = next((gpu for joined in known.interconnects.values() for gpu in joined.gpus if _plain(gpu) == chip), "")
+    found = interconnect_of(known, device)
+    if found is None or network.dimensions[0].link.bandwidth * network.dimensions[0].link.count < _SAME * found[1]:
+        return system
+    use = LibraryUseSpec(libraries=libraries, device=device)
+    return system.model_copy(update={"network": network.model_copy(update={"library": use})})
+
+
 def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
     """The system with hosts beside its chips, where they are told."""
     if not asked.host:
@@ -232,7 +250,9 @@ _NO_MATTER = {"max_num_seqs": 1, "max_num_batched_tokens": 4096, "kv_blocks": No
 @lru_cache(maxsize=32)
 def _costs(asked: Deployment) -> tuple[StepCost, ...]:
     """Of iterations on each stage."""
-    machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
+    name = chip_named(asked.chip)
+    system = system_of(name, asked.ranks, asked.engine.collective_launch)
+    machine = Machine(_hosted(_by_libraries(system, name, asked.engine.collectives), asked))
     return tuple(costs_of(machine, _deployed(asked, machine), asked.tensor * asked.data))
 
 
@@ -251,6 +271,7 @@ def _deployed(asked: Deployment, machine: Machine) -> Deployed:
         expert_parallel=asked.expert,
         data_parallel=asked.data if asked.data > 1 else None,
         batch=asked.data,
+        expert_exchange=asked.engine.expert_exchange,
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
     if asked.stages > 1 and asked.data > 1:
