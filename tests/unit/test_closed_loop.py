@@ -46,6 +46,12 @@ def test_a_row_is_completed_by_its_benchmark_where_it_says_nothing():
     assert completed({**row, "isl": "1000", "backend": "vllm", "backend_version": "0.12.0"})[0]["engine"] == "vllm_0_12"
     own, load = completed({**row, "isl": "1000"})
     assert (own["spare_tokens"], load.rounds, load.shortest) == (1500, 50, 1.0)
+    request = {"hw": "RTXPRO6000", "model": "Qwen3-32B", "input_toks": "9", "output_toks": "4"}
+    told, _ = completed(request)
+    assert (told["tp_size"], told["max_num_seqs"], told["system"]) == (2, 128, "rtxpro6000_server")
+    steady = {"mean_batch": "8", "task": "sourcegraph-fim"}
+    assert (completed(steady)[0]["engine"], completed(steady)[0]["mean_input_len"]) == ("vllm_0_11", 1400)
+    assert completed({**steady, "mean_input_len": "70"})[0]["mean_input_len"] == "70"
     assert completed({"isl": "1000", "osl": "100"}) == ({"isl": "1000", "osl": "100"}, own_load())
 
 

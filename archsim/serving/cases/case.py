@@ -97,9 +97,10 @@ def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, i
 
 
 def _engine(case: Case) -> EngineSpec:
-    # Steady states of so many sequences are ML.ENERGY's, measured with this release.
-    text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
-    settings: dict[str, Any] = {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
+    text = word_of(case, "engine", "backend") or "vllm"
+    settings: dict[str, Any] = {
+        name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)
+    }
     if case.get("spare_tokens"):  # beside those of a prompt and one of each sequence
         sequences = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
         tokens = whole_of(case, "isl", 1) + sequences + whole_of(case, "spare_tokens")
