@@ -142,8 +142,8 @@ class EngineSpec(Spec):
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
     collectives: tuple[str, ...] = ()
-    """libraries of its collectives, by their names in ``configs/collectives/gpu_libraries.yaml``, the first one that has
-    one; as the links have them on chips that are not there"""
+    """libraries of its collectives, by names of ``configs/collectives/gpu_libraries.yaml``, the first one that has one;
+    as the links have them on chips that are not there"""
     collective_launch: Picoseconds | None = None
     """time to start a collective of its own kernels on those, where it differs from the network's"""
     host: HostSpec = HostSpec()

@@ -33,9 +33,9 @@ from archsim.components.network.collective import (
 )
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
+from archsim.components.network.flows import Way, collective_flow, message_flow, play_flows, ways_of
 from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
 from archsim.components.network.gpu_library import time as library_time
-from archsim.components.network.flows import Way, collective_flow, message_flow, play_flows, ways_of
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import (
@@ -73,7 +73,7 @@ class NetworkSpec(ComponentSpec):
     launch: Picoseconds = 0
     """time from the call of a collective until the first byte is sent (kernel launch, rendezvous)"""
     library: LibraryUseSpec | None = None
-    """whose collectives they are, with the times of ``configs/collectives/gpu_libraries.yaml``; as the links when absent"""
+    """whose collectives they are, with the times of ``configs/collectives/gpu_libraries.yaml``; the links' when absent"""
     expert_exchange: Annotated[DirectWriteSpec | ExpertParallelSpec | None, Named("collectives")] = None
     """how tokens go to their experts and back; as a plain all-to-all when absent"""
 

@@ -120,7 +120,7 @@ def test_ways_move_what_their_algorithm_moves():
 
 
 def test_a_network_whose_library_is_said_takes_its_times_where_it_was_measured():
-    """An all-reduce by vLLM's kernels, a gather that they have not by NCCL's; what leaves a node as the links have it."""
+    """An all-reduce by vLLM's kernels, a gather, which they have not, by NCCL's; what leaves a node as the links do."""
     node, pod = (load_spec(name, SystemSpec, category="systems") for name in ("dgx_h100", "dgx_h100_superpod"))
     use = LibraryUseSpec(libraries=("vllm_graph", "nccl"), device="h100_sxm")
 
