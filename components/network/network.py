@@ -73,7 +73,7 @@ class NetworkSpec(ComponentSpec):
     launch: Picoseconds = 0
     """time from the call of a collective until the first byte is sent (kernel launch, rendezvous)"""
     library: LibraryUseSpec | None = None
-    """whose collectives they are, with the times of ``configs/collectives/gpu_libraries.yaml``; the links' when absent"""
+    """whose collectives they are, timed by ``configs/collectives/gpu_libraries.yaml``; as the links when absent"""
     expert_exchange: Annotated[DirectWriteSpec | ExpertParallelSpec | None, Named("collectives")] = None
     """how tokens go to their experts and back; as a plain all-to-all when absent"""
 

@@ -3,10 +3,10 @@ iterations of chunks, all requests at once.
 
 Stages are played for a tenth of their time, which changes a mean in a steady state by less than a percent. What was
 calibrated on some of these rows: 1 ms of a request beside computing on the TTFT of Qwen2.5-7B and Mistral-Nemo; of
-hosts and of kernels of experts what ``configs/engines`` names. Experiments of requests set nothing: what their servers were
-told is published beside them. Lone prompts are those of TokenWeave's baseline (vLLM 0.8.5 with all-reduces in
-the switch), which set nothing; its own kernels, which overlap an all-reduce with the other half of the tokens, have no
-model here.
+hosts and of kernels of experts what ``configs/engines`` names. Experiments of requests set nothing: what their
+servers were told is published beside them. Lone prompts are those of TokenWeave's baseline (vLLM 0.8.5 with all-
+reduces in the switch), which set nothing; its own kernels, which overlap an all-reduce with the other half of the
+tokens, have no model here.
 """
 
 from __future__ import annotations
