@@ -147,6 +147,7 @@ class Deployed:
             block_bytes=self.block_bytes[number],
             launch_ps=engine.host.launch if len(self.stages) == 1 else 0,
             graph_tokens=engine.host.graph_tokens,
+            graphs=engine.host.graphs,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:

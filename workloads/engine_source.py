@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
@@ -45,12 +46,15 @@ class EngineSource:
         if iteration is None:
             self._running = None
             return (), arrival_ps
+        launching_ps = self._pieces.launching_ps(iteration.shape())
+        if launching_ps:  # each step waits for its own
+            iteration = replace(iteration, steps=1)
         self._running = iteration, now_ps
         keys = iteration.keys() if iteration.decodes else None
         segment = self._pieces.of(iteration.shape(), keys, iteration.tokens)
         until_ps = None if iteration.patient else arrival_ps
         tasks = [Task(0, "engine", segment.name, segment, until_ps=until_ps)]
-        if launching_ps := self._pieces.launching_ps(iteration.shape()):
+        if launching_ps:
             tasks.append(Task(0, "host", "launches", Pause(self._pieces.host_ps(iteration.shape()) + launching_ps)))
         self._open = len(tasks)
         return tasks, None

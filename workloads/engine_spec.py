@@ -25,6 +25,8 @@ class HostSpec(Spec):
     """of an iteration, for each of its sequences"""
     launch: Picoseconds = 0
     """of a kernel in an iteration with prompts, which is no captured graph; the host launches ahead of the chip"""
+    graphs: bool = True
+    """iterations of decoding are captured graphs; else the host launches their kernels, too (vLLM's enforce_eager)"""
     graph_tokens: Annotated[int, Field(ge=0, le=2**20)] = 0
     """up to so many tokens iterations are captured graphs, with prompts or without"""
     request: Picoseconds = 0

@@ -172,7 +172,7 @@ class Pieces:
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
     launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an iteration is a
-    captured graph.
+    captured graph. graphs: whether any is.
     """
 
     ops: RankOps
@@ -189,6 +189,7 @@ class Pieces:
     streamed: Callable[[GroupedMatMul], tuple[int, int] | None] = lambda op: None
     fuses_shared: bool = False
     graph_tokens: int = 0
+    graphs: bool = True
     around: Callable[[Op], int] = lambda op: 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
 
@@ -214,7 +215,8 @@ class Pieces:
 
     def launching_ps(self, shape: Shape) -> int:
         """Time in which the host launches an iteration's kernels one by one; 0 of one that is a captured graph."""
-        if not self.launch_ps or not shape.prompts or shape.tokens <= self.graph_tokens:
+        captured = self.graphs and (not shape.prompts or shape.tokens <= self.graph_tokens)
+        if captured or not self.launch_ps:
             return 0
         return self.launch_ps * sum(len(block.ops) * block.repeat for block in self.blocks(shape))
 

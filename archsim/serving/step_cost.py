@@ -122,7 +122,9 @@ class StepCost:
         for op, count in piece.slots:
             one = self._table(op, shape, keys) if by_keys(op) else self._slot(op, shape)
             cost = cost + one * count
-        return cost
+        if not piece.launching:
+            return cost
+        return Cost(np.maximum(cost.ticks, self._host(shape) + piece.launching), cost.joules)
 
     def _host(self, shape: Shape) -> int:
         ps = self.pieces.host_ps(shape) if self.pieces.first else 0

@@ -335,6 +335,7 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"model": MAMBA, "policy": "chunked", "kv_blocks": 8, "pipeline_parallel": 2, "prompt_state_ops": 10**7},
         {"pipeline_parallel": 2, "policy": "chunked", "chunk": 24},
         {"policy": "chunked", "chunk": 24, "ahead": True, "host": LAUNCHING},
+        {"policy": "chunked", "chunk": 24, "host": {**LAUNCHING, "graphs": False}},
         {"model": SHARED, "looks": 3, "chunk": 24, "fuses_shared": True, "experts": STREAMED},
         {"model": DELTA, "policy": "chunked", "ahead": True, "looks": 4, "around": AROUND},
         {"pipeline_parallel": 3, "policy": "chunked", "reserves": False, "kv_blocks": 5, "host": {"step": "10 us"}},
