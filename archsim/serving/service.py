@@ -18,7 +18,8 @@ from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
 from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Iteration, Served
+from archsim.workloads.scheduler import Iteration
+from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 
 _USUAL_KEYS = 1024

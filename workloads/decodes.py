@@ -1,0 +1,217 @@
+"""Sequences that decode, in step: each has its tokens by how many steps all have done, and none is looked at for it.
+
+What a sequence has cached, in parts of a token (:data:`archsim.workloads.sequences.WHOLE`), is a line in the steps that
+all of them have done: it grows by what a step gives. So a sequence keeps where its line begins (its *phase*), the step
+with which it has its answer, and its *due*: up to where its blocks suffice, on the scale on which all go on together.
+What all have cached is a sum of the phases; their parts of a token, kept in order, tell which of them have one more.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush, heapreplace
+
+import numpy as np
+import numpy.typing as npt
+
+from archsim.workloads.intervals import Intervals
+from archsim.workloads.kv_blocks import BLOCK_TOKENS
+from archsim.workloads.sequences import WHOLE, Served, Speculation
+
+Ints = npt.NDArray[np.int64]
+
+_BLOCK = BLOCK_TOKENS * WHOLE
+
+
+@dataclass(eq=False, slots=True)
+class _Member:
+    """A sequence that decodes; ``here`` until it does not any more. joined: steps that others had done before."""
+
+    request: Served
+    phase: int
+    joined: int
+    due: int
+    here: bool = True
+
+
+class Decodes(Collection[Served]):
+    """Sequences that decode in step.
+
+    Parameters
+    ----------
+    speculation: how they decode.
+
+    Attributes
+    ----------
+    intervals: time between two tokens of a sequence. decoded: tokens that steps have given.
+    """
+
+    def __init__(self, speculation: Speculation) -> None:
+        self.speculation = speculation
+        self.intervals = Intervals()
+        self.decoded = 0
+        self._steps = 0  # that all have done
+        self._last_ps = 0  # when they had the last one
+        self._members: dict[Served, _Member] = {}
+        self._whole = 0  # tokens of all phases
+        self._parts: list[int] = []  # and what is left of them, where something is
+        self._since: dict[int, int] = {}  # when they had their last tokens, and how many then
+        self._ends: list[tuple[int, int, _Member]] = []  # steps with which they have their answers, in order of places
+        self._dues: list[tuple[int, int, _Member]] = []
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._members)
+
+    def __contains__(self, request: object) -> bool:
+        return request in self._members
+
+    def join(self, request: Served) -> None:
+        """One begins to decode."""
+        phase = request.cached * WHOLE + request.credit - self._at
+        member = self._members[request] = _Member(request, phase, self._steps, _due(request, phase))
+        heappush(self._dues, (member.due, request.place, member))
+        whole, part = divmod(phase, WHOLE)
+        self._whole += whole
+        if part:
+            insort(self._parts, part)
+        self._since[request.last_token_ps] = self._since.get(request.last_token_ps, 0) + 1
+        steps = self.speculation.steps(request.output - request.produced, request.credit)
+        heappush(self._ends, (self._steps + steps, request.place, member))
+
+    def leave(self, request: Served) -> None:
+        """One does not decode any more."""
+        self.settle(request)
+        self._forget(self._members[request])
+        self._since[request.last_token_ps] -= 1
+        if not self._since[request.last_token_ps]:
+            del self._since[request.last_token_ps]
+
+    def settle(self, request: Served) -> None:
+        """Write what it has cached, and what of its answer there is."""
+        member = self._members[request]
+        request.cached, request.credit = divmod(member.phase + self._at, WHOLE)
+        request.produced = request.cached + 1 - request.input
+        if member.joined < self._steps:
+            request.last_token_ps = self._last_ps
+
+    def held(self, request: Served) -> None:
+        """It holds more blocks now."""
+        member = self._members[request]
+        member.due = _due(request, member.phase)
+        heappush(self._dues, (member.due, request.place, member))
+
+    def _forget(self, member: _Member) -> None:
+        member.here = False
+        del self._members[member.request]
+        whole, part = divmod(member.phase, WHOLE)
+        self._whole -= whole
+        if part:
+            del self._parts[bisect_left(self._parts, part)]
+
+    @property
+    def _at(self) -> int:
+        """What a sequence has got that decodes since the beginning, in parts of a token."""
+        return self._steps * self.speculation.gain
+
+    # --- what lies ahead
+
+    @property
+    def cached(self) -> int:
+        """Tokens that all of them have cached."""
+        whole, rest = divmod(self._at, WHOLE)
+        return len(self) * whole + self._whole + len(self._parts) - bisect_left(self._parts, WHOLE - rest)
+
+    @property
+    def mean_keys(self) -> int:
+        """Keys that a sequence sees on average in the next step, in whole blocks."""
+        count = len(self)
+        return -(-(self.cached + count * self.speculation.queries) // (BLOCK_TOKENS * count)) * BLOCK_TOKENS
+
+    def keys(self, steps: int) -> Ints:
+        """Keys that a sequence sees on average in each of so many steps, in whole blocks, [steps]."""
+        at = (self._steps + np.arange(steps)) * self.speculation.gain
+        count = len(self)
+        total: Ints = count * (at // WHOLE + self.speculation.queries) + self._whole
+        if self._parts:
+            total += len(self._parts) - np.searchsorted(np.array(self._parts), WHOLE - at % WHOLE)
+        rounded: Ints = -(-total // (BLOCK_TOKENS * count)) * BLOCK_TOKENS
+        return rounded
+
+    @property
+    def steps(self) -> int:
+        """Until the first of them has its answer; 1 where there is none."""
+        while self._ends and not self._ends[0][2].here:
+            heappop(self._ends)
+        return self._ends[0][0] - self._steps if self._ends else 1
+
+    def needed(self, steps: int) -> int:
+        """Further blocks that so many steps of all take at most, those of drafts that are thrown away included."""
+        level = self._level(steps)
+        return sum(-(-(level - m.due) // _BLOCK) for m in self._members.values() if m.due < level)
+
+    def fits(self, steps: int, blocks: int) -> bool:
+        """Whether so many steps of all take no more blocks than these."""
+        most = len(self) * -(-(self._level(steps) - self._at) // _BLOCK)
+        return most <= blocks or self.needed(steps) <= blocks
+
+    def grow(self) -> int:
+        """Hold what one further step of all takes at most; how many blocks these are more."""
+        return self._grown(self._level(1))
+
+    def _level(self, steps: int) -> int:
+        return self._at + (steps - 1) * self.speculation.gain + self.speculation.queries * WHOLE
+
+    def _grown(self, level: int) -> int:
+        taken, dues = 0, self._dues
+        while dues and dues[0][0] < level:
+            due, place, member = dues[0]
+            if not member.here or member.due != due:
+                heappop(dues)
+                continue
+            more = -(-(level - due) // _BLOCK)
+            member.due += more * _BLOCK
+            member.request.holding.own += more
+            taken += more
+            heapreplace(dues, (member.due, place, member))
+        return taken
+
+    # --- steps
+
+    def step(self, ends_ps: Sequence[int]) -> list[Served]:
+        """Steps have ended; returns those that have their answers, in the order in which they were admitted. These
+        decode no more, and hold what they held."""
+        for last_ps, count in self._since.items():
+            self.intervals.add(ends_ps[0] - last_ps, count)
+        self.intervals.between(ends_ps, len(self))
+        before = self.cached
+        self._steps += len(ends_ps)
+        self._last_ps = ends_ps[-1]
+        done = list[Served]()
+        while self._ends and self._ends[0][0] <= self._steps:
+            member = heappop(self._ends)[2]
+            if member.here:
+                self._forget(member)
+                request = member.request
+                request.cached, request.produced, request.last_token_ps = (
+                    request.most_tokens,
+                    request.output,
+                    self._last_ps,
+                )
+                done.append(request)
+        self._since = {self._last_ps: len(self)} if self._members else {}
+        self.decoded += self.cached + sum([request.cached for request in done]) - before
+        return done
+
+    def taken(self) -> int:
+        """Hold what is cached; how many blocks these are more."""
+        return self._grown(self._at)
+
+
+def _due(request: Served, phase: int) -> int:
+    """Up to where the blocks of a sequence suffice."""
+    return request.holding.blocks * _BLOCK + WHOLE - 1 - phase
