@@ -13,14 +13,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush, heapreplace
 
-import numpy as np
-import numpy.typing as npt
-
 from archsim.workloads.intervals import Intervals
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.sequences import WHOLE, Served, Speculation
-
-Ints = npt.NDArray[np.int64]
 
 _BLOCK = BLOCK_TOKENS * WHOLE
 
@@ -45,13 +40,14 @@ class Decodes(Collection[Served]):
 
     Attributes
     ----------
-    intervals: time between two tokens of a sequence. decoded: tokens that steps have given.
+    cached: tokens that all of them have cached. intervals: time between two tokens of a sequence. decoded: tokens that
+    steps have given.
     """
 
     def __init__(self, speculation: Speculation) -> None:
         self.speculation = speculation
         self.intervals = Intervals()
-        self.decoded = 0
+        self.cached = self.decoded = 0
         self._steps = 0  # that all have done
         self._last_ps = 0  # when they had the last one
         self._members: dict[Served, _Member] = {}
@@ -75,6 +71,7 @@ class Decodes(Collection[Served]):
         phase = request.cached * WHOLE + request.credit - self._at
         member = self._members[request] = _Member(request, phase, self._steps, _due(request, phase))
         heappush(self._dues, (member.due, request.place, member))
+        self.cached += request.cached
         whole, part = divmod(phase, WHOLE)
         self._whole += whole
         if part:
@@ -86,6 +83,7 @@ class Decodes(Collection[Served]):
     def leave(self, request: Served) -> None:
         """One does not decode any more."""
         self.settle(request)
+        self.cached -= request.cached
         self._forget(self._members[request])
         self._since[request.last_token_ps] -= 1
         if not self._since[request.last_token_ps]:
@@ -120,27 +118,31 @@ class Decodes(Collection[Served]):
 
     # --- what lies ahead
 
-    @property
-    def cached(self) -> int:
-        """Tokens that all of them have cached."""
-        whole, rest = divmod(self._at, WHOLE)
-        return len(self) * whole + self._whole + len(self._parts) - bisect_left(self._parts, WHOLE - rest)
+    def _cached_after(self, steps: int) -> int:
+        """Tokens that all of them have cached after so many further steps."""
+        whole, rest = divmod((self._steps + steps) * self.speculation.gain, WHOLE)
+        more = len(self._parts) - bisect_left(self._parts, WHOLE - rest) if self._parts else 0
+        return len(self._members) * whole + self._whole + more
 
     @property
-    def mean_keys(self) -> int:
-        """Keys that a sequence sees on average in the next step, in whole blocks."""
-        count = len(self)
-        return -(-(self.cached + count * self.speculation.queries) // (BLOCK_TOKENS * count)) * BLOCK_TOKENS
+    def mean_blocks(self) -> int:
+        """Blocks of keys that a sequence sees on average in the next step."""
+        count = len(self._members)
+        return -(-(self.cached + count * self.speculation.queries) // (BLOCK_TOKENS * count))
 
-    def keys(self, steps: int) -> Ints:
-        """Keys that a sequence sees on average in each of so many steps, in whole blocks, [steps]."""
-        at = (self._steps + np.arange(steps)) * self.speculation.gain
-        count = len(self)
-        total: Ints = count * (at // WHOLE + self.speculation.queries) + self._whole
-        if self._parts:
-            total += len(self._parts) - np.searchsorted(np.array(self._parts), WHOLE - at % WHOLE)
-        rounded: Ints = -(-total // (BLOCK_TOKENS * count)) * BLOCK_TOKENS
-        return rounded
+    def runs(self, steps: int) -> Iterator[tuple[int, int]]:
+        """Blocks of keys that a sequence sees on average in so many steps: how many steps as many blocks."""
+        count, gain = len(self._members), self.speculation.gain
+        new, at, cached = count * self.speculation.queries, 0, self.cached
+        while at < steps:
+            blocks = -(-(cached + new) // (BLOCK_TOKENS * count))
+            most = blocks * BLOCK_TOKENS * count - new  # that are cached when a sequence sees as many
+            after = at + (most - cached) // count * WHOLE // gain + 1  # none gets more than its share, rounded up
+            while after < steps and (cached := self._cached_after(after)) <= most:
+                after += 1
+            after = min(after, steps)
+            yield after - at, blocks
+            at = after
 
     @property
     def steps(self) -> int:
@@ -156,7 +158,7 @@ class Decodes(Collection[Served]):
 
     def fits(self, steps: int, blocks: int) -> bool:
         """Whether so many steps of all take no more blocks than these."""
-        most = len(self) * -(-(self._level(steps) - self._at) // _BLOCK)
+        most = len(self._members) * -(-(self._level(steps) - self._at) // _BLOCK)
         return most <= blocks or self.needed(steps) <= blocks
 
     def grow(self) -> int:
@@ -188,7 +190,6 @@ class Decodes(Collection[Served]):
         for last_ps, count in self._since.items():
             self.intervals.add(ends_ps[0] - last_ps, count)
         self.intervals.between(ends_ps, len(self))
-        before = self.cached
         self._steps += len(ends_ps)
         self._last_ps = ends_ps[-1]
         done = list[Served]()
@@ -204,7 +205,10 @@ class Decodes(Collection[Served]):
                 )
                 done.append(request)
         self._since = {self._last_ps: len(self)} if self._members else {}
-        self.decoded += self.cached + sum([request.cached for request in done]) - before
+        before, self.cached = self.cached, self._cached_after(0)
+        self.decoded += self.cached - before
+        for request in done:
+            self.decoded += request.cached
         return done
 
     def taken(self) -> int:

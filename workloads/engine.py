@@ -78,6 +78,7 @@ class Engine:
 
     def ended(self, iteration: Iteration, starts_ps: int, ends_ps: Sequence[int], joules: float = 0.0) -> list[Served]:
         """An iteration has ended, so often as it has ends; those that have their answers are returned."""
+        ends_ps = ends_ps if isinstance(ends_ps, list) else list(map(int, ends_ps))
         self._begun_ps = ends_ps[-2] if len(ends_ps) > 1 else starts_ps
         self._since = 0 if iteration.prompts else (self._since + len(ends_ps)) % self.looks
         taken = self.scheduler.pool.taken

@@ -40,7 +40,7 @@ class EngineSource:
             self._open -= len(done)
             if self._open or not done:
                 return (), None
-            self.engine.ended(*self._running, list(map(int, done[-1].ends_ps)))
+            self.engine.ended(*self._running, done[-1].ends_ps)
         arrival_ps = self.coming[0].seen_ps if self.coming else None
         iteration = self.engine.next(now_ps)
         if iteration is None:
@@ -94,7 +94,7 @@ class PipelineSource:
                 self._busy = False
             elif one.task.rank == last:
                 self._ready[number] = int(one.ends_ps[-1])
-                self.engines[number].ended(*self._flying.pop(number), list(map(int, one.ends_ps)))
+                self.engines[number].ended(*self._flying.pop(number), one.ends_ps)
         found = () if self._busy else self._next(now_ps)
         return found, self.coming[0].seen_ps if self.coming else None
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from archsim.workloads.decodes import Decodes
 from archsim.workloads.iteration import Shape, whole_blocks
-from archsim.workloads.kv_blocks import KVBlocks, blocks_of
+from archsim.workloads.kv_blocks import BLOCK_TOKENS, KVBlocks, blocks_of
 from archsim.workloads.kv_tier import KVTier
 from archsim.workloads.sequences import PLAIN, Served, Speculation
 
@@ -69,12 +69,14 @@ class Iteration:
             chunks[size] = chunks.get(size, 0) + 1
             finished += tokens == request.left
         prompts = tuple(sorted((n, q, k) for (q, k), n in chunks.items()))
-        keys = self.decodes.mean_keys if self.decodes else 0
+        keys = BLOCK_TOKENS * self.decodes.mean_blocks if self.decodes else 0
         return Shape(len(self.decodes), keys, self.queries, prompts, finished, self.fetched, self.stored)
 
     def keys(self) -> Ints:
         """Keys of a sequence that decodes on average, in whole blocks, [steps]."""
-        return self.decodes.keys(self.steps) if self.decodes else np.zeros(self.steps, dtype=np.int64)
+        runs = list(self.decodes.runs(self.steps)) if self.decodes else [(self.steps, 0)]
+        keys: Ints = BLOCK_TOKENS * np.repeat([blocks for _, blocks in runs], [steps for steps, _ in runs])
+        return keys
 
 
 @dataclass(frozen=True)

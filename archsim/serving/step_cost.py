@@ -14,8 +14,9 @@ once for each piece; a piece in which something else hides behind attention is t
 
 from __future__ import annotations
 
+from array import array
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from archsim.mapper import HOST, Mapper
 from archsim.model.ledger import price_list
 from archsim.model.lowered import Lowered, countable
 from archsim.sim.segment import simulate
-from archsim.workloads.dims import Dim
+from archsim.workloads.dims import LARGEST, Dim
 from archsim.workloads.iteration import Pieces, Shape, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.op import Op, Transfer, group_ranks
@@ -36,6 +37,7 @@ from archsim.workloads.op import Op, Transfer, group_ranks
 _MOST_KEPT = 20_000
 _SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),), fetched=1, stored=1)
 
+Ints = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 
@@ -98,12 +100,17 @@ class StepCost:
         self._pieces: dict[tuple[object, ...], _Piece] = {}
         self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
         self._others: Kept[Cost] = Kept()
+        self._known: Kept[Cost] = Kept()
+        self._steps: dict[tuple[int, int], tuple[Sequence[int], Sequence[float]]] = {}
 
     def of(self, shape: Shape) -> Cost:
         """The cost of an iteration."""
+        return self._known.of(shape, lambda: self._of(shape))
+
+    def _of(self, shape: Shape) -> Cost:
         piece = self._piece(shape)
         if not piece.adds:
-            cost = piece.rest + self._others.of(("piece", shape), lambda: self._timed(shape))
+            cost = piece.rest + self._timed(shape)
         else:
             cost = piece.rest + Cost(self._host(shape), 0.0)
             for op, count in piece.slots:
@@ -112,17 +119,28 @@ class StepCost:
             return cost
         return Cost(max(cost.ticks, self._host(shape) + piece.launching), cost.joules)
 
-    def decoding(self, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
-        """Costs of steps of decoding over so many keys each, [steps]; multiples of the blocks of the cache."""
-        piece = self._piece(shape)
-        if not piece.adds:
-            each = [self.of(replace(shape, keys=int(k))) for k in keys]
-            return Cost(np.array([c.ticks for c in each]), np.array([c.joules for c in each]))
+    def step(self, decodes: int, queries: int, blocks: int) -> tuple[int, float]:
+        """Ticks and joules of a step of so many sequences that decode, each of which sees so many blocks of keys."""
+        table = self._steps.get((decodes, queries))
+        if table is None or len(table[0]) < blocks:
+            shape = Shape(decodes, BLOCK_TOKENS * blocks, queries)
+            piece = self._piece(shape)
+            if not piece.adds:
+                cost = self.of(shape)
+                return cost.ticks, cost.joules
+            # Twice as many as asked for, so that they are asked for seldom.
+            keys = BLOCK_TOKENS * np.arange(1, max(64, 1 << blocks.bit_length()) + 1)
+            table = self._steps[decodes, queries] = self._table(piece, shape, keys)
+        return table[0][blocks - 1], table[1][blocks - 1]
+
+    def _table(self, piece: _Piece, shape: Shape, keys: Ints) -> tuple[Sequence[int], Sequence[float]]:
+        """Of decodes over so many keys each, [keys]."""
         cost = piece.rest + Cost(self._host(shape) + 0 * keys, 0.0 * keys)
         for op, count in piece.slots:
-            one = self._table(op, shape, keys) if slot(op) == "attention" else self._slot(op, shape)
+            one = self._lengths(op, shape, keys) if slot(op) == "attention" else self._slot(op, shape)
             cost = cost + one * count
-        return cost
+        ticks = cost.ticks.tolist()
+        return ticks if max(ticks) >= LARGEST else array("q", ticks), array("d", cost.joules.tolist())
 
     def _host(self, shape: Shape) -> int:
         ps = self.pieces.host_ps(shape) if self.pieces.first else 0
@@ -192,7 +210,7 @@ class StepCost:
 
     def _slot(self, op: Op, shape: Shape) -> Cost:
         if slot(op) == "attention":
-            cost = self._table(op, shape, np.array([shape.keys]))
+            cost = self._lengths(op, shape, np.array([shape.keys]))
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
         if slot(op) in ("prompt_attention", "prompt_recurrence", "kv_up"):
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
@@ -205,13 +223,12 @@ class StepCost:
         lowered = self.mapper.fresh(op)
         return Cost(_length(lowered), float(self._joules(lowered)))
 
-    def _table(self, op: Op, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
-        """Of decodes over so many keys, each a multiple of a block."""
+    def _lengths(self, op: Op, shape: Shape, keys: Ints) -> Cost:
+        """Attention of decodes over so many keys each, multiples of a block, [keys]."""
         at = keys // BLOCK_TOKENS - 1
         table = self._decodes.of((op, shape.decodes, shape.queries), list)
         most = int(at.max()) + 1
         if not table or len(table[0]) < most:
-            # Twice as long as asked for, so that it is made anew seldom.
             lengths = BLOCK_TOKENS * np.arange(1, max(64, 1 << most.bit_length()) + 1)
             lowered = self.mapper.fresh(filled(op, shape, lengths))
             each: tuple[Any, Any] = _ticks(lowered), self._joules(lowered)
