@@ -2,16 +2,17 @@
 
 What a sequence has cached, in parts of a token (:data:`archsim.workloads.sequences.WHOLE`), is a line in the steps that
 all of them have done: it grows by what a step gives. So a sequence keeps where its line begins (its *phase*), the step
-with which it has its answer, and its *due*: up to where its blocks suffice, on the scale on which all go on together.
-What all have cached is a sum of the phases; their parts of a token, kept in order, tell which of them have one more.
+with which it has its answer, and how far its blocks suffice, on the scale on which all go on together: as far as those of
+others take theirs when it does, for ever after, and these are a group. What all have cached is a sum of the phases; their
+parts of a token, kept in order, tell which of them have one more.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 
 from archsim.workloads.intervals import Intervals
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
@@ -21,13 +22,30 @@ _BLOCK = BLOCK_TOKENS * WHOLE
 
 
 @dataclass(eq=False, slots=True)
+class _Group:
+    """Sequences whose blocks suffice as far. due: how far. grown: blocks that each of them has got since it is one."""
+
+    due: int
+    count: int = 0
+    grown: int = 0
+
+
+@dataclass(eq=False, slots=True)
 class _Member:
-    """A sequence that decodes; ``here`` until it does not any more. joined: steps that others had done before."""
+    """A sequence that decodes; ``here`` until it does not any more.
+
+    Attributes
+    ----------
+    joined: steps that others had done before. group: and under which key; own: blocks of its own, without those that
+    its group has got since the beginning.
+    """
 
     request: Served
     phase: int
     joined: int
-    due: int
+    group: _Group
+    key: Hashable
+    own: int
     here: bool = True
 
 
@@ -55,7 +73,8 @@ class Decodes(Collection[Served]):
         self._parts: list[int] = []  # and what is left of them, where something is
         self._since: dict[int, int] = {}  # when they had their last tokens, and how many then
         self._ends: list[tuple[int, int, _Member]] = []  # steps with which they have their answers, in order of places
-        self._dues: list[tuple[int, int, _Member]] = []
+        self._groups: dict[Hashable, _Group] = {}
+        self._least = 0  # from where on some blocks do not suffice
 
     def __len__(self) -> int:
         return len(self._members)
@@ -69,8 +88,7 @@ class Decodes(Collection[Served]):
     def join(self, request: Served) -> None:
         """One begins to decode."""
         phase = request.cached * WHOLE + request.credit - self._at
-        member = self._members[request] = _Member(request, phase, self._steps, _due(request, phase))
-        heappush(self._dues, (member.due, request.place, member))
+        member = self._members[request] = _Member(request, phase, self._steps, *self._grouped(request, phase))
         self.cached += request.cached
         whole, part = divmod(phase, WHOLE)
         self._whole += whole
@@ -94,18 +112,38 @@ class Decodes(Collection[Served]):
         member = self._members[request]
         request.cached, request.credit = divmod(member.phase + self._at, WHOLE)
         request.produced = request.cached + 1 - request.input
+        request.holding.own = member.own + member.group.grown
         if member.joined < self._steps:
             request.last_token_ps = self._last_ps
 
     def held(self, request: Served) -> None:
         """It holds more blocks now."""
         member = self._members[request]
-        member.due = _due(request, member.phase)
-        heappush(self._dues, (member.due, request.place, member))
+        self._ungrouped(member)
+        member.group, member.key, member.own = self._grouped(request, member.phase)
+
+    def _grouped(self, request: Served, phase: int) -> tuple[_Group, Hashable, int]:
+        """The group of a sequence, its key, and the sequence's own blocks but what the group has got."""
+        due = request.holding.blocks * _BLOCK + WHOLE - 1 - phase
+        key: Hashable = due % _BLOCK  # stays when blocks are taken
+        group = self._groups.get(key)
+        if group is not None and group.due != due:
+            key, group = (key, request.place), None
+        if group is None:
+            group = self._groups[key] = _Group(due)
+        group.count += 1
+        self._least = min(self._least, due) if len(self._groups) > 1 else due
+        return group, key, request.holding.own - group.grown
+
+    def _ungrouped(self, member: _Member) -> None:
+        member.group.count -= 1
+        if not member.group.count:
+            del self._groups[member.key]
 
     def _forget(self, member: _Member) -> None:
         member.here = False
         del self._members[member.request]
+        self._ungrouped(member)
         whole, part = divmod(member.phase, WHOLE)
         self._whole -= whole
         if part:
@@ -154,12 +192,18 @@ class Decodes(Collection[Served]):
     def needed(self, steps: int) -> int:
         """Further blocks that so many steps of all take at most, those of drafts that are thrown away included."""
         level = self._level(steps)
-        return sum(-(-(level - m.due) // _BLOCK) for m in self._members.values() if m.due < level)
+        return sum([g.count * -(-(level - g.due) // _BLOCK) for g in self._groups.values() if g.due < level])
 
     def fits(self, steps: int, blocks: int) -> bool:
         """Whether so many steps of all take no more blocks than these."""
         most = len(self._members) * -(-(self._level(steps) - self._at) // _BLOCK)
         return most <= blocks or self.needed(steps) <= blocks
+
+    def lacking(self) -> list[Served]:
+        """Those that need further blocks for a step, in the order in which they were admitted."""
+        level = self._level(1)
+        lacking = [member.request for member in self._members.values() if member.group.due < level]
+        return sorted(lacking, key=lambda request: request.place)
 
     def grow(self) -> int:
         """Hold what one further step of all takes at most; how many blocks these are more."""
@@ -169,17 +213,16 @@ class Decodes(Collection[Served]):
         return self._at + (steps - 1) * self.speculation.gain + self.speculation.queries * WHOLE
 
     def _grown(self, level: int) -> int:
-        taken, dues = 0, self._dues
-        while dues and dues[0][0] < level:
-            due, place, member = dues[0]
-            if not member.here or member.due != due:
-                heappop(dues)
-                continue
-            more = -(-(level - due) // _BLOCK)
-            member.due += more * _BLOCK
-            member.request.holding.own += more
-            taken += more
-            heapreplace(dues, (member.due, place, member))
+        if level <= self._least or not self._groups:
+            return 0
+        taken = 0
+        for group in self._groups.values():
+            if group.due < level:
+                more = -(-(level - group.due) // _BLOCK)
+                group.due += more * _BLOCK
+                group.grown += more
+                taken += more * group.count
+        self._least = min([group.due for group in self._groups.values()])
         return taken
 
     # --- steps
@@ -196,13 +239,10 @@ class Decodes(Collection[Served]):
         while self._ends and self._ends[0][0] <= self._steps:
             member = heappop(self._ends)[2]
             if member.here:
-                self._forget(member)
                 request = member.request
-                request.cached, request.produced, request.last_token_ps = (
-                    request.most_tokens,
-                    request.output,
-                    self._last_ps,
-                )
+                self.settle(request)
+                self._forget(member)
+                request.cached, request.produced = request.most_tokens, request.output
                 done.append(request)
         self._since = {self._last_ps: len(self)} if self._members else {}
         before, self.cached = self.cached, self._cached_after(0)
@@ -215,7 +255,3 @@ class Decodes(Collection[Served]):
         """Hold what is cached; how many blocks these are more."""
         return self._grown(self._at)
 
-
-def _due(request: Served, phase: int) -> int:
-    """Up to where the blocks of a sequence suffice."""
-    return request.holding.blocks * _BLOCK + WHOLE - 1 - phase

@@ -218,7 +218,7 @@ class Scheduler:
         if self.decodes.fits(1, self.pool.free):
             self.pool.take(self.decodes.grow())
             return
-        for request in [request for request in self.running if request in self.decodes]:
+        for request in self.decodes.lacking():
             if request in self.decodes:
                 self.grow(request, self.limits.speculation.queries)
 

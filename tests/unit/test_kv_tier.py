@@ -140,6 +140,8 @@ def test_swapping_equals_its_naive_twin(load):
     def look(engine, coming):
         scheduler = engine.scheduler
         assert scheduler.tier.held == sum(math.ceil(r.cached / 16) for r in scheduler.swapped) <= limits.tier
+        for request in scheduler.decodes:
+            scheduler.decodes.settle(request)
         assert scheduler.pool.taken == sum(r.holding.own for r in scheduler.running) <= limits.blocks
 
     engine = served(requests, limits, Chunked(), look)
