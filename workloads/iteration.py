@@ -288,18 +288,18 @@ class Pieces:
         """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""
         if (tokens, kind) not in self._blocks:
             absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
-            if self.ops.model.mla is None or kind != "mixed":
-                step = absorbed if kind == "decode" else expanded
-                blocks = (*self._entry(step), *layers_of(self.ops.layers(step), self.stage))
-                made = _changed(blocks, lambda ops: _slots(ops, kind))
-            else:
-                layers = self.ops.layers(absorbed)
-                other = {id(a.ops): b.ops for a, b in zip(layers, self.ops.layers(expanded), strict=True)}
-                both = _changed(layers, lambda ops: _both(ops, other[id(ops)]))
-                made = (*self._entry(absorbed), *layers_of(both, self.stage))
-            self._blocks[tokens, kind] = _changed(
-                made, lambda ops: (self._paced(op, tokens) for op in self._fused(tuple(self._prepared(ops))))
-            )
+            both = self.ops.model.mla is not None and kind == "mixed"
+            step = absorbed if both or kind == "decode" else expanded
+            layers = self.ops.layers(step)
+            others = self.ops.layers(expanded) if both else layers
+            other = {id(a.ops): b.ops for a, b in zip(layers, others, strict=True)}
+
+            def made(ops: tuple[Op, ...]) -> Iterator[Op]:
+                mine = _both(ops, other[id(ops)]) if both and id(ops) in other else _slots(ops, kind)
+                for op in self._fused(tuple(self._prepared(tuple(mine)))):
+                    yield self._paced(op, tokens)
+
+            self._blocks[tokens, kind] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
         return self._blocks[tokens, kind]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:

@@ -101,7 +101,7 @@ class _Laid:
     each comes. joules, spent, longest, whole: as of a block, of all.
     """
 
-    schedule: Schedule | None = field(default_factory=Schedule)
+    schedule: Schedule | None = field(default_factory=lambda: Schedule(told=False))
     blocks: list[tuple[tuple[Lowered, ...], int]] = field(default_factory=list)
     played: int = 0
     slots: dict[Op, int] = field(default_factory=dict)
@@ -287,7 +287,7 @@ class StepCost:
             return _Block(lowered, slots, joules)
         spent = sum(_length(low) for low, each in zip(lowered, varies, strict=True) if each)
         probed = tuple(_probed(low) if each else low for low, each in zip(lowered, varies, strict=True))
-        longest = sum(int(np.max(ticks)) for low in probed for ticks in low.busy().values())
+        longest = len(slots) + sum(sum(low.busy().values()) for low in lowered)
         return _Block(probed, slots, joules, True, spent, longest)
 
     def _timed(self, shape: Shape) -> Cost:

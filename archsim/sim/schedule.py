@@ -170,11 +170,11 @@ class Schedule:
 
     Parameters
     ----------
-    fold: count recurring repetitions instead of simulating them.
+    fold: count recurring repetitions instead of simulating them. told: when each op ran is told, not the length alone.
     """
 
-    def __init__(self, fold: bool = True) -> None:
-        self._fold = fold
+    def __init__(self, fold: bool = True, told: bool = True) -> None:
+        self._fold, self._told = fold, told
         self._machine = _Recursion()
         self._records: list[OpTimes] = []
         self._blocks = self._simulated = 0
@@ -187,8 +187,8 @@ class Schedule:
         other._machine, other._records = machine, self._records.copy()
         if machine.pending is not None:
             lowered, record, body_end = machine.pending
-            other._records[-1] = copy(record)
-            machine.pending = lowered, other._records[-1], body_end
+            machine.pending = lowered, copy(record), body_end
+            other._records[-1:] = [machine.pending[1]] if self._told else []
         return other
 
     def add(self, ops: Sequence[Lowered], repeat: int) -> None:
@@ -221,15 +221,17 @@ class Schedule:
                     ready = maximum(ready, mine[name].end)
                 record = mine[lowered.op.name] = OpTimes(block, i, number, start=0)
                 machine.run(lowered, record, ready, head, there)
-            self._records += mine.values()
+            if self._told:
+                self._records += mine.values()
             self._simulated += 1
             number += 1
+            # When its ops ran is another matter for the last copy: nothing of this block is prefetched behind it.
+            rest = repeat - number - self._told
             if not self._fold or repeat <= 2:
                 continue
             state = machine.state()
-            if number + 1 < repeat and before is not None and _same(state, before):
-                # All but the last copy: nothing of this block is prefetched behind that one.
-                period, rest = machine.issue - before_issue, repeat - number - 1
+            if rest > 0 and before is not None and _same(state, before):
+                period = machine.issue - before_issue
                 for record in mine.values():
                     record.copies, record.period = 1 + rest, period
                 machine.shift(rest * period)
