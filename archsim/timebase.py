@@ -85,6 +85,12 @@ class Timebase:
         """Picoseconds that have passed within ``ticks``; those of :meth:`ps` have, too."""
         return ticks * _PS_PER_S // self.ticks_per_s
 
+    def all_whole_ps(self, ticks: list[int]) -> list[int]:
+        """:meth:`whole_ps` of each."""
+        if self.ticks_per_s == _PS_PER_S:
+            return ticks
+        return [each * _PS_PER_S // self.ticks_per_s for each in ticks]
+
     def to_cycles(self, ticks: int, clock_hz: int) -> int:
         """Cycles of a clock that have begun within ``ticks``: the ceiling."""
         return -(-ticks * clock_hz // self.ticks_per_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archsim.workloads.engine import Engine
-from archsim.workloads.scheduler import Served
+from archsim.workloads.sequences import Served
 
 
 def cost(prompt_tokens: int, decodes: int) -> int:

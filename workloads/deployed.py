@@ -18,7 +18,7 @@ from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Segment
 from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Served
+from archsim.workloads.sequences import Served
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_rank import RankOps
 from archsim.workloads.transformer_spec import TransformerSpec, check_parallel

@@ -1,16 +1,17 @@
-"""An engine that serves: a scheduler, the requests that it has seen, and what it did over time."""
+"""An engine that serves: a scheduler, how the requests that it has seen fared, and what it did over time."""
 
 from __future__ import annotations
 
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from archsim.workloads.scheduler import Iteration, Limits, Policy, Scheduler, Served
+from archsim.workloads.fared import Fared
+from archsim.workloads.scheduler import Iteration, Limits, Policy, Scheduler
+from archsim.workloads.sequences import Served
 
 Ints = npt.NDArray[np.int64]
 
@@ -20,7 +21,7 @@ class Engine:
 
     Attributes
     ----------
-    scheduler: what it decides with. requests: those that it was given, in that order. now_ps: until when it has run.
+    scheduler: what it decides with. now_ps: until when it has run. prompt_tokens: tokens of prompts that it computed.
     joules: what its iterations took beside what the machine draws at rest.
     looks: steps of decoding from one look for new requests to the next; it looks after prompts and when it is idle too.
     ahead: an iteration is chosen when the one before it begins, and takes nobody who came later.
@@ -32,8 +33,8 @@ class Engine:
         self._unseen = deque[Served]()
         self._since = 0  # steps since it looked; at 0 it looks
         self._begun_ps = 0  # when its last step began
-        self.requests: list[Served] = []
-        self.now_ps = 0
+        self._fared = Fared()  # those that have their answers
+        self.now_ps = self.prompt_tokens = 0
         self.joules = 0.0
         self._log = array("q")
 
@@ -41,6 +42,13 @@ class Engine:
     def load(self) -> int:
         """Requests that it has and not answered."""
         return self.scheduler.load + len(self._unseen)
+
+    @property
+    def requests(self) -> Fared:
+        """How those that it was given have fared until now, in the order of their numbers."""
+        scheduler = self.scheduler
+        open_ = Fared((*self._unseen, *scheduler.waiting, *scheduler.running, *scheduler.swapped))
+        return Fared.joined((self._fared, open_))
 
     def submit(self, request: Served) -> None:
         """A request has arrived.
@@ -50,7 +58,6 @@ class Engine:
         ValueError: it can never run.
         """
         self.scheduler.check(request)
-        self.requests.append(request)
         self._unseen.append(request)
 
     def next(self, now_ps: int) -> Iteration | None:
@@ -65,27 +72,28 @@ class Engine:
         steps = iteration.steps
         if self._unseen:
             steps = min(steps, 1 if self.ahead and not self._since else self.looks - self._since)
-        if steps == iteration.steps and not iteration.patient:
-            return iteration
-        return replace(iteration, steps=steps, patient=False)
+        if steps != iteration.steps or iteration.patient:
+            iteration.steps, iteration.patient = steps, False
+        return iteration
 
     def ended(self, iteration: Iteration, starts_ps: int, ends_ps: Sequence[int], joules: float = 0.0) -> list[Served]:
         """An iteration has ended, so often as it has ends; those that have their answers are returned."""
-        self._begun_ps = int(ends_ps[-2]) if len(ends_ps) > 1 else starts_ps
+        ends_ps = ends_ps if isinstance(ends_ps, list) else list(map(int, ends_ps))
+        self._begun_ps = ends_ps[-2] if len(ends_ps) > 1 else starts_ps
         self._since = 0 if iteration.prompts else (self._since + len(ends_ps)) % self.looks
         taken = self.scheduler.pool.taken
-        before = sum([request.produced for request in iteration.decodes])
         done = self.scheduler.computed(iteration, ends_ps)
-        self.now_ps = int(ends_ps[-1])
+        self.now_ps = ends_ps[-1]
         self.joules += joules
-        prompts = sum(tokens for _, tokens in iteration.prompts)
-        decoded = sum([request.produced for request in iteration.decodes]) - before
-        self._log.extend((starts_ps, self.now_ps, len(ends_ps), decoded, prompts, taken, round(joules * 1e6)))
+        for _, tokens in iteration.prompts:
+            self.prompt_tokens += tokens
+        self._log.extend((starts_ps, self.now_ps, taken, round(joules * 1e6)))
+        for request in done:
+            self._fared.add(request)
         return done
 
     def log(self) -> dict[str, Ints]:
-        """What was done at a time, [pieces]: when it began and ended (ps), its iterations, tokens that were decoded and
-        tokens of prompts, blocks of the cache that were taken, and uJ."""
-        columns = np.array(self._log, dtype=np.int64).reshape(-1, 7).T
-        names = ("start_ps", "end_ps", "iterations", "decoded", "prompt_tokens", "blocks", "uj")
-        return dict(zip(names, columns, strict=True))
+        """What was done at a time, [pieces]: when it began and ended (ps), blocks of the cache that were taken, and
+        uJ."""
+        columns = np.array(self._log, dtype=np.int64).reshape(-1, 4).T
+        return dict(zip(("start_ps", "end_ps", "blocks", "uj"), columns, strict=True))

@@ -9,7 +9,8 @@ from dataclasses import replace
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
 from archsim.workloads.iteration import Pieces
-from archsim.workloads.scheduler import Iteration, Served
+from archsim.workloads.scheduler import Iteration
+from archsim.workloads.sequences import Served
 from archsim.workloads.served import answer_of
 from archsim.workloads.task import After, Done, Pause, Receive, Send, Task
 

@@ -11,7 +11,8 @@ from archsim.units import Bytes, Picoseconds
 from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType
 from archsim.workloads.policies import Chunked, PromptsFirst
-from archsim.workloads.scheduler import PLAIN, Limits, Policy, Speculation
+from archsim.workloads.scheduler import Limits, Policy
+from archsim.workloads.sequences import PLAIN, Speculation
 
 
 class HostSpec(Spec):

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.mixture_of_experts import Router
+from archsim.workloads.mixture_of_experts import MixtureSpec, Router, RoutingSpec
 from archsim.workloads.op import Attention, Collective, Delay, DType, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
@@ -127,8 +127,14 @@ class Shape:
 class OneDraw(Router):
     """Loads of experts that depend on the number of tokens alone: all layers are like the first one."""
 
+    def __init__(self, spec: RoutingSpec, moe: MixtureSpec, layers: int, seed: int) -> None:
+        super().__init__(spec, moe, layers, seed)
+        self._drawn: dict[int, tuple[int, ...]] = {}
+
     def counts(self, layer: int, tokens: int, phase: int) -> tuple[int, ...]:
-        return super().counts(0, tokens, 0)
+        if tokens not in self._drawn:
+            self._drawn[tokens] = super().counts(0, tokens, 0)
+        return self._drawn[tokens]
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,7 @@ class Pieces:
     graphs: bool = True
     around: Callable[[Op], int] = lambda op: 0
     _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
+    _ends: dict[tuple[int, int], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
         """The host's time, embedding, layers, and LM head.
@@ -210,8 +217,18 @@ class Pieces:
 
     def blocks(self, shape: Shape) -> tuple[Block, ...]:
         """All that is computed, the slots with the sizes of one token."""
-        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
-        return (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
+        return (*self.beginning(shape), *self.end(shape))
+
+    def beginning(self, shape: Shape) -> tuple[Block, ...]:
+        """The layers, and what comes before them."""
+        return (*self.copies(shape.copies), *self.template(shape.tokens, shape.kind))
+
+    def end(self, shape: Shape) -> tuple[Block, ...]:
+        """What comes after the layers."""
+        key = shape.sampled, shape.drafting
+        if key not in self._ends:
+            self._ends[key] = (*self.head(shape.sampled), *self.drafting(shape.drafting))
+        return self._ends[key]
 
     def launching_ps(self, shape: Shape) -> int:
         """Time in which the host launches an iteration's kernels one by one; 0 of one that is a captured graph."""
@@ -282,18 +299,18 @@ class Pieces:
         if (tokens, kind) not in self._blocks:
             absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
             mla = self.ops.model.mla
-            if mla is None or mla.indexer is not None or kind != "mixed":
-                step = absorbed if kind == "decode" else expanded
-                blocks = (*self._entry(step), *layers_of(self.ops.layers(step), self.stage))
-                made = tuple(replace(b, ops=tuple(_slots(b.ops, kind))) for b in blocks)
-            else:
-                pairs = zip(self.ops.layers(absorbed), self.ops.layers(expanded), strict=True)
-                both = tuple(replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
-                made = (*self._entry(absorbed), *layers_of(both, self.stage))
-            each = ((b, self._fused(tuple(self._prepared(b.ops)))) for b in made)
-            self._blocks[tokens, kind] = tuple(
-                replace(b, ops=tuple(self._paced(op, tokens) for op in ops)) for b, ops in each
-            )
+            both = mla is not None and mla.indexer is None and kind == "mixed"
+            step = absorbed if both or kind == "decode" else expanded
+            layers = self.ops.layers(step)
+            others = self.ops.layers(expanded) if both else layers
+            other = {id(a.ops): b.ops for a, b in zip(layers, others, strict=True)}
+
+            def made(ops: tuple[Op, ...]) -> Iterator[Op]:
+                mine = _both(ops, other[id(ops)]) if both and id(ops) in other else _slots(ops, kind)
+                for op in self._fused(tuple(self._prepared(tuple(mine)))):
+                    yield self._paced(op, tokens)
+
+            self._blocks[tokens, kind] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
         return self._blocks[tokens, kind]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:
@@ -356,6 +373,15 @@ class Pieces:
 
     def _pass(self, tokens: int, absorbed: bool) -> _Padded:
         return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+
+
+def _changed(blocks: Sequence[Block], change: Callable[[tuple[Op, ...]], Iterator[Op]]) -> tuple[Block, ...]:
+    """The blocks with other ops; those that had the same ones have the same ones again."""
+    known: dict[int, tuple[Op, ...]] = {}
+    for block in blocks:
+        if id(block.ops) not in known:
+            known[id(block.ops)] = tuple(change(block.ops))
+    return tuple(replace(block, ops=known[id(block.ops)]) for block in blocks)
 
 
 def _one_kernel(ops: Sequence[Op]) -> Iterator[Op]:

@@ -43,6 +43,11 @@ class Holding:
     shared: int = 0
     runs: list[Hashable] = field(default_factory=list)
 
+    @property
+    def blocks(self) -> int:
+        """All that it holds."""
+        return self.own + self.shared
+
 
 class KVBlocks:
     """A pool of blocks.
@@ -62,7 +67,8 @@ class KVBlocks:
         self.total = self.free = total
         self.reuses, self.tier = reuses, tier
         self.stored = 0
-        self._runs: OrderedDict[Hashable, _Run] = OrderedDict()
+        self._runs: dict[Hashable, _Run] = {}
+        self._idle: OrderedDict[Hashable, _Run] = OrderedDict()  # those that nobody holds, as they were last held
         self._kept = self._held = 0  # blocks of all runs, and of those that somebody holds
 
     @property
@@ -138,6 +144,7 @@ class KVBlocks:
             return False
         for owner in runs:
             self._runs[owner].holders += 1
+            self._idle.pop(owner, None)
         self._held += idle
         self.free -= more + idle
         if fetched:
@@ -148,7 +155,7 @@ class KVBlocks:
 
     def grow(self, holding: Holding, tokens: int) -> bool:
         """Take what ``tokens`` in all need, if there is room."""
-        more = blocks_of(tokens) - holding.own - holding.shared
+        more = blocks_of(tokens) - holding.blocks
         if more > 0:
             if not self.take(more):
                 return False
@@ -187,7 +194,7 @@ class KVBlocks:
             if not run.holders:
                 self.free += run.blocks
                 self._held -= run.blocks
-            self._runs.move_to_end(owner)
+                self._idle[owner] = run
         self.free += holding.own
         holding.own, holding.shared, holding.runs = 0, 0, []
         self._evict()
@@ -206,7 +213,7 @@ class KVBlocks:
         """Forget what there is no room for: what is kept and nobody holds fits into what is free."""
         over = self._kept - self._held - self.free
         while over > 0:
-            owner, run = next((o, r) for o, r in self._runs.items() if not r.holders)
+            owner, run = next(iter(self._idle.items()))
             cut = min(over, run.blocks)
             run.blocks -= cut
             self._kept -= cut
@@ -214,4 +221,4 @@ class KVBlocks:
                 self.stored += self.tier.put(owner, run.first, run.blocks, run.blocks + cut)
             over -= cut
             if not run.blocks:
-                del self._runs[owner]
+                del self._runs[owner], self._idle[owner]

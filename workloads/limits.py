@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from archsim.errors import InputError
-from archsim.workloads.dims import LARGEST, Dim
+from archsim.workloads.dims import LARGEST, Dim, maximum
 from archsim.workloads.op import (
     Attention,
     Collective,
@@ -45,11 +45,11 @@ def _elements(op: Op, granularity: tuple[int, int, int]) -> float:
     gm, gk, gn = granularity
 
     def product(*sizes: Dim) -> float:
-        return math.prod(float(np.max(size)) for size in sizes)
+        return math.prod(float(size.max() if isinstance(size, np.ndarray) else size) for size in sizes)
 
     match op:
         case MatMul():
-            count = product(op.groups, np.maximum(op.m, gm), np.maximum(op.k, gk), np.maximum(op.n, gn))
+            count = product(op.groups, maximum(op.m, gm), maximum(op.k, gk), maximum(op.n, gn))
             if isinstance(op, Conv):
                 inputs = product(op.batch, op.in_channels, *op.size)
                 outputs = product(op.batch, op.out_channels, *op.out_size())
@@ -59,7 +59,7 @@ def _elements(op: Op, granularity: tuple[int, int, int]) -> float:
             count = rows * product(max(op.k, gk), max(op.n, gn))
         case Attention():
             queries = max(op.q_len * max(1, op.heads // op.kv_heads), gm)
-            keys = np.maximum(op.kv_len, max(gk, gn))
+            keys = maximum(op.kv_len, max(gk, gn))
             count = product(op.batch, op.kv_heads, queries, keys, max(op.head_dim, gk) + max(op.v_head_dim, gn))
         case Vector():
             count = product(op.rows, op.width, op.inputs + op.outputs) + product(op.kv_write) + float(op.weights)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from archsim.workloads.scheduler import Iteration, Scheduler, Served
+from archsim.workloads.scheduler import Iteration, Scheduler
+from archsim.workloads.sequences import Served
 
 
 class PromptsFirst:
@@ -18,18 +19,18 @@ class PromptsFirst:
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         room = scheduler.limits.tokens if self.chunk is None else min(self.chunk, scheduler.limits.tokens)
-        prompts: list[tuple[Served, int]] = []
-        for request in scheduler.running if self.chunk is not None else ():
-            if not request.decodes and room:
-                tokens = min(request.left, room)
-                if not scheduler.grow(request, tokens, [r for r, _ in prompts]):
-                    break
-                prompts.append((request, tokens))
-                room -= tokens
+        prompts: dict[Served, int] = {}
+        for request in list(scheduler.prompts):
+            tokens = min(request.left, room)
+            if not tokens or request not in scheduler.prompts or not scheduler.grow(request, tokens, prompts):
+                break
+            prompts[request] = tokens
+            room -= tokens
         while (admitted := scheduler.admit(now_ps, room, whole=self.chunk is None)) is not None:
-            prompts.append(admitted)
-            room -= admitted[1]
-        return Iteration(prompts, []) if prompts else scheduler.decoding(scheduler.running)
+            request, tokens = admitted
+            prompts[request] = tokens
+            room -= tokens
+        return Iteration(tuple(prompts.items())) if prompts else scheduler.decoding()
 
 
 class Chunked:
@@ -46,26 +47,23 @@ class Chunked:
         self.chunk, self.whole = chunk, whole
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
-        if not scheduler.unfinished and not scheduler.waiting:
-            return scheduler.decoding(scheduler.running)
-        decodes = [request for request in scheduler.running if request.decodes]
-        if not scheduler.limits.reserves:
-            for request in list(decodes):
-                if request in scheduler.running:
-                    scheduler.grow(request, scheduler.limits.speculation.queries)
-            decodes = [request for request in scheduler.running if request.decodes]
-        room = scheduler.limits.tokens - len(decodes) * scheduler.limits.speculation.queries
+        if not scheduler.prompts and not scheduler.waiting:
+            return scheduler.decoding()
+        scheduler.make_room()
+        decodes = scheduler.decodes
+        room = scheduler.limits.tokens - len(decodes) * decodes.speculation.queries
         room = room if self.chunk is None else min(self.chunk, room)
-        prompts: list[tuple[Served, int]] = []
-        for request in [r for r in scheduler.running if not r.decodes]:
+        prompts: dict[Served, int] = {}
+        for request in list(scheduler.prompts):
             tokens = min(room, request.left)
-            if tokens <= 0 or not scheduler.grow(request, tokens, [*decodes, *(r for r, _ in prompts)]):
+            if tokens <= 0 or request not in scheduler.prompts:
                 break
-            prompts.append((request, tokens))
+            if not scheduler.grow(request, tokens, decodes, prompts):
+                break
+            prompts[request] = tokens
             room -= tokens
         while (admitted := scheduler.admit(now_ps, max(room, 0), self.whole)) is not None:
-            prompts.append(admitted)
-            room -= admitted[1]
-        if prompts:
-            return Iteration(prompts, decodes, speculation=scheduler.limits.speculation)
-        return scheduler.decoding(decodes)
+            request, tokens = admitted
+            prompts[request] = tokens
+            room -= tokens
+        return Iteration(tuple(prompts.items()), decodes) if prompts else scheduler.decoding()

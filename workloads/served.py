@@ -7,15 +7,18 @@ Goodput counts the requests that keep all objectives.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from archsim.workloads.answer import Answer, Curve
 from archsim.workloads.engine import Engine
-from archsim.workloads.scheduler import Served
+from archsim.workloads.fared import NEVER, Fared, Fate
+from archsim.workloads.intervals import merged
+from archsim.workloads.sequences import Served
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -41,28 +44,28 @@ def answer_of(
     rest_w: what the machines of all draw at rest; energy is told where it is known. told: the requests, where not each
     is one of an engine's.
     """
-    served = (r for engine in engines for r in engine.requests) if told is None else told
-    requests = sorted(served, key=lambda r: r.number)
-    rows = [_row(request) for request in requests]
-    ended = [r for r in requests if r.end_ps is not None]
-    last = max((r.end_ps or 0 for r in ended), default=0) / _PS_PER_S
-    summary = _totals(requests, ended, last)
+    fared = Fared.joined([engine.requests for engine in engines] if told is None else [Fared(told)])
+    rows = Rows(fared)
+    ends_ps = fared.column("end_ps")
+    last = int(ends_ps.max(initial=0)) / _PS_PER_S
+    summary = _totals(fared, last)
     for name in ("queued_s", "ttft_s", "tpot_s", "e2e_s"):
-        summary[name] = statistics(np.array([row[name] for row in rows if row.get(name) is not None]))
-    pairs = [engine.scheduler.intervals.counted() for engine in engines]
+        seconds = rows.seconds(name)
+        summary[name] = statistics(seconds[~np.isnan(seconds)])
+    pairs = [engine.scheduler.decodes.intervals.counted() for engine in engines]
     ps, counts = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1)) if pairs else (np.zeros(0), None)
     summary["itl_s"] = statistics(ps / _PS_PER_S, counts)
-    curves = _curves(requests, engines)
+    curves = _curves(fared, engines)
     summary["kv_blocks"] = sum(engine.scheduler.limits.blocks for engine in engines)
     summary["most_running"], summary["most_waiting"], summary["most_kv_blocks"] = (
         int(max(curve.values, default=0)) for curve in curves[:3]
     )
-    summary["preemptions"] = sum(r.preempted for r in requests)
-    summary["reused_tokens"] = sum(r.reused for r in requests)
+    summary["preemptions"] = int(fared.column("preempted").sum())
+    summary["reused_tokens"] = int(fared.column("reused").sum())
     if any(engine.scheduler.limits.tier for engine in engines):
         summary["kv_tier_blocks"] = sum(engine.scheduler.limits.tier for engine in engines)
-        summary["fetched_tokens"] = sum(r.fetched for r in requests)
-        summary["swaps"] = sum(r.swapped for r in requests)
+        summary["fetched_tokens"] = int(fared.column("fetched").sum())
+        summary["swaps"] = int(fared.column("swapped").sum())
     joules = sum(engine.joules for engine in engines)
     if joules and last:
         summary |= _energy(joules + rest_w * last, last, summary)
@@ -70,7 +73,7 @@ def answer_of(
         good = sum(kept(row, objectives) for row in rows)
         summary["goodput_per_s"] = good / last if last else 0.0
         summary["kept_share"] = good / len(rows) if rows else 0.0
-    summary["verdict"] = verdict(requests)
+    summary["verdict"] = verdict(fared)
     stages = (
         ("waits", "arrival_s", "scheduled_s"),
         ("prompt", "scheduled_s", "first_token_s"),
@@ -84,19 +87,19 @@ def kept(row: Mapping[str, Any], objectives: Objectives) -> bool:
     return all((row.get(name) or 0.0) <= limit for name, limit in objectives.items())
 
 
-def verdict(requests: Sequence[Served]) -> str:
+def verdict(fared: Fared) -> str:
     """Whether engines keep up: stable; backlogged, where requests wait longer and longer; overloaded, where most do.
 
     Asked at the last arrival: how many of the requests have not been admitted yet.
     """
-    if not requests:
+    if not len(fared):
         return "stable"
-    last_ps = max(r.arrival_ps for r in requests)
-    first_ps = min(r.arrival_ps for r in requests)
-    waiting = sum(r.scheduled_ps is None or r.scheduled_ps > last_ps for r in requests if r.arrival_ps < last_ps)
-    if last_ps == first_ps or waiting <= _BACKLOG * len(requests):
+    arrivals_ps, scheduled_ps = fared.column("arrival_ps"), fared.column("scheduled_ps")
+    last_ps = arrivals_ps.max()
+    waiting = int(((arrivals_ps < last_ps) & ((scheduled_ps == NEVER) | (scheduled_ps > last_ps))).sum())
+    if last_ps == arrivals_ps.min() or waiting <= _BACKLOG * len(fared):
         return "stable"
-    return "overloaded" if waiting > len(requests) / 2 else "backlogged"
+    return "overloaded" if waiting > len(fared) / 2 else "backlogged"
 
 
 def statistics(values: Floats, counts: Ints | None = None) -> dict[str, float] | None:
@@ -116,15 +119,17 @@ def statistics(values: Floats, counts: Ints | None = None) -> dict[str, float] |
     return found
 
 
-def _totals(requests: Sequence[Served], ended: Sequence[Served], last: float) -> dict[str, Any]:
-    tokens_in, tokens_out = sum(r.input for r in ended), sum(r.output for r in ended)
+def _totals(fared: Fared, last: float) -> dict[str, Any]:
+    ended = fared.column("end_ps") != NEVER
+    completed = int(ended.sum())
+    tokens_in, tokens_out = (int(fared.column(name)[ended].sum()) for name in ("input", "output"))
     return {
-        "requests": len(requests),
-        "completed": len(ended),
+        "requests": len(fared),
+        "completed": completed,
         "input_tokens": tokens_in,
         "output_tokens": tokens_out,
         "duration_s": last,
-        "requests_per_s": len(ended) / last if last else 0.0,
+        "requests_per_s": completed / last if last else 0.0,
         "input_tokens_per_s": tokens_in / last if last else 0.0,
         "output_tokens_per_s": tokens_out / last if last else 0.0,
     }
@@ -141,7 +146,50 @@ def _energy(joules: float, seconds: float, summary: Mapping[str, Any]) -> dict[s
     }
 
 
-def _row(request: Served) -> dict[str, Any]:
+class Rows(Sequence[Mapping[str, Any]]):
+    """A row for each request, made when it is asked for."""
+
+    def __init__(self, fared: Fared) -> None:
+        self._fared = fared
+
+    def seconds(self, name: str) -> Floats:
+        """A column of times between two moments; not a number where there is none, [rows]."""
+        begin, end = (self._fared.column(moment) for moment in _BETWEEN[name])
+        ps: Floats = np.where((begin == NEVER) | (end == NEVER), np.nan, end - begin)
+        if name == "tpot_s":
+            more = self._fared.column("output") - 1
+            ps = np.where(more > 0, ps / np.maximum(more, 1), np.nan)
+        seconds: Floats = ps / _PS_PER_S
+        return seconds
+
+    def __len__(self) -> int:
+        return len(self._fared)
+
+    @overload
+    def __getitem__(self, which: int) -> Mapping[str, Any]: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> list[Mapping[str, Any]]: ...
+
+    def __getitem__(self, which: int | slice) -> Any:
+        return [_row(one) for one in self._fared[which]] if isinstance(which, slice) else _row(self._fared[which])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rows) and self._fared == other._fared
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+_BETWEEN = {
+    "queued_s": ("arrival_ps", "scheduled_ps"),
+    "ttft_s": ("arrival_ps", "first_token_ps"),
+    "tpot_s": ("first_token_ps", "end_ps"),
+    "e2e_s": ("arrival_ps", "end_ps"),
+}
+"""Latency to the moments between which it lies."""
+
+
+def _row(request: Fate) -> dict[str, Any]:
     def seconds(end: int | None, start: int = 0) -> float | None:
         return None if end is None else (end - start) / _PS_PER_S
 
@@ -166,38 +214,43 @@ def _row(request: Served) -> dict[str, Any]:
     }
 
 
-def _curves(requests: Sequence[Served], engines: Sequence[Engine]) -> tuple[Curve, ...]:
-    arrivals = [(r.arrival_ps, 1) for r in requests]
-    admitted = [(r.scheduled_ps, 1) for r in requests if r.scheduled_ps is not None]
-    left = [(r.end_ps, 1) for r in requests if r.end_ps is not None]
-    up, down = list[tuple[int, int]](), list[tuple[int, int]]()
-    power = []
+def _curves(fared: Fared, engines: Sequence[Engine]) -> tuple[Curve, ...]:
+    arrivals, scheduled, ends = (fared.column(name) for name in ("arrival_ps", "scheduled_ps", "end_ps"))
+    admitted, left = scheduled[scheduled != NEVER], ends[ends != NEVER]
+    times, changes, power = [], [], []
     for engine in engines:
         log = engine.log()
         change = np.diff(log["blocks"], prepend=0)
-        times = log["start_ps"]
-        up += [(t, n) for t, n in zip(times.tolist(), change.tolist(), strict=True) if n > 0]
-        down += [(t, -n) for t, n in zip(times.tolist(), change.tolist(), strict=True) if n < 0]
-        if len(times):
-            down.append((int(log["end_ps"][-1]), int(log["blocks"][-1])))
+        times.append(log["start_ps"][change != 0])
+        changes.append(change[change != 0])
+        if len(log["blocks"]):
+            times.append(log["end_ps"][-1:])
+            changes.append(-log["blocks"][-1:])
         if engine.joules:
             power.append(log)
     curves = [
         _curve("requests that run", admitted, left),
         _curve("requests that wait", arrivals, admitted),
-        _curve("blocks of the KV cache", up, down),
+        _sum("blocks of the KV cache", times, changes),
     ]
     if len(power) == 1:
         log = power[0]
         watts = log["uj"] * 1e6 / np.maximum(log["end_ps"] - log["start_ps"], 1)
-        curves.append(Curve("power beside that at rest, W", (log["start_ps"] / _PS_PER_S).tolist(), watts.tolist()))
+        curves.append(Curve("power beside that at rest, W", _compact(log["start_ps"] / _PS_PER_S), _compact(watts)))
     return tuple(curves)
 
 
-def _curve(name: str, up: Sequence[tuple[int, int]], down: Sequence[tuple[int, int]]) -> Curve:
-    """The sum of what has come less what has gone."""
-    changes: Ints = np.array([*up, *((ps, -n) for ps, n in down)], dtype=np.int64).reshape(-1, 2)
-    times, which = np.unique(changes[:, 0], return_inverse=True)
-    by = np.zeros(len(times), dtype=np.int64)
-    np.add.at(by, which.ravel(), changes[:, 1])
-    return Curve(name, (times / _PS_PER_S).tolist(), np.cumsum(by).tolist())
+def _curve(name: str, up_ps: Ints, down_ps: Ints) -> Curve:
+    """How many have come and not gone."""
+    return _sum(name, [up_ps, down_ps], [np.ones_like(up_ps), -np.ones_like(down_ps)])
+
+
+def _sum(name: str, times_ps: Sequence[Ints], changes: Sequence[Ints]) -> Curve:
+    """The sum of changes at so many times."""
+    times, by = merged(*(np.concatenate([np.zeros(0, dtype=np.int64), *parts]) for parts in (times_ps, changes)))
+    return Curve(name, _compact(times / _PS_PER_S), _compact(np.cumsum(by)))
+
+
+def _compact(values: Floats | Ints) -> array[Any]:
+    """The same in eight bytes each."""
+    return array("q" if values.dtype == np.int64 else "d", values.tobytes())

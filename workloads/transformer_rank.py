@@ -472,8 +472,9 @@ class RankOps:
         group, constant = self.group_tokens(step), step.constant_tokens
         known: dict[tuple[LayerKind, tuple[int, ...]], Layer] = {}
         numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
+        kinds = model.kinds
         for layer, number in enumerate(numbers):
-            kind, counts = model.kind(number), router.counts(layer, group, step.phase)
+            kind, counts = kinds[number % len(kinds)], router.counts(layer, group, step.phase)
             if (kind, counts) not in known:
                 experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
                 known[kind, counts] = attentions[kind], tuple(experts)

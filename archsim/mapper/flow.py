@@ -100,7 +100,7 @@ class Flow:
 
 
 def some_are(value: Dim) -> bool:
-    return bool(np.any(value))
+    return bool(value.any()) if isinstance(value, np.ndarray) else bool(value)
 
 
 def busy(phase: dict[str, Dim]) -> dict[str, Dim]:

@@ -71,7 +71,8 @@ class Mapper(ProductMapper):
                 self._known[key] = _on_servers_of(op.stream, lowered, self.machine.spec.chip.streams[op.stream])
             else:
                 self._known[key] = self._launched(self._lower(op))
-        return replace(self._known[key], op=op)
+        known = self._known[key]
+        return known if known.op is op else replace(known, op=op)
 
     def fresh(self, op: Op) -> Lowered:
         """As :meth:`lower`, of an op that is not met again, and not remembered."""

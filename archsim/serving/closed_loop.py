@@ -10,7 +10,7 @@ import numpy as np
 
 from archsim.serving.service import Replica
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Served
+from archsim.workloads.sequences import Served
 
 _PLAYED = 4  # rounds that are played of all
 _PROMPTS = 4  # lengths of prompts that are told apart, the middles of equal parts

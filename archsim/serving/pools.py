@@ -16,7 +16,8 @@ from archsim.serving.service import Replica, Router, Service, least_loaded, repl
 from archsim.units import whole
 from archsim.workloads.answer import Answer
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Served
+from archsim.workloads.fared import Fate
+from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 
 Pool = tuple[Deployment, int]
@@ -95,18 +96,18 @@ class Apart:
                     free_ps = max(one.end_ps or 0, free_ps) + longest
                     ready.append((free_ps, one.number, one))
         for at_ps, number, one in sorted(ready, key=lambda each: each[:2]):
-            self._continue(one, requests[number].output, at_ps)
+            self._continue(one, requests[number], at_ps)
         self.after.finish()
         return refused
 
-    def _continue(self, before: Served, output: int, at_ps: int) -> None:
+    def _continue(self, before: Fate, asked: Request, at_ps: int) -> None:
         """A request whose cache has come."""
-        one = Served(before.number, before.arrival_ps, before.input, output, before.contents, at_ps)
+        one = Served(before.number, before.arrival_ps, before.input, asked.output, asked.contents, at_ps)
         one.scheduled_ps, one.reused, one.fetched = before.scheduled_ps, before.reused, before.fetched
         one.produced, one.cached = 1, one.input
         one.first_token_ps = one.last_token_ps = at_ps
         self._told.append(one)
-        if output == 1:
+        if asked.output == 1:
             one.end_ps = at_ps
         else:
             self.after.give(one)

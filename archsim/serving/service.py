@@ -6,19 +6,20 @@ gives requests to replicas as they arrive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from archsim.machine import Machine
-from archsim.serving.step_cost import Cost, StepCost
+from archsim.serving.step_cost import StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
 from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import Iteration, Served
+from archsim.workloads.scheduler import Iteration
+from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 
 _USUAL_KEYS = 1024
@@ -86,29 +87,69 @@ class Replica:
         return self._computed(chosen, until) if chosen else None
 
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
-        time = self.machine.time
-        start = time.whole_ps(self.now)
+        if all(iteration.patient for _, iteration in chosen):
+            until = None
         most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
-        costs = [self._cost(iteration, most) for _, iteration in chosen]
-        longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
-        ends = np.cumsum(longest)
-        steps = most
-        if until is not None and not all(iteration.patient for _, iteration in chosen):
-            steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
-        ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
-        self.now += int(ends[steps - 1])
+        ends, spent = self._ends([self._paces(iteration, most) for _, iteration in chosen], until)
+        starts_ps = self.machine.time.whole_ps(self.now)
+        self.now = ends[-1]
+        ends_ps = self.machine.time.all_whole_ps(ends)
         done = list[Served]()
-        for (engine, iteration), cost in zip(chosen, costs, strict=True):
-            joules = float(cost.joules[:steps].sum()) / len(self.engines)
-            done += engine.ended(iteration, start, ends_ps, joules)
+        for (engine, iteration), joules in zip(chosen, spent, strict=True):
+            done += engine.ended(iteration, starts_ps, ends_ps, joules / len(self.engines))
         return done
 
-    def _cost(self, iteration: Iteration, steps: int) -> Cost:
-        """Of its first steps, [steps]."""
-        if iteration.prompts:
+    def _paces(self, iteration: Iteration, steps: int) -> Iterator[Pace]:
+        """Of its first steps, how many take as long each."""
+        if steps == 1:
             cost = self.cost.of(iteration.shape())
-            return Cost(np.array([cost.ticks]), np.array([cost.joules]))
-        return self.cost.decoding(iteration.shape(), iteration.keys()[:steps])
+            yield 1, cost.ticks, cost.joules
+        elif iteration.decodes:
+            for count, blocks in iteration.decodes.runs(steps):
+                yield count, *self.cost.step(len(iteration.decodes), iteration.queries, blocks)
+
+    def _ends(self, paces: Sequence[Iterator[Pace]], until: int | None) -> tuple[list[int], list[float]]:
+        """Ticks at which steps end that begin before a time, each as long as the longest of its engines; joules of each
+        engine."""
+        ends, spent = list[int](), [list[tuple[int, float]]() for _ in paces]
+        at = self.now
+        for count, ticks, joules in _together(paces):
+            if until is not None:
+                count = min(count, -(-(until - at) // max(ticks, 1)))
+            ends.extend(range(at + ticks, at + count * ticks + 1, ticks) if ticks else [at] * count)
+            for mine, each in zip(spent, joules, strict=True):
+                mine.append((count, each))
+            at += count * ticks
+            if until is not None and at >= until:
+                break
+        return ends, [_sum(mine) for mine in spent]
+
+
+Pace = tuple[int, int, float]
+"""Steps, and ticks and joules of each."""
+
+
+def _together(paces: Sequence[Iterator[Pace]]) -> Iterator[tuple[int, int, Sequence[float]]]:
+    """Steps of engines in step: how many, ticks of each, the most of theirs, and joules of each by engine."""
+    if len(paces) == 1:
+        for count, ticks, joules in paces[0]:
+            yield count, ticks, (joules,)
+        return
+    now = [(0, 0, 0.0)] * len(paces)
+    while True:
+        now = [next(each, (0, 0, 0.0)) if not one[0] else one for each, one in zip(paces, now, strict=True)]
+        count = min(steps for steps, _, _ in now)
+        if not count:
+            return
+        yield count, max(ticks for _, ticks, _ in now), [joules for _, _, joules in now]
+        now = [(steps - count, ticks, joules) for steps, ticks, joules in now]
+
+
+def _sum(spent: Sequence[tuple[int, float]]) -> float:
+    """Of numbers and how often each comes."""
+    if len(spent) == 1 and spent[0][0] == 1:
+        return spent[0][1]
+    return float(np.repeat([joules for _, joules in spent], [count for count, _ in spent]).sum())
 
 
 class Pipelined(Replica):

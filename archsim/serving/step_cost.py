@@ -14,9 +14,10 @@ once for each piece; a piece in which something else hides behind attention is t
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Collection, Hashable
-from dataclasses import dataclass, replace
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -27,15 +28,18 @@ from archsim.machine import Machine, Placement
 from archsim.mapper import HOST, Mapper
 from archsim.model.ledger import price_list
 from archsim.model.lowered import Lowered, countable
+from archsim.sim.schedule import OutOfOrder, Schedule, in_turns
 from archsim.sim.segment import simulate
-from archsim.workloads.dims import Dim
+from archsim.workloads.dims import LARGEST, Dim
 from archsim.workloads.iteration import Pieces, Shape, by_keys, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.op import Op, Transfer, group_ranks
+from archsim.workloads.program import Block
 
 _MOST_KEPT = 20_000
 _SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),), fetched=1, stored=1)
 
+Ints = npt.NDArray[np.int64]
 T = TypeVar("T")
 
 
@@ -69,6 +73,72 @@ class _Piece:
     launching: int
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Ops of a block on the machine.
+
+    Attributes
+    ----------
+    slots: those of them. joules: of each of the others. whole: whether slots have no phases; then ``ops`` have four
+    lanes. spent: ticks of the slots in the first. longest: ticks, all servers one after the other.
+    """
+
+    ops: tuple[Lowered, ...]
+    slots: Sequence[Op]
+    joules: Sequence[float]
+    whole: bool = False
+    spent: int = 0
+    longest: int = 0
+
+
+@dataclass
+class _Laid:
+    """Blocks that are laid out: those that many pieces begin with are so once.
+
+    Attributes
+    ----------
+    schedule: of the blocks that have been played; None where it is to be simulated event by event. slots: and how often
+    each comes. joules, spent, longest, whole: as of a block, of all.
+    """
+
+    schedule: Schedule | None = field(default_factory=lambda: Schedule(told=False))
+    blocks: list[tuple[tuple[Lowered, ...], int]] = field(default_factory=list)
+    played: int = 0
+    slots: dict[Op, int] = field(default_factory=dict)
+    joules: float = 0.0
+    whole: bool = True
+    spent: int = 0
+    longest: int = 0
+
+    def copied(self) -> _Laid:
+        """The same, to go on otherwise."""
+        schedule = None if self.schedule is None else self.schedule.copied()
+        return replace(self, schedule=schedule, blocks=self.blocks.copy(), slots=self.slots.copy())
+
+    def add(self, block: _Block, repeat: int) -> None:
+        """A further block, so often."""
+        self.blocks.append((block.ops, repeat))
+        for op in block.slots:
+            self.slots[op] = self.slots.get(op, 0) + repeat
+        for joules in block.joules:
+            self.joules += joules * repeat
+        self.whole = self.whole and block.whole
+        self.spent += block.spent * repeat
+        self.longest += block.longest * repeat
+
+    def play(self) -> None:
+        """Play what has been added."""
+        if not self.whole or self.longest >= LARGEST:
+            self.schedule = None
+        if self.schedule is not None:
+            try:
+                for ops, repeat in in_turns(self.blocks[self.played :]):
+                    self.schedule.add(ops, repeat)
+            except OutOfOrder:
+                self.schedule = None
+        self.played = len(self.blocks)
+
+
 class Kept(OrderedDict[Hashable, T]):
     """Answers that are remembered, the ones asked for least recently forgotten."""
 
@@ -96,14 +166,20 @@ class StepCost:
         self.rest_w = ranks * sum(machine.static_power_w().values())
         self._prices: dict[tuple[str, str], float] = {}
         self._pieces: dict[tuple[object, ...], _Piece] = {}
+        self._begun: dict[tuple[object, ...], _Laid] = {}
         self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
         self._others: Kept[Cost] = Kept()
+        self._known: Kept[Cost] = Kept()
+        self._steps: dict[tuple[int, int], tuple[Sequence[int], Sequence[float]]] = {}
 
     def of(self, shape: Shape) -> Cost:
         """The cost of an iteration."""
+        return self._known.of(shape, lambda: self._of(shape))
+
+    def _of(self, shape: Shape) -> Cost:
         piece = self._piece(shape)
         if not piece.adds:
-            cost = piece.rest + self._others.of(("piece", shape), lambda: self._timed(shape))
+            cost = piece.rest + self._timed(shape)
         else:
             cost = piece.rest + Cost(self._host(shape), 0.0)
             for op, count in piece.slots:
@@ -112,19 +188,30 @@ class StepCost:
             return cost
         return Cost(max(cost.ticks, self._host(shape) + piece.launching), cost.joules)
 
-    def decoding(self, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
-        """Costs of steps of decoding over so many keys each, [steps]; multiples of the blocks of the cache."""
-        piece = self._piece(shape)
-        if not piece.adds:
-            each = [self.of(replace(shape, keys=int(k))) for k in keys]
-            return Cost(np.array([c.ticks for c in each]), np.array([c.joules for c in each]))
+    def step(self, decodes: int, queries: int, blocks: int) -> tuple[int, float]:
+        """Ticks and joules of a step of so many sequences that decode, each of which sees so many blocks of keys."""
+        table = self._steps.get((decodes, queries))
+        if table is None or len(table[0]) < blocks:
+            shape = Shape(decodes, BLOCK_TOKENS * blocks, queries)
+            piece = self._piece(shape)
+            if not piece.adds:
+                cost = self.of(shape)
+                return cost.ticks, cost.joules
+            # Twice as many as asked for, so that they are asked for seldom.
+            keys = BLOCK_TOKENS * np.arange(1, max(64, 1 << blocks.bit_length()) + 1)
+            table = self._steps[decodes, queries] = self._table(piece, shape, keys)
+        return table[0][blocks - 1], table[1][blocks - 1]
+
+    def _table(self, piece: _Piece, shape: Shape, keys: Ints) -> tuple[Sequence[int], Sequence[float]]:
+        """Of decodes over so many keys each, [keys]."""
         cost = piece.rest + Cost(self._host(shape) + 0 * keys, 0.0 * keys)
         for op, count in piece.slots:
-            one = self._table(op, shape, keys) if by_keys(op) else self._slot(op, shape)
+            one = self._lengths(op, shape, keys) if by_keys(op) else self._slot(op, shape)
             cost = cost + one * count
-        if not piece.launching:
-            return cost
-        return Cost(np.maximum(cost.ticks, self._host(shape) + piece.launching), cost.joules)
+        if piece.launching:
+            cost = Cost(np.maximum(cost.ticks, self._host(shape) + piece.launching), cost.joules)
+        ticks = cost.ticks.tolist()
+        return ticks if max(ticks) >= LARGEST else array("q", ticks), array("d", cost.joules.tolist())
 
     def _host(self, shape: Shape) -> int:
         ps = self.pieces.host_ps(shape) if self.pieces.first else 0
@@ -143,7 +230,7 @@ class StepCost:
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.sampled, shape.kind, shape.drafting, shape.copies
+        key = shape.tokens, shape.kind, shape.copies, shape.sampled, shape.drafting
         if key not in self._pieces:
             self._pieces[key] = self._made(shape, ())
         if self._pieces[key].adds or not self.pieces.ops.state_bytes:
@@ -157,30 +244,53 @@ class StepCost:
     def _made(self, shape: Shape, sized: Collection[str]) -> _Piece:
         """The piece of a shape; ``sized`` are slots that belong to it with their sizes."""
         launching = int(self.machine.time.ps(self.pieces.launching_ps(shape)))
-        slots: dict[Op, int] = defaultdict(int)
-        short, joules, whole = [], 0.0, True
+        sizes = (shape.decodes, shape.queries, shape.prompts) if sized else ()
+        key = shape.tokens, shape.kind, shape.copies, sizes
+        if key not in self._begun:
+            self._begun[key] = self._laid(_Laid(), self.pieces.beginning(shape), shape, sized)
+        laid = self._laid(self._begun[key], self.pieces.end(shape), shape, sized)
+        slots = tuple(laid.slots.items())
+        if not laid.whole:
+            return _Piece(Cost(0, laid.joules), slots, False, launching)
+        first, longer, free, free_longer = np.broadcast_to(self._ticks_of(laid), 4)
+        adds = longer - first == sum(laid.slots.values()) and first == free and free_longer == longer
+        return _Piece(Cost(int(first) - laid.spent if adds else 0, laid.joules), slots, bool(adds), launching)
 
-        def varies(op: Op) -> bool:
-            return slot(op) not in ("", *sized)
+    def _ticks_of(self, laid: _Laid) -> Dim:
+        """How long it lasts, in its four lanes."""
+        if laid.schedule is not None:
+            try:
+                return laid.schedule.times().step_ticks
+            except OutOfOrder:
+                pass
+        return simulate(countable(laid.blocks), 4, self.machine.grains()).step_ticks
 
-        for block in self.pieces.blocks(shape):
-            sizes = [_SHORT if varies(op) else shape for op in block.ops]
-            laid = [filled(op, size) if slot(op) else op for op, size in zip(block.ops, sizes, strict=True)]
-            ops = self.machine.together(self.mapper.lower_block(laid))
-            for op, low in zip(block.ops, ops, strict=True):
-                if varies(op):
-                    slots[op] += block.repeat
-                    whole = whole and _ticks(low) is not None
-                else:
-                    joules += self._joules(low) * block.repeat
-            short.append((ops, block.repeat))
+    def _laid(self, before: _Laid, blocks: Sequence[Block], shape: Shape, sized: Collection[str]) -> _Laid:
+        """What is laid out already, and further blocks."""
+        laid = before.copied()
+        known: dict[int, _Block] = {}
+        for block in blocks:
+            if id(block.ops) not in known:
+                known[id(block.ops)] = self._block(block.ops, shape, sized)
+            laid.add(known[id(block.ops)], block.repeat)
+        laid.play()
+        return laid
+
+    def _block(self, ops: tuple[Op, ...], shape: Shape, sized: Collection[str]) -> _Block:
+        """Ops as they are laid out: slots as they are, a tick longer, and both with nothing but the engine held."""
+        varies = [slot(op) not in ("", *sized) for op in ops]
+        sizes = [_SHORT if each else shape for each in varies]
+        filled_in = [filled(op, size) if slot(op) else op for op, size in zip(ops, sizes, strict=True)]
+        lowered = self.machine.together(self.mapper.lower_block(filled_in))
+        slots = [op for op, each in zip(ops, varies, strict=True) if each]
+        whole = all(_ticks(low) is not None for low, each in zip(lowered, varies, strict=True) if each)
+        joules = [self._joules(low) for low, each in zip(lowered, varies, strict=True) if not each]
         if not whole:
-            return _Piece(Cost(0, joules), tuple(slots.items()), False, launching)
-        lanes = countable([(tuple(_probed(o) if varies(o.op) else o for o in ops), n) for ops, n in short])
-        first, longer, free, free_longer = np.broadcast_to(simulate(lanes, 4, self.machine.grains()).step_ticks, 4)
-        adds = longer - first == sum(slots.values()) and first == free and free_longer == longer
-        spent = sum(_length(low) * n for ops, n in short for low in ops if varies(low.op))
-        return _Piece(Cost(int(first) - spent if adds else 0, joules), tuple(slots.items()), bool(adds), launching)
+            return _Block(lowered, slots, joules)
+        spent = sum(_length(low) for low, each in zip(lowered, varies, strict=True) if each)
+        probed = tuple(_probed(low) if each else low for low, each in zip(lowered, varies, strict=True))
+        longest = len(slots) + sum(sum(low.busy().values()) for low in lowered)
+        return _Block(probed, slots, joules, True, spent, longest)
 
     def _timed(self, shape: Shape) -> Cost:
         """An iteration as the simulation plays it; of its energy that of the slots alone."""
@@ -194,7 +304,7 @@ class StepCost:
 
     def _slot(self, op: Op, shape: Shape) -> Cost:
         if by_keys(op):
-            cost = self._table(op, shape, np.array([shape.keys]))
+            cost = self._lengths(op, shape, np.array([shape.keys]))
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
         if slot(op).startswith("prompt_") or slot(op) == "kv_up":
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
@@ -207,13 +317,12 @@ class StepCost:
         lowered = self.mapper.fresh(op)
         return Cost(_length(lowered), float(self._joules(lowered)))
 
-    def _table(self, op: Op, shape: Shape, keys: npt.NDArray[np.int64]) -> Cost:
-        """Of decodes over so many keys, each a multiple of a block."""
+    def _lengths(self, op: Op, shape: Shape, keys: Ints) -> Cost:
+        """Attention of decodes over so many keys each, multiples of a block, [keys]."""
         at = keys // BLOCK_TOKENS - 1
         table = self._decodes.of((op, shape.decodes, shape.queries), list)
         most = int(at.max()) + 1
         if not table or len(table[0]) < most:
-            # Twice as long as asked for, so that it is made anew seldom.
             lengths = BLOCK_TOKENS * np.arange(1, max(64, 1 << most.bit_length()) + 1)
             lowered = self.mapper.fresh(filled(op, shape, lengths))
             each: tuple[Any, Any] = _ticks(lowered), self._joules(lowered)

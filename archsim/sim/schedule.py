@@ -15,7 +15,8 @@ of a block, every further one takes the same time; it is counted, not simulated.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,8 +87,8 @@ class OutOfOrder(Exception):
 class _Recursion:
     """The machine between two ops of the program."""
 
-    def __init__(self, servers: Sequence[str]) -> None:
-        self.servers = {name: OrderedServer() for name in servers}
+    def __init__(self) -> None:
+        self.servers: dict[str, OrderedServer] = {}
         self.number = 0  # of the op that asks, in program order
         self.last_on: dict[str, int] = {}  # engine to the last op on it
         self.issue: Dim = 0  # start of the last body
@@ -164,6 +165,131 @@ class _Recursion:
             self.pending = (lowered, record, body_end + ticks)
 
 
+class Schedule:
+    """A segment as far as it is known: blocks come one after the other.
+
+    Parameters
+    ----------
+    fold: count recurring repetitions instead of simulating them. told: when each op ran is told, not the length alone.
+    """
+
+    def __init__(self, fold: bool = True, told: bool = True) -> None:
+        self._fold, self._told = fold, told
+        self._machine = _Recursion()
+        self._records: list[OpTimes] = []
+        self._blocks = self._simulated = 0
+
+    def copied(self) -> Schedule:
+        """The same, to go on otherwise."""
+        other, machine = copy(self), copy(self._machine)
+        machine.servers = {name: copy(server) for name, server in machine.servers.items()}
+        machine.last_on = dict(machine.last_on)
+        other._machine, other._records = machine, self._records.copy()
+        if machine.pending is not None:
+            lowered, record, body_end = machine.pending
+            machine.pending = lowered, copy(record), body_end
+            other._records[-1:] = [machine.pending[1]] if self._told else []
+        return other
+
+    def add(self, ops: Sequence[Lowered], repeat: int) -> None:
+        """A further block, so often.
+
+        Raises
+        ------
+        OutOfOrder: program order is not the order of events; simulate event by event.
+        """
+        if any(op.op.stream is not None for op in ops):
+            raise OutOfOrder  # streams go on beside each other
+        machine, block = self._machine, self._blocks
+        self._blocks += 1
+        for name in sorted({server for op in ops for server in (*op.busy(), op.engine)}):
+            machine.servers.setdefault(name, OrderedServer())
+        before: list[Dim] | None = None
+        before_issue: Dim = 0
+        number = 0
+        while number < repeat:
+            mine: dict[str, OpTimes] = {}
+            entry: Dim = 0
+            for i, lowered in enumerate(ops):
+                head, there = machine.prefetch(lowered)
+                machine.settle()
+                if i == 0:
+                    entry = machine.end
+                after = lowered.op.after
+                ready = machine.end if after is None else entry
+                for name in after or ():
+                    ready = maximum(ready, mine[name].end)
+                record = mine[lowered.op.name] = OpTimes(block, i, number, start=0)
+                machine.run(lowered, record, ready, head, there)
+            if self._told:
+                self._records += mine.values()
+            self._simulated += 1
+            number += 1
+            # When its ops ran is another matter for the last copy: nothing of this block is prefetched behind it.
+            rest = repeat - number - self._told
+            if not self._fold or repeat <= 2:
+                continue
+            state = machine.state()
+            if rest > 0 and before is not None and _same(state, before):
+                period = machine.issue - before_issue
+                for record in mine.values():
+                    record.copies, record.period = 1 + rest, period
+                machine.shift(rest * period)
+                number += rest
+            before, before_issue = state, machine.issue
+
+    def times(self) -> SegmentTimes:
+        """When all of it has ended; nothing is added afterwards.
+
+        Raises
+        ------
+        OutOfOrder: as there.
+        """
+        machine = self._machine
+        machine.settle()
+        if not all(server.in_order for server in machine.servers.values()):
+            raise OutOfOrder
+        return SegmentTimes(self._records, machine.frontier, self._simulated)
+
+
+_MOST_IN_TURN = 8  # blocks
+
+
+def in_turns(blocks: Sequence[tuple[Sequence[Lowered], int]]) -> Iterator[tuple[Sequence[Lowered], int]]:
+    """The blocks, with the same times: some that follow each other in turns, such as layers with and without a window,
+    are one that is repeated."""
+    at = 0
+    while at < len(blocks):
+        for size in range(2, _MOST_IN_TURN + 1):
+            turns = 1
+            while _alike(blocks[at : at + size], blocks[at + turns * size : at + (turns + 1) * size]):
+                turns += 1
+            if turns > 2:
+                yield _as_one(blocks[at : at + size]), turns
+                at += size * turns
+                break
+        else:
+            yield blocks[at]
+            at += 1
+
+
+def _alike(some: Sequence[tuple[Sequence[Lowered], int]], others: Sequence[tuple[Sequence[Lowered], int]]) -> bool:
+    return len(some) == len(others) and all(a[0] is b[0] and a[1] == b[1] for a, b in zip(some, others, strict=True))
+
+
+def _as_one(blocks: Sequence[tuple[Sequence[Lowered], int]]) -> Sequence[Lowered]:
+    """The ops of all copies, under names of their own; those that wait for nothing wait for the copy before."""
+    found = list[Lowered]()
+    for number, ops in enumerate(ops for ops, repeat in blocks for _ in range(repeat)):
+        before = (found[-1].op.name,) if found else ()
+        for lowered in ops:
+            op = lowered.op
+            after = op.after and tuple(f"{number} {name}" for name in op.after)
+            after = after if after is None else (*after, *before)
+            found.append(replace(lowered, op=replace(op, name=f"{number} {op.name}", after=after)))
+    return found
+
+
 def schedule(blocks: Sequence[tuple[Sequence[Lowered], int]], fold: bool = True) -> SegmentTimes:
     """Times of a segment.
 
@@ -176,45 +302,10 @@ def schedule(blocks: Sequence[tuple[Sequence[Lowered], int]], fold: bool = True)
     ------
     OutOfOrder: program order is not the order of events; simulate event by event.
     """
-    if any(op.op.stream is not None for ops, _ in blocks for op in ops):
-        raise OutOfOrder  # streams go on beside each other
-    machine = _Recursion(sorted({s for ops, _ in blocks for op in ops for s in (*op.busy(), op.engine)}))
-    records: list[OpTimes] = []
-    simulated = 0
-    for b, (ops, repeat) in enumerate(blocks):
-        before: list[Dim] | None = None
-        before_issue: Dim = 0
-        copy = 0
-        while copy < repeat:
-            mine: dict[str, OpTimes] = {}
-            entry: Dim = 0
-            for i, lowered in enumerate(ops):
-                head, there = machine.prefetch(lowered)
-                machine.settle()
-                if i == 0:
-                    entry = machine.end
-                after = lowered.op.after
-                ready = machine.end if after is None else entry
-                for name in after or ():
-                    ready = maximum(ready, mine[name].end)
-                record = mine[lowered.op.name] = OpTimes(b, i, copy, start=0)
-                machine.run(lowered, record, ready, head, there)
-            records += mine.values()
-            simulated += 1
-            copy += 1
-            state = machine.state()
-            if fold and copy + 1 < repeat and before is not None and _same(state, before):
-                # All but the last copy: nothing of this block is prefetched behind that one.
-                period, rest = machine.issue - before_issue, repeat - copy - 1
-                for record in mine.values():
-                    record.copies, record.period = 1 + rest, period
-                machine.shift(rest * period)
-                copy += rest
-            before, before_issue = state, machine.issue
-    machine.settle()
-    if not all(server.in_order for server in machine.servers.values()):
-        raise OutOfOrder
-    return SegmentTimes(records, machine.frontier, simulated)
+    segment = Schedule(fold)
+    for ops, repeat in blocks:
+        segment.add(ops, repeat)
+    return segment.times()
 
 
 def _same(a: Sequence[Dim], b: Sequence[Dim]) -> bool:

@@ -111,7 +111,7 @@ class Dram(Memory[DramSpec]):
         n_bytes = self._channels * min(_LONG_BYTES, self._channel.preset.capacity_bytes)
         return int(n_bytes * self.time.ticks_per_s // self._played(n_bytes))
 
-    @property
+    @cached_property
     def peak_bytes_per_s(self) -> int:
         return int(self.spec.bandwidth * Fraction(str(self.spec.ecc_share)))
 

@@ -24,7 +24,8 @@ from archsim.workloads.engine import Engine
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, Holding, KVBlocks
 from archsim.workloads.policies import Chunked, PromptsFirst
 from archsim.workloads.requests import Request
-from archsim.workloads.scheduler import WHOLE, Limits, Served, Speculation
+from archsim.workloads.scheduler import Limits
+from archsim.workloads.sequences import WHOLE, Served, Speculation
 from archsim.workloads.served import statistics
 from archsim.workloads.serving import ServingWorkload
 
@@ -118,16 +119,16 @@ def test_the_scheduler_equals_its_naive_twin(load):
         assert request.arrival_ps <= scheduled < first <= end
         assert (first == end) == (request.output == 1)
     # Every token after a first one is an interval.
-    ps, counts = engine.scheduler.intervals.counted()
+    ps, counts = engine.scheduler.decodes.intervals.counted()
     if not limits.speculation.drafts:
         assert counts.sum() == sum(r.output - 1 for r in requests)
-    assert sum(engine.log()["decoded"]) == sum(r.output - 1 for r in requests)
+    assert engine.scheduler.decodes.decoded == sum(r.output - 1 for r in requests)
     assert (ps * counts).sum() == sum(end - first for _, first, end in found)
 
 
 def fared(requests, limits, policy):
     engine = served(requests, limits, policy)
-    ps, counts = engine.scheduler.intervals.counted()
+    ps, counts = engine.scheduler.decodes.intervals.counted()
     each = [(r.scheduled_ps, r.first_token_ps, r.end_ps, r.preempted) for r in engine.requests]
     return each, [(r.reused, r.fetched, r.swapped) for r in engine.requests], (ps * counts).sum()
 
