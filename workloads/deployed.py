@@ -145,7 +145,7 @@ class Deployed:
             stage=self.stages[number],
             tier=engine.kv_tier or "",
             block_bytes=self.block_bytes[number],
-            launch_ps=engine.host.launch if len(self.stages) == 1 else 0,
+            launch_ps=engine.host.launch,
             graph_tokens=engine.host.graph_tokens,
         )
 

@@ -253,8 +253,6 @@ def _deployed(asked: Deployment, machine: Machine) -> Deployed:
         batch=asked.data,
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
-    if asked.stages > 1 and asked.data > 1:
-        raise InputError("stages of a pipeline beside replicas of attention are not served")
     return Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest, asked.stages)
 
 
