@@ -179,6 +179,7 @@ class Limits:
     reserves: blocks are taken for the whole answer when a request is admitted, and nobody is preempted; else as they
     are needed. reuses: blocks are found again by what they hold. speculation: how sequences decode.
     tier: blocks of the farther memory, 0: there is none. swaps: who is preempted has its cache moved there.
+    states: blocks as large as the states of a sequence, in layers that keep one; they move with its cache.
     """
 
     sequences: int
@@ -189,6 +190,7 @@ class Limits:
     speculation: Speculation = PLAIN
     tier: int = 0
     swaps: bool = False
+    states: int = 0
 
 
 class Intervals:
@@ -321,8 +323,8 @@ class Scheduler:
         """Take a sequence its cache; it goes on before those that wait, from the start where it is not moved away."""
         self.running.remove(request)
         self.unfinished -= not request.decodes
-        blocks = blocks_of(request.cached)
-        moved = self.limits.swaps and blocks > 0 and self.tier.hold(blocks)
+        blocks = blocks_of(request.cached) + self.limits.states
+        moved = self.limits.swaps and request.cached > 0 and self.tier.hold(blocks)
         if not request.contents:  # what nobody else can find it finds again itself, as far as it is still there
             request.contents = ((("request", request.number), request.input),)
         self.pool.release(request.holding, request.contents, request.cached)

@@ -338,6 +338,7 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"pipeline_parallel": 3, "policy": "chunked", "reserves": False, "kv_blocks": 5, "host": {"step": "10 us"}},
         {"policy": "chunked", "reserves": False, "kv_blocks": 8, "preemption": "swap", "kv_tier": "host"},
         {"policy": "chunked", "reserves": False, "kv_blocks": 7, "prefix_cache": True, "kv_tier": "host"},
+        {"model": MAMBA, "reserves": False, "kv_blocks": 8, "preemption": "swap", "kv_tier": "host"},
     ],
 )
 def test_the_world_equals_the_judge(options):
