@@ -38,7 +38,8 @@ class Deployed:
     Attributes
     ----------
     ops: of a rank. held: what a rank of each stage keeps. blocks, tier_blocks: of an engine's cache, and in the farther
-    memory. state_blocks: as large as the states of a sequence. sequences: places of an engine; fewer than it asks for where states of recurrent layers leave no room.
+    memory. state_blocks: as large as the states of a sequence. sequences: places of an engine; fewer than it asks for
+    where states of recurrent layers leave no room.
 
     Raises
     ------

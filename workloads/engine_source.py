@@ -63,8 +63,8 @@ class EngineSource:
 class PipelineSource:
     """Engines that share the stages of a pipeline: an iteration of each is in flight, over one stage after the other.
 
-    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it. Each stage
-    has a host of its own, which launches the kernels of its part while the first ones run.
+    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it. Each
+    stage has a host of its own, which launches the kernels of its part while the first ones run.
 
     Parameters
     ----------

@@ -42,6 +42,10 @@ _FIGURES = (
     "kv_tier_blocks",
     "fetched_tokens",
     "swaps",
+    "replica_hours",
+    "mean_replicas",
+    "most_replicas",
+    "starts",
     "verdict",
     "gpus",
 )
@@ -138,8 +142,12 @@ QUESTION = Question(
         Column("decode", "Pools of replicas that answer alone."),
         Column(
             "router",
-            "Of requests: least_loaded, round_robin, prefix_aware or least_time.",
-            known=("least_loaded", "round_robin", "prefix_aware", "least_time"),
+            "Of requests: least_loaded, round_robin, prefix_aware, least_time, or one of another package.",
+        ),
+        Column(
+            "autoscale",
+            "How many replicas serve over time: 'load:requests=32:most=8:start_s=40', 'queue:waiting=4:...' (also "
+            "least, every_s, calm_s, weights=host), or a policy of another package.",
         ),
         Column("max_num_seqs", "Sequences that an engine runs at a time."),
         Column("max_num_batched_tokens", "New tokens of an iteration at most."),

@@ -14,13 +14,13 @@ from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.offloading import HostSpec, with_host
 from archsim.serving.checkpoints import stored
-from archsim.serving.service import Router, Service, costs_of, least_loaded, replica
+from archsim.serving.service import Replica, Router, Service, costs_of, least_loaded, replica
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec, language_model
-from archsim.workloads.op import DType
+from archsim.workloads.op import DType, Role
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")
@@ -188,6 +188,21 @@ class Placed:
             ticks, joules = ticks + sent, joules + spent
         slowest = len(costs) * max(cost.ticks for cost in costs)
         return self.machine.time.seconds(max(ticks, slowest)), len(costs) * joules
+
+    def loading_ps(self, source: str) -> int:
+        """Time in which the weights of a replica come from a farther memory, each chip's its own way.
+
+        Raises
+        ------
+        InputError: the chips have no such memory, or no way from it.
+        """
+        weights = [held.resident_bytes[Role.WEIGHT] for held in self.deployed.held]
+        ticks = max(cost.loaded(n_bytes, source) for cost, n_bytes in zip(self.costs, weights, strict=True))
+        return int(self.machine.time.whole_ps(ticks))
+
+    def replica(self) -> Replica:
+        """One that has nothing to do yet."""
+        return replica(self.machine, self.deployed, self.costs, self.data)
 
     def service(self, replicas: int = 1, router: Router = least_loaded, engine: EngineSpec | None = None) -> Service:
         """Equal replicas that have nothing to do yet, of an engine that may hold other numbers of requests."""

@@ -194,7 +194,8 @@ class Pipelined(Replica):
 
 
 Router = Callable[[Sequence[Replica], Served], int]
-"""Gives a request to a replica, by number."""
+"""Gives a request to a replica, by number. A package adds one with a line of its pyproject.toml, under
+``archsim.routers``."""
 
 
 def round_robin(replicas: Sequence[Replica], request: Served) -> int:
@@ -216,14 +217,6 @@ def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
 def least_time(replicas: Sequence[Replica], request: Served) -> int:
     """Where a step of decoding takes the shortest time with it, of machines that are not equally fast."""
     return min(range(len(replicas)), key=lambda i: replicas[i].pace_s(replicas[i].load + 1))
-
-
-ROUTERS: dict[str, Router] = {
-    "round_robin": round_robin,
-    "least_loaded": least_loaded,
-    "prefix_aware": prefix_aware,
-    "least_time": least_time,
-}
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_the_command_serves_without_a_file():
         ({"rate": ""}, "--rate: is missing"),
         ({"slo": "ttft=fast"}, "--slo: .* is not written like"),
         ({"system": "h101"}, "--system: no chip or system is called 'h101'"),
-        ({"router": "random"}, "--router: expected"),
+        ({"router": "least_load"}, "--router: no router is called 'least_load': did you mean 'least_loaded'"),
         ({"input": "100000000"}, "no request can ever run"),
         ({"engine": "vlm"}, "no engine is called 'vlm'"),
     ],

@@ -197,7 +197,7 @@ def test_states_move_with_the_cache_that_is_swapped() -> None:
     engine = engine_named("vllm", kv_tier="host", kv_tier_bytes="64 GB", preemption="swap", kv_blocks=250)
     at = placed(Deployment("nemotron-nano-9b-v2", "dgx_h100_with_host", engine, longest=2500))
     ops, moved = at.deployed.ops, at.deployed.state_blocks
-    # 27 layers: 128 heads of 80 x 128 in 32 bits, and 3 inputs of 12,288 channels; 4 layers with 8 heads of keys and values
+    # 27 layers: 128 heads of 80 x 128 in 32 bits, and 3 inputs of 12,288 channels
     assert ops.state_bytes == 27 * (128 * 80 * 128 * 4 + 3 * (128 * 80 + 2 * 8 * 128) * 2)
     assert 0 <= moved * at.deployed.block_bytes[0] - ops.state_bytes < at.deployed.block_bytes[0]
     service = at.service()

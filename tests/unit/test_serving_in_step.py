@@ -1,4 +1,4 @@
-"""Replicas of attention and stages of a pipeline: every iteration asked of the judge op by op, engines played by hand."""
+"""Replicas of attention, and stages of a pipeline: engines played by hand, each iteration asked of the judge."""
 
 from __future__ import annotations
 
