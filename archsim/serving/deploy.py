@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from archsim.config import load_spec, shipped
+from archsim.config import load_spec, load_tree, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
@@ -92,7 +92,7 @@ def _plain(name: str) -> str:
 
 
 def chip_named(text: str) -> str:
-    """The shipped name of a chip: h100_sxm of H100, rtxpro6000 of RTXPRO6000; of a file, itself.
+    """The shipped name of a chip or a system: h100_sxm of H100, rtxpro6000 of RTXPRO6000; of a file, itself.
 
     Raises
     ------
@@ -121,13 +121,13 @@ def _as_reported(chip: ChipSpec) -> ChipSpec:
 
 @lru_cache(maxsize=64)
 def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec:
-    """So many chips: a system of that name, or those of a shipped one that is made of them.
+    """So many chips: those of a system, or of a shipped one that is made of such chips; both by name or by file.
 
     Raises
     ------
     InputError: it has fewer, or no shipped system joins such chips.
     """
-    if name in shipped("systems"):
+    if _is_system(name):
         system = load_spec(name, SystemSpec, category="systems")
     else:
         chip = load_spec(name, ChipSpec, category="chips")
@@ -138,6 +138,14 @@ def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec
     if launch_ps is None or system.network is None or not hasattr(system.network, "launch"):
         return system
     return system.model_copy(update={"network": system.network.model_copy(update={"launch": launch_ps})})
+
+
+def _is_system(name: str) -> bool:
+    """Whether it is a system, told by what its file says, or a chip."""
+    if not name.endswith(_FILES):
+        return name in shipped("systems")
+    told = load_tree(name)
+    return any(told.child(key) is not None for key in ("chip", "chips", "network"))
 
 
 @lru_cache(maxsize=256)

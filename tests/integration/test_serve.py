@@ -177,6 +177,37 @@ def test_bad_input_is_one_error(changed, said):
         ask(QUESTION, {name: text for name, text in {**options, **changed}.items() if text})
 
 
+def test_a_file_is_a_chip_or_a_system_by_what_it_says(tmp_path):
+    system, chip, wrong = (tmp_path / f"{name}.yaml" for name in ("system", "chip", "wrong"))
+    system.write_text("extends: dgx_h100\nchips: 2\n")
+    chip.write_text("extends: h100_sxm\nname: mine\n")
+    wrong.write_text("name: none\nchips: 2\n")
+    options = {"model": "llama-3.2-1b", "rate": "50", "input": "100", "output": "5", "requests": "6"}
+
+    def figures(**told):
+        kept = ("ttft_mean_ms", "tpot_mean_ms", "energy_j", "gpus")
+        return {name: value for name, value in ask(QUESTION, {**options, **told}).items() if name in kept}
+
+    assert figures(system=str(system), tp="2") == figures(system="dgx_h100", tp="2")
+    assert figures(system=str(chip)) == figures(system="h100_sxm")
+    assert figures(pools=f"{system}:tp=2") == figures(pools="dgx_h100:tp=2")
+    assert figures(pools=f"{chip}:replicas=2;{system}")["gpus"] == 3
+    apart = {"prefill": f"{system}", "decode": f"{system}:tp=2"}
+    assert figures(**apart) == figures(prefill="dgx_h100", decode="dgx_h100:tp=2")
+    for told, said in (
+        ({"system": str(system), "tp": "4"}, "4 chips are asked for, and system 'DGX H100' has 2"),
+        ({"system": str(chip), "tp": "2"}, "no shipped system joins chips of kind .*name a system, or a file of one"),
+        ({"system": str(wrong)}, "wrong.yaml:1:1: chip: 'chip' is missing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            figures(**told)
+    deployment = Deployment("llama-3.2-1b", str(wrong), engine_named("vllm"))
+    with pytest.raises(InputError, match="'chip' is missing"):
+        plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0}, 2))
+    with pytest.raises(InputError, match="no chip or system is called"):
+        plan(replace(deployment, chip="h101"), Asked(4.0, 200, 20, {"ttft_s": 1.0}, 2))
+
+
 def test_what_is_asked_is_told_by_the_columns():
     assert kind_of({"isl": 1, "osl": 1, "mode": "disagg"}) == "apart"
     assert kind_of({"isl": 1, "osl": 1, "prefill_tp_size": ""}) == "together"
