@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from archsim import registry
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
 from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType
-from archsim.workloads.policies import Chunked, PromptsFirst
+from archsim.workloads.policies import GROUP
 from archsim.workloads.scheduler import PLAIN, Limits, Policy, Speculation
 
 
@@ -86,14 +87,20 @@ class ExpertsSpec(Spec):
     """on what they were calibrated"""
 
 
+def _registered(policy: str) -> str:
+    """The name of a policy."""
+    registry.find(GROUP, policy)
+    return policy
+
+
 class EngineSpec(Spec):
     """A serving engine."""
 
     name: str = "engine"
     """what it is called"""
-    policy: Literal["prompts_first", "chunked", "beside"] = "prompts_first"
+    policy: Annotated[str, AfterValidator(_registered)] = "prompts_first"
     """prompts_first: prompts by themselves, before answers go on; chunked: chunks of prompts beside answers; beside:
-    whole prompts beside answers"""
+    whole prompts beside answers; or one of another package"""
     max_num_seqs: Count = 256
     """sequences that run at a time"""
     max_num_batched_tokens: Count = 8192
@@ -166,7 +173,7 @@ class EngineSpec(Spec):
     @property
     def whole_prompts(self) -> bool:
         """Whether a prompt is computed in one iteration."""
-        return self.policy == "beside" or (self.policy == "prompts_first" and self.chunk is None)
+        return self.scheduling().whole
 
     def speculative(self) -> Speculation:
         """How its sequences decode."""
@@ -180,9 +187,8 @@ class EngineSpec(Spec):
 
     def scheduling(self) -> Policy:
         """Its policy."""
-        if self.policy == "prompts_first":
-            return PromptsFirst(self.chunk)
-        return Chunked(self.chunk, whole=self.policy == "beside")
+        policy: Policy = registry.find(GROUP, self.policy)(self.chunk)
+        return policy
 
     def limits(self, blocks: int, tier: int = 0) -> Limits:
         """What it holds, with so many blocks, and so many in the farther memory."""
@@ -197,13 +203,3 @@ class EngineSpec(Spec):
             tier,
             self.preemption == "swap",
         )
-
-    def how(self) -> str:
-        """Its policy in words."""
-        chunk = "" if self.chunk is None else f" of at most {self.chunk} tokens"
-        if self.policy == "prompts_first":
-            cut = "whole" if self.chunk is None else f"in chunks{chunk}"
-            return f"prompts are computed {cut}, before answers go on"
-        if self.policy == "beside":
-            return "prompts are computed whole beside answers"
-        return f"prompts are computed in chunks{chunk} beside answers"

@@ -216,7 +216,17 @@ class Intervals:
 
 
 class Policy(Protocol):
-    """Who is computed next."""
+    """Who is computed next.
+
+    Attributes
+    ----------
+    whole: whether a prompt is computed in one iteration.
+    """
+
+    whole: bool
+
+    def how(self) -> str:
+        """It in words."""
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         """The next iteration; an empty one where nothing can run."""

@@ -1,4 +1,4 @@
-"""Replicas by a timetable, and requests to the better one of two."""
+"""Replicas by a timetable, requests to the better one of two, and prompts first where many wait."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -8,7 +8,26 @@ from pydantic import model_validator
 
 from archsim.serving.autoscaler import Autoscaler, AutoscalerSpec, Seen
 from archsim.serving.service import Replica
-from archsim.workloads.scheduler import Served
+from archsim.workloads.policies import Chunked, PromptsFirst
+from archsim.workloads.scheduler import Iteration, Scheduler, Served
+
+MANY = 8  # that wait
+
+
+class Crowded:
+    """Prompts before answers while many wait, chunks of prompts beside answers else."""
+
+    whole = False
+
+    def __init__(self, chunk: int | None = None) -> None:
+        self.first, self.beside = PromptsFirst(chunk or 2048), Chunked(chunk)
+
+    def how(self) -> str:
+        return f"prompts are computed before answers while {MANY} wait, else beside them"
+
+    def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
+        policy = self.first if len(scheduler.waiting) >= MANY else self.beside
+        return policy.choose(scheduler, now_ps)
 
 
 def two_choices(replicas: Sequence[Replica], request: Served) -> int:

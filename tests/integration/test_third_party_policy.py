@@ -17,6 +17,7 @@ from archsim.errors import InputError
 from archsim.servers.phases import Phases
 from archsim.servers.row import clocks_hz, play
 from archsim.servers.spec import RowSpec
+from archsim.serving.deploy import engine_named
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXAMPLE = EXAMPLES / "third_party_policy"
@@ -61,15 +62,18 @@ def test_it_is_listed_played_and_named_where_it_is_misspelt() -> None:
         load_spec(str(EXAMPLE / "row.yaml"), RowSpec, {"compare.ladder.kind": "lader"}, category="experiments")
 
 
-def test_a_router_and_an_autoscaler_serve_and_are_named_where_they_are_misspelt() -> None:
+def test_policies_of_engines_routers_and_autoscalers_serve_and_are_named_where_they_are_misspelt() -> None:
     assert "two_choices" in registry.names("archsim.routers")
     assert "timetable" in registry.names("archsim.autoscalers")
     asked = {"model": "llama-3.2-1b", "system": "h100_sxm", "rate": "20", "input": "100", "output": "20"}
     table = "timetable:times_s=[1, 3]:replicas=[3, 1]:most=4:start_s=0.5:every_s=0.5"
-    told = ask(QUESTION, {**asked, "requests": "120", "router": "two_choices", "autoscale": table})
+    engine = str(EXAMPLES / "third_party_serving" / "engine.yaml")
+    told = ask(QUESTION, {**asked, "requests": "120", "engine": engine, "router": "two_choices", "autoscale": table})
     assert (told["completed"], told["most_replicas"], told["starts"]) == (120, 3, 2)
     assert told["replica_hours"] * 3600 == pytest.approx(told["duration_s"] + 2 * 2.0, abs=0.5)
     with pytest.raises(InputError, match="no router is called 'two_choice': did you mean 'two_choices'"):
         ask(QUESTION, {**asked, "router": "two_choice"})
+    with pytest.raises(InputError, match="policy: no engine policy is called 'crowd': did you mean 'crowded'"):
+        engine_named(engine, policy="crowd")
     with pytest.raises(InputError, match="did you mean 'times_s'"):
         ask(QUESTION, {**asked, "autoscale": table.replace("times_s", "time_s")})

@@ -64,7 +64,7 @@ def test_laws_of_any_policy(gaps, script, least, more, start_s, router):
     for member in members:
         assert member.ready_ps == (member.from_ps + round(start_s * S) if member.from_ps else 0)
         for one in member.replica.engines[0].requests:
-            assert one.seen_ps >= member.ready_ps
+            assert one.arrival_ps + AT.deployed.engine.host.request >= member.ready_ps
             if member.gone_ps is not None:
                 assert one.end_ps <= member.gone_ps
         assert not member.given

@@ -113,6 +113,3 @@ def test_engines_in_step_equal_the_judge(model, tensor, data, stages, engine, mo
     assert [(r["request"], r["scheduled_s"], r["first_token_s"], r["end_s"]) for r in told] == [
         (number, *(ps / 1e12 for ps in times)) for number, *times in rows
     ]
-    for engine, mine in zip(quick.replicas[0].engines, engines, strict=True):
-        for name in ("iterations", "decoded", "prompt_tokens"):
-            assert engine.log()[name].sum() == mine.log()[name].sum()
