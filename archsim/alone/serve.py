@@ -102,7 +102,7 @@ QUESTION = Question(
         Column(
             "model", "Model: shipped name, its name at Hugging Face, or a file.", kind="named", aliases=("model_path",)
         ),
-        Column("system", "Chip or system: shipped name or file.", kind="named", aliases=("device", "hw")),
+        Column("system", "Chip or system: shipped name, or file of either.", kind="named", aliases=("device", "hw")),
         Column("engine", "vllm, sglang, trtllm, or a file.", kind="named", aliases=("backend",)),
         Column("rate", "Requests of a second."),
         Column("input", "Tokens of a prompt."),

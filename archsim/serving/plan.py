@@ -111,7 +111,10 @@ def _cuts(deployment: Deployment, asked: Asked) -> Iterator[Deployment]:
     try:
         placed(whole)
     except ArchsimError:
-        yield from (replace(whole, stages=n) for n in _STAGES if n * whole.tensor <= asked.gpus)
+        for stages in (n for n in _STAGES if n * whole.tensor <= asked.gpus):
+            yield replace(whole, stages=stages)
+            if experts:
+                yield replace(whole, tensor=1, data=whole.tensor, expert=whole.tensor, stages=stages)
 
 
 def named(cut: Deployment) -> str:

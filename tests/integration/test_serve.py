@@ -105,10 +105,11 @@ def test_configurations_together_and_apart(tmp_path):
     assert "decode_batch_size" in rows[4]["error"]
 
 
-def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
+@pytest.mark.parametrize("stages", [1, 2])
+def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path, stages):
     """Twice the requests on twice the replicas of attention: each engine has what one had alone, at its pace."""
     mixture = {"model": "olmoe-1b-7b", "system": "h100_sxm", "rate": 40, "input": 200, "output": 20, "requests": 12}
-    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, longest=220)
+    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, stages=stages, longest=220)
     at = placed(together)
     requests = offered_requests(mixture)
     both, alone = at.service(), replace(at, data=1).service()
@@ -118,8 +119,9 @@ def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
     assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in rows[1::2]]
     assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in alone.answer().rows]
     assert both.answer().summary["energy_j"] == pytest.approx(alone.answer().summary["energy_j"])
-    told = asked(tmp_path, [{**mixture, "dp": 2, "ep": 2}, {**mixture, "dp": 2, "ep": 2, "tp": 2}]).rows
-    assert [row["gpus"] for row in told] == [2, 4]
+    cut = {**mixture, "dp": 2, "ep": 2, "pp": stages}
+    told = asked(tmp_path, [cut, {**cut, "tp": 2}]).rows
+    assert [row["gpus"] for row in told] == [2 * stages, 4 * stages]
     assert told[1]["tpot_mean_ms"] != told[0]["tpot_mean_ms"]
 
 
