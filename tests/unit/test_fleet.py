@@ -68,6 +68,12 @@ def test_laws_of_any_policy(gaps, script, least, more, start_s, router):
             if member.gone_ps is not None:
                 assert one.end_ps <= member.gone_ps
         assert not member.given
+        mine = [requests[one.number] for one in member.replica.engines[0].requests]
+        alone = AT.service()
+        alone.serve(mine)
+        assert [one.end_ps for one in member.replica.engines[0].requests] == [
+            one.end_ps for one in alone.replicas[0].engines[0].requests
+        ]
     (curve,) = (curve for curve in told.curves if curve.name == "replicas")
     assert all(count >= 1 for count in curve.values[:-1])
     assert curve.values[-1] == 0

@@ -191,6 +191,18 @@ def test_what_hybrids_are_not_is_said(told: dict[str, Any], said: str) -> None:
         ModelSpec.model_validate({**_HYBRID, **told})
 
 
+def test_a_stage_keeps_the_states_of_all_engines() -> None:
+    for stages in (1, 2):
+        at = placed(Deployment("nemotron-nano-9b-v2", "h100_sxm", engine_named("vllm"), stages=stages))
+        deployed = at.deployed
+        for held, block in zip(deployed.held, deployed.block_bytes, strict=True):
+            states = held.resident_bytes[Role.KV] - stages * deployed.blocks * block
+            places = stages * deployed.sequences  # each with its part of a state
+            assert states == places * deployed.ops.state_bytes // stages
+            kept = sum(held.resident_bytes.values()) + held.activation_bytes
+            assert 0 <= 0.9 * at.machine.room_bytes - kept < stages * deployed.blocks * block
+
+
 def test_states_move_with_the_cache_that_is_swapped() -> None:
     with pytest.raises(InputError, match="serves 'preemption: swap' alone"):
         placed(Deployment("nemotron-nano-9b-v2", "dgx_h100_with_host", engine_named("vllm", kv_tier="host")))
