@@ -30,7 +30,7 @@ class AutoscalerSpec(Spec):
     """which policy this is, such as load"""
     least: Count = 1
     """replicas that take requests always, from the beginning on"""
-    most: Annotated[int, Field(ge=1, le=2**16)]
+    most: Annotated[int, Field(ge=1, le=2**12)]
     """replicas at most"""
     every_s: Annotated[float, Field(ge=0.01, le=1e9)] = 15.0
     """from one look to the next; Kubernetes' autoscaler looks every 15 s"""

@@ -41,12 +41,12 @@ class _Member:
 
     def settle(self, now_ps: int | None = None) -> None:
         """Go on until now, or until all is answered; it is given back where it has stopped and answered all."""
-        self.replica.advance(now_ps)
-        ends_ps = [one.end_ps for one in self.given if one.end_ps is not None]
-        if now_ps is not None:
-            ends_ps = [ps for ps in ends_ps if ps <= now_ps]
-        if ends_ps:
-            self.answered_ps = max(ends_ps)
+        if self.given:
+            self.replica.advance(now_ps)
+            ends_ps = [one.end_ps for one in self.given if one.end_ps is not None]
+            if now_ps is not None:
+                ends_ps = [ps for ps in ends_ps if ps <= now_ps]
+            self.answered_ps = max(ends_ps, default=self.answered_ps)
             self.given = [one for one in self.given if one.end_ps is None or one.end_ps > self.answered_ps]
         if self.stopped_ps is not None and not self.given:
             self.gone_ps = max(self.stopped_ps, self.answered_ps)
