@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from archsim.errors import InputError
 from archsim.units import si
+from archsim.workloads.alignment import Alignment
 from archsim.workloads.engine import Engine
 from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.formats import Formats, MachineFormats
@@ -191,6 +192,11 @@ class Deployed:
             places = min(limits.sequences, self.sequences)
             limits = replace(limits, reuses=False, sequences=places, states=self.state_blocks)
         return Engine(limits, self.engine.scheduling(), self.engine.looks, self.engine.ahead)
+
+    def alignments(self, lanes: int) -> list[Alignment]:
+        """One for each lane of replicas of attention whose prompts wait for each other; none where they do not."""
+        spec = self.engine.aligns
+        return [] if spec is None or self.inference.replicas == 1 else [Alignment(spec) for _ in range(lanes)]
 
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from archsim import registry
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
+from archsim.workloads.alignment import AlignmentSpec
 from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType
 from archsim.workloads.policies import GROUP
@@ -153,6 +154,8 @@ class EngineSpec(Spec):
     """steps of decoding from one look for new requests to the next (SGLang's ``scheduler-recv-interval``)"""
     ahead: bool = False
     """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
+    aligns: AlignmentSpec | None = None
+    """prompts of replicas of attention wait for each other; none waits when absent"""
     source: str = ""
     """where the settings are written"""
 

@@ -366,11 +366,14 @@ class Scheduler:
             self.running.append(request)
             self.unfinished += not request.decodes
 
-    def next(self, now_ps: int) -> Iteration | None:
-        """What to compute now; None while there is nothing to do."""
+    def next(self, now_ps: int, holds: bool = False) -> Iteration | None:
+        """What to compute now; None while there is nothing to do. ``holds``: prompts wait."""
         self.pressed = False
         self._restore()
-        iteration = self.policy.choose(self, now_ps)
+        if holds:
+            iteration = self.decoding([request for request in self.running if request.decodes])
+        else:
+            iteration = self.policy.choose(self, now_ps)
         if not iteration.prompts and not iteration.decodes:
             return None
         stored, self.pool.stored = self._stored + self.pool.stored, 0

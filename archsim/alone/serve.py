@@ -154,6 +154,12 @@ QUESTION = Question(
         Column("drafts", "Tokens that are drafted for a step and checked together."),
         Column("acceptance", "How often a draft is right where the one before it is: 0 to 1."),
         Column("draft", "By a layer (multi-token prediction, EAGLE) or by lookup.", known=("layer", "lookup")),
+        Column(
+            "aligns_timeout",
+            "Iterations that prompts of replicas of attention wait for each other at most (TensorRT-LLM's "
+            "attention_dp_config).",
+        ),
+        Column("aligns_batching", "Iterations that they wait for more of them once all have some."),
         Column("host", "Of each chip, where it has none: pcie5_server, grace_c2c, or a file.", kind="named"),
         Column("preemption", "Of who loses its cache: recompute or swap.", known=("recompute", "swap")),
         Column("kv_tier", "Farther memory for blocks of the cache, such as host."),

@@ -40,6 +40,7 @@ class Replica:
     def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost, engines: int = 1) -> None:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
+        self.alignments = deployed.alignments(1)
         self.now = 0
 
     @property
@@ -85,8 +86,14 @@ class Replica:
         if until is not None and self.now >= until:
             return None
         now_ps = time.whole_ps(self.now)
-        chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+        chosen = self._chosen(0, self.engines, now_ps)
         return self._computed(chosen, until) if chosen else None
+
+    def _chosen(self, lane: int, engines: Sequence[Engine], now_ps: int) -> list[tuple[Engine, Iteration]]:
+        """What those of a lane that compute in step compute now."""
+        if self.alignments:
+            return self.alignments[lane].chosen(engines, now_ps)
+        return [(e, iteration) for e in engines if (iteration := e.next(now_ps)) is not None]
 
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
         time = self.machine.time
@@ -100,6 +107,8 @@ class Replica:
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
         ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
         self.now += int(ends[steps - 1])
+        if self.alignments:
+            self.alignments[0].passed(steps - 1)
         done = list[Served]()
         for (engine, iteration), cost in zip(chosen, costs, strict=True):
             joules = float(cost.joules[:steps].sum()) / len(self.engines)
@@ -130,6 +139,7 @@ class Pipelined(Replica):
     def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> None:
         super().__init__(machine, deployed, costs[0], data * len(costs))
         self.costs, self.data = costs, data
+        self.alignments = deployed.alignments(len(costs))
         self.lanes = [self.engines[lane * data : (lane + 1) * data] for lane in range(len(costs))]
         self._ready = [0] * len(costs)  # ticks from which the lanes may go on
         self._free = [0] * len(costs)  # and the stages are free
@@ -161,7 +171,7 @@ class Pipelined(Replica):
             if until is not None and start >= until:
                 return None
             now_ps = time.whole_ps(start)
-            chosen = [(e, iteration) for e in self.lanes[lane] if (iteration := e.next(now_ps)) is not None]
+            chosen = self._chosen(lane, self.lanes[lane], now_ps)
             if chosen:
                 return self._pass(lane, start, chosen)
         return None
