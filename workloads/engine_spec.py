@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from archsim import registry
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
+from archsim.workloads.alignment import AlignmentSpec
 from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType
-from archsim.workloads.policies import Chunked, PromptsFirst
+from archsim.workloads.policies import GROUP
 from archsim.workloads.scheduler import Limits, Policy
 from archsim.workloads.sequences import PLAIN, Speculation
 
@@ -89,14 +91,20 @@ class ExpertsSpec(Spec):
     """on what they were calibrated"""
 
 
+def _registered(policy: str) -> str:
+    """The name of a policy."""
+    registry.find(GROUP, policy)
+    return policy
+
+
 class EngineSpec(Spec):
     """A serving engine."""
 
     name: str = "engine"
     """what it is called"""
-    policy: Literal["prompts_first", "chunked", "beside"] = "prompts_first"
+    policy: Annotated[str, AfterValidator(_registered)] = "prompts_first"
     """prompts_first: prompts by themselves, before answers go on; chunked: chunks of prompts beside answers; beside:
-    whole prompts beside answers"""
+    whole prompts beside answers; or one of another package"""
     max_num_seqs: Count = 256
     """sequences that run at a time"""
     max_num_batched_tokens: Count = 8192
@@ -155,6 +163,8 @@ class EngineSpec(Spec):
     """steps of decoding from one look for new requests to the next (SGLang's ``scheduler-recv-interval``)"""
     ahead: bool = False
     """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
+    aligns: AlignmentSpec | None = None
+    """prompts of replicas of attention wait for each other; none waits when absent"""
     source: str = ""
     """where the settings are written"""
 
@@ -175,7 +185,7 @@ class EngineSpec(Spec):
     @property
     def whole_prompts(self) -> bool:
         """Whether a prompt is computed in one iteration."""
-        return self.policy == "beside" or (self.policy == "prompts_first" and self.chunk is None)
+        return self.scheduling().whole
 
     def speculative(self) -> Speculation:
         """How its sequences decode."""
@@ -189,9 +199,8 @@ class EngineSpec(Spec):
 
     def scheduling(self) -> Policy:
         """Its policy."""
-        if self.policy == "prompts_first":
-            return PromptsFirst(self.chunk)
-        return Chunked(self.chunk, whole=self.policy == "beside")
+        policy: Policy = registry.find(GROUP, self.policy)(self.chunk)
+        return policy
 
     def limits(self, blocks: int, tier: int = 0) -> Limits:
         """What it holds, with so many blocks, and so many in the farther memory."""
@@ -206,13 +215,3 @@ class EngineSpec(Spec):
             tier,
             self.preemption == "swap",
         )
-
-    def how(self) -> str:
-        """Its policy in words."""
-        chunk = "" if self.chunk is None else f" of at most {self.chunk} tokens"
-        if self.policy == "prompts_first":
-            cut = "whole" if self.chunk is None else f"in chunks{chunk}"
-            return f"prompts are computed {cut}, before answers go on"
-        if self.policy == "beside":
-            return "prompts are computed whole beside answers"
-        return f"prompts are computed in chunks{chunk} beside answers"

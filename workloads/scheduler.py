@@ -88,6 +88,7 @@ class Limits:
     reserves: blocks are taken for the whole answer when a request is admitted, and nobody is preempted; else as they
     are needed. reuses: blocks are found again by what they hold. speculation: how sequences decode.
     tier: blocks of the farther memory, 0: there is none. swaps: who is preempted has its cache moved there.
+    states: blocks as large as the states of a sequence, in layers that keep one; they move with its cache.
     """
 
     sequences: int
@@ -98,10 +99,21 @@ class Limits:
     speculation: Speculation = PLAIN
     tier: int = 0
     swaps: bool = False
+    states: int = 0
 
 
 class Policy(Protocol):
-    """Who is computed next. Those that decode do so together, or not at all."""
+    """Who is computed next. Those that decode do so together, or not at all.
+
+    Attributes
+    ----------
+    whole: whether a prompt is computed in one iteration.
+    """
+
+    whole: bool
+
+    def how(self) -> str:
+        """It in words."""
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         """The next iteration; an empty one where nothing can run."""
@@ -229,8 +241,8 @@ class Scheduler:
             self.decodes.leave(request)
         else:
             del self.prompts[request]
-        blocks = blocks_of(request.cached)
-        moved = self.limits.swaps and blocks > 0 and self.tier.hold(blocks)
+        blocks = blocks_of(request.cached) + self.limits.states
+        moved = self.limits.swaps and request.cached > 0 and self.tier.hold(blocks)
         if not request.contents:  # what nobody else can find it finds again itself, as far as it is still there
             request.contents = ((("request", request.number), request.input),)
         self.pool.release(request.holding, request.contents, request.cached)
@@ -264,12 +276,12 @@ class Scheduler:
             else:
                 self.prompts[request] = None
 
-    def next(self, now_ps: int) -> Iteration | None:
-        """What to compute now; None while there is nothing to do."""
+    def next(self, now_ps: int, holds: bool = False) -> Iteration | None:
+        """What to compute now; None while there is nothing to do. ``holds``: prompts wait."""
         self.pressed = False
         if self.swapped:
             self._restore()
-        iteration = self.policy.choose(self, now_ps)
+        iteration = self.decoding() if holds else self.policy.choose(self, now_ps)
         if not iteration.prompts and not iteration.decodes:
             return None
         stored, self.pool.stored = self._stored + self.pool.stored, 0

@@ -41,6 +41,7 @@ class Replica:
     def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost, engines: int = 1) -> None:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
+        self.alignments = deployed.alignments(1)
         self.now = 0
 
     @property
@@ -58,8 +59,11 @@ class Replica:
         wait make it as much longer."""
         each = -(-sequences // len(self.engines))
         running = min(each, self.engines[0].scheduler.limits.sequences)
-        cost = self.cost.of(Shape(decodes=running, keys=_USUAL_KEYS))
-        return self.machine.time.seconds(cost.ticks) * each / running
+        return self.machine.time.seconds(self._step(Shape(decodes=running, keys=_USUAL_KEYS))) * each / running
+
+    def _step(self, shape: Shape) -> int:
+        """Ticks from token to token of sequences in an iteration that every engine does."""
+        return int(self.cost.of(shape).ticks)
 
     def found(self, request: Served) -> int:
         """Blocks of a request that some engine's cache has, in whatever memory."""
@@ -83,8 +87,14 @@ class Replica:
         if until is not None and self.now >= until:
             return None
         now_ps = time.whole_ps(self.now)
-        chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+        chosen = self._chosen(0, self.engines, now_ps)
         return self._computed(chosen, until) if chosen else None
+
+    def _chosen(self, lane: int, engines: Sequence[Engine], now_ps: int) -> list[tuple[Engine, Iteration]]:
+        """What those of a lane that compute in step compute now."""
+        if self.alignments:
+            return self.alignments[lane].chosen(engines, now_ps)
+        return [(e, iteration) for e in engines if (iteration := e.next(now_ps)) is not None]
 
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
         if all(iteration.patient for _, iteration in chosen):
@@ -93,6 +103,8 @@ class Replica:
         ends, spent = self._ends([self._paces(iteration, most) for _, iteration in chosen], until)
         starts_ps = self.machine.time.whole_ps(self.now)
         self.now = ends[-1]
+        if self.alignments:
+            self.alignments[0].passed(len(ends) - 1)
         ends_ps = self.machine.time.all_whole_ps(ends)
         done = list[Served]()
         for (engine, iteration), joules in zip(chosen, spent, strict=True):
@@ -153,60 +165,76 @@ def _sum(spent: Sequence[tuple[int, float]]) -> float:
 
 
 class Pipelined(Replica):
-    """As many engines as stages of a pipeline, an iteration of each in flight over one stage after the other.
+    """As many lanes as stages of a pipeline, an iteration of each in flight over one stage after the other.
 
-    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it; what a
-    stage sends to the next one crosses the system's links beside its computing.
+    A lane has an engine for each replica of attention; they compute in step, on each stage as long as the longest of
+    theirs. The first stage is given to the lane that has waited longest for it; what a stage sends to the next one
+    crosses the system's links beside its computing. A request goes to the replica of attention with fewest, and takes
+    turns among its engines.
 
     Parameters
     ----------
-    costs: of iterations on each stage.
+    costs: of iterations on each stage. data: replicas of attention.
     """
 
-    def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost]) -> None:
-        super().__init__(machine, deployed, costs[0], len(costs))
-        self.costs = costs
-        self._ready = [0] * len(costs)  # ticks from which the engines may go on
+    def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> None:
+        super().__init__(machine, deployed, costs[0], data * len(costs))
+        self.costs, self.data = costs, data
+        self.alignments = deployed.alignments(len(costs))
+        self.lanes = [self.engines[lane * data : (lane + 1) * data] for lane in range(len(costs))]
+        self._ready = [0] * len(costs)  # ticks from which the lanes may go on
         self._free = [0] * len(costs)  # and the stages are free
+        self._given = [0] * data  # requests of each replica of attention
         self._sends: dict[tuple[int, int], tuple[int, float]] = {}
 
     @property
     def rest_w(self) -> float:
         return sum(cost.rest_w for cost in self.costs)
 
+    def _step(self, shape: Shape) -> int:
+        ticks = [cost.of(shape).ticks for cost in self.costs]
+        return int(max(sum(ticks), len(ticks) * max(ticks)))
+
     def submit(self, request: Served) -> None:
-        number = request.number % len(self.engines)
-        if not self.engines[number].load:
-            self._ready[number] = int(self.machine.time.ps(request.seen_ps))
-        self.engines[number].submit(request)
+        part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
+        lane = self._given[part] % len(self.lanes)
+        self._given[part] += 1
+        if not any(engine.load for engine in self.lanes[lane]):
+            self._ready[lane] = int(self.machine.time.ps(request.seen_ps))
+        self.lanes[lane][part].submit(request)
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
         """Compute the iteration that begins next, before a time; as of one engine."""
         time = self.machine.time
         until = None if until_ps is None else int(time.ps(until_ps))
-        busy = (n for n, engine in enumerate(self.engines) if engine.load)
-        for start, _, number in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
+        busy = (n for n, engines in enumerate(self.lanes) if any(engine.load for engine in engines))
+        for start, _, lane in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
             if until is not None and start >= until:
                 return None
-            iteration = self.engines[number].next(time.whole_ps(start))
-            if iteration is not None:
-                return self._pass(number, start, iteration)
+            now_ps = time.whole_ps(start)
+            chosen = self._chosen(lane, self.lanes[lane], now_ps)
+            if chosen:
+                return self._pass(lane, start, chosen)
         return None
 
-    def _pass(self, number: int, start: int, iteration: Iteration) -> list[Served]:
-        shape, at, joules = iteration.shape(), start, 0.0
+    def _pass(self, lane: int, start: int, chosen: Sequence[tuple[Engine, Iteration]]) -> list[Served]:
+        shapes, at = [iteration.shape() for _, iteration in chosen], start
+        joules = [0.0] * len(chosen)
         for stage, known in enumerate(self.costs):
-            cost = known.of(shape)
-            at = max(at, self._free[stage]) + cost.ticks
+            costs = [known.of(shape) for shape in shapes]
+            at = max(at, self._free[stage]) + max(cost.ticks for cost in costs)
             self._free[stage] = at
-            joules += cost.joules
+            sent = [(0, 0.0)] * len(shapes)
             if stage < len(self.costs) - 1:
-                ticks, sent = self._sent(stage, known.pieces.sent_bytes(shape.tokens))
-                at += ticks
-                joules += sent
-        self._ready[number] = at
-        time = self.machine.time
-        return self.engines[number].ended(iteration, time.whole_ps(start), [time.whole_ps(at)], joules)
+                sent = [self._sent(stage, known.pieces.sent_bytes(shape.tokens)) for shape in shapes]
+            at += max(ticks for ticks, _ in sent)
+            joules = [j + cost.joules + sending for j, cost, (_, sending) in zip(joules, costs, sent, strict=True)]
+        self._ready[lane] = at
+        starts_ps, ends_ps = self.machine.time.whole_ps(start), [self.machine.time.whole_ps(at)]
+        done = list[Served]()
+        for (engine, iteration), of_all in zip(chosen, joules, strict=True):
+            done += engine.ended(iteration, starts_ps, ends_ps, of_all / self.data)
+        return done
 
     def _sent(self, stage: int, n_bytes: int) -> tuple[int, float]:
         """Ticks and joules of what the ranks of a stage send to those of the next one."""
@@ -217,7 +245,8 @@ class Pipelined(Replica):
 
 
 Router = Callable[[Sequence[Replica], Served], int]
-"""Gives a request to a replica, by number."""
+"""Gives a request to a replica, by number. A package adds one with a line of its pyproject.toml, under
+``archsim.routers``."""
 
 
 def round_robin(replicas: Sequence[Replica], request: Served) -> int:
@@ -239,14 +268,6 @@ def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
 def least_time(replicas: Sequence[Replica], request: Served) -> int:
     """Where a step of decoding takes the shortest time with it, of machines that are not equally fast."""
     return min(range(len(replicas)), key=lambda i: replicas[i].pace_s(replicas[i].load + 1))
-
-
-ROUTERS: dict[str, Router] = {
-    "round_robin": round_robin,
-    "least_loaded": least_loaded,
-    "prefix_aware": prefix_aware,
-    "least_time": least_time,
-}
 
 
 @dataclass(frozen=True)
@@ -312,4 +333,6 @@ def costs_of(machine: Machine, deployed: Deployed, ranks: int) -> list[StepCost]
 
 def replica(machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> Replica:
     """One that has nothing to do yet; ``data`` replicas of attention in it."""
-    return Replica(machine, deployed, costs[0], data) if len(costs) == 1 else Pipelined(machine, deployed, costs)
+    if len(costs) == 1:
+        return Replica(machine, deployed, costs[0], data)
+    return Pipelined(machine, deployed, costs, data)

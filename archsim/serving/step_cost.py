@@ -33,7 +33,7 @@ from archsim.sim.segment import simulate
 from archsim.workloads.dims import LARGEST, Dim
 from archsim.workloads.iteration import Pieces, Shape, by_keys, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.op import Op, Transfer, group_ranks
+from archsim.workloads.op import Op, Role, Transfer, group_ranks
 from archsim.workloads.program import Block
 
 _MOST_KEPT = 20_000
@@ -216,6 +216,11 @@ class StepCost:
     def _host(self, shape: Shape) -> int:
         ps = self.pieces.host_ps(shape) if self.pieces.first else 0
         return int(self.machine.time.ps(ps)) if ps else 0
+
+    def loaded(self, n_bytes: int, source: str) -> int:
+        """Ticks in which so many bytes of weights come from a farther memory."""
+        move = Transfer(name="weights", bytes=n_bytes, source=source, destination=Role.WEIGHT)
+        return int(self._asked(move).ticks)
 
     def sent(self, source: int, target: int, n_bytes: int) -> tuple[int, float]:
         """Ticks and joules of what each rank sends to the one that has its place in another group."""

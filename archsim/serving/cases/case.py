@@ -96,6 +96,9 @@ def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, i
     return tensor, data, expert, inner
 
 
+_ALIGNS = ("timeout", "batching")
+
+
 def _engine(case: Case) -> EngineSpec:
     text = word_of(case, "engine", "backend") or "vllm"
     settings: dict[str, Any] = {
@@ -117,6 +120,7 @@ def _engine(case: Case) -> EngineSpec:
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
     settings |= {name: whole_of(case, name, 1) for name in ("chunk", "looks") if case.get(name)}
+    settings |= {f"aligns.{name}": whole_of(case, f"aligns_{name}") for name in _ALIGNS if case.get(f"aligns_{name}")}
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]
