@@ -337,12 +337,15 @@ class Scheduler:
         request.cached = 0
         self.waiting.appendleft(request)
 
-    def _restore(self) -> None:
-        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too."""
+    def _restore(self, now_ps: int) -> None:
+        """Caches come back that were moved away, while there is room for a step of all too, or come from elsewhere: with
+        one of these its first token is told."""
         while self.swapped and len(self.running) < self.limits.sequences:
             request = self.swapped[0]
             running = self._needed([r for r in self.running if r.decodes], 1)
             ahead = request.cached + self._tokens(request, 1)
+            if self.limits.reserves:
+                ahead = request.most_tokens + self.limits.speculation.drafts
             if running + blocks_of(ahead) > self.pool.free:
                 return
             self.swapped.popleft()
@@ -351,13 +354,15 @@ class Scheduler:
             self.tier.let_go(request.away)
             self._fetched += max(request.away - found, 0)
             request.away = 0
+            if request.first_token_ps is None:
+                request.first_token_ps = request.last_token_ps = now_ps
             self.running.append(request)
             self.unfinished += not request.decodes
 
     def next(self, now_ps: int) -> Iteration | None:
         """What to compute now; None while there is nothing to do."""
         self.pressed = False
-        self._restore()
+        self._restore(now_ps)
         iteration = self.policy.choose(self, now_ps)
         if not iteration.prompts and not iteration.decodes:
             return None

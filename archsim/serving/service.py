@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,20 @@ from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import Objectives, answer_of
 
 _USUAL_KEYS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What engines that compute in step have chosen.
+
+    Attributes
+    ----------
+    chosen: what each computes. costs: of that. ends: ticks until the end of each step, [steps].
+    """
+
+    chosen: Sequence[tuple[Engine, Iteration]]
+    costs: Sequence[Cost]
+    ends: Any
 
 
 class Replica:
@@ -41,11 +56,27 @@ class Replica:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
         self.now = 0
+        self._plan: _Plan | None = None
 
     @property
     def load(self) -> int:
         """Requests that it has and not answered."""
         return sum(engine.load for engine in self.engines)
+
+    @property
+    def acts_ps(self) -> int:
+        """When it chooses what comes next, or has computed what it has chosen."""
+        return self.machine.time.whole_ps(self.now + (int(self._plan.ends[-1]) if self._plan is not None else 0))
+
+    def act(self) -> list[Served]:
+        """Do what it does then, where it has requests; returns who has the answer by it. Before what it has chosen has
+        ended it may be told to go on until a time, and chooses anew."""
+        if self._plan is not None:
+            return self.next() or []
+        self._plan = self._planned()
+        if self._plan is None:
+            raise RuntimeError("a replica that has requests chooses nothing")
+        return []
 
     @property
     def rest_w(self) -> float:
@@ -69,10 +100,12 @@ class Replica:
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
         min(self.engines, key=lambda engine: engine.load).submit(request)
 
-    def advance(self, until_ps: int | None = None) -> None:
-        """Run until a time, or until it is idle; what has begun before the time is ended."""
-        while self.next(until_ps) is not None:
-            pass
+    def advance(self, until_ps: int | None = None) -> list[Served]:
+        """Run until a time, or until it is idle; what has begun before the time is ended. Returns who has the answer."""
+        answered = list[Served]()
+        while (done := self.next(until_ps)) is not None:
+            answered += done
+        return answered
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
         """Compute what comes next and begins before a time, until then at most; returns who has the answer by it, None
@@ -81,18 +114,25 @@ class Replica:
         until = None if until_ps is None else int(time.ps(until_ps))
         if until is not None and self.now >= until:
             return None
-        now_ps = time.whole_ps(self.now)
-        chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
-        return self._computed(chosen, until) if chosen else None
+        plan, self._plan = self._plan or self._planned(), None
+        return None if plan is None else self._computed(plan, until)
 
-    def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
-        time = self.machine.time
-        start = time.whole_ps(self.now)
+    def _planned(self) -> _Plan | None:
+        """What its engines choose now, and when each step of it ends."""
+        now_ps = self.machine.time.whole_ps(self.now)
+        chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+        if not chosen:
+            return None
         most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
         costs = [self._cost(iteration, most) for _, iteration in chosen]
         longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
-        ends = np.cumsum(longest)
-        steps = most
+        return _Plan(chosen, costs, np.cumsum(longest))
+
+    def _computed(self, plan: _Plan, until: int | None) -> list[Served]:
+        time = self.machine.time
+        start = time.whole_ps(self.now)
+        chosen, costs, ends = plan.chosen, plan.costs, plan.ends
+        steps = len(ends)
         if until is not None and not all(iteration.patient for _, iteration in chosen):
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
         ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
@@ -128,6 +168,15 @@ class Pipelined(Replica):
         self._ready = [0] * len(costs)  # ticks from which the engines may go on
         self._free = [0] * len(costs)  # and the stages are free
         self._sends: dict[tuple[int, int], tuple[int, float]] = {}
+
+    @property
+    def acts_ps(self) -> int:
+        ready = min(self._ready[n] for n, engine in enumerate(self.engines) if engine.load)
+        return self.machine.time.whole_ps(max(ready, self._free[0]))
+
+    def act(self) -> list[Served]:
+        """Compute the iteration that begins then: who comes meanwhile changes nothing in it."""
+        return self.next() or []
 
     @property
     def rest_w(self) -> float:
@@ -226,15 +275,21 @@ class Service:
         self.finish()
         return refused
 
-    def give(self, served: Served) -> None:
-        """A request that a scheduler sees now: that of the replica that the router names among those it fits."""
-        for replica in self.replicas:
-            replica.advance(served.seen_ps)
+    def give(self, served: Served) -> list[tuple[int, Served]]:
+        """A request that a scheduler sees now: that of the replica that the router names among those it fits. Returns who
+        has the answer until what was begun before has ended, each with the number of its replica."""
         fit = self.replicas
+        looks = fit if self.router is not round_robin else ()  # which looks at nobody
+        answered = [(n, done) for n, replica in enumerate(looks) for done in replica.advance(served.seen_ps)]
         if any(replica.deployed is not fit[0].deployed for replica in fit):
             asked = Request(served.arrival_ps, served.input, served.output)
             fit = [replica for replica in fit if not replica.deployed.refusal(asked)]
-        fit[self.router(fit, served)].submit(served)
+        chosen = fit[self.router(fit, served)]
+        if not looks:
+            number = next(n for n, replica in enumerate(self.replicas) if replica is chosen)
+            answered = [(number, done) for done in chosen.advance(served.seen_ps)]
+        chosen.submit(served)
+        return answered
 
     def finish(self) -> None:
         """Run until all have their answers."""

@@ -43,7 +43,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
     return Deployment(
         model,
         chip,
-        _engine(case),
+        _engine(case, part),
         weights=word_of(case, "gemm_quant_mode", "weights", "precision", "dtype"),
         experts=word_of(case, "moe_quant_mode"),
         kv=word_of(case, "kv_cache_dtype", "kv_dtype"),
@@ -101,27 +101,31 @@ _UNSAID = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
 Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of its server on chips below an H100."""
 
 
-def _engine(case: Case) -> EngineSpec:
+_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunk", "looks")
+"""Of an engine; workers of prompts and of answers have their own."""
+
+
+def _engine(case: Case, part: str) -> EngineSpec:
     # Steady states of so many sequences are ML.ENERGY's, measured with this release.
     text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
     settings: dict[str, Any] = dict(_UNSAID) if case.get("input_toks") else {}
-    settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
+    own = {name: next((told for told in (part + name, name) if case.get(told)), "") for name in _SETTINGS}
+    settings |= {name: whole_of(case, told) for name, told in own.items() if told}
     if case.get("spare_tokens"):  # beside those of a prompt and one of each sequence
-        sequences = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
+        sequences = settings.get("max_num_seqs") or (whole_of(case, "batch_size", 1) if case.get("batch_size") else 1)
         tokens = whole_of(case, "isl", 1) + sequences + whole_of(case, "spare_tokens")
         settings = {"max_num_batched_tokens": tokens, "max_num_seqs": sequences} | settings
     # Load generators with lengths of their own ask for the likeliest token.
     usual = "greedy" if case.get("question_len") or case.get("isl") else ""
     if (word_of(case, "sampling") or usual) == "greedy":
         settings["sampling_ops"] = 0
-    if case.get("drafts"):
+    if case.get("drafts") and part != "prefill_":
         acceptance = number_of(case, "acceptance", -1.0) if case.get("acceptance") else None
         if acceptance is None or acceptance > 1:
             raise wrong("acceptance", "how often a draft is right, from 0 to 1, is needed beside 'drafts'")
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
-    settings |= {name: whole_of(case, name, 1) for name in ("chunk", "looks") if case.get(name)}
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]
