@@ -354,7 +354,7 @@ class Scheduler:
             self.tier.let_go(request.away)
             self._fetched += max(request.away - found, 0)
             request.away = 0
-            if request.first_token_ps is None:
+            if request.produced and request.first_token_ps is None:
                 request.first_token_ps = request.last_token_ps = now_ps
             self.running.append(request)
             self.unfinished += not request.decodes

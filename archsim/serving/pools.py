@@ -74,6 +74,10 @@ class Apart:
     Parameters
     ----------
     prompts, answers: pools of them. router: of both.
+
+    Attributes
+    ----------
+    before, after: replicas of both. told: requests as they go on with their answers, in the order of their handovers.
     """
 
     def __init__(self, prompts: Sequence[Pool], answers: Sequence[Pool], router: Router = least_loaded) -> None:
@@ -82,7 +86,7 @@ class Apart:
         self._to = [Side(pool) for pool, _ in answers]
         self._free_ps = [0] * len(self._from)  # from when each may send the next cache
         self._outputs: dict[int, int] = {}
-        self._told: list[Served] = []
+        self.told: list[Served] = []
         self._ended: list[Served] = []
         self._timeline = Timeline((self.before, self.after), self._handed)
 
@@ -121,7 +125,7 @@ class Apart:
         one = Served(before.number, before.arrival_ps, before.input, output, before.contents, at_ps)
         one.scheduled_ps, one.reused, one.fetched = before.scheduled_ps, before.reused, before.fetched
         one.produced, one.cached = 1, one.input
-        self._told.append(one)
+        self.told.append(one)
         if output > 1:
             return one
         one.first_token_ps = one.last_token_ps = one.end_ps = at_ps
@@ -132,4 +136,4 @@ class Apart:
         """How the requests fared."""
         replicas = (*self.before.replicas, *self.after.replicas)
         engines = [engine for one in replicas for engine in one.engines]
-        return answer_of(engines, sum(one.rest_w for one in replicas), objectives, self._told)
+        return answer_of(engines, sum(one.rest_w for one in replicas), objectives, self.told)
