@@ -80,6 +80,7 @@ class Shape:
     prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
     finished: prompts that are complete with it, whose first token it gives.
     fetched, stored: blocks of the KV cache that are copied from and to a farther memory before it.
+    group: new tokens of all replicas of attention among shared experts, where others have fewer; 0: each has as many.
     """
 
     decodes: int = 0
@@ -89,6 +90,7 @@ class Shape:
     finished: int = 0
     fetched: int = 0
     stored: int = 0
+    group: int = 0
 
     @property
     def tokens(self) -> int:
@@ -182,7 +184,7 @@ class Pieces:
     fuses_shared: bool = False
     graph_tokens: int = 0
     around: Callable[[Op], int] = lambda op: 0
-    _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
+    _blocks: dict[tuple[int, str, int], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
         """The host's time, embedding, layers, and LM head.
@@ -201,7 +203,7 @@ class Pieces:
 
     def blocks(self, shape: Shape) -> tuple[Block, ...]:
         """All that is computed, the slots with the sizes of one token."""
-        layers, drafts = self.template(shape.tokens, shape.kind), self.drafting(shape.drafting)
+        layers, drafts = self.template(shape.tokens, shape.kind, shape.group), self.drafting(shape.drafting)
         return (*self.copies(shape.copies), *layers, *self.head(shape.sampled), *drafts)
 
     def launching_ps(self, shape: Shape) -> int:
@@ -267,10 +269,10 @@ class Pieces:
                 outputs=0,
             )
 
-    def template(self, tokens: int, kind: str) -> tuple[Block, ...]:
+    def template(self, tokens: int, kind: str, group: int = 0) -> tuple[Block, ...]:
         """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""
-        if (tokens, kind) not in self._blocks:
-            absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
+        if (tokens, kind, group) not in self._blocks:
+            absorbed, expanded = (self._pass(tokens, a, group) for a in (True, False))
             if self.ops.model.mla is None or kind != "mixed":
                 step = absorbed if kind == "decode" else expanded
                 blocks = (*self._entry(step), *layers_of(self.ops.layers(step), self.stage))
@@ -280,10 +282,10 @@ class Pieces:
                 both = tuple(replace(a, ops=tuple(_both(a.ops, b.ops))) for a, b in pairs)
                 made = (*self._entry(absorbed), *layers_of(both, self.stage))
             each = ((b, self._fused(tuple(self._prepared(b.ops)))) for b in made)
-            self._blocks[tokens, kind] = tuple(
+            self._blocks[tokens, kind, group] = tuple(
                 replace(b, ops=tuple(self._paced(op, tokens) for op in ops)) for b, ops in each
             )
-        return self._blocks[tokens, kind]
+        return self._blocks[tokens, kind, group]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:
         """Before the layers: the embedding, or what the ranks of the stage before have sent, a part of it each."""
@@ -343,8 +345,9 @@ class Pieces:
         ratio = self.slower(op, tokens)
         return replace(op, slower=(round(1000 * ratio), 1000) if ratio != 1 else (1, 1), streamed=self.streamed(op))
 
-    def _pass(self, tokens: int, absorbed: bool) -> _Padded:
-        return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+    def _pass(self, tokens: int, absorbed: bool, group: int) -> _Padded:
+        name = "decode" if absorbed else "prefill"
+        return _Padded(name, 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed, group=group)
 
 
 def _one_kernel(ops: Sequence[Op]) -> Iterator[Op]:

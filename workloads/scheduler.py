@@ -338,8 +338,8 @@ class Scheduler:
         self.waiting.appendleft(request)
 
     def _restore(self, now_ps: int) -> None:
-        """Caches come back that were moved away, while there is room for a step of all too, or come from elsewhere: with
-        one of these its first token is told."""
+        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too; with
+        those from elsewhere the first token is told."""
         while self.swapped and len(self.running) < self.limits.sequences:
             request = self.swapped[0]
             running = self._needed([r for r in self.running if r.decodes], 1)

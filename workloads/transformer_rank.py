@@ -331,8 +331,10 @@ class RankOps:
             self.whole("router", tokens, model.hidden, moe.experts, moe.gate_bias),
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
-        # The busiest rank receives more than it sends; its port is the one that is waited for.
-        kept = -(-sum(counts) // ep) + (tokens if copies else 0) if travelling else tokens * visits
+        # The busiest rank receives more than it sends, unless others have fewer tokens; its port is the one that is
+        # waited for.
+        kept = max(-(-sum(counts) // ep), tokens * moe.experts_per_token) + (tokens if copies else 0)
+        kept = kept if travelling else tokens * visits
         carried = max(kept, here)
 
         def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
@@ -475,7 +477,7 @@ class RankOps:
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
-        return step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
+        return step.group or step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
 
     def embedding(self, step: Pass) -> Block:
         model, f, tokens = self.model, self.formats, step.tokens

@@ -73,14 +73,18 @@ class Apart:
 
     Parameters
     ----------
-    prompts, answers: pools of them. router: of both.
+    prompts, answers: pools of them. router: of both. start_ps: of a handover beside what its bytes take, while which
+    others go on: routers and a handshake.
 
     Attributes
     ----------
     before, after: replicas of both. told: requests as they go on with their answers, in the order of their handovers.
     """
 
-    def __init__(self, prompts: Sequence[Pool], answers: Sequence[Pool], router: Router = least_loaded) -> None:
+    def __init__(
+        self, prompts: Sequence[Pool], answers: Sequence[Pool], router: Router = least_loaded, start_ps: int = 0
+    ) -> None:
+        self._start_ps = start_ps
         self.before, self.after = mixed(prompts, router), mixed(answers, router)
         self._from = [side for pool, replicas in prompts for side in [Side(pool)] * replicas]
         self._to = [Side(pool) for pool, _ in answers]
@@ -120,7 +124,8 @@ class Apart:
         """A request whose prompt a replica has computed, as it comes to the other side."""
         side = self._from[replica]
         longest_ps = max(handover_ps(side, other, before.input) for other in self._to)
-        at_ps = self._free_ps[replica] = max(before.end_ps or 0, self._free_ps[replica]) + longest_ps
+        self._free_ps[replica] = max(before.end_ps or 0, self._free_ps[replica]) + longest_ps
+        at_ps = self._free_ps[replica] + self._start_ps
         output = self._outputs.pop(before.number)
         one = Served(before.number, before.arrival_ps, before.input, output, before.contents, at_ps)
         one.scheduled_ps, one.reused, one.fetched = before.scheduled_ps, before.reused, before.fetched

@@ -7,7 +7,7 @@ gives requests to replicas as they arrive.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from archsim.serving.step_cost import Cost, StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
-from archsim.workloads.iteration import Shape
+from archsim.workloads.iteration import Shape, padded
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import Objectives, answer_of
@@ -69,8 +69,10 @@ class Replica:
         return self.machine.time.whole_ps(self.now + (int(self._plan.ends[-1]) if self._plan is not None else 0))
 
     def act(self) -> list[Served]:
-        """Do what it does then, where it has requests; returns who has the answer by it. Before what it has chosen has
-        ended it may be told to go on until a time, and chooses anew."""
+        """Do what it does then, where it has requests; returns who has the answer by it.
+
+        Before what it has chosen has ended it may be told to go on until a time, and chooses anew.
+        """
         if self._plan is not None:
             return self.next() or []
         self._plan = self._planned()
@@ -101,7 +103,7 @@ class Replica:
         min(self.engines, key=lambda engine: engine.load).submit(request)
 
     def advance(self, until_ps: int | None = None) -> list[Served]:
-        """Run until a time, or until it is idle; what has begun before the time is ended. Returns who has the answer."""
+        """Run until a time, or until it is idle; what has begun before it is ended. Returns who has the answer by then."""
         answered = list[Served]()
         while (done := self.next(until_ps)) is not None:
             answered += done
@@ -124,7 +126,12 @@ class Replica:
         if not chosen:
             return None
         most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
-        costs = [self._cost(iteration, most) for _, iteration in chosen]
+        group = 0
+        if len(self.engines) > 1 and any(iteration.prompts for _, iteration in chosen):
+            # Experts have the tokens of all replicas of attention, of which others have fewer, or none.
+            tokens = sum(iteration.tokens for _, iteration in chosen)
+            group = len(self.engines) * padded(-(-tokens // len(self.engines)))
+        costs = [self._cost(iteration, most, group) for _, iteration in chosen]
         longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
         return _Plan(chosen, costs, np.cumsum(longest))
 
@@ -143,8 +150,11 @@ class Replica:
             done += engine.ended(iteration, start, ends_ps, joules)
         return done
 
-    def _cost(self, iteration: Iteration, steps: int) -> Cost:
-        """Of its first steps, [steps]."""
+    def _cost(self, iteration: Iteration, steps: int, group: int) -> Cost:
+        """Of its first steps, [steps]; experts have so many tokens of the group, as many of each when 0."""
+        if group:
+            cost = self.cost.of(replace(iteration.shape(), group=group))
+            return Cost(np.array([cost.ticks]), np.array([cost.joules]))
         if iteration.prompts:
             cost = self.cost.of(iteration.shape())
             return Cost(np.array([cost.ticks]), np.array([cost.joules]))
@@ -276,19 +286,20 @@ class Service:
         return refused
 
     def give(self, served: Served) -> list[tuple[int, Served]]:
-        """A request that a scheduler sees now: that of the replica that the router names among those it fits. Returns who
-        has the answer until what was begun before has ended, each with the number of its replica."""
-        fit = self.replicas
-        looks = fit if self.router is not round_robin else ()  # which looks at nobody
-        answered = [(n, done) for n, replica in enumerate(looks) for done in replica.advance(served.seen_ps)]
-        if any(replica.deployed is not fit[0].deployed for replica in fit):
+        """A request that a scheduler sees now: that of the replica that the router names among those it fits.
+
+        Returns who has the answer until what was begun before has ended, each with the number of its replica.
+        """
+        fit: Sequence[int] = range(len(self.replicas))
+        if any(replica.deployed is not self.replicas[0].deployed for replica in self.replicas):
             asked = Request(served.arrival_ps, served.input, served.output)
-            fit = [replica for replica in fit if not replica.deployed.refusal(asked)]
-        chosen = fit[self.router(fit, served)]
-        if not looks:
-            number = next(n for n, replica in enumerate(self.replicas) if replica is chosen)
-            answered = [(number, done) for done in chosen.advance(served.seen_ps)]
-        chosen.submit(served)
+            fit = [n for n in fit if not self.replicas[n].deployed.refusal(asked)]
+        replicas = [self.replicas[n] for n in fit]
+        moved: Sequence[int] = range(len(self.replicas))
+        if self.router is round_robin:  # it looks at nobody: the others need not go on
+            moved = (fit[round_robin(replicas, served)],)
+        answered = [(n, done) for n in moved for done in self.replicas[n].advance(served.seen_ps)]
+        replicas[self.router(replicas, served)].submit(served)
         return answered
 
     def finish(self) -> None:

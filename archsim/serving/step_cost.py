@@ -141,7 +141,7 @@ class StepCost:
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.sampled, shape.kind, shape.drafting, shape.copies
+        key = shape.tokens, shape.sampled, shape.kind, shape.drafting, shape.copies, shape.group
         if key not in self._pieces:
             self._pieces[key] = self._made(shape, ())
         if self._pieces[key].adds or not self.pieces.ops.state_bytes:

@@ -10,8 +10,8 @@ from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Served
 
 Handed = Callable[[int, Served], Served | None]
-"""How a request goes on that a replica of the first service (by number) is done with; it is seen by the next service when
-it has come there."""
+"""How a request goes on that a replica of the first service (by number) is done with; the next service sees it when it
+has come there."""
 
 
 class Timeline:

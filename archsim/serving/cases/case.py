@@ -126,6 +126,8 @@ def _engine(case: Case, part: str) -> EngineSpec:
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
+    if case.get(f"{part}ahead"):
+        settings["ahead"] = word_of(case, f"{part}ahead") == "true"
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]

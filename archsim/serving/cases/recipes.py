@@ -19,7 +19,9 @@ Recipe = Mapping[str, str]
 
 _WHICH = ("backend", "precision", "isl", "osl")
 _WORKERS = ("prefill_num_workers", "decode_num_workers")
-_CUTS = tuple(f"{part}_{cut}_size" for part in ("prefill", "decode") for cut in ("tp", "attention_dp", "moe_tp", "moe_ep"))
+_CUTS = tuple(
+    f"{part}_{cut}_size" for part in ("prefill", "decode") for cut in ("tp", "attention_dp", "moe_tp", "moe_ep")
+)
 
 
 @lru_cache(maxsize=4)
@@ -57,10 +59,8 @@ def tells_workers(case: Case) -> bool:
 
 
 def filled(case: Case, recipe: Recipe) -> Case:
-    """A row with what a recipe says where it does not; its own cuts stay where it tells the workers."""
-    own = {name: value for name, value in case.items() if value not in ("", None)}
-    if not tells_workers(case):
-        own = {name: value for name, value in own.items() if name not in _CUTS}
+    """A row with what a recipe says where it does not; of cuts the recipe is believed."""
+    own = {name: value for name, value in case.items() if value not in ("", None) and name not in _CUTS}
     which = ("system", "concurrency", "recipe")
     return {name: text for name, text in recipe.items() if text and name not in which} | own
 

@@ -8,7 +8,7 @@ from math import prod
 
 from archsim.errors import InputError, wrong
 from archsim.serving.cases.benchmark import LoadSpec, completed, recipes_of
-from archsim.serving.cases.case import MS, Case, Figures, deployment, whole_of
+from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, number_of, whole_of
 from archsim.serving.cases.recipes import filled
 from archsim.serving.closed_loop import Load, play
 from archsim.serving.deploy import Deployment, placed
@@ -65,7 +65,8 @@ def _apart(case: Case, told: LoadSpec, concurrency: int) -> Figures:
         workers, places = (_least(case, part + name) for name in ("num_workers", "max_num_seqs"))
         own = {f"{part}max_num_seqs": min(places or _least(case, f"{part}batch_size") or concurrency, concurrency)}
         pools.append((deployment({**case, **own}, isl + osl, part), workers or 1))
-    return dict(_apart_played(*pools, Load(concurrency, told.rounds, told.shortest), isl, osl))
+    start_ps = round(number_of(case, "handover_ms", -1.0) * PS / MS) if case.get("handover_ms") else 0
+    return dict(_apart_played(*pools, start_ps, Load(concurrency, told.rounds, told.shortest), isl, osl))
 
 
 def _least(case: Case, name: str) -> int:
@@ -74,8 +75,8 @@ def _least(case: Case, name: str) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _apart_played(prompts: Pool, answers: Pool, load: Load, isl: int, osl: int) -> Figures:
-    apart = Apart([prompts], [answers], round_robin)
+def _apart_played(prompts: Pool, answers: Pool, start_ps: int, load: Load, isl: int, osl: int) -> Figures:
+    apart = Apart([prompts], [answers], round_robin, start_ps)
     if why := apart.refusal(Request(0, isl, osl)):
         raise InputError(f"can never run: {why}")
     play(apart, load.requests(isl, osl), load.concurrency)
@@ -86,7 +87,7 @@ _CONCURRENCY = re.compile(r"_c(\d{1,6})_")
 
 
 def _concurrency(case: Case) -> int:
-    """Requests at a time among all workers: what a row says, what its name tells, or as many as decode on all workers."""
+    """Requests at a time among all workers: what a row says, what its name tells, or those that decode on all."""
     if case.get("concurrency"):
         return whole_of(case, "concurrency", 1)
     if told := _CONCURRENCY.search(str(case.get("id") or "")):
