@@ -129,7 +129,7 @@ class Replica:
         group = 0
         if len(self.engines) > 1 and any(iteration.prompts for _, iteration in chosen):
             # Experts have the tokens of all replicas of attention, of which others have fewer, or none.
-            tokens = sum(iteration.tokens for _, iteration in chosen)
+            tokens = sum(iteration.shape().tokens for _, iteration in chosen)
             group = len(self.engines) * padded(-(-tokens // len(self.engines)))
         costs = [self._cost(iteration, most, group) for _, iteration in chosen]
         longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])

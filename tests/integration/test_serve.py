@@ -102,7 +102,7 @@ def test_configurations_together_and_apart(tmp_path):
     assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
     assert rows[1]["tpot_ms"] < rows[2]["tpot_ms"] < 1.3 * rows[0]["tpot_ms"]  # each engine has half of the requests
     assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
-    assert "decode_batch_size" in rows[4]["error"]
+    assert "concurrency: is missing" in rows[4]["error"]
 
 
 def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
