@@ -146,6 +146,8 @@ class EngineSpec(Spec):
     """steps of decoding from one look for new requests to the next (SGLang's ``scheduler-recv-interval``)"""
     ahead: bool = False
     """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
+    in_turn: bool = False
+    """replicas of attention get requests in turn; else the one that has fewest"""
     source: str = ""
     """where the settings are written"""
 

@@ -98,9 +98,12 @@ class Replica:
         return max(engine.scheduler.found(request) for engine in self.engines)
 
     def submit(self, request: Served) -> None:
-        """A request that a scheduler sees now: that of the engine with fewest requests."""
+        """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
-        min(self.engines, key=lambda engine: engine.load).submit(request)
+        if self.deployed.engine.in_turn:
+            self.engines[sum(len(engine.requests) for engine in self.engines) % len(self.engines)].submit(request)
+        else:
+            min(self.engines, key=lambda engine: engine.load).submit(request)
 
     def advance(self, until_ps: int | None = None) -> list[Served]:
         """Run until a time, or until it is idle; what has begun before it is ended. Returns who has the answer by then."""
