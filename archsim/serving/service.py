@@ -106,7 +106,7 @@ class Replica:
             min(self.engines, key=lambda engine: engine.load).submit(request)
 
     def advance(self, until_ps: int | None = None) -> list[Served]:
-        """Run until a time, or until it is idle; what has begun before it is ended. Returns who has the answer by then."""
+        """Run until a time, or until it is idle; what has begun before is ended. Returns who has the answer by then."""
         answered = list[Served]()
         while (done := self.next(until_ps)) is not None:
             answered += done
