@@ -338,7 +338,7 @@ class Scheduler:
         self.waiting.appendleft(request)
 
     def _restore(self, now_ps: int) -> None:
-        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too; with
+        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too. Of
         those from elsewhere the first token is told."""
         while self.swapped and len(self.running) < self.limits.sequences:
             request = self.swapped[0]

@@ -17,7 +17,7 @@ from archsim.serving.step_cost import Cost, StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
-from archsim.workloads.iteration import Shape, padded
+from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration, Served
 from archsim.workloads.served import Objectives, answer_of
@@ -131,9 +131,10 @@ class Replica:
         most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
         group = 0
         if len(self.engines) > 1 and any(iteration.prompts for _, iteration in chosen):
-            # Experts have the tokens of all replicas of attention, of which others have fewer, or none.
-            tokens = sum(iteration.shape().tokens for _, iteration in chosen)
-            group = len(self.engines) * padded(-(-tokens // len(self.engines)))
+            # Experts have the tokens of all replicas of attention, of which others have fewer, or none: here as many as
+            # some that have the most.
+            tokens = [iteration.shape().tokens for _, iteration in chosen]
+            group = max(tokens) * -(-sum(tokens) // max(tokens))
         costs = [self._cost(iteration, most, group) for _, iteration in chosen]
         longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
         return _Plan(chosen, costs, np.cumsum(longest))
