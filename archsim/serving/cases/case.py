@@ -76,8 +76,10 @@ def _cut(case: Case, part: str) -> tuple[int, int, int]:
         data = expert * inner
     # Experts that are spread and cut at once are charged as cut alone, beside replicas of attention as spread alone: a
     # rank holds as much of them.
+    # A table that gives neither cut has 0 for both.
+    unsaid = all(str(case.get(f"{part}{name}")) in ("0", "0.0") for name in ("moe_ep_size", "moe_tp_size"))
     if data > 1:
-        expert = tensor * data if expert > 1 or inner > 1 else 1
+        expert = tensor * data if expert > 1 or inner > 1 or unsaid else 1
     elif expert not in (1, tensor):
         expert = 1
     return tensor, expert, data
