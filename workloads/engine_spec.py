@@ -165,6 +165,8 @@ class EngineSpec(Spec):
     """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
     aligns: AlignmentSpec | None = None
     """prompts of replicas of attention wait for each other; none waits when absent"""
+    in_turn: bool = False
+    """replicas of attention get requests in turn; else the one that has fewest"""
     source: str = ""
     """where the settings are written"""
 

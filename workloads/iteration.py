@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.mixture_of_experts import MixtureSpec, Router, RoutingSpec
+from archsim.workloads.mixture_of_experts import Router, RoutingSpec
+from archsim.workloads.model import MixtureSpec
 from archsim.workloads.op import Attention, Collective, Delay, DType, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
@@ -88,6 +89,7 @@ class Shape:
     prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
     finished: prompts that are complete with it, whose first token it gives.
     fetched, stored: blocks of the KV cache that are copied from and to a farther memory before it.
+    group: new tokens of all replicas of attention among shared experts, where others have fewer; 0: each has as many.
     """
 
     decodes: int = 0
@@ -97,6 +99,7 @@ class Shape:
     finished: int = 0
     fetched: int = 0
     stored: int = 0
+    group: int = 0
 
     @property
     def tokens(self) -> int:
@@ -197,7 +200,7 @@ class Pieces:
     graph_tokens: int = 0
     graphs: bool = True
     around: Callable[[Op], int] = lambda op: 0
-    _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
+    _blocks: dict[tuple[int, str, int], tuple[Block, ...]] = field(default_factory=dict)
     _ends: dict[tuple[int, int], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -221,7 +224,7 @@ class Pieces:
 
     def beginning(self, shape: Shape) -> tuple[Block, ...]:
         """The layers, and what comes before them."""
-        return (*self.copies(shape.copies), *self.template(shape.tokens, shape.kind))
+        return (*self.copies(shape.copies), *self.template(shape.tokens, shape.kind, shape.group))
 
     def end(self, shape: Shape) -> tuple[Block, ...]:
         """What comes after the layers."""
@@ -294,10 +297,10 @@ class Pieces:
                 outputs=0,
             )
 
-    def template(self, tokens: int, kind: str) -> tuple[Block, ...]:
+    def template(self, tokens: int, kind: str, group: int = 0) -> tuple[Block, ...]:
         """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""
-        if (tokens, kind) not in self._blocks:
-            absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
+        if (tokens, kind, group) not in self._blocks:
+            absorbed, expanded = (self._pass(tokens, a, group) for a in (True, False))
             mla = self.ops.model.mla
             both = mla is not None and mla.indexer is None and kind == "mixed"
             step = absorbed if both or kind == "decode" else expanded
@@ -310,8 +313,8 @@ class Pieces:
                 for op in self._fused(tuple(self._prepared(tuple(mine)))):
                     yield self._paced(op, tokens)
 
-            self._blocks[tokens, kind] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
-        return self._blocks[tokens, kind]
+            self._blocks[tokens, kind, group] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
+        return self._blocks[tokens, kind, group]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:
         """Before the layers: the embedding, or what the ranks of the stage before have sent, a part of it each."""
@@ -371,8 +374,9 @@ class Pieces:
         ratio = self.slower(op, tokens)
         return replace(op, slower=(round(1000 * ratio), 1000) if ratio != 1 else (1, 1), streamed=self.streamed(op))
 
-    def _pass(self, tokens: int, absorbed: bool) -> _Padded:
-        return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+    def _pass(self, tokens: int, absorbed: bool, group: int) -> _Padded:
+        name = "decode" if absorbed else "prefill"
+        return _Padded(name, 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed, group=group)
 
 
 def _changed(blocks: Sequence[Block], change: Callable[[tuple[Op, ...]], Iterator[Op]]) -> tuple[Block, ...]:

@@ -30,6 +30,7 @@ class Pass:
     ragged: sequences of different lengths.
     absorbed: latent attention works in the latent space. drafting: the prediction layer runs too.
     produced: tokens of one step of all ranks, where they are not the tokens computed.
+    group: new tokens of all ranks that share experts, where others have fewer; 0: each has as many.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Pass:
     absorbed: bool = False
     drafting: bool = False
     produced: int | None = None
+    group: int = 0
 
     @staticmethod
     def of(name: str, phase: int, ragged: Ragged, absorbed: bool = False) -> Pass:

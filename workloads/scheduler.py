@@ -257,11 +257,14 @@ class Scheduler:
         request.cached = 0
         self.waiting.appendleft(request)
 
-    def _restore(self) -> None:
-        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too."""
+    def _restore(self, now_ps: int) -> None:
+        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too. Of
+        those from elsewhere the first token is told."""
         while self.swapped and len(self.running) < self.limits.sequences:
             request = self.swapped[0]
             ahead = request.cached + self.limits.speculation.queries
+            if self.limits.reserves:
+                ahead = request.most_tokens + self.limits.speculation.drafts
             if self.decodes.needed(1) + blocks_of(ahead) > self.pool.free:
                 return
             self.swapped.popleft()
@@ -270,6 +273,8 @@ class Scheduler:
             self.tier.let_go(request.away)
             self._fetched += max(request.away - found, 0)
             request.away = 0
+            if request.produced and request.first_token_ps is None:
+                request.first_token_ps = request.last_token_ps = now_ps
             self._run(request)
             if request.decodes:
                 self.decodes.join(request)
@@ -280,7 +285,7 @@ class Scheduler:
         """What to compute now; None while there is nothing to do. ``holds``: prompts wait."""
         self.pressed = False
         if self.swapped:
-            self._restore()
+            self._restore(now_ps)
         iteration = self.decoding() if holds else self.policy.choose(self, now_ps)
         if not iteration.prompts and not iteration.decodes:
             return None

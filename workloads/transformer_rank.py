@@ -332,8 +332,10 @@ class RankOps:
             self.whole("router", tokens, model.hidden, moe.experts, moe.gate_bias),
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
-        # The busiest rank receives more than it sends; its port is the one that is waited for.
-        kept = -(-sum(counts) // ep) + (tokens if copies else 0) if travelling else tokens * visits
+        # The busiest rank receives more than it sends, unless others have fewer tokens; its port is the one that is
+        # waited for.
+        kept = max(-(-sum(counts) // ep), tokens * moe.experts_per_token) + (tokens if copies else 0)
+        kept = kept if travelling else tokens * visits
         carried = max(kept, here)
 
         gathers = travelling and self.spec.expert_exchange == "gather"
@@ -341,7 +343,8 @@ class RankOps:
         def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
             if gathers:
                 kind = "all_gather" if name == "dispatch" else "reduce_scatter"
-                return Collective(name=name, collective=kind, bytes=dtype.bytes(tokens * ep * model.hidden), ranks=ep)
+                every = sum(counts) // moe.experts_per_token
+                return Collective(name=name, collective=kind, bytes=dtype.bytes(every * model.hidden), ranks=ep)
             tokens_sent = TokenExchange(name, carried, visits, model.hidden)
             size = dtype.bytes(carried * model.hidden)
             return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
@@ -482,7 +485,7 @@ class RankOps:
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
-        return step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
+        return step.group or step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
 
     def embedding(self, step: Pass) -> Block:
         model, f, tokens = self.model, self.formats, step.tokens

@@ -91,8 +91,8 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
 
     The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,
     system_prompt_len, stages a service under stages of constant rate; mean_batch, mean_output_len a steady state; isl,
-    osl, batch_size so many requests at a time; prefill_... and decode_... prompts and answers on machines of their own;
-    rate, input, output or trace requests as they come.
+    osl, batch_size so many requests at a time; prefill_... and decode_... with concurrency prompts and answers on
+    machines of their own; rate, input, output or trace requests as they come.
 """
 
 QUESTION = Question(

@@ -266,7 +266,14 @@ def placed(asked: Deployment) -> Placed:
     return Placed(machine, deployed, costs, asked.data)
 
 
-_NO_MATTER = {"max_num_seqs": 1, "max_num_batched_tokens": 4096, "kv_blocks": None, "looks": 1, "ahead": False}
+_NO_MATTER = {
+    "max_num_seqs": 1,
+    "max_num_batched_tokens": 4096,
+    "kv_blocks": None,
+    "looks": 1,
+    "ahead": False,
+    "in_turn": False,
+}
 """Settings of an engine that change nothing in what an iteration costs: it is known for all of them together."""
 
 

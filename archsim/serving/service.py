@@ -7,7 +7,7 @@ gives requests to replicas as they arrive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,14 @@ from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 
 _USUAL_KEYS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What engines that compute in step have chosen, and the tick at which all its steps have ended."""
+
+    chosen: Sequence[tuple[Engine, Iteration]]
+    end: int
 
 
 class Replica:
@@ -43,11 +51,30 @@ class Replica:
         self.engines = [deployed.started() for _ in range(engines)]
         self.alignments = deployed.alignments(1)
         self.now = 0
+        self._plan: _Plan | None = None
 
     @property
     def load(self) -> int:
         """Requests that it has and not answered."""
         return sum(engine.load for engine in self.engines)
+
+    @property
+    def acts_ps(self) -> int:
+        """When it chooses what comes next, or has computed what it has chosen."""
+        return self.machine.time.whole_ps(self.now if self._plan is None else self._plan.end)
+
+    def act(self) -> list[Served]:
+        """Do what it does then, where it has requests; returns who has the answer by it.
+
+        Before what it has chosen has ended it may be told to go on until a time, and chooses anew.
+        """
+        if self._plan is not None:
+            return self.next() or []
+        chosen = self._planned()
+        if not chosen:
+            raise RuntimeError("a replica that has requests chooses nothing")
+        self._plan = _Plan(chosen, self.now + sum(count * ticks for count, ticks, _ in self._runs(chosen)))
+        return []
 
     @property
     def rest_w(self) -> float:
@@ -70,14 +97,19 @@ class Replica:
         return max(engine.scheduler.found(request) for engine in self.engines)
 
     def submit(self, request: Served) -> None:
-        """A request that a scheduler sees now: that of the engine with fewest requests."""
+        """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
-        min(self.engines, key=lambda engine: engine.load).submit(request)
+        if self.deployed.engine.in_turn:
+            self.engines[sum(len(engine.requests) for engine in self.engines) % len(self.engines)].submit(request)
+        else:
+            min(self.engines, key=lambda engine: engine.load).submit(request)
 
-    def advance(self, until_ps: int | None = None) -> None:
-        """Run until a time, or until it is idle; what has begun before the time is ended."""
-        while self.next(until_ps) is not None:
-            pass
+    def advance(self, until_ps: int | None = None) -> list[Served]:
+        """Run until a time, or until it is idle; what has begun before is ended. Returns who has the answer by then."""
+        answered = list[Served]()
+        while (done := self.next(until_ps)) is not None:
+            answered += done
+        return answered
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
         """Compute what comes next and begins before a time, until then at most; returns who has the answer by it, None
@@ -86,9 +118,12 @@ class Replica:
         until = None if until_ps is None else int(time.ps(until_ps))
         if until is not None and self.now >= until:
             return None
-        now_ps = time.whole_ps(self.now)
-        chosen = self._chosen(0, self.engines, now_ps)
+        chosen, self._plan = self._planned() if self._plan is None else self._plan.chosen, None
         return self._computed(chosen, until) if chosen else None
+
+    def _planned(self) -> Sequence[tuple[Engine, Iteration]]:
+        """What its engines choose now."""
+        return self._chosen(0, self.engines, self.machine.time.whole_ps(self.now))
 
     def _chosen(self, lane: int, engines: Sequence[Engine], now_ps: int) -> list[tuple[Engine, Iteration]]:
         """What those of a lane that compute in step compute now."""
@@ -99,8 +134,7 @@ class Replica:
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
         if all(iteration.patient for _, iteration in chosen):
             until = None
-        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
-        ends, spent = self._ends([self._paces(iteration, most) for _, iteration in chosen], until)
+        ends, spent = self._ends(chosen, until)
         starts_ps = self.machine.time.whole_ps(self.now)
         self.now = ends[-1]
         if self.alignments:
@@ -111,21 +145,31 @@ class Replica:
             done += engine.ended(iteration, starts_ps, ends_ps, joules / len(self.engines))
         return done
 
-    def _paces(self, iteration: Iteration, steps: int) -> Iterator[Pace]:
-        """Of its first steps, how many take as long each."""
-        if steps == 1:
+    def _runs(self, chosen: Sequence[tuple[Engine, Iteration]]) -> Iterator[tuple[int, int, Sequence[float]]]:
+        """Steps that take as long: how many, ticks of each, and joules of each by engine."""
+        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
+        group = grouped([iteration for _, iteration in chosen], len(self.engines))
+        return _together([self._paces(iteration, most, group) for _, iteration in chosen])
+
+    def _paces(self, iteration: Iteration, steps: int, group: int) -> Iterator[Pace]:
+        """Of its first steps, how many take as long each; experts have so many tokens of the group, as many of each
+        engine when 0."""
+        if group:
+            cost = self.cost.of(replace(iteration.shape(), group=group))
+            yield 1, cost.ticks, cost.joules
+        elif steps == 1:
             cost = self.cost.of(iteration.shape())
             yield 1, cost.ticks, cost.joules
         elif iteration.decodes:
             for count, blocks in iteration.decodes.runs(steps):
                 yield count, *self.cost.step(len(iteration.decodes), iteration.queries, blocks)
 
-    def _ends(self, paces: Sequence[Iterator[Pace]], until: int | None) -> tuple[list[int], list[float]]:
+    def _ends(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> tuple[list[int], list[float]]:
         """Ticks at which steps end that begin before a time, each as long as the longest of its engines; joules of each
         engine."""
-        ends, spent = list[int](), [list[tuple[int, float]]() for _ in paces]
+        ends, spent = list[int](), [list[tuple[int, float]]() for _ in chosen]
         at = self.now
-        for count, ticks, joules in _together(paces):
+        for count, ticks, joules in self._runs(chosen):
             if until is not None:
                 count = min(count, -(-(until - at) // max(ticks, 1)))
             ends.extend(range(at + ticks, at + count * ticks + 1, ticks) if ticks else [at] * count)
@@ -135,6 +179,15 @@ class Replica:
             if until is not None and at >= until:
                 break
         return ends, [_sum(mine) for mine in spent]
+
+
+def grouped(chosen: Sequence[Iteration], data: int) -> int:
+    """Tokens that experts of so many replicas of attention have, where some have prompts and others fewer tokens, or
+    none: here as many as some that have the most. 0: each has as many."""
+    if data == 1 or not any(iteration.prompts for iteration in chosen):
+        return 0
+    tokens = [iteration.shape().tokens for iteration in chosen]
+    return max(tokens) * -(-sum(tokens) // max(tokens))
 
 
 Pace = tuple[int, int, float]
@@ -188,6 +241,15 @@ class Pipelined(Replica):
         self._sends: dict[tuple[int, int], tuple[int, float]] = {}
 
     @property
+    def acts_ps(self) -> int:
+        ready = min(self._ready[n] for n, engine in enumerate(self.engines) if engine.load)
+        return self.machine.time.whole_ps(max(ready, self._free[0]))
+
+    def act(self) -> list[Served]:
+        """Compute the iteration that begins then: who comes meanwhile changes nothing in it."""
+        return self.next() or []
+
+    @property
     def rest_w(self) -> float:
         return sum(cost.rest_w for cost in self.costs)
 
@@ -218,7 +280,8 @@ class Pipelined(Replica):
         return None
 
     def _pass(self, lane: int, start: int, chosen: Sequence[tuple[Engine, Iteration]]) -> list[Served]:
-        shapes, at = [iteration.shape() for _, iteration in chosen], start
+        group = grouped([iteration for _, iteration in chosen], self.data)
+        shapes, at = [replace(iteration.shape(), group=group) for _, iteration in chosen], start
         joules = [0.0] * len(chosen)
         for stage, known in enumerate(self.costs):
             costs = [known.of(shape) for shape in shapes]
@@ -288,15 +351,22 @@ class Service:
         self.finish()
         return refused
 
-    def give(self, served: Served) -> None:
-        """A request that a scheduler sees now: that of the replica that the router names among those it fits."""
-        for replica in self.replicas:
-            replica.advance(served.seen_ps)
-        fit = self.replicas
-        if any(replica.deployed is not fit[0].deployed for replica in fit):
+    def give(self, served: Served) -> list[tuple[int, Served]]:
+        """A request that a scheduler sees now: that of the replica that the router names among those it fits.
+
+        Returns who has the answer until what was begun before has ended, each with the number of its replica.
+        """
+        fit: Sequence[int] = range(len(self.replicas))
+        if any(replica.deployed is not self.replicas[0].deployed for replica in self.replicas):
             asked = Request(served.arrival_ps, served.input, served.output)
-            fit = [replica for replica in fit if not replica.deployed.refusal(asked)]
-        fit[self.router(fit, served)].submit(served)
+            fit = [n for n in fit if not self.replicas[n].deployed.refusal(asked)]
+        replicas = [self.replicas[n] for n in fit]
+        moved: Sequence[int] = range(len(self.replicas))
+        if self.router is round_robin:  # it looks at nobody: the others need not go on
+            moved = (fit[round_robin(replicas, served)],)
+        answered = [(n, done) for n in moved for done in self.replicas[n].advance(served.seen_ps)]
+        replicas[self.router(replicas, served)].submit(served)
+        return answered
 
     def finish(self) -> None:
         """Run until all have their answers."""

@@ -235,7 +235,7 @@ class StepCost:
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.kind, shape.copies, shape.sampled, shape.drafting
+        key = shape.tokens, shape.kind, shape.copies, shape.group, shape.sampled, shape.drafting
         if key not in self._pieces:
             self._pieces[key] = self._made(shape, ())
         if self._pieces[key].adds or not self.pieces.ops.state_bytes:
@@ -250,7 +250,7 @@ class StepCost:
         """The piece of a shape; ``sized`` are slots that belong to it with their sizes."""
         launching = int(self.machine.time.ps(self.pieces.launching_ps(shape)))
         sizes = (shape.decodes, shape.queries, shape.prompts) if sized else ()
-        key = shape.tokens, shape.kind, shape.copies, sizes
+        key = shape.tokens, shape.kind, shape.copies, shape.group, sizes
         if key not in self._begun:
             self._begun[key] = self._laid(_Laid(), self.pieces.beginning(shape), shape, sized)
         laid = self._laid(self._begun[key], self.pieces.end(shape), shape, sized)

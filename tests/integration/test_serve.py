@@ -17,6 +17,8 @@ from archsim.serving.cases.offered import offered_requests
 from archsim.serving.classes import objectives_of
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.plan import Asked, plan
+from archsim.workloads.iteration import Shape
+from archsim.workloads.requests import Request
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
 
@@ -102,7 +104,7 @@ def test_configurations_together_and_apart(tmp_path):
     assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
     assert rows[1]["tpot_ms"] < rows[2]["tpot_ms"] < 1.3 * rows[0]["tpot_ms"]  # each engine has half of the requests
     assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
-    assert "decode_batch_size" in rows[4]["error"]
+    assert "concurrency: is missing" in rows[4]["error"]
 
 
 @pytest.mark.parametrize("stages", [1, 2])
@@ -123,6 +125,30 @@ def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path, 
     told = asked(tmp_path, [cut, {**cut, "tp": 2}]).rows
     assert [row["gpus"] for row in told] == [2 * stages, 4 * stages]
     assert told[1]["tpot_mean_ms"] != told[0]["tpot_mean_ms"]
+
+
+def test_experts_have_the_tokens_of_all_replicas_of_attention():
+    """A prompt on one of two replicas: its attention there, and for experts half of what two prompts are."""
+    at = placed(Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, longest=4100))
+    prompt = Shape(prompts=((1, 4096, 4096),), finished=1)
+    cost = at.costs[0]
+    ticks = {group: cost.of(replace(prompt, group=group)).ticks for group in (0, 4096, 8192)}
+    assert ticks[4096] < ticks[0] == ticks[8192]
+    for count in (1, 2):
+        (one,) = at.service().replicas
+        for number in range(count):
+            one.submit(at.deployed.served(number, Request(0, 4096, 1)))
+        start, done = one.now, one.next()
+        assert len(done) == count
+        assert one.now - start == ticks[4096 * count]
+    mine = at.costs[0].pieces
+    rows = [
+        sum(sum(op.rows) for op in block.ops if op.name == "experts_down")
+        for group in (4096, 8192)
+        for block in mine.template(4096, "prefill", group)
+        if any(op.name == "experts_down" for op in block.ops)
+    ]
+    assert rows[1] == pytest.approx(2 * rows[0], rel=0.05)  # the busiest rank's share of four thousand draws
 
 
 def test_the_command_serves_without_a_file():

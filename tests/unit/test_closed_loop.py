@@ -7,6 +7,7 @@ import pytest
 from archsim.serving.cases.benchmark import completed
 from archsim.serving.closed_loop import Load, play
 from archsim.serving.deploy import Deployment, engine_named, placed
+from archsim.serving.timeline import Timeline
 from archsim.workloads.requests import Request
 
 
@@ -24,9 +25,9 @@ def test_rounds_that_are_alike_count_for_those_that_are_not_played():
 @pytest.mark.parametrize(("tensor", "stages"), [(1, 1), (1, 2)])
 def test_each_sends_the_next_request_when_another_has_its_answer(tensor, stages):
     at = placed(Deployment("qwen2.5-7b", "h100_sxm", engine_named("vllm"), tensor=tensor, stages=stages, longest=99))
-    replica = at.service().replicas[0]
-    play(replica, [Request(0, 60 + n, 3 + n % 4) for n in range(9)], 3)
-    asked = sorted((r for engine in replica.engines for r in engine.requests), key=lambda r: r.number)
+    service = at.service()
+    play(Timeline([service]), [Request(0, 60 + n, 3 + n % 4) for n in range(9)], 3)
+    asked = sorted((r for engine in service.replicas[0].engines for r in engine.requests), key=lambda r: r.number)
     assert [r.number for r in asked] == list(range(9))
     assert all(r.end_ps is not None for r in asked)
     ends = sorted(r.end_ps for r in asked)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import lru_cache
 
 import pytest
@@ -74,10 +76,14 @@ class ByHand:
                 return
             start, _, lane = min(starts)
             chosen = [(e, i) for e in self.lanes[lane] if (i := e.next(time.whole_ps(start))) is not None]
-            at = start
+            at, shapes = start, [i.shape() for _, i in chosen]
+            if len(turns) > 1 and any(shape.prompts for shape in shapes):  # experts have the tokens that there are
+                most = max(shape.tokens for shape in shapes)
+                group = most * math.ceil(sum(shape.tokens for shape in shapes) / most)
+                shapes = [replace(shape, group=group) for shape in shapes]
             for stage in range(len(self.pieces)):
-                at = free[stage] = max(at, free[stage]) + max(self.asked(stage, i.shape()) for _, i in chosen)
-                at += max(self.sent(stage, i.shape()) for _, i in chosen)
+                at = free[stage] = max(at, free[stage]) + max(self.asked(stage, shape) for shape in shapes)
+                at += max(self.sent(stage, shape) for shape in shapes)
             ready[lane] = at
             for engine, iteration in chosen:
                 engine.ended(iteration, time.whole_ps(start), [time.whole_ps(at)])

@@ -6,7 +6,7 @@
   prompts; ``stage`` -1 is the whole;
 - ``mean_batch``: a steady state of so many sequences that decode;
 - ``isl``, ``osl`` with ``batch_size``: so many requests at a time; or with ``prefill_...`` and ``decode_...``: prompts
-  and answers on machines of their own;
+  and answers on machines of their own, ``concurrency`` requests at a time among all of their workers;
 - ``rate``, ``input``, ``output``, or ``trace``: requests as they come.
 """
 
