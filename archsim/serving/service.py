@@ -103,7 +103,8 @@ class Replica:
         longest = costs[0].ticks if len(costs) == 1 else np.maximum.reduce([cost.ticks for cost in costs])
         ends = np.cumsum(longest)
         steps = most
-        if until is not None and not all(iteration.patient for _, iteration in chosen):
+        # Of several engines the one that has fewest requests then is asked for, and others may be idle.
+        if until is not None and (len(self.engines) > 1 or not chosen[0][1].patient):
             steps = min(steps, int(np.searchsorted(ends, until - self.now)) + 1)
         ends_ps = [time.whole_ps(self.now + end) for end in ends[:steps].tolist()]  # a clock may not fit an int64
         self.now += int(ends[steps - 1])

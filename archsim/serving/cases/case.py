@@ -101,9 +101,6 @@ _UNSAID = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
 Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of its server on chips below an H100."""
 
 
-_ALIGNS = ("timeout", "batching")
-
-
 def _engine(case: Case) -> EngineSpec:
     # Steady states of so many sequences are ML.ENERGY's, measured with this release.
     text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
@@ -125,7 +122,9 @@ def _engine(case: Case) -> EngineSpec:
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
     settings |= {name: whole_of(case, name, 1) for name in ("chunk", "looks") if case.get(name)}
-    settings |= {f"aligns.{name}": whole_of(case, f"aligns_{name}") for name in _ALIGNS if case.get(f"aligns_{name}")}
+    for name in ("aligns_timeout", "aligns_batching"):
+        if case.get(name) not in ("", None):
+            settings[name.replace("_", ".")] = whole_of(case, name)
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]
