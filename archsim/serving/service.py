@@ -132,7 +132,8 @@ class Replica:
         return [(e, iteration) for e in engines if (iteration := e.next(now_ps)) is not None]
 
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
-        if all(iteration.patient for _, iteration in chosen):
+        # Of several engines the one that has fewest requests then is asked for, and others may be idle.
+        if len(self.engines) == 1 and chosen[0][1].patient:
             until = None
         ends, spent = self._ends(chosen, until)
         starts_ps = self.machine.time.whole_ps(self.now)

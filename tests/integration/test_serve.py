@@ -187,6 +187,8 @@ def test_the_command_serves_without_a_file():
         ({"rate": ""}, "--rate: is missing"),
         ({"slo": "ttft=fast"}, "--slo: .* is not written like"),
         ({"system": "h101"}, "--system: no chip or system is called 'h101'"),
+        ({"aligns_timeout": "0"}, "aligns.timeout: expected at least 1, not 0"),
+        ({"aligns_batching": "few"}, "--aligns-batching: "),
         ({"router": "least_load"}, "--router: no router is called 'least_load': did you mean 'least_loaded'"),
         ({"input": "100000000"}, "no request can ever run"),
         ({"engine": "vlm"}, "no engine is called 'vlm'"),

@@ -28,6 +28,7 @@ MIXTURE = {**SMALL, "layers": 4, "moe": {"experts": 8, "experts_per_token": 2, "
 LATENT = {**MIXTURE, "mla": {"kv_lora_rank": 32, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}}
 LAUNCHING = {"step": "3 us", "launch": "7 us", "graph_tokens": 16}
 REQUESTS = [Request(n * 30_000_000, 20 + 17 * (n % 3), 2 + n % 4) for n in range(9)]
+LONGER = [Request(n * 170_000_000, 20 + 17 * (n % 3), 8 + 5 * (n % 4)) for n in range(10)]
 
 
 class ByHand:
@@ -39,6 +40,7 @@ class ByHand:
         self.pieces = [deployed.pieces(self.ranks, stage) for stage in range(stages)]
         self.lanes = [[deployed.started() for _ in range(data)] for _ in range(stages)]
         self.asked = lru_cache(maxsize=None)(self._judged)
+        self.waited, self.batched = [0] * stages, [0] * stages
 
     def _judged(self, stage, shape):
         segment = self.pieces[stage].of(shape)
@@ -54,6 +56,33 @@ class ByHand:
             return 0
         n_bytes = 2 * 2 * 64 * shape.tokens // self.deployed.inference.tensor_parallel  # hidden state, residual
         return self.machine.network.send(stage * self.ranks, (stage + 1) * self.ranks, n_bytes).ticks
+
+    def holds(self, lane, now_ps):
+        """Whether prompts wait, each iteration looked at by itself."""
+        told = self.deployed.engine.aligns
+        if told is None:
+            return False
+        engines, prompts, answers = self.lanes[lane], [], []
+        for engine in engines:
+            engine.look(now_ps)
+            one = engine.scheduler
+            decoding = [request for request in one.running if request.decodes]
+            fits = bool(one.waiting) and len(one.running) < one.limits.sequences
+            prompts.append(len(decoding) < len(one.running) or fits)
+            answers.append(bool(decoding) or not engine.load)
+        if all(prompts):
+            self.waited[lane] = 0
+            if all(answers) and self.batched[lane] < told.batching:
+                self.batched[lane] += 1
+                return True
+            if all(answers):
+                self.batched[lane] = 0
+            return False
+        self.waited[lane] += 1
+        if self.waited[lane] >= told.timeout or not all(answers):
+            self.waited[lane] = 0
+            return False
+        return True
 
     def serve(self, requests):
         time, coming = self.machine.time, list(enumerate(requests))
@@ -75,7 +104,9 @@ class ByHand:
             if not starts:
                 return
             start, _, lane = min(starts)
-            chosen = [(e, i) for e in self.lanes[lane] if (i := e.next(time.whole_ps(start))) is not None]
+            now_ps = time.whole_ps(start)
+            holds = self.holds(lane, now_ps)
+            chosen = [(e, i) for e in self.lanes[lane] if (i := e.next(now_ps, holds)) is not None]
             at, shapes = start, [i.shape() for _, i in chosen]
             if len(turns) > 1 and any(shape.prompts for shape in shapes):  # experts have the tokens that there are
                 most = max(shape.tokens for shape in shapes)
@@ -93,10 +124,13 @@ class ByHand:
     ("model", "tensor", "data", "stages", "engine"),
     [
         (MIXTURE, 1, 2, 1, {"host": {"step": "10 us", "sequence": "1 us"}}),
-        (LATENT, 2, 2, 1, {"sampling_ops": 100, "ahead": True}),
+        (LATENT, 1, 2, 1, {"sampling_ops": 100, "ahead": True}),
         (MIXTURE, 1, 2, 2, {"host": LAUNCHING}),
         (MIXTURE, 2, 2, 2, {"reserves": False, "kv_blocks": 5}),
         (WINDOWED, 1, 2, 3, {"fuses_norms": True}),
+        (MIXTURE, 1, 2, 1, {"aligns": {"timeout": 4, "batching": 0}, "max_num_seqs": 3}),
+        (SMALL, 1, 4, 1, {"aligns": {"timeout": 7, "batching": 2}}),
+        (SMALL, 1, 2, 2, {"aligns": {"timeout": 3, "batching": 1}}),
     ],
 )
 def test_engines_in_step_equal_the_judge(model, tensor, data, stages, engine, monkeypatch):
@@ -106,12 +140,13 @@ def test_engines_in_step_equal_the_judge(model, tensor, data, stages, engine, mo
     inference = load_spec({"model": model, "input": 1, "output": 2, "dtype": "bf16", **cut}, TransformerSpec)
     spec = load_spec({"policy": "chunked", "chunk": 24, **engine}, EngineSpec)
     deployed = Deployed(inference, spec, machine.room_bytes, machine.formats(), 70, stages)
+    requests = LONGER if "aligns" in engine else REQUESTS
     by_hand = ByHand(deployed, machine, tensor, data)
     with monkeypatch.context() as step_by_step:
         step_by_step.setattr(scheduler, "_MOST_STEPS", 1)
-        by_hand.serve(REQUESTS)
+        by_hand.serve(requests)
     quick = Service([replica(machine, deployed, costs_of(machine, deployed, tensor * data), data)])
-    assert quick.serve(REQUESTS) == {}
+    assert quick.serve(requests) == {}
     engines = [engine for lane in by_hand.lanes for engine in lane]
     rows = sorted((r.number, r.scheduled_ps, r.first_token_ps, r.end_ps) for e in engines for r in e.requests)
     assert all(engine.requests for engine in engines)

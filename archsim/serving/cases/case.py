@@ -98,9 +98,6 @@ def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, i
     return tensor, data, expert, inner
 
 
-_ALIGNS = ("timeout", "batching")
-
-
 _SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunk", "looks")
 """Of an engine; workers of prompts and of answers have their own."""
 
@@ -124,7 +121,9 @@ def _engine(case: Case, part: str) -> EngineSpec:
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
-    settings |= {f"aligns.{name}": whole_of(case, f"aligns_{name}") for name in _ALIGNS if case.get(f"aligns_{name}")}
+    for name in ("aligns_timeout", "aligns_batching"):
+        if case.get(name) not in ("", None):
+            settings[name.replace("_", ".")] = whole_of(case, name)
     if case.get(f"{part}ahead"):
         settings["ahead"] = word_of(case, f"{part}ahead") == "true"
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
