@@ -14,7 +14,7 @@ from archsim.serving.deploy import placed
 from archsim.serving.pools import Apart, chips, mixed, pools_of
 from archsim.serving.service import ROUTERS, Service
 from archsim.workloads.arrivals import RequestsSpec
-from archsim.workloads.requests import Request
+from archsim.workloads.request_table import RequestTable
 
 _DRAWN = (
     "rate",
@@ -36,7 +36,7 @@ _DRAWN = (
 _NAMED = 3  # requests that can never run
 
 
-def offered_requests(case: Case) -> list[Request]:
+def offered_requests(case: Case) -> RequestTable:
     """The requests of a trace, or drawn ones at a rate."""
     count = whole_of(case, "requests", 1) if case.get("requests") else None
     asked: dict[str, object] = {name: parse_value(str(case[name])) for name in _DRAWN if case.get(name)}
@@ -54,7 +54,7 @@ def offered_requests(case: Case) -> list[Request]:
 def offered(case: Case) -> tuple[Figures, Any]:
     """Figures of requests that come as they come, and the whole answer."""
     requests = offered_requests(case)
-    service, gpus = _service(case, max(r.input + r.output for r in requests))
+    service, gpus = _service(case, requests.longest)
     refused = service.serve(requests)
     if len(refused) == len(requests):
         raise InputError(f"no request can ever run: {next(iter(refused.values()))}")
