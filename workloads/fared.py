@@ -61,8 +61,8 @@ class Told:
         )
 
     def table(self) -> Ints:
-        """[requests, fields]."""
-        return np.array(self._told, dtype=np.int64).reshape(-1, _WIDTH)
+        """[requests, fields]; not a copy: nothing can be added while it is held."""
+        return np.asarray(self._told).reshape(-1, _WIDTH)
 
 
 class Fared(Sequence[Fate]):
