@@ -102,8 +102,8 @@ class Engine:
         return done
 
     def log(self) -> dict[str, Ints]:
-        """What was done at a time, [pieces]: when it began and ended (ps), most blocks of the cache that were taken, and
-        uJ."""
+        """What was done at a time, [pieces]: when it began and ended (ps), blocks of the cache that were taken at most,
+        and uJ."""
         columns = np.array(self._log, dtype=np.int64).reshape(-1, 4).T
         return dict(zip(("start_ps", "end_ps", "blocks", "uj"), columns, strict=True))
 

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.mixture_of_experts import MixtureSpec, Router, RoutingSpec
+from archsim.workloads.mixture_of_experts import Router, RoutingSpec
+from archsim.workloads.model import MixtureSpec
 from archsim.workloads.op import Attention, Collective, Delay, DType, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment

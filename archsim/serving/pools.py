@@ -15,8 +15,8 @@ from archsim.serving.handover import Side, handover_ps
 from archsim.serving.service import Replica, Router, Service, least_loaded, replica
 from archsim.units import whole
 from archsim.workloads.answer import Answer
-from archsim.workloads.requests import Request
 from archsim.workloads.fared import Fate
+from archsim.workloads.requests import Request
 from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 

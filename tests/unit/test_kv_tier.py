@@ -249,10 +249,7 @@ def test_what_does_not_fit_the_farther_memory_is_computed_again():
 def test_a_preempted_sequence_finds_again_what_is_left_of_its_blocks():
     requests = [Request(0, 40, 40), Request(0, 40, 40)]
     limits = Limits(2, 100, 7, reserves=False)
-    computed = [
-        served(requests, replace(limits, reuses=reuses), Chunked()).prompt_tokens
-        for reuses in (False, True)
-    ]
+    computed = [served(requests, replace(limits, reuses=reuses), Chunked()).prompt_tokens for reuses in (False, True)]
     assert computed[0] > 80  # one of them lost its cache
     assert 80 < computed[1] < computed[0]
 
