@@ -15,7 +15,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -295,10 +295,20 @@ def csv_text(rows: Sequence[Mapping[str, Any]], last: str = "") -> str:
     """
     columns = sorted(dict.fromkeys(key for row in rows for key in row), key=lambda name: name == last)
     stream = io.StringIO()
+    _write_rows(stream, columns, rows)
+    return stream.getvalue()
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows that all have the columns of the first one as CSV, each as it comes, as :func:`write_text` does."""
+    with writing(path) as stream:
+        _write_rows(stream, list(rows[0]) if rows else [], rows)
+
+
+def _write_rows(stream: TextIO, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([plain_cell(name) for name in columns])
     writer.writerows([plain_cell(row.get(name)) for name in columns] for row in rows)
-    return stream.getvalue()
 
 
 def plain_cell(value: Any) -> Any:

@@ -8,7 +8,8 @@ process stays one under any pattern (time change of a point process).
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from array import array
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import Field, model_validator
 from archsim.config import File
 from archsim.spec import Count, Share, Spec
 from archsim.workloads.kv_blocks import Contents
+from archsim.workloads.request_table import RequestTable
 from archsim.workloads.requests import Request, TraceFormat, read_arrivals
 
 _MOST_TOKENS = 2**32
@@ -26,6 +28,7 @@ _DAY_S = 86_400.0
 _POINTS = 4096  # of a period whose rate goes as a cosine
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Rate = Annotated[float, Field(gt=0, le=1e9)]
 Seconds = Annotated[float, Field(gt=0, le=1e9)]
 
@@ -112,7 +115,7 @@ class RequestsSpec(Spec):
         """Requests that stages bring on average."""
         return min(sum(stage.rate * stage.seconds for stage in self.stages), float(_MOST_REQUESTS))
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> RequestTable:
         """The requests in the order in which they arrive, the first at 0.
 
         Raises
@@ -120,23 +123,29 @@ class RequestsSpec(Spec):
         InputError: the file is wrong, out of order, or has requests without tokens.
         """
         if self.path is not None:
-            return self._paced(read_arrivals(self.path, self.format, self.count, self.first))
+            return self._recorded(read_arrivals(self.path, self.format, self.count, self.first))
         if self.input is None or self.output is None:
             raise ValueError("neither recorded nor drawn")
         rng = np.random.default_rng(self.seed)
         at_ps = self._arrivals(rng)
         inputs, outputs = (self._lengths(rng, mean, len(at_ps)) for mean in (self.input, self.output))
         if self.turns == 1 and not self.system_prompt:
-            return [Request(round(ps), i, o) for ps, i, o in zip(at_ps.tolist(), inputs, outputs, strict=True)]
-        return self._chats(rng, at_ps.tolist(), inputs, outputs)
+            return RequestTable(_whole(at_ps), inputs, outputs)
+        return self._chats(rng, at_ps, inputs, outputs)
 
-    def _paced(self, recorded: list[Request]) -> list[Request]:
+    def _recorded(self, recorded: Iterator[Request]) -> RequestTable:
         """Recorded requests as they came, or at a rate that is asked for."""
-        if self.rate is None and not self.stages:
-            return recorded
-        drawn = self.model_copy(update={"count": len(recorded)})
-        at_ps = drawn._arrivals(np.random.default_rng(self.seed)).tolist()
-        return [replace(request, arrival_ps=round(ps)) for request, ps in zip(recorded, at_ps, strict=False)]
+        told, contents = array("q"), list[Contents]()
+        for request in recorded:
+            told.extend((request.arrival_ps, request.input, request.output))
+            if request.contents or contents:
+                contents += [()] * (len(told) // 3 - 1 - len(contents)) + [request.contents]
+        at_ps, inputs, outputs = np.array(told, dtype=np.int64).reshape(-1, 3).T
+        if self.rate is not None or self.stages:
+            drawn = self.model_copy(update={"count": len(at_ps)})
+            at_ps = _whole(drawn._arrivals(np.random.default_rng(self.seed)))
+            inputs, outputs = inputs[: len(at_ps)], outputs[: len(at_ps)]
+        return RequestTable(at_ps, inputs, outputs, contents.__getitem__ if contents else None)
 
     def _arrivals(self, rng: np.random.Generator) -> Floats:
         """When requests come, ps, the first one at 0."""
@@ -183,10 +192,10 @@ class RequestsSpec(Spec):
         day: Floats = whole * period + np.interp(rest, come, moments)
         return day
 
-    def _lengths(self, rng: np.random.Generator, mean: int, count: int) -> list[int]:
+    def _lengths(self, rng: np.random.Generator, mean: int, count: int) -> Ints:
         """Tokens, at least one each, [count]."""
         if self.lengths == "fixed":
-            return [mean] * count
+            return np.full(count, mean)
         if self.lengths == "uniform":
             most = math.sqrt(3) * self.spread
             drawn = mean * rng.uniform(1 - most, 1 + most, count)
@@ -195,26 +204,37 @@ class RequestsSpec(Spec):
         else:
             variance = math.log1p(self.spread**2)
             drawn = mean * np.exp(rng.normal(-variance / 2, math.sqrt(variance), count))
-        return np.clip(np.rint(drawn), 1, _MOST_TOKENS).astype(np.int64).tolist()  # type: ignore[no-any-return]
+        return np.clip(np.rint(drawn), 1, _MOST_TOKENS).astype(np.int64)
 
-    def _chats(
-        self, rng: np.random.Generator, at_ps: list[float], inputs: list[int], outputs: list[int]
-    ) -> list[Request]:
-        """The same requests as chats of several turns that share a system prompt."""
-        waits = (rng.standard_exponential(len(at_ps)) * self.think_s * 1e12).tolist()
+    def _chats(self, rng: np.random.Generator, at_ps: Floats, inputs: Ints, outputs: Ints) -> RequestTable:
+        """The same requests as chats of several turns that share a system prompt; turn ``t`` of chat ``c`` is number
+        ``c`` and ``t`` times the chats."""
+        count, chats = len(at_ps), -(-len(at_ps) // self.turns)
+        waits = rng.standard_exponential(count) * self.think_s * 1e12
+        ps, prompts, said = at_ps[:: self.turns], np.empty_like(inputs), np.empty_like(inputs)
+        came, tokens = np.empty_like(at_ps), np.full(chats, self.system_prompt)
+        for first in range(0, count, chats):  # of a turn
+            turn = slice(first, first + chats)
+            size = len(inputs[turn])
+            came[turn], prompts[turn] = ps[:size], tokens[:size] + inputs[turn]
+            said[turn] = tokens = prompts[turn] + outputs[turn]
+            ps = ps[:size] + waits[turn]
+        arrival_ps = _whole(came)
+        by_chat = np.arange(count)
+        by_chat = by_chat[np.argsort(by_chat % chats, kind="stable")]
+        order = by_chat[np.argsort(arrival_ps[by_chat], kind="stable")]
         shared: Contents = ((("system", 0), self.system_prompt),) if self.system_prompt else ()
-        found: list[Request] = []
-        chats = -(-len(at_ps) // self.turns)
-        for chat, ps in enumerate(np.array(at_ps)[:: self.turns].tolist()):
-            said, tokens = shared, self.system_prompt
-            for number in range(chat, len(at_ps), chats):
-                prompt = tokens + inputs[number]
-                contents = (*said, (("chat", number), prompt))
-                found.append(Request(round(ps), prompt, outputs[number], contents))
-                tokens = prompt + outputs[number]
-                said = (*said, (("chat", number), tokens))
-                ps += waits[number]
-        return sorted(found, key=lambda request: request.arrival_ps)
+
+        def contents(place: int) -> Contents:
+            number = int(order[place])
+            before = [(("chat", n), int(said[n])) for n in range(number % chats, number, chats)]
+            return (*shared, *before, (("chat", number), int(prompts[number])))
+
+        return RequestTable(arrival_ps[order], prompts[order], outputs[order], contents)
+
+
+def _whole(ps: Floats) -> Ints:
+    return np.rint(ps).astype(np.int64)
 
 
 def weibull_shape(cv: float) -> float:

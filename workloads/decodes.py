@@ -2,9 +2,9 @@
 
 What a sequence has cached, in parts of a token (:data:`archsim.workloads.sequences.WHOLE`), is a line in the steps that
 all of them have done: it grows by what a step gives. So a sequence keeps where its line begins (its *phase*), the step
-with which it has its answer, and how far its blocks suffice, on the scale on which all go on together: as far as those of
-others take theirs when it does, for ever after, and these are a group. What all have cached is a sum of the phases; their
-parts of a token, kept in order, tell which of them have one more.
+with which it has its answer, and how far its blocks suffice, on the scale on which all go on together. Those whose
+blocks suffice as far take further ones together ever after: they are a group. What all have cached is a sum of the
+phases; their parts of a token, kept in order, tell which of them have one more.
 """
 
 from __future__ import annotations

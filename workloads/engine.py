@@ -9,11 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from archsim.workloads.fared import Fared
+from archsim.workloads.fared import Fared, Told
 from archsim.workloads.scheduler import Iteration, Limits, Policy, Scheduler
 from archsim.workloads.sequences import Served
 
 Ints = npt.NDArray[np.int64]
+
+_MOST_PIECES = 2**21  # of a log, of which then two are one
 
 
 class Engine:
@@ -33,7 +35,7 @@ class Engine:
         self._unseen = deque[Served]()
         self._since = 0  # steps since it looked; at 0 it looks
         self._begun_ps = 0  # when its last step began
-        self._fared = Fared()  # those that have their answers
+        self._told = Told()  # those that have their answers
         self.now_ps = self.prompt_tokens = 0
         self.joules = 0.0
         self._log = array("q")
@@ -46,9 +48,14 @@ class Engine:
     @property
     def requests(self) -> Fared:
         """How those that it was given have fared until now, in the order of their numbers."""
-        scheduler = self.scheduler
-        open_ = Fared((*self._unseen, *scheduler.waiting, *scheduler.running, *scheduler.swapped))
-        return Fared.joined((self._fared, open_))
+        return Fared(self.told())
+
+    def told(self) -> list[Ints]:
+        """The same in parts, those that have their answers first, [requests, fields] each."""
+        scheduler, others = self.scheduler, Told()
+        for request in (*self._unseen, *scheduler.waiting, *scheduler.running, *scheduler.swapped):
+            others.add(request)
+        return [self._told.table(), others.table()] if self.load else [self._told.table()]
 
     def submit(self, request: Served) -> None:
         """A request has arrived.
@@ -92,12 +99,21 @@ class Engine:
         for _, tokens in iteration.prompts:
             self.prompt_tokens += tokens
         self._log.extend((starts_ps, self.now_ps, taken, round(joules * 1e6)))
+        if len(self._log) >= 4 * _MOST_PIECES:
+            self._log = array("q", _halved(np.asarray(self._log).reshape(-1, 4)).tobytes())
         for request in done:
-            self._fared.add(request)
+            self._told.add(request)
         return done
 
     def log(self) -> dict[str, Ints]:
-        """What was done at a time, [pieces]: when it began and ended (ps), blocks of the cache that were taken, and
-        uJ."""
+        """What was done at a time, [pieces]: when it began and ended (ps), blocks of the cache that were taken at most,
+        and uJ."""
         columns = np.array(self._log, dtype=np.int64).reshape(-1, 4).T
         return dict(zip(("start_ps", "end_ps", "blocks", "uj"), columns, strict=True))
+
+
+def _halved(log: Ints) -> Ints:
+    """A log of half as many pieces, an even number."""
+    first, second = log[::2], log[1::2]
+    begin, end = first[:, 0], second[:, 1]
+    return np.stack([begin, end, np.maximum(first[:, 2], second[:, 2]), first[:, 3] + second[:, 3]], axis=1)

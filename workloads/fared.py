@@ -36,21 +36,11 @@ class Fate(NamedTuple):
 _WIDTH = len(Fate._fields)
 
 
-class Fared(Sequence[Fate]):
-    """How requests fared, in the order in which they were told."""
+class Told:
+    """How requests fared, one after the other."""
 
-    def __init__(self, told: Iterable[Served] = ()) -> None:
+    def __init__(self) -> None:
         self._told = array("q")
-        for request in told:
-            self.add(request)
-
-    @staticmethod
-    def joined(parts: Iterable[Fared]) -> Fared:
-        """Those of all parts, in the order of their numbers."""
-        table = np.concatenate([np.zeros((0, _WIDTH), dtype=np.int64), *(part._table for part in parts)])
-        joined = Fared()
-        joined._told = array("q", table[np.argsort(table[:, 0], kind="stable")].tobytes())
-        return joined
 
     def add(self, request: Served) -> None:
         """One more."""
@@ -70,17 +60,38 @@ class Fared(Sequence[Fate]):
             )
         )
 
-    @property
-    def _table(self) -> Ints:
-        """[requests, fields]."""
-        return np.array(self._told, dtype=np.int64).reshape(-1, _WIDTH)
+    def table(self) -> Ints:
+        """[requests, fields]; not a copy: nothing can be added while it is held."""
+        return np.asarray(self._told).reshape(-1, _WIDTH)
+
+
+class Fared(Sequence[Fate]):
+    """How requests fared, in the order of their numbers.
+
+    Parameters
+    ----------
+    tables: of parts of them, [requests, fields].
+    """
+
+    def __init__(self, tables: Sequence[Ints]) -> None:
+        whole = np.concatenate(tables) if len(tables) != 1 else tables[0]
+        self._table = whole[np.argsort(whole[:, 0], kind="stable")]
+
+    @staticmethod
+    def of(requests: Iterable[Served]) -> Fared:
+        """These."""
+        told = Told()
+        for request in requests:
+            told.add(request)
+        return Fared([told.table()])
 
     def column(self, name: str) -> Ints:
         """A field of all; :data:`NEVER` where there is none, [requests]."""
-        return np.array(self._told[Fate._fields.index(name) :: _WIDTH], dtype=np.int64)
+        column: Ints = self._table[:, Fate._fields.index(name)]
+        return column
 
     def __len__(self) -> int:
-        return len(self._told) // _WIDTH
+        return len(self._table)
 
     @overload
     def __getitem__(self, which: int) -> Fate: ...
@@ -91,11 +102,10 @@ class Fared(Sequence[Fate]):
     def __getitem__(self, which: int | slice) -> Any:
         if isinstance(which, slice):
             return [self[i] for i in range(*which.indices(len(self)))]
-        at = range(len(self))[which] * _WIDTH
-        *first, scheduled, token, end = self._told[at : at + _WIDTH]
+        *first, scheduled, token, end = self._table[which].tolist()
         return Fate(*first, *(None if ps == NEVER else ps for ps in (scheduled, token, end)))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Fared) and self._told == other._told
+        return isinstance(other, Fared) and np.array_equal(self._table, other._table)
 
     __hash__ = None  # type: ignore[assignment]

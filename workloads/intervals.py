@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ class Intervals:
 
     def between(self, ends_ps: Sequence[int], count: int) -> None:
         """Those between times, each of which came so often."""
-        self._ps.extend([after - before for before, after in zip(ends_ps, ends_ps[1:], strict=False)])
+        self._ps.extend([after - before for before, after in pairwise(ends_ps)])
         self._counts.extend([count] * (len(ends_ps) - 1))
         if len(self._ps) > self._most:
             ps, counts = merged(*self.counted())

@@ -26,7 +26,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -199,7 +199,9 @@ def read_requests(path: str | Path, format: str = "auto", limit: int | None = No
     return [request for _, request in _read(recorded_file(str(path)), format, limit, first)]
 
 
-def read_arrivals(path: str | Path, format: str = "auto", limit: int | None = None, first: int = 0) -> list[Request]:
+def read_arrivals(
+    path: str | Path, format: str = "auto", limit: int | None = None, first: int = 0
+) -> Iterator[Request]:
     """As :func:`read_requests`, of a file in the order of arrivals whose requests all ask for something.
 
     Raises
@@ -208,7 +210,6 @@ def read_arrivals(path: str | Path, format: str = "auto", limit: int | None = No
     """
     path = recorded_file(str(path))
     before = 0
-    requests = []
     for line, request in _read(path, format, limit, first):
         if request.arrival_ps < before:
             early = f"{(before - request.arrival_ps) / 1e12:g} s"
@@ -219,8 +220,7 @@ def read_arrivals(path: str | Path, format: str = "auto", limit: int | None = No
             if not tokens:
                 raise InputError([Problem(f"a {what} of zero tokens: at least one is asked for", str(path), line, 1)])
         before = request.arrival_ps
-        requests.append(request)
-    return requests
+        yield request
 
 
 def _contents(hashes: Any, tokens: int, line: int, path: Path) -> Contents:
@@ -231,12 +231,12 @@ def _contents(hashes: Any, tokens: int, line: int, path: Path) -> Contents:
     return (*blocks, (("request", line), tokens))
 
 
-def _read(path: Path, format: str, limit: int | None, first: int) -> list[tuple[int, Request]]:
+def _read(path: Path, format: str, limit: int | None, first: int) -> Iterator[tuple[int, Request]]:
     """Requests with their lines."""
     if format not in ("auto", *_FORMATS):
         raise InputError(f"no request format is called '{format}': {nearest(format, _FORMATS)}")
     stop = None if limit is None else first + limit
-    requests: list[tuple[int, Request]] = []
+    count = start = 0
     for line, row in islice(_rows(path), first, stop):
         if format == "auto":
             format = _detect(path, row)
@@ -245,9 +245,9 @@ def _read(path: Path, format: str, limit: int | None, first: int) -> list[tuple[
         prompt = _tokens(row, form.input, path, line) if form.arrival else _text_tokens(str(row.get(form.input, "")))
         tokens = prompt, _tokens(row, form.output, path, line)
         contents = _contents(row["hash_ids"], tokens[0], line, path) if "hash_ids" in row else ()
-        requests.append((line, Request(arrival, *tokens, contents)))
-    if not requests or (limit is not None and len(requests) < limit):
+        start = start if count else arrival
+        count += 1
+        yield line, Request(arrival - start, *tokens, contents)
+    if not count or (limit is not None and count < limit):
         wanted = "one" if limit is None else f"{limit} after the first {first}" if first else str(limit)
-        raise InputError([Problem(f"holds {len(requests)} requests where {wanted} are asked for", str(path))])
-    start = requests[0][1].arrival_ps
-    return [(line, replace(request, arrival_ps=request.arrival_ps - start)) for line, request in requests]
+        raise InputError([Problem(f"holds {count} requests where {wanted} are asked for", str(path))])

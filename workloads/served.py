@@ -25,6 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 _PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 _PS_PER_S = 1e12
+_MOST_POINTS = 2**20  # of a curve
 _BACKLOG = 0.1  # share of the requests that wait at the last arrival, above which an engine falls behind
 
 Objectives = Mapping[str, float]
@@ -44,7 +45,7 @@ def answer_of(
     rest_w: what the machines of all draw at rest; energy is told where it is known. told: the requests, where not each
     is one of an engine's.
     """
-    fared = Fared.joined([engine.requests for engine in engines] if told is None else [Fared(told)])
+    fared = Fared([part for engine in engines for part in engine.told()]) if told is None else Fared.of(told)
     rows = Rows(fared)
     ends_ps = fared.column("end_ps")
     last = int(ends_ps.max(initial=0)) / _PS_PER_S
@@ -236,7 +237,7 @@ def _curves(fared: Fared, engines: Sequence[Engine]) -> tuple[Curve, ...]:
     if len(power) == 1:
         log = power[0]
         watts = log["uj"] * 1e6 / np.maximum(log["end_ps"] - log["start_ps"], 1)
-        curves.append(Curve("power beside that at rest, W", _compact(log["start_ps"] / _PS_PER_S), _compact(watts)))
+        curves.append(_drawn("power beside that at rest, W", log["start_ps"] / _PS_PER_S, watts))
     return tuple(curves)
 
 
@@ -248,7 +249,11 @@ def _curve(name: str, up_ps: Ints, down_ps: Ints) -> Curve:
 def _sum(name: str, times_ps: Sequence[Ints], changes: Sequence[Ints]) -> Curve:
     """The sum of changes at so many times."""
     times, by = merged(*(np.concatenate([np.zeros(0, dtype=np.int64), *parts]) for parts in (times_ps, changes)))
-    return Curve(name, _compact(times / _PS_PER_S), _compact(np.cumsum(by)))
+    return _drawn(name, times / _PS_PER_S, np.cumsum(by))
+
+
+def _drawn(name: str, times_s: Floats, values: Floats | Ints) -> Curve:
+    return Curve(name, _compact(times_s), _compact(values)).thinned(_MOST_POINTS)
 
 
 def _compact(values: Floats | Ints) -> array[Any]:

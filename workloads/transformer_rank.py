@@ -474,14 +474,16 @@ class RankOps:
         attentions = {kind: self.mixed(step, kind) for kind in dict.fromkeys(model.kinds)}
         group, constant = self.group_tokens(step), step.constant_tokens
         known: dict[tuple[LayerKind, tuple[int, ...]], Layer] = {}
-        numbers = (number for number in range(moe.first_dense_layers, model.layers) if model.sparse(number))
-        kinds = model.kinds
-        for layer, number in enumerate(numbers):
-            kind, counts = kinds[number % len(kinds)], router.counts(layer, group, step.phase)
-            if (kind, counts) not in known:
-                experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
-                known[kind, counts] = attentions[kind], tuple(experts)
-            yield known[kind, counts]
+        kinds, layers = model.kinds, range(moe.first_dense_layers, model.layers)
+        counts: tuple[int, ...] = ()
+        for layer, number in enumerate(number for number in layers if model.sparse(number)):
+            kind, before, counts = kinds[number % len(kinds)], counts, router.counts(layer, group, step.phase)
+            if counts is not before or len(kinds) > 1 or not known:  # else it is the one before
+                if (kind, counts) not in known:
+                    experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
+                    known[kind, counts] = attentions[kind], tuple(experts)
+                made = known[kind, counts]
+            yield made
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""

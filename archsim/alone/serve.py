@@ -68,13 +68,13 @@ def _plain(figures: Figures, case: Case) -> Figures:
 
 def _written(case: Case, outputs: Mapping[str, Path]) -> Figures:
     """The answer; each request, and a page to look at as well."""
-    from archsim.files import csv_text, write_text
+    from archsim.files import write_rows, write_text
     from archsim.report.serving import page
     from archsim.serving.cases.offered import offered
 
     figures, answer = offered(case)
     if "each" in outputs:
-        write_text(outputs["each"], csv_text([dict(row) for row in answer.rows]))
+        write_rows(outputs["each"], answer.rows)
     if "report" in outputs:
         write_text(outputs["report"], page(answer.plain(), dict(case)))
     return figures

@@ -294,7 +294,7 @@ class StepCost:
             return _Block(lowered, slots, joules)
         spent = sum(_length(low) for low, each in zip(lowered, varies, strict=True) if each)
         probed = tuple(_probed(low) if each else low for low, each in zip(lowered, varies, strict=True))
-        longest = len(slots) + sum(sum(low.busy().values()) for low in lowered)
+        longest = len(slots) + sum(int(ticks) for low in lowered for ticks in low.busy().values())
         return _Block(probed, slots, joules, True, spent, longest)
 
     def _timed(self, shape: Shape) -> Cost:

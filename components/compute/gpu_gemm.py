@@ -192,9 +192,7 @@ class _Products:
     def _fastest(self) -> _Tiled:
         """All tiles and splits, [tiles and splits, products], of which the first that takes least is taken."""
         form = self.form
-        tile = np.repeat(np.arange(len(form.every_tile)), len(form.splits))[:, np.newaxis]
-        split = np.tile(form.splits, len(form.every_tile))[:, np.newaxis]
-        rows, wide = np.array(form.every_tile, dtype=np.float64)[tile[:, 0]].T[:, :, np.newaxis]
+        tile, split, rows, wide = form.candidates
         seconds, memory_s, moved = self._tiled(rows, wide, split)
         if form.choices:
             chosen, tile_s = _chosen(form, self.m, self.n)

@@ -17,7 +17,7 @@ from archsim.serving.fleet import Fleet
 from archsim.serving.pools import Apart, chips, mixed, pools_of
 from archsim.serving.service import Router, Service
 from archsim.workloads.arrivals import RequestsSpec
-from archsim.workloads.requests import Request
+from archsim.workloads.request_table import RequestTable
 
 _DRAWN = (
     "rate",
@@ -39,7 +39,7 @@ _DRAWN = (
 _NAMED = 3  # requests that can never run
 
 
-def offered_requests(case: Case) -> list[Request]:
+def offered_requests(case: Case) -> RequestTable:
     """The requests of a trace, or drawn ones at a rate."""
     count = whole_of(case, "requests", 1) if case.get("requests") else None
     asked: dict[str, object] = {name: parse_value(str(case[name])) for name in _DRAWN if case.get(name)}
@@ -57,7 +57,7 @@ def offered_requests(case: Case) -> list[Request]:
 def offered(case: Case) -> tuple[Figures, Any]:
     """Figures of requests that come as they come, and the whole answer."""
     requests = offered_requests(case)
-    service, gpus = _service(case, max(r.input + r.output for r in requests))
+    service, gpus = _service(case, requests.longest)
     refused = service.serve(requests)
     if len(refused) == len(requests):
         raise InputError(f"no request can ever run: {next(iter(refused.values()))}")
