@@ -1,4 +1,4 @@
-"""Graphs of tasks without any repetition, streams that meet at memories, and requests that are served."""
+"""Graphs of tasks without any repetition, and streams that meet at memories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from archsim import run
 from archsim.components.network.network import Network, NetworkSpec
-from archsim.serving.cases.offered import offered
 from archsim.sim.setting import Setting
 from archsim.sim.world import play
 from archsim.timebase import Timebase
@@ -51,12 +50,6 @@ def measure() -> Iterator[Row]:
     decode = cpu_s(lambda: run("deepseek_r1_decode_on_cloudmatrix384", overrides={"workload.output": 28}), runs=3)
     yield below("DeepSeek-R1, 16 steps of decoding, two streams", decode, 0.4, "on CloudMatrix384, warm")
     yield from _tiers()
-    case = {"model": "llama-3.1-8b", "system": "h100_sxm", "rate": "8", "input": "1000", "output": "200"}
-    for requests, aim in (("9000", 3), ("100000", 60)):
-        start = time.process_time()
-        offered(case | {"requests": requests})
-        how = "Llama-3.1-8B on an H100 under vLLM's settings, 8 a second"
-        yield below(f"{int(requests):,} requests served", time.process_time() - start, aim, how, digits=1)
 
 
 def _tiers() -> Iterator[Row]:

@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks.row import Row, below
 
 
-def _usage(arguments: list[str], runs: int = 5) -> tuple[float, float]:
+def usage(arguments: list[str], runs: int = 5) -> tuple[float, float]:
     """Median CPU seconds and largest MB resident of a command."""
     seconds, megabytes = [], []
     command = [str(Path(sys.executable).with_name("archsim")), *arguments]
@@ -30,8 +30,8 @@ def _usage(arguments: list[str], runs: int = 5) -> tuple[float, float]:
 def measure() -> Iterator[Row]:
     """Rows of the table."""
     how = "whole process, median of 5"
-    yield below("archsim --help", _usage(["--help"])[0], 0.25, how)
-    seconds, megabytes = _usage(["run", "llama_3_8b_on_tpu_v4i", "--json"])
+    yield below("archsim --help", usage(["--help"])[0], 0.25, how)
+    seconds, megabytes = usage(["run", "llama_3_8b_on_tpu_v4i", "--json"])
     yield Row("archsim run, Llama-3-8B on TPU v4i", f"{seconds:.2f} s", "", how)
     yield below("its peak memory", megabytes, 400, how, "MB", 0)
-    yield below("GPT3-XL, 1,024 tokens on PIM-GPT", _usage(["run", "gpt3_xl_on_pim_gpt", "--json"])[0], 2, how)
+    yield below("GPT3-XL, 1,024 tokens on PIM-GPT", usage(["run", "gpt3_xl_on_pim_gpt", "--json"])[0], 2, how)

@@ -15,7 +15,7 @@ from archsim.model.memory import Sharing
 from archsim.sim.judge import judged
 from archsim.sim.rank import play
 from archsim.sim.rank_table import play as play_compiled
-from archsim.sim.schedule import OutOfOrder, schedule
+from archsim.sim.schedule import OutOfOrder, Schedule, in_turns, schedule
 from archsim.sim.segment import simulate, together
 from archsim.sim.setting import Setting
 from archsim.timebase import Timebase
@@ -89,6 +89,35 @@ def test_the_recursion_equals_the_events(blocks):
     assert copies(folded) == copies(truth)
     assert folded.step_ticks == plain.step_ticks == truth.step_ticks
     assert sum(r.copies * r.exposed for r in folded.ops) == truth.step_ticks
+
+
+def length(blocks, begun):
+    """Ticks of all blocks after some that have begun; None where they are out of order."""
+    segment = begun.copied()
+    try:
+        for ops, repeat in in_turns(blocks):
+            segment.add(ops, repeat)
+        return segment.times().step_ticks
+    except OutOfOrder:
+        return None
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(program(), st.integers(1, 4), st.booleans())
+def test_blocks_in_turns_are_as_long_as_one_by_one_and_may_begin_alike(blocks, turns, chain):
+    if chain:
+        blocks = [([replace(op, op=Op(name=op.op.name)) for op in ops], repeat) for ops, repeat in blocks]
+    every = blocks * turns + blocks[:1]
+    try:
+        truth = schedule(every, fold=False).step_ticks
+    except OutOfOrder:
+        truth = None
+    begun = Schedule(told=False)
+    assert length(every, begun) == truth
+    for ops, repeat in every[:2]:
+        begun.add(ops, repeat)
+    assert length(every[2:], begun) == truth
+    assert length(every[2:], begun) == truth  # what went on from it has not changed it
 
 
 @settings(max_examples=examples(200), deadline=None)

@@ -18,7 +18,8 @@ from archsim import runs
 from archsim.errors import InputError
 from archsim.report.folder import write
 from archsim.serving.service import service
-from archsim.workloads import scheduler
+from archsim.workloads import engine as engine_module
+from archsim.workloads import intervals, scheduler
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, Holding, KVBlocks
@@ -26,7 +27,7 @@ from archsim.workloads.policies import Chunked, PromptsFirst
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Limits
 from archsim.workloads.sequences import WHOLE, Served, Speculation
-from archsim.workloads.served import statistics
+from archsim.workloads.served import answer_of, statistics
 from archsim.workloads.serving import ServingWorkload
 
 
@@ -124,6 +125,28 @@ def test_the_scheduler_equals_its_naive_twin(load):
         assert counts.sum() == sum(r.output - 1 for r in requests)
     assert engine.scheduler.decodes.decoded == sum(r.output - 1 for r in requests)
     assert (ps * counts).sum() == sum(end - first for _, first, end in found)
+
+
+def test_a_long_run_is_kept_in_little():
+    """Equal intervals are one, and of pieces two are one: what is told stays the same but for when."""
+    requests = [Request(n * 90, 30 + n % 7, 20 + n % 5) for n in range(60)]
+    limits = Limits(6, 150, 40, reserves=False)
+    whole = served(requests, limits, Chunked(8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intervals, "_MANY", 8)
+        patch.setattr(engine_module, "_MOST_PIECES", 16)
+        short = served(requests, limits, Chunked(8))
+    one, other = answer_of([whole]), answer_of([short])
+    assert one.rows == other.rows
+    assert len(other.rows) == 60
+    assert other.rows[3] == list(one.rows)[3] == one.rows[3:4][0]
+    assert other.summary["itl_s"] == pytest.approx(one.summary["itl_s"])
+    for name in ("most_running", "most_waiting", "most_kv_blocks", "completed", "verdict"):
+        assert one.summary[name] == other.summary[name]
+    assert len(short.log()["blocks"]) <= 16 < len(whole.log()["blocks"])
+    assert len(short.scheduler.decodes.intervals.counted()[0]) < len(whole.scheduler.decodes.intervals.counted()[0])
+    assert short.log()["start_ps"][0] == 0
+    assert short.log()["end_ps"][-1] == whole.log()["end_ps"][-1]
 
 
 def fared(requests, limits, policy):
