@@ -369,7 +369,7 @@ def test_the_world_equals_the_judge(options):
     assert answer.summary["energy_j"] == pytest.approx(slow.energy_j, rel=1e-9)
     costs = getattr(quick.replicas[0], "costs", [quick.replicas[0].cost])
     # Recurrences as short as these hide behind launches; attention beside them just adds.
-    assert all(piece.adds for cost in costs for key, piece in cost._pieces.items() if not short or len(key) > 5)
+    assert all(piece.adds for cost in costs for key, piece in cost._pieces.items() if not short or len(key) > 6)
 
 
 def test_drafts_that_are_always_right_are_as_many_fewer_steps():
