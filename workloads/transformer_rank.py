@@ -308,8 +308,10 @@ class RankOps:
             self.linear(f"{prefix}down", tokens, inner, model.hidden, bias, part=part),
         ]
 
-    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
+    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...], most: bool = False) -> list[Op]:
         """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group.
+
+        Other ranks have fewer tokens where this has the ``most``.
 
         Where tokens travel, each rank of a tensor-parallel group has its part of them, and shared experts whole
         (vLLM's sequence-parallel mixture of experts).
@@ -332,10 +334,9 @@ class RankOps:
             self.whole("router", tokens, model.hidden, moe.experts, moe.gate_bias),
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
-        # The busiest rank receives more than it sends, unless others have fewer tokens; its port is the one that is
-        # waited for.
-        kept = max(-(-sum(counts) // ep), tokens * moe.experts_per_token) + (tokens if copies else 0)
-        kept = kept if travelling else tokens * visits
+        # The busiest rank receives more than it sends; its port is the one that is waited for.
+        sent = tokens * moe.experts_per_token if most else -(-sum(counts) // ep)
+        kept = sent + (tokens if copies else 0) if travelling else tokens * visits
         carried = max(kept, here)
 
         gathers = travelling and self.spec.expert_exchange == "gather"
@@ -480,7 +481,8 @@ class RankOps:
             kind, before, counts = kinds[number % len(kinds)], counts, router.counts(layer, group, step.phase)
             if counts is not before or len(kinds) > 1 or not known:  # else it is the one before
                 if (kind, counts) not in known:
-                    experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
+                    experts = self.experts(constant, moe, counts, most=step.group > 0)
+                    experts = self.joined(experts, constant, "mlp", "experts_sum")
                     known[kind, counts] = attentions[kind], tuple(experts)
                 made = known[kind, counts]
             yield made
