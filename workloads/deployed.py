@@ -13,7 +13,7 @@ from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.formats import Formats, MachineFormats
 from archsim.workloads.iteration import OneDraw, Pieces, layers_of, stages_of
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, blocks_of
-from archsim.workloads.op import GroupedMatMul, Op, Role
+from archsim.workloads.op import DType, GroupedMatMul, Op, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Segment
@@ -177,6 +177,9 @@ class Deployed:
         around = self.engine.around
         if around is None:
             return 0
+        if isinstance(op, GroupedMatMul):
+            widens = op.right_dtype is DType.FP4 and op.left_dtype.bits >= 16
+            return around.widened if widens and op.just_routed else 0
         return around.states if isinstance(op, Recurrence) and op.delta else 0
 
     def under(self, engine: EngineSpec) -> Deployed:

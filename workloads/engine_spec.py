@@ -72,6 +72,8 @@ class AroundSpec(Spec):
 
     states: Picoseconds = 0
     """around a gated delta rule: convolutions, gates, norms, and how states are found"""
+    widened: Picoseconds = 0
+    """before experts whose weights of 4 bits are widened to 16: sorting tokens by experts, gathering them"""
     source: str
     """on what they were calibrated"""
 

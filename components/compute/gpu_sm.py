@@ -41,6 +41,7 @@ _LANES = 128  # of an SM
 _SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: of several columns
 _CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchanges between them: assumed
 _CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
+_PACKED = 64  # rows and columns that weights of less than 8 bits are padded to (vLLM's layers of MXFP4)
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {
     "silu": "silu_mul",
@@ -263,7 +264,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         visits = sum(op.rows)
         tokens = op.tokens or visits
         decoded = 0 if op.codewords is None else visits * op.codewords.count(op.k, op.n)  # a token at a time
-        sizes = tokens, visits, op.width, op.k, op.n
+        grain = _PACKED if op.right_dtype.bits < 8 and op.codewords is None else 1
+        depth, columns = (ceil_div(size, grain) * grain for size in (op.k, op.n))
+        sizes = tokens, visits, op.width, depth, columns
         product = grouped_gemm(chip, kernels.experts, name, loads, *sizes, stored, decoded)
         if op.streamed is not None:
             share, start_ps = op.streamed
