@@ -50,7 +50,7 @@ class Replica:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
         self.alignments = deployed.alignments(1)
-        self.now = 0
+        self.now = self._taken = 0
         self._plan: _Plan | None = None
 
     @property
@@ -100,9 +100,10 @@ class Replica:
         """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
         if self.deployed.engine.in_turn:
-            self.engines[sum(len(engine.requests) for engine in self.engines) % len(self.engines)].submit(request)
+            self.engines[self._taken % len(self.engines)].submit(request)
         else:
             min(self.engines, key=lambda engine: engine.load).submit(request)
+        self._taken += 1
 
     def advance(self, until_ps: int | None = None) -> list[Served]:
         """Run until a time, or until it is idle; what has begun before is ended. Returns who has the answer by then."""
@@ -223,8 +224,8 @@ class Pipelined(Replica):
 
     A lane has an engine for each replica of attention; they compute in step, on each stage as long as the longest of
     theirs. The first stage is given to the lane that has waited longest for it; what a stage sends to the next one
-    crosses the system's links beside its computing. A request goes to the replica of attention with fewest, and takes
-    turns among its engines.
+    crosses the system's links beside its computing. A request goes to the replica of attention with fewest, or whose
+    turn it is, and takes turns among its engines.
 
     Parameters
     ----------
@@ -243,7 +244,7 @@ class Pipelined(Replica):
 
     @property
     def acts_ps(self) -> int:
-        ready = min(self._ready[n] for n, engine in enumerate(self.engines) if engine.load)
+        ready = min(self._ready[n] for n, engines in enumerate(self.lanes) if any(engine.load for engine in engines))
         return self.machine.time.whole_ps(max(ready, self._free[0]))
 
     def act(self) -> list[Served]:
@@ -259,7 +260,9 @@ class Pipelined(Replica):
         return int(max(sum(ticks), len(ticks) * max(ticks)))
 
     def submit(self, request: Served) -> None:
-        part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
+        part = sum(self._given) % self.data
+        if not self.deployed.engine.in_turn:
+            part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
         lane = self._given[part] % len(self.lanes)
         self._given[part] += 1
         if not any(engine.load for engine in self.lanes[lane]):
