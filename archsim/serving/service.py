@@ -51,12 +51,18 @@ class Replica:
         self.engines = [deployed.started() for _ in range(engines)]
         self.alignments = deployed.alignments(1)
         self.now = self._taken = 0
+        self._late_ps = list[int]()  # when requests have their answers after the time until which it went on
         self._plan: _Plan | None = None
 
     @property
     def load(self) -> int:
-        """Requests that it has and not answered."""
-        return sum(engine.load for engine in self.engines)
+        """Requests that it has and not answered, at the time until which it was told to go on."""
+        return sum(engine.load for engine in self.engines) + len(self._late_ps)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to compute."""
+        return any(engine.load for engine in self.engines)
 
     @property
     def acts_ps(self) -> int:
@@ -110,6 +116,7 @@ class Replica:
         answered = list[Served]()
         while (done := self.next(until_ps)) is not None:
             answered += done
+        self._late_ps = [] if until_ps is None else [ps for ps in self._late_ps if ps > until_ps]
         return answered
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
@@ -120,7 +127,13 @@ class Replica:
         if until is not None and self.now >= until:
             return None
         chosen, self._plan = self._planned() if self._plan is None else self._plan.chosen, None
-        return self._computed(chosen, until) if chosen else None
+        return self._in_time(self._computed(chosen, until), until_ps) if chosen else None
+
+    def _in_time(self, done: list[Served], until_ps: int | None) -> list[Served]:
+        """Those that have their answers, the ones that have them later than it is asked for remembered."""
+        if done and until_ps is not None:
+            self._late_ps += [one.end_ps or 0 for one in done]
+        return done
 
     def _planned(self) -> Sequence[tuple[Engine, Iteration]]:
         """What its engines choose now."""
@@ -280,7 +293,7 @@ class Pipelined(Replica):
             now_ps = time.whole_ps(start)
             chosen = self._chosen(lane, self.lanes[lane], now_ps)
             if chosen:
-                return self._pass(lane, start, chosen)
+                return self._in_time(self._pass(lane, start, chosen), until_ps)
         return None
 
     def _pass(self, lane: int, start: int, chosen: Sequence[tuple[Engine, Iteration]]) -> list[Served]:
