@@ -95,9 +95,9 @@ def test_laws_of_any_policy(gaps, script, least, more, start_s, router):
 
 @settings(max_examples=examples(40), deadline=None)
 @given(
-    st.lists(st.integers(0, 12), min_size=2, max_size=30),
-    st.integers(1, 3),
-    st.sampled_from((least_loaded, round_robin, least_time)),
+    st.lists(st.integers(0, 4), min_size=16, max_size=40),
+    st.integers(2, 3),
+    st.sampled_from((least_loaded, least_time)),
 )
 def test_routers_see_replicas_as_they_are_when_a_request_comes(gaps, count, router):
     """However many steps are chosen at once: where some wait, none looks past the answer of the first."""
