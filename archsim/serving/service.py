@@ -50,13 +50,19 @@ class Replica:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
         self.alignments = deployed.alignments(1)
-        self.now = 0
+        self.now = self._taken = 0
+        self._late_ps = list[int]()  # when requests have their answers after the time until which it went on
         self._plan: _Plan | None = None
 
     @property
     def load(self) -> int:
-        """Requests that it has and not answered."""
-        return sum(engine.load for engine in self.engines)
+        """Requests that it has and not answered, at the time until which it was told to go on."""
+        return sum(engine.load for engine in self.engines) + len(self._late_ps)
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has something to compute."""
+        return any(engine.load for engine in self.engines)
 
     @property
     def acts_ps(self) -> int:
@@ -100,15 +106,17 @@ class Replica:
         """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
         if self.deployed.engine.in_turn:
-            self.engines[sum(len(engine.requests) for engine in self.engines) % len(self.engines)].submit(request)
+            self.engines[self._taken % len(self.engines)].submit(request)
         else:
             min(self.engines, key=lambda engine: engine.load).submit(request)
+        self._taken += 1
 
     def advance(self, until_ps: int | None = None) -> list[Served]:
         """Run until a time, or until it is idle; what has begun before is ended. Returns who has the answer by then."""
         answered = list[Served]()
         while (done := self.next(until_ps)) is not None:
             answered += done
+        self._late_ps = [] if until_ps is None else [ps for ps in self._late_ps if ps > until_ps]
         return answered
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
@@ -119,7 +127,13 @@ class Replica:
         if until is not None and self.now >= until:
             return None
         chosen, self._plan = self._planned() if self._plan is None else self._plan.chosen, None
-        return self._computed(chosen, until) if chosen else None
+        return self._in_time(self._computed(chosen, until), until_ps) if chosen else None
+
+    def _in_time(self, done: list[Served], until_ps: int | None) -> list[Served]:
+        """Those that have their answers, the ones that have them later than it is asked for remembered."""
+        if done and until_ps is not None:
+            self._late_ps += [one.end_ps or 0 for one in done]
+        return done
 
     def _planned(self) -> Sequence[tuple[Engine, Iteration]]:
         """What its engines choose now."""
@@ -223,8 +237,8 @@ class Pipelined(Replica):
 
     A lane has an engine for each replica of attention; they compute in step, on each stage as long as the longest of
     theirs. The first stage is given to the lane that has waited longest for it; what a stage sends to the next one
-    crosses the system's links beside its computing. A request goes to the replica of attention with fewest, and takes
-    turns among its engines.
+    crosses the system's links beside its computing. A request goes to the replica of attention with fewest, or whose
+    turn it is, and takes turns among its engines.
 
     Parameters
     ----------
@@ -243,7 +257,7 @@ class Pipelined(Replica):
 
     @property
     def acts_ps(self) -> int:
-        ready = min(self._ready[n] for n, engine in enumerate(self.engines) if engine.load)
+        ready = min(self._ready[n] for n, engines in enumerate(self.lanes) if any(engine.load for engine in engines))
         return self.machine.time.whole_ps(max(ready, self._free[0]))
 
     def act(self) -> list[Served]:
@@ -259,7 +273,9 @@ class Pipelined(Replica):
         return int(max(sum(ticks), len(ticks) * max(ticks)))
 
     def submit(self, request: Served) -> None:
-        part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
+        part = sum(self._given) % self.data
+        if not self.deployed.engine.in_turn:
+            part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
         lane = self._given[part] % len(self.lanes)
         self._given[part] += 1
         if not any(engine.load for engine in self.lanes[lane]):
@@ -277,7 +293,7 @@ class Pipelined(Replica):
             now_ps = time.whole_ps(start)
             chosen = self._chosen(lane, self.lanes[lane], now_ps)
             if chosen:
-                return self._pass(lane, start, chosen)
+                return self._in_time(self._pass(lane, start, chosen), until_ps)
         return None
 
     def _pass(self, lane: int, start: int, chosen: Sequence[tuple[Engine, Iteration]]) -> list[Served]:

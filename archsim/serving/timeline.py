@@ -41,7 +41,7 @@ class Timeline:
             (replica.acts_ps, side, number)
             for side, service in enumerate(self._services)
             for number, replica in enumerate(service.replicas)
-            if replica.load
+            if replica.busy
         ]
         first = min(acts, default=None)
         if self._coming and (first is None or self._coming[0][0] <= first[0]):

@@ -121,6 +121,12 @@ def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path, 
     assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in rows[1::2]]
     assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in alone.answer().rows]
     assert both.answer().summary["energy_j"] == pytest.approx(alone.answer().summary["energy_j"])
+    loop = {"model_path": "olmoe-1b-7b", "system": "h100_sxm", "isl": 200, "osl": 20, "batch_size": 2}
+    loop |= {"attention_dp_size": 2, "moe_ep_size": 2, "pp_size": stages}
+    (closed,) = asked(tmp_path, [loop]).rows
+    assert closed["output_tokens_per_s"] == pytest.approx(
+        4 * 20e3 / (closed["ttft_ms"] + 19 * closed["tpot_ms"]), rel=0.1
+    )
     cut = {**mixture, "dp": 2, "ep": 2, "pp": stages}
     told = asked(tmp_path, [cut, {**cut, "tp": 2}]).rows
     assert [row["gpus"] for row in told] == [2 * stages, 4 * stages]

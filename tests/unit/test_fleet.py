@@ -15,10 +15,12 @@ from archsim.errors import InputError
 from archsim.serving.autoscaler import Autoscaler, AutoscalerSpec, Seen, autoscaler_of
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.fleet import Fleet
-from archsim.serving.service import least_loaded, round_robin
+from archsim.serving.service import least_loaded, least_time, round_robin
+from archsim.workloads import scheduler
 from archsim.workloads.requests import Request
 
 AT = placed(Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm", max_num_seqs=4), longest=400))
+LATE = placed(Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm", max_num_seqs=4, ahead=False), longest=400))
 S = 10**12
 EXTRA = {"replica_hours", "mean_replicas", "most_replicas", "starts"}
 TOLD = {"model": "llama-3.2-1b", "system": "h100_sxm", "rate": "20", "input": "200", "output": "20", "requests": "20"}
@@ -89,6 +91,24 @@ def test_laws_of_any_policy(gaps, script, least, more, start_s, router):
     wanted = [m for m in members if m.from_ps < last_ps]
     for at in {m.from_ps for m in wanted}:
         assert sum(m.from_ps <= at and (m.stopped_ps is None or m.stopped_ps > at) for m in wanted) <= least + more
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(
+    st.lists(st.integers(0, 4), min_size=16, max_size=40),
+    st.integers(2, 3),
+    st.sampled_from((least_loaded, least_time)),
+)
+def test_routers_see_replicas_as_they_are_when_a_request_comes(gaps, count, router):
+    """However many steps are chosen at once: where some wait, none looks past the answer of the first."""
+    requests, ends = requests_of(gaps), []
+    for most in (1024, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(scheduler, "_MOST_STEPS", most)
+            service = LATE.service(count, router)
+            service.serve(requests)
+            ends.append([row["end_s"] for row in service.answer().rows])
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("count", [1, 3])

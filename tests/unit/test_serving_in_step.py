@@ -94,7 +94,7 @@ class ByHand:
             if coming and (not starts or time.ps(coming[0][1].arrival_ps) <= min(starts)[0]):
                 number, request = coming.pop(0)
                 loads = [sum(lane[part].load for lane in self.lanes) for part in range(len(turns))]
-                part = loads.index(min(loads))
+                part = number % len(turns) if self.deployed.engine.in_turn else loads.index(min(loads))
                 lane = turns[part] % len(self.lanes)
                 turns[part] += 1
                 if not any(e.load for e in self.lanes[lane]):
@@ -124,10 +124,10 @@ class ByHand:
     ("model", "tensor", "data", "stages", "engine"),
     [
         (MIXTURE, 1, 2, 1, {"host": {"step": "10 us", "sequence": "1 us"}}),
-        (LATENT, 1, 2, 1, {"sampling_ops": 100, "ahead": True}),
+        (LATENT, 1, 2, 1, {"sampling_ops": 100, "ahead": True, "in_turn": True}),
         (MIXTURE, 1, 2, 2, {"host": LAUNCHING}),
         (MIXTURE, 2, 2, 2, {"reserves": False, "kv_blocks": 5}),
-        (WINDOWED, 1, 2, 3, {"fuses_norms": True}),
+        (WINDOWED, 1, 2, 3, {"fuses_norms": True, "in_turn": True}),
         (MIXTURE, 1, 2, 1, {"aligns": {"timeout": 4, "batching": 0}, "max_num_seqs": 3}),
         (SMALL, 1, 4, 1, {"aligns": {"timeout": 7, "batching": 2}}),
         (SMALL, 1, 2, 2, {"aligns": {"timeout": 3, "batching": 1}}),
