@@ -15,7 +15,7 @@ from archsim.workloads.sequences import Served
 
 Ints = npt.NDArray[np.int64]
 
-_MOST_PIECES = 2**21  # of a log, of which then two are one
+_MOST_PIECES = 2**20  # of a log, of which then two are one
 
 
 class Engine:

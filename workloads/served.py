@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 _PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 _PS_PER_S = 1e12
-_MOST_POINTS = 2**20  # of a curve
+_MOST_POINTS = 2**18  # of a curve
 _BACKLOG = 0.1  # share of the requests that wait at the last arrival, above which an engine falls behind
 
 Objectives = Mapping[str, float]

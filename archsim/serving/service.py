@@ -87,9 +87,11 @@ class Replica:
         return self._computed(chosen, until) if chosen else None
 
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
-        if all(iteration.patient for _, iteration in chosen):
-            until = None
-        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
+        most, patient = chosen[0][1].steps, True
+        for _, iteration in chosen:
+            most = min(most, 1 if iteration.prompts else iteration.steps)
+            patient = patient and iteration.patient
+        until = None if patient else until
         ends, spent = self._ends([self._paces(iteration, most) for _, iteration in chosen], until)
         starts_ps = self.machine.time.whole_ps(self.now)
         self.now = ends[-1]
@@ -105,8 +107,9 @@ class Replica:
             cost = self.cost.of(iteration.shape())
             yield 1, cost.ticks, cost.joules
         elif iteration.decodes:
+            sequences, queries, step = len(iteration.decodes), iteration.queries, self.cost.step
             for count, blocks in iteration.decodes.runs(steps):
-                yield count, *self.cost.step(len(iteration.decodes), iteration.queries, blocks)
+                yield count, *step(sequences, queries, blocks)
 
     def _ends(self, paces: Sequence[Iterator[Pace]], until: int | None) -> tuple[list[int], list[float]]:
         """Ticks at which steps end that begin before a time, each as long as the longest of its engines; joules of each
