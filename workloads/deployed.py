@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from archsim.errors import InputError
 from archsim.units import si
+from archsim.workloads.alignment import Alignment
 from archsim.workloads.engine import Engine
 from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.formats import Formats, MachineFormats
@@ -38,7 +39,8 @@ class Deployed:
     Attributes
     ----------
     ops: of a rank. held: what a rank of each stage keeps. blocks, tier_blocks: of an engine's cache, and in the farther
-    memory. sequences: places of an engine; fewer than it asks for where states of recurrent layers leave no room.
+    memory. state_blocks: as large as the states of a sequence. sequences: places of an engine; fewer than it asks for
+    where states of recurrent layers leave no room.
 
     Raises
     ------
@@ -58,8 +60,11 @@ class Deployed:
         layers = inference.model.layers
         if stages > layers:
             raise InputError(f"{stages} stages are more than the {layers} layers of '{inference.model.name}'")
-        if inference.model.recurrent is not None and engine.kv_tier is not None:
-            raise InputError(f"kv_tier: states of the layers of '{inference.model.name}' are not moved")
+        if inference.model.recurrent is not None and engine.kv_tier is not None and engine.preemption != "swap":
+            raise InputError(
+                f"kv_tier: no prefix of '{inference.model.name}' is found again, for its layers keep states of whole "
+                "sequences: the farther memory serves 'preemption: swap' alone"
+            )
         self.stages = [None] if stages == 1 else stages_of(layers, stages)
         self.inference, self.engine, self.capacity_bytes, self.longest = inference, engine, capacity_bytes, longest
         for choice in TransformerWorkload(inference).wanted(formats).choices(formats):
@@ -88,7 +93,7 @@ class Deployed:
             segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
         live = ops.activation_bytes(segments, tokens) + engine.beside
         live += engine.sampling_bytes * sequences * model.vocab
-        states = sequences * ops.state_bytes // len(self.stages)
+        states = sequences * ops.state_bytes  # of a stage: its part of them, of as many engines as stages
         whole = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
         # Of a stage: bytes of its weights, and of a block of the cache.
         each = [
@@ -97,14 +102,15 @@ class Deployed:
         ]
         farther = {} if engine.kv_tier is None else {engine.kv_tier: engine.kv_tier_bytes}
         self.block_bytes = [block for _, block in each]
+        self.state_blocks = -(-ops.state_bytes // whole)
         self.tier_blocks = sum(farther.values()) // max(self.block_bytes) // len(each)
         self.blocks = _UNBOUNDED
         if self.capacity_bytes is not None:
             room = int(engine.memory_share * self.capacity_bytes) - live
             free = [room - weights for weights, _ in each]
             if states > min(free) // 2:  # fewer sequences: states take half of what is left
-                self.sequences = max(1, min(free) // 2 // max(ops.state_bytes // len(self.stages), 1))
-                states = self.sequences * ops.state_bytes // len(self.stages)
+                self.sequences = max(1, min(free) // 2 // max(ops.state_bytes, 1))
+                states = self.sequences * ops.state_bytes
             self.blocks = max(0, min((r - states) // b for r, (_, b) in zip(free, each, strict=True)) // len(each))
         if engine.kv_blocks is not None:
             self.blocks = engine.kv_blocks
@@ -145,8 +151,9 @@ class Deployed:
             stage=self.stages[number],
             tier=engine.kv_tier or "",
             block_bytes=self.block_bytes[number],
-            launch_ps=engine.host.launch if len(self.stages) == 1 else 0,
+            launch_ps=engine.host.launch,
             graph_tokens=engine.host.graph_tokens,
+            graphs=engine.host.graphs,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:
@@ -183,8 +190,14 @@ class Deployed:
         """An engine with nothing to do."""
         limits = self.engine.limits(self.blocks, self.tier_blocks)
         if self.inference.model.recurrent is not None:  # a state is that of all tokens before, none of a prefix
-            limits = replace(limits, reuses=False, sequences=min(limits.sequences, self.sequences))
+            places = min(limits.sequences, self.sequences)
+            limits = replace(limits, reuses=False, sequences=places, states=self.state_blocks)
         return Engine(limits, self.engine.scheduling(), self.engine.looks, self.engine.ahead)
+
+    def alignments(self, lanes: int) -> list[Alignment]:
+        """One for each lane of replicas of attention whose prompts wait for each other; none where they do not."""
+        spec = self.engine.aligns
+        return [] if spec is None or self.inference.replicas == 1 else [Alignment(spec) for _ in range(lanes)]
 
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""

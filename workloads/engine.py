@@ -67,12 +67,16 @@ class Engine:
         self.scheduler.check(request)
         self._unseen.append(request)
 
-    def next(self, now_ps: int) -> Iteration | None:
-        """What it computes now."""
+    def look(self, now_ps: int) -> None:
+        """Look for requests that have arrived, where it is time to."""
         looked_ps = self._begun_ps if self.ahead and self.scheduler.load else now_ps
         while self._unseen and self._unseen[0].seen_ps <= looked_ps and not (self._since and self.scheduler.load):
             self.scheduler.arrive(self._unseen.popleft())
-        iteration = self.scheduler.next(now_ps)
+
+    def next(self, now_ps: int, holds: bool = False) -> Iteration | None:
+        """What it computes now; ``holds``: prompts wait."""
+        self.look(now_ps)
+        iteration = self.scheduler.next(now_ps, holds)
         if iteration is None or (self.looks == 1 and not self.ahead):
             return iteration
         # Who comes meanwhile counts from the look after it, even where somebody waits.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
-from archsim.workloads.iteration import Pieces
+from archsim.workloads.iteration import Pieces, Shape
 from archsim.workloads.scheduler import Iteration
 from archsim.workloads.sequences import Served
 from archsim.workloads.served import answer_of
@@ -46,12 +47,15 @@ class EngineSource:
         if iteration is None:
             self._running = None
             return (), arrival_ps
+        launching_ps = self._pieces.launching_ps(iteration.shape())
+        if launching_ps:  # each step waits for its own
+            iteration = replace(iteration, steps=1)
         self._running = iteration, now_ps
         keys = iteration.keys() if iteration.decodes else None
         segment = self._pieces.of(iteration.shape(), keys, iteration.tokens)
         until_ps = None if iteration.patient else arrival_ps
         tasks = [Task(0, "engine", segment.name, segment, until_ps=until_ps)]
-        if launching_ps := self._pieces.launching_ps(iteration.shape()):
+        if launching_ps:
             tasks.append(Task(0, "host", "launches", Pause(self._pieces.host_ps(iteration.shape()) + launching_ps)))
         self._open = len(tasks)
         return tasks, None
@@ -64,7 +68,8 @@ class EngineSource:
 class PipelineSource:
     """Engines that share the stages of a pipeline: an iteration of each is in flight, over one stage after the other.
 
-    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it.
+    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it. Each
+    stage has a host of its own, which launches the kernels of its part while the first ones run.
 
     Parameters
     ----------
@@ -79,23 +84,18 @@ class PipelineSource:
         self.coming = deque(requests)
         self._ready = [0] * len(engines)
         self._flying: dict[int, tuple[Iteration, int]] = {}
-        self._busy = False  # the first stage
+        self._passing = deque[int]()  # engines in the order in which they reach each stage
+        self._launches = any(one.launch_ps for one in pieces)
+        self._open = [0] * len(pieces)  # tasks of the iteration on each stage that have not ended, from its beginning
 
     def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """The next iteration, when the first stage is free; when to ask again at the latest."""
         while self.coming and self.coming[0].seen_ps <= now_ps:
             self._submit(self.coming.popleft())
-        last = (len(self._pieces) - 1) * self._ranks
         for one in done:
-            if one.task.stream != "engine":
-                continue
-            number = int(one.task.name.removeprefix("engine "))
-            if one.task.rank == 0:
-                self._busy = False
-            elif one.task.rank == last:
-                self._ready[number] = int(one.ends_ps[-1])
-                self.engines[number].ended(*self._flying.pop(number), one.ends_ps)
-        found = () if self._busy else self._next(now_ps)
+            if one.task.stream in ("engine", "host"):
+                self._ended(one.task.rank // self._ranks, one.ends_ps)
+        found = () if self._open[0] else self._next(now_ps)
         return found, self.coming[0].seen_ps if self.coming else None
 
     def answers(self) -> Sequence[Answer]:
@@ -108,29 +108,54 @@ class PipelineSource:
             self._ready[number] = request.seen_ps
         self.engines[number].submit(request)
 
+    def _ended(self, stage: int, ends_ps: Sequence[int]) -> None:
+        """A task of an iteration on a stage has ended; with the last one of the last stage so has the iteration."""
+        self._open[stage] = (self._open[stage] or self._each) - 1
+        if stage == len(self._pieces) - 1 and not self._open[stage]:
+            number = self._passing.popleft()
+            self._ready[number] = int(ends_ps[-1])
+            self.engines[number].ended(*self._flying.pop(number), ends_ps)
+
+    @property
+    def _each(self) -> int:
+        """Tasks of an iteration on a stage: what it computes, and what its host launches."""
+        return 1 + self._launches
+
     def _next(self, now_ps: int) -> Sequence[Task]:
         idle = (n for n in range(len(self.engines)) if n not in self._flying)
         for number in sorted(idle, key=lambda n: (self._ready[n], n)):
             iteration = self.engines[number].next(now_ps)
             if iteration is not None:
                 self._flying[number] = iteration, now_ps
-                self._busy = True
-                return self._pass(number, iteration)
+                self._passing.append(number)
+                self._open[0] = self._each
+                return self._pass(iteration)
         return ()
 
-    def _pass(self, number: int, iteration: Iteration) -> list[Task]:
+    def _pass(self, iteration: Iteration) -> list[Task]:
         """An iteration on all stages, with what they send each other."""
-        shape, ranks, name = iteration.shape(), self._ranks, f"engine {number}"
+        shape, ranks = iteration.shape(), self._ranks
         tasks = list[Task]()
         for stage, pieces in enumerate(self._pieces):
-            here, after = stage * ranks, tuple[After, ...]()
+            here, after = stage * ranks, list[After]()
             if stage:
-                received = f"receive {number}"
-                tasks.append(Task(here, "in", received, Receive(here - ranks)))
-                after = (After(received),)
-            tokens = 0 if stage else iteration.tokens
-            tasks.append(Task(here, "engine", name, pieces.of(shape, tokens=tokens), after))
+                tasks.append(Task(here, "in", "receive", Receive(here - ranks)))
+                after.append(After("receive"))
+            segment = pieces.of(shape, tokens=0 if stage else iteration.tokens)
+            ended = [After("iteration")]
+            if self._launches:  # begin together, when both of the iteration before have ended
+                tasks.append(self._launched(here, pieces, shape, [*after, After("iteration", back=1)]))
+                after.append(After("launches", back=1))
+                ended.append(After("launches"))
+            tasks.append(Task(here, "engine", "iteration", segment, tuple(after)))
             if stage < len(self._pieces) - 1:
                 size = pieces.sent_bytes(shape.tokens)
-                tasks.append(Task(here, "out", f"send {number}", Send(here + ranks, size), (After(name),)))
+                tasks.append(Task(here, "out", "send", Send(here + ranks, size), tuple(ended)))
         return tasks
+
+    @staticmethod
+    def _launched(rank: int, pieces: Pieces, shape: Shape, after: Sequence[After]) -> Task:
+        """The host's launches of a stage, which come after what it does before; none of a captured graph."""
+        launching_ps = pieces.launching_ps(shape)
+        before_ps = pieces.host_ps(shape) if pieces.first and launching_ps else 0
+        return Task(rank, "host", "launches", Pause(before_ps + launching_ps), tuple(after))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from archsim import registry
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
+from archsim.workloads.alignment import AlignmentSpec
 from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType
-from archsim.workloads.policies import Chunked, PromptsFirst
+from archsim.workloads.policies import GROUP
 from archsim.workloads.scheduler import Limits, Policy
 from archsim.workloads.sequences import PLAIN, Speculation
 
@@ -26,6 +28,8 @@ class HostSpec(Spec):
     """of an iteration, for each of its sequences"""
     launch: Picoseconds = 0
     """of a kernel in an iteration with prompts, which is no captured graph; the host launches ahead of the chip"""
+    graphs: bool = True
+    """iterations of decoding are captured graphs; else the host launches their kernels, too (vLLM's enforce_eager)"""
     graph_tokens: Annotated[int, Field(ge=0, le=2**20)] = 0
     """up to so many tokens iterations are captured graphs, with prompts or without"""
     request: Picoseconds = 0
@@ -87,14 +91,20 @@ class ExpertsSpec(Spec):
     """on what they were calibrated"""
 
 
+def _registered(policy: str) -> str:
+    """The name of a policy."""
+    registry.find(GROUP, policy)
+    return policy
+
+
 class EngineSpec(Spec):
     """A serving engine."""
 
     name: str = "engine"
     """what it is called"""
-    policy: Literal["prompts_first", "chunked", "beside"] = "prompts_first"
+    policy: Annotated[str, AfterValidator(_registered)] = "prompts_first"
     """prompts_first: prompts by themselves, before answers go on; chunked: chunks of prompts beside answers; beside:
-    whole prompts beside answers"""
+    whole prompts beside answers; or one of another package"""
     max_num_seqs: Count = 256
     """sequences that run at a time"""
     max_num_batched_tokens: Count = 8192
@@ -137,16 +147,26 @@ class EngineSpec(Spec):
     """kernels of experts of its own; those of the chip's library alone when absent"""
     fuses_shared: bool = False
     """experts that all tokens visit are one more expert of the same kernels, or run beside them"""
+    expert_exchange: Literal["tokens", "gather"] = "tokens"
+    """how tokens travel where replicas of attention share experts: each to its experts and back, or all to all ranks,
+    whose results are summed on the way back"""
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
+    collectives: tuple[str, ...] = ()
+    """libraries of its collectives, by names of ``configs/collectives/gpu_libraries.yaml``, the first one that has one;
+    as the links have them on chips that are not there"""
     collective_launch: Picoseconds | None = None
-    """time to start a collective of its own kernels, where it differs from the network's"""
+    """time to start a collective of its own kernels on those, where it differs from the network's"""
     host: HostSpec = HostSpec()
     """time of its host"""
     looks: Count = 1
     """steps of decoding from one look for new requests to the next (SGLang's ``scheduler-recv-interval``)"""
     ahead: bool = False
     """an iteration is chosen when the one before it begins (an overlap scheduler), and takes nobody who came later"""
+    aligns: AlignmentSpec | None = None
+    """prompts of replicas of attention wait for each other; none waits when absent"""
+    in_turn: bool = False
+    """replicas of attention get requests in turn; else the one that has fewest"""
     source: str = ""
     """where the settings are written"""
 
@@ -167,7 +187,7 @@ class EngineSpec(Spec):
     @property
     def whole_prompts(self) -> bool:
         """Whether a prompt is computed in one iteration."""
-        return self.policy == "beside" or (self.policy == "prompts_first" and self.chunk is None)
+        return self.scheduling().whole
 
     def speculative(self) -> Speculation:
         """How its sequences decode."""
@@ -181,9 +201,8 @@ class EngineSpec(Spec):
 
     def scheduling(self) -> Policy:
         """Its policy."""
-        if self.policy == "prompts_first":
-            return PromptsFirst(self.chunk)
-        return Chunked(self.chunk, whole=self.policy == "beside")
+        policy: Policy = registry.find(GROUP, self.policy)(self.chunk)
+        return policy
 
     def limits(self, blocks: int, tier: int = 0) -> Limits:
         """What it holds, with so many blocks, and so many in the farther memory."""
@@ -198,13 +217,3 @@ class EngineSpec(Spec):
             tier,
             self.preemption == "swap",
         )
-
-    def how(self) -> str:
-        """Its policy in words."""
-        chunk = "" if self.chunk is None else f" of at most {self.chunk} tokens"
-        if self.policy == "prompts_first":
-            cut = "whole" if self.chunk is None else f"in chunks{chunk}"
-            return f"prompts are computed {cut}, before answers go on"
-        if self.policy == "beside":
-            return "prompts are computed whole beside answers"
-        return f"prompts are computed in chunks{chunk} beside answers"

@@ -30,6 +30,7 @@ from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.recurrence import Recurrence
+from archsim.workloads.top_k_attention import of_scores
 from archsim.workloads.transformer_rank import RankOps
 
 Ints = npt.NDArray[np.int64]
@@ -39,17 +40,19 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
 
+_BY_KEYS = ("index", "index_top_k", "attention")
 _SLOTS = (
-    "q_absorb",
-    "attention",
-    "v_up",
+    "decoded_q_absorb",
+    "decoded_v_up",
     "kv_up",
-    "prompt_attention",
     "recurrence",
     "prompt_recurrence",
     "fetched_kv",
     "stored_kv",
+    *_BY_KEYS,
+    *(f"prompt_{name}" for name in _BY_KEYS),
 )
+_ABSORBED = ("q_absorb", "v_up")
 _DRAFT = "draft_"
 
 
@@ -57,6 +60,11 @@ def slot(op: Op) -> str:
     """Which op of a layer it is whose sizes depend on more than the padded tokens; "" for all others."""
     name = op.name.removeprefix(_DRAFT)
     return name if name in _SLOTS else ""
+
+
+def by_keys(op: Op) -> bool:
+    """Whether it is a slot whose sizes depend on the keys of sequences that decode."""
+    return slot(op) in _BY_KEYS
 
 
 def padded(tokens: int) -> int:
@@ -81,6 +89,7 @@ class Shape:
     prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
     finished: prompts that are complete with it, whose first token it gives.
     fetched, stored: blocks of the KV cache that are copied from and to a farther memory before it.
+    group: new tokens of all replicas of attention among shared experts, where others have fewer; 0: each has as many.
     """
 
     decodes: int = 0
@@ -90,6 +99,7 @@ class Shape:
     finished: int = 0
     fetched: int = 0
     stored: int = 0
+    group: int = 0
 
     @property
     def tokens(self) -> int:
@@ -171,7 +181,7 @@ class Pieces:
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
     launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an iteration is a
-    captured graph.
+    captured graph. graphs: whether any is.
     """
 
     ops: RankOps
@@ -188,8 +198,9 @@ class Pieces:
     streamed: Callable[[GroupedMatMul], tuple[int, int] | None] = lambda op: None
     fuses_shared: bool = False
     graph_tokens: int = 0
+    graphs: bool = True
     around: Callable[[Op], int] = lambda op: 0
-    _blocks: dict[tuple[int, str], tuple[Block, ...]] = field(default_factory=dict)
+    _blocks: dict[tuple[int, str, int], tuple[Block, ...]] = field(default_factory=dict)
     _ends: dict[tuple[int, int], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
@@ -213,7 +224,7 @@ class Pieces:
 
     def beginning(self, shape: Shape) -> tuple[Block, ...]:
         """The layers, and what comes before them."""
-        return (*self.copies(shape.copies), *self.template(shape.tokens, shape.kind))
+        return (*self.copies(shape.copies), *self.template(shape.tokens, shape.kind, shape.group))
 
     def end(self, shape: Shape) -> tuple[Block, ...]:
         """What comes after the layers."""
@@ -224,7 +235,8 @@ class Pieces:
 
     def launching_ps(self, shape: Shape) -> int:
         """Time in which the host launches an iteration's kernels one by one; 0 of one that is a captured graph."""
-        if not self.launch_ps or not shape.prompts or shape.tokens <= self.graph_tokens:
+        captured = self.graphs and (not shape.prompts or shape.tokens <= self.graph_tokens)
+        if captured or not self.launch_ps:
             return 0
         return self.launch_ps * sum(len(block.ops) * block.repeat for block in self.blocks(shape))
 
@@ -285,11 +297,12 @@ class Pieces:
                 outputs=0,
             )
 
-    def template(self, tokens: int, kind: str) -> tuple[Block, ...]:
+    def template(self, tokens: int, kind: str, group: int = 0) -> tuple[Block, ...]:
         """The blocks of iterations of so many padded tokens; the slots have the sizes of one token."""
-        if (tokens, kind) not in self._blocks:
-            absorbed, expanded = (self._pass(tokens, a) for a in (True, False))
-            both = self.ops.model.mla is not None and kind == "mixed"
+        if (tokens, kind, group) not in self._blocks:
+            absorbed, expanded = (self._pass(tokens, a, group) for a in (True, False))
+            mla = self.ops.model.mla
+            both = mla is not None and mla.indexer is None and kind == "mixed"
             step = absorbed if both or kind == "decode" else expanded
             layers = self.ops.layers(step)
             others = self.ops.layers(expanded) if both else layers
@@ -300,8 +313,8 @@ class Pieces:
                 for op in self._fused(tuple(self._prepared(tuple(mine)))):
                     yield self._paced(op, tokens)
 
-            self._blocks[tokens, kind] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
-        return self._blocks[tokens, kind]
+            self._blocks[tokens, kind, group] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
+        return self._blocks[tokens, kind, group]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:
         """Before the layers: the embedding, or what the ranks of the stage before have sent, a part of it each."""
@@ -338,7 +351,7 @@ class Pieces:
         """The ops of a layer as an engine has them: its shared experts, absorbed weights in 16 bits as vLLM and SGLang
         keep them, and what it does before it computes states of prompts."""
         for op in _one_kernel(ops) if self.fuses_shared else ops:
-            if isinstance(op, MatMul) and op.name in ("q_absorb", "v_up"):
+            if isinstance(op, MatMul) and op.name.removeprefix("decoded_") in _ABSORBED:
                 yield replace(op, left_dtype=DType.BF16, right_dtype=DType.BF16, out_dtype=DType.BF16, scales=None)
                 continue
             if (ps := self.around(op)) and not op.name.startswith("prompt_"):
@@ -361,8 +374,9 @@ class Pieces:
         ratio = self.slower(op, tokens)
         return replace(op, slower=(round(1000 * ratio), 1000) if ratio != 1 else (1, 1), streamed=self.streamed(op))
 
-    def _pass(self, tokens: int, absorbed: bool) -> _Padded:
-        return _Padded("decode" if absorbed else "prefill", 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed)
+    def _pass(self, tokens: int, absorbed: bool, group: int) -> _Padded:
+        name = "decode" if absorbed else "prefill"
+        return _Padded(name, 0, 1, 1, 1, rows=tokens, sampled=1, absorbed=absorbed, group=group)
 
 
 def _changed(blocks: Sequence[Block], change: Callable[[tuple[Op, ...]], Iterator[Op]]) -> tuple[Block, ...]:
@@ -420,7 +434,7 @@ def layers_of(blocks: Sequence[Block], stage: range | None) -> tuple[Block, ...]
 def _slots(ops: Sequence[Op], kind: str) -> Iterator[Op]:
     """The ops of a layer; what mixes the tokens of prompts under its own name."""
     for op in ops:
-        if isinstance(op, Attention | Recurrence) and kind != "decode":
+        if kind != "decode" and (by_keys(op) or isinstance(op, Recurrence)):
             if kind == "mixed":
                 yield replace(op, chunk=1) if isinstance(op, Recurrence) else op
             yield replace(op, name=f"prompt_{op.name}")
@@ -432,7 +446,7 @@ def _both(absorbed: Sequence[Op], expanded: Sequence[Op]) -> Iterator[Op]:
     """The ops of a layer with latent attention in both forms, that of prompts after that of decodes."""
     prompts = [replace(op, name="prompt_attention") if op.name == "attention" else op for op in expanded]
     for op in absorbed:
-        yield op
+        yield replace(op, name=f"decoded_{op.name}") if op.name in _ABSORBED else op
         if op.name == "v_up":
             yield from (p for p in prompts if p.name in ("kv_up", "prompt_attention"))
 
@@ -451,20 +465,32 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
     """
     if isinstance(op, Transfer):
         return replace(op, bytes=op.bytes * (shape.stored if op.name == "stored_kv" else shape.fetched))
-    queries = 1 if op.name.startswith(_DRAFT) else shape.queries
+    if isinstance(op, Vector):  # as many scores as the indexer makes
+        name = op.name.removesuffix("_top_k")
+        one = Attention(name=name, batch=1, heads=1, kv_heads=1, q_len=1, kv_len=1, head_dim=1, v_head_dim=0)
+        return of_scores(op, _attending(one, shape, keys))
     if isinstance(op, Attention):
-        if slot(op) == "attention":
-            seen = shape.keys if keys is None else keys
-            return replace(op, batch=shape.decodes, q_len=queries, kv_len=seen)
-        ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
-        return Pass.of("prefill", 0, ragged).attention(op)
+        return _attending(op, shape, keys)
     if isinstance(op, Recurrence):
         if slot(op) == "recurrence":
-            return replace(op, tokens=shape.decodes * queries, sequences=shape.decodes)
+            return replace(op, tokens=shape.decodes * _queries(op, shape), sequences=shape.decodes)
         tokens, sequences = sum(n * q for n, q, _ in shape.prompts), sum(n for n, _, _ in shape.prompts)
         return replace(op, tokens=tokens, sequences=sequences)
     if not isinstance(op, MatMul):
         raise ValueError(f"'{op.name}' is no slot")
     if op.name == "kv_up":
         return replace(op, m=sum(n * k for n, _, k in shape.prompts))
-    return replace(op, m=padded(shape.decodes * queries))
+    return replace(op, m=padded(shape.decodes * _queries(op, shape)))
+
+
+def _queries(op: Op, shape: Shape) -> int:
+    """Of a sequence that decodes."""
+    return 1 if op.name.startswith(_DRAFT) else shape.queries
+
+
+def _attending(op: Attention, shape: Shape, keys: Ints | None) -> Attention:
+    if by_keys(op):
+        seen = shape.keys if keys is None else keys
+        return replace(op, batch=shape.decodes, q_len=_queries(op, shape), kv_len=seen).of_chosen()
+    ragged = Ragged.of([(n, q, k, 1) for n, q, k in shape.prompts], 1)
+    return Pass.of("prefill", 0, ragged).attention(op)

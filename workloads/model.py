@@ -401,12 +401,10 @@ def language_model(model: ModelSpec) -> ModelSpec:
 
     Raises
     ------
-    InputError: it looks at an encoder, or chooses keys.
+    InputError: it looks at an encoder.
     """
     if model.looks_at is not None:
         raise InputError(f"'{model.name}' looks at an encoder: such models are run, neither trained nor served so far")
-    if model.mla is not None and model.mla.indexer is not None:
-        raise InputError(f"'{model.name}' chooses keys: such models are run, neither trained nor served so far")
     return model if model.tower is None else model.model_copy(update={"tower": None, "projector": None})
 
 

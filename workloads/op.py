@@ -411,6 +411,7 @@ class Attention(Op):
     ragged: sequences of different lengths as one kernel; ``batch``, ``q_len`` and ``kv_len`` are then how many there
         are at most and those of the longest, to which an engine that knows no other way pads them.
     passes: what is computed and moved as a ratio of the forward pass; (5, 2) going backward.
+    choosing: keys that each query will have chosen for it; None: it sees all before it.
     """
 
     batch: Dim
@@ -428,6 +429,7 @@ class Attention(Op):
     kv_role: Role = Role.KV
     ragged: Ragged | None = None
     passes: tuple[int, int] = (1, 1)
+    choosing: int | None = None
     kind: ClassVar[str] = "attention"
 
     def span(self, queries: Dim, keys: Dim) -> Dim:
@@ -452,6 +454,17 @@ class Attention(Op):
         short = minimum(maximum(self.window - first + 1, 0), queries)  # queries that see less than a window
         missing: Dim = short * (2 * (self.window - first) - short + 1)
         return queries * self.window - missing // 2
+
+    def of_chosen(self) -> Attention:
+        """Attention of queries to the keys chosen for each, instead of to all before it.
+
+        Each query has keys of its own, which it reads for itself; prompts' queries see as many as they do on average.
+        """
+        if self.choosing is None:
+            return self
+        queries = self.queries()
+        pairs = replace(self, window=self.choosing).pairs()
+        return replace(self, batch=queries, q_len=1, kv_len=ceil_div(pairs, queries), ragged=None, choosing=None)
 
     def queries(self) -> Dim:
         """New positions of all sequences."""
@@ -508,7 +521,7 @@ class Vector(Op):
     Attributes
     ----------
     function: softmax, layernorm, rmsnorm, gelu, silu, relu, tanh, rotary, residual, multiply, router,
-        quantize, convert.
+        highest, quantize, convert.
     inputs: tensors of that shape read; weights: elements of parameters read (norm gains).
     kv_write: bytes appended to the KV cache by this op (the rotary op stores the new keys and values).
     within: name of an op of the block before it whose kernel, where it holds its surroundings, computes this too.

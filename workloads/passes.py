@@ -30,6 +30,7 @@ class Pass:
     ragged: sequences of different lengths.
     absorbed: latent attention works in the latent space. drafting: the prediction layer runs too.
     produced: tokens of one step of all ranks, where they are not the tokens computed.
+    group: new tokens of all ranks that share experts, where others have fewer; 0: each has as many.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Pass:
     absorbed: bool = False
     drafting: bool = False
     produced: int | None = None
+    group: int = 0
 
     @staticmethod
     def of(name: str, phase: int, ragged: Ragged, absorbed: bool = False) -> Pass:
@@ -83,7 +85,8 @@ class Pass:
     def attention(self, one: Attention, times: int = 1) -> Attention:
         """An attention of the sequences of this pass; ``times``: so many times as many."""
         ragged = None if self.ragged is None else self.ragged.times(times)
-        return replace(one, batch=times * self.batch, q_len=self.q_len, kv_len=self.kv_len, ragged=ragged)
+        every = replace(one, batch=times * self.batch, q_len=self.q_len, kv_len=self.kv_len, ragged=ragged)
+        return every.of_chosen()
 
     def recurrence(self, one: Recurrence, chunk: int) -> Recurrence:
         """A recurrence of the sequences of this pass; those that decode go token by token."""

@@ -1,9 +1,19 @@
-"""Policies of schedulers: who is computed next; each is a class of a few lines, and others add theirs."""
+"""Policies of schedulers: who is computed next. One is a class of a few lines, found through the registry.
+
+A package adds one with a line of its pyproject.toml, under ``archsim.engine_policies``; it is made with an engine's
+``chunk``.
+"""
 
 from __future__ import annotations
 
 from archsim.workloads.scheduler import Iteration, Scheduler
 from archsim.workloads.sequences import Served
+
+GROUP = "archsim.engine_policies"
+
+
+def _chunks(chunk: int | None) -> str:
+    return "in chunks" if chunk is None else f"in chunks of at most {chunk} tokens"
 
 
 class PromptsFirst:
@@ -15,7 +25,11 @@ class PromptsFirst:
     """
 
     def __init__(self, chunk: int | None = None) -> None:
-        self.chunk = chunk
+        self.chunk, self.whole = chunk, chunk is None
+
+    def how(self) -> str:
+        """It in words."""
+        return f"prompts are computed {'whole' if self.whole else _chunks(self.chunk)}, before answers go on"
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         room = scheduler.limits.tokens if self.chunk is None else min(self.chunk, scheduler.limits.tokens)
@@ -39,12 +53,17 @@ class Chunked:
 
     Parameters
     ----------
-    chunk: tokens of prompts in an iteration at most; all that are left when None. whole: prompts are not cut
-    (TensorRT-LLM without chunked context).
+    chunk: tokens of prompts in an iteration at most; all that are left when None.
     """
 
-    def __init__(self, chunk: int | None = None, whole: bool = False) -> None:
-        self.chunk, self.whole = chunk, whole
+    whole = False
+
+    def __init__(self, chunk: int | None = None) -> None:
+        self.chunk = chunk
+
+    def how(self) -> str:
+        """It in words."""
+        return f"prompts are computed {_chunks(self.chunk)} beside answers"
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         if not scheduler.prompts and not scheduler.waiting:
@@ -67,3 +86,13 @@ class Chunked:
             prompts[request] = tokens
             room -= tokens
         return Iteration(tuple(prompts.items()), decodes) if prompts else scheduler.decoding()
+
+
+class Beside(Chunked):
+    """Whole prompts beside answers (TensorRT-LLM without chunked context)."""
+
+    whole = True
+
+    def how(self) -> str:
+        """It in words."""
+        return "prompts are computed whole beside answers"

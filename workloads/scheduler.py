@@ -88,6 +88,7 @@ class Limits:
     reserves: blocks are taken for the whole answer when a request is admitted, and nobody is preempted; else as they
     are needed. reuses: blocks are found again by what they hold. speculation: how sequences decode.
     tier: blocks of the farther memory, 0: there is none. swaps: who is preempted has its cache moved there.
+    states: blocks as large as the states of a sequence, in layers that keep one; they move with its cache.
     """
 
     sequences: int
@@ -98,10 +99,21 @@ class Limits:
     speculation: Speculation = PLAIN
     tier: int = 0
     swaps: bool = False
+    states: int = 0
 
 
 class Policy(Protocol):
-    """Who is computed next. Those that decode do so together, or not at all."""
+    """Who is computed next. Those that decode do so together, or not at all.
+
+    Attributes
+    ----------
+    whole: whether a prompt is computed in one iteration.
+    """
+
+    whole: bool
+
+    def how(self) -> str:
+        """It in words."""
 
     def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
         """The next iteration; an empty one where nothing can run."""
@@ -229,8 +241,8 @@ class Scheduler:
             self.decodes.leave(request)
         else:
             del self.prompts[request]
-        blocks = blocks_of(request.cached)
-        moved = self.limits.swaps and blocks > 0 and self.tier.hold(blocks)
+        blocks = blocks_of(request.cached) + self.limits.states
+        moved = self.limits.swaps and request.cached > 0 and self.tier.hold(blocks)
         if not request.contents:  # what nobody else can find it finds again itself, as far as it is still there
             request.contents = ((("request", request.number), request.input),)
         self.pool.release(request.holding, request.contents, request.cached)
@@ -245,11 +257,14 @@ class Scheduler:
         request.cached = 0
         self.waiting.appendleft(request)
 
-    def _restore(self) -> None:
-        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too."""
+    def _restore(self, now_ps: int) -> None:
+        """Caches come back that were moved away, or come from elsewhere, while there is room for a step of all too. Of
+        those from elsewhere the first token is told."""
         while self.swapped and len(self.running) < self.limits.sequences:
             request = self.swapped[0]
             ahead = request.cached + self.limits.speculation.queries
+            if self.limits.reserves:
+                ahead = request.most_tokens + self.limits.speculation.drafts
             if self.decodes.needed(1) + blocks_of(ahead) > self.pool.free:
                 return
             self.swapped.popleft()
@@ -258,18 +273,20 @@ class Scheduler:
             self.tier.let_go(request.away)
             self._fetched += max(request.away - found, 0)
             request.away = 0
+            if request.produced and request.first_token_ps is None:
+                request.first_token_ps = request.last_token_ps = now_ps
             self._run(request)
             if request.decodes:
                 self.decodes.join(request)
             else:
                 self.prompts[request] = None
 
-    def next(self, now_ps: int) -> Iteration | None:
-        """What to compute now; None while there is nothing to do."""
+    def next(self, now_ps: int, holds: bool = False) -> Iteration | None:
+        """What to compute now; None while there is nothing to do. ``holds``: prompts wait."""
         self.pressed = False
         if self.swapped:
-            self._restore()
-        iteration = self.policy.choose(self, now_ps)
+            self._restore(now_ps)
+        iteration = self.decoding() if holds else self.policy.choose(self, now_ps)
         if not iteration.prompts and not iteration.decodes:
             return None
         stored, self.pool.stored = self._stored + self.pool.stored, 0

@@ -124,7 +124,7 @@ class ServingWorkload:
             then = "begins again" if engine.preemption == "recompute" else f"has its cache moved to {engine.kv_tier}"
             taken = f"taken as they are needed; who came last is preempted when there are none, and {then}"
         notes = [
-            f"{len(requests):,} requests, first come, first served; {engine.how()}",
+            f"{len(requests):,} requests, first come, first served; {engine.scheduling().how()}",
             f"{deployed.ops.formats}; a KV cache of {deployed.blocks:,} blocks of {BLOCK_TOKENS} tokens"
             f"{'' if spec.pipeline_parallel == 1 else ' an engine'}, {taken}",
             "sequences that decode are counted at their mean length in whole blocks, tokens of an iteration padded to "

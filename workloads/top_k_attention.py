@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from archsim.workloads.dims import ceil_div
 from archsim.workloads.model import IndexerSpec, LatentAttentionSpec
-from archsim.workloads.op import Attention, DType, Op
+from archsim.workloads.op import Attention, DType, Op, Vector
 from archsim.workloads.passes import Pass
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def chosen_keys(rank: RankOps, step: Pass, mla: LatentAttentionSpec, index: Inde
             kv_dtype=f.kv,
         )
     )
-    rows = ceil_div(scores.pairs(), index.top_k)  # as many scores in a row as are chosen
     kept = f.kv.bytes(tokens * index.head_dim)
     rotated = (index.heads + 1) * mla.qk_rope_head_dim
     return [
@@ -52,15 +51,10 @@ def chosen_keys(rank: RankOps, step: Pass, mla: LatentAttentionSpec, index: Inde
         rank.vector("index_rotary", "rotary", tokens, rotated, kv_write=kept),
         rank.whole("index_weights", tokens, hidden, index.heads),
         scores,
-        replace(rank.vector("index_top_k", "router", rows, index.top_k), dtype=DType.FP32),
+        of_scores(replace(rank.vector("index_top_k", "highest", 1, index.top_k), dtype=DType.FP32), scores),
     ]
 
 
-def of_chosen(every: Attention, index: IndexerSpec) -> Attention:
-    """Attention of queries to the keys chosen for each, instead of to all before it.
-
-    Each query has keys of its own, which it reads for itself; prompts' queries see as many as they do on average.
-    """
-    queries = every.queries()
-    pairs = replace(every, window=index.top_k).pairs()
-    return replace(every, batch=queries, q_len=1, kv_len=ceil_div(pairs, queries), ragged=None)
+def of_scores(highest: Vector, scores: Attention) -> Vector:
+    """Taking the highest of all scores: as many in a row as are chosen."""
+    return replace(highest, rows=ceil_div(scores.pairs(), highest.width))

@@ -40,7 +40,7 @@ from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
 from archsim.workloads.recurrent_layer import recurrent
 from archsim.workloads.tensors import stored_bytes
-from archsim.workloads.top_k_attention import PASSING, chosen_keys, of_chosen
+from archsim.workloads.top_k_attention import PASSING, chosen_keys
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _MOST_LAYERS = 2**14
@@ -266,10 +266,11 @@ class RankOps:
                 kv_shared=True,
                 dtype=f.activation,
                 kv_dtype=f.kv,
+                choosing=None if mla.indexer is None else mla.indexer.top_k,
             )
             ops += [
                 self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
-                step.attention(base) if mla.indexer is None else of_chosen(step.attention(base), mla.indexer),
+                step.attention(base),
                 self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
             ]
         else:
@@ -307,8 +308,10 @@ class RankOps:
             self.linear(f"{prefix}down", tokens, inner, model.hidden, bias, part=part),
         ]
 
-    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...]) -> list[Op]:
+    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...], most: bool = False) -> list[Op]:
         """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group.
+
+        Other ranks have fewer tokens where this has the ``most``.
 
         Where tokens travel, each rank of a tensor-parallel group has its part of them, and shared experts whole
         (vLLM's sequence-parallel mixture of experts).
@@ -332,10 +335,17 @@ class RankOps:
             self.vector("top_k", "router", tokens, moe.experts, weights=bias),
         ]
         # The busiest rank receives more than it sends; its port is the one that is waited for.
-        kept = -(-sum(counts) // ep) + (tokens if copies else 0) if travelling else tokens * visits
+        sent = tokens * moe.experts_per_token if most else -(-sum(counts) // ep)
+        kept = sent + (tokens if copies else 0) if travelling else tokens * visits
         carried = max(kept, here)
 
+        gathers = travelling and self.spec.expert_exchange == "gather"
+
         def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
+            if gathers:
+                kind = "all_gather" if name == "dispatch" else "reduce_scatter"
+                every = sum(counts) // moe.experts_per_token
+                return Collective(name=name, collective=kind, bytes=dtype.bytes(every * model.hidden), ranks=ep)
             tokens_sent = TokenExchange(name, carried, visits, model.hidden)
             size = dtype.bytes(carried * model.hidden)
             return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
@@ -386,11 +396,11 @@ class RankOps:
         if travelling:
             ops.append(exchange("combine", f.activation))
         # weights of the experts times their outputs, summed with the shared experts'
-        outputs = (visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
+        outputs = (1 if gathers else visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
         parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
         summed = self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs)
         # A kernel of experts sums their outputs, not those that come back from other ranks, nor shared experts'.
-        alone = not travelling and not shared_ops
+        alone = (gathers or not travelling) and not shared_ops
         ops.append(replace(summed, after=parts, within="experts_down" if alone else ""))
         return ops
 
@@ -471,14 +481,15 @@ class RankOps:
             kind, before, counts = kinds[number % len(kinds)], counts, router.counts(layer, group, step.phase)
             if counts is not before or len(kinds) > 1 or not known:  # else it is the one before
                 if (kind, counts) not in known:
-                    experts = self.joined(self.experts(constant, moe, counts), constant, "mlp", "experts_sum")
+                    experts = self.experts(constant, moe, counts, most=step.group > 0)
+                    experts = self.joined(experts, constant, "mlp", "experts_sum")
                     known[kind, counts] = attentions[kind], tuple(experts)
                 made = known[kind, counts]
             yield made
 
     def group_tokens(self, step: Pass) -> int:
         """Tokens of an expert-parallel group, which all its routers see together."""
-        return step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
+        return step.group or step.constant_tokens * max(self.spec.expert_parallel // self.tp, 1)
 
     def embedding(self, step: Pass) -> Block:
         model, f, tokens = self.model, self.formats, step.tokens

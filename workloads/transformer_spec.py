@@ -72,6 +72,9 @@ class TransformerSpec(WorkloadSpec):
     """format of the weights of routed experts, where it differs"""
     dispatch_dtype: DType | None = None
     """format in which tokens travel to their experts; that of the activations when absent"""
+    expert_exchange: Literal["tokens", "gather"] = "tokens"
+    """how they travel: each to the ranks of its experts and back (all-to-all), or all to all ranks, whose results are
+    summed on the way back (all-gather, reduce-scatter)"""
     tensor_parallel: Count = 1
     """ranks that share each layer"""
     expert_parallel: Count = 1

@@ -42,6 +42,10 @@ _FIGURES = (
     "kv_tier_blocks",
     "fetched_tokens",
     "swaps",
+    "replica_hours",
+    "mean_replicas",
+    "most_replicas",
+    "starts",
     "verdict",
     "gpus",
 )
@@ -87,8 +91,8 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
 
     The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,
     system_prompt_len, stages a service under stages of constant rate; mean_batch, mean_output_len a steady state; isl,
-    osl, batch_size so many requests at a time; prefill_... and decode_... prompts and answers on machines of their own;
-    rate, input, output or trace requests as they come.
+    osl, batch_size so many requests at a time; prefill_... and decode_... with concurrency prompts and answers on
+    machines of their own; rate, input, output or trace requests as they come.
 """
 
 QUESTION = Question(
@@ -98,7 +102,7 @@ QUESTION = Question(
         Column(
             "model", "Model: shipped name, its name at Hugging Face, or a file.", kind="named", aliases=("model_path",)
         ),
-        Column("system", "Chip or system: shipped name or file.", kind="named", aliases=("device", "hw")),
+        Column("system", "Chip or system: shipped name, or file of either.", kind="named", aliases=("device", "hw")),
         Column("engine", "vllm, sglang, trtllm, or a file.", kind="named", aliases=("backend",)),
         Column("rate", "Requests of a second."),
         Column("input", "Tokens of a prompt."),
@@ -138,14 +142,24 @@ QUESTION = Question(
         Column("decode", "Pools of replicas that answer alone."),
         Column(
             "router",
-            "Of requests: least_loaded, round_robin, prefix_aware or least_time.",
-            known=("least_loaded", "round_robin", "prefix_aware", "least_time"),
+            "Of requests: least_loaded, round_robin, prefix_aware, least_time, or one of another package.",
+        ),
+        Column(
+            "autoscale",
+            "How many replicas serve over time: 'load:requests=32:most=8:start_s=40', 'queue:waiting=4:...' (also "
+            "least, every_s, calm_s, weights=host), or a policy of another package.",
         ),
         Column("max_num_seqs", "Sequences that an engine runs at a time."),
         Column("max_num_batched_tokens", "New tokens of an iteration at most."),
         Column("drafts", "Tokens that are drafted for a step and checked together."),
         Column("acceptance", "How often a draft is right where the one before it is: 0 to 1."),
         Column("draft", "By a layer (multi-token prediction, EAGLE) or by lookup.", known=("layer", "lookup")),
+        Column(
+            "aligns_timeout",
+            "Iterations that prompts of replicas of attention wait for each other at most (TensorRT-LLM's "
+            "attention_dp_config).",
+        ),
+        Column("aligns_batching", "Iterations that they wait for more of them once all have some."),
         Column("host", "Of each chip, where it has none: pcie5_server, grace_c2c, or a file.", kind="named"),
         Column("preemption", "Of who loses its cache: recompute or swap.", known=("recompute", "swap")),
         Column("kv_tier", "Farther memory for blocks of the cache, such as host."),

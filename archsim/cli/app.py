@@ -263,7 +263,7 @@ def list_(
     """List what is shipped.
 
     Categories: chips, systems, models, technology, links, drams, kernels, calibrations, collectives, engines, runs,
-    sweeps, components, workloads, row_policies, schedules, suites.
+    sweeps, components, workloads, row_policies, schedules, engine_policies, routers, autoscalers, suites.
 
     \b
     archsim list

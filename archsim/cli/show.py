@@ -50,7 +50,7 @@ _COLLECTIVES = (
 """what a file in the folder of collectives may be: its keys say which"""
 _Path = tuple[str, ...]
 _PARTS = {"components": "archsim.components", "workloads": "archsim.workloads", "row_policies": "archsim.row_policies"}
-_NAMED = {**_PARTS, "schedules": "archsim.schedules"}
+_NAMED = {name: f"archsim.{name}" for name in (*_PARTS, "schedules", "engine_policies", "routers", "autoscalers")}
 
 
 def _spec(category: str) -> type[BaseModel]:

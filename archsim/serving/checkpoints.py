@@ -14,7 +14,10 @@ Formats = Mapping[str, DType | None]
 """Fields of a transformer that say formats."""
 
 _BITS = re.compile(r"[-_](nvfp4|fp4|fp8|int4)\b")
-_BLOCKED = ("qwen3", "deepseek", "minimax", "glm", "kimi")
+_NATIVE = ("deepseek", "minimax")
+"""Families that are published in FP8 with a scale for each block of 128 x 128 from the start."""
+_BLOCKED = (*_NATIVE, "qwen3", "glm", "kimi")
+"""Families whose own checkpoints in FP8, which say so in their names, have such scales."""
 _BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
 _FEED_FORWARD = QuantizationSpec(
     method="fbgemm_fp8", dtype=DType.FP8, scale_bits=32, activation=DType.FP8, kept=("attention",)
@@ -50,7 +53,8 @@ def stored(name: str, model: ModelSpec, weights: str, experts: str, kv: str) -> 
     named = _BITS.search(name.casefold())
     weights = weights or ("" if named is None else named[1]) or _usual(model)
     plain: dict[str, DType | None] = {"dtype": DType.BF16, "kv_dtype": _cached(kv)}
-    if _in_blocks(model, weights, experts):
+    native = model.name.startswith(_BLOCKED if named is not None else _NATIVE)
+    if weights in ("fp8", "fp8_block") and (native or "fp8_block" in (weights, experts)):
         return model.model_copy(update={"quantization": _BLOCKS}), plain
     dtype = dtype_of("precision", weights)
     routed = dtype_of("moe_quant_mode", experts) if experts else dtype
@@ -73,12 +77,6 @@ def stored(name: str, model: ModelSpec, weights: str, experts: str, kv: str) -> 
     if routed is not dtype:
         found["expert_dtype"] = routed
     return model, found
-
-
-def _in_blocks(model: ModelSpec, weights: str, experts: str) -> bool:
-    """Whether weights are FP8 with a scale for each block of 128 x 128, as some families publish theirs."""
-    blocked = "fp8_block" in (weights, experts) or model.name.startswith(_BLOCKED)
-    return blocked and weights in ("fp8", "fp8_block")
 
 
 def _usual(model: ModelSpec) -> str:

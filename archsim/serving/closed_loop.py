@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
-from archsim.serving.service import Replica
 from archsim.workloads.requests import Request
 from archsim.workloads.sequences import Served
 
@@ -48,25 +47,27 @@ class Load:
         return float((by_round * weights).sum() / weights.sum())
 
 
-def play(replica: Replica, requests: Sequence[Request], concurrency: int) -> None:
+class Server(Protocol):
+    """What serves requests in the order of time."""
+
+    def send(self, number: int, request: Request) -> None:
+        """A request that can run arrives; by number."""
+
+    def next(self) -> list[Served] | None:
+        """Do what comes next; returns who has the answer by it, None where there is nothing left to do."""
+
+
+def play(server: Server, requests: Sequence[Request], concurrency: int) -> None:
     """Serve requests that can run, so many at a time."""
     coming = iter(enumerate(requests))
-    sent: list[tuple[int, int, Served]] = []
 
     def send(at_ps: int) -> None:
         number, request = next(coming, (0, None))
         if request is not None:
-            one = replica.deployed.served(number, Request(at_ps, request.input, request.output))
-            heappush(sent, (one.seen_ps, number, one))
+            server.send(number, replace(request, arrival_ps=at_ps))
 
     for _ in range(concurrency):
         send(0)
-    while True:
-        done = replica.next(sent[0][0] if sent else None)
-        if done is not None:
-            for one in done:
-                send(one.end_ps or 0)
-        elif sent:
-            replica.submit(heappop(sent)[2])
-        else:
-            return
+    while (done := server.next()) is not None:
+        for one in done:
+            send(one.end_ps or 0)

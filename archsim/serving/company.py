@@ -11,7 +11,8 @@ from archsim.workloads.requests import Request
 
 _COMPANY = {"chunked": 0.15, "beside": 0.3, "prompts_first": 0.5}
 """Share of the requests that a prompt waits for, by policy: they began together, and their answers are about as long;
-where prompts come first, a half of all on average. Calibrated on the TTFT of Llama-3.1-8B and Qwen3-32B on H100."""
+where prompts come first, a half of all on average; of other policies as of chunks. Calibrated on the TTFT of
+Llama-3.1-8B and Qwen3-32B on H100."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def company(at: Placed, batch: int, isl: int, osl: int) -> Company:
     beside = 0 if engine.policy == "prompts_first" else running - 1
     prompt_s = _prompt_s(at, beside, seen, isl)
     more_s = max(0.0, prompt_s - (plain if beside else 0.0))
-    before = _COMPANY[engine.policy] * (running - 1)  # prompts that it waits for
+    before = _COMPANY.get(engine.policy, _COMPANY["chunked"]) * (running - 1)  # prompts that it waits for
     after = running - 1 - (before if engine.policy == "prompts_first" else 0)  # those that interrupt its answer
     step_s = plain + more_s * after / osl
     first_s = prompt_s + more_s * before + engine.host.request / 10**12

@@ -8,19 +8,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from archsim.config import load_spec, shipped
+from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
+from archsim.components.network.network import NetworkSpec
+from archsim.config import load_spec, load_tree, shipped
 from archsim.errors import InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.offloading import HostSpec, with_host
 from archsim.serving.checkpoints import stored
-from archsim.serving.service import Router, Service, costs_of, least_loaded, replica
+from archsim.serving.service import Replica, Router, Service, costs_of, least_loaded, replica
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_spec import EngineSpec
 from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec, language_model
-from archsim.workloads.op import DType
+from archsim.workloads.op import DType, Role
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")
@@ -29,6 +31,7 @@ _TUNED = re.compile(r"[-_](instruct|chat|it|hf|thinking|base|v0\.\d|\d{4}|fp8|fp
 _MOST_BYTES = 2**20
 _NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
+_SAME = 0.9  # of links' rates
 _FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
 
 
@@ -92,7 +95,7 @@ def _plain(name: str) -> str:
 
 
 def chip_named(text: str) -> str:
-    """The shipped name of a chip: h100_sxm of H100, rtxpro6000 of RTXPRO6000; of a file, itself.
+    """The shipped name of a chip or a system: h100_sxm of H100, rtxpro6000 of RTXPRO6000; of a file, itself.
 
     Raises
     ------
@@ -121,13 +124,13 @@ def _as_reported(chip: ChipSpec) -> ChipSpec:
 
 @lru_cache(maxsize=64)
 def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec:
-    """So many chips: a system of that name, or those of a shipped one that is made of them.
+    """So many chips: those of a system, or of a shipped one that is made of such chips; both by name or by file.
 
     Raises
     ------
     InputError: it has fewer, or no shipped system joins such chips.
     """
-    if name in shipped("systems"):
+    if _is_system(name):
         system = load_spec(name, SystemSpec, category="systems")
     else:
         chip = load_spec(name, ChipSpec, category="chips")
@@ -138,6 +141,14 @@ def system_of(name: str, chips: int, launch_ps: int | None = None) -> SystemSpec
     if launch_ps is None or system.network is None or not hasattr(system.network, "launch"):
         return system
     return system.model_copy(update={"network": system.network.model_copy(update={"launch": launch_ps})})
+
+
+def _is_system(name: str) -> bool:
+    """Whether it is a system, told by what its file says, or a chip."""
+    if not name.endswith(_FILES):
+        return name in shipped("systems")
+    told = load_tree(name)
+    return any(told.child(key) is not None for key in ("chip", "chips", "network"))
 
 
 @lru_cache(maxsize=256)
@@ -189,10 +200,40 @@ class Placed:
         slowest = len(costs) * max(cost.ticks for cost in costs)
         return self.machine.time.seconds(max(ticks, slowest)), len(costs) * joules
 
+    def loading_ps(self, source: str) -> int:
+        """Time in which the weights of a replica come from a farther memory, each chip's its own way.
+
+        Raises
+        ------
+        InputError: the chips have no such memory, or no way from it.
+        """
+        weights = [held.resident_bytes[Role.WEIGHT] for held in self.deployed.held]
+        ticks = max(cost.loaded(n_bytes, source) for cost, n_bytes in zip(self.costs, weights, strict=True))
+        return int(self.machine.time.whole_ps(ticks))
+
+    def replica(self) -> Replica:
+        """One that has nothing to do yet."""
+        return replica(self.machine, self.deployed, self.costs, self.data)
+
     def service(self, replicas: int = 1, router: Router = least_loaded, engine: EngineSpec | None = None) -> Service:
         """Equal replicas that have nothing to do yet, of an engine that may hold other numbers of requests."""
         deployed = self.deployed if engine is None else self.deployed.under(engine)
         return Service([replica(self.machine, deployed, self.costs, self.data) for _ in range(replicas)], router)
+
+
+def _by_libraries(system: SystemSpec, libraries: tuple[str, ...]) -> SystemSpec:
+    """The system whose collectives are these libraries', where they were measured over such links."""
+    network = system.network
+    if not libraries or not isinstance(network, NetworkSpec):
+        return system
+    known = load_spec("gpu_libraries", GpuLibrariesSpec, category="collectives")
+    gpus = (gpu for joined in known.interconnects.values() for gpu in joined.gpus)
+    device = next((gpu for gpu in gpus if re.match(rf"{_plain(gpu)}(?!\d)", _plain(system.chip.name))), "")
+    found = interconnect_of(known, device)
+    if found is None or network.dimensions[0].link.bandwidth * network.dimensions[0].link.count < _SAME * found[1]:
+        return system
+    use = LibraryUseSpec(libraries=libraries, device=device)
+    return system.model_copy(update={"network": network.model_copy(update={"library": use})})
 
 
 def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
@@ -225,14 +266,22 @@ def placed(asked: Deployment) -> Placed:
     return Placed(machine, deployed, costs, asked.data)
 
 
-_NO_MATTER = {"max_num_seqs": 1, "max_num_batched_tokens": 4096, "kv_blocks": None, "looks": 1, "ahead": False}
+_NO_MATTER = {
+    "max_num_seqs": 1,
+    "max_num_batched_tokens": 4096,
+    "kv_blocks": None,
+    "looks": 1,
+    "ahead": False,
+    "in_turn": False,
+}
 """Settings of an engine that change nothing in what an iteration costs: it is known for all of them together."""
 
 
 @lru_cache(maxsize=32)
 def _costs(asked: Deployment) -> tuple[StepCost, ...]:
     """Of iterations on each stage."""
-    machine = Machine(_hosted(system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch), asked))
+    system = system_of(chip_named(asked.chip), asked.ranks, asked.engine.collective_launch)
+    machine = Machine(_hosted(_by_libraries(system, asked.engine.collectives), asked))
     return tuple(costs_of(machine, _deployed(asked, machine), asked.tensor * asked.data))
 
 
@@ -251,10 +300,9 @@ def _deployed(asked: Deployment, machine: Machine) -> Deployed:
         expert_parallel=asked.expert,
         data_parallel=asked.data if asked.data > 1 else None,
         batch=asked.data,
+        expert_exchange=asked.engine.expert_exchange,
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
-    if asked.stages > 1 and asked.data > 1:
-        raise InputError("stages of a pipeline beside replicas of attention are not served")
     return Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest, asked.stages)
 
 

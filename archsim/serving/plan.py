@@ -18,7 +18,7 @@ import numpy as np
 
 from archsim.errors import ArchsimError, InputError, wrong
 from archsim.serving import frontier
-from archsim.serving.deploy import Deployment, Placed, model_named, placed
+from archsim.serving.deploy import Deployment, Placed, chip_named, model_named, placed, system_of
 from archsim.serving.pools import Apart
 from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
@@ -67,11 +67,14 @@ def plan(deployment: Deployment, asked: Asked) -> Plan:
     InputError: no way keeps the objectives; says by how much the best one misses them.
     """
     ways, missed, points = list[dict[str, Any]](), list[tuple[float, str]](), list[dict[str, Any]]()
+    system_of(chip_named(deployment.chip), 1)  # an unknown one is said before anything else
+    why = ""
     for cut in _cuts(deployment, asked):
         try:
             at = placed(cut)
-        except ArchsimError:
-            continue  # it does not fit, or does not divide
+        except ArchsimError as error:
+            why = str(error)  # it does not fit, or does not divide
+            continue
         points += frontier.points(at, named(cut), asked.input, asked.output)
         over = _alone(at, asked)
         if over > 1:
@@ -84,7 +87,8 @@ def plan(deployment: Deployment, asked: Asked) -> Plan:
         if apart is not None:
             ways.append(apart)
     if not ways and not missed:
-        raise InputError(f"'{deployment.model}' fits on no group of up to {asked.gpus} chips of '{deployment.chip}'")
+        where = f"no group of up to {asked.gpus} chips of '{deployment.chip}'"
+        raise InputError(f"'{deployment.model}' fits on {where}; of the last one tried: {why}")
     if not ways:
         over, which = min(missed, default=(math.inf, ""))
         raise wrong("slo", f"no configuration meets it: the best one, {which}, takes {over:.3g} times as long")
@@ -107,7 +111,10 @@ def _cuts(deployment: Deployment, asked: Asked) -> Iterator[Deployment]:
     try:
         placed(whole)
     except ArchsimError:
-        yield from (replace(whole, stages=n) for n in _STAGES if n * whole.tensor <= asked.gpus)
+        for stages in (n for n in _STAGES if n * whole.tensor <= asked.gpus):
+            yield replace(whole, stages=stages)
+            if experts:
+                yield replace(whole, tensor=1, data=whole.tensor, expert=whole.tensor, stages=stages)
 
 
 def named(cut: Deployment) -> str:

@@ -7,7 +7,7 @@ gives requests to replicas as they arrive.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,14 @@ from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 
 _USUAL_KEYS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What engines that compute in step have chosen, and the tick at which all its steps have ended."""
+
+    chosen: Sequence[tuple[Engine, Iteration]]
+    end: int
 
 
 class Replica:
@@ -41,12 +49,32 @@ class Replica:
     def __init__(self, machine: Machine, deployed: Deployed, cost: StepCost, engines: int = 1) -> None:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
+        self.alignments = deployed.alignments(1)
         self.now = 0
+        self._plan: _Plan | None = None
 
     @property
     def load(self) -> int:
         """Requests that it has and not answered."""
         return sum(engine.load for engine in self.engines)
+
+    @property
+    def acts_ps(self) -> int:
+        """When it chooses what comes next, or has computed what it has chosen."""
+        return self.machine.time.whole_ps(self.now if self._plan is None else self._plan.end)
+
+    def act(self) -> list[Served]:
+        """Do what it does then, where it has requests; returns who has the answer by it.
+
+        Before what it has chosen has ended it may be told to go on until a time, and chooses anew.
+        """
+        if self._plan is not None:
+            return self.next() or []
+        chosen = self._planned()
+        if not chosen:
+            raise RuntimeError("a replica that has requests chooses nothing")
+        self._plan = _Plan(chosen, self.now + sum(count * ticks for count, ticks, _ in self._runs(chosen)))
+        return []
 
     @property
     def rest_w(self) -> float:
@@ -58,22 +86,30 @@ class Replica:
         wait make it as much longer."""
         each = -(-sequences // len(self.engines))
         running = min(each, self.engines[0].scheduler.limits.sequences)
-        cost = self.cost.of(Shape(decodes=running, keys=_USUAL_KEYS))
-        return self.machine.time.seconds(cost.ticks) * each / running
+        return self.machine.time.seconds(self._step(Shape(decodes=running, keys=_USUAL_KEYS))) * each / running
+
+    def _step(self, shape: Shape) -> int:
+        """Ticks from token to token of sequences in an iteration that every engine does."""
+        return int(self.cost.of(shape).ticks)
 
     def found(self, request: Served) -> int:
         """Blocks of a request that some engine's cache has, in whatever memory."""
         return max(engine.scheduler.found(request) for engine in self.engines)
 
     def submit(self, request: Served) -> None:
-        """A request that a scheduler sees now: that of the engine with fewest requests."""
+        """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
-        min(self.engines, key=lambda engine: engine.load).submit(request)
+        if self.deployed.engine.in_turn:
+            self.engines[sum(len(engine.requests) for engine in self.engines) % len(self.engines)].submit(request)
+        else:
+            min(self.engines, key=lambda engine: engine.load).submit(request)
 
-    def advance(self, until_ps: int | None = None) -> None:
-        """Run until a time, or until it is idle; what has begun before the time is ended."""
-        while self.next(until_ps) is not None:
-            pass
+    def advance(self, until_ps: int | None = None) -> list[Served]:
+        """Run until a time, or until it is idle; what has begun before is ended. Returns who has the answer by then."""
+        answered = list[Served]()
+        while (done := self.next(until_ps)) is not None:
+            answered += done
+        return answered
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
         """Compute what comes next and begins before a time, until then at most; returns who has the answer by it, None
@@ -82,28 +118,47 @@ class Replica:
         until = None if until_ps is None else int(time.ps(until_ps))
         if until is not None and self.now >= until:
             return None
-        now_ps = time.whole_ps(self.now)
-        chosen = [(e, iteration) for e in self.engines if (iteration := e.next(now_ps)) is not None]
+        chosen, self._plan = self._planned() if self._plan is None else self._plan.chosen, None
         return self._computed(chosen, until) if chosen else None
 
+    def _planned(self) -> Sequence[tuple[Engine, Iteration]]:
+        """What its engines choose now."""
+        return self._chosen(0, self.engines, self.machine.time.whole_ps(self.now))
+
+    def _chosen(self, lane: int, engines: Sequence[Engine], now_ps: int) -> list[tuple[Engine, Iteration]]:
+        """What those of a lane that compute in step compute now."""
+        if self.alignments:
+            return self.alignments[lane].chosen(engines, now_ps)
+        return [(e, iteration) for e in engines if (iteration := e.next(now_ps)) is not None]
+
     def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
-        most, patient = chosen[0][1].steps, True
-        for _, iteration in chosen:
-            most = min(most, 1 if iteration.prompts else iteration.steps)
-            patient = patient and iteration.patient
-        until = None if patient else until
-        ends, spent = self._ends([self._paces(iteration, most) for _, iteration in chosen], until)
+        # Of several engines the one that has fewest requests then is asked for, and others may be idle.
+        if len(self.engines) == 1 and chosen[0][1].patient:
+            until = None
+        ends, spent = self._ends(chosen, until)
         starts_ps = self.machine.time.whole_ps(self.now)
         self.now = ends[-1]
+        if self.alignments:
+            self.alignments[0].passed(len(ends) - 1)
         ends_ps = self.machine.time.all_whole_ps(ends)
         done = list[Served]()
         for (engine, iteration), joules in zip(chosen, spent, strict=True):
             done += engine.ended(iteration, starts_ps, ends_ps, joules / len(self.engines))
         return done
 
-    def _paces(self, iteration: Iteration, steps: int) -> Iterator[Pace]:
-        """Of its first steps, how many take as long each."""
-        if steps == 1:
+    def _runs(self, chosen: Sequence[tuple[Engine, Iteration]]) -> Iterator[tuple[int, int, Sequence[float]]]:
+        """Steps that take as long: how many, ticks of each, and joules of each by engine."""
+        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
+        group = grouped([iteration for _, iteration in chosen], len(self.engines))
+        return _together([self._paces(iteration, most, group) for _, iteration in chosen])
+
+    def _paces(self, iteration: Iteration, steps: int, group: int) -> Iterator[Pace]:
+        """Of its first steps, how many take as long each; experts have so many tokens of the group, as many of each
+        engine when 0."""
+        if group:
+            cost = self.cost.of(replace(iteration.shape(), group=group))
+            yield 1, cost.ticks, cost.joules
+        elif steps == 1:
             cost = self.cost.of(iteration.shape())
             yield 1, cost.ticks, cost.joules
         elif iteration.decodes:
@@ -111,12 +166,12 @@ class Replica:
             for count, blocks in iteration.decodes.runs(steps):
                 yield count, *step(sequences, queries, blocks)
 
-    def _ends(self, paces: Sequence[Iterator[Pace]], until: int | None) -> tuple[list[int], list[float]]:
+    def _ends(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> tuple[list[int], list[float]]:
         """Ticks at which steps end that begin before a time, each as long as the longest of its engines; joules of each
         engine."""
-        ends, spent = list[int](), [list[tuple[int, float]]() for _ in paces]
+        ends, spent = list[int](), [list[tuple[int, float]]() for _ in chosen]
         at = self.now
-        for count, ticks, joules in _together(paces):
+        for count, ticks, joules in self._runs(chosen):
             if until is not None:
                 count = min(count, -(-(until - at) // max(ticks, 1)))
             ends.extend(range(at + ticks, at + count * ticks + 1, ticks) if ticks else [at] * count)
@@ -126,6 +181,15 @@ class Replica:
             if until is not None and at >= until:
                 break
         return ends, [_sum(mine) for mine in spent]
+
+
+def grouped(chosen: Sequence[Iteration], data: int) -> int:
+    """Tokens that experts of so many replicas of attention have, where some have prompts and others fewer tokens, or
+    none: here as many as some that have the most. 0: each has as many."""
+    if data == 1 or not any(iteration.prompts for iteration in chosen):
+        return 0
+    tokens = [iteration.shape().tokens for iteration in chosen]
+    return max(tokens) * -(-sum(tokens) // max(tokens))
 
 
 Pace = tuple[int, int, float]
@@ -156,60 +220,86 @@ def _sum(spent: Sequence[tuple[int, float]]) -> float:
 
 
 class Pipelined(Replica):
-    """As many engines as stages of a pipeline, an iteration of each in flight over one stage after the other.
+    """As many lanes as stages of a pipeline, an iteration of each in flight over one stage after the other.
 
-    Requests go to the engines in turn. The first stage is given to the engine that has waited longest for it; what a
-    stage sends to the next one crosses the system's links beside its computing.
+    A lane has an engine for each replica of attention; they compute in step, on each stage as long as the longest of
+    theirs. The first stage is given to the lane that has waited longest for it; what a stage sends to the next one
+    crosses the system's links beside its computing. A request goes to the replica of attention with fewest, and takes
+    turns among its engines.
 
     Parameters
     ----------
-    costs: of iterations on each stage.
+    costs: of iterations on each stage. data: replicas of attention.
     """
 
-    def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost]) -> None:
-        super().__init__(machine, deployed, costs[0], len(costs))
-        self.costs = costs
-        self._ready = [0] * len(costs)  # ticks from which the engines may go on
+    def __init__(self, machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> None:
+        super().__init__(machine, deployed, costs[0], data * len(costs))
+        self.costs, self.data = costs, data
+        self.alignments = deployed.alignments(len(costs))
+        self.lanes = [self.engines[lane * data : (lane + 1) * data] for lane in range(len(costs))]
+        self._ready = [0] * len(costs)  # ticks from which the lanes may go on
         self._free = [0] * len(costs)  # and the stages are free
+        self._given = [0] * data  # requests of each replica of attention
         self._sends: dict[tuple[int, int], tuple[int, float]] = {}
+
+    @property
+    def acts_ps(self) -> int:
+        ready = min(self._ready[n] for n, engine in enumerate(self.engines) if engine.load)
+        return self.machine.time.whole_ps(max(ready, self._free[0]))
+
+    def act(self) -> list[Served]:
+        """Compute the iteration that begins then: who comes meanwhile changes nothing in it."""
+        return self.next() or []
 
     @property
     def rest_w(self) -> float:
         return sum(cost.rest_w for cost in self.costs)
 
+    def _step(self, shape: Shape) -> int:
+        ticks = [cost.of(shape).ticks for cost in self.costs]
+        return int(max(sum(ticks), len(ticks) * max(ticks)))
+
     def submit(self, request: Served) -> None:
-        number = request.number % len(self.engines)
-        if not self.engines[number].load:
-            self._ready[number] = int(self.machine.time.ps(request.seen_ps))
-        self.engines[number].submit(request)
+        part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
+        lane = self._given[part] % len(self.lanes)
+        self._given[part] += 1
+        if not any(engine.load for engine in self.lanes[lane]):
+            self._ready[lane] = int(self.machine.time.ps(request.seen_ps))
+        self.lanes[lane][part].submit(request)
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
         """Compute the iteration that begins next, before a time; as of one engine."""
         time = self.machine.time
         until = None if until_ps is None else int(time.ps(until_ps))
-        busy = (n for n, engine in enumerate(self.engines) if engine.load)
-        for start, _, number in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
+        busy = (n for n, engines in enumerate(self.lanes) if any(engine.load for engine in engines))
+        for start, _, lane in sorted((max(self._ready[n], self._free[0]), self._ready[n], n) for n in busy):
             if until is not None and start >= until:
                 return None
-            iteration = self.engines[number].next(time.whole_ps(start))
-            if iteration is not None:
-                return self._pass(number, start, iteration)
+            now_ps = time.whole_ps(start)
+            chosen = self._chosen(lane, self.lanes[lane], now_ps)
+            if chosen:
+                return self._pass(lane, start, chosen)
         return None
 
-    def _pass(self, number: int, start: int, iteration: Iteration) -> list[Served]:
-        shape, at, joules = iteration.shape(), start, 0.0
+    def _pass(self, lane: int, start: int, chosen: Sequence[tuple[Engine, Iteration]]) -> list[Served]:
+        group = grouped([iteration for _, iteration in chosen], self.data)
+        shapes, at = [replace(iteration.shape(), group=group) for _, iteration in chosen], start
+        joules = [0.0] * len(chosen)
         for stage, known in enumerate(self.costs):
-            cost = known.of(shape)
-            at = max(at, self._free[stage]) + cost.ticks
+            costs = [known.of(shape) for shape in shapes]
+            at = max(at, self._free[stage]) + max(cost.ticks for cost in costs)
             self._free[stage] = at
-            joules += cost.joules
+            sent = [(0, 0.0)] * len(shapes)
             if stage < len(self.costs) - 1:
-                ticks, sent = self._sent(stage, known.pieces.sent_bytes(shape.tokens))
-                at += ticks
-                joules += sent
-        self._ready[number] = at
-        time = self.machine.time
-        return self.engines[number].ended(iteration, time.whole_ps(start), [time.whole_ps(at)], joules)
+                sent = [self._sent(stage, known.pieces.sent_bytes(shape.tokens)) for shape in shapes]
+            at += max(ticks for ticks, _ in sent)
+            joules = [j + cost.joules + sending for j, cost, (_, sending) in zip(joules, costs, sent, strict=True)]
+        self._ready[lane] = at
+        starts_ps, ends_ps = self.machine.time.whole_ps(start), [self.machine.time.whole_ps(at)]
+        done = list[Served]()
+        for (engine, iteration), of_all in zip(chosen, joules, strict=True):
+            done += engine.ended(iteration, starts_ps, ends_ps, of_all / self.data)
+        return done
 
     def _sent(self, stage: int, n_bytes: int) -> tuple[int, float]:
         """Ticks and joules of what the ranks of a stage send to those of the next one."""
@@ -220,7 +310,8 @@ class Pipelined(Replica):
 
 
 Router = Callable[[Sequence[Replica], Served], int]
-"""Gives a request to a replica, by number."""
+"""Gives a request to a replica, by number. A package adds one with a line of its pyproject.toml, under
+``archsim.routers``."""
 
 
 def round_robin(replicas: Sequence[Replica], request: Served) -> int:
@@ -244,14 +335,6 @@ def least_time(replicas: Sequence[Replica], request: Served) -> int:
     return min(range(len(replicas)), key=lambda i: replicas[i].pace_s(replicas[i].load + 1))
 
 
-ROUTERS: dict[str, Router] = {
-    "round_robin": round_robin,
-    "least_loaded": least_loaded,
-    "prefix_aware": prefix_aware,
-    "least_time": least_time,
-}
-
-
 @dataclass(frozen=True)
 class Service:
     """Replicas behind a router."""
@@ -270,15 +353,22 @@ class Service:
         self.finish()
         return refused
 
-    def give(self, served: Served) -> None:
-        """A request that a scheduler sees now: that of the replica that the router names among those it fits."""
-        for replica in self.replicas:
-            replica.advance(served.seen_ps)
-        fit = self.replicas
-        if any(replica.deployed is not fit[0].deployed for replica in fit):
+    def give(self, served: Served) -> list[tuple[int, Served]]:
+        """A request that a scheduler sees now: that of the replica that the router names among those it fits.
+
+        Returns who has the answer until what was begun before has ended, each with the number of its replica.
+        """
+        fit: Sequence[int] = range(len(self.replicas))
+        if any(replica.deployed is not self.replicas[0].deployed for replica in self.replicas):
             asked = Request(served.arrival_ps, served.input, served.output)
-            fit = [replica for replica in fit if not replica.deployed.refusal(asked)]
-        fit[self.router(fit, served)].submit(served)
+            fit = [n for n in fit if not self.replicas[n].deployed.refusal(asked)]
+        replicas = [self.replicas[n] for n in fit]
+        moved: Sequence[int] = range(len(self.replicas))
+        if self.router is round_robin:  # it looks at nobody: the others need not go on
+            moved = (fit[round_robin(replicas, served)],)
+        answered = [(n, done) for n in moved for done in self.replicas[n].advance(served.seen_ps)]
+        replicas[self.router(replicas, served)].submit(served)
+        return answered
 
     def finish(self) -> None:
         """Run until all have their answers."""
@@ -315,4 +405,6 @@ def costs_of(machine: Machine, deployed: Deployed, ranks: int) -> list[StepCost]
 
 def replica(machine: Machine, deployed: Deployed, costs: Sequence[StepCost], data: int = 1) -> Replica:
     """One that has nothing to do yet; ``data`` replicas of attention in it."""
-    return Replica(machine, deployed, costs[0], data) if len(costs) == 1 else Pipelined(machine, deployed, costs)
+    if len(costs) == 1:
+        return Replica(machine, deployed, costs[0], data)
+    return Pipelined(machine, deployed, costs, data)

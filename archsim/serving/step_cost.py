@@ -31,9 +31,9 @@ from archsim.model.lowered import Lowered, countable
 from archsim.sim.schedule import OutOfOrder, Schedule, in_turns
 from archsim.sim.segment import simulate
 from archsim.workloads.dims import LARGEST, Dim
-from archsim.workloads.iteration import Pieces, Shape, filled, slot
+from archsim.workloads.iteration import Pieces, Shape, by_keys, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
-from archsim.workloads.op import Op, Transfer, group_ranks
+from archsim.workloads.op import Op, Role, Transfer, group_ranks
 from archsim.workloads.program import Block
 
 _MOST_KEPT = 20_000
@@ -207,14 +207,21 @@ class StepCost:
         """Of decodes over so many keys each, [keys]."""
         cost = piece.rest + Cost(self._host(shape) + 0 * keys, 0.0 * keys)
         for op, count in piece.slots:
-            one = self._lengths(op, shape, keys) if slot(op) == "attention" else self._slot(op, shape)
+            one = self._lengths(op, shape, keys) if by_keys(op) else self._slot(op, shape)
             cost = cost + one * count
+        if piece.launching:
+            cost = Cost(np.maximum(cost.ticks, self._host(shape) + piece.launching), cost.joules)
         ticks = cost.ticks.tolist()
         return ticks if max(ticks) >= LARGEST else array("q", ticks), array("d", cost.joules.tolist())
 
     def _host(self, shape: Shape) -> int:
         ps = self.pieces.host_ps(shape) if self.pieces.first else 0
         return int(self.machine.time.ps(ps)) if ps else 0
+
+    def loaded(self, n_bytes: int, source: str) -> int:
+        """Ticks in which so many bytes of weights come from a farther memory."""
+        move = Transfer(name="weights", bytes=n_bytes, source=source, destination=Role.WEIGHT)
+        return int(self._asked(move).ticks)
 
     def sent(self, source: int, target: int, n_bytes: int) -> tuple[int, float]:
         """Ticks and joules of what each rank sends to the one that has its place in another group."""
@@ -229,7 +236,7 @@ class StepCost:
     # --- pieces
 
     def _piece(self, shape: Shape) -> _Piece:
-        key = shape.tokens, shape.kind, shape.copies, shape.sampled, shape.drafting
+        key = shape.tokens, shape.kind, shape.copies, shape.group, shape.sampled, shape.drafting
         if key not in self._pieces:
             self._pieces[key] = self._made(shape, ())
         if self._pieces[key].adds or not self.pieces.ops.state_bytes:
@@ -244,7 +251,7 @@ class StepCost:
         """The piece of a shape; ``sized`` are slots that belong to it with their sizes."""
         launching = int(self.machine.time.ps(self.pieces.launching_ps(shape)))
         sizes = (shape.decodes, shape.queries, shape.prompts) if sized else ()
-        key = shape.tokens, shape.kind, shape.copies, sizes
+        key = shape.tokens, shape.kind, shape.copies, shape.group, sizes
         if key not in self._begun:
             self._begun[key] = self._laid(_Laid(), self.pieces.beginning(shape), shape, sized)
         laid = self._laid(self._begun[key], self.pieces.end(shape), shape, sized)
@@ -302,10 +309,10 @@ class StepCost:
     # --- slots
 
     def _slot(self, op: Op, shape: Shape) -> Cost:
-        if slot(op) == "attention":
+        if by_keys(op):
             cost = self._lengths(op, shape, np.array([shape.keys]))
             return Cost(int(cost.ticks[0]), float(cost.joules[0]))
-        if slot(op) in ("prompt_attention", "prompt_recurrence", "kv_up"):
+        if slot(op).startswith("prompt_") or slot(op) == "kv_up":
             return self._others.of((op, shape.prompts), lambda: self._asked(filled(op, shape)))
         if isinstance(op, Transfer):
             return self._asked(filled(op, shape))

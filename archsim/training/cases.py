@@ -110,7 +110,10 @@ def _framework(name: str) -> FrameworkSpec:
 def _model_named(name: str) -> ModelSpec:
     if name in shipped("hybrids"):
         return load_spec(name, HybridSpec, category="hybrids")
-    return language_model(load_spec(name, ModelSpec, category="models"))
+    model = language_model(load_spec(name, ModelSpec, category="models"))
+    if model.mla is not None and model.mla.indexer is not None:
+        raise InputError(f"'{model.name}' chooses keys: such models are run and served, not trained so far")
+    return model
 
 
 @functools.lru_cache(maxsize=64)

@@ -42,7 +42,13 @@ _SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: 
 _CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchanges between them: assumed
 _CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
-_FUNCTIONS = {"silu": "silu_mul", "rotary": "rope", "residual": "residual_add", "add": "residual_add"}
+_FUNCTIONS = {
+    "silu": "silu_mul",
+    "rotary": "rope",
+    "residual": "residual_add",
+    "add": "residual_add",
+    "highest": "softmax",  # assumed: both read a row, find what is highest, and read it again
+}
 """Kernels of functions whose libraries name them otherwise."""
 
 

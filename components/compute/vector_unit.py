@@ -42,6 +42,7 @@ OPS_PER_ELEMENT: Mapping[str, float] = MappingProxyType(
         "multiply": 1.0,
         "bias": 1.0,
         "router": 14.0,
+        "highest": 14.0,
         "quantize": 3.0,
         "convert": 1.0,
         "scale": 1.0,

@@ -87,6 +87,15 @@ class GpuLibrariesSpec(Spec):
     """by name"""
 
 
+class LibraryUseSpec(Spec):
+    """Whose measured ways collectives within the innermost dimension take."""
+
+    libraries: tuple[str, ...]
+    """by name, such as ``vllm_graph``; the first one that has a collective"""
+    device: str
+    """on whose interconnect"""
+
+
 @dataclass(frozen=True)
 class LibraryTime:
     """How long a collective takes, with its 5% to 95% band; by which library and way."""

@@ -34,6 +34,8 @@ from archsim.components.network.collective import (
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
 from archsim.components.network.flows import Way, collective_flow, message_flow, play_flows, ways_of
+from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
+from archsim.components.network.gpu_library import time as library_time
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
 from archsim.components.network.topology import (
@@ -47,7 +49,7 @@ from archsim.components.network.topology import (
     route_across,
     spans,
 )
-from archsim.config import Named
+from archsim.config import Named, load_spec
 from archsim.errors import InputError
 from archsim.model import network as model
 from archsim.model.network import Flow, Wire
@@ -70,6 +72,8 @@ class NetworkSpec(ComponentSpec):
     """innermost first: for example the switch within a host, then the fabric between hosts"""
     launch: Picoseconds = 0
     """time from the call of a collective until the first byte is sent (kernel launch, rendezvous)"""
+    library: LibraryUseSpec | None = None
+    """whose collectives they are, timed by ``configs/collectives/gpu_libraries.yaml``; as the links when absent"""
     expert_exchange: Annotated[DirectWriteSpec | ExpertParallelSpec | None, Named("collectives")] = None
     """how tokens go to their experts and back; as a plain all-to-all when absent"""
 
@@ -78,6 +82,11 @@ class NetworkSpec(ComponentSpec):
         if not self.dimensions:
             raise ValueError("a network has at least one dimension")
         return self
+
+
+@functools.cache
+def _libraries() -> GpuLibrariesSpec:
+    return load_spec("gpu_libraries", GpuLibrariesSpec, category="collectives")
 
 
 _MOST_AROUND, _MOST_DIRECT, _MOST_PLAYED = 2**14, 2**10, 2**20
@@ -159,7 +168,31 @@ class Network(model.Network[NetworkSpec]):
             if op.exchange is None
             else self.exchange(op.exchange, op.bytes, op.ranks)
         )
+        by_library = None if op.exchange is not None else self._by_library(op)
+        if by_library is not None:
+            return by_library[0], timing.actions, by_library[1]
         return timing.ticks, timing.actions, timing.bound_by
+
+    def _by_library(self, op: Collective) -> tuple[Dim, str] | None:
+        """Ticks of a collective as a library does it, and which one; None where none is known to."""
+        used = self.spec.library
+        if used is None or not 1 < op.ranks <= self.spec.dimensions[0].ranks:
+            return None
+        known = _libraries()
+        interconnect, _ = interconnect_of(known, used.device) or (None, 0)
+        if interconnect is None:
+            return None
+        for name in used.libraries:
+            if op.collective in interconnect.libraries.get(name, {}):
+
+                def ticks(n_bytes: int, name: str = name) -> int:
+                    took = library_time(known, used.device, name, op.collective, n_bytes, op.ranks)
+                    return int(self.time.ps(round(took.seconds * 1e12)))
+
+                if isinstance(op.bytes, int):
+                    return ticks(op.bytes), name
+                return np.array([ticks(int(size)) for size in np.ravel(op.bytes)]).reshape(op.bytes.shape), name
+        return None
 
     def flow(self, collective: str, n_bytes: int, group: Sequence[int]) -> Flow:
         return collective_flow(self, collective, n_bytes, group)

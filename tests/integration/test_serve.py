@@ -17,6 +17,8 @@ from archsim.serving.cases.offered import offered_requests
 from archsim.serving.classes import objectives_of
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.plan import Asked, plan
+from archsim.workloads.iteration import Shape
+from archsim.workloads.requests import Request
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
 
@@ -102,13 +104,14 @@ def test_configurations_together_and_apart(tmp_path):
     assert rows[1]["tpot_ms"] < rows[0]["tpot_ms"] < rows[0]["ttft_ms"]
     assert rows[1]["tpot_ms"] < rows[2]["tpot_ms"] < 1.3 * rows[0]["tpot_ms"]  # each engine has half of the requests
     assert rows[3]["tpot_ms"] < rows[1]["tpot_ms"]  # no prompt comes between
-    assert "decode_batch_size" in rows[4]["error"]
+    assert "concurrency: is missing" in rows[4]["error"]
 
 
-def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
+@pytest.mark.parametrize("stages", [1, 2])
+def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path, stages):
     """Twice the requests on twice the replicas of attention: each engine has what one had alone, at its pace."""
     mixture = {"model": "olmoe-1b-7b", "system": "h100_sxm", "rate": 40, "input": 200, "output": 20, "requests": 12}
-    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, longest=220)
+    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, stages=stages, longest=220)
     at = placed(together)
     requests = offered_requests(mixture)
     both, alone = at.service(), replace(at, data=1).service()
@@ -118,9 +121,34 @@ def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path):
     assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in rows[1::2]]
     assert [row["end_s"] for row in rows[::2]] == [row["end_s"] for row in alone.answer().rows]
     assert both.answer().summary["energy_j"] == pytest.approx(alone.answer().summary["energy_j"])
-    told = asked(tmp_path, [{**mixture, "dp": 2, "ep": 2}, {**mixture, "dp": 2, "ep": 2, "tp": 2}]).rows
-    assert [row["gpus"] for row in told] == [2, 4]
+    cut = {**mixture, "dp": 2, "ep": 2, "pp": stages}
+    told = asked(tmp_path, [cut, {**cut, "tp": 2}]).rows
+    assert [row["gpus"] for row in told] == [2 * stages, 4 * stages]
     assert told[1]["tpot_mean_ms"] != told[0]["tpot_mean_ms"]
+
+
+def test_experts_have_the_tokens_of_all_replicas_of_attention():
+    """A prompt on one of two replicas: its attention there, and for experts half of what two prompts are."""
+    at = placed(Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, longest=4100))
+    prompt = Shape(prompts=((1, 4096, 4096),), finished=1)
+    cost = at.costs[0]
+    ticks = {group: cost.of(replace(prompt, group=group)).ticks for group in (0, 4096, 8192)}
+    assert ticks[4096] < ticks[0] == ticks[8192]
+    for count in (1, 2):
+        (one,) = at.service().replicas
+        for number in range(count):
+            one.submit(at.deployed.served(number, Request(0, 4096, 1)))
+        start, done = one.now, one.next()
+        assert len(done) == count
+        assert one.now - start == ticks[4096 * count]
+    mine = at.costs[0].pieces
+    rows = [
+        sum(sum(op.rows) for op in block.ops if op.name == "experts_down")
+        for group in (4096, 8192)
+        for block in mine.template(4096, "prefill", group)
+        if any(op.name == "experts_down" for op in block.ops)
+    ]
+    assert rows[1] == pytest.approx(2 * rows[0], rel=0.05)  # the busiest rank's share of four thousand draws
 
 
 def test_the_command_serves_without_a_file():
@@ -159,7 +187,9 @@ def test_the_command_serves_without_a_file():
         ({"rate": ""}, "--rate: is missing"),
         ({"slo": "ttft=fast"}, "--slo: .* is not written like"),
         ({"system": "h101"}, "--system: no chip or system is called 'h101'"),
-        ({"router": "random"}, "--router: expected"),
+        ({"aligns_timeout": "0"}, "aligns.timeout: expected at least 1, not 0"),
+        ({"aligns_batching": "few"}, "--aligns-batching: "),
+        ({"router": "least_load"}, "--router: no router is called 'least_load': did you mean 'least_loaded'"),
         ({"input": "100000000"}, "no request can ever run"),
         ({"engine": "vlm"}, "no engine is called 'vlm'"),
     ],
@@ -175,6 +205,37 @@ def test_bad_input_is_one_error(changed, said):
     }
     with pytest.raises(InputError, match=said):
         ask(QUESTION, {name: text for name, text in {**options, **changed}.items() if text})
+
+
+def test_a_file_is_a_chip_or_a_system_by_what_it_says(tmp_path):
+    system, chip, wrong = (tmp_path / f"{name}.yaml" for name in ("system", "chip", "wrong"))
+    system.write_text("extends: dgx_h100\nchips: 2\n")
+    chip.write_text("extends: h100_sxm\nname: mine\n")
+    wrong.write_text("name: none\nchips: 2\n")
+    options = {"model": "llama-3.2-1b", "rate": "50", "input": "100", "output": "5", "requests": "6"}
+
+    def figures(**told):
+        kept = ("ttft_mean_ms", "tpot_mean_ms", "energy_j", "gpus")
+        return {name: value for name, value in ask(QUESTION, {**options, **told}).items() if name in kept}
+
+    assert figures(system=str(system), tp="2") == figures(system="dgx_h100", tp="2")
+    assert figures(system=str(chip)) == figures(system="h100_sxm")
+    assert figures(pools=f"{system}:tp=2") == figures(pools="dgx_h100:tp=2")
+    assert figures(pools=f"{chip}:replicas=2;{system}")["gpus"] == 3
+    apart = {"prefill": f"{system}", "decode": f"{system}:tp=2"}
+    assert figures(**apart) == figures(prefill="dgx_h100", decode="dgx_h100:tp=2")
+    for told, said in (
+        ({"system": str(system), "tp": "4"}, "4 chips are asked for, and system 'DGX H100' has 2"),
+        ({"system": str(chip), "tp": "2"}, "no shipped system joins chips of kind .*name a system, or a file of one"),
+        ({"system": str(wrong)}, "wrong.yaml:1:1: chip: 'chip' is missing"),
+    ):
+        with pytest.raises(InputError, match=said):
+            figures(**told)
+    deployment = Deployment("llama-3.2-1b", str(wrong), engine_named("vllm"))
+    with pytest.raises(InputError, match="'chip' is missing"):
+        plan(deployment, Asked(4.0, 200, 20, {"ttft_s": 1.0}, 2))
+    with pytest.raises(InputError, match="no chip or system is called"):
+        plan(replace(deployment, chip="h101"), Asked(4.0, 200, 20, {"ttft_s": 1.0}, 2))
 
 
 def test_what_is_asked_is_told_by_the_columns():

@@ -24,6 +24,9 @@ def formats(name, chip, tensor=8, **told):
     ("name", "chip", "told", "expected"),
     [
         ("Qwen/Qwen3-8B-FP8", "h100_sxm", {}, {"qkv": (DType.FP8, 16384), "gate_up": (DType.FP8, 16384)}),
+        ("Qwen/Qwen3-8B", "h100_sxm", {"weights": "fp8"}, {"qkv": (DType.FP8, None), "gate_up": (DType.FP8, None)}),
+        ("Qwen/Qwen3-8B", "h100_sxm", {"weights": "fp8_block"}, {"qkv": (DType.FP8, 16384)}),
+        ("deepseek-ai/DeepSeek-R1", "h200_sxm", {"weights": "fp8"}, {"out": (DType.FP8, 16384)}),
         (
             "meta-llama/Llama-3.1-405B-Instruct-FP8",
             "h100_sxm",

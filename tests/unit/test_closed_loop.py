@@ -7,6 +7,7 @@ import pytest
 from archsim.serving.cases.benchmark import completed
 from archsim.serving.closed_loop import Load, play
 from archsim.serving.deploy import Deployment, engine_named, placed
+from archsim.serving.timeline import Timeline
 from archsim.workloads.requests import Request
 
 
@@ -24,9 +25,9 @@ def test_rounds_that_are_alike_count_for_those_that_are_not_played():
 @pytest.mark.parametrize(("tensor", "stages"), [(1, 1), (1, 2)])
 def test_each_sends_the_next_request_when_another_has_its_answer(tensor, stages):
     at = placed(Deployment("qwen2.5-7b", "h100_sxm", engine_named("vllm"), tensor=tensor, stages=stages, longest=99))
-    replica = at.service().replicas[0]
-    play(replica, [Request(0, 60 + n, 3 + n % 4) for n in range(9)], 3)
-    asked = sorted((r for engine in replica.engines for r in engine.requests), key=lambda r: r.number)
+    service = at.service()
+    play(Timeline([service]), [Request(0, 60 + n, 3 + n % 4) for n in range(9)], 3)
+    asked = sorted((r for engine in service.replicas[0].engines for r in engine.requests), key=lambda r: r.number)
     assert [r.number for r in asked] == list(range(9))
     assert all(r.end_ps is not None for r in asked)
     ends = sorted(r.end_ps for r in asked)
@@ -46,6 +47,12 @@ def test_a_row_is_completed_by_its_benchmark_where_it_says_nothing():
     assert completed({**row, "isl": "1000", "backend": "vllm", "backend_version": "0.12.0"})[0]["engine"] == "vllm_0_12"
     own, load = completed({**row, "isl": "1000"})
     assert (own["spare_tokens"], load.rounds, load.shortest) == (1500, 50, 1.0)
+    request = {"hw": "RTXPRO6000", "model": "Qwen3-32B", "input_toks": "9", "output_toks": "4"}
+    told, _ = completed(request)
+    assert (told["tp_size"], told["max_num_seqs"], told["system"]) == (2, 128, "rtxpro6000_server")
+    steady = {"mean_batch": "8", "task": "sourcegraph-fim"}
+    assert (completed(steady)[0]["engine"], completed(steady)[0]["mean_input_len"]) == ("vllm_0_11", 1400)
+    assert completed({**steady, "mean_input_len": "70"})[0]["mean_input_len"] == "70"
     assert completed({"isl": "1000", "osl": "100"}) == ({"isl": "1000", "osl": "100"}, own_load())
 
 

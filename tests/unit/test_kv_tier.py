@@ -46,8 +46,8 @@ def naive(requests, limits):
         nonlocal moved
         i = running.pop()
         has[i] = 0
-        need = blocks(cached[i])
-        if need and need + sum(blocks(cached[j]) for j in away) <= limits.tier:
+        need = blocks(cached[i]) + limits.states
+        if cached[i] and need + sum(blocks(cached[j]) + limits.states for j in away) <= limits.tier:
             away.insert(0, i)
             swapped[i] += 1
             moved += 2 * need
@@ -76,7 +76,7 @@ def naive(requests, limits):
             if step + blocks(cached[i] + 1) > free():
                 break
             away.pop(0)
-            moved += 5 * blocks(cached[i])
+            moved += 5 * (blocks(cached[i]) + limits.states)
             has[i] = blocks(cached[i] + 1)
             running.append(i)
         lost_before = sum(swapped), tuple(waiting)
@@ -129,7 +129,8 @@ def pressed(draw):
     most = max(math.ceil((r.input + r.output - 1) / 16) for r in requests)
     sequences, tier = draw(st.integers(1, 6)), draw(st.integers(1, 12))
     tokens, blocks = draw(st.integers(sequences, 80)), draw(st.integers(most, most + 6))
-    return requests, Limits(sequences, tokens, blocks, reserves=False, tier=tier, swaps=True)
+    states = draw(st.sampled_from((0, 0, 3)))
+    return requests, Limits(sequences, tokens, blocks, reserves=False, tier=tier, swaps=True, states=states)
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -139,7 +140,8 @@ def test_swapping_equals_its_naive_twin(load):
 
     def look(engine, coming):
         scheduler = engine.scheduler
-        assert scheduler.tier.held == sum(math.ceil(r.cached / 16) for r in scheduler.swapped) <= limits.tier
+        held = sum(math.ceil(r.cached / 16) + limits.states for r in scheduler.swapped)
+        assert scheduler.tier.held == held <= limits.tier
         for request in scheduler.decodes:
             scheduler.decodes.settle(request)
         assert scheduler.pool.taken == sum(r.holding.own for r in scheduler.running) <= limits.blocks

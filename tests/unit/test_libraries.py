@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from archsim.cli import main
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
-from archsim.components.network.gpu_library import GpuLibrariesSpec, WaySpec, library_name, time
+from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, WaySpec, library_name, time
 from archsim.config import load_spec
 from archsim.cost import cost
 from archsim.errors import InputError
 from archsim.kernels import answer
 from archsim.machine import ChipSpec, Machine, SystemSpec, area_tree
 from archsim.power import power
+from archsim.serving.deploy import Deployment, engine_named, placed
+from archsim.workloads.op import Collective
 
 KERNELS = load_spec("nvidia", GpuKernelsSpec, category="kernels")
 COLLECTIVES = load_spec("collectives/gpu_libraries", GpuLibrariesSpec, category="collectives")
@@ -113,6 +117,46 @@ def test_ways_move_what_their_algorithm_moves():
     assert way("two_shot", 8) == pytest.approx(2 * way("share", 8)) == pytest.approx(1.75)
     assert way("one_shot", 2) == pytest.approx(way("two_shot", 2)) == pytest.approx(way("whole", 5))
     assert way("in_switch", 4) == pytest.approx(1.25)
+
+
+def test_a_network_whose_library_is_said_takes_its_times_where_it_was_measured():
+    """An all-reduce by vLLM's kernels, a gather, which they have not, by NCCL's; what leaves a node as the links do."""
+    node, pod = (load_spec(name, SystemSpec, category="systems") for name in ("dgx_h100", "dgx_h100_superpod"))
+    use = LibraryUseSpec(libraries=("vllm_graph", "nccl"), device="h100_sxm")
+
+    def network(system):
+        spec = system.network.model_copy(update={"library": use})
+        return Machine(system.model_copy(update={"network": spec})), Machine(system)
+
+    (machine, plain), (wide, plain_wide) = network(node), network(pod)
+    for op, library in (("all_reduce", "vllm_graph"), ("all_gather", "nccl"), ("reduce_scatter", "nccl")):
+        for ranks, n_bytes in itertools.product((2, 8), (0, 8192, 3_000_000)):
+            asked = Collective(name="c", collective=op, bytes=n_bytes, ranks=ranks)
+            ticks, actions, by = machine.network.time_of(asked)
+            told = time(COLLECTIVES, "h100_sxm", library, op, n_bytes, ranks).seconds
+            assert machine.time.seconds(ticks) == pytest.approx(told, abs=1e-12)
+            assert (actions, by) == (plain.network.time_of(asked)[1], library)
+    sizes = np.array([8192, 65536])
+    ticks = machine.network.time_of(Collective(name="c", collective="all_reduce", bytes=sizes, ranks=4))[0]
+    each = [
+        machine.network.time_of(Collective(name="c", collective="all_reduce", bytes=int(n), ranks=4))[0] for n in sizes
+    ]
+    assert list(ticks) == each
+    for ranks, same in ((8, False), (16, True)):
+        asked = Collective(name="c", collective="all_reduce", bytes=65536, ranks=ranks)
+        assert (wide.network.time_of(asked)[0] == plain_wide.network.time_of(asked)[0]) is same
+    unknown = Collective(name="c", collective="broadcast", bytes=65536, ranks=8)
+    assert machine.network.time_of(unknown) == plain.network.time_of(unknown)
+
+
+@pytest.mark.parametrize(
+    ("chip", "device"),
+    [("h100_sxm", "h100_sxm"), ("dgx_b200", "b200_sxm"), ("rtxpro6000", "rtxpro6000"), ("mi300x", None)],
+)
+def test_an_engine_has_its_library_on_chips_where_it_was_measured(chip, device):
+    at = placed(Deployment("llama-3.1-8b", chip, engine_named("vllm"), tensor=2, longest=64))
+    library = at.machine.spec.network.library
+    assert (None if library is None else library.device) == device
 
 
 def test_whole_numbers_are_not_summed_in_the_switch():

@@ -14,6 +14,7 @@ from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Role
 from archsim.workloads.parameters import parameters
 from archsim.workloads.recurrence import Recurrence
+from archsim.workloads.requests import Request
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,31 @@ def test_what_hybrids_are_not_is_said(told: dict[str, Any], said: str) -> None:
         ModelSpec.model_validate({**_HYBRID, **told})
 
 
-def test_states_are_not_moved() -> None:
-    engine = engine_named("vllm", kv_tier="host")
-    with pytest.raises(InputError, match="are not moved"):
-        placed(Deployment("nemotron-nano-9b-v2", "dgx_h100_with_host", engine))
+def test_a_stage_keeps_the_states_of_all_engines() -> None:
+    for stages in (1, 2):
+        at = placed(Deployment("nemotron-nano-9b-v2", "h100_sxm", engine_named("vllm"), stages=stages))
+        deployed = at.deployed
+        for held, block in zip(deployed.held, deployed.block_bytes, strict=True):
+            states = held.resident_bytes[Role.KV] - stages * deployed.blocks * block
+            places = stages * deployed.sequences  # each with its part of a state
+            assert states == places * deployed.ops.state_bytes // stages
+            kept = sum(held.resident_bytes.values()) + held.activation_bytes
+            assert 0 <= 0.9 * at.machine.room_bytes - kept < stages * deployed.blocks * block
+
+
+def test_states_move_with_the_cache_that_is_swapped() -> None:
+    with pytest.raises(InputError, match="serves 'preemption: swap' alone"):
+        placed(Deployment("nemotron-nano-9b-v2", "dgx_h100_with_host", engine_named("vllm", kv_tier="host")))
+    engine = engine_named("vllm", kv_tier="host", kv_tier_bytes="64 GB", preemption="swap", kv_blocks=250)
+    at = placed(Deployment("nemotron-nano-9b-v2", "dgx_h100_with_host", engine, longest=2500))
+    ops, moved = at.deployed.ops, at.deployed.state_blocks
+    # 27 layers: 128 heads of 80 x 128 in 32 bits, and 3 inputs of 12,288 channels
+    assert ops.state_bytes == 27 * (128 * 80 * 128 * 4 + 3 * (128 * 80 + 2 * 8 * 128) * 2)
+    assert 0 <= moved * at.deployed.block_bytes[0] - ops.state_bytes < at.deployed.block_bytes[0]
+    service = at.service()
+    service.serve([Request(0, 1500, 700)] * 3)
+    (scheduler,) = (one.scheduler for one in service.replicas[0].engines)
+    assert (scheduler.limits.states, scheduler.tier.held) == (moved, 0)  # all have come back
+    told = service.answer().summary
+    assert told["swaps"] == told["preemptions"] > 0
+    assert told["completed"] == 3

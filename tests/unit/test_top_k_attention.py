@@ -9,13 +9,16 @@ import pytest
 from deepseek_v3 import V3
 
 from archsim.config import load_spec
-from archsim.errors import InputError
 from archsim.runs import run
-from archsim.workloads.model import ModelSpec, language_model
-from archsim.workloads.op import Op, Role
+from archsim.workloads.formats import Formats
+from archsim.workloads.iteration import Pieces, Shape
+from archsim.workloads.mixture_of_experts import Router
+from archsim.workloads.model import ModelSpec
+from archsim.workloads.op import DType, Op, Role
 from archsim.workloads.parameters import mtp_parameters, parameters
 from archsim.workloads.program import Segment
 from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_rank import RankOps
 from archsim.workloads.transformer_spec import TransformerSpec
 
 V32 = V3 | {"model_type": "deepseek_v32", "index_n_heads": 64, "index_head_dim": 128, "index_topk": 2048}
@@ -107,9 +110,25 @@ def test_products_and_kernels_are_timed_without_values() -> None:
         assert min(spent) > 0
 
 
+def test_iterations_read_the_keys_that_are_chosen() -> None:
+    """Sequences that decode, and prompts of which one is longer than as many keys as are chosen."""
+    spec = TransformerSpec(model=model(V32, num_hidden_layers=4), input=1, output=2, dtype="bf16")
+    pieces = Pieces(RankOps(spec, Formats(*[DType.BF16] * 5), Router(spec.routing, spec.model.moe, 1, 0)))
+    shape = Shape(decodes=3, keys=5008, prompts=((1, 64, 64), (2, 3008, 3008)))
+    ops = {op.name: op for op in pieces.of(shape).blocks[1].ops}
+    assert ops["index"].macs() == 3 * 64 * 128 * 5008
+    assert ops["index_top_k"].rows == -(-3 * 5008 // 2048)
+    assert (ops["attention"].batch, ops["attention"].kv_len) == (3, 2048)
+    pairs = 64 * 65 // 2 + 2 * 3008 * 3009 // 2
+    assert ops["prompt_index"].macs() == 64 * 128 * pairs
+    assert ops["prompt_index_top_k"].rows == -(-pairs // 2048)
+    seen = sum(min(position + 1, 2048) for length in (64, 3008, 3008) for position in range(length))
+    tokens = 64 + 2 * 3008
+    assert (ops["prompt_attention"].batch, ops["prompt_attention"].kv_len) == (tokens, -(-seen // tokens))
+    assert ops["q_absorb"].m == shape.tokens
+
+
 def test_what_is_not_modelled_of_it_is_refused() -> None:
-    with pytest.raises(InputError, match="chooses keys: such models are run, neither trained nor served"):
-        language_model(model(V32))
     with pytest.raises(ValueError, match="an indexer reads the compressed query"):
         model(V32, q_lora_rank=None)
     with pytest.raises(ValueError, match="latent attention without indexer"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import archsim
+from archsim.config import load_spec
 from archsim.errors import InputError
 from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.mixture_of_experts import (
@@ -21,7 +22,9 @@ from archsim.workloads.mixture_of_experts import (
     expected_counts,
     recorded_shares,
 )
-from archsim.workloads.model import MixtureSpec
+from archsim.workloads.model import MixtureSpec, ModelSpec
+from archsim.workloads.transformer import TransformerWorkload
+from archsim.workloads.transformer_spec import TransformerSpec
 
 TABLE = Path(archsim.__file__).resolve().parents[2] / "shared" / "traces" / "moe_expert_counts.csv"
 needs_table = pytest.mark.skipif(not TABLE.is_file(), reason="the published counts are not beside the repository")
@@ -106,6 +109,41 @@ def table(folder: Path, text: str, **fields: Any) -> RoutingSpec:
     path = folder / "counts.csv"
     path.write_text(text)
     return RoutingSpec.model_validate({"kind": "table", "path": str(path), "sample": False, **fields})
+
+
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_tokens_travel_to_their_experts_or_to_all_ranks(tensor: int) -> None:
+    """Gathered, each rank has the tokens of all, and their experts' results are summed on the way back: nothing is
+    left to sum at home."""
+    exchanges = {}
+    for how in ("tokens", "gather"):
+        spec = TransformerSpec.model_validate(
+            {
+                "model": load_spec("olmoe-1b-7b", ModelSpec, category="models"),
+                "input": 1,
+                "output": 3,
+                "batch": 64,
+                "tensor_parallel": tensor,
+                "expert_parallel": 8,
+                "data_parallel": 8 // tensor,
+                "phases": ["decode"],
+                "expert_exchange": how,
+            }
+        )
+        segment = TransformerWorkload(spec).program().segments[0]
+        exchanges[how] = {op.name: op for block in segment.blocks for op in block.ops}
+    tokens, hidden = 64 // 8, 2048  # of a rank: those of a replica are dealt over its ranks
+    there: Any
+    back: Any
+    there, back = exchanges["gather"]["dispatch"], exchanges["gather"]["combine"]
+    assert (there.collective, back.collective) == ("all_gather", "reduce_scatter")
+    assert there.bytes == back.bytes == 2 * 8 * tokens * hidden
+    assert exchanges["tokens"]["dispatch"].collective == "all_to_all"
+    alone, summed = (exchanges[how]["experts_sum"] for how in ("gather", "tokens"))
+    assert (alone.within, alone.inputs) == ("experts_down", 1)
+    assert (summed.within, summed.inputs) == ("", 8)
+    for name in ("experts_gate_up", "experts_down"):
+        assert exchanges["gather"][name] == exchanges["tokens"][name]
 
 
 def test_recorded_counts_are_shares(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
   prompts; ``stage`` -1 is the whole;
 - ``mean_batch``: a steady state of so many sequences that decode;
 - ``isl``, ``osl`` with ``batch_size``: so many requests at a time; or with ``prefill_...`` and ``decode_...``: prompts
-  and answers on machines of their own;
+  and answers on machines of their own, ``concurrency`` requests at a time among all of their workers;
 - ``rate``, ``input``, ``output``, or ``trace``: requests as they come.
 """
 
@@ -16,12 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from archsim.errors import ArchsimError, InputError
+from archsim.serving.cases.benchmark import completed
 from archsim.serving.cases.case import CUT, Answer, Case, Figures, deployment
 from archsim.serving.cases.experiment import experiment, request_of
 from archsim.serving.cases.offered import offered
 from archsim.serving.cases.stages import stage
 from archsim.serving.cases.steady import steady_state
 from archsim.serving.cases.together import closed, disaggregated
+from archsim.serving.deploy import Deployment
 
 
 def kind_of(case: Case) -> str:
@@ -59,7 +61,9 @@ def answers(cases: Sequence[Case]) -> list[Answer]:
         except InputError as error:
             found[i] = error
             continue
-        key = (kind, deployment(case, 1)) if kind == "requests" and _sound(case, found, i) else (kind, i)
+        key: tuple[object, ...] = (kind, i)
+        if kind == "requests":
+            key = (kind, _asked(case, found, i))
         if found[i] is None:
             groups.setdefault(key, []).append(i)
     for kind, mine in _in_order(groups, cases):
@@ -85,14 +89,14 @@ def _in_order(groups: Mapping[Any, list[int]], cases: Sequence[Case]) -> list[tu
     return [(key[0], groups[key]) for key in sorted(groups, key=where)]
 
 
-def _sound(case: Case, found: list[Answer | None], row: int) -> bool:
+def _asked(case: Case, found: list[Answer | None], row: int) -> Deployment | None:
+    """What a request is served on; None where something is wrong with it, which is found."""
     try:
-        deployment(case, 1)
         request_of(case)
+        return deployment(completed(case)[0], 1)
     except ArchsimError as error:
         found[row] = error if isinstance(error, InputError) else InputError(str(error))
-        return False
-    return True
+        return None
 
 
 def _each(of: Callable[[Case], Figures]) -> Callable[[Sequence[Case]], list[Answer]]:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from archsim.config import load_spec, shipped
 from archsim.serving.cases.case import Case
+from archsim.serving.cases.recipes import Recipe, alike, recipes
 from archsim.spec import Count, Share, Spec
 
 
@@ -40,6 +41,8 @@ class BenchmarkSpec(Spec):
     """by which its rows are known: what they have"""
     load: LoadSpec = LoadSpec()
     """how requests come"""
+    recipes: str = ""
+    """table of how prompts and answers were served apart, a file beside this one"""
     rules: tuple[RuleSpec, ...] = ()
     """what rows do not tell; a later one goes before an earlier one"""
 
@@ -57,15 +60,25 @@ def completed(case: Case) -> tuple[Case, LoadSpec]:
     """
     if case.get("engine") in shipped("engines") and case.get("backend") in (None, "", case["engine"]):
         case = {name: value for name, value in case.items() if name != "engine"} | {"backend": case["engine"]}
-    known_ones = map(_benchmark, shipped("benchmarks"))
-    for known in sorted(known_ones, key=lambda known: not known.lengths):  # the more particular ones first
-        if known.knows(case):
-            told: dict[str, str | int | float] = {}
-            for rule in known.rules:
-                if all(_holds(case, column, value) for column, value in rule.when.items()):
-                    told |= rule.told
-            return told | {column: value for column, value in case.items() if value not in ("", None)}, known.load
-    return case, LoadSpec()
+    known = _benchmark_of(case)
+    if known is None:
+        return case, LoadSpec()
+    told: dict[str, str | int | float] = {}
+    for rule in known.rules:
+        if all(_holds(case, column, value) for column, value in rule.when.items()):
+            told |= rule.told
+    return told | {column: value for column, value in case.items() if value not in ("", None)}, known.load
+
+
+def recipes_of(case: Case, concurrency: int) -> list[Recipe]:
+    """How its benchmark served such a row with prompts and answers apart, as far as the row tells."""
+    known = _benchmark_of(case)
+    return alike(case, recipes(known.recipes), concurrency) if known is not None and known.recipes else []
+
+
+def _benchmark_of(case: Case) -> BenchmarkSpec | None:
+    known = sorted(map(_benchmark, shipped("benchmarks")), key=lambda known: not known.lengths)
+    return next((one for one in known if one.knows(case)), None)  # the more particular ones first
 
 
 @lru_cache(maxsize=16)

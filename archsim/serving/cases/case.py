@@ -43,7 +43,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
     return Deployment(
         model,
         chip,
-        _engine(case),
+        _engine(case, part),
         weights=word_of(case, "gemm_quant_mode", "weights", "precision", "dtype"),
         experts=word_of(case, "moe_quant_mode"),
         kv=word_of(case, "kv_cache_dtype", "kv_dtype"),
@@ -76,8 +76,10 @@ def _cut(case: Case, part: str) -> tuple[int, int, int]:
         data = expert * inner
     # Experts that are spread and cut at once are charged as cut alone, beside replicas of attention as spread alone: a
     # rank holds as much of them.
+    # A table that gives neither cut has 0 for both.
+    unsaid = all(str(case.get(f"{part}{name}")) in ("0", "0.0") for name in ("moe_ep_size", "moe_tp_size"))
     if data > 1:
-        expert = tensor * data if expert > 1 or inner > 1 else 1
+        expert = tensor * data if expert > 1 or inner > 1 or unsaid else 1
     elif expert not in (1, tensor):
         expert = 1
     return tensor, expert, data
@@ -96,32 +98,34 @@ def _named_once(tensor: int, data: int, expert: int, inner: int) -> tuple[int, i
     return tensor, data, expert, inner
 
 
-_UNSAID = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
-"""Settings of experiments that list requests one by one and do not say theirs: with 128 sequences the measured batch of
-Llama-3.1-8B on an RTX PRO 6000 comes out; 2,048 tokens are vLLM's default of its server on chips below an H100."""
+_SETTINGS = ("max_num_seqs", "max_num_batched_tokens", "chunk", "looks")
+"""Of an engine; workers of prompts and of answers have their own."""
 
 
-def _engine(case: Case) -> EngineSpec:
-    # Steady states of so many sequences are ML.ENERGY's, measured with this release.
-    text = word_of(case, "engine", "backend") or ("vllm_0_11" if case.get("mean_batch") else "vllm")
-    settings: dict[str, Any] = dict(_UNSAID) if case.get("input_toks") else {}
-    settings |= {name: whole_of(case, name) for name in ("max_num_seqs", "max_num_batched_tokens") if case.get(name)}
+def _engine(case: Case, part: str) -> EngineSpec:
+    text = word_of(case, "engine", "backend") or "vllm"
+    own = {name: next((told for told in (part + name, name) if case.get(told)), "") for name in _SETTINGS}
+    settings: dict[str, Any] = {name: whole_of(case, told) for name, told in own.items() if told}
     if case.get("spare_tokens"):  # beside those of a prompt and one of each sequence
-        sequences = whole_of(case, "batch_size", 1) if case.get("batch_size") else 1
+        sequences = settings.get("max_num_seqs") or (whole_of(case, "batch_size", 1) if case.get("batch_size") else 1)
         tokens = whole_of(case, "isl", 1) + sequences + whole_of(case, "spare_tokens")
         settings = {"max_num_batched_tokens": tokens, "max_num_seqs": sequences} | settings
     # Load generators with lengths of their own ask for the likeliest token.
     usual = "greedy" if case.get("question_len") or case.get("isl") else ""
     if (word_of(case, "sampling") or usual) == "greedy":
         settings["sampling_ops"] = 0
-    if case.get("drafts"):
+    if case.get("drafts") and part != "prefill_":
         acceptance = number_of(case, "acceptance", -1.0) if case.get("acceptance") else None
         if acceptance is None or acceptance > 1:
             raise wrong("acceptance", "how often a draft is right, from 0 to 1, is needed beside 'drafts'")
         settings["speculation.tokens"] = whole_of(case, "drafts", 1)
         settings["speculation.acceptance"] = acceptance
         settings["speculation.draft"] = word_of(case, "draft") or "layer"
-    settings |= {name: whole_of(case, name, 1) for name in ("chunk", "looks") if case.get(name)}
+    for name in ("aligns_timeout", "aligns_batching"):
+        if case.get(name) not in ("", None):
+            settings[name.replace("_", ".")] = whole_of(case, name)
+    if case.get(f"{part}ahead"):
+        settings["ahead"] = word_of(case, f"{part}ahead") == "true"
     for name in ("preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]

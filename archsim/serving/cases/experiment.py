@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archsim.errors import InputError, wrong
+from archsim.serving.cases.benchmark import completed
 from archsim.serving.cases.case import MS, PS, Answer, Case, deployment, whole_of
 from archsim.serving.deploy import placed
 from archsim.workloads.requests import Request
@@ -26,7 +27,7 @@ def experiment(cases: Sequence[Case]) -> list[Answer]:
     requests = [request_of(case) for case in cases]
     order = sorted(range(len(cases)), key=lambda i: requests[i].arrival_ps)
     longest = max(r.input + r.output for r in requests)
-    at = placed(deployment(cases[0], longest))
+    at = placed(deployment(completed(cases[0])[0], longest))
     service = at.service()
     refused = service.serve([requests[i] for i in order])
     rows = {row["request"]: row for row in service.answer().rows}

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from archsim import registry
 from archsim.config import load_spec, parse_value
 from archsim.errors import InputError, wrong
-from archsim.serving.cases.case import MS, Case, Figures, deployment, whole_of, word_of
+from archsim.serving.autoscaler import autoscaler_of
+from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of, word_of
 from archsim.serving.cases.stages import stages_of
 from archsim.serving.classes import by_class, classes_of, objectives_of
-from archsim.serving.deploy import placed
+from archsim.serving.deploy import Deployment, placed
+from archsim.serving.fleet import Fleet
 from archsim.serving.pools import Apart, chips, mixed, pools_of
-from archsim.serving.service import ROUTERS, Service
+from archsim.serving.service import Router, Service
 from archsim.workloads.arrivals import RequestsSpec
 from archsim.workloads.request_table import RequestTable
 
@@ -78,10 +81,17 @@ def offered(case: Case) -> tuple[Figures, Any]:
     return found, answer
 
 
-def _service(case: Case, longest: int) -> tuple[Service | Apart, int]:
+def _service(case: Case, longest: int) -> tuple[Service | Apart | Fleet, int]:
     """What a row serves with, and the chips of that."""
-    router = ROUTERS[word_of(case, "router") or "least_loaded"]
+    router = _router(word_of(case, "router") or "least_loaded")
     told = {name: word_of(case, name) for name in ("pools", "prefill", "decode")}
+    if text := word_of(case, "autoscale"):
+        if any(told.values()) or case.get("replicas"):
+            raise wrong(
+                "autoscale",
+                "is of equal replicas, least and most of them: leave out replicas, pools, prefill and decode",
+            )
+        return _autoscaled(case, text, deployment(case, longest), router)
     if not any(told.values()):
         asked = deployment(case, longest)
         replicas = whole_of(case, "replicas", 1) if case.get("replicas") else 1
@@ -95,3 +105,23 @@ def _service(case: Case, longest: int) -> tuple[Service | Apart, int]:
         return mixed(pools, router), chips(pools)
     prompts, answers = (pools_of(told[name], asked, name) for name in ("prefill", "decode"))
     return Apart(prompts, answers, router), chips(prompts) + chips(answers)
+
+
+def _router(name: str) -> Router:
+    try:
+        router: Router = registry.find("archsim.routers", name)
+    except InputError as error:
+        raise wrong("router", error.problems[0].message) from None
+    return router
+
+
+def _autoscaled(case: Case, text: str, asked: Deployment, router: Router) -> tuple[Fleet, int]:
+    """Replicas as many as a policy wants; the chips of the most that there may be."""
+    policy, at = autoscaler_of(text), placed(asked)
+    start_ps = round((policy.spec.start_s or 0.0) * PS)
+    if policy.spec.weights:
+        try:
+            start_ps += at.loading_ps(policy.spec.weights)
+        except InputError as error:
+            raise wrong("autoscale", f"weights: {error.problems[0].message}") from None
+    return Fleet(at.replica, policy, start_ps, router), policy.spec.most * asked.ranks

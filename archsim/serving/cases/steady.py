@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from archsim.serving.cases.benchmark import completed
 from archsim.serving.cases.case import MS, Case, Figures, deployment, number_of, whole_of
 from archsim.serving.deploy import placed
 from archsim.workloads.iteration import Shape, whole_blocks
@@ -18,8 +19,9 @@ _USUAL_PROMPT = 250
 _RARE = 0.005  # iterations that are not told apart
 
 
-def steady_state(case: Case) -> Figures:
+def steady_state(row: Case) -> Figures:
     """A number of sequences that decode, each at its mean length; now and then a prompt takes the place of one."""
+    case, _ = completed(row)
     output = number_of(case, "mean_output_len") if case.get("mean_output_len") else 512.0
     prompt = whole_of(case, "mean_input_len") if case.get("mean_input_len") else _USUAL_PROMPT
     at = placed(deployment(case, round(prompt + output)))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from math import prod
 
 from archsim.errors import InputError, wrong
-from archsim.serving.cases.benchmark import completed
-from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_of
+from archsim.serving.cases.benchmark import LoadSpec, completed, recipes_of
+from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, number_of, whole_of
+from archsim.serving.cases.recipes import filled
 from archsim.serving.closed_loop import Load, play
 from archsim.serving.deploy import Deployment, placed
-from archsim.serving.handover import Side, handover_ps
-from archsim.workloads.iteration import Shape, whole_blocks
+from archsim.serving.pools import Apart, Pool
+from archsim.serving.service import round_robin
+from archsim.serving.timeline import Timeline
+from archsim.workloads.answer import Answer
 from archsim.workloads.requests import Request
 
 
@@ -31,8 +35,11 @@ def _played(asked: Deployment, load: Load, isl: int, osl: int) -> Figures:
     if why := at.deployed.refusal(Request(0, isl, osl)):
         raise InputError(f"can never run: {why}")
     service = at.service()
-    play(service.replicas[0], load.requests(isl, osl), load.concurrency)
-    told = service.answer()
+    play(Timeline([service]), load.requests(isl, osl), load.concurrency)
+    return _figures(service.answer(), load, osl)
+
+
+def _figures(told: Answer, load: Load, osl: int) -> Figures:
     first, each = ([row[name] for row in told.rows] for name in ("ttft_s", "tpot_s"))
     return {
         "ttft_ms": load.mean(first) * MS,
@@ -43,30 +50,49 @@ def _played(asked: Deployment, load: Load, isl: int, osl: int) -> Figures:
 
 
 def disaggregated(row: Case) -> Figures:
-    """Prompts on workers of their own, answers on others; the cache goes from one to the other over the network."""
-    case, _ = completed(row)
+    """Prompts on workers of their own, answers on others, so many requests at a time among all of them; the cache goes
+    from one to the other over the network, and requests go to the workers in turn."""
+    concurrency = _concurrency(row)
+    ways = [filled(row, recipe) for recipe in recipes_of(row, concurrency)] or [row]
+    answers = [_apart(*completed(way), concurrency) for way in ways]
+    return {name: sum(answer[name] for answer in answers) / len(answers) for name in answers[0]}
+
+
+def _apart(case: Case, told: LoadSpec, concurrency: int) -> Figures:
     isl, osl = whole_of(case, "isl", 1), whole_of(case, "osl", 1)
-    prompts = max(1, whole_of(case, "prefill_batch_size")) if case.get("prefill_batch_size") else 1
-    batch = max(1, _decoding(case))
-    sides = [deployment(case, isl + osl, part) for part in ("prefill_", "decode_")]
-    before, after = map(placed, sides)
-    shape = Shape(prompts=((prompts, whole_blocks(isl), whole_blocks(isl)),), finished=prompts)
-    seconds, _ = before.timed(shape)
-    step, _ = after.timed(Shape(decodes=batch, keys=whole_blocks(isl + osl // 2)))
-    moved_s = handover_ps(Side(sides[0]), Side(sides[1]), isl) / PS
-    host_s = before.deployed.engine.host.request / PS
-    return {"ttft_ms": (seconds + moved_s + step + host_s) * MS, "tpot_ms": step * MS}
+    pools = []
+    for part in ("prefill_", "decode_"):
+        workers, places = (_least(case, part + name) for name in ("num_workers", "max_num_seqs"))
+        own = {f"{part}max_num_seqs": min(places or _least(case, f"{part}batch_size") or concurrency, concurrency)}
+        pools.append((deployment({**case, **own}, isl + osl, part), workers or 1))
+    start_ps = round(number_of(case, "handover_ms", -1.0) * PS / MS) if case.get("handover_ms") else 0
+    return dict(_apart_played(*pools, start_ps, Load(concurrency, told.rounds, told.shortest), isl, osl))
+
+
+def _least(case: Case, name: str) -> int:
+    """What a column says, 0 where it says nothing."""
+    return whole_of(case, name) if case.get(name) else 0
+
+
+@lru_cache(maxsize=4096)
+def _apart_played(prompts: Pool, answers: Pool, start_ps: int, load: Load, isl: int, osl: int) -> Figures:
+    apart = Apart([prompts], [answers], round_robin, start_ps)
+    if why := apart.refusal(Request(0, isl, osl)):
+        raise InputError(f"can never run: {why}")
+    play(apart, load.requests(isl, osl), load.concurrency)
+    return _figures(apart.answer(), load, osl)
 
 
 _CONCURRENCY = re.compile(r"_c(\d{1,6})_")
 
 
-def _decoding(case: Case) -> int:
-    """Sequences that a worker decodes: what a row says, or its share of the concurrency that its name tells."""
-    if case.get("decode_batch_size"):
-        return whole_of(case, "decode_batch_size")
-    told = _CONCURRENCY.search(str(case.get("id") or ""))
-    if told is None:
-        raise wrong("decode_batch_size", "is missing: sequences that a worker of answers decodes at a time")
-    workers = whole_of(case, "decode_num_workers", 1) if case.get("decode_num_workers") else 1
-    return -(-int(told[1]) // workers)
+def _concurrency(case: Case) -> int:
+    """Requests at a time among all workers: what a row says, what its name tells, or those that decode on all."""
+    if case.get("concurrency"):
+        return whole_of(case, "concurrency", 1)
+    if told := _CONCURRENCY.search(str(case.get("id") or "")):
+        return max(1, int(told[1]))
+    if not case.get("decode_batch_size"):
+        raise wrong("concurrency", "is missing: requests at a time, or 'decode_batch_size' of each worker's")
+    shares = (_least(case, f"decode_{name}") for name in ("batch_size", "num_workers", "attention_dp_size"))
+    return prod(max(1, share) for share in shares)
