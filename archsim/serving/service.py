@@ -100,7 +100,7 @@ class Replica:
         """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
         if self.deployed.engine.in_turn:
-            self.engines[sum(len(engine.requests) for engine in self.engines) % len(self.engines)].submit(request)
+            self.engines[sum(engine.given for engine in self.engines) % len(self.engines)].submit(request)
         else:
             min(self.engines, key=lambda engine: engine.load).submit(request)
 
