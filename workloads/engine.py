@@ -15,7 +15,7 @@ from archsim.workloads.sequences import Served
 
 Ints = npt.NDArray[np.int64]
 
-_MOST_PIECES = 2**21  # of a log, of which then two are one
+_MOST_PIECES = 2**20  # of a log, of which then two are one
 
 
 class Engine:
@@ -23,7 +23,8 @@ class Engine:
 
     Attributes
     ----------
-    scheduler: what it decides with. now_ps: until when it has run. prompt_tokens: tokens of prompts that it computed.
+    scheduler: what it decides with. given: requests. now_ps: until when it has run. prompt_tokens: tokens of prompts
+    that it computed.
     joules: what its iterations took beside what the machine draws at rest.
     looks: steps of decoding from one look for new requests to the next; it looks after prompts and when it is idle too.
     ahead: an iteration is chosen when the one before it begins, and takes nobody who came later.
@@ -36,7 +37,7 @@ class Engine:
         self._since = 0  # steps since it looked; at 0 it looks
         self._begun_ps = 0  # when its last step began
         self._told = Told()  # those that have their answers
-        self.now_ps = self.prompt_tokens = 0
+        self.now_ps = self.prompt_tokens = self.given = 0
         self.joules = 0.0
         self._log = array("q")
 
@@ -66,6 +67,7 @@ class Engine:
         """
         self.scheduler.check(request)
         self._unseen.append(request)
+        self.given += 1
 
     def look(self, now_ps: int) -> None:
         """Look for requests that have arrived, where it is time to."""

@@ -17,7 +17,6 @@ import numpy.typing as npt
 from archsim.workloads.answer import Answer, Curve
 from archsim.workloads.engine import Engine
 from archsim.workloads.fared import NEVER, Fared, Fate
-from archsim.workloads.intervals import merged
 from archsim.workloads.sequences import Served
 
 Floats = npt.NDArray[np.float64]
@@ -25,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 _PERCENTILES = {"p50": 50, "p90": 90, "p95": 95, "p99": 99}
 _PS_PER_S = 1e12
-_MOST_POINTS = 2**20  # of a curve
+_MOST_POINTS = 2**18  # of a curve
 _BACKLOG = 0.1  # share of the requests that wait at the last arrival, above which an engine falls behind
 
 Objectives = Mapping[str, float]
@@ -248,12 +247,19 @@ def _curve(name: str, up_ps: Ints, down_ps: Ints) -> Curve:
 
 def _sum(name: str, times_ps: Sequence[Ints], changes: Sequence[Ints]) -> Curve:
     """The sum of changes at so many times."""
-    times, by = merged(*(np.concatenate([np.zeros(0, dtype=np.int64), *parts]) for parts in (times_ps, changes)))
-    return _drawn(name, times / _PS_PER_S, np.cumsum(by))
+    times, by = (np.concatenate([np.zeros(0, dtype=np.int64), *parts]) for parts in (times_ps, changes))
+    order = np.argsort(times, kind="stable")
+    times, total = times[order], np.cumsum(by[order])
+    last = np.append(times[1:] != times[:-1], True)[: len(times)]  # of those at one time
+    return _drawn(name, times[last] / _PS_PER_S, total[last])
 
 
 def _drawn(name: str, times_s: Floats, values: Floats | Ints) -> Curve:
-    return Curve(name, _compact(times_s), _compact(values)).thinned(_MOST_POINTS)
+    """A curve, of so many points at most: as :meth:`archsim.workloads.answer.Curve.thinned` has them."""
+    if len(values) > _MOST_POINTS:
+        first = np.arange(_MOST_POINTS) * len(values) // _MOST_POINTS
+        times_s, values = times_s[first], np.maximum.reduceat(values, first)
+    return Curve(name, _compact(times_s), _compact(values))
 
 
 def _compact(values: Floats | Ints) -> array[Any]:

@@ -50,7 +50,7 @@ class Replica:
         self.machine, self.deployed, self.cost = machine, deployed, cost
         self.engines = [deployed.started() for _ in range(engines)]
         self.alignments = deployed.alignments(1)
-        self.now = self._taken = 0
+        self.now = 0
         self._late_ps = list[int]()  # when requests have their answers after the time until which it went on
         self._plan: _Plan | None = None
 
@@ -106,10 +106,9 @@ class Replica:
         """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
         if self.deployed.engine.in_turn:
-            self.engines[self._taken % len(self.engines)].submit(request)
+            self.engines[sum(engine.given for engine in self.engines) % len(self.engines)].submit(request)
         else:
             min(self.engines, key=lambda engine: engine.load).submit(request)
-        self._taken += 1
 
     def advance(self, until_ps: int | None = None) -> list[Served]:
         """Run until a time, or until it is idle; what has begun before is ended. Returns who has the answer by then."""
@@ -176,8 +175,9 @@ class Replica:
             cost = self.cost.of(iteration.shape())
             yield 1, cost.ticks, cost.joules
         elif iteration.decodes:
+            sequences, queries, step = len(iteration.decodes), iteration.queries, self.cost.step
             for count, blocks in iteration.decodes.runs(steps):
-                yield count, *self.cost.step(len(iteration.decodes), iteration.queries, blocks)
+                yield count, *step(sequences, queries, blocks)
 
     def _ends(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> tuple[list[int], list[float]]:
         """Ticks at which steps end that begin before a time, each as long as the longest of its engines; joules of each

@@ -167,6 +167,7 @@ class StepCost:
         self._prices: dict[tuple[str, str], float] = {}
         self._pieces: dict[tuple[object, ...], _Piece] = {}
         self._begun: dict[tuple[object, ...], _Laid] = {}
+        self._blocks: dict[int, tuple[tuple[Op, ...], _Block]] = {}  # by which object their ops are
         self._decodes: Kept[list[npt.NDArray[Any]]] = Kept()
         self._others: Kept[Cost] = Kept()
         self._known: Kept[Cost] = Kept()
@@ -273,11 +274,11 @@ class StepCost:
     def _laid(self, before: _Laid, blocks: Sequence[Block], shape: Shape, sized: Collection[str]) -> _Laid:
         """What is laid out already, and further blocks."""
         laid = before.copied()
-        known: dict[int, _Block] = {}
+        known = {} if sized else self._blocks
         for block in blocks:
             if id(block.ops) not in known:
-                known[id(block.ops)] = self._block(block.ops, shape, sized)
-            laid.add(known[id(block.ops)], block.repeat)
+                known[id(block.ops)] = block.ops, self._block(block.ops, shape, sized)
+            laid.add(known[id(block.ops)][1], block.repeat)
         laid.play()
         return laid
 

@@ -12,8 +12,9 @@ around them that quantise or pad the left operand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -192,7 +193,7 @@ class _Products:
     def _fastest(self) -> _Tiled:
         """All tiles and splits, [tiles and splits, products], of which the first that takes least is taken."""
         form = self.form
-        tile, split, rows, wide = form.candidates
+        tile, split, rows, wide = _candidates(form.every_tile, form.splits)
         seconds, memory_s, moved = self._tiled(rows, wide, split)
         if form.choices:
             chosen, tile_s = _chosen(form, self.m, self.n)
@@ -257,6 +258,15 @@ class _Products:
         seconds = overlapped(computed_s, memory_s - written_s, kernels.overlap_exponent)
         again = in_parts & ((self.m != 1) | (not self.form.single_rows_sum))
         return seconds + written_s + kernels.launch_us * 1e-6 * (1.0 + again), memory_s, moved
+
+
+@lru_cache(maxsize=256)
+def _candidates(tiles: Sequence[tuple[int, int]], splits: Sequence[int]) -> tuple[Any, Any, Floats, Floats]:
+    """All tiles and splits, [candidates, 1] each: numbers of the tiles, parts of K, rows and columns of the tiles."""
+    tile = np.repeat(np.arange(len(tiles)), len(splits))[:, np.newaxis]
+    split = np.tile(splits, len(tiles))[:, np.newaxis]
+    rows, wide = np.array(tiles, dtype=np.float64)[tile[:, 0]].T[:, :, np.newaxis]
+    return tile, split, rows, wide
 
 
 def _chosen(form: GemmFormatSpec, m: Floats, n: Floats) -> tuple[npt.NDArray[np.int64], Floats]:

@@ -7,18 +7,13 @@ calibrated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from archsim.components.compute.gpu_chip import Floats, GpuChip
+from archsim.components.compute.gpu_chip import GpuChip
 from archsim.errors import InputError, nearest
 from archsim.spec import Count, Share, Spec
-
-Ints = npt.NDArray[np.int64]
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -106,14 +101,6 @@ class GemmFormatSpec(Spec):
     def every_tile(self) -> tuple[tuple[int, int], ...]:
         """All output tiles; :attr:`GemmKernel.tile` counts them."""
         return self.tiles + self.few_tiles
-
-    @cached_property
-    def candidates(self) -> tuple[Ints, Any, Floats, Floats]:
-        """All tiles and splits, [candidates, 1] each: numbers of tiles, parts of K, rows and columns of the tiles."""
-        tile = np.repeat(np.arange(len(self.every_tile)), len(self.splits))[:, np.newaxis]
-        split = np.tile(self.splits, len(self.every_tile))[:, np.newaxis]
-        rows, wide = np.array(self.every_tile, dtype=np.float64)[tile[:, 0]].T[:, :, np.newaxis]
-        return tile, split, rows, wide
 
     @model_validator(mode="after")
     def _known_tiles(self) -> GemmFormatSpec:
