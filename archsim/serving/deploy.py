@@ -292,8 +292,11 @@ def _deployed(asked: Deployment, machine: Machine) -> Deployed:
     formats = dict(told)
     if formats.get("activation_dtype") not in (None, *multiplied):
         formats["activation_dtype"] = DType.BF16
+    # Among many ranks some experts stand twice, as few as make them divide: 288 of 256 on 48 ranks of SGLang's.
+    copies = -model.moe.experts % asked.expert if model.moe is not None and asked.data > 1 else 0
     inference = TransformerSpec(
         model=model,
+        redundant_experts=copies,
         input=1,
         output=2,
         tensor_parallel=asked.tensor,

@@ -155,6 +155,8 @@ def test_experts_have_the_tokens_of_all_replicas_of_attention():
         if any(op.name == "experts_down" for op in block.ops)
     ]
     assert rows[1] == pytest.approx(2 * rows[0], rel=0.05)  # the busiest rank's share of four thousand draws
+    third = placed(Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=3, data=3, longest=4100))
+    assert third.deployed.inference.redundant_experts == 2  # 66 of 64 experts, 22 a rank
 
 
 def test_the_command_serves_without_a_file():
