@@ -71,8 +71,11 @@ class Engine:
 
     def look(self, now_ps: int) -> None:
         """Look for requests that have arrived, where it is time to."""
-        looked_ps = self._begun_ps if self.ahead and self.scheduler.load else now_ps
-        while self._unseen and self._unseen[0].seen_ps <= looked_ps and not (self._since and self.scheduler.load):
+        idle = not self.scheduler.load
+        if self._since and not idle:
+            return
+        looked_ps = now_ps if idle or not self.ahead else self._begun_ps
+        while self._unseen and self._unseen[0].seen_ps <= looked_ps:
             self.scheduler.arrive(self._unseen.popleft())
 
     def next(self, now_ps: int, holds: bool = False) -> Iteration | None:
