@@ -196,7 +196,9 @@ class Decodes(Collection[Served]):
 
     def fits(self, steps: int, blocks: int) -> bool:
         """Whether so many steps of all take no more blocks than these."""
-        most = len(self._members) * -(-(self._level(steps) - self._at) // _BLOCK)
+        speculation = self.speculation
+        ahead = (steps - 1) * speculation.gain + (1 + speculation.drafts) * WHOLE
+        most = len(self._members) * -(-ahead // _BLOCK)  # as if each had none to spare
         return most <= blocks or self.needed(steps) <= blocks
 
     def lacking(self) -> list[Served]:
@@ -232,7 +234,8 @@ class Decodes(Collection[Served]):
         decode no more, and hold what they held."""
         for last_ps, count in self._since.items():
             self.intervals.add(ends_ps[0] - last_ps, count)
-        self.intervals.between(ends_ps, len(self))
+        if len(ends_ps) > 1:
+            self.intervals.between(ends_ps, len(self._members))
         self._steps += len(ends_ps)
         self._last_ps = ends_ps[-1]
         done = list[Served]()
