@@ -147,6 +147,11 @@ class Scheduler:
         """Requests that have no answer yet."""
         return len(self.waiting) + len(self.running) + len(self.swapped)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there are none."""
+        return not (self.running or self.waiting or self.swapped)
+
     def found(self, request: Served) -> int:
         """Blocks of a prompt that are there, in whatever memory."""
         here = self.pool.found(request.contents, request.input - 1)
