@@ -52,6 +52,7 @@ class Timebase:
             raise InputError(f"the clocks {listed} have no common timebase: write them to the kHz or MHz")
         self._per_byte: dict[int, Fraction] = {}
         self._per_ps = Fraction(self.ticks_per_s, _PS_PER_S)
+        self._ticks, self._of_ps = self._per_ps.numerator, self._per_ps.denominator
 
     def cycles(self, n: Dim, clock_hz: int) -> Dim:
         """Ticks of ``n`` cycles of a clock of this timebase; exact."""
@@ -64,6 +65,8 @@ class Timebase:
 
     def ps(self, n: Dim) -> Dim:
         """Ticks of ``n`` picoseconds; exact where a picosecond is whole ticks, else rounded up."""
+        if isinstance(n, int):
+            return -(-n * self._ticks // self._of_ps)
         return ceil_scaled(n, self._per_ps)
 
     def transfer(self, n_bytes: Dim, bytes_per_s: int) -> Dim:

@@ -196,7 +196,9 @@ class Decodes(Collection[Served]):
 
     def fits(self, steps: int, blocks: int) -> bool:
         """Whether so many steps of all take no more blocks than these."""
-        most = len(self._members) * -(-(self._level(steps) - self._at) // _BLOCK)
+        speculation = self.speculation
+        ahead = (steps - 1) * speculation.gain + (1 + speculation.drafts) * WHOLE
+        most = len(self._members) * -(-ahead // _BLOCK)  # as if each had none to spare
         return most <= blocks or self.needed(steps) <= blocks
 
     def lacking(self) -> list[Served]:
@@ -230,11 +232,12 @@ class Decodes(Collection[Served]):
     def step(self, ends_ps: Sequence[int]) -> list[Served]:
         """Steps have ended; returns those that have their answers, in the order in which they were admitted. These
         decode no more, and hold what they held."""
+        first_ps, self._last_ps, steps = ends_ps[0], ends_ps[-1], len(ends_ps)
         for last_ps, count in self._since.items():
-            self.intervals.add(ends_ps[0] - last_ps, count)
-        self.intervals.between(ends_ps, len(self))
-        self._steps += len(ends_ps)
-        self._last_ps = ends_ps[-1]
+            self.intervals.add(first_ps - last_ps, count)
+        if steps > 1:
+            self.intervals.between(ends_ps, len(self._members))
+        self._steps += steps
         done = list[Served]()
         while self._ends and self._ends[0][0] <= self._steps:
             member = heappop(self._ends)[2]
@@ -244,7 +247,7 @@ class Decodes(Collection[Served]):
                 self._forget(member)
                 request.cached, request.produced = request.most_tokens, request.output
                 done.append(request)
-        self._since = {self._last_ps: len(self)} if self._members else {}
+        self._since = {self._last_ps: len(self._members)} if self._members else {}
         before, self.cached = self.cached, self._cached_after(0)
         self.decoded += self.cached - before
         for request in done:

@@ -71,7 +71,9 @@ class Engine:
 
     def look(self, now_ps: int) -> None:
         """Look for requests that have arrived, where it is time to."""
-        idle = not self.scheduler.load
+        if not self._unseen:
+            return
+        idle = self.scheduler.idle
         if self._since and not idle:
             return
         looked_ps = now_ps if idle or not self.ahead else self._begun_ps

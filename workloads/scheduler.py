@@ -147,6 +147,11 @@ class Scheduler:
         """Requests that have no answer yet."""
         return len(self.waiting) + len(self.running) + len(self.swapped)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there are none."""
+        return not (self.running or self.waiting or self.swapped)
+
     def found(self, request: Served) -> int:
         """Blocks of a prompt that are there, in whatever memory."""
         here = self.pool.found(request.contents, request.input - 1)
@@ -304,7 +309,7 @@ class Scheduler:
             room = self.pool.free if self.pool.tier is None else self.pool.empty
             while steps > 1 and not self.decodes.fits(steps, room):
                 steps = (steps + 1) // 2
-            if not self.decodes.fits(steps, self.pool.free):
+            if steps == 1 and not self.decodes.fits(1, self.pool.free):
                 self.make_room()
         return Iteration((), self.decodes, steps, bool(self.waiting or self.swapped))
 
@@ -333,7 +338,8 @@ class Scheduler:
             for request in iteration.decodes.step(ends_ps):
                 self.pool.grow(request.holding, request.cached)  # there is room: the policy has seen to it
                 done.append(request)
-            self.pool.take(self.decodes.taken())
+            if taken := self.decodes.taken():
+                self.pool.take(taken)
         for request in begin:
             del self.prompts[request]
             self.decodes.join(request)

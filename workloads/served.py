@@ -190,10 +190,7 @@ _BETWEEN = {
 
 
 def _row(request: Fate) -> dict[str, Any]:
-    def seconds(end: int | None, start: int = 0) -> float | None:
-        return None if end is None else (end - start) / _PS_PER_S
-
-    first, end = request.first_token_ps, request.end_ps
+    arrival, scheduled, first, end = request.arrival_ps, request.scheduled_ps, request.first_token_ps, request.end_ps
     tpot = None
     if end is not None and first is not None and request.output > 1:
         tpot = (end - first) / (request.output - 1) / _PS_PER_S
@@ -203,14 +200,14 @@ def _row(request: Fate) -> dict[str, Any]:
         "output": request.output,
         "reused": request.reused,
         "fetched": request.fetched,
-        "arrival_s": seconds(request.arrival_ps),
-        "scheduled_s": seconds(request.scheduled_ps),
-        "first_token_s": seconds(first),
-        "end_s": seconds(end),
-        "queued_s": seconds(request.scheduled_ps, request.arrival_ps),
-        "ttft_s": seconds(first, request.arrival_ps),
+        "arrival_s": arrival / _PS_PER_S,
+        "scheduled_s": None if scheduled is None else scheduled / _PS_PER_S,
+        "first_token_s": None if first is None else first / _PS_PER_S,
+        "end_s": None if end is None else end / _PS_PER_S,
+        "queued_s": None if scheduled is None else (scheduled - arrival) / _PS_PER_S,
+        "ttft_s": None if first is None else (first - arrival) / _PS_PER_S,
         "tpot_s": tpot,
-        "e2e_s": seconds(end, request.arrival_ps),
+        "e2e_s": None if end is None else (end - arrival) / _PS_PER_S,
     }
 
 

@@ -161,7 +161,7 @@ class Replica:
 
     def _runs(self, chosen: Sequence[tuple[Engine, Iteration]]) -> Iterator[tuple[int, int, Sequence[float]]]:
         """Steps that take as long: how many, ticks of each, and joules of each by engine."""
-        most = min(1 if iteration.prompts else iteration.steps for _, iteration in chosen)
+        most = min([1 if iteration.prompts else iteration.steps for _, iteration in chosen])
         group = grouped([iteration for _, iteration in chosen], len(self.engines))
         return _together([self._paces(iteration, most, group) for _, iteration in chosen])
 

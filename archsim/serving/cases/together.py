@@ -40,7 +40,8 @@ def _played(asked: Deployment, load: Load, isl: int, osl: int) -> Figures:
 
 
 def _figures(told: Answer, load: Load, osl: int) -> Figures:
-    first, each = ([row[name] for row in told.rows] for name in ("ttft_s", "tpot_s"))
+    rows = list(told.rows)
+    first, each = ([row[name] for row in rows] for name in ("ttft_s", "tpot_s"))
     return {
         "ttft_ms": load.mean(first) * MS,
         "tpot_ms": None if osl == 1 else load.mean(each) * MS,
