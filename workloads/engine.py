@@ -71,12 +71,12 @@ class Engine:
 
     def look(self, now_ps: int) -> None:
         """Look for requests that have arrived, where it is time to."""
-        if not self._unseen:
+        idle = self.scheduler.idle
+        if not self._unseen or (self._since and not idle):
             return
-        scheduler = self.scheduler
-        looked_ps = self._begun_ps if self.ahead and not scheduler.idle else now_ps
-        while self._unseen and self._unseen[0].seen_ps <= looked_ps and (not self._since or scheduler.idle):
-            scheduler.arrive(self._unseen.popleft())
+        looked_ps = now_ps if idle or not self.ahead else self._begun_ps
+        while self._unseen and self._unseen[0].seen_ps <= looked_ps:
+            self.scheduler.arrive(self._unseen.popleft())
 
     def next(self, now_ps: int, holds: bool = False) -> Iteration | None:
         """What it computes now; ``holds``: prompts wait."""

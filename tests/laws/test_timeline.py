@@ -61,12 +61,14 @@ class Twin:
                 (replica.acts_ps, side, n, replica)
                 for side, service in enumerate((self.before, self.after))
                 for n, replica in enumerate(service.replicas)
-                if replica.load
+                if replica.busy
             ]
             now = min((one[:3] for one in busy), default=None)
             if coming and (now is None or coming[0][0] <= now[0]):
                 _, side, _, request = heappop(coming)
                 service = (self.before, self.after)[side]
+                for replica in service.replicas:  # what they have not answered by now
+                    replica._late_ps = [ps for ps in replica._late_ps if ps > request.seen_ps]
                 service.replicas[service.router(service.replicas, request)].submit(request)
             elif now is None:
                 return

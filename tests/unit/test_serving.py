@@ -180,7 +180,6 @@ def held_back(requests, limits, policy, looks, ahead):
         idle = not engine.load
         while coming and coming[0].seen_ps <= (begun if ahead and not idle else now) and (idle or since == 0):
             engine.submit(coming.pop(0))
-            idle = not engine.load
         iteration = engine.next(now)
         if iteration is None:
             if not coming:
