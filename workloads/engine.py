@@ -71,10 +71,8 @@ class Engine:
 
     def look(self, now_ps: int) -> None:
         """Look for requests that have arrived, where it is time to."""
-        if not self._unseen:
-            return
         idle = self.scheduler.idle
-        if self._since and not idle:
+        if not self._unseen or (self._since and not idle):
             return
         looked_ps = now_ps if idle or not self.ahead else self._begun_ps
         while self._unseen and self._unseen[0].seen_ps <= looked_ps:

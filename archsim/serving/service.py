@@ -6,7 +6,7 @@ gives requests to replicas as they arrive.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,11 +25,17 @@ from archsim.workloads.served import Objectives, answer_of
 _USUAL_KEYS = 1024
 
 
+Run = tuple[int, int, Sequence[float]]
+"""Steps of engines in step that take as long: how many, ticks of each, and joules of each by engine."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What engines that compute in step have chosen, and the tick at which all its steps have ended."""
+    """What engines that compute in step have chosen, its steps by how long they take, and the tick at which all of them
+    have ended."""
 
     chosen: Sequence[tuple[Engine, Iteration]]
+    runs: Sequence[Run]
     end: int
 
 
@@ -79,7 +85,8 @@ class Replica:
         chosen = self._planned()
         if not chosen:
             raise RuntimeError("a replica that has requests chooses nothing")
-        self._plan = _Plan(chosen, self.now + sum(count * ticks for count, ticks, _ in self._runs(chosen)))
+        runs = list(self._runs(chosen))
+        self._plan = _Plan(chosen, runs, self.now + sum(count * ticks for count, ticks, _ in runs))
         return []
 
     @property
@@ -125,8 +132,12 @@ class Replica:
         until = None if until_ps is None else int(time.ps(until_ps))
         if until is not None and self.now >= until:
             return None
-        chosen, self._plan = self._planned() if self._plan is None else self._plan.chosen, None
-        return self._in_time(self._computed(chosen, until), until_ps) if chosen else None
+        plan, self._plan = self._plan, None
+        chosen = self._planned() if plan is None else plan.chosen
+        if not chosen:
+            return None
+        runs = self._runs(chosen) if plan is None else plan.runs
+        return self._in_time(self._computed(chosen, runs, until), until_ps)
 
     def _in_time(self, done: list[Served], until_ps: int | None) -> list[Served]:
         """Those that have their answers, the ones that have them later than it is asked for remembered."""
@@ -144,11 +155,13 @@ class Replica:
             return self.alignments[lane].chosen(engines, now_ps)
         return [(e, iteration) for e in engines if (iteration := e.next(now_ps)) is not None]
 
-    def _computed(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> list[Served]:
+    def _computed(
+        self, chosen: Sequence[tuple[Engine, Iteration]], runs: Iterable[Run], until: int | None
+    ) -> list[Served]:
         # Of several engines the one that has fewest requests then is asked for, and others may be idle.
         if len(self.engines) == 1 and chosen[0][1].patient:
             until = None
-        ends, spent = self._ends(chosen, until)
+        ends, spent = self._ends(runs, len(chosen), until)
         starts_ps = self.machine.time.whole_ps(self.now)
         self.now = ends[-1]
         if self.alignments:
@@ -159,8 +172,7 @@ class Replica:
             done += engine.ended(iteration, starts_ps, ends_ps, joules / len(self.engines))
         return done
 
-    def _runs(self, chosen: Sequence[tuple[Engine, Iteration]]) -> Iterator[tuple[int, int, Sequence[float]]]:
-        """Steps that take as long: how many, ticks of each, and joules of each by engine."""
+    def _runs(self, chosen: Sequence[tuple[Engine, Iteration]]) -> Iterator[Run]:
         most = min([1 if iteration.prompts else iteration.steps for _, iteration in chosen])
         group = grouped([iteration for _, iteration in chosen], len(self.engines))
         return _together([self._paces(iteration, most, group) for _, iteration in chosen])
@@ -179,12 +191,11 @@ class Replica:
             for count, blocks in iteration.decodes.runs(steps):
                 yield count, *step(sequences, queries, blocks)
 
-    def _ends(self, chosen: Sequence[tuple[Engine, Iteration]], until: int | None) -> tuple[list[int], list[float]]:
-        """Ticks at which steps end that begin before a time, each as long as the longest of its engines; joules of each
-        engine."""
-        ends, spent = list[int](), [list[tuple[int, float]]() for _ in chosen]
+    def _ends(self, runs: Iterable[Run], engines: int, until: int | None) -> tuple[list[int], list[float]]:
+        """Ticks at which steps end that begin before a time; joules of each engine."""
+        ends, spent = list[int](), [list[tuple[int, float]]() for _ in range(engines)]
         at = self.now
-        for count, ticks, joules in self._runs(chosen):
+        for count, ticks, joules in runs:
             if until is not None:
                 count = min(count, -(-(until - at) // max(ticks, 1)))
             ends.extend(range(at + ticks, at + count * ticks + 1, ticks) if ticks else [at] * count)
@@ -209,8 +220,8 @@ Pace = tuple[int, int, float]
 """Steps, and ticks and joules of each."""
 
 
-def _together(paces: Sequence[Iterator[Pace]]) -> Iterator[tuple[int, int, Sequence[float]]]:
-    """Steps of engines in step: how many, ticks of each, the most of theirs, and joules of each by engine."""
+def _together(paces: Sequence[Iterator[Pace]]) -> Iterator[Run]:
+    """Steps of engines in step, each as long as the longest of theirs."""
     if len(paces) == 1:
         for count, ticks, joules in paces[0]:
             yield count, ticks, (joules,)
