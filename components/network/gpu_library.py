@@ -95,6 +95,22 @@ class LibraryUseSpec(Spec):
     device: str
     """on whose interconnect"""
 
+    def interconnect(self, known: GpuLibrariesSpec) -> InterconnectSpec:
+        """The device's interconnect, where some of the libraries may not have been measured.
+
+        Raises
+        ------
+        InputError: nobody measured the device, or one of the libraries anywhere.
+        """
+        found = interconnect_of(known, self.device)
+        if found is None:
+            raise _unknown(known, self.device)
+        names = {name for interconnect in known.interconnects.values() for name in interconnect.libraries}
+        for library in self.libraries:
+            if library not in names:
+                raise InputError(f"no library is called '{library}': {nearest(library, names)}")
+        return found[0]
+
 
 @dataclass(frozen=True)
 class LibraryTime:
@@ -144,6 +160,11 @@ def interconnect_of(spec: GpuLibrariesSpec, device: str) -> tuple[InterconnectSp
     return None
 
 
+def _unknown(spec: GpuLibrariesSpec, device: str) -> InputError:
+    known = [name for interconnect in spec.interconnects.values() for name in interconnect.gpus]
+    return InputError(f"no interconnect of '{device}' is known: {nearest(device, known)}")
+
+
 def time(
     spec: GpuLibrariesSpec, device: str, library: str, op: str, n_bytes: int, ranks: int, whole_numbers: bool = False
 ) -> LibraryTime:
@@ -161,8 +182,7 @@ def time(
         raise InputError(f"a collective needs at least two ranks, not {ranks}")
     found = interconnect_of(spec, device)
     if found is None:
-        known = [name for interconnect in spec.interconnects.values() for name in interconnect.gpus]
-        raise InputError(f"no interconnect of '{device}' is known: {nearest(device, known)}")
+        raise _unknown(spec, device)
     interconnect, carried = found
     names = [name for name in interconnect.libraries if f"{library}_".startswith(f"{name}_")]
     if not names:

@@ -34,7 +34,7 @@ from archsim.components.network.collective import (
 from archsim.components.network.direct_write import DirectWrite, DirectWriteSpec
 from archsim.components.network.expert_parallel import DeepEp, ExpertParallelSpec
 from archsim.components.network.flows import Way, collective_flow, message_flow, play_flows, ways_of
-from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
+from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec
 from archsim.components.network.gpu_library import time as library_time
 from archsim.components.network.link import Link, LinkSpec
 from archsim.components.network.timing import Timing
@@ -103,6 +103,7 @@ class Network(model.Network[NetworkSpec]):
     def __init__(self, spec: NetworkSpec, path: str, time: Timebase, clock_hz: int = 10**9) -> None:
         super().__init__(spec, path, time, clock_hz)
         self.links = tuple(Link(d.link, f"{path}.{i}", time) for i, d in enumerate(spec.dimensions))
+        self._measured = None if spec.library is None else spec.library.interconnect(_libraries())
         how = spec.expert_exchange
         self.experts = DirectWrite(how) if isinstance(how, DirectWriteSpec) else DeepEp(how) if how else None
 
@@ -176,17 +177,13 @@ class Network(model.Network[NetworkSpec]):
     def _by_library(self, op: Collective) -> tuple[Dim, str] | None:
         """Ticks of a collective as a library does it, and which one; None where none is known to."""
         used = self.spec.library
-        if used is None or not 1 < op.ranks <= self.spec.dimensions[0].ranks:
-            return None
-        known = _libraries()
-        interconnect, _ = interconnect_of(known, used.device) or (None, 0)
-        if interconnect is None:
+        if used is None or self._measured is None or not 1 < op.ranks <= self.spec.dimensions[0].ranks:
             return None
         for name in used.libraries:
-            if op.collective in interconnect.libraries.get(name, {}):
+            if op.collective in self._measured.libraries.get(name, {}):
 
                 def ticks(n_bytes: int, name: str = name) -> int:
-                    took = library_time(known, used.device, name, op.collective, n_bytes, op.ranks)
+                    took = library_time(_libraries(), used.device, name, op.collective, n_bytes, op.ranks)
                     return int(self.time.ps(round(took.seconds * 1e12)))
 
                 if isinstance(op.bytes, int):

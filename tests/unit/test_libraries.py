@@ -234,3 +234,15 @@ def test_show_prints_area_power_and_cost(capsys):
     shown = json.loads(capsys.readouterr().out)
     assert set(shown) == {"area", "power", "cost"}
     assert shown["cost"][-1]["what"] == "sum"
+
+
+@pytest.mark.parametrize(
+    ("use", "said"),
+    [
+        ("{device: h100_sx, libraries: [nccl]}", "no interconnect of 'h100_sx' is known: did you mean 'h100_sxm'?"),
+        ("{device: h100_sxm, libraries: [ncl]}", "no library is called 'ncl': did you mean 'nccl'?"),
+    ],
+)
+def test_a_network_of_a_library_that_nobody_measured_is_refused(use, said, capsys):
+    assert main(["run", "mixtral_8x7b_on_dgx_h100", "--set", f"system.network.library={use}"]) == 2
+    assert said in capsys.readouterr().err
