@@ -214,7 +214,7 @@ def _row(request: Fate) -> dict[str, Any]:
 def _curves(fared: Fared, engines: Sequence[Engine]) -> tuple[Curve, ...]:
     arrivals, scheduled, ends = (fared.column(name) for name in ("arrival_ps", "scheduled_ps", "end_ps"))
     admitted, left = scheduled[scheduled != NEVER], ends[ends != NEVER]
-    times, changes, power = [], [], []
+    times, changes, edges, power_mw = [], [], [], []
     for engine in engines:
         log = engine.log()
         change = np.diff(log["blocks"], prepend=0)
@@ -224,16 +224,16 @@ def _curves(fared: Fared, engines: Sequence[Engine]) -> tuple[Curve, ...]:
             times.append(log["end_ps"][-1:])
             changes.append(-log["blocks"][-1:])
         if engine.joules:
-            power.append(log)
+            drawn_mw = np.rint(log["uj"] * 1e9 / np.maximum(log["end_ps"] - log["start_ps"], 1)).astype(np.int64)
+            edges += [log["start_ps"], log["end_ps"]]
+            power_mw += [drawn_mw, -drawn_mw]
     curves = [
         _curve("requests that run", admitted, left),
         _curve("requests that wait", arrivals, admitted),
         _sum("blocks of the KV cache", times, changes),
     ]
-    if len(power) == 1:
-        log = power[0]
-        watts = log["uj"] * 1e6 / np.maximum(log["end_ps"] - log["start_ps"], 1)
-        curves.append(_drawn("power beside that at rest, W", log["start_ps"] / _PS_PER_S, watts))
+    if edges:
+        curves.append(_sum("power beside that at rest, W", edges, power_mw, 1000))
     return tuple(curves)
 
 
@@ -242,13 +242,14 @@ def _curve(name: str, up_ps: Ints, down_ps: Ints) -> Curve:
     return _sum(name, [up_ps, down_ps], [np.ones_like(up_ps), -np.ones_like(down_ps)])
 
 
-def _sum(name: str, times_ps: Sequence[Ints], changes: Sequence[Ints]) -> Curve:
-    """The sum of changes at so many times."""
+def _sum(name: str, times_ps: Sequence[Ints], changes: Sequence[Ints], parts_of_one: int = 1) -> Curve:
+    """The sum of changes at so many times, each in such parts of the curve's unit."""
     times, by = (np.concatenate([np.zeros(0, dtype=np.int64), *parts]) for parts in (times_ps, changes))
     order = np.argsort(times, kind="stable")
     times, total = times[order], np.cumsum(by[order])
     last = np.append(times[1:] != times[:-1], True)[: len(times)]  # of those at one time
-    return _drawn(name, times[last] / _PS_PER_S, total[last])
+    values = total[last] if parts_of_one == 1 else total[last] / parts_of_one
+    return _drawn(name, times[last] / _PS_PER_S, values)
 
 
 def _drawn(name: str, times_s: Floats, values: Floats | Ints) -> Curve:

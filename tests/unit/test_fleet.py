@@ -26,6 +26,11 @@ EXTRA = {"replica_hours", "mean_replicas", "most_replicas", "starts"}
 TOLD = {"model": "llama-3.2-1b", "system": "h100_sxm", "rate": "20", "input": "200", "output": "20", "requests": "20"}
 
 
+def integral(curve):
+    """Of its steps over time."""
+    return sum(v * (b - a) for v, a, b in zip(curve.values, curve.times_s, curve.times_s[1:], strict=False))
+
+
 def requests_of(gaps_ms):
     at, found = 0, []
     for number, gap in enumerate(gaps_ms):
@@ -79,10 +84,13 @@ def test_laws_of_any_policy(gaps, script, least, more, start_s, router):
     (curve,) = (curve for curve in told.curves if curve.name == "replicas")
     assert all(count >= 1 for count in curve.values[:-1])
     assert curve.values[-1] == 0
-    on_s = sum(v * (b - a) for v, a, b in zip(curve.values, curve.times_s, curve.times_s[1:], strict=False))
+    on_s = integral(curve)
     assert told.summary["replica_hours"] == pytest.approx(on_s / 3600)
-    joules = sum(member.replica.engines[0].joules for member in members) + on_s * AT.rest_w
-    assert told.summary["energy_j"] == pytest.approx(joules)
+    joules = sum(member.replica.engines[0].joules for member in members)
+    assert told.summary["energy_j"] == pytest.approx(joules + on_s * AT.rest_w)
+    (power,) = (curve for curve in told.curves if curve.name.startswith("power"))
+    assert integral(power) == pytest.approx(joules, rel=1e-4)
+    assert power.values[-1] == 0
     for seen in policy.looks:  # those that go on answering beside them are not counted
         assert least <= seen.active + seen.starting <= least + more
         assert seen.active >= 1
