@@ -272,8 +272,10 @@ class Pipelined(Replica):
         return self.machine.time.whole_ps(max(ready, self._free[0]))
 
     def act(self) -> list[Served]:
-        """Compute the iteration that begins then: who comes meanwhile changes nothing in it."""
-        return self.next() or []
+        """Compute the iteration that begins then: who comes meanwhile changes nothing in it, and finds it busy."""
+        done = self.next() or []
+        self._late_ps += [one.end_ps or 0 for one in done]
+        return done
 
     @property
     def rest_w(self) -> float:

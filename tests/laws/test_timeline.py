@@ -7,7 +7,7 @@ import itertools
 from heapq import heappop, heappush
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -97,6 +97,14 @@ def times(told):
     lengths=st.lists(st.tuples(st.integers(1, 600), st.integers(2, 40)), min_size=1, max_size=12),
     concurrency=st.integers(1, 8),
     router=st.sampled_from([round_robin, least_loaded]),
+)
+@example(  # a pipeline that has computed an answer is busy until it has come out
+    engines=(ENGINES[1], PLAIN),
+    cuts=({"stages": 2}, {}),
+    counts=(2, 1),
+    lengths=[(1, 2), (1, 3), (1, 2), (1, 2)],
+    concurrency=2,
+    router=least_loaded,
 )
 def test_a_closed_loop_on_two_pools_equals_its_twin(engines, cuts, counts, lengths, concurrency, router):
     prompts, answers = (
