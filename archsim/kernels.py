@@ -348,7 +348,14 @@ def _attention(
         raise InputError(f"no phase of attention is called '{phase}': prefill, decode")
     if variety.decode is None:
         raise InputError(f"attention kernels '{name}' have no decode")
-    asked = shape(np.ones_like(keys))
+    length = sizes["isl"]
+    if (length > 1).any() and not latent:
+        raise InputError(
+            "'isl' is 1 in decoding: several queries of a sequence are phase=prefill, and 'kv_len' all keys"
+        )
+    if (keys < length).any():
+        raise InputError("'kv_len' is less than 'isl': the keys include those of the queries themselves")
+    asked = shape(length)
     seconds = spec.decode(gpu.chip, name, asked, bits / 8)
     flops = asked.flops()
     done = gpu.kernels.attention_activity(gpu.chip, asked, bits / 8)

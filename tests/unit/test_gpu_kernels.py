@@ -626,6 +626,14 @@ def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
         ),
         (
             ["--chip", "h100_sxm", "--op", "attention"]
+            + [
+                f"--with={p}"
+                for p in ["phase=decode", "batch=1", "isl=2", "kv_len=8", "heads=1", "kv_heads=1", "head_dim=64"]
+            ],
+            "'isl' is 1 in decoding",
+        ),
+        (
+            ["--chip", "h100_sxm", "--op", "attention"]
             + [f"--with={p}" for p in ["phase=prefill", "batch=1", "isl=9", "heads=3", "kv_heads=2", "head_dim=64"]],
             "'heads' is no multiple of 'kv_heads'",
         ),
@@ -649,6 +657,22 @@ def test_a_measurement_adds_what_the_host_takes(tmp_path, capsys):
 def test_bad_kernels_are_refused(arguments, said, capsys):
     assert main(["kernel", *arguments]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_queries_of_a_latent_cache_are_as_many_heads():
+    sizes = {
+        "phase": "decode",
+        "kv_dtype": "bf16",
+        "batch": 8,
+        "kv_len": 4096,
+        "kv_heads": 1,
+        "head_dim": 576,
+        "v_head_dim": 512,
+    }
+    chip = load_spec("h100_sxm", ChipSpec, category="chips")
+    cases = [sizes | {"isl": isl, "heads": heads, "kv_shared": 1} for isl, heads in ((4, 64), (1, 256), (1, 64))]
+    drafted, many, one = (found["latency_us"] for found in answer(chip, "attention", cases))
+    assert one < drafted == pytest.approx(many, rel=1e-3)
 
 
 def test_an_error_names_the_line(tmp_path, capsys):
