@@ -255,6 +255,9 @@ class ModelSpec(Spec):
     """each head has a learned logit beside those of its keys (gpt-oss)"""
     parallel_attention: bool = False
     """attention and MLP both read the input of the layer and their outputs are summed (PaLM, GPT-NeoX)"""
+    residual: Literal["summed", "ladder", "apart"] = "summed"
+    """what attention and MLP read: all outputs before them, summed over tensor-parallel ranks; all but the one just
+    before, whose sum passes meanwhile (ladder: arXiv 2501.06589); or each rank its own outputs, never summed (apart)"""
     parallel_norms: bool = False
     """with parallel_attention: attention and MLP have a norm each (GPT-NeoX), not one together (PaLM)"""
     embedding_width: Count | None = None
@@ -317,6 +320,12 @@ class ModelSpec(Spec):
             raise ValueError("latent attention has no biases, no qk_norm and no window")
         if self.parallel_attention and self.norm_position != "pre":
             raise ValueError("parallel_attention needs norm_position: pre")
+        if self.residual == "ladder" and (
+            self.norm_position != "pre" or self.parallel_attention or self.looks_at or len(set(self.mixing)) > 1
+        ):
+            raise ValueError("residual: ladder is of layers of attention and MLP with norms before each")
+        if self.residual == "ladder" and self.moe is not None and (self.moe.every > 1 or self.moe.first_dense_layers):
+            raise ValueError("residual: ladder is of layers that are alike")
         if self.parallel_norms and not self.parallel_attention:
             raise ValueError("parallel_norms goes with parallel_attention")
         if self.mtp_layers and (self.moe is None or self.mla is None):

@@ -85,11 +85,14 @@ class Op:
     after: names of ops of the same block that must end first; None means the op before it in the list.
     stream: ops of one stream are issued in order, streams beside each other; a chip may give a stream a part of
         its engines.
+    beside: a collective of the same block, which begins with the first op that names it and holds units of the engine
+        of those that follow.
     """
 
     name: str
     after: tuple[str, ...] | None = None
     stream: str | None = None
+    beside: str | None = None
 
     kind: ClassVar[str] = "op"
 

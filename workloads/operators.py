@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from archsim.errors import InputError
@@ -18,6 +19,7 @@ from archsim.workloads.dims import Dim
 from archsim.workloads.op import Attention, DType, MatMul, Op, Role, Vector
 
 Repeats = Annotated[int, Field(ge=0, le=2**20)]
+NotNegative = Annotated[float, Field(ge=0, le=2**20)]
 
 
 class RowsSpec(Spec):
@@ -48,8 +50,17 @@ class OperatorsSpec(Spec):
     """both products before a gated activation as one, or two"""
     rows: dict[str, tuple[RowsSpec, ...]] = Field(default_factory=dict)
     """function to the kernels that run for it; one for functions that are not named"""
-    attention: Literal["products", "one"] = "one"
-    """products with the softmax between them, each a kernel, or all in one"""
+    attention: Literal["products", "sums", "one"] = "one"
+    """products with the softmax between them, each a kernel; of one query sums of what lanes multiply, of more products
+    (sums); or all in one"""
+    products: DType | None = None
+    """format in which its products are multiplied, their operands in memory; that of the activations when absent"""
+    key_lanes: NotNegative = 0
+    """operations of a lane for an element of a query's keys, in such a sum"""
+    value_lanes: NotNegative = 0
+    """the same of values"""
+    static_cache: bool = False
+    """attention goes over all positions that the cache has room for"""
     copies: tuple[Literal["queries", "keys", "values", "context"], ...] = ()
     """tensors that are copied into another layout around the products of attention"""
     repeats_heads: bool = False
@@ -58,6 +69,10 @@ class OperatorsSpec(Spec):
     """kernels over the scores between the products"""
     first: Repeats = 0
     """small kernels before the layers: positions and masks"""
+    last: Repeats = 0
+    """small kernels after the LM head, to pick tokens"""
+    logit_lanes: NotNegative = 0
+    """operations of a lane for a logit, to pick tokens"""
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,18 @@ def small_kernels(spec: OperatorsSpec, rows: int) -> tuple[Op, ...]:
     return tuple(Vector(name=f"first.{i}", function="add", rows=rows, width=1) for i in range(spec.first))
 
 
+def picking(spec: OperatorsSpec, rows: Dim, logits: int) -> tuple[Op, ...]:
+    """Kernels that pick a token for each of so many rows of logits."""
+    ops: list[Op] = [_in_lanes("pick", rows, round(spec.logit_lanes * logits))] if spec.logit_lanes else []
+    ops += (Vector(name=f"last.{i}", function="add", rows=rows, width=1) for i in range(spec.last))
+    return tuple(ops)
+
+
+def _in_lanes(name: str, rows: Dim, operations: int) -> Vector:
+    """A kernel that takes the lanes' time alone, operations of one for each row."""
+    return Vector(name=name, function="sample", rows=rows, width=max(1, operations), inputs=0, outputs=0)
+
+
 def _chained(op: Op, kernels: Iterable[Op]) -> Iterator[Op]:
     """One after the other: the first waits for what the op waits for, the last has its name."""
     made = list(kernels)
@@ -98,8 +125,9 @@ def _kernels(op: Op, spec: OperatorsSpec, widths: Widths) -> Iterable[Op]:
             return [replace(op, n=n) for n in (widths.queries, widths.keys, widths.keys)]
         case MatMul() if op.name == "gate_up" and spec.gate_up == "apart":
             return [replace(op, n=op.n // 2), replace(op, n=op.n // 2)]
-        case Attention() if spec.attention == "products":
-            return _products(op, spec)
+        case Attention() if spec.attention != "one":
+            op = replace(op, kv_len=int(np.max(op.kv_len))) if spec.static_cache else op
+            return (_sums if spec.attention == "sums" and op.q_len == 1 else _products)(op, spec)
         case Vector() if op.function in spec.rows:
             return _rows(op, spec.rows[op.function])
     return [op]
@@ -122,11 +150,26 @@ def _rows(op: Vector, kernels: Sequence[RowsSpec]) -> Iterator[Vector]:
         )
 
 
-def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
-    """Scores, what runs over them, and the products with the values; masked pairs are computed too."""
+def _sums(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
+    """Of one query: sums of keys and of values that lanes have multiplied, each head's its own, and what runs over the
+    scores between them."""
+    _check_equal(op)
+    rows, keys = op.batch * op.heads, op.kv_len
+    yield _in_lanes(op.name, rows * keys, round(spec.key_lanes * op.head_dim))
+    scores = Vector(name=op.name, function="softmax", rows=rows, width=int(np.max(keys)), dtype=op.dtype)
+    yield from _rows(scores, spec.scores)
+    yield _in_lanes(op.name, rows * keys, round(spec.value_lanes * op.v_head_dim))
+
+
+def _check_equal(op: Attention) -> None:
     if op.ragged is not None or not isinstance(op.batch, int):
         raise InputError(f"'{op.name}': attention in several kernels is known of sequences of equal lengths")
-    heads, keys = op.batch * op.heads, op.kv_len
+
+
+def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
+    """Scores, what runs over them, and the products with the values; masked pairs are computed too."""
+    _check_equal(op)
+    heads, keys, dtype = op.batch * op.heads, op.kv_len, spec.products or op.dtype
     kv_rows = op.batch * keys * (op.heads if spec.repeats_heads else op.kv_heads)
 
     def copy(rows: Dim, width: int) -> Vector:
@@ -140,9 +183,9 @@ def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
             n=n,
             groups=heads,
             right=Role.ACTIVATION,
-            left_dtype=op.dtype,
-            right_dtype=op.dtype,
-            out_dtype=op.dtype,
+            left_dtype=dtype,
+            right_dtype=dtype,
+            out_dtype=dtype,
         )
 
     sizes: dict[str, tuple[Dim, int]] = {

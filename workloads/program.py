@@ -33,6 +33,8 @@ class Block:
             waits = op.after or ()
             if isinstance(op, Collective) and op.producer is not None:
                 waits = (*waits, op.producer)
+            if op.beside is not None:
+                waits = (*waits, op.beside)
             for name in waits:
                 if name not in seen:
                     raise InputError(

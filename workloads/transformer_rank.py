@@ -33,12 +33,13 @@ from archsim.workloads.op import (
     Transfer,
     Vector,
 )
-from archsim.workloads.operators import OperatorsSpec, Widths, operators, small_kernels
+from archsim.workloads.operators import Widths, operators, picking, small_kernels
 from archsim.workloads.parameters import norm_vectors
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
 from archsim.workloads.recurrent_layer import recurrent
+from archsim.workloads.strands import laddered
 from archsim.workloads.tensors import stored_bytes
 from archsim.workloads.top_k_attention import PASSING, chosen_keys
 from archsim.workloads.transformer_spec import TransformerSpec
@@ -65,7 +66,8 @@ class RankOps:
         self.kv_heads = max(model.kv_heads // self.tp, 1)
         self.travelling = spec.expert_parallel > self.tp  # tokens go to experts on ranks that have not seen them
         self.inner = model.intermediate // self.tp
-        self.vocab = -(-model.vocab // self.tp)
+        self.sharers = self.tp if spec.splits_vocabulary else 1
+        self.vocab = -(-model.vocab // self.sharers)
         recurrent = model.recurrent
         each = 0 if recurrent is None else recurrent.state_bytes(self.tp)
         self.state_bytes = model.recurrent_layers * each
@@ -129,7 +131,7 @@ class RankOps:
         return self.vector(name, "residual", rows, self.model.hidden, inputs=inputs)
 
     def all_reduce(self, tokens: Dim, producer: str) -> list[Op]:
-        if self.tp == 1:
+        if self.tp == 1 or self.model.residual == "apart":
             return []
         size = self.formats.activation.bytes(tokens * self.model.hidden)
         return [
@@ -418,7 +420,7 @@ class RankOps:
             ops += [replace(up, after=(norms[-1].name,)), *rest]
             if self.tp > 1:
                 ops += [
-                    self.residual("partial_sum", tokens),
+                    self.vector("partial_sum", "add", tokens, model.hidden, inputs=2),
                     *self.all_reduce(tokens, "partial_sum"),
                     self.residual("residual", tokens),
                 ]
@@ -456,7 +458,7 @@ class RankOps:
             )
         dense = {kind: self.dense_layer(step, kind) for kind in kinds} if model.dense_layers else {}
         if model.moe is None or self.router is None:
-            return _runs([dense[model.kind(number)] for number in range(model.layers)])
+            return runs([dense[model.kind(number)] for number in range(model.layers)])
         first, whole = model.moe.first_dense_layers, self.spec.micro_batches == 1
         if not whole and (model.moe.every > 1 or len(set(kinds)) > 1):
             raise InputError(f"micro_batches are for layers that are alike, and those of '{model.name}' are not")
@@ -467,7 +469,14 @@ class RankOps:
             next(sparse) if model.sparse(number) else dense[model.kind(number)]
             for number in range(first if not whole else model.layers)
         ]
-        return _runs([*layers, *sparse])
+        return runs([*layers, *sparse])
+
+    def ordered(self, layers: tuple[Block, ...]) -> tuple[Block, ...]:
+        """The layers in the order in which they are computed."""
+        if self.model.residual != "ladder" or self.tp == 1:
+            return layers
+        *turns, last = laddered(each_layer(layers))
+        return (*runs(turns), Block("last_sums", last))
 
     def expert_layers(self, step: Pass, moe: MixtureSpec, router: Router) -> Iterator[Layer]:
         """Attention and experts of each layer that has them; layers of equal loads are the same objects."""
@@ -506,7 +515,7 @@ class RankOps:
         if self.spec.cache_tier is not None and not step.absorbed:
             size = self.kv_bytes([(1, int(np.max(step.cached)))])
             ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
-        if self.tp > 1 and tabled:
+        if self.sharers > 1 and tabled:
             ops.append(
                 Collective(
                     name="tokens_all_reduce",
@@ -553,7 +562,9 @@ class RankOps:
             return Block("head", tuple(ops)) if ops else None
         if model.embedding_width is not None:
             ops.append(self.whole("project_out", rows, model.hidden, width))
-        return Block("head", (*ops, *self.logits(rows)))
+        how = self.spec.operators
+        picked = () if how is None else picking(how, rows, self.vocab * self.sharers)
+        return Block("head", (*ops, *self.logits(rows), *picked))
 
     def logits(self, rows: Dim) -> list[Op]:
         """The LM head, each rank's part of the vocabulary gathered."""
@@ -561,7 +572,7 @@ class RankOps:
         ops: list[Op] = [
             self.whole("lm_head", rows, model.embedding_width or model.hidden, self.vocab, model.lm_head_bias)
         ]
-        if self.tp > 1:
+        if self.sharers > 1:
             gathered = self.formats.activation.bytes(rows * self.vocab * self.tp)
             ops.append(
                 Collective(
@@ -573,7 +584,9 @@ class RankOps:
     def segment(self, step: Pass) -> Segment:
         replicas = self.spec.replicas
         head = self.head(step)
-        blocks = [self.embedding(step), *self.layers(step), *(() if head is None else (head,))]
+        layers = self.ordered(tuple(self.dispatched(self.layers(step))))
+        first, last = self.dispatched([self.embedding(step)], step), self.dispatched(() if head is None else (head,))
+        blocks = [*first, *layers, *last]
         if self.model.looks_at is not None and not step.absorbed:
             blocks = [*self.tower(self.model.looks_at).encoded(step.batch, self.spec.encoded), *blocks]
         if self.model.tower is not None and self.spec.images and not step.absorbed:
@@ -581,8 +594,6 @@ class RankOps:
         if step.drafting:
             blocks.append(self.prediction(step))
         tokens = replicas * step.tokens if step.produced is None else step.produced
-        if self.spec.operators is not None:
-            blocks = self.dispatched(blocks, self.spec.operators, step)
         return Segment(step.name, tuple(blocks), steps=step.steps, tokens=tokens)
 
     def tower(self, model: ModelSpec) -> RankOps:
@@ -598,11 +609,19 @@ class RankOps:
         made = self.segment(Pass("encode", 0, batch, tokens, tokens)).blocks
         return [replace(block, name=f"encoder_{block.name}") for block in made]
 
-    def dispatched(self, blocks: Sequence[Block], how: OperatorsSpec, step: Pass) -> list[Block]:
-        """The blocks as a framework dispatches them."""
+    def dispatched(self, blocks: Sequence[Block], first: Pass | None = None) -> list[Block]:
+        """The blocks as a framework dispatches them; with small kernels before them where they are the ``first``."""
+        how = self.spec.operators
+        if how is None:
+            return list(blocks)
         widths = Widths(self.heads * self.model.head_dim, self.kv_heads * self.model.head_dim)
-        made = [replace(block, ops=operators(block.ops, how, widths)) for block in blocks]
-        before = small_kernels(how, int(np.max(step.tokens)))
+        known: dict[int, tuple[Op, ...]] = {}
+        made = [
+            replace(block, ops=known.setdefault(id(block.ops), operators(block.ops, how, widths))) for block in blocks
+        ]
+        if first is None:
+            return made
+        before = small_kernels(how, int(np.max(first.tokens)))
         return [replace(made[0], ops=(*before, *made[0].ops)), *made[1:]]
 
     def prediction(self, step: Pass) -> Block:
@@ -695,7 +714,12 @@ class RankOps:
         return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))
 
 
-def _runs(layers: Sequence[tuple[Op, ...]]) -> tuple[Block, ...]:
+def each_layer(blocks: Sequence[Block]) -> list[tuple[Op, ...]]:
+    """The ops of each layer."""
+    return [block.ops for block in blocks for _ in range(block.repeat)]
+
+
+def runs(layers: Sequence[tuple[Op, ...]]) -> tuple[Block, ...]:
     """Blocks of neighbours that are the same object; a run of one carries its number in its name."""
     blocks: list[Block] = []
     first = 0

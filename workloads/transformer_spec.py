@@ -77,6 +77,8 @@ class TransformerSpec(WorkloadSpec):
     summed on the way back (all-gather, reduce-scatter)"""
     tensor_parallel: Count = 1
     """ranks that share each layer"""
+    splits_vocabulary: bool = True
+    """they share the tables and the LM head, too; else each has them whole (gpt-fast)"""
     expert_parallel: Count = 1
     """ranks that share the experts of a layer"""
     data_parallel: Count | None = None
@@ -148,6 +150,8 @@ class TransformerSpec(WorkloadSpec):
             )
         if self.micro_batches > 1 and (self.expert_parallel == 1 or self.tensor_parallel > 1):
             raise ValueError("micro_batches are for tokens that travel: expert_parallel above 1, tensor_parallel 1")
+        if model.residual != "summed" and self.expert_parallel > self.tensor_parallel:
+            raise ValueError(f"residual: {model.residual} is of ranks that sum: expert_parallel is tensor_parallel at most")
         if self.prefill_attention == "heads" and (
             model.mla is None
             or model.mla.indexer is not None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from archsim.model.component import Engine, MatrixEngine
 from archsim.model.lowered import Lowered, stacked
 from archsim.spec import ComponentSpec
 from archsim.units import si
-from archsim.workloads.dims import Dim, ceil_div, minimum
+from archsim.workloads.dims import Dim, ceil_div, maximum, minimum
 from archsim.workloads.limits import check_op
 from archsim.workloads.op import (
     Attention,
@@ -81,8 +82,9 @@ class Mapper(ProductMapper):
         return lowered
 
     def lower_block(self, ops: Sequence[Op]) -> tuple[Lowered, ...]:
-        """The ops of a block, each laid onto the machine by itself but for those within a kernel."""
+        """The ops of a block, each laid onto the machine by itself but for those within a kernel, or beside one."""
         lowered: dict[str, Lowered] = {}
+        since: dict[str, Dim] = {}  # a collective began, in ticks, when the next op beside it begins
         for op in ops:
             around = lowered.get(op.within) if isinstance(op, Vector) else None
             if around is not None and around.surrounded:
@@ -90,7 +92,26 @@ class Mapper(ProductMapper):
                 lowered[op.name] = Lowered(op, around.engine, {around.engine: 0}, why=why)
             else:
                 lowered[op.name] = self.lower(op)
+            if op.beside is not None:
+                passed = since.get(op.beside, 0)
+                lowered[op.name] = self._crowded(lowered[op.name], lowered[op.beside], passed)
+                since[op.beside] = passed + _longest(lowered[op.name])
         return tuple(lowered.values())
+
+    def _crowded(self, lowered: Lowered, other: Lowered, passed: Dim) -> Lowered:
+        """An op beside a collective that began so many ticks before it, and holds units of its engine.
+
+        Its blocks that find no room begin when others of them have ended, or when the collective has.
+        """
+        network, engine = self.machine.network, self.engines.get(lowered.engine)
+        taken = 0 if network is None or not isinstance(other.op, Collective) else network.units_of(other.op)
+        if not taken or not isinstance(engine, MatrixEngine):
+            return lowered
+        left = maximum(_longest(other) - passed, 0)
+        share = engine.crowded(lowered.op, taken)
+        alone = lowered.body[lowered.engine]
+        longer = minimum(ceil_div(alone * (share.numerator - share.denominator), share.denominator), left)
+        return replace(lowered, body={**lowered.body, lowered.engine: alone + longer})
 
     def _lower(self, op: Op) -> Lowered:
         match op:
@@ -410,6 +431,11 @@ def _on_servers_of(stream: str, lowered: Lowered, units: Iterable[str]) -> Lower
     )
 
 
+def _longest(lowered: Lowered) -> Dim:
+    """Ticks of the server that it holds longest."""
+    return reduce(maximum, lowered.busy().values(), 0)
+
+
 def _key(op: Op) -> object:
     """Equal for ops that differ in name and dependencies only."""
     if isinstance(op, Region):
@@ -417,5 +443,5 @@ def _key(op: Op) -> object:
     return type(op), tuple(
         (name, value.tobytes() if isinstance(value, np.ndarray) else value)
         for name, value in vars(op).items()
-        if name not in ("name", "after", "producer")
+        if name not in ("name", "after", "producer", "beside")
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -298,6 +299,10 @@ class MatrixEngine(Engine[S]):
         dtype: format in which its operands are multiplied.
         """
         return None
+
+    def crowded(self, op: Op, taken: int) -> Fraction:
+        """Time of an op while another kernel holds so many of the units, beside its time alone."""
+        return Fraction(1)
 
     def vector_kernel(self, op: Vector | Recurrence, memory: MemoryView) -> KernelWork | None:
         """A row-wise function or a recurrence that runs beside this engine as a kernel of its own; None: not known."""

@@ -103,6 +103,10 @@ class Network(Component[S]):
     def time_of(self, op: Collective) -> tuple[Dim, dict[str, Dim], str]:
         """Ticks of a collective of neighbouring ranks, actions of its whole group, and what bounds it."""
 
+    def units_of(self, op: Collective) -> int:
+        """Units of each rank's engine, such as SMs, that the kernels of a collective hold; 0: none that others miss."""
+        return 0
+
     @abstractmethod
     def flow(self, collective: str, n_bytes: int, group: Sequence[int]) -> Flow:
         """A collective of a group of ranks.

@@ -29,6 +29,7 @@ from archsim.components.compute.gpu_gemm_spec import format_of
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.components.compute.gpu_power import Activity, joined
 from archsim.config import Named
+from archsim.errors import InputError
 from archsim.model.component import KernelEnergy, KernelWork, MatrixEngine, MatrixWork, MemoryView
 from archsim.model.technology import Technology
 from archsim.spec import ComponentSpec, Count, Share, Spec
@@ -42,6 +43,7 @@ _SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: 
 _CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchanges between them: assumed
 _CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
 _PACKED = 64  # rows and columns that weights of less than 8 bits are padded to (vLLM's layers of MXFP4)
+_FEW_ROWS = 128  # of a product, which leave room for other kernels' blocks
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {
     "silu": "silu_mul",
@@ -155,6 +157,28 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     @property
     def beside(self) -> int:
         return self.spec.count
+
+    def crowded(self, op: Op, taken: int) -> Fraction:
+        """A product's tiles fill all SMs wave by wave, and those that find none are one wave more, however few (measured
+        beside kernels of 2 to 8 SMs of an H100: ``validation/chips``). Products of few rows wait for the memory.
+
+        Raises
+        ------
+        InputError: no SM is left.
+        """
+        count = self.spec.count
+        if taken >= count:
+            raise InputError(f"{taken} SMs of {count} are held by another kernel: none is left for '{op.name}'")
+        if not isinstance(op, MatMul):
+            return Fraction(count, count - taken)
+        rows = int(np.max(op.m))
+        if rows < _FEW_ROWS:
+            return Fraction(1)
+        kernels = self.spec.released
+        held = 1 if kernels is None or kernels.gemm is None else kernels.gemm.tiles_in_flight[self.spec.instruction]
+        outputs = held * max(tile_rows * wide for tile_rows, wide in self.spec.tiles)
+        waves = -(-op.groups * rows * int(np.max(op.n)) // (count * outputs))
+        return Fraction(waves + 1, waves)
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec

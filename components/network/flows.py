@@ -37,6 +37,11 @@ def collective_flow(network: Network, name: str, n_bytes: int, group: Sequence[i
         spanned = spans(dimensions, len(group), _distance(group), closed=name != "send_recv")
         _check_places(dimensions, spanned, group)
     timing = network.timed(name, n_bytes, spanned)
+    actions = {action: int(count) for action, count in timing.actions.items()}
+    measured = network.measured(name, len(group)) if all(span.index == 0 for span in spanned) else None
+    if measured is not None:
+        library, took = measured
+        return _held(network, f"{name} of {len(group)} ranks by {library}", took(n_bytes), group, actions)
     launch = int(network.time.ps(network.spec.launch)) if spanned else 0
 
     @functools.cache
@@ -56,8 +61,28 @@ def collective_flow(network: Network, name: str, n_bytes: int, group: Sequence[i
     )
     ticks = int(timing.ticks)
     late = max((_late(network, span.index) for span in spanned), default=0)
-    actions = {action: int(count) for action, count in timing.actions.items()}
     return Flow(f"{name} of {len(group)} ranks", len(group), launch, ticks, ticks + late, links, parcels, actions)
+
+
+def _held(network: Network, what: str, ticks: int, group: Sequence[int], actions: dict[str, int]) -> Flow:
+    """A collective that was measured as a whole: it holds the links that leave its ranks as long as it takes."""
+    leaving, link = _leaving(network.spec.dimensions[0], group), network.links[0].spec
+
+    def lasts(_: int) -> int:
+        return ticks
+
+    def parcels() -> list[Parcel]:
+        held = [(member, Wire(name, lasts, lasts, lasts, medium=medium(name, link))) for member, name in leaving]
+        return [Parcel((wire,), 0, member, -1, ((0, member),), ((1, member),), 0) for member, wire in held]
+
+    links = frozenset(medium(name, link) for _, name in leaving)
+    return Flow(what, len(group), 0, ticks, ticks, links, parcels, actions)
+
+
+def _leaving(dimension: DimensionSpec, group: Sequence[int]) -> list[tuple[int, LinkName]]:
+    """Members and the links that leave them."""
+    place = {rank: member for member, rank in enumerate(group)}
+    return [(place[name[1]], name) for name in _links(dimension, 0, group) if name[1] in place]
 
 
 class Way(NamedTuple):

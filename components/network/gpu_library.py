@@ -59,6 +59,8 @@ class LibrarySpec(Spec):
     """the fastest is taken; one that sums in the switch needs three ranks and no whole numbers"""
     host: Picoseconds = 0
     """time of the host to launch it, where it does and no graph"""
+    blocks: Annotated[int, Field(ge=0, le=2**16)] = 0
+    """SMs that its kernels hold, where others beside it miss them"""
     band: tuple[float, float]
     """measured over predicted, 5th and 95th percentile of rows that the fit had not seen"""
 
@@ -94,6 +96,8 @@ class LibraryUseSpec(Spec):
     """by name, such as ``vllm_graph``; the first one that has a collective"""
     device: str
     """on whose interconnect"""
+    launch: Picoseconds = 0
+    """until their kernels begin, where they run on a stream of their own, as PyTorch's do"""
 
     def interconnect(self, known: GpuLibrariesSpec) -> InterconnectSpec:
         """The device's interconnect, where some of the libraries may not have been measured.

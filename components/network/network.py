@@ -169,27 +169,39 @@ class Network(model.Network[NetworkSpec]):
             if op.exchange is None
             else self.exchange(op.exchange, op.bytes, op.ranks)
         )
-        by_library = None if op.exchange is not None else self._by_library(op)
-        if by_library is not None:
-            return by_library[0], timing.actions, by_library[1]
+        if op.exchange is None and (measured := self.measured(op.collective, op.ranks)) is not None:
+            name, ticks = measured
+            if isinstance(op.bytes, int):
+                return ticks(op.bytes), timing.actions, name
+            each = np.array([ticks(int(size)) for size in np.ravel(op.bytes)])
+            return each.reshape(op.bytes.shape), timing.actions, name
         return timing.ticks, timing.actions, timing.bound_by
 
-    def _by_library(self, op: Collective) -> tuple[Dim, str] | None:
-        """Ticks of a collective as a library does it, and which one; None where none is known to."""
-        used = self.spec.library
-        if used is None or self._measured is None or not 1 < op.ranks <= self.spec.dimensions[0].ranks:
+    def measured(self, collective: str, ranks: int) -> tuple[str, Callable[[int], int]] | None:
+        """The library that does a collective of neighbours in the innermost dimension, and its ticks by bytes; None
+        where none is known to."""
+        name, used = self._library(collective, ranks), self.spec.library
+        if used is None or not name:
             return None
-        for name in used.libraries:
-            if op.collective in self._measured.libraries.get(name, {}):
+        device, launch = used.device, used.launch
 
-                def ticks(n_bytes: int, name: str = name) -> int:
-                    took = library_time(_libraries(), used.device, name, op.collective, n_bytes, op.ranks)
-                    return int(self.time.ps(round(took.seconds * 1e12)))
+        def ticks(n_bytes: int) -> int:
+            took = library_time(_libraries(), device, name, collective, n_bytes, ranks)
+            return int(self.time.ps(launch + round(took.seconds * 1e12)))
 
-                if isinstance(op.bytes, int):
-                    return ticks(op.bytes), name
-                return np.array([ticks(int(size)) for size in np.ravel(op.bytes)]).reshape(op.bytes.shape), name
-        return None
+        return name, ticks
+
+    def _library(self, collective: str, ranks: int) -> str:
+        """The first library that has it; "" for none."""
+        used = self.spec.library
+        if used is None or self._measured is None or not 1 < ranks <= self.spec.dimensions[0].ranks:
+            return ""
+        known = self._measured.libraries
+        return next((name for name in used.libraries if collective in known.get(name, {})), "")
+
+    def units_of(self, op: Collective) -> int:
+        name = self._library(op.collective, op.ranks) if op.exchange is None else ""
+        return self._measured.libraries[name][op.collective].blocks if name and self._measured is not None else 0
 
     def flow(self, collective: str, n_bytes: int, group: Sequence[int]) -> Flow:
         return collective_flow(self, collective, n_bytes, group)
