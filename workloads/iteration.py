@@ -335,14 +335,16 @@ class Pieces:
         """Ops of a layer as libraries join them: norms sum the residual as they read it, and some are the end of an
         all-reduce."""
         named = {name for op in ops for name in op.after or ()}
-        before: Op | None = ops[-1]  # the layer before ends alike
+
+        def joins(op: Op, function: str) -> bool:
+            return isinstance(op, Vector) and op.function.endswith(function) and op.name not in named and op.after is None
+
+        if self.ops.model.norm_position == "pre":
+            ops = [op for op in ops if not joins(op, "residual")]
+        before = ops[-1]  # the layer before ends alike
         for op in ops:
-            function = op.function if isinstance(op, Vector) else ""
-            joins = op.name not in named and op.after is None
-            if function == "residual" and joins and self.ops.model.norm_position == "pre":
-                continue
             reduced = isinstance(before, Collective) and before.collective == "all_reduce"
-            if function.endswith("norm") and joins and reduced and self.fuses_norms:
+            if reduced and self.fuses_norms and joins(op, "norm"):
                 continue
             before = op
             yield op
