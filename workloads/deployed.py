@@ -65,6 +65,7 @@ class Deployed:
                 f"kv_tier: no prefix of '{inference.model.name}' is found again, for its layers keep states of whole "
                 "sequences: the farther memory serves 'preemption: swap' alone"
             )
+        _check_strands(inference, engine, stages)
         self.stages = [None] if stages == 1 else stages_of(layers, stages)
         self.inference, self.engine, self.capacity_bytes, self.longest = inference, engine, capacity_bytes, longest
         for choice in TransformerWorkload(inference).wanted(formats).choices(formats):
@@ -154,6 +155,7 @@ class Deployed:
             launch_ps=engine.host.launch,
             graph_tokens=engine.host.graph_tokens,
             graphs=engine.host.graphs,
+            weave_tokens=engine.weave_tokens,
         )
 
     def _slower(self, op: GroupedMatMul, tokens: int) -> float:
@@ -224,4 +226,16 @@ class Deployed:
             f"{request.input} + {request.output} tokens need {need} blocks of {BLOCK_TOKENS}, and the KV cache has "
             f"{self.blocks} beside {si(rest, 'B', 4)} of weights and activations in {self.engine.memory_share:g} of "
             f"{si(self.capacity_bytes or 0, 'B', 4)}"
+        )
+
+
+def _check_strands(spec: TransformerSpec, engine: EngineSpec, stages: int) -> None:
+    """Complain where sums over ranks are to pass beside something else and cannot."""
+    model = spec.model
+    if stages > 1 and (model.residual == "ladder" or engine.weave_tokens):
+        raise InputError("a ladder, and weave_tokens, are of models that are not cut into stages")
+    if engine.weave_tokens and (spec.replicas > 1 or model.mla or model.recurrent or model.residual != "summed"):
+        raise InputError(
+            "weave_tokens: halves are of iterations whose layers sum over ranks, with neither replicas nor latent "
+            f"attention nor recurrences: '{model.name}' is served otherwise"
         )

@@ -30,8 +30,9 @@ from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.recurrence import Recurrence
+from archsim.workloads.strands import HALVES, woven
 from archsim.workloads.top_k_attention import of_scores
-from archsim.workloads.transformer_rank import RankOps
+from archsim.workloads.transformer_rank import RankOps, each_layer, runs
 
 Ints = npt.NDArray[np.int64]
 
@@ -39,6 +40,8 @@ _SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
 """Tokens of captured graphs, vLLM's default"""
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
 _GRAIN = 64  # beyond them kernels come in tiles of as many rows
+
+_HALVED = 256  # tokens, of multiples of which halves are taken (TokenWeave's tiles of 128 rows)
 
 _BY_KEYS = ("index", "index_top_k", "attention")
 _SLOTS = (
@@ -59,6 +62,8 @@ _DRAFT = "draft_"
 def slot(op: Op) -> str:
     """Which op of a layer it is whose sizes depend on more than the padded tokens; "" for all others."""
     name = op.name.removeprefix(_DRAFT)
+    for half in HALVES:
+        name = name.removeprefix(half)
     return name if name in _SLOTS else ""
 
 
@@ -105,6 +110,31 @@ class Shape:
     def tokens(self) -> int:
         """New tokens, padded."""
         return padded(self.decodes * self.queries + sum(n * q for n, q, _ in self.prompts))
+
+    @property
+    def half_tokens(self) -> tuple[int, int]:
+        """Those of its two halves, padded together."""
+        first = -(-self.tokens // _HALVED) * _HALVED // 2
+        return first, self.tokens - first
+
+    def halves(self) -> tuple[Shape, Shape]:
+        """What the first half of its tokens are, and the others: sequences that decode come first."""
+        left = self.half_tokens[0]
+        decodes = min(self.decodes, left // self.queries)
+        left -= decodes * self.queries
+        first, second = list[tuple[int, int, int]](), list[tuple[int, int, int]]()
+        for count, new, keys in self.prompts:
+            whole = min(count, left // new)
+            cut = left - whole * new if whole < count else 0
+            left -= whole * new + cut
+            first += [(whole, new, keys)] * (whole > 0) + [(1, cut, keys - new + cut)] * (cut > 0)
+            rest = count - whole - (cut > 0)
+            second += [(1, new - cut, keys)] * (cut > 0) + [(rest, new, keys)] * (rest > 0)
+        alone = replace(self, finished=0, fetched=0, stored=0)
+        return (
+            replace(alone, decodes=decodes, prompts=tuple(first)),
+            replace(alone, decodes=self.decodes - decodes, prompts=tuple(second)),
+        )
 
     @property
     def sampled(self) -> int:
@@ -180,6 +210,8 @@ class Pieces:
     drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
+    weave_tokens: from so many on an iteration is computed as two halves, and sums over ranks of one pass beside the other;
+    0: none is.
     launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an iteration is a
     captured graph. graphs: whether any is.
     """
@@ -200,8 +232,10 @@ class Pieces:
     graph_tokens: int = 0
     graphs: bool = True
     around: Callable[[Op], int] = lambda op: 0
+    weave_tokens: int = 0
     _blocks: dict[tuple[int, str, int], tuple[Block, ...]] = field(default_factory=dict)
     _ends: dict[tuple[int, int], tuple[Block, ...]] = field(default_factory=dict)
+    _woven: dict[tuple[int, str, str], tuple[Block, ...]] = field(default_factory=dict)
 
     def of(self, shape: Shape, keys: Ints | None = None, tokens: int = 0) -> Segment:
         """The host's time, embedding, layers, and LM head.
@@ -224,7 +258,26 @@ class Pieces:
 
     def beginning(self, shape: Shape) -> tuple[Block, ...]:
         """The layers, and what comes before them."""
-        return (*self.copies(shape.copies), *self.template(shape.tokens, shape.kind, shape.group))
+        made = self.woven(shape) if self.weaves(shape) else self.template(shape.tokens, shape.kind, shape.group)
+        return (*self.copies(shape.copies), *made)
+
+    def weaves(self, shape: Shape) -> bool:
+        """Whether it is computed as two halves."""
+        return 0 < self.weave_tokens <= shape.tokens and self.ops.tp > 1
+
+    def woven(self, shape: Shape) -> tuple[Block, ...]:
+        """The layers with the halves of an iteration in turns, and what comes before them."""
+        halves = shape.halves()
+        key = shape.tokens, halves[0].kind, halves[1].kind
+        if key not in self._woven:
+            entry, *_ = self.template(shape.tokens, shape.kind, shape.group)
+            first, second = (
+                each_layer(self.template(tokens, half.kind)[1:])
+                for tokens, half in zip(shape.half_tokens, halves, strict=True)
+            )
+            *turns, last = woven(list(zip(first, second, strict=True)))
+            self._woven[key] = (entry, *runs(turns), Block("last_sums", last))
+        return self._woven[key]
 
     def end(self, shape: Shape) -> tuple[Block, ...]:
         """What comes after the layers."""
@@ -238,7 +291,8 @@ class Pieces:
         captured = self.graphs and (not shape.prompts or shape.tokens <= self.graph_tokens)
         if captured or not self.launch_ps:
             return 0
-        return self.launch_ps * sum(len(block.ops) * block.repeat for block in self.blocks(shape))
+        kernels = (block.repeat for block in self.blocks(shape) for op in block.ops if op.name != "turn")
+        return self.launch_ps * sum(kernels)
 
     def copies(self, which: tuple[bool, bool]) -> tuple[Block, ...]:
         """Blocks of the KV cache that are stored in the farther memory, and those that are fetched; of a block each."""
@@ -313,7 +367,8 @@ class Pieces:
                 for op in self._fused(tuple(self._prepared(tuple(mine)))):
                     yield self._paced(op, tokens)
 
-            self._blocks[tokens, kind, group] = _changed((*self._entry(step), *layers_of(layers, self.stage)), made)
+            entry, mine = _changed(self._entry(step), made), _changed(layers_of(layers, self.stage), made)
+            self._blocks[tokens, kind, group] = (*entry, *self.ops.ordered(mine))
         return self._blocks[tokens, kind, group]
 
     def _entry(self, step: Pass) -> tuple[Block, ...]:
@@ -465,6 +520,8 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
     ----------
     op: a :func:`slot`. keys: of a sequence that decodes, [steps], where they are not the same in all.
     """
+    if op.name.startswith(HALVES) and shape.tokens >= _HALVED:
+        shape = shape.halves()[op.name.startswith(HALVES[1])]
     if isinstance(op, Transfer):
         return replace(op, bytes=op.bytes * (shape.stored if op.name == "stored_kv" else shape.fetched))
     if isinstance(op, Vector):  # as many scores as the indexer makes
@@ -480,7 +537,7 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
         return replace(op, tokens=tokens, sequences=sequences)
     if not isinstance(op, MatMul):
         raise ValueError(f"'{op.name}' is no slot")
-    if op.name == "kv_up":
+    if slot(op) == "kv_up":
         return replace(op, m=sum(n * k for n, _, k in shape.prompts))
     return replace(op, m=padded(shape.decodes * _queries(op, shape)))
 

@@ -108,7 +108,7 @@ class Mapper(ProductMapper):
         if not taken or not isinstance(engine, MatrixEngine):
             return lowered
         left = maximum(_longest(other) - passed, 0)
-        share = engine.crowded(lowered.op, taken)
+        share = engine.crowded(lowered.op, taken, self._view(Role.WEIGHT)[0])
         alone = lowered.body[lowered.engine]
         longer = minimum(ceil_div(alone * (share.numerator - share.denominator), share.denominator), left)
         return replace(lowered, body={**lowered.body, lowered.engine: alone + longer})

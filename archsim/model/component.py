@@ -300,7 +300,7 @@ class MatrixEngine(Engine[S]):
         """
         return None
 
-    def crowded(self, op: Op, taken: int) -> Fraction:
+    def crowded(self, op: Op, taken: int, memory: MemoryView) -> Fraction:
         """Time of an op while another kernel holds so many of the units, beside its time alone."""
         return Fraction(1)
 

@@ -290,6 +290,7 @@ class StepCost:
         lowered = self.machine.together(self.mapper.lower_block(filled_in))
         slots = [op for op, each in zip(ops, varies, strict=True) if each]
         whole = all(_ticks(low) is not None for low, each in zip(lowered, varies, strict=True) if each)
+        whole = whole and all(op.beside is None for op in ops)  # what is beside them depends on how long they take
         joules = [self._joules(low) for low, each in zip(lowered, varies, strict=True) if not each]
         if not whole:
             return _Block(lowered, slots, joules)

@@ -24,8 +24,8 @@ from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec, elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
-from archsim.components.compute.gpu_gemm import gemm
-from archsim.components.compute.gpu_gemm_spec import format_of
+from archsim.components.compute.gpu_gemm import GemmKernel, gemm
+from archsim.components.compute.gpu_gemm_spec import GemmKernelsSpec, format_of
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.components.compute.gpu_power import Activity, joined
 from archsim.config import Named
@@ -44,6 +44,7 @@ _CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchang
 _CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
 _PACKED = 64  # rows and columns that weights of less than 8 bits are padded to (vLLM's layers of MXFP4)
 _FEW_ROWS = 128  # of a product, which leave room for other kernels' blocks
+_FITS = 0.8  # of the SMs: with tiles that fill fewer a library has some beside those listed that fill more
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {
     "silu": "silu_mul",
@@ -158,26 +159,34 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def beside(self) -> int:
         return self.spec.count
 
-    def crowded(self, op: Op, taken: int) -> Fraction:
-        """A product's tiles fill all SMs wave by wave, and those that find none are one wave more, however few (measured
-        beside kernels of 2 to 8 SMs of an H100: ``validation/chips``). Products of few rows wait for the memory.
+    def crowded(self, op: Op, taken: int, memory: MemoryView) -> Fraction:
+        """A product's tiles fill all SMs wave by wave, and those that find none are one wave more, however few; where
+        they leave enough SMs idle none is. Products of few rows leave room beside them. Held against products beside
+        kernels of 2 to 8 SMs of an H100 (``validation/chips/crowded.csv``).
 
         Raises
         ------
         InputError: no SM is left.
         """
-        count = self.spec.count
+        count, kernels = self.spec.count, self.spec.released
         if taken >= count:
             raise InputError(f"{taken} SMs of {count} are held by another kernel: none is left for '{op.name}'")
-        if not isinstance(op, MatMul):
+        if not isinstance(op, MatMul) or kernels is None or kernels.gemm is None:
             return Fraction(count, count - taken)
-        rows = int(np.max(op.m))
-        if rows < _FEW_ROWS:
+        if int(np.max(op.m)) < _FEW_ROWS:
             return Fraction(1)
-        kernels = self.spec.released
-        held = 1 if kernels is None or kernels.gemm is None else kernels.gemm.tiles_in_flight[self.spec.instruction]
-        outputs = held * max(tile_rows * wide for tile_rows, wide in self.spec.tiles)
-        waves = -(-op.groups * rows * int(np.max(op.n)) // (count * outputs))
+        chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
+        found = self._product(chip, kernels.gemm, op, self._multiplied(op), memory)
+        if found is None:
+            return Fraction(count, count - taken)
+        name, best = found
+        rows, columns = format_of(kernels.gemm, name).every_tile[int(best.tile.flat[0])]
+        split, held = int(best.split.flat[0]), kernels.gemm.tiles_in_flight[self.spec.instruction]
+        tiles = op.groups * split * -(-int(np.max(op.m)) // rows) * -(-int(np.max(op.n)) // columns)
+        blocks = tiles if tiles <= count else -(-tiles // held)
+        if split == 1 and _FITS * count <= blocks <= count - taken:
+            return Fraction(1)
+        waves = -(-tiles // (held * count))
         return Fraction(waves + 1, waves)
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
@@ -242,14 +251,32 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _gemm(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
     ) -> KernelWork | None:
-        if kernels.gemm is None:
+        found = None if kernels.gemm is None else self._product(chip, kernels.gemm, op, dtype, memory)
+        if kernels.gemm is None or found is None:
             return None
-        name, stored = _format(dtype, op, kernels.gemm.formats)
-        if name not in kernels.gemm.formats:
+        name, best = found
+        rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
+        if not isinstance(op.m, np.ndarray):
+            rows, columns = int(rows[0]), int(columns[0])
+        left, right = op.groups * -(-op.n // columns) * op.m * op.k, op.groups * -(-op.m // rows) * op.k * op.n
+        return KernelWork(
+            cycles=self._cycles(best.seconds, op.m),
+            memory_bytes=self._ints(best.done.memory_bytes, op.m),
+            cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
+            energy=self._energy(chip, best.done, best.seconds, op.m),
+            how=f"tile {np.ravel(rows)[0]}x{np.ravel(columns)[0]}, K split {int(best.split[0])}x",
+        )
+
+    def _product(
+        self, chip: GpuChip, kernels: GemmKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
+    ) -> tuple[str, GemmKernel] | None:
+        """The format and the kernel of a product; None: the library has none."""
+        name, stored = _format(dtype, op, kernels.formats)
+        if name not in kernels.formats:
             return None
         best = gemm(
             chip,
-            kernels.gemm,
+            kernels,
             name,
             op.m,
             op.k,
@@ -264,17 +291,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             accumulates=op.accumulates,
             column_scales=op.scales is not None and op.scales.group is not None and op.scales.group <= _SCALED_ALONG_K,
         )
-        rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
-        if not isinstance(op.m, np.ndarray):
-            rows, columns = int(rows[0]), int(columns[0])
-        left, right = op.groups * -(-op.n // columns) * op.m * op.k, op.groups * -(-op.m // rows) * op.k * op.n
-        return KernelWork(
-            cycles=self._cycles(best.seconds, op.m),
-            memory_bytes=self._ints(best.done.memory_bytes, op.m),
-            cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
-            energy=self._energy(chip, best.done, best.seconds, op.m),
-            how=f"tile {np.ravel(rows)[0]}x{np.ravel(columns)[0]}, K split {int(best.split[0])}x",
-        )
+        return name, best
 
     def _experts(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType, memory: MemoryView
