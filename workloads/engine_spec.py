@@ -155,8 +155,8 @@ class EngineSpec(Spec):
     fuses_norms: bool = False
     """norms are the end of the all-reduces before them"""
     weave_tokens: Annotated[int, Field(ge=0, le=2**30)] = 0
-    """from so many tokens on an iteration of tensor-parallel ranks is computed as two halves, and sums over ranks of one
-    pass while the other is computed (TokenWeave, arXiv 2505.11329); 0: none is"""
+    """from so many tokens on an iteration of tensor-parallel ranks is computed as two halves, and sums over ranks of
+    one pass while the other is computed (TokenWeave, arXiv 2505.11329); 0: none is"""
     collectives: tuple[str, ...] = ()
     """libraries of its collectives, by names of ``configs/collectives/gpu_libraries.yaml``, the first one that has one;
     as the links have them on chips that are not there"""

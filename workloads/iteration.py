@@ -210,10 +210,9 @@ class Pieces:
     drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
-    weave_tokens: from so many on an iteration is computed as two halves, and sums over ranks of one pass beside the other;
-    0: none is.
-    launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an iteration is a
-    captured graph. graphs: whether any is.
+    weave_tokens: from so many on an iteration is computed as two halves, and sums over ranks of one pass beside the
+    other; 0: none is. launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an
+    iteration is a captured graph. graphs: whether any is.
     """
 
     ops: RankOps
@@ -392,7 +391,9 @@ class Pieces:
         named = {name for op in ops for name in op.after or ()}
 
         def joins(op: Op, function: str) -> bool:
-            return isinstance(op, Vector) and op.function.endswith(function) and op.name not in named and op.after is None
+            return (
+                isinstance(op, Vector) and op.function.endswith(function) and op.name not in named and op.after is None
+            )
 
         if self.ops.model.norm_position == "pre":
             ops = [op for op in ops if not joins(op, "residual")]

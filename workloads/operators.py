@@ -153,24 +153,25 @@ def _rows(op: Vector, kernels: Sequence[RowsSpec]) -> Iterator[Vector]:
 def _sums(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
     """Of one query: sums of keys and of values that lanes have multiplied, each head's its own, and what runs over the
     scores between them."""
-    _check_equal(op)
-    rows, keys = op.batch * op.heads, op.kv_len
+    rows, keys = _sequences(op) * op.heads, op.kv_len
     yield _in_lanes(op.name, rows * keys, round(spec.key_lanes * op.head_dim))
     scores = Vector(name=op.name, function="softmax", rows=rows, width=int(np.max(keys)), dtype=op.dtype)
     yield from _rows(scores, spec.scores)
     yield _in_lanes(op.name, rows * keys, round(spec.value_lanes * op.v_head_dim))
 
 
-def _check_equal(op: Attention) -> None:
+def _sequences(op: Attention) -> int:
+    """Of attention in several kernels: equal ones."""
     if op.ragged is not None or not isinstance(op.batch, int):
         raise InputError(f"'{op.name}': attention in several kernels is known of sequences of equal lengths")
+    return op.batch
 
 
 def _products(op: Attention, spec: OperatorsSpec) -> Iterator[Op]:
     """Scores, what runs over them, and the products with the values; masked pairs are computed too."""
-    _check_equal(op)
-    heads, keys, dtype = op.batch * op.heads, op.kv_len, spec.products or op.dtype
-    kv_rows = op.batch * keys * (op.heads if spec.repeats_heads else op.kv_heads)
+    batch, keys, dtype = _sequences(op), op.kv_len, spec.products or op.dtype
+    heads = batch * op.heads
+    kv_rows = batch * keys * (op.heads if spec.repeats_heads else op.kv_heads)
 
     def copy(rows: Dim, width: int) -> Vector:
         return Vector(name=op.name, function="convert", rows=rows, width=width, dtype=op.dtype)

@@ -151,7 +151,9 @@ class TransformerSpec(WorkloadSpec):
         if self.micro_batches > 1 and (self.expert_parallel == 1 or self.tensor_parallel > 1):
             raise ValueError("micro_batches are for tokens that travel: expert_parallel above 1, tensor_parallel 1")
         if model.residual != "summed" and self.expert_parallel > self.tensor_parallel:
-            raise ValueError(f"residual: {model.residual} is of ranks that sum: expert_parallel is tensor_parallel at most")
+            raise ValueError(
+                f"residual: {model.residual} is of ranks that sum: expert_parallel is tensor_parallel at most"
+            )
         if self.prefill_attention == "heads" and (
             model.mla is None
             or model.mla.indexer is not None

@@ -109,7 +109,7 @@ class Mapper(ProductMapper):
             return lowered
         left = maximum(_longest(other) - passed, 0)
         share = engine.crowded(lowered.op, taken, self._view(Role.WEIGHT)[0])
-        alone = lowered.body[lowered.engine]
+        alone = _longest(lowered)
         longer = minimum(ceil_div(alone * (share.numerator - share.denominator), share.denominator), left)
         return replace(lowered, body={**lowered.body, lowered.engine: alone + longer})
 
@@ -433,7 +433,8 @@ def _on_servers_of(stream: str, lowered: Lowered, units: Iterable[str]) -> Lower
 
 def _longest(lowered: Lowered) -> Dim:
     """Ticks of the server that it holds longest."""
-    return reduce(maximum, lowered.busy().values(), 0)
+    none: Dim = 0
+    return reduce(maximum, lowered.busy().values(), none)
 
 
 def _key(op: Op) -> object:

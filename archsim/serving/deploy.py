@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
 from archsim.components.network.network import NetworkSpec
 from archsim.config import load_spec, load_tree, shipped
@@ -45,6 +47,7 @@ class Deployment:
     fp8, fp8_block, nvfp4, mxfp4, int4, int4_wo); experts: of routed experts, where it differs. kv: of the cache.
     tensor: ranks that share each layer. expert: ranks that share experts. data: replicas of attention among them.
     stages: of a pipeline, each on as many chips.
+    residual: what attention and MLP read (summed, ladder, apart), where the model is to have it otherwise.
     host: of each chip, where the chip has no memory beyond that of its cache.
     """
 
@@ -59,6 +62,7 @@ class Deployment:
     data: int = 1
     stages: int = 1
     host: str = ""
+    residual: str = ""
     longest: int = field(default=1, compare=False)
 
     @property
@@ -287,6 +291,8 @@ def _costs(asked: Deployment) -> tuple[StepCost, ...]:
 
 def _deployed(asked: Deployment, machine: Machine) -> Deployed:
     model = model_named(asked.model)
+    if asked.residual:
+        model = _with_residual(model, asked.residual)
     model, told = stored(asked.model, model, asked.weights, asked.experts, asked.kv)
     multiplied = machine.formats().multiplied
     formats = dict(told)
@@ -307,6 +313,13 @@ def _deployed(asked: Deployment, machine: Machine) -> Deployed:
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
     return Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest, asked.stages)
+
+
+def _with_residual(model: ModelSpec, residual: str) -> ModelSpec:
+    try:
+        return ModelSpec.model_validate({**model.model_dump(), "residual": residual})
+    except ValidationError as error:
+        raise wrong("residual", error.errors()[0]["msg"].removeprefix("Value error, ")) from None
 
 
 @lru_cache(maxsize=256)

@@ -24,8 +24,8 @@ from archsim.components.compute.gpu_attention import AttentionShape
 from archsim.components.compute.gpu_chip import Floats, GpuChip, Instruction
 from archsim.components.compute.gpu_elementwise import ElementwiseKernelsSpec, elementwise
 from archsim.components.compute.gpu_experts import grouped_gemm, load_of
-from archsim.components.compute.gpu_gemm import GemmKernel, gemm
-from archsim.components.compute.gpu_gemm_spec import GemmKernelsSpec, format_of
+from archsim.components.compute.gpu_gemm import gemm
+from archsim.components.compute.gpu_gemm_spec import format_of
 from archsim.components.compute.gpu_kernels import GpuKernelsSpec
 from archsim.components.compute.gpu_power import Activity, joined
 from archsim.config import Named
@@ -43,8 +43,8 @@ _SCALED_ALONG_K = 128  # elements of a column that share a scale; more of them: 
 _CHUNKED_SHARE = 0.25  # of the tensor cores' peak, on small blocks with exchanges between them: assumed
 _CHUNKED_KERNELS = 6  # of flash-linear-attention: sums, products of keys, their inverse, what it gives, states, outputs
 _PACKED = 64  # rows and columns that weights of less than 8 bits are padded to (vLLM's layers of MXFP4)
-_FEW_ROWS = 128  # of a product, which leave room for other kernels' blocks
-_FITS = 0.8  # of the SMs: with tiles that fill fewer a library has some beside those listed that fill more
+_FEW_ROWS = 128  # of a product, less than a tile
+_FITS = 0.8  # of the SMs: with tiles that fill fewer a library has others, which fill more
 _STREAMED_SHARE = 0.92  # of the memory's peak that a copy reaches
 _FUNCTIONS = {
     "silu": "silu_mul",
@@ -161,8 +161,9 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
 
     def crowded(self, op: Op, taken: int, memory: MemoryView) -> Fraction:
         """A product's tiles fill all SMs wave by wave, and those that find none are one wave more, however few; where
-        they leave enough SMs idle none is. Products of few rows leave room beside them. Held against products beside
-        kernels of 2 to 8 SMs of an H100 (``validation/chips/crowded.csv``).
+        tiles of the largest size leave enough SMs idle none is. Held against products beside kernels of 2 to 8 SMs of
+        an H100 (``validation/chips/crowded.csv``). Of few rows, which wait for the memory, an SM's part is made up for
+        as fast as a lone SM is fed (assumed); one row is many small blocks, which leave room.
 
         Raises
         ------
@@ -171,23 +172,27 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         count, kernels = self.spec.count, self.spec.released
         if taken >= count:
             raise InputError(f"{taken} SMs of {count} are held by another kernel: none is left for '{op.name}'")
-        if not isinstance(op, MatMul) or kernels is None or kernels.gemm is None:
+        if not isinstance(op, MatMul):
             return Fraction(count, count - taken)
-        if int(np.max(op.m)) < _FEW_ROWS:
-            return Fraction(1)
-        chip = self.chip(memory.bytes_per_s, memory.cache_bytes, memory.static_w)
-        found = self._product(chip, kernels.gemm, op, self._multiplied(op), memory)
-        if found is None:
-            return Fraction(count, count - taken)
-        name, best = found
-        rows, columns = format_of(kernels.gemm, name).every_tile[int(best.tile.flat[0])]
-        split, held = int(best.split.flat[0]), kernels.gemm.tiles_in_flight[self.spec.instruction]
-        tiles = op.groups * split * -(-int(np.max(op.m)) // rows) * -(-int(np.max(op.n)) // columns)
+        m, n = int(np.max(op.m)), int(np.max(op.n))
+        if m < _FEW_ROWS:
+            return Fraction(1) if m == 1 else 1 + Fraction(memory.bytes_per_s, count * self._lone_bytes_per_s())
+        rows, columns = max(self.spec.tiles, key=lambda tile: (tile[0] * tile[1], tile))
+        held = 1 if kernels is None or kernels.gemm is None else kernels.gemm.tiles_in_flight[self.spec.instruction]
+        tiles = op.groups * -(-m // rows) * -(-n // columns)
         blocks = tiles if tiles <= count else -(-tiles // held)
-        if split == 1 and _FITS * count <= blocks <= count - taken:
+        if _FITS * count <= blocks <= count - taken:
             return Fraction(1)
-        waves = -(-tiles // (held * count))
+        waves = -(-op.groups * m * n // (count * held * rows * columns))
         return Fraction(waves + 1, waves)
+
+    def _lone_bytes_per_s(self) -> int:
+        """What an SM receives from the L2 while few others do."""
+        kernels, instruction = self.spec.released, self.spec.instruction
+        if kernels is None or kernels.gemm is None:
+            return self.spec.l2_bytes_per_cycle * self.clock_hz
+        feed = kernels.gemm.feed_bytes_per_cycle[instruction]
+        return round(max(feed, kernels.gemm.lone_feed_bytes_per_cycle.get(instruction, feed)) * self.clock_hz)
 
     def matrix_work(self, groups: Dim, m: Dim, k: Dim, n: Dim, dtype: DType, tile_m: Dim | None = None) -> MatrixWork:
         spec = self.spec
@@ -251,32 +256,14 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
     def _gemm(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
     ) -> KernelWork | None:
-        found = None if kernels.gemm is None else self._product(chip, kernels.gemm, op, dtype, memory)
-        if kernels.gemm is None or found is None:
+        if kernels.gemm is None:
             return None
-        name, best = found
-        rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
-        if not isinstance(op.m, np.ndarray):
-            rows, columns = int(rows[0]), int(columns[0])
-        left, right = op.groups * -(-op.n // columns) * op.m * op.k, op.groups * -(-op.m // rows) * op.k * op.n
-        return KernelWork(
-            cycles=self._cycles(best.seconds, op.m),
-            memory_bytes=self._ints(best.done.memory_bytes, op.m),
-            cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
-            energy=self._energy(chip, best.done, best.seconds, op.m),
-            how=f"tile {np.ravel(rows)[0]}x{np.ravel(columns)[0]}, K split {int(best.split[0])}x",
-        )
-
-    def _product(
-        self, chip: GpuChip, kernels: GemmKernelsSpec, op: MatMul, dtype: DType, memory: MemoryView
-    ) -> tuple[str, GemmKernel] | None:
-        """The format and the kernel of a product; None: the library has none."""
-        name, stored = _format(dtype, op, kernels.formats)
-        if name not in kernels.formats:
+        name, stored = _format(dtype, op, kernels.gemm.formats)
+        if name not in kernels.gemm.formats:
             return None
         best = gemm(
             chip,
-            kernels,
+            kernels.gemm,
             name,
             op.m,
             op.k,
@@ -291,7 +278,17 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
             accumulates=op.accumulates,
             column_scales=op.scales is not None and op.scales.group is not None and op.scales.group <= _SCALED_ALONG_K,
         )
-        return name, best
+        rows, columns = np.array(format_of(kernels.gemm, name).every_tile)[best.tile].T
+        if not isinstance(op.m, np.ndarray):
+            rows, columns = int(rows[0]), int(columns[0])
+        left, right = op.groups * -(-op.n // columns) * op.m * op.k, op.groups * -(-op.m // rows) * op.k * op.n
+        return KernelWork(
+            cycles=self._cycles(best.seconds, op.m),
+            memory_bytes=self._ints(best.done.memory_bytes, op.m),
+            cache_bytes=op.left_dtype.bytes(left) + op.right_dtype.bytes(right),
+            energy=self._energy(chip, best.done, best.seconds, op.m),
+            how=f"tile {np.ravel(rows)[0]}x{np.ravel(columns)[0]}, K split {int(best.split[0])}x",
+        )
 
     def _experts(
         self, chip: GpuChip, kernels: GpuKernelsSpec, op: GroupedMatMul, dtype: DType, memory: MemoryView

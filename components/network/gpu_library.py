@@ -64,6 +64,10 @@ class LibrarySpec(Spec):
     band: tuple[float, float]
     """measured over predicted, 5th and 95th percentile of rows that the fit had not seen"""
 
+    def ways_of(self, ranks: int, whole_numbers: bool = False) -> list[WaySpec]:
+        """Its ways for so many ranks."""
+        return [way for way in self.ways if way.moves != "in_switch" or (ranks > 2 and not whole_numbers)]
+
 
 class InterconnectSpec(Spec):
     """GPUs and how they are joined."""
@@ -196,7 +200,9 @@ def time(
     if op not in collectives:
         raise InputError(f"'{name}' has no measured '{op}' on {device}: {nearest(op, collectives)}")
     chosen = collectives[op]
-    ways = [way for way in chosen.ways if way.moves != "in_switch" or (ranks > 2 and not whole_numbers)]
+    ways = chosen.ways_of(ranks, whole_numbers)
+    if not ways:
+        raise InputError(f"'{name}' does '{op}' in the switch alone, of three ranks or more and no whole numbers")
     scaled = round(n_bytes * interconnect.rate / carried)
     way = min(ways, key=lambda way: way.seconds(scaled, ranks))
     seconds = max(way.seconds(scaled, ranks), chosen.host * 1e-12)

@@ -197,7 +197,12 @@ class Network(model.Network[NetworkSpec]):
         if used is None or self._measured is None or not 1 < ranks <= self.spec.dimensions[0].ranks:
             return ""
         known = self._measured.libraries
-        return next((name for name in used.libraries if collective in known.get(name, {})), "")
+
+        def has(name: str) -> bool:
+            found = known.get(name, {}).get(collective)
+            return found is not None and bool(found.ways_of(ranks))
+
+        return next(filter(has, used.libraries), "")
 
     def units_of(self, op: Collective) -> int:
         name = self._library(op.collective, op.ranks) if op.exchange is None else ""

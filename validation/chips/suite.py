@@ -18,6 +18,7 @@ from archsim.calibration import Errors, StageResult, calibrate, chips_of, shippe
 from archsim.config import load_spec
 from archsim.kernels import Gpu, answer, format_name, gpu_of
 from archsim.machine import ChipSpec
+from archsim.validation.chips.crowded import crowded
 from archsim.validation.chips.picture import picture as drawn
 from archsim.validation.framework import FOLDER, Claim, Row, row
 from archsim.validation.information import Figure
@@ -108,7 +109,7 @@ def rows() -> list[Row]:
         for chip, errors in stage.left_out.items():
             case = f"{chip} left out, {errors.rows} rows of {stage.name}"
             found.append(_row(case, "mean absolute error", errors.mean_absolute, _LEFT_OUT, stage.name))
-    return found
+    return [*found, *crowded()]
 
 
 @cache

@@ -1,12 +1,10 @@
-"""Serving engines against measured ones: requests one by one, stages of constant rate, configurations, lone prompts,
-prompts and answers apart, iterations of chunks, all requests at once.
+"""Serving engines against measured ones: requests one by one, stages of constant rate, configurations, prompts and
+answers apart, sums that pass beside something else, iterations of chunks, all requests at once.
 
 Stages are played for a tenth of their time, which changes a mean in a steady state by less than a percent. What was
 calibrated on some of these rows: 1 ms of a request beside computing on the TTFT of Qwen2.5-7B and Mistral-Nemo; of
 hosts and of kernels of experts what ``configs/engines`` names, of handovers what ``configs/benchmarks`` does.
-Experiments of requests set nothing: what their servers were told is published beside them. Lone prompts are those of
-TokenWeave's baseline (vLLM 0.8.5 with all-reduces in the switch), which set nothing; its own kernels, which overlap
-an all-reduce with the other half of the tokens, have no model here.
+Experiments of requests set nothing: what their servers were told is published beside them.
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ from archsim.serving.cases import answers
 from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.validation.serving.iterations import iterations
 from archsim.validation.serving.offline import offline
+from archsim.validation.serving.strands import strands
 
 _INFERENCE_SIM = "inference-sim/sim-to-real-accuracy-validation dcec3fd (Apache-2.0): vLLM 0.15.1 under inference-perf"
 _SERVING_SIM = "casys-kaist/LLMServingSim 5daddb2 (MIT): 300 requests on vLLM"
 _CONFIGURATOR = "ai-dynamo/aiconfigurator 095f58a (Apache-2.0): end-to-end rows of its tests"
-_TOKENWEAVE = "TokenWeave (arXiv 2505.11329), figures 11a and 11b: vLLM 0.8.5, prompts of 1,024 to 65,536 tokens"
 _SHORTER = 10
 _AIMS = {"e2e_mean_ms": 0.08, "itl_mean_ms": 0.08, "ttft_mean_ms": 0.20, "e2e_p99_ms": 0.25}
 _CALIBRATED = ("Qwen/Qwen2.5-7B-Instruct", "mistralai/Mistral-Nemo-Instruct-2407")
@@ -39,7 +37,7 @@ _CAUSES = {
 
 def rows() -> list[Row]:
     """All answers."""
-    return [*_stages(), *_requests(), *_configurations(), *_apart(), *_prompts(), *iterations(), *offline()]
+    return [*_stages(), *_requests(), *_configurations(), *_apart(), *strands(), *iterations(), *offline()]
 
 
 def _shorter(stages: str) -> str:
@@ -130,28 +128,6 @@ def _apart_claim(told: str, metric: str) -> Claim:
         source=_CONFIGURATOR,
         cause="rows with and without drafts that say the same are told their mean; SGLang's prompts of 8,192 tokens "
         "take twice as long on B200 as here, and its drafts on Hopper cost more than their layers",
-    )
-
-
-def _prompts() -> list[Row]:
-    asked = cases("serving", "tokenweave.csv")
-    errors: dict[str, list[float]] = defaultdict(list)
-    for case, figures in zip(asked, answers(asked), strict=True):
-        error = abs(_figure(figures, "ttft_ms") / float(case["latency_ms"]) - 1)
-        errors[f"{case['model']} on {case['tp_size']} H100"].append(error)
-    return [row("serving", _prompt_claim(name), float(np.mean(each))) for name, each in errors.items()]
-
-
-def _prompt_claim(name: str) -> Claim:
-    return Claim(
-        case=f"lone prompts of {name}",
-        metric="mean error of latency",
-        unit="share",
-        published=0.0,
-        tolerance=0.10,
-        role="validation",
-        source=_TOKENWEAVE,
-        cause="all is faster by a tenth than measured, at any length: products of long prompts draw the cap",
     )
 
 

@@ -52,6 +52,7 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
         data=data,
         stages=next((whole_of(case, part + name, 1) for name in ("pp_size", "pp") if case.get(part + name)), 1),
         host=word_of(case, "host"),
+        residual=word_of(case, "residual"),
         longest=longest,
     )
 
