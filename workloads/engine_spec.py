@@ -152,8 +152,8 @@ class EngineSpec(Spec):
     expert_exchange: Literal["tokens", "gather"] = "tokens"
     """how tokens travel where replicas of attention share experts: each to its experts and back, or all to all ranks,
     whose results are summed on the way back"""
-    fuses_norms: bool = False
-    """norms are the end of the all-reduces before them"""
+    fuses_norms: Literal["none", "attention", "all"] = "none"
+    """norms that are the end of the all-reduce before them: those after attention's, or those after the MLP's, too"""
     weave_tokens: Annotated[int, Field(ge=0, le=2**30)] = 0
     """from so many tokens on an iteration of tensor-parallel ranks is computed as two halves, and sums over ranks of
     one pass while the other is computed (TokenWeave, arXiv 2505.11329); 0: none is"""

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -203,7 +204,7 @@ class Pieces:
     Attributes
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
-    sampling_ops: of a lane for each logit, to pick a token. fuses_norms: a norm is the end of the all-reduce before it.
+    sampling_ops: of a lane for each logit, to pick a token. fuses_norms: norms that are the end of the all-reduce before them.
     fuses_shared: experts that all tokens visit are one more of the others. prompt_state_ops: of a lane, of a Mamba-2
     layer in an iteration with prompts. slower: how much longer a kernel of experts takes than a tuned one, by the
     tokens of the iteration. streamed: kernels of experts of the engine's own. around: ps of small kernels beside an op.
@@ -218,7 +219,7 @@ class Pieces:
     ops: RankOps
     host_ps: Callable[[Shape], int] = lambda shape: 0
     sampling_ops: int = 0
-    fuses_norms: bool = False
+    fuses_norms: Literal["none", "attention", "all"] = "none"
     prompt_state_ops: int = 0
     slower: Callable[[GroupedMatMul, int], float] = lambda op, tokens: 1.0
     drafts: int = 0
@@ -400,7 +401,8 @@ class Pieces:
         before = ops[-1]  # the layer before ends alike
         for op in ops:
             reduced = isinstance(before, Collective) and before.collective == "all_reduce"
-            if reduced and self.fuses_norms and joins(op, "norm"):
+            fuses = self.fuses_norms == "all" or (self.fuses_norms == "attention" and before is not ops[-1])
+            if reduced and fuses and joins(op, "norm"):
                 continue
             before = op
             yield op

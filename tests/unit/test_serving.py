@@ -349,7 +349,7 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"tensor_parallel": 2, "policy": "chunked", "chunk": 24},
         {"policy": "chunked", "reserves": False, "kv_blocks": 8},
         {"model": LATENT, "policy": "chunked", "chunk": 24, "sampling_ops": 100},
-        {"model": WINDOWED, "policy": "chunked", "prefix_cache": True, "fuses_norms": True},
+        {"model": WINDOWED, "policy": "chunked", "prefix_cache": True, "fuses_norms": "all"},
         {"model": LATENT, "policy": "chunked", "chunk": 24, "speculation": {"tokens": 2, "acceptance": 0.6}},
         {"model": CHOOSING, "policy": "chunked", "chunk": 24, "speculation": {"tokens": 1, "acceptance": 0.6}},
         {"model": CHOOSING, "reserves": False, "kv_blocks": 8},

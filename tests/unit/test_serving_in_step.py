@@ -127,7 +127,7 @@ class ByHand:
         (LATENT, 1, 2, 1, {"sampling_ops": 100, "ahead": True, "in_turn": True}),
         (MIXTURE, 1, 2, 2, {"host": LAUNCHING}),
         (MIXTURE, 2, 2, 2, {"reserves": False, "kv_blocks": 5}),
-        (WINDOWED, 1, 2, 3, {"fuses_norms": True, "in_turn": True}),
+        (WINDOWED, 1, 2, 3, {"fuses_norms": "attention", "in_turn": True}),
         (MIXTURE, 1, 2, 1, {"aligns": {"timeout": 4, "batching": 0}, "max_num_seqs": 3}),
         (SMALL, 1, 4, 1, {"aligns": {"timeout": 7, "batching": 2}}),
         (SMALL, 1, 2, 2, {"aligns": {"timeout": 3, "batching": 1}}),
