@@ -136,6 +136,12 @@ QUESTION = Question(
         Column("pp", "Stages of layers, each on as many chips."),
         Column("ep", "Chips that share the experts of a layer."),
         Column("dp", "Replicas of attention among the chips that share experts."),
+        Column(
+            "residual",
+            "What layers read, where a model is to have it otherwise: all sums before (summed), all but the one under "
+            "way (ladder), a rank's own (apart).",
+            known=("summed", "ladder", "apart"),
+        ),
         Column("replicas", "Engines behind a router."),
         Column("pools", "Replicas of several machines: 'h100_sxm:tp=2:replicas=2;l40s:replicas=4'."),
         Column("prefill", "Pools of replicas that compute prompts alone, written as pools."),
