@@ -204,7 +204,7 @@ class Pieces:
     Attributes
     ----------
     ops: of a rank; its router gives one draw for all layers. host_ps: time of the host before an iteration.
-    sampling_ops: of a lane for each logit, to pick a token. fuses_norms: norms that are the end of the all-reduce before them.
+    sampling_ops: of a lane for each logit, to pick a token. fuses_norms: norms that end the all-reduce before them.
     fuses_shared: experts that all tokens visit are one more of the others. prompt_state_ops: of a lane, of a Mamba-2
     layer in an iteration with prompts. slower: how much longer a kernel of experts takes than a tuned one, by the
     tokens of the iteration. streamed: kernels of experts of the engine's own. around: ps of small kernels beside an op.
