@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -21,6 +22,8 @@ from archsim.spec import Count, Share, Spec
 from archsim.workloads.kv_blocks import Contents
 from archsim.workloads.request_table import RequestTable
 from archsim.workloads.requests import Request, TraceFormat, read_arrivals
+from archsim.workloads.workflow import Asked, Joins, linked
+from archsim.workloads.workflow_trace import holds_workflows, read_workflows
 
 _MOST_TOKENS = 2**32
 _MOST_REQUESTS = 2**24
@@ -50,12 +53,15 @@ class RequestsSpec(Spec):
     format: TraceFormat = "auto"
     """how the file is written; auto looks at its columns"""
     first: Annotated[int, Field(ge=0, le=2**40)] = 0
-    """requests of the file that are skipped before"""
+    """requests of the file that are skipped before, or workflows of one that holds such"""
     count: Annotated[int, Field(ge=1, le=_MOST_REQUESTS)] | None = None
-    """requests; all of the file, or all that stages bring, when absent"""
+    """requests, or workflows; all of the file, or all that stages bring, when absent"""
     rate: Rate | None = None
     """requests of a second on average, drawn ones or those of a file in place of their own arrivals; the first one
-    arrives at once"""
+    arrives at once; of workflows their beginnings"""
+    joins: Joins = "recompute"
+    """what a request of a workflow that continues from several branches finds of those but the first: nothing, or their
+    keys as they are, as Multiverse's models are trained to read them"""
     arrivals: Literal["poisson", "constant", "gamma", "weibull"] = "poisson"
     """how drawn requests come: with exponential gaps, evenly, or with gaps whose spread is ``cv``"""
     cv: Annotated[float, Field(gt=0, le=20)] = 1.0
@@ -122,6 +128,8 @@ class RequestsSpec(Spec):
         ------
         InputError: the file is wrong, out of order, or has requests without tokens.
         """
+        if self.path is not None and holds_workflows(self.path, self.format):
+            return self._workflows(read_workflows(self.path, self.count, self.first))
         if self.path is not None:
             return self._recorded(read_arrivals(self.path, self.format, self.count, self.first))
         if self.input is None or self.output is None:
@@ -146,6 +154,24 @@ class RequestsSpec(Spec):
             at_ps = _whole(drawn._arrivals(np.random.default_rng(self.seed)))
             inputs, outputs = inputs[: len(at_ps)], outputs[: len(at_ps)]
         return RequestTable(at_ps, inputs, outputs, contents.__getitem__ if contents else None)
+
+    def _workflows(self, asked: Sequence[Asked]) -> RequestTable:
+        """Requests of workflows, which begin as they are written, or at a rate that is asked for."""
+        if self.rate is not None or self.stages:
+            begun: dict[str, int] = {}
+            for one in asked:
+                if not one.after:
+                    begun[one.workflow] = min(begun.get(one.workflow, one.arrival_ps), one.arrival_ps)
+            drawn = self.model_copy(update={"count": len(begun)})
+            at_ps = _whole(drawn._arrivals(np.random.default_rng(self.seed))).tolist()
+            names = sorted(begun, key=begun.__getitem__)
+            moved = {name: at - begun[name] for name, at in zip(names, at_ps, strict=False)}  # stages may end before
+            asked = [
+                replace(one, arrival_ps=0 if one.after else one.arrival_ps + moved[one.workflow])
+                for one in asked
+                if one.workflow in moved
+            ]
+        return RequestTable.of(linked(asked, self.joins, self.path or ""))
 
     def _arrivals(self, rng: np.random.Generator) -> Floats:
         """When requests come, ps, the first one at 0."""
