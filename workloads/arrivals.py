@@ -59,6 +59,8 @@ class RequestsSpec(Spec):
     rate: Rate | None = None
     """requests of a second on average, drawn ones or those of a file in place of their own arrivals; the first one
     arrives at once; of workflows their beginnings"""
+    concurrency: Annotated[int, Field(ge=1, le=_MOST_REQUESTS)] | None = None
+    """requests, or workflows, at a time, each the next one when another has its last answer, instead of a rate"""
     joins: Joins = "recompute"
     """what a request of a workflow that continues from several branches finds of those but the first: nothing, or their
     keys as they are, as Multiverse's models are trained to read them"""
@@ -101,13 +103,17 @@ class RequestsSpec(Spec):
                 raise ValueError(f"{said[0]} is of drawn requests, 'path' names recorded ones: give one of them")
         if self.stages and self.rate is not None:
             raise ValueError("rate and stages: give one of them")
+        if self.concurrency and (self.stages or self.rate is not None):
+            raise ValueError(f"concurrency and {'stages' if self.stages else 'rate'}: give one of them")
+        if self.concurrency and self.turns > 1:
+            raise ValueError("concurrency and turns: give one of them")
         if self.stages and self.pattern != "steady":
             raise ValueError("pattern and stages: give one of them")
         if self.stages and self._most() < 1:
             raise ValueError(f"stages bring {self._most():g} requests: at least one is needed")
         needed: dict[str, object] = {"input": self.input, "output": self.output}
         if not self.stages:
-            needed = {"rate": self.rate} | needed | {"count": self.count}
+            needed = {"rate": self.rate or self.concurrency} | needed | {"count": self.count}
         if self.path is not None:
             return self
         missing = [name for name, value in needed.items() if value is None]
@@ -135,7 +141,7 @@ class RequestsSpec(Spec):
         if self.input is None or self.output is None:
             raise ValueError("neither recorded nor drawn")
         rng = np.random.default_rng(self.seed)
-        at_ps = self._arrivals(rng)
+        at_ps = np.zeros(self.count or 1) if self.concurrency else self._arrivals(rng)
         inputs, outputs = (self._lengths(rng, mean, len(at_ps)) for mean in (self.input, self.output))
         if self.turns == 1 and not self.system_prompt:
             return RequestTable(_whole(at_ps), inputs, outputs)

@@ -7,9 +7,9 @@ replicas (:mod:`archsim.serving.timeline`), and engines that are played op by op
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from archsim.workloads.requests import Request
@@ -49,27 +49,38 @@ def play(server: Server, source: Source) -> None:
                 server.send(*coming)
 
 
-class ClosedLoop:
-    """So many requests at a time: each the next one when another has its answer, as load generators make it.
+class Arrivals:
+    """What a source sends, in the order in which schedulers see it.
 
     Parameters
     ----------
-    requests: one after the other, whatever their arrivals. concurrency: all of these come at once in the beginning.
+    served: a request as it goes through an engine, by number.
     """
 
-    def __init__(self, requests: Sequence[Request], concurrency: int) -> None:
-        self._coming, self._concurrency = iter(enumerate(requests)), concurrency
+    def __init__(self, source: Source, served: Callable[[int, Request], Served]) -> None:
+        self._source, self._served = source, served
+        self._coming = [self._entry(*coming) for coming in source.first()]
+        heapify(self._coming)
 
-    def first(self) -> Iterable[Coming]:
-        """As many as come at once."""
-        return [one for _ in range(self._concurrency) for one in self._next(0)]
+    def _entry(self, number: int, request: Request) -> tuple[int, int, Served]:
+        one = self._served(number, request)
+        return one.seen_ps, number, one
 
-    def then(self, done: Served) -> Iterable[Coming]:
-        """The next one."""
-        return self._next(done.end_ps or 0)
+    @property
+    def next_ps(self) -> int | None:
+        """When the next one is seen, None where none is known yet."""
+        return self._coming[0][0] if self._coming else None
 
-    def _next(self, at_ps: int) -> list[Coming]:
-        return [(number, replace(request, arrival_ps=at_ps)) for number, request in islice(self._coming, 1)]
+    def seen(self, now_ps: int) -> Iterator[Served]:
+        """Those that are seen by now, each once."""
+        while self._coming and self._coming[0][0] <= now_ps:
+            yield heappop(self._coming)[2]
+
+    def answered(self, done: Iterable[Served]) -> None:
+        """Some have their answers."""
+        for one in done:
+            for coming in self._source.then(one):
+                heappush(self._coming, self._entry(*coming))
 
 
 @dataclass(eq=False, slots=True)
@@ -82,44 +93,76 @@ class _Waiting:
 
 
 class Workflows:
-    """Requests of which some wait for others' answers.
+    """Requests of which some wait for others' answers; one of no workflow is one of its own.
 
     Parameters
     ----------
-    requests: by number; those that wait for nobody have their arrivals. left_out: numbers of requests of workflows that
-    never run. sent: what becomes of one that arrives.
+    requests: by number; those that wait for nobody have their arrivals. concurrency: workflows at a time, each of which
+    begins when another has its last answer, all of these at once in the beginning, whatever their arrivals: a closed
+    loop, as load generators make it. left_out: numbers of requests of workflows that never run. sent: what becomes of
+    one that arrives.
     """
 
     def __init__(
         self,
         requests: Sequence[Request],
+        concurrency: int | None = None,
         left_out: Container[int] = (),
         sent: Callable[[int, Request], Request] = lambda number, request: request,
     ) -> None:
-        self._requests, self._left_out, self._sent = requests, left_out, sent
+        self._requests, self._concurrency, self._sent = requests, concurrency, sent
+        self._by: dict[int, list[_Waiting]] = {}
+        self._open: dict[Hashable, int] = {}  # requests of each workflow that have no answer
+        begun: dict[Hashable, list[int]] = {}
         groups: dict[tuple[int, ...], _Waiting] = {}
         for number, request in enumerate(requests):
-            if request.step is not None and request.step.after:
-                after = request.step.after
-                groups.setdefault(after, _Waiting(len(after), [])).numbers.append(number)
-        self._by: dict[int, list[_Waiting]] = {}
+            if number in left_out:
+                continue
+            name = self._name(number)
+            self._open[name] = self._open.get(name, 0) + 1
+            if request.step is None or not request.step.after:
+                begun.setdefault(name, []).append(number)
+                continue
+            after = request.step.after
+            groups.setdefault(after, _Waiting(len(after), [])).numbers.append(number)
         for after, group in groups.items():
             for other in after:
                 self._by.setdefault(other, []).append(group)
+        self._begun = iter(begun.values())
+
+    def _name(self, number: int) -> Hashable:
+        step = self._requests[number].step
+        return number if step is None else step.workflow
 
     def first(self) -> Iterable[Coming]:
         """Those that wait for nobody."""
-        free = [(n, r) for n, r in enumerate(self._requests) if r.step is None or not r.step.after]
-        return [(n, self._sent(n, r)) for n, r in free if n not in self._left_out]
+        if self._concurrency is None:
+            return [(n, self._sent(n, self._requests[n])) for numbers in self._begun for n in numbers]
+        return [coming for _ in range(self._concurrency) for coming in self._next(0)]
 
     def then(self, done: Served) -> Iterable[Coming]:
-        """Those that had waited for this answer alone."""
-        coming = list[Coming]()
+        """Those that had waited for this answer alone; a further workflow, where its own has ended by it."""
+        end_ps, coming = done.end_ps or 0, list[Coming]()
         for group in self._by.pop(done.number, ()):
             group.missing -= 1
-            group.last_ps = max(group.last_ps, done.end_ps or 0)
+            group.last_ps = max(group.last_ps, end_ps)
             if not group.missing:
                 coming += [self._arrived(number, group.last_ps) for number in group.numbers]
+        name = self._name(done.number)
+        self._open[name] -= 1
+        if self._concurrency is not None and not self._open[name]:
+            coming += self._next(end_ps)
+        return coming
+
+    def _next(self, at_ps: int) -> list[Coming]:
+        """The next workflow begins."""
+        numbers = next(self._begun, [])
+        begun_ps = min((self._requests[n].arrival_ps for n in numbers), default=0)
+        coming = list[Coming]()
+        for number in numbers:
+            request = self._requests[number]
+            at = at_ps + request.arrival_ps - begun_ps
+            coming.append((number, self._sent(number, replace(request, arrival_ps=at))))
         return coming
 
     def _arrived(self, number: int, at_ps: int) -> Coming:

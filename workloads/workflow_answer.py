@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,29 @@ from archsim.workloads.served import statistics
 Row = Mapping[str, Any]
 
 
-def with_steps(rows: Sequence[Row], steps: Sequence[Step]) -> list[Row]:
-    """Rows of requests, each with its workflow and its stage."""
-    return [
-        {"request": row["request"], "workflow": step.workflow, "stage": step.stage, **row}
-        for row in rows
-        for step in [steps[row["request"]]]
-    ]
-
-
-def workflow_answer(rows: Sequence[Row], steps: Sequence[Step], within_s: float | None = None) -> Answer:
-    """The answer of workflows, those that never ran left out.
+def with_workflows(answer: Answer, steps: Sequence[Step], within_s: float | None = None) -> tuple[Answer, ...]:
+    """An answer of requests, each with its workflow and its stage, and that of the workflows, where there are any.
 
     Parameters
     ----------
-    rows: of their requests, as :func:`with_steps` has them. steps: of all requests by number. within_s: in which a
-    workflow should have its last answer.
+    steps: of all requests by number. within_s: in which a workflow should have its last answer.
+    """
+    if not steps:
+        return (answer,)
+    rows = [
+        {"request": row["request"], "workflow": step.workflow, "stage": step.stage, **row}
+        for row in answer.rows
+        for step in [steps[row["request"]]]
+    ]
+    return replace(answer, rows=rows), _workflow_answer(rows, steps, within_s)
+
+
+def _workflow_answer(rows: Sequence[Row], steps: Sequence[Step], within_s: float | None = None) -> Answer:
+    """The answer of workflows, those that never ran left out; as :func:`with_workflows`.
+
+    Parameters
+    ----------
+    rows: of their requests, each with its workflow. steps, within_s: as there.
     """
     of_workflow: dict[str, list[Row]] = {}
     for row in rows:

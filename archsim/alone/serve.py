@@ -112,6 +112,10 @@ QUESTION = Question(
         Column("system", "Chip or system: shipped name, or file of either.", kind="named", aliases=("device", "hw")),
         Column("engine", "vllm, sglang, trtllm, or a file.", kind="named", aliases=("backend",)),
         Column("rate", "Requests of a second."),
+        Column(
+            "concurrency",
+            "Requests, or workflows, at a time, each the next when another has ended, in place of a rate.",
+        ),
         Column("input", "Tokens of a prompt."),
         Column("output", "Tokens of an answer."),
         Column("requests", "How many requests, or workflows; 512, or all of a trace."),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from pydantic import Field
 
 from archsim.serving.service import Replica
-from archsim.spec import Share, Spec
+from archsim.spec import Spec
 from archsim.workloads.sequences import Served
 
 
 class BalancedSpec(Spec):
     """How it weighs."""
 
-    alpha: Share = 0.5
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
     """what the time of the request weighs; the time of all that waits weighs the rest"""
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
+from graphlib import TopologicalSorter
 
 from archsim.serving.pools import Apart
 from archsim.serving.service import Service
@@ -14,36 +15,36 @@ from archsim.workloads.sources import Workflows, play
 _PS = 10**12
 
 
-def serve(service: Service | Apart, requests: Sequence[Request], within_s: float | None = None) -> dict[int, str]:
+def serve(
+    service: Service | Apart, requests: Sequence[Request], within_s: float | None = None, concurrency: int | None = None
+) -> dict[int, str]:
     """Serve workflows; of those of which a request can never run none runs, and why is returned, by number.
 
     Parameters
     ----------
-    within_s: in which each should have its last answer; None: nothing is due.
+    within_s: in which each should have its last answer; None: nothing is due. concurrency: workflows at a time,
+    whenever they would come; None: as they come.
     """
     why = {number: said for number, request in enumerate(requests) if (said := service.refusal(request))}
-    bad = {_step(requests[number]).workflow: number for number in reversed(why)}
+    bad = {_workflow(number, requests[number]): number for number in reversed(why)}
     refused = {
         number: why.get(number) or f"request {bad[name]} of its workflow can never run"
         for number, request in enumerate(requests)
-        if (name := _step(request).workflow) in bad
+        if (name := _workflow(number, request)) in bad
     }
     replicas = service.before.replicas if isinstance(service, Apart) else service.replicas
 
     def alone_s(prompt: int, answer: int) -> float:
         return sum(replica.alone_s(prompt, answer) for replica in replicas) / len(replicas)
 
-    play(
-        service if isinstance(service, Apart) else Timeline([service]),
-        Workflows(requests, refused, Deadlines(requests, within_s, alone_s)),
-    )
+    source = Workflows(requests, concurrency, refused, Deadlines(requests, within_s, alone_s))
+    play(service if isinstance(service, Apart) else Timeline([service]), source)
     return refused
 
 
-def _step(request: Request) -> Step:
-    if request.step is None:
-        raise ValueError("a request of no workflow")
-    return request.step
+def _workflow(number: int, request: Request) -> Hashable:
+    """A request of no workflow is one of its own."""
+    return number if request.step is None else request.step.workflow
 
 
 class Deadlines:
@@ -63,48 +64,41 @@ class Deadlines:
         self, requests: Sequence[Request], within_s: float | None, alone_s: Callable[[int, int], float]
     ) -> None:
         self._within_ps = None if within_s is None else round(within_s * _PS)
+        self._steps = [Step(str(n)) if r.step is None else r.step for n, r in enumerate(requests)]
         stages: dict[str, list[Request]] = {}
-        for request in requests:
-            stages.setdefault(_step(request).stage, []).append(request)
-        self._tokens = {stage: _mean(alike) for stage, alike in stages.items()}
-        self._own_s = {stage: alone_s(*tokens) for stage, tokens in self._tokens.items()}
+        for step, request in zip(self._steps, requests, strict=True):
+            stages.setdefault(step.stage, []).append(request)
+        tokens = {stage: _mean(alike) for stage, alike in stages.items()}
+        self._expected = {stage: answer for stage, (_, answer) in tokens.items()}
+        if self._within_ps is None:
+            return
+        self._own_s = {stage: alone_s(*each) for stage, each in tokens.items()}
+        self._left_s = self._ways()
         self._begun_ps: dict[str, int] = {}
-        for request in requests:
-            step = _step(request)
-            if not step.after:
-                begun_ps = self._begun_ps.get(step.workflow, request.arrival_ps)
-                self._begun_ps[step.workflow] = min(begun_ps, request.arrival_ps)
-        self._left_s = self._ways(requests) if within_s is not None else {}
 
     def __call__(self, number: int, request: Request) -> Request:
         """A request that arrives, with when it is due."""
-        step = _step(request)
-        expected = self._tokens[step.stage][1]
+        step = self._steps[number]
+        request = replace(request, expected=self._expected[step.stage])
         if self._within_ps is None:
-            return replace(request, expected=expected)
-        left_ps = self._begun_ps[step.workflow] + self._within_ps - request.arrival_ps
+            return request
+        begun_ps = self._begun_ps.setdefault(step.workflow, request.arrival_ps)
+        left_ps = begun_ps + self._within_ps - request.arrival_ps
         share = self._own_s[step.stage] / self._left_s[number]
-        return replace(request, expected=expected, due_ps=request.arrival_ps + round(left_ps * share))
+        return replace(request, due_ps=request.arrival_ps + round(left_ps * share))
 
-    def _ways(self, requests: Sequence[Request]) -> dict[int, float]:
+    def _ways(self) -> list[float]:
         """Expected seconds of the longest way from each request to the end of its workflow, itself included, without
         gaps."""
         behind: dict[int, list[int]] = {}
-        for number, request in enumerate(requests):
-            for other in _step(request).after:
+        for number, step in enumerate(self._steps):
+            for other in step.after:
                 behind.setdefault(other, []).append(number)
-        left = dict[int, float]()
-        todo = list(range(len(requests)))
-        while todo:
-            number = todo[-1]
-            missing = [other for other in behind.get(number, ()) if other not in left]
-            if number not in left and not missing:
-                own_s = self._own_s[_step(requests[number]).stage]
-                left[number] = own_s + max((left[other] for other in behind.get(number, ())), default=0.0)
-            if number in left:
-                todo.pop()
-            else:
-                todo += missing
+        left = [0.0] * len(self._steps)
+        order = TopologicalSorter({number: behind.get(number, ()) for number in range(len(left))})
+        for number in order.static_order():
+            further_s = max((left[other] for other in behind.get(number, ())), default=0.0)
+            left[number] = self._own_s[self._steps[number].stage] + further_s
         return left
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from archsim.config import load_spec, parse_value
 from archsim.errors import InputError, wrong
@@ -20,7 +19,7 @@ from archsim.serving.workflows import serve
 from archsim.workloads.answer import Answer
 from archsim.workloads.arrivals import RequestsSpec
 from archsim.workloads.request_table import RequestTable
-from archsim.workloads.workflow_answer import with_steps, workflow_answer
+from archsim.workloads.workflow_answer import with_workflows
 
 _DRAWN = (
     "rate",
@@ -39,6 +38,7 @@ _DRAWN = (
     "turns",
     "think_s",
     "joins",
+    "concurrency",
 )
 _NAMED = 3  # requests that can never run
 
@@ -49,7 +49,7 @@ def offered_requests(case: Case) -> RequestTable:
     asked: dict[str, object] = {name: parse_value(str(case[name])) for name in _DRAWN if case.get(name)}
     if case.get("stages"):
         asked["stages"] = [{"rate": rate, "seconds": seconds} for rate, seconds in stages_of(case)]
-    elif not case.get("rate") and not case.get("trace"):
+    elif not any(case.get(name) for name in ("rate", "trace", "concurrency")):
         raise wrong("rate", "is missing: requests of a second, or a 'trace' of recorded ones")
     elif not case.get("trace"):
         count = count or 512
@@ -67,23 +67,21 @@ def offered(case: Case) -> tuple[Figures, tuple[Answer, ...]]:
     if within_s is not None and not requests.steps:
         raise wrong("slo", "workflow is of workflows, and these requests are of none")
     service, gpus = _service(case, requests.longest)
-    if requests.steps:
-        if isinstance(service, Fleet):
-            raise wrong("autoscale", "workflows are served by replicas that stay: leave it out")
-        refused = serve(service, requests, within_s)
-    else:
+    concurrency = whole_of(case, "concurrency", 1) if case.get("concurrency") else None
+    if not requests.steps and not concurrency:
         refused = service.serve(requests)
+    elif isinstance(service, Fleet):
+        what = "workflows are" if requests.steps else "so many requests at a time are"
+        raise wrong("autoscale", f"{what} served by replicas that stay: leave it out")
+    else:
+        refused = serve(service, requests, within_s, concurrency)
     if len(refused) == len(requests):
         raise InputError(f"no request can ever run: {next(iter(refused.values()))}")
-    answer = service.answer(objectives)
-    answers: tuple[Answer, ...] = (answer,)
-    if requests.steps:
-        rows = with_steps(answer.rows, requests.steps)
-        answers = (replace(answer, rows=rows), workflow_answer(rows, requests.steps, within_s))
+    answers = with_workflows(service.answer(objectives), requests.steps, within_s)
     summary = {name: value for one in answers for name, value in one.summary.items()}
     if classes := word_of(case, "classes"):
         seed = whole_of(case, "seed") if case.get("seed") else 0
-        summary |= by_class(answer.rows, classes_of(classes), seed, summary["duration_s"])
+        summary |= by_class(answers[0].rows, classes_of(classes), seed, summary["duration_s"])
     found: Figures = {}
     for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s", "workflow_s"):
         for which, value in (summary.get(name) or {}).items():
