@@ -11,18 +11,20 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from archsim.config import File
+from archsim.config import File, Named
 from archsim.spec import Count, Share, Spec
 from archsim.workloads.kv_blocks import Contents
 from archsim.workloads.request_table import RequestTable
 from archsim.workloads.requests import Request, TraceFormat, read_arrivals
 from archsim.workloads.workflow import Asked, Joins, linked
+from archsim.workloads.workflow_spec import WorkflowSpec
 from archsim.workloads.workflow_trace import holds_workflows, read_workflows
 
 _MOST_TOKENS = 2**32
@@ -52,6 +54,8 @@ class RequestsSpec(Spec):
     """a recorded file, relative to the one that names it, or the name of a shipped trace; drawn when absent"""
     format: TraceFormat = "auto"
     """how the file is written; auto looks at its columns"""
+    workflow: Annotated[WorkflowSpec | None, Named("workflows")] = None
+    """what is drawn in place of requests, with lengths about its own: a shipped one, a file, or in full"""
     first: Annotated[int, Field(ge=0, le=2**40)] = 0
     """requests of the file that are skipped before, or workflows of one that holds such"""
     count: Annotated[int, Field(ge=1, le=_MOST_REQUESTS)] | None = None
@@ -97,10 +101,14 @@ class RequestsSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> RequestsSpec:
-        if self.path is not None:
-            said = [name for name in ("input", "output") if getattr(self, name) is not None]
+        said = [name for name in ("input", "output") if getattr(self, name) is not None]
+        if self.path is not None and (said or self.workflow):
+            what = "workflow" if self.workflow else said[0]
+            raise ValueError(f"{what} is of drawn requests, 'path' names recorded ones: give one of them")
+        if self.workflow is not None:
+            said += [name for name, usual in (("turns", 1), ("system_prompt", 0)) if getattr(self, name) != usual]
             if said:
-                raise ValueError(f"{said[0]} is of drawn requests, 'path' names recorded ones: give one of them")
+                raise ValueError(f"{said[0]}: the stages of a workflow say it themselves")
         if self.stages and self.rate is not None:
             raise ValueError("rate and stages: give one of them")
         if self.concurrency and (self.stages or self.rate is not None):
@@ -111,7 +119,7 @@ class RequestsSpec(Spec):
             raise ValueError("pattern and stages: give one of them")
         if self.stages and self._most() < 1:
             raise ValueError(f"stages bring {self._most():g} requests: at least one is needed")
-        needed: dict[str, object] = {"input": self.input, "output": self.output}
+        needed: dict[str, object] = {"input": self.input, "output": self.output} if self.workflow is None else {}
         if not self.stages:
             needed = {"rate": self.rate or self.concurrency} | needed | {"count": self.count}
         if self.path is not None:
@@ -138,9 +146,13 @@ class RequestsSpec(Spec):
             return self._workflows(read_workflows(self.path, self.count, self.first))
         if self.path is not None:
             return self._recorded(read_arrivals(self.path, self.format, self.count, self.first))
+        if self.workflow is not None:
+            rng = np.random.default_rng((self.seed, 1))  # not the one by which they begin
+            count = self.count or len(self._arrivals(np.random.default_rng(self.seed)))
+            return self._workflows(self.workflow.asked(count, rng, partial(self._lengths, rng)))
+        rng = np.random.default_rng(self.seed)
         if self.input is None or self.output is None:
             raise ValueError("neither recorded nor drawn")
-        rng = np.random.default_rng(self.seed)
         at_ps = np.zeros(self.count or 1) if self.concurrency else self._arrivals(rng)
         inputs, outputs = (self._lengths(rng, mean, len(at_ps)) for mean in (self.input, self.output))
         if self.turns == 1 and not self.system_prompt:

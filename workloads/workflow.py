@@ -29,7 +29,7 @@ class Asked:
     Attributes
     ----------
     id: its name among those of its workflow. stage: requests of one stage are alike. input, output: tokens of its
-    prompt, its context and what is shared among them, and of its answer.
+    prompt, its context and what is shared among them (or, where they stand ``beside`` it, not), and of its answer.
     arrival_ps: when it comes, where it waits for nobody. after: ids of those whose answers it waits for. gap_ps: from
     the last of these until it arrives. context: ids of those whose tokens are the beginning of its prompt.
     shared: tokens with which all prompts of its stage begin alike, in whatever workflow. line: where it is written.
@@ -46,6 +46,7 @@ class Asked:
     context: tuple[str, ...] = ()
     shared: int = 0
     line: int = 0
+    beside: bool = False
 
 
 def linked(asked: Sequence[Asked], joins: Joins = "recompute", file: str = "") -> list[Request]:
@@ -71,14 +72,16 @@ def linked(asked: Sequence[Asked], joins: Joins = "recompute", file: str = "") -
         for other in context[number]:
             if not _waits(number, other, after):
                 raise _wrong(one, f"context '{asked[other].id}', whose answer it does not wait for", file)
-        contents = _contents(one, number, [held[other] for other in context[number]], joins)
-        before = contents[-2][1] if len(contents) > 1 else 0
-        if before > one.input:
+        runs = _begun(one, [held[other] for other in context[number]], joins)
+        before = runs[-1][1] if runs else 0
+        tokens = before + one.input if one.beside else one.input
+        if before > tokens:
             what = "a context" if context[number] else "what its stage shares,"
-            raise _wrong(one, f"{what} of {before:,} tokens does not fit into a prompt of {one.input:,}", file)
-        held[number] = (*contents[:-1], (contents[-1][0], one.input + one.output))
+            raise _wrong(one, f"{what} of {before:,} tokens does not fit into a prompt of {tokens:,}", file)
+        held[number] = (*runs, (("step", number), tokens + one.output))
         step = Step(one.workflow, one.stage, after[number], one.gap_ps)
-        requests[number] = Request(one.arrival_ps, one.input, one.output, contents, step)
+        contents = (*runs, (("step", number), tokens))
+        requests[number] = Request(one.arrival_ps, tokens, one.output, contents, step)
     return [requests[number] for number in range(len(asked))]
 
 
@@ -133,16 +136,14 @@ def _ordered(asked: Sequence[Asked], after: Sequence[Sequence[int]], file: str) 
         raise _wrong(asked[cycle[-1]], f"requests wait for each other: {ids}", file) from None
 
 
-def _contents(one: Asked, number: int, contexts: Sequence[Contents], joins: Joins) -> Contents:
-    """Whose tokens a prompt holds: what is shared or its contexts', and its own."""
-    runs: Contents = ()
-    if contexts:
-        runs = contexts[0]
-        for context in contexts[1:]:
-            runs = _joined(runs, contexts[0], context, joins)
-    elif one.shared:
-        runs = ((("stage", one.stage), one.shared),)
-    return (*runs, (("step", number), one.input))
+def _begun(one: Asked, contexts: Sequence[Contents], joins: Joins) -> Contents:
+    """Whose tokens are the beginning of a prompt: what is shared, or its contexts'."""
+    if not contexts:
+        return ((("stage", one.stage), one.shared),) if one.shared else ()
+    runs = contexts[0]
+    for context in contexts[1:]:
+        runs = _joined(runs, contexts[0], context, joins)
+    return runs
 
 
 def _joined(runs: Contents, first: Contents, further: Contents, joins: Joins) -> Contents:

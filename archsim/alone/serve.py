@@ -94,6 +94,7 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
     archsim serve --model qwen2.5-7b --system h100_sxm --trace arrivals.csv --slo ttft=1s
     archsim serve --model llama-3-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4
     archsim serve --model llama-3-8b --system h100_sxm --rate 8 --input 900 --output 200 --report page.html
+    archsim serve --model llama-3.1-8b --system h100_sxm --workflow tree_search --rate 1 --requests 9 --slo workflow=20s
     archsim serve --cases serving_cases.csv --out answers.csv
 
     The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,
@@ -118,6 +119,7 @@ QUESTION = Question(
         ),
         Column("input", "Tokens of a prompt."),
         Column("output", "Tokens of an answer."),
+        Column("workflow", "Workflows that are drawn: shipped name (text_to_sql, ...), or file.", kind="named"),
         Column("requests", "How many requests, or workflows; 512, or all of a trace."),
         Column(
             "arrivals",

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from itertools import pairwise
 
-import pytest
 from depth import examples
 from engine_by_hand import cost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archsim.errors import InputError
-from archsim.serving.balanced import Balanced, BalancedSpec
-from archsim.serving.deploy import Deployment, engine_named
-from archsim.serving.pools import Apart, mixed, pools_of
-from archsim.serving.service import least_loaded, round_robin
-from archsim.serving.workflows import Deadlines, serve
 from archsim.workloads.engine import Engine
-from archsim.workloads.kv_blocks import BLOCK_TOKENS, Branch
-from archsim.workloads.policies import Chunked, Urgent
-from archsim.workloads.requests import Request, Step
+from archsim.workloads.kv_blocks import BLOCK_TOKENS
+from archsim.workloads.policies import Chunked
 from archsim.workloads.scheduler import Limits
 from archsim.workloads.sequences import Served
 from archsim.workloads.sources import Arrivals, Workflows
 from archsim.workloads.workflow import Asked, linked
-from archsim.workloads.workflow_answer import with_workflows
-from archsim.workloads.workflow_trace import holds_workflows, read_workflows
 
 S = 10**12
 

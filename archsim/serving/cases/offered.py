@@ -47,6 +47,8 @@ def offered_requests(case: Case) -> RequestTable:
     """The requests of a trace, or drawn ones at a rate."""
     count = whole_of(case, "requests", 1) if case.get("requests") else None
     asked: dict[str, object] = {name: parse_value(str(case[name])) for name in _DRAWN if case.get(name)}
+    if case.get("workflow"):
+        asked["workflow"] = str(case["workflow"])
     if case.get("stages"):
         asked["stages"] = [{"rate": rate, "seconds": seconds} for rate, seconds in stages_of(case)]
     elif not any(case.get(name) for name in ("rate", "trace", "concurrency")):
