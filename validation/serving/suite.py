@@ -1,5 +1,5 @@
 """Serving engines against measured ones: requests one by one, stages of constant rate, configurations, lone prompts,
-prompts and answers apart, iterations of chunks, all requests at once.
+prompts and answers apart, iterations of chunks, all requests at once, workflows.
 
 Stages are played for a tenth of their time, which changes a mean in a steady state by less than a percent. What was
 calibrated on some of these rows: 1 ms of a request beside computing on the TTFT of Qwen2.5-7B and Mistral-Nemo; of
@@ -22,6 +22,7 @@ from archsim.serving.cases import answers
 from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.validation.serving.iterations import iterations
 from archsim.validation.serving.offline import offline
+from archsim.validation.serving.workflows import workflows
 
 _INFERENCE_SIM = "inference-sim/sim-to-real-accuracy-validation dcec3fd (Apache-2.0): vLLM 0.15.1 under inference-perf"
 _SERVING_SIM = "casys-kaist/LLMServingSim 5daddb2 (MIT): 300 requests on vLLM"
@@ -39,7 +40,8 @@ _CAUSES = {
 
 def rows() -> list[Row]:
     """All answers."""
-    return [*_stages(), *_requests(), *_configurations(), *_apart(), *_prompts(), *iterations(), *offline()]
+    earlier = [*_stages(), *_requests(), *_configurations(), *_apart(), *_prompts(), *iterations(), *offline()]
+    return [*earlier, *workflows()]
 
 
 def _shorter(stages: str) -> str:
