@@ -55,6 +55,7 @@ class Answer:
         """As plain data, the first rows and thinned curves."""
         curves = [curve.thinned(most_points) for curve in self.curves]
         return {
+            "name": self.name,
             "title": self.title,
             "summary": dict(self.summary),
             "rows_left_out": max(0, len(self.rows) - most_rows),

@@ -79,16 +79,3 @@ def _row(name: str, rows: Sequence[Row]) -> dict[str, Any]:
         "queued_s": sum(row["queued_s"] or 0.0 for row in rows),
         "workflow_s": None if end is None else end - begun,
     }
-
-
-def slowest(rows: Sequence[Row], workflows: Answer) -> Answer:
-    """The requests of the workflow that took longest, one by one."""
-    told = [row for row in workflows.rows if row["workflow_s"] is not None]
-    name = max(told, key=lambda row: row["workflow_s"])["workflow"] if told else ""
-    mine = sorted((row for row in rows if row["workflow"] == name), key=lambda row: (row["arrival_s"], row["request"]))
-    stages = (
-        ("waits", "arrival_s", "scheduled_s"),
-        ("prompt", "scheduled_s", "first_token_s"),
-        ("answer", "first_token_s", "end_s"),
-    )
-    return Answer("slowest_workflow", f"Workflow {name}, which took longest", {}, mine, stages)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from archsim.report import answers
+from archsim.report.workflows import pictures
 
 
 def page(told: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> str:
@@ -28,7 +29,8 @@ def page(told: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]) -> str:
             f"<title>{escape(title)}</title><style>{style}</style></head><body><main>",
             f"<h1>{escape(title)}</h1><p>{escape(said)}</p>",
             *(
-                f"<section><h2>{escape(answer['title'])}</h2>{answers.section(answer, last)}</section>"
+                f"<section><h2>{escape(answer['title'])}</h2>{answers.section(answer, last)}"
+                f"{pictures(told[0]['rows'], answer['rows']) if answer['name'] == 'workflows' else ''}</section>"
                 for answer in told
             ),
             "</main></body></html>\n",

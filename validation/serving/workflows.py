@@ -273,9 +273,9 @@ def _tree_row(width: int, metric: str, published: float, found: float) -> Row:
         tolerance=0.10,
         role="calibration" if metric.startswith("tokens") and width > 16 else "validation",
         source=_ETS,
-        cause="at which width, and how long steps are, is not told. What fits decides: trees of 64 and 16 fit the cache "
-        "whole, and what is shared is read by each that shares it; eight of 256 do not, and smaller ones just do. Of 16 "
-        "the last steps are more than half of a tree",
+        cause="at which width, and how long steps are, is not told. What fits decides: trees of 64 and 16 fit the "
+        "cache, and what is shared is read by each that shares it; eight of 256 do not, and smaller ones just do. Of "
+        "16 the last steps are more than half of a tree",
     )
     return row("serving", claim, found)
 
