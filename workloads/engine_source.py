@@ -110,7 +110,7 @@ class PipelineSource:
         return with_workflows(answer_of(self.engines), self._steps)
 
     def _submit(self, request: Served) -> None:
-        number = request.number % len(self.engines)
+        number = sum(engine.given for engine in self.engines) % len(self.engines)
         if not self.engines[number].load:
             self._ready[number] = request.seen_ps
         self.engines[number].submit(request)

@@ -151,6 +151,8 @@ def _joined(runs: Contents, first: Contents, further: Contents, joins: Joins) ->
     common = 0
     while common < min(len(first), len(further)) and first[common] == further[common]:
         common += 1
+    if runs == further[:common]:  # it goes on from the first
+        return further
     begin = further[common - 1][1] if common else 0
     at = runs[-1][1]
     for owner, until in further[common:]:

@@ -308,8 +308,8 @@ class Pipelined(Replica):
             part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
         lane = self._given[part] % len(self.lanes)
         self._given[part] += 1
-        if not any(engine.load for engine in self.lanes[lane]):
-            self._ready[lane] = int(self.machine.time.ps(request.seen_ps))
+        if not any(engine.load for engine in self.lanes[lane]):  # what it has computed may still pass the stages
+            self._ready[lane] = max(self._ready[lane], int(self.machine.time.ps(request.seen_ps)))
         self.lanes[lane][part].submit(request)
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
