@@ -157,6 +157,9 @@ def _joined(runs: Contents, first: Contents, further: Contents, joins: Joins) ->
     at = runs[-1][1]
     for owner, until in further[common:]:
         # Behind others a token has other keys, unless its model was trained to keep them.
-        owner = Branch(owner) if joins == "branches" else ("behind", runs[-1][0], owner)
+        if joins == "recompute":
+            owner = ("behind", runs[-1][0], owner)
+        elif not isinstance(owner, Branch):
+            owner = Branch(owner)
         runs = (*runs, (owner, at + until - begin))
     return runs

@@ -76,9 +76,9 @@ def _asked(file: Path, line: int, row: Mapping[str, Any]) -> Asked:
         wrong = "give one of arrival_s, when it comes, and after, whose answers it waits for"
         raise InputError([Problem(wrong, str(file), line, 1)])
     prompt, answer = (tokens_of(row, key, file, line) for key in ("input", "output"))
-    for what, tokens in (("prompt", prompt), ("answer", answer)):
+    for what, tokens in (("a prompt", prompt), ("an answer", answer)):
         if not tokens:
-            raise InputError([Problem(f"a {what} of zero tokens: at least one is asked for", str(file), line, 1)])
+            raise InputError([Problem(f"{what} of zero tokens: at least one is asked for", str(file), line, 1)])
     shared = tokens_of(row, "shared", file, line) if row.get("shared") not in (None, "") else 0
     if shared and context:
         wrong = "give one of shared and context: a prompt begins with one of them"
