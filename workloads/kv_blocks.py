@@ -148,7 +148,7 @@ class KVBlocks:
     def hold(self, holding: Holding, contents: Contents, found: int, tokens: int, fetched: int = 0) -> bool:
         """Begin to hold ``found`` blocks and as many more as ``tokens`` in all need, if there is room; ``fetched`` of
         these are copied from the tier."""
-        runs = [_key(owner) for owner, _, _ in _spans(contents, BLOCK_TOKENS * found)]
+        runs = list(dict.fromkeys(_key(owner) for owner, _, _ in _spans(contents, BLOCK_TOKENS * found)))
         idle = sum(self._runs[owner].blocks for owner in runs if not self._runs[owner].holders)
         more = blocks_of(tokens) - found
         if more + idle > self.free:

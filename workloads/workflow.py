@@ -141,17 +141,21 @@ def _begun(one: Asked, contexts: Sequence[Contents], joins: Joins) -> Contents:
     if not contexts:
         return ((("stage", one.stage), one.shared),) if one.shared else ()
     runs = contexts[0]
-    for context in contexts[1:]:
-        runs = _joined(runs, contexts[0], context, joins)
+    for place, context in enumerate(contexts[1:], start=1):
+        common = max(_alike(before, context) for before in contexts[:place])
+        runs = _joined(runs, context, common, joins)
     return runs
 
 
-def _joined(runs: Contents, first: Contents, further: Contents, joins: Joins) -> Contents:
-    """Runs, and behind them those of a further branch but what it has in common with the first."""
-    common = 0
-    while common < min(len(first), len(further)) and first[common] == further[common]:
-        common += 1
-    if runs == further[:common]:  # it goes on from the first
+def _alike(one: Contents, other: Contents) -> int:
+    """Runs with which both begin."""
+    pairs = zip(one, other, strict=False)
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _joined(runs: Contents, further: Contents, common: int, joins: Joins) -> Contents:
+    """Runs, and behind them those of a further branch but the first ones, which stand there."""
+    if runs == further[:common]:  # it goes on from them
         return further
     begin = further[common - 1][1] if common else 0
     at = runs[-1][1]

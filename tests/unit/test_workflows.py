@@ -186,18 +186,23 @@ def test_arrivals_by_answers_equal_those_of_a_naive_twin(asked, sequences, token
 # --- what forks and joins hold
 
 
-def tokens_of(asked, requests, joins):
-    """Tokens of each request, prompt and answer, each told by whose it is and by where it was computed."""
+def alike(one, other):
+    """Tokens with which both begin."""
+    count = 0
+    while count < min(len(one), len(other)) and one[count] == other[count]:
+        count += 1
+    return count
+
+
+def tokens_of(asked, requests):
+    """Tokens of each request, prompt and answer, each told by whose it is."""
     told = {}
     place = {(one.workflow, one.id): n for n, one in enumerate(asked)}
     for number, one in enumerate(asked):
         contexts = [told[place[one.workflow, name]] for name in one.context]
         begin = list(contexts[0]) if contexts else []
-        for context in contexts[1:]:
-            common = 0
-            while common < min(len(contexts[0]), len(context)) and contexts[0][common] == context[common]:
-                common += 1
-            begin += context[common:]
+        for n, context in enumerate(contexts[1:], start=1):
+            begin += context[max(alike(before, context) for before in contexts[:n]) :]
         own = [(number, n) for n in range(requests[number].input + requests[number].output - len(begin))]
         told[number] = begin + own
     return [told[number] for number in range(len(asked))]
@@ -208,7 +213,7 @@ def tokens_of(asked, requests, joins):
 def test_what_is_found_again_is_what_a_chain_of_hashes_finds(asked):
     """A block is known by all tokens up to its end; prompts are known when they are computed, answers when they end."""
     requests = linked(asked)
-    tokens = tokens_of(asked, requests, "recompute")
+    tokens = tokens_of(asked, requests)
     limits = Limits(1, 4096, 4096, reserves=False, reuses=True)  # one at a time, nothing is forgotten
     engine = by_hand(requests, limits, Chunked())
     fates = sorted(engine.requests, key=lambda fate: fate.scheduled_ps)
