@@ -42,7 +42,7 @@ S = 10**12
 
 
 @st.composite
-def programs(draw, most=4, longest=30):
+def programs(draw, most=4, shortest=1, longest=30):
     """Workflows whose requests wait for some of those before them, with contexts among these."""
     asked = []
     for name in range(draw(st.integers(1, most))):
@@ -50,7 +50,7 @@ def programs(draw, most=4, longest=30):
         for n in range(draw(st.integers(1, 6))):
             after = sorted(draw(st.sets(st.integers(0, n - 1), max_size=3))) if n else []
             context = draw(st.sampled_from([(), *((one,) for one in after), tuple(after)])) if after else ()
-            prompt = draw(st.integers(1, longest)) + sum(tokens[one] for one in context)
+            prompt = draw(st.integers(shortest, longest)) + sum(tokens[one] for one in context)
             answer = draw(st.integers(1, 12))
             tokens.append(prompt + answer)
             at = 0 if after else draw(st.integers(0, 200))
@@ -232,8 +232,9 @@ def test_what_is_found_again_is_what_a_chain_of_hashes_finds(asked):
 
 
 @settings(max_examples=examples(150), deadline=None)
-@given(programs(longest=60), st.integers(1, 4), st.integers(0, 12))
+@given(programs(shortest=BLOCK_TOKENS, longest=60), st.integers(1, 4), st.integers(0, 12))
 def test_joins_of_branches_find_no_less_and_everything_is_given_back(asked, sequences, spare):
+    """Each branch has more tokens than a block: a block of it is known."""
     found = []
     for joins in ("recompute", "branches"):
         requests = linked(asked, joins)
