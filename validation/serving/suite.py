@@ -6,7 +6,8 @@ calibrated on some of these rows: 1 ms of a request beside computing on the TTFT
 hosts and of kernels of experts what ``configs/engines`` names, of handovers what ``configs/benchmarks`` does.
 Experiments of requests set nothing: what their servers were told is published beside them. Lone prompts are those of
 TokenWeave's baseline (vLLM 0.8.5 with all-reduces in the switch), which set nothing; its own kernels, which overlap
-an all-reduce with the other half of the tokens, have no model here.
+an all-reduce with the other half of the tokens, have no model here. Workflows are questions asked of what their papers
+tell, the rest assumed; how many trajectories a search keeps was set by the published size of its cache.
 """
 
 from __future__ import annotations
