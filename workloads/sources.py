@@ -113,6 +113,7 @@ class Workflows:
         self._requests, self._concurrency, self._sent = requests, concurrency, sent
         self._by: dict[int, list[_Waiting]] = {}
         self._open: dict[Hashable, int] = {}  # requests of each workflow that have no answer
+        self._ends_ps: dict[Hashable, int] = {}  # and when the last of the others had theirs
         begun: dict[Hashable, list[int]] = {}
         groups: dict[tuple[int, ...], _Waiting] = {}
         for number, request in enumerate(requests):
@@ -148,10 +149,12 @@ class Workflows:
             group.last_ps = max(group.last_ps, end_ps)
             if not group.missing:
                 coming += [self._arrived(number, group.last_ps) for number in group.numbers]
-        name = self._name(done.number)
-        self._open[name] -= 1
-        if self._concurrency is not None and not self._open[name]:
-            coming += self._next(end_ps)
+        if self._concurrency is not None:
+            name = self._name(done.number)
+            self._open[name] -= 1
+            self._ends_ps[name] = max(self._ends_ps.get(name, 0), end_ps)
+            if not self._open[name]:
+                coming += self._next(self._ends_ps.pop(name))
         return coming
 
     def _next(self, at_ps: int) -> list[Coming]:

@@ -300,6 +300,9 @@ def test_all_are_answered_after_those_that_they_wait_for(asked, router, apart, c
         ends = [rows[other]["end_s"] for other in request.step.after]
         if ends:
             assert row["arrival_s"] == pytest.approx(max(ends) + request.step.gap_ps / S, abs=1e-12)
+    if concurrency is not None:
+        open_at = [sum(row["arrival_s"] <= one["arrival_s"] < row["end_s"] for row in flows.rows) for one in flows.rows]
+        assert max(open_at) <= concurrency
     latencies = [row["workflow_s"] for row in flows.rows]
     assert flows.summary["workflows_completed"] == flows.summary["workflows"] == len(latencies)
     assert flows.summary["workflow_s"]["mean"] == pytest.approx(sum(latencies) / len(latencies))
