@@ -126,6 +126,12 @@ class Replica:
         """Blocks of a request that some engine's cache has, in whatever memory."""
         return max(engine.scheduler.found(request) for engine in self.engines)
 
+    def take(self, request: Served) -> None:
+        """A request is given to it, which may be due."""
+        if request.due_ps is not None:
+            request.alone_ps = round(self.alone_s(request.input, request.reckoned) * 10**12)
+        self.submit(request)
+
     def submit(self, request: Served) -> None:
         """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
         self.now = max(self.now, int(self.machine.time.ps(request.seen_ps)))
@@ -412,10 +418,7 @@ class Service:
         if self.router is round_robin:  # it looks at nobody: the others need not go on
             moved = (fit[round_robin(replicas, served)],)
         answered = [(n, done) for n in moved for done in self.replicas[n].advance(served.seen_ps)]
-        chosen = replicas[self.router(replicas, served)]
-        if served.due_ps is not None:
-            served.alone_ps = round(chosen.alone_s(served.input, served.reckoned) * 10**12)
-        chosen.submit(served)
+        replicas[self.router(replicas, served)].take(served)
         return answered
 
     def finish(self) -> None:

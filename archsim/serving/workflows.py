@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from graphlib import TopologicalSorter
 
+from archsim.serving.fleet import Fleet
 from archsim.serving.pools import Apart
 from archsim.serving.service import Service
 from archsim.serving.timeline import Timeline
@@ -16,7 +17,10 @@ _PS = 10**12
 
 
 def serve(
-    service: Service | Apart, requests: Sequence[Request], within_s: float | None = None, concurrency: int | None = None
+    service: Service | Apart | Fleet,
+    requests: Sequence[Request],
+    within_s: float | None = None,
+    concurrency: int | None = None,
 ) -> dict[int, str]:
     """Serve workflows; of those of which a request can never run none runs, and why is returned, by number.
 
@@ -38,7 +42,7 @@ def serve(
         return sum(replica.alone_s(prompt, answer) for replica in replicas) / len(replicas)
 
     source = Workflows(requests, concurrency, refused, Deadlines(requests, within_s, alone_s))
-    play(service if isinstance(service, Apart) else Timeline([service]), source)
+    play(Timeline([service]) if isinstance(service, Service) else service, source)
     return refused
 
 

@@ -182,7 +182,6 @@ def test_a_row_is_answered_for_workflows():
         ({"router": "balanced:alpha"}, "not written like balanced:alpha=0.3"),
         ({"router": "round_robin:alpha=0.1"}, "'round_robin' has no settings"),
         ({"policy": "urgend"}, "did you mean 'urgent'"),
-        ({"autoscale": "load:requests=3:most=2:start_s=1"}, "workflows are served by replicas that stay"),
         ({"workflow": "", "input": "9", "output": "9", "slo": "workflow=1s"}, "these requests are of none"),
         ({"classes": "a=1:workflow=1s"}, "not written like"),
     ],

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archsim import runs
+from archsim.serving.autoscaler import autoscaler_of
 from archsim.serving.balanced import Balanced, BalancedSpec
-from archsim.serving.deploy import Deployment, engine_named
+from archsim.serving.deploy import Deployment, engine_named, placed
+from archsim.serving.fleet import Fleet
 from archsim.serving.pools import Apart, mixed
 from archsim.serving.service import least_loaded, round_robin, service
 from archsim.serving.workflows import Deadlines, serve
@@ -309,6 +311,25 @@ def test_all_are_answered_after_those_that_they_wait_for(asked, router, apart, c
     if within_s is not None:
         kept = sum(latency <= within_s for latency in latencies) / len(latencies)
         assert flows.summary["workflow_kept_share"] == kept
+
+
+@settings(max_examples=examples(40), deadline=None)
+@given(programs(longest=200), st.integers(1, 3), st.sampled_from((None, 2)), st.sampled_from((None, 1.0)))
+def test_a_fleet_that_stays_is_a_service_and_one_that_varies_answers_all(asked, count, concurrency, within_s):
+    requests, at = linked(asked), placed(PLAIN)
+    stays = autoscaler_of(f"load:requests=1:least={count}:most={count}:start_s=1")
+    varies = autoscaler_of(f"load:requests=1:least=1:most={count + 1}:start_s=0.02:every_s=0.05:calm_s=0.1")
+    told = []
+    for one in (at.service(count), Fleet(at.replica, stays, S), Fleet(at.replica, varies, S // 50)):
+        assert serve(one, requests, within_s, concurrency) == {}
+        told.append(with_workflows(one.answer(), [r.step for r in requests], within_s))
+    (each, flows), (same, alike), (others, _) = told
+    assert list(each.rows) == list(same.rows)
+    assert flows == alike
+    assert others.summary["completed"] == len(requests)
+    rows = list(others.rows)
+    for row, request in zip(rows, requests, strict=True):
+        assert all(rows[other]["end_s"] <= row["arrival_s"] for other in request.step.after)
 
 
 def test_a_deadline_is_shared_by_what_is_expected_of_the_longest_way():

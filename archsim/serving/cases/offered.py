@@ -70,13 +70,10 @@ def offered(case: Case) -> tuple[Figures, tuple[Answer, ...]]:
         raise wrong("slo", "workflow is of workflows, and these requests are of none")
     service, gpus = _service(case, requests.longest)
     concurrency = whole_of(case, "concurrency", 1) if case.get("concurrency") else None
-    if not requests.steps and not concurrency:
-        refused = service.serve(requests)
-    elif isinstance(service, Fleet):
-        what = "workflows are" if requests.steps else "so many requests at a time are"
-        raise wrong("autoscale", f"{what} served by replicas that stay: leave it out")
-    else:
+    if requests.steps or concurrency:
         refused = serve(service, requests, within_s, concurrency)
+    else:
+        refused = service.serve(requests)
     if len(refused) == len(requests):
         raise InputError(f"no request can ever run: {next(iter(refused.values()))}")
     answers = with_workflows(service.answer(objectives), requests.steps, within_s)
