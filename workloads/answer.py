@@ -16,6 +16,12 @@ class Curve:
     times_s: Sequence[float]
     values: Sequence[float]
 
+    def mean(self, until_s: float) -> float:
+        """On average over the time until then."""
+        ends_s = (*self.times_s[1:], until_s) if len(self.times_s) else ()
+        held = zip(self.values, self.times_s, ends_s, strict=True)
+        return sum(value * (end - begin) for value, begin, end in held) / until_s if until_s else 0.0
+
     def thinned(self, most: int) -> Curve:
         """The same in at most so many entries; of each stretch the largest value stays, so that no peak is lost."""
         count = len(self.values)
@@ -49,6 +55,7 @@ class Answer:
         """As plain data, the first rows and thinned curves."""
         curves = [curve.thinned(most_points) for curve in self.curves]
         return {
+            "name": self.name,
             "title": self.title,
             "summary": dict(self.summary),
             "rows_left_out": max(0, len(self.rows) - most_rows),

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 
-from archsim.config import File
+from archsim.config import File, Named
 from archsim.spec import Count, Share, Spec
 from archsim.workloads.kv_blocks import Contents
 from archsim.workloads.request_table import RequestTable
 from archsim.workloads.requests import Request, TraceFormat, read_arrivals
+from archsim.workloads.workflow import Asked, Joins, linked
+from archsim.workloads.workflow_spec import WorkflowSpec
+from archsim.workloads.workflow_trace import holds_workflows, read_workflows
 
 _MOST_TOKENS = 2**32
 _MOST_REQUESTS = 2**24
@@ -49,13 +54,20 @@ class RequestsSpec(Spec):
     """a recorded file, relative to the one that names it, or the name of a shipped trace; drawn when absent"""
     format: TraceFormat = "auto"
     """how the file is written; auto looks at its columns"""
+    workflow: Annotated[WorkflowSpec | None, Named("workflows")] = None
+    """what is drawn in place of requests, with lengths about its own: a shipped one, a file, or in full"""
     first: Annotated[int, Field(ge=0, le=2**40)] = 0
-    """requests of the file that are skipped before"""
+    """requests of the file that are skipped before, or workflows of one that holds such"""
     count: Annotated[int, Field(ge=1, le=_MOST_REQUESTS)] | None = None
-    """requests; all of the file, or all that stages bring, when absent"""
+    """requests, or workflows; all of the file, or all that stages bring, when absent"""
     rate: Rate | None = None
     """requests of a second on average, drawn ones or those of a file in place of their own arrivals; the first one
-    arrives at once"""
+    arrives at once; of workflows their beginnings"""
+    concurrency: Annotated[int, Field(ge=1, le=_MOST_REQUESTS)] | None = None
+    """requests, or workflows, at a time, each the next one when another has its last answer, instead of a rate"""
+    joins: Joins = "recompute"
+    """what a request of a workflow that continues from several branches finds of those but the first: nothing, or their
+    keys as they are, as Multiverse's models are trained to read them"""
     arrivals: Literal["poisson", "constant", "gamma", "weibull"] = "poisson"
     """how drawn requests come: with exponential gaps, evenly, or with gaps whose spread is ``cv``"""
     cv: Annotated[float, Field(gt=0, le=20)] = 1.0
@@ -89,19 +101,27 @@ class RequestsSpec(Spec):
 
     @model_validator(mode="after")
     def _check(self) -> RequestsSpec:
-        if self.path is not None:
-            said = [name for name in ("input", "output") if getattr(self, name) is not None]
+        said = [name for name in ("input", "output") if getattr(self, name) is not None]
+        if self.path is not None and (said or self.workflow):
+            what = "workflow" if self.workflow else said[0]
+            raise ValueError(f"{what} is of drawn requests, 'path' names recorded ones: give one of them")
+        if self.workflow is not None:
+            said += [name for name, usual in (("turns", 1), ("system_prompt", 0)) if getattr(self, name) != usual]
             if said:
-                raise ValueError(f"{said[0]} is of drawn requests, 'path' names recorded ones: give one of them")
+                raise ValueError(f"{said[0]}: the stages of a workflow say it themselves")
         if self.stages and self.rate is not None:
             raise ValueError("rate and stages: give one of them")
+        if self.concurrency and (self.stages or self.rate is not None):
+            raise ValueError(f"concurrency and {'stages' if self.stages else 'rate'}: give one of them")
+        if self.concurrency and self.turns > 1:
+            raise ValueError("concurrency and turns: give one of them")
         if self.stages and self.pattern != "steady":
             raise ValueError("pattern and stages: give one of them")
         if self.stages and self._most() < 1:
             raise ValueError(f"stages bring {self._most():g} requests: at least one is needed")
-        needed: dict[str, object] = {"input": self.input, "output": self.output}
+        needed: dict[str, object] = {"input": self.input, "output": self.output} if self.workflow is None else {}
         if not self.stages:
-            needed = {"rate": self.rate} | needed | {"count": self.count}
+            needed = {"rate": self.rate or self.concurrency} | needed | {"count": self.count}
         if self.path is not None:
             return self
         missing = [name for name, value in needed.items() if value is None]
@@ -122,12 +142,18 @@ class RequestsSpec(Spec):
         ------
         InputError: the file is wrong, out of order, or has requests without tokens.
         """
+        if self.path is not None and holds_workflows(self.path, self.format):
+            return self._workflows(read_workflows(self.path, self.count, self.first))
         if self.path is not None:
             return self._recorded(read_arrivals(self.path, self.format, self.count, self.first))
+        if self.workflow is not None:
+            rng = np.random.default_rng((self.seed, 1))  # not the one by which they begin
+            count = self.count or len(self._arrivals(np.random.default_rng(self.seed)))
+            return self._workflows(self.workflow.asked(count, rng, partial(self._lengths, rng)))
+        rng = np.random.default_rng(self.seed)
         if self.input is None or self.output is None:
             raise ValueError("neither recorded nor drawn")
-        rng = np.random.default_rng(self.seed)
-        at_ps = self._arrivals(rng)
+        at_ps = np.zeros(self.count or 1) if self.concurrency else self._arrivals(rng)
         inputs, outputs = (self._lengths(rng, mean, len(at_ps)) for mean in (self.input, self.output))
         if self.turns == 1 and not self.system_prompt:
             return RequestTable(_whole(at_ps), inputs, outputs)
@@ -146,6 +172,24 @@ class RequestsSpec(Spec):
             at_ps = _whole(drawn._arrivals(np.random.default_rng(self.seed)))
             inputs, outputs = inputs[: len(at_ps)], outputs[: len(at_ps)]
         return RequestTable(at_ps, inputs, outputs, contents.__getitem__ if contents else None)
+
+    def _workflows(self, asked: Sequence[Asked]) -> RequestTable:
+        """Requests of workflows, which begin as they are written, or at a rate that is asked for."""
+        if self.rate is not None or self.stages:
+            begun: dict[str, int] = {}
+            for one in asked:
+                if not one.after:
+                    begun[one.workflow] = min(begun.get(one.workflow, one.arrival_ps), one.arrival_ps)
+            drawn = self.model_copy(update={"count": len(begun)})
+            at_ps = _whole(drawn._arrivals(np.random.default_rng(self.seed))).tolist()
+            names = sorted(begun, key=begun.__getitem__)
+            moved = {name: at - begun[name] for name, at in zip(names, at_ps, strict=False)}  # stages may end before
+            asked = [
+                replace(one, arrival_ps=0 if one.after else one.arrival_ps + moved[one.workflow])
+                for one in asked
+                if one.workflow in moved
+            ]
+        return RequestTable.of(linked(asked, self.joins, self.path or ""))
 
     def _arrivals(self, rng: np.random.Generator) -> Floats:
         """When requests come, ps, the first one at 0."""

@@ -207,7 +207,9 @@ class Deployed:
     def served(self, number: int, request: Request) -> Served:
         """A request that has not arrived yet."""
         seen_ps = request.arrival_ps + self.engine.host.request
-        return Served(number, request.arrival_ps, request.input, request.output, request.contents, seen_ps)
+        served = Served(number, request.arrival_ps, request.input, request.output, request.contents, seen_ps)
+        served.due_ps, served.expected = request.due_ps, request.expected
+        return served
 
     def refusal(self, request: Request) -> str:
         """Why a request can never run; "" where it can."""

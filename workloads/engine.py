@@ -47,14 +47,20 @@ class Engine:
         return self.scheduler.load + len(self._unseen)
 
     @property
+    def unanswered(self) -> tuple[Served, ...]:
+        """Requests that have no answer yet."""
+        scheduler = self.scheduler
+        return (*self._unseen, *scheduler.waiting, *scheduler.running, *scheduler.swapped)
+
+    @property
     def requests(self) -> Fared:
         """How those that it was given have fared until now, in the order of their numbers."""
         return Fared(self.told())
 
     def told(self) -> list[Ints]:
         """The same in parts, those that have their answers first, [requests, fields] each."""
-        scheduler, others = self.scheduler, Told()
-        for request in (*self._unseen, *scheduler.waiting, *scheduler.running, *scheduler.swapped):
+        others = Told()
+        for request in self.unanswered:
             others.add(request)
         return [self._told.table(), others.table()] if self.load else [self._told.table()]
 

@@ -9,10 +9,13 @@ from dataclasses import replace
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
 from archsim.workloads.iteration import Pieces, Shape
+from archsim.workloads.requests import Step
 from archsim.workloads.scheduler import Iteration
 from archsim.workloads.sequences import Served
 from archsim.workloads.served import answer_of
+from archsim.workloads.sources import Arrivals
 from archsim.workloads.task import After, Done, Pause, Receive, Send, Task
+from archsim.workloads.workflow_answer import with_workflows
 
 
 class EngineSource:
@@ -20,12 +23,11 @@ class EngineSource:
 
     Parameters
     ----------
-    requests: in the order of their arrivals. pieces: iterations as ops.
+    coming: requests. pieces: iterations as ops. steps: of the requests in workflows, none where there are none.
     """
 
-    def __init__(self, requests: Sequence[Served], engine: Engine, pieces: Pieces) -> None:
-        self.engine = engine
-        self.coming = deque(requests)
+    def __init__(self, coming: Arrivals, engine: Engine, pieces: Pieces, steps: Sequence[Step] = ()) -> None:
+        self.engine, self._coming, self._steps = engine, coming, steps
         self._pieces = pieces
         self._running: tuple[Iteration, int] | None = None
         self._open = 0  # of its tasks that have not ended
@@ -35,14 +37,14 @@ class EngineSource:
 
         What is chosen again while nobody arrives is given at once, until the next arrival.
         """
-        while self.coming and self.coming[0].seen_ps <= now_ps:
-            self.engine.submit(self.coming.popleft())
         if self._running is not None:
             self._open -= len(done)
             if self._open or not done:
                 return (), None
-            self.engine.ended(*self._running, done[-1].ends_ps)
-        arrival_ps = self.coming[0].seen_ps if self.coming else None
+            self._coming.answered(self.engine.ended(*self._running, done[-1].ends_ps))
+        for request in self._coming.seen(now_ps):
+            self.engine.submit(request)
+        arrival_ps = self._coming.next_ps
         iteration = self.engine.next(now_ps)
         if iteration is None:
             self._running = None
@@ -62,7 +64,7 @@ class EngineSource:
 
     def answers(self) -> Sequence[Answer]:
         """How each request fared."""
-        return (answer_of([self.engine]),)
+        return with_workflows(answer_of([self.engine]), self._steps)
 
 
 class PipelineSource:
@@ -73,15 +75,20 @@ class PipelineSource:
 
     Parameters
     ----------
-    requests: in the order of their arrivals. engines: as many as stages. pieces: iterations as ops of each stage.
-    ranks: of a stage.
+    coming: requests. engines: as many as stages. pieces: iterations as ops of each stage. ranks: of a stage. steps: of
+    the requests in workflows, none where there are none.
     """
 
     def __init__(
-        self, requests: Sequence[Served], engines: Sequence[Engine], pieces: Sequence[Pieces], ranks: int
+        self,
+        coming: Arrivals,
+        engines: Sequence[Engine],
+        pieces: Sequence[Pieces],
+        ranks: int,
+        steps: Sequence[Step] = (),
     ) -> None:
         self.engines, self._pieces, self._ranks = engines, pieces, ranks
-        self.coming = deque(requests)
+        self._coming, self._steps = coming, steps
         self._ready = [0] * len(engines)
         self._flying: dict[int, tuple[Iteration, int]] = {}
         self._passing = deque[int]()  # engines in the order in which they reach each stage
@@ -90,20 +97,20 @@ class PipelineSource:
 
     def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
         """The next iteration, when the first stage is free; when to ask again at the latest."""
-        while self.coming and self.coming[0].seen_ps <= now_ps:
-            self._submit(self.coming.popleft())
         for one in done:
             if one.task.stream in ("engine", "host"):
                 self._ended(one.task.rank // self._ranks, one.ends_ps)
+        for request in self._coming.seen(now_ps):
+            self._submit(request)
         found = () if self._open[0] else self._next(now_ps)
-        return found, self.coming[0].seen_ps if self.coming else None
+        return found, self._coming.next_ps
 
     def answers(self) -> Sequence[Answer]:
         """How each request fared."""
-        return (answer_of(self.engines),)
+        return with_workflows(answer_of(self.engines), self._steps)
 
     def _submit(self, request: Served) -> None:
-        number = request.number % len(self.engines)
+        number = sum(engine.given for engine in self.engines) % len(self.engines)
         if not self.engines[number].load:
             self._ready[number] = request.seen_ps
         self.engines[number].submit(request)
@@ -114,7 +121,7 @@ class PipelineSource:
         if stage == len(self._pieces) - 1 and not self._open[stage]:
             number = self._passing.popleft()
             self._ready[number] = int(ends_ps[-1])
-            self.engines[number].ended(*self._flying.pop(number), ends_ps)
+            self._coming.answered(self.engines[number].ended(*self._flying.pop(number), ends_ps))
 
     @property
     def _each(self) -> int:

@@ -4,13 +4,18 @@ What a request holds is written as runs: ``(owner, tokens)`` says that the token
 such as a system prompt that many share, or a chat that goes on. A full block belongs to the run that its last token
 lies in; equal owners mean equal tokens, as equal hashes do in an engine. What nobody holds stays until room is needed,
 and goes in the order in which it was last held, the last blocks of a run first.
+
+A run is found behind the tokens that it was computed behind: a prefix. That of a :class:`Branch` is found behind
+others, too. It is moved by parts of a block then, as an engine with blocks of one token may do; what its two ends have
+of blocks is not counted.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from archsim.workloads.kv_tier import KVTier
 
@@ -19,6 +24,13 @@ BLOCK_TOKENS = 16
 
 Contents = tuple[tuple[Hashable, int], ...]
 """Owners of a request's tokens, and where their runs end; the last one's goes on with the answer."""
+
+
+class Branch(NamedTuple):
+    """An owner whose tokens have the keys that they got on a branch of their own, whatever else stands before them: a
+    model that was trained to join branches reads those (Multiverse, arXiv 2506.09991)."""
+
+    owner: Hashable
 
 
 def blocks_of(tokens: int) -> int:
@@ -100,44 +112,43 @@ class KVBlocks:
 
     def found(self, contents: Contents, tokens: int) -> int:
         """Blocks of the first ``tokens`` that are there."""
-        if not self.reuses:
-            return 0
-        count, whole = 0, tokens // BLOCK_TOKENS
-        for owner, until in contents:
-            run = self._runs.get(owner)
-            here = 0 if run is None or run.first != count else run.blocks
-            end = until // BLOCK_TOKENS
-            count += min(here, max(end - count, 0)) if owner != contents[-1][0] else here
+        count = 0
+        for owner, first, end in _spans(contents, tokens) if self.reuses else ():
+            count = first + self._there(owner, first, end)
             if count < end:
                 break
-        return min(count, whole)
+        return count
+
+    def _there(self, owner: Hashable, first: int, end: int) -> int:
+        """Blocks of an owner's, from its first on, that are there."""
+        run = self._runs.get(_key(owner))
+        if run is None:
+            return 0
+        if isinstance(owner, Branch):  # one more where it is moved by a part of a block
+            return end - first if end - first <= run.blocks + 1 else run.blocks
+        return min(run.blocks, end - first) if run.first == first else 0
 
     def beyond(self, contents: Contents, found: int, tokens: int) -> int:
         """Blocks of the first ``tokens`` that the tier has, those that follow the ``found`` ones."""
         if self.tier is None or not self.reuses:
             return 0
-        at, first, whole = found, 0, tokens // BLOCK_TOKENS
-        for owner, until in contents:
-            end = whole if owner == contents[-1][0] else min(whole, until // BLOCK_TOKENS)
+        at = found
+        for owner, first, end in _spans(contents, tokens):
             at += max(min(self.tier.found(owner, first, at - first), end - at), 0)
             if at < end:
                 break
-            first = end
-        return max(at - found, 0)
+        return at - found
 
     def _fetch(self, contents: Contents, found: int, fetched: int) -> None:
         """The ``fetched`` blocks that follow the ``found`` ones are copied from the tier."""
-        first = 0
-        for owner, until in contents:
-            end = found + fetched if owner == contents[-1][0] else until // BLOCK_TOKENS
-            if self.tier is not None and first < found + fetched and end > found:
+        for owner, _, end in _spans(contents, BLOCK_TOKENS * (found + fetched)):
+            if self.tier is not None and end > found:
                 self.tier.fetch(owner)
-            first = end
 
     def hold(self, holding: Holding, contents: Contents, found: int, tokens: int, fetched: int = 0) -> bool:
         """Begin to hold ``found`` blocks and as many more as ``tokens`` in all need, if there is room; ``fetched`` of
         these are copied from the tier."""
-        runs = self._spanned(contents, found)
+        runs = list(dict.fromkeys(_key(owner) for owner, _, _ in _spans(contents, BLOCK_TOKENS * found)))
         idle = sum(self._runs[owner].blocks for owner in runs if not self._runs[owner].holders)
         more = blocks_of(tokens) - found
         if more + idle > self.free:
@@ -149,7 +160,7 @@ class KVBlocks:
         self.free -= more + idle
         if fetched:
             self._fetch(contents, found, fetched)
-        holding.own, holding.shared, holding.runs = more, found, list(runs)
+        holding.own, holding.shared, holding.runs = more, found, runs
         self._evict()
         return True
 
@@ -166,24 +177,24 @@ class KVBlocks:
         """Let others find the full blocks of the ``computed`` tokens, but those that others have published."""
         if not self.reuses:
             return
-        count, whole = 0, computed // BLOCK_TOKENS
-        for owner, until in contents:
-            end = whole if owner == contents[-1][0] else min(whole, until // BLOCK_TOKENS)
-            if owner not in self._runs and end > count:
-                self._runs[owner] = _Run(count, holders=1)
-                holding.runs.append(owner)
-            if owner not in holding.runs or self._runs[owner].first != count:
+        for owner, first, end in _spans(contents, computed):
+            key = _key(owner)
+            if key not in self._runs and owner is key:
+                self._runs[key] = _Run(first, holders=1)
+                holding.runs.append(key)
+            if key not in holding.runs:
                 return
-            run = self._runs[owner]
-            more = max(end - count - run.blocks, 0)
+            if owner is not key:  # it grows on its branch alone
+                continue
+            run = self._runs[key]
+            if run.first != first:
+                return
+            more = max(end - first - run.blocks, 0)
             run.blocks += more
             self._kept += more
             self._held += more
             holding.own -= more
             holding.shared += more
-            count += run.blocks
-            if count < end:
-                return
 
     def release(self, holding: Holding, contents: Contents, computed: int) -> None:
         """Let go of all; the full blocks of the ``computed`` tokens are remembered."""
@@ -199,16 +210,6 @@ class KVBlocks:
         holding.own, holding.shared, holding.runs = 0, 0, []
         self._evict()
 
-    def _spanned(self, contents: Contents, blocks: int) -> tuple[Hashable, ...]:
-        """Owners of the first blocks."""
-        runs, count = [], 0
-        for owner, _ in contents:
-            if count >= blocks:
-                break
-            runs.append(owner)
-            count += self._runs[owner].blocks
-        return tuple(runs)
-
     def _evict(self) -> None:
         """Forget what there is no room for: what is kept and nobody holds fits into what is free."""
         over = self._kept - self._held - self.free
@@ -222,3 +223,18 @@ class KVBlocks:
             over -= cut
             if not run.blocks:
                 del self._runs[owner], self._idle[owner]
+
+
+def _key(owner: Hashable) -> Hashable:
+    """Under which its run is known."""
+    return owner.owner if isinstance(owner, Branch) else owner
+
+
+def _spans(contents: Contents, tokens: int) -> Iterator[tuple[Hashable, int, int]]:
+    """Owners of the full blocks of the first ``tokens``, each with its first block and the one behind its last."""
+    first, whole = 0, tokens // BLOCK_TOKENS
+    for place, (owner, until) in enumerate(contents, start=1):
+        end = whole if place == len(contents) else min(whole, until // BLOCK_TOKENS)
+        if end > first:
+            yield owner, first, end
+            first = end

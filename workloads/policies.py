@@ -6,6 +6,9 @@ A package adds one with a line of its pyproject.toml, under ``archsim.engine_pol
 
 from __future__ import annotations
 
+import math
+from collections import deque
+
 from archsim.workloads.scheduler import Iteration, Scheduler
 from archsim.workloads.sequences import Served
 
@@ -86,6 +89,26 @@ class Chunked:
             prompts[request] = tokens
             room -= tokens
         return Iteration(tuple(prompts.items()), decodes) if prompts else scheduler.decoding()
+
+
+class Urgent(Chunked):
+    """As chunked, and of those that wait the one first that has the least slack: what is left until it is due, without
+    what it takes alone (HexGen-Text2SQL, arXiv 2505.05286: its urgency). Those that are not due come last."""
+
+    def how(self) -> str:
+        """It in words."""
+        return f"{super().how()}, of those that wait the one with least slack first"
+
+    def choose(self, scheduler: Scheduler, now_ps: int) -> Iteration:
+        scheduler.waiting = deque(sorted(scheduler.waiting, key=_slack))
+        iteration = super().choose(scheduler, now_ps)
+        iteration.patient = iteration.patient and bool(scheduler.swapped)  # who arrives may come before who waits
+        return iteration
+
+
+def _slack(request: Served) -> float:
+    """As much later for all as it is; so their order does not change while they wait."""
+    return math.inf if request.due_ps is None else request.due_ps - request.alone_ps
 
 
 class Beside(Chunked):

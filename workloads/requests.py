@@ -14,11 +14,13 @@ vidur      arrived_at (s), num_prefill_tokens, num_decode_tokens (CSV) Vidur, ML
 vllm       prompt (a text), output_tokens (JSON lines)                 vLLM, custom datasets
 vllm       a list of conversations of from, value (JSON)               ShareGPT
 requests   arrival_s, input, output (CSV or JSON lines)                archsim
+workflows  the same with workflow, id, after, ... (CSV or JSON lines)  archsim
 =========  ===========================================================  =======================
 
 Of texts, four bytes of UTF-8 are counted as a token, as is usual for English. Of a conversation the first question is
 asked and its answer given, and those with less than four tokens of either are left out, as vLLM's benchmark does. Such
-files tell no arrivals: all come at once, or at a rate that is asked for.
+files tell no arrivals: all come at once, or at a rate that is asked for. Workflows are read by
+:mod:`archsim.workloads.workflow_trace`.
 """
 
 from __future__ import annotations
@@ -41,35 +43,60 @@ from archsim.workloads.kv_blocks import Contents
 from archsim.workloads.recorded import recorded_file
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The place of a request in a workflow.
+
+    Attributes
+    ----------
+    workflow: which one. stage: requests of one stage are alike. after: numbers of the requests whose answers it waits
+    for; gap_ps: from the last of these until it arrives.
+    """
+
+    workflow: str
+    stage: str = ""
+    after: tuple[int, ...] = ()
+    gap_ps: int = 0
+
+
 @dataclass(frozen=True)
 class Request:
     """One request.
 
     Attributes
     ----------
-    arrival_ps: time of arrival after the first request, ps.
+    arrival_ps: time of arrival after the first request, ps; unknown, and 0, while it waits for others' answers.
     input, output: tokens of the prompt and of the answer.
     contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
+    step: its place in a workflow, of which it is the only request when absent.
+    due_ps: when it should have its answer, and expected: tokens of the answer that schedulers reckon with; None where
+    nobody has said so.
     """
 
     arrival_ps: int
     input: int
     output: int
     contents: Contents = ()
+    step: Step | None = None
+    due_ps: int | None = None
+    expected: int | None = None
 
 
 @dataclass(frozen=True)
 class _Format:
     """Names of the columns of a format, and the picoseconds of its time unit (None: a date and time). Where no
-    arrival is told the input is a text."""
+    arrival is told the input is a text. ``also``: a further column by which it is known."""
 
     arrival: str | None
     input: str
     output: str
     arrival_unit_ps: int | None = None
+    also: str = ""
 
 
-TraceFormat = Literal["auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "vllm", "requests"]
+TraceFormat = Literal[
+    "auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "vllm", "workflows", "requests"
+]
 
 _FORMATS = {
     "azure": _Format("TIMESTAMP", "ContextTokens", "GeneratedTokens", None),
@@ -79,6 +106,7 @@ _FORMATS = {
     "splitwise": _Format("arrival_timestamp", "prompt_size", "token_size", 10**12),
     "vidur": _Format("arrived_at", "num_prefill_tokens", "num_decode_tokens", 10**12),
     "vllm": _Format(None, "prompt", "output_tokens"),
+    "workflows": _Format("arrival_s", "input", "output", 10**12, "workflow"),
     "requests": _Format("arrival_s", "input", "output", 10**12),
 }
 
@@ -106,7 +134,7 @@ class RecordedLengths(Spec):
     """lengths are rounded up to a multiple of this many tokens; 1 keeps them exact"""
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def rows_of(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """The rows of a file with their line numbers."""
     if path.suffix == ".csv":
         yield from read_rows(path)
@@ -144,14 +172,15 @@ def _text_tokens(text: str) -> int:
 
 def _detect(path: Path, row: Mapping[str, Any]) -> str:
     for name, form in _FORMATS.items():
-        if form.input in row and form.output in row:
+        if form.input in row and form.output in row and (not form.also or form.also in row):
             return name
     columns = shortened(", ".join(str(key) for key in row), 200)
     expected = "; ".join(f"{name}: {form.input}, {form.output}" for name, form in _FORMATS.items())
     raise InputError([Problem(f"holds no known columns ({columns}); known are {expected}", str(path))])
 
 
-def _tokens(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
+def tokens_of(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
+    """A number of tokens."""
     if key not in row:
         raise InputError([Problem(f"'{key}' is missing: {nearest(key, row)}", str(path), line, 1)])
     value = row[key]
@@ -162,7 +191,7 @@ def _tokens(row: Mapping[str, Any], key: str, path: Path, line: int) -> int:
         raise InputError([Problem(message, str(path), line, 1)]) from None
 
 
-def _arrival(row: Mapping[str, Any], key: str, unit_ps: int | None, path: Path, line: int) -> int:
+def time_of(row: Mapping[str, Any], key: str, unit_ps: int | None, path: Path, line: int) -> int:
     """Picoseconds; of a date and time without an offset, as if it were UTC."""
     value = row.get(key)
     text = str(value).strip()
@@ -237,13 +266,15 @@ def _read(path: Path, format: str, limit: int | None, first: int) -> Iterator[tu
         raise InputError(f"no request format is called '{format}': {nearest(format, _FORMATS)}")
     stop = None if limit is None else first + limit
     count = start = 0
-    for line, row in islice(_rows(path), first, stop):
+    for line, row in islice(rows_of(path), first, stop):
         if format == "auto":
             format = _detect(path, row)
         form = _FORMATS[format]
-        arrival = 0 if form.arrival is None else _arrival(row, form.arrival, form.arrival_unit_ps, path, line)
-        prompt = _tokens(row, form.input, path, line) if form.arrival else _text_tokens(str(row.get(form.input, "")))
-        tokens = prompt, _tokens(row, form.output, path, line)
+        if form.also:
+            raise InputError([Problem("holds workflows, whose requests wait for each other: serve them", str(path))])
+        arrival = 0 if form.arrival is None else time_of(row, form.arrival, form.arrival_unit_ps, path, line)
+        prompt = tokens_of(row, form.input, path, line) if form.arrival else _text_tokens(str(row.get(form.input, "")))
+        tokens = prompt, tokens_of(row, form.output, path, line)
         contents = _contents(row["hash_ids"], tokens[0], line, path) if "hash_ids" in row else ()
         start = start if count else arrival
         count += 1

@@ -55,6 +55,8 @@ class Served:
     number: its place in the order of arrivals. input, output: tokens of prompt and answer.
     seen_ps: when the scheduler sees it, a while after its arrival.
     contents: whose tokens they are, see :mod:`archsim.workloads.kv_blocks`; nobody else's when empty.
+    due_ps, expected: as of a request. alone_ps: time of it alone on the engine that has it, as far as is known before;
+    told where it is due.
     cached: tokens whose keys are in the cache. produced: tokens of the answer so far. credit: of a further one, in
     parts of :data:`WHOLE`. reused, fetched: tokens of the prompt that were found in the cache, and in the farther
     memory. away: blocks of its cache that are there now. preempted, swapped: how often it lost its cache, and how often
@@ -81,7 +83,15 @@ class Served:
     first_token_ps: int | None = None
     last_token_ps: int = 0
     end_ps: int | None = None
+    due_ps: int | None = None
+    expected: int | None = None
+    alone_ps: int = 0
     holding: Holding = field(default_factory=Holding)
+
+    @property
+    def reckoned(self) -> int:
+        """Tokens of its answer, as far as is known before it has come."""
+        return self.output if self.expected is None else self.expected
 
     @property
     def most_tokens(self) -> int:

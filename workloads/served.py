@@ -60,6 +60,7 @@ def answer_of(
     summary["most_running"], summary["most_waiting"], summary["most_kv_blocks"] = (
         int(max(curve.values, default=0)) for curve in curves[:3]
     )
+    summary["mean_kv_blocks"] = curves[2].mean(last)
     summary["preemptions"] = int(fared.column("preempted").sum())
     summary["reused_tokens"] = int(fared.column("reused").sum())
     if any(engine.scheduler.limits.tier for engine in engines):

@@ -27,6 +27,7 @@ from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType
 from archsim.workloads.plan import Plan
 from archsim.workloads.requests import Request
+from archsim.workloads.sources import Arrivals, Workflows
 from archsim.workloads.task import Job
 from archsim.workloads.transformer_spec import TransformerSpec
 
@@ -106,10 +107,10 @@ class ServingWorkload:
         pieces = [deployed.pieces(ranks, number) for number in range(stages)]
 
         def source() -> EngineSource | PipelineSource:
-            served = [deployed.served(n, r) for n, r in enumerate(requests)]
+            coming = Arrivals(Workflows(requests, spec.requests.concurrency), deployed.served)
             if stages == 1:
-                return EngineSource(served, deployed.started(), pieces[0])
-            return PipelineSource(served, [deployed.started() for _ in pieces], pieces, ranks)
+                return EngineSource(coming, deployed.started(), pieces[0], requests.steps)
+            return PipelineSource(coming, [deployed.started() for _ in pieces], pieces, ranks, requests.steps)
 
         title = f"serving {spec.model.name}"
         notes = self._notes(deployed, requests)

@@ -10,7 +10,7 @@ from archsim.alone.question import Answer, Case, Column, Figures, Output, Questi
 _FIGURES = (
     *(
         f"{name}_{which}_ms"
-        for name in ("ttft", "tpot", "itl", "e2e")
+        for name in ("ttft", "tpot", "itl", "e2e", "workflow")
         for which in ("mean", "p50", "p90", "p95", "p99")
     ),
     "itl_median_ms",
@@ -37,6 +37,7 @@ _FIGURES = (
     "most_running",
     "most_waiting",
     "most_kv_blocks",
+    "mean_kv_blocks",
     "preemptions",
     "reused_tokens",
     "kv_tier_blocks",
@@ -46,6 +47,12 @@ _FIGURES = (
     "mean_replicas",
     "most_replicas",
     "starts",
+    "workflows",
+    "workflows_completed",
+    "workflows_per_s",
+    "requests_per_workflow",
+    "workflow_goodput_per_s",
+    "workflow_kept_share",
     "verdict",
     "gpus",
 )
@@ -72,11 +79,11 @@ def _written(case: Case, outputs: Mapping[str, Path]) -> Figures:
     from archsim.report.serving import page
     from archsim.serving.cases.offered import offered
 
-    figures, answer = offered(case)
+    figures, answers = offered(case)
     if "each" in outputs:
-        write_rows(outputs["each"], answer.rows)
+        write_rows(outputs["each"], answers[0].rows)
     if "report" in outputs:
-        write_text(outputs["report"], page(answer.plain(), dict(case)))
+        write_text(outputs["report"], page([answer.plain() for answer in answers], dict(case)))
     return figures
 
 
@@ -87,6 +94,7 @@ _ABOUT = """Serve a model: latencies, throughput and energy of requests.
     archsim serve --model qwen2.5-7b --system h100_sxm --trace arrivals.csv --slo ttft=1s
     archsim serve --model llama-3-8b --system h100_sxm --rate 60 --input 1000 --output 200 --replicas 4
     archsim serve --model llama-3-8b --system h100_sxm --rate 8 --input 900 --output 200 --report page.html
+    archsim serve --model llama-3.1-8b --system h100_sxm --workflow tree_search --rate 1 --requests 9 --slo workflow=20s
     archsim serve --cases serving_cases.csv --out answers.csv
 
     The columns of a file say what is asked: arrival_s, input_toks, output_toks requests one by one; question_len,
@@ -105,9 +113,14 @@ QUESTION = Question(
         Column("system", "Chip or system: shipped name, or file of either.", kind="named", aliases=("device", "hw")),
         Column("engine", "vllm, sglang, trtllm, or a file.", kind="named", aliases=("backend",)),
         Column("rate", "Requests of a second."),
+        Column(
+            "concurrency",
+            "Requests, or workflows, at a time, each the next when another has ended, in place of a rate.",
+        ),
         Column("input", "Tokens of a prompt."),
         Column("output", "Tokens of an answer."),
-        Column("requests", "How many requests; 512, or all of a trace."),
+        Column("workflow", "Workflows that are drawn: shipped name (text_to_sql, ...), or file.", kind="named"),
+        Column("requests", "How many requests, or workflows; 512, or all of a trace."),
         Column(
             "arrivals",
             "How they come: poisson, constant, or gamma or weibull with a cv.",
@@ -129,7 +142,13 @@ QUESTION = Question(
         Column("turns", "Requests of a chat, each with all that was said before."),
         Column("think_s", "Seconds between requests of a chat: 10."),
         Column("seed", "Of what is drawn."),
-        Column("trace", "Recorded requests: a file, or a shipped trace.", metavar="FILE"),
+        Column("trace", "Recorded requests or workflows: a file, or a shipped trace.", metavar="FILE"),
+        Column(
+            "joins",
+            "What a request that continues from several branches finds in the cache of those but the first: recompute "
+            "(nothing), or branches (their keys as they are).",
+            known=("recompute", "branches"),
+        ),
         Column("precision", "Weights: bf16, fp8, nvfp4, int4, ..."),
         Column("kv_dtype", "KV cache: bf16 or fp8."),
         Column("tp", "Chips that share each layer."),
@@ -148,13 +167,15 @@ QUESTION = Question(
         Column("decode", "Pools of replicas that answer alone."),
         Column(
             "router",
-            "Of requests: least_loaded, round_robin, prefix_aware, least_time, or one of another package.",
+            "Of requests: least_loaded, round_robin, prefix_aware, least_time, balanced:alpha=0.5, or one of another "
+            "package.",
         ),
         Column(
             "autoscale",
             "How many replicas serve over time: 'load:requests=32:most=8:start_s=40', 'queue:waiting=4:...' (also "
             "least, every_s, calm_s, weights=host), or a policy of another package.",
         ),
+        Column("policy", "Of an engine, who is computed next, such as urgent; its own when absent."),
         Column("max_num_seqs", "Sequences that an engine runs at a time."),
         Column("max_num_batched_tokens", "New tokens of an iteration at most."),
         Column("drafts", "Tokens that are drafted for a step and checked together."),
@@ -170,7 +191,7 @@ QUESTION = Question(
         Column("preemption", "Of who loses its cache: recompute or swap.", known=("recompute", "swap")),
         Column("kv_tier", "Farther memory for blocks of the cache, such as host."),
         Column("kv_tier_bytes", "Of that memory for a chip's cache, such as '64 GB'."),
-        Column("slo", "Objectives: ttft=500ms,tpot=20ms,e2e=5s."),
+        Column("slo", "Objectives: ttft=500ms,tpot=20ms,e2e=5s; workflow=30s of workflows."),
         Column("classes", "Of requests: 'chat=0.7:ttft=300ms,tpot=20ms;batch=0.3:e2e=60s'."),
     ),
     answers=answers,

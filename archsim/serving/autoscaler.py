@@ -12,9 +12,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from archsim import registry
-from archsim.config import load_spec, parse_value
-from archsim.errors import InputError, shortened, wrong
+from archsim.serving.described import described
 from archsim.spec import Count, Spec
 
 GROUP = "archsim.autoscalers"
@@ -159,17 +157,5 @@ def autoscaler_of(text: str) -> Autoscaler:
     ------
     InputError: no policy has that name, or it has no such settings.
     """
-    kind, *settings = text.strip().split(":")
-    told: dict[str, Any] = {"kind": kind}
-    for setting in settings:
-        name, is_set, value = setting.partition("=")
-        if not is_set or not name.strip():
-            raise wrong("autoscale", f"'{shortened(setting)}' is not written like load:requests=32:most=8:start_s=40")
-        told[name.strip()] = value
-    try:
-        told = {name: parse_value(value) for name, value in told.items()}
-        policy: type[Autoscaler] = registry.find(GROUP, kind)
-        return policy(load_spec(told, policy.Spec))
-    except InputError as error:
-        said = "; ".join(f"{p.path}: {p.message}" if p.path else p.message for p in error.problems)
-        raise wrong("autoscale", said) from None
+    policy: Autoscaler = described(GROUP, text, "autoscale", "load:requests=32:most=8:start_s=40", kinds=True)
+    return policy

@@ -13,9 +13,15 @@ import numpy as np
 from archsim.errors import shortened, wrong
 from archsim.workloads.served import Objectives, kept
 
+_EXAMPLES = {"ttft": "ttft=500ms", "tpot": "tpot=20ms", "e2e": "e2e=5s", "workflow": "workflow=30s"}
 
-def objectives_of(text: str, column: str = "slo") -> Objectives:
+
+def objectives_of(text: str, column: str = "slo", of: Sequence[str] = ("ttft", "tpot", "e2e")) -> Objectives:
     """Objectives written as ``ttft=500ms,tpot=20ms``, in seconds.
+
+    Parameters
+    ----------
+    of: latencies that may have one.
 
     Raises
     ------
@@ -23,9 +29,10 @@ def objectives_of(text: str, column: str = "slo") -> Objectives:
     """
     found = {}
     for part in text.split(",") if text else ():
-        match = re.fullmatch(r"\s*(ttft|tpot|e2e)\s*=\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", part)
+        match = re.fullmatch(rf"\s*({'|'.join(of)})\s*=\s*(\d+(?:\.\d+)?)\s*(ms|s)\s*", part)
         if match is None:
-            raise wrong(column, f"'{part.strip()[:40]}' is not written like ttft=500ms, tpot=20ms or e2e=5s")
+            said = " or ".join(_EXAMPLES[name] for name in of)
+            raise wrong(column, f"'{shortened(part.strip(), 40)}' is not written like {said}")
         found[f"{match[1]}_s"] = float(match[2]) / (1e3 if match[3] == "ms" else 1.0)
     return found
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 
 from archsim.workloads.requests import Request
-from archsim.workloads.sequences import Served
 
 _PLAYED = 4  # rounds that are played of all
 _PROMPTS = 4  # lengths of prompts that are told apart, the middles of equal parts
@@ -45,29 +43,3 @@ class Load:
         if played > 2:
             weights[1:-1] = (self.rounds - 2) / (played - 2)
         return float((by_round * weights).sum() / weights.sum())
-
-
-class Server(Protocol):
-    """What serves requests in the order of time."""
-
-    def send(self, number: int, request: Request) -> None:
-        """A request that can run arrives; by number."""
-
-    def next(self) -> list[Served] | None:
-        """Do what comes next; returns who has the answer by it, None where there is nothing left to do."""
-
-
-def play(server: Server, requests: Sequence[Request], concurrency: int) -> None:
-    """Serve requests that can run, so many at a time."""
-    coming = iter(enumerate(requests))
-
-    def send(at_ps: int) -> None:
-        number, request = next(coming, (0, None))
-        if request is not None:
-            server.send(number, replace(request, arrival_ps=at_ps))
-
-    for _ in range(concurrency):
-        send(0)
-    while (done := server.next()) is not None:
-        for one in done:
-            send(one.end_ps or 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 
 from archsim.serving.autoscaler import Autoscaler, Seen
 from archsim.serving.service import Replica, Router, least_loaded
@@ -39,10 +40,14 @@ class _Member:
         """Whether it takes requests."""
         return self.stopped_ps is None and self.ready_ps <= now_ps
 
-    def settle(self, now_ps: int | None = None) -> None:
-        """Go on until now, or until all is answered; it is given back where it has stopped and answered all."""
+    def settle(self, now_ps: int | None = None) -> list[Served]:
+        """Go on until now, or until all is answered; it is given back where it has stopped and answered all.
+
+        Returns who has the answer by it.
+        """
+        answered = list[Served]()
         if self.given:
-            self.replica.advance(now_ps)
+            answered = self.replica.advance(now_ps)
             ends_ps = [one.end_ps for one in self.given if one.end_ps is not None]
             if now_ps is not None:
                 ends_ps = [ps for ps in ends_ps if ps <= now_ps]
@@ -50,6 +55,7 @@ class _Member:
             self.given = [one for one in self.given if one.end_ps is None or one.end_ps > self.answered_ps]
         if self.stopped_ps is not None and not self.given:
             self.gone_ps = max(self.stopped_ps, self.answered_ps)
+        return answered
 
 
 class Fleet:
@@ -73,13 +79,50 @@ class Fleet:
         self.gone = list[_Member]()
         self._every_ps = max(1, round(policy.spec.every_s * _PS))
         self._looked_ps = 0
+        self._coming = list[tuple[int, int, Served]]()
+        self._answered = list[Served]()
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Those that are there now."""
+        return [member.replica for member in self.members]
+
+    def refusal(self, request: Request) -> str:
+        """Why a request can never run; "" where it can."""
+        return self.members[0].replica.deployed.refusal(request)
+
+    def send(self, number: int, request: Request) -> None:
+        """A request arrives that can run."""
+        one = self.members[0].replica.deployed.served(number, request)
+        heappush(self._coming, (one.seen_ps, number, one))
+
+    def next(self) -> list[Served] | None:
+        """Do what comes next, a look of the policy among it; returns who has the answer by it, None where there is
+        nothing left to do."""
+        acts = [(member.replica.acts_ps, n) for n, member in enumerate(self.members) if member.replica.busy]
+        first = min(acts, default=None)
+        times_ps = [ps for ps, _ in acts] + [ps for ps, _, _ in self._coming[:1]]
+        then_ps = min(times_ps, default=None)
+        if then_ps is None and not any(member.given for member in self.members):
+            return None
+        if self._varies and (then_ps is None or self._looked_ps + self._every_ps <= then_ps):
+            self._look()
+        elif self._coming and self._coming[0][0] == then_ps:
+            self._give(heappop(self._coming)[2])
+        elif first is not None:
+            self._answered += self.members[first[1]].replica.act()
+        else:
+            for member in self.members:
+                member.settle()
+        done, self._answered = self._answered, []
+        return done
 
     def serve(self, requests: Sequence[Request]) -> dict[int, str]:
         """Serve requests in the order of their arrivals; those that can never run are refused, and why is returned."""
         refused: dict[int, str] = {}
         deployed = self.members[0].replica.deployed
         for number, request in enumerate(requests):
-            if why := deployed.refusal(request):
+            if why := self.refusal(request):
                 refused[number] = why
             else:
                 self._give(deployed.served(number, request))
@@ -119,16 +162,16 @@ class Fleet:
             self._look()
         active = [member for member in self.members if member.takes(served.seen_ps)]
         for member in active:
-            member.replica.advance(served.seen_ps)
+            self._answered += member.replica.advance(served.seen_ps)
         chosen = active[self.router([member.replica for member in active], served)]
-        chosen.replica.submit(served)
+        chosen.replica.take(served)
         chosen.given.append(served)
 
     def _look(self) -> None:
         """The policy sees how things are some time later, and has as many as it wants."""
         self._looked_ps = now_ps = self._looked_ps + self._every_ps
         for member in self.members:
-            member.settle(now_ps)
+            self._answered += member.settle(now_ps)
         self.gone += [member for member in self.members if member.gone_ps is not None]
         self.members = [member for member in self.members if member.gone_ps is None]
         active = [member for member in self.members if member.takes(now_ps)]
@@ -142,7 +185,7 @@ class Fleet:
             self._more(more, now_ps)
         for member in (*starting[::-1], *sorted(active, key=lambda m: (len(m.given), -m.from_ps)))[: max(-more, 0)]:
             member.stopped_ps = now_ps
-            member.settle(now_ps)
+            self._answered += member.settle(now_ps)
 
     def _more(self, count: int, now_ps: int) -> None:
         """Take those again that have not answered all yet, and start others."""

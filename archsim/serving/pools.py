@@ -129,7 +129,7 @@ class Apart:
         output = self._outputs.pop(before.number)
         one = Served(before.number, before.arrival_ps, before.input, output, before.contents, at_ps)
         one.scheduled_ps, one.reused, one.fetched = before.scheduled_ps, before.reused, before.fetched
-        one.produced, one.cached = 1, one.input
+        one.produced, one.cached, one.due_ps, one.expected = 1, one.input, before.due_ps, before.expected
         self.told.append(one)
         if output > 1:
             return one

@@ -23,6 +23,7 @@ from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
 
 _USUAL_KEYS = 1024
+_ROUGHLY = 256  # tokens, to which lengths are rounded where times are only reckoned with
 
 
 Run = tuple[int, int, Sequence[float]]
@@ -57,6 +58,7 @@ class Replica:
         self.engines = [deployed.started() for _ in range(engines)]
         self.alignments = deployed.alignments(1)
         self.now = 0
+        self._alone: dict[tuple[int, int], tuple[float, float]] = {}
         self._late_ps = list[int]()  # when requests have their answers after the time until which it went on
         self._plan: _Plan | None = None
 
@@ -101,6 +103,21 @@ class Replica:
         running = min(each, self.engines[0].scheduler.limits.sequences)
         return self.machine.time.seconds(self._step(Shape(decodes=running, keys=_USUAL_KEYS))) * each / running
 
+    def alone_s(self, input: int, output: int) -> float:
+        """Seconds of a request that has an engine to itself, roughly."""
+        prompt, keys = (-(-tokens // _ROUGHLY) * _ROUGHLY for tokens in (input, input + output // 2))
+        if (prompt, keys) not in self._alone:
+            shapes = Shape(prompts=((1, prompt, prompt),), finished=1), Shape(decodes=1, keys=keys)
+            first, each = (self.machine.time.seconds(self._step(shape)) for shape in shapes)
+            self._alone[prompt, keys] = first, each
+        first, each = self._alone[prompt, keys]
+        return first + (output - 1) * each
+
+    @property
+    def work_s(self) -> float:
+        """Seconds of all that it has to answer, each as if alone."""
+        return sum(self.alone_s(one.input, one.reckoned) for engine in self.engines for one in engine.unanswered)
+
     def _step(self, shape: Shape) -> int:
         """Ticks from token to token of sequences in an iteration that every engine does."""
         return int(self.cost.of(shape).ticks)
@@ -108,6 +125,12 @@ class Replica:
     def found(self, request: Served) -> int:
         """Blocks of a request that some engine's cache has, in whatever memory."""
         return max(engine.scheduler.found(request) for engine in self.engines)
+
+    def take(self, request: Served) -> None:
+        """A request is given to it, which may be due."""
+        if request.due_ps is not None:
+            request.alone_ps = round(self.alone_s(request.input, request.reckoned) * 10**12)
+        self.submit(request)
 
     def submit(self, request: Served) -> None:
         """A request that a scheduler sees now: that of the engine with fewest requests, or whose turn it is."""
@@ -291,8 +314,8 @@ class Pipelined(Replica):
             part = min(range(self.data), key=lambda part: sum(engines[part].load for engines in self.lanes))
         lane = self._given[part] % len(self.lanes)
         self._given[part] += 1
-        if not any(engine.load for engine in self.lanes[lane]):
-            self._ready[lane] = int(self.machine.time.ps(request.seen_ps))
+        if not any(engine.load for engine in self.lanes[lane]):  # what it has computed may still pass the stages
+            self._ready[lane] = max(self._ready[lane], int(self.machine.time.ps(request.seen_ps)))
         self.lanes[lane][part].submit(request)
 
     def next(self, until_ps: int | None = None) -> list[Served] | None:
@@ -344,7 +367,7 @@ Router = Callable[[Sequence[Replica], Served], int]
 
 def round_robin(replicas: Sequence[Replica], request: Served) -> int:
     """One after the other."""
-    return request.number % len(replicas)
+    return sum(engine.given for replica in replicas for engine in replica.engines) % len(replicas)
 
 
 def least_loaded(replicas: Sequence[Replica], request: Served) -> int:
@@ -395,7 +418,7 @@ class Service:
         if self.router is round_robin:  # it looks at nobody: the others need not go on
             moved = (fit[round_robin(replicas, served)],)
         answered = [(n, done) for n in moved for done in self.replicas[n].advance(served.seen_ps)]
-        replicas[self.router(replicas, served)].submit(served)
+        replicas[self.router(replicas, served)].take(served)
         return answered
 
     def finish(self) -> None:

@@ -39,6 +39,8 @@ from archsim.workloads.convolutions import ConvolutionsSpec, read_topology
 from archsim.workloads.mixture_of_experts import RoutingSpec, recorded_shares
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.requests import read_requests
+from archsim.workloads.workflow import linked
+from archsim.workloads.workflow_trace import read_workflows
 
 _DDR4 = preset("ddr4_8gb_x8_3200aa")
 _DIMENSIONS = (TIME, FREQUENCY, BYTES, BANDWIDTH, ENERGY, ENERGY_PER_BIT, POWER, AREA, FLOPS)
@@ -120,6 +122,10 @@ def _graph(text: str) -> None:
 
 def _chakra(file: Path) -> None:
     chakra_trace.read(str(file))
+
+
+def _linked(file: Path) -> None:
+    linked(read_workflows(str(file)), file=str(file))
 
 
 _BINARY = b"\x07\x0a\x050.0.4" + b"\x09\x08\x01\x12\x01a\x18\x04\x38\x05"  # a node that computes
@@ -278,6 +284,7 @@ TARGETS = (
     Target("rows of networks", (_ASTRA, _ROUTERS, _NCCL, _EXPERTS, _MINE, _SLOW), _row, "", 0.3),
     Target("recorded lengths, CSV", (_AZURE, _BURST), read_requests, "lengths.csv", 2),
     Target("recorded lengths, JSON", (_MOONCAKE, _SHAREGPT), read_requests, "lengths.jsonl", 2),
+    Target("workflows", _start("workflows.csv"), _linked, "workflows.csv", 2),
     Target(
         "counts of experts",
         (_COUNTS,),

@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from archsim.serving.closed_loop import play
 from archsim.serving.deploy import Deployment, engine_named
 from archsim.serving.handover import Side, handover_ps
 from archsim.serving.pools import Apart, mixed
@@ -19,6 +18,7 @@ from archsim.serving.service import least_loaded, round_robin
 from archsim.serving.timeline import Timeline
 from archsim.workloads.requests import Request
 from archsim.workloads.sequences import Served
+from archsim.workloads.sources import Workflows, play
 from tests.depth import examples
 
 PLAIN = engine_named("vllm", max_num_seqs=4)
@@ -112,7 +112,7 @@ def test_a_closed_loop_on_two_pools_equals_its_twin(engines, cuts, counts, lengt
     )
     requests = [Request(0, prompt, answer) for prompt, answer in lengths]
     apart, twin = Apart([prompts], [answers], router), Twin(prompts, answers, router)
-    play(apart, requests, concurrency)
+    play(apart, Workflows(requests, concurrency))
     twin.play(requests, concurrency)
     told = [(r["request"], r["output"]) for r in apart.answer().rows]
     assert told == [(n, r.output) for n, r in enumerate(requests)]  # each is answered once, with all its tokens
@@ -131,12 +131,12 @@ def test_without_answers_the_prompts_alone_decide():
     requests = [Request(0, 100 + 40 * n, 1) for n in range(9)]
     apart, alone = Apart([(side, 2)], [(side, 1)], round_robin), Timeline([mixed([(side, 2)], round_robin)])
     moved_s = [handover_ps(Side(side), Side(side), r.input) / 1e12 for r in requests]
-    play(apart, requests[:2], 2)
-    play(alone, requests[:2], 2)
+    play(apart, Workflows(requests[:2], 2))
+    play(alone, Workflows(requests[:2], 2))
     (service,) = alone._services
     for row, other, moved in zip(apart.answer().rows, service.answer().rows, moved_s[:2], strict=True):
         assert row["ttft_s"] == pytest.approx(other["ttft_s"] + moved, rel=1e-9)
-    play(whole := Apart([(side, 2)], [(side, 1)], round_robin), requests, 2)
+    play(whole := Apart([(side, 2)], [(side, 1)], round_robin), Workflows(requests, 2))
     rows = whole.answer().rows
     assert [row["e2e_s"] == row["ttft_s"] for row in rows] == [True] * 9
 
@@ -145,7 +145,7 @@ def test_a_place_is_waited_for_before_the_first_token_istold():
     """Two at a time, one place: each but the first waits until the answer before it has ended."""
     side = deployment(engine_named("vllm", max_num_seqs=1, ahead=False))
     apart = Apart([(deployment(), 1)], [(side, 1)])
-    play(apart, [Request(0, 64, 30)] * 4, 2)
+    play(apart, Workflows([Request(0, 64, 30)] * 4, 2))
     rows = sorted(apart.answer().rows, key=lambda row: row["first_token_s"])
     for before, after in itertools.pairwise(rows):
         assert after["first_token_s"] == pytest.approx(before["end_s"], abs=1e-9)

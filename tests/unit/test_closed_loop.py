@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from archsim.serving.cases.benchmark import completed
-from archsim.serving.closed_loop import Load, play
+from archsim.serving.closed_loop import Load
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.timeline import Timeline
 from archsim.workloads.requests import Request
+from archsim.workloads.sources import Workflows, play
 
 
 def test_rounds_that_are_alike_count_for_those_that_are_not_played():
@@ -26,7 +27,7 @@ def test_rounds_that_are_alike_count_for_those_that_are_not_played():
 def test_each_sends_the_next_request_when_another_has_its_answer(tensor, stages):
     at = placed(Deployment("qwen2.5-7b", "h100_sxm", engine_named("vllm"), tensor=tensor, stages=stages, longest=99))
     service = at.service()
-    play(Timeline([service]), [Request(0, 60 + n, 3 + n % 4) for n in range(9)], 3)
+    play(Timeline([service]), Workflows([Request(0, 60 + n, 3 + n % 4) for n in range(9)], 3))
     asked = sorted((r for engine in service.replicas[0].engines for r in engine.requests), key=lambda r: r.number)
     assert [r.number for r in asked] == list(range(9))
     assert all(r.end_ps is not None for r in asked)

@@ -10,10 +10,11 @@ from archsim.config.names import CONFIGS
 from archsim.serving.cases import together
 from archsim.serving.cases.benchmark import completed, recipes_of
 from archsim.serving.cases.recipes import filled
-from archsim.serving.closed_loop import Load, play
+from archsim.serving.closed_loop import Load
 from archsim.serving.deploy import Deployment, engine_named
 from archsim.serving.pools import Apart
 from archsim.serving.service import round_robin
+from archsim.workloads.sources import Workflows, play
 
 ROW = {
     "backend": "trtllm",
@@ -93,7 +94,7 @@ def test_so_many_requests_at_a_time_go_through_both_pools():
     engine = engine_named("vllm", max_num_seqs=3, sampling_ops=0)
     one, two = (Deployment("llama-3.2-1b", "h100_sxm", engine, tensor=tp, longest=72) for tp in (1, 2))
     apart, load = Apart([(one, 1)], [(two, 2)], round_robin, 5 * 10**9), Load(3)
-    play(apart, load.requests(64, 8), 3)
+    play(apart, Workflows(load.requests(64, 8), 3))
     rows = apart.answer().rows
     told = together.disaggregated(SMALL)
     assert told["ttft_ms"] == pytest.approx(1e3 * load.mean([row["ttft_s"] for row in rows]))

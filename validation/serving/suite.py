@@ -1,10 +1,12 @@
 """Serving engines against measured ones: requests one by one, stages of constant rate, configurations, prompts and
-answers apart, sums that pass beside something else, iterations of chunks, all requests at once.
+answers apart, sums that pass beside something else, iterations of chunks, all requests at once, workflows.
 
 Stages are played for a tenth of their time, which changes a mean in a steady state by less than a percent. What was
 calibrated on some of these rows: 1 ms of a request beside computing on the TTFT of Qwen2.5-7B and Mistral-Nemo; of
 hosts and of kernels of experts what ``configs/engines`` names, of handovers what ``configs/benchmarks`` does.
-Experiments of requests set nothing: what their servers were told is published beside them.
+Experiments of requests set nothing: what their servers were told is published beside them. Workflows are questions
+asked of what their papers tell, the rest assumed; how many trajectories a search keeps was set by the published size of
+its cache.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from archsim.validation.framework import Claim, Role, Row, cases, row
 from archsim.validation.serving.iterations import iterations
 from archsim.validation.serving.offline import offline
 from archsim.validation.serving.strands import strands
+from archsim.validation.serving.workflows import workflows
 
 _INFERENCE_SIM = "inference-sim/sim-to-real-accuracy-validation dcec3fd (Apache-2.0): vLLM 0.15.1 under inference-perf"
 _SERVING_SIM = "casys-kaist/LLMServingSim 5daddb2 (MIT): 300 requests on vLLM"
@@ -37,7 +40,8 @@ _CAUSES = {
 
 def rows() -> list[Row]:
     """All answers."""
-    return [*_stages(), *_requests(), *_configurations(), *_apart(), *strands(), *iterations(), *offline()]
+    closed = [*_stages(), *_requests(), *_configurations(), *_apart()]
+    return [*closed, *strands(), *iterations(), *offline(), *workflows()]
 
 
 def _shorter(stages: str) -> str:

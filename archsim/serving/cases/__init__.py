@@ -7,7 +7,7 @@
 - ``mean_batch``: a steady state of so many sequences that decode;
 - ``isl``, ``osl`` with ``batch_size``: so many requests at a time; or with ``prefill_...`` and ``decode_...``: prompts
   and answers on machines of their own, ``concurrency`` requests at a time among all of their workers;
-- ``rate``, ``input``, ``output``, or ``trace``: requests as they come.
+- ``rate``, ``input``, ``output``, or ``workflow``, or ``trace``: requests as they come.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def kind_of(case: Case) -> str:
     if {"isl", "osl"} <= has:
         parts = any(name.startswith(("prefill_", "decode_")) for name in has)
         return "apart" if parts or str(case.get("mode")) == "disagg" else "together"
-    if "trace" in has or {"input", "output"} <= has:
+    if has & {"trace", "workflow"} or {"input", "output"} <= has:
         return "offered"
     raise InputError(
         "what is asked? input_toks and output_toks of a request; question_len with stages or rate_per_s; mean_batch; "
-        "isl and osl; or input and output with a rate, or a trace"
+        "isl and osl; or input and output or a workflow with a rate, or a trace"
     )
 
 

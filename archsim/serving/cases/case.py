@@ -127,7 +127,7 @@ def _engine(case: Case, part: str) -> EngineSpec:
             settings[name.replace("_", ".")] = whole_of(case, name)
     if case.get(f"{part}ahead"):
         settings["ahead"] = word_of(case, f"{part}ahead") == "true"
-    for name in ("preemption", "kv_tier", "kv_tier_bytes"):
+    for name in ("policy", "preemption", "kv_tier", "kv_tier_bytes"):
         if case.get(name):
             settings[name] = case[name]
     if case.get("kv_blocks_of_16"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from archsim import registry
 from archsim.config import load_spec, parse_value
 from archsim.errors import InputError, wrong
 from archsim.serving.autoscaler import autoscaler_of
@@ -13,11 +11,15 @@ from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, whole_
 from archsim.serving.cases.stages import stages_of
 from archsim.serving.classes import by_class, classes_of, objectives_of
 from archsim.serving.deploy import Deployment, placed
+from archsim.serving.described import described
 from archsim.serving.fleet import Fleet
 from archsim.serving.pools import Apart, chips, mixed, pools_of
 from archsim.serving.service import Router, Service
+from archsim.serving.workflows import serve
+from archsim.workloads.answer import Answer
 from archsim.workloads.arrivals import RequestsSpec
 from archsim.workloads.request_table import RequestTable
+from archsim.workloads.workflow_answer import with_workflows
 
 _DRAWN = (
     "rate",
@@ -35,6 +37,8 @@ _DRAWN = (
     "system_prompt",
     "turns",
     "think_s",
+    "joins",
+    "concurrency",
 )
 _NAMED = 3  # requests that can never run
 
@@ -43,9 +47,11 @@ def offered_requests(case: Case) -> RequestTable:
     """The requests of a trace, or drawn ones at a rate."""
     count = whole_of(case, "requests", 1) if case.get("requests") else None
     asked: dict[str, object] = {name: parse_value(str(case[name])) for name in _DRAWN if case.get(name)}
+    if case.get("workflow"):
+        asked["workflow"] = str(case["workflow"])
     if case.get("stages"):
         asked["stages"] = [{"rate": rate, "seconds": seconds} for rate, seconds in stages_of(case)]
-    elif not case.get("rate") and not case.get("trace"):
+    elif not any(case.get(name) for name in ("rate", "trace", "concurrency")):
         raise wrong("rate", "is missing: requests of a second, or a 'trace' of recorded ones")
     elif not case.get("trace"):
         count = count or 512
@@ -54,21 +60,30 @@ def offered_requests(case: Case) -> RequestTable:
     return load_spec(asked | {"count": count}, RequestsSpec).requests()
 
 
-def offered(case: Case) -> tuple[Figures, Any]:
-    """Figures of requests that come as they come, and the whole answer."""
+def offered(case: Case) -> tuple[Figures, tuple[Answer, ...]]:
+    """Figures of requests that come as they come, and the whole answers: of requests, and of workflows where there are
+    some."""
     requests = offered_requests(case)
+    objectives = dict(objectives_of(word_of(case, "slo"), of=("ttft", "tpot", "e2e", "workflow")))
+    within_s = objectives.pop("workflow_s", None)
+    if within_s is not None and not requests.steps:
+        raise wrong("slo", "workflow is of workflows, and these requests are of none")
     service, gpus = _service(case, requests.longest)
-    refused = service.serve(requests)
+    concurrency = whole_of(case, "concurrency", 1) if case.get("concurrency") else None
+    if requests.steps or concurrency:
+        refused = serve(service, requests, within_s, concurrency)
+    else:
+        refused = service.serve(requests)
     if len(refused) == len(requests):
         raise InputError(f"no request can ever run: {next(iter(refused.values()))}")
-    answer = service.answer(objectives_of(word_of(case, "slo")))
-    summary = dict(answer.summary)
+    answers = with_workflows(service.answer(objectives), requests.steps, within_s)
+    summary = {name: value for one in answers for name, value in one.summary.items()}
     if classes := word_of(case, "classes"):
         seed = whole_of(case, "seed") if case.get("seed") else 0
-        summary |= by_class(answer.rows, classes_of(classes), seed, summary["duration_s"])
+        summary |= by_class(answers[0].rows, classes_of(classes), seed, summary["duration_s"])
     found: Figures = {}
-    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s"):
-        for which, value in (summary[name] or {}).items():
+    for name in ("ttft_s", "tpot_s", "itl_s", "e2e_s", "workflow_s"):
+        for which, value in (summary.get(name) or {}).items():
             found[f"{name.removesuffix('_s')}_{which}_ms"] = value * MS
     for name, value in summary.items():
         if not isinstance(value, Mapping) and name not in ("requests",):
@@ -78,7 +93,7 @@ def offered(case: Case) -> tuple[Figures, Any]:
         named = [f"request {number}: {why}" for number, why in list(refused.items())[:_NAMED]]
         found["refusals"] = "; ".join(named) + (" ..." if len(refused) > _NAMED else "")
     found["gpus"] = gpus
-    return found, answer
+    return found, answers
 
 
 def _service(case: Case, longest: int) -> tuple[Service | Apart | Fleet, int]:
@@ -107,11 +122,8 @@ def _service(case: Case, longest: int) -> tuple[Service | Apart | Fleet, int]:
     return Apart(prompts, answers, router), chips(prompts) + chips(answers)
 
 
-def _router(name: str) -> Router:
-    try:
-        router: Router = registry.find("archsim.routers", name)
-    except InputError as error:
-        raise wrong("router", error.problems[0].message) from None
+def _router(text: str) -> Router:
+    router: Router = described("archsim.routers", text, "router", "balanced:alpha=0.3")
     return router
 
 

@@ -10,13 +10,14 @@ from archsim.errors import InputError, wrong
 from archsim.serving.cases.benchmark import LoadSpec, completed, recipes_of
 from archsim.serving.cases.case import MS, PS, Case, Figures, deployment, number_of, whole_of
 from archsim.serving.cases.recipes import filled
-from archsim.serving.closed_loop import Load, play
+from archsim.serving.closed_loop import Load
 from archsim.serving.deploy import Deployment, placed
 from archsim.serving.pools import Apart, Pool
 from archsim.serving.service import round_robin
 from archsim.serving.timeline import Timeline
 from archsim.workloads.answer import Answer
 from archsim.workloads.requests import Request
+from archsim.workloads.sources import Workflows, play
 
 
 def closed(row: Case) -> Figures:
@@ -35,7 +36,7 @@ def _played(asked: Deployment, load: Load, isl: int, osl: int) -> Figures:
     if why := at.deployed.refusal(Request(0, isl, osl)):
         raise InputError(f"can never run: {why}")
     service = at.service()
-    play(Timeline([service]), load.requests(isl, osl), load.concurrency)
+    play(Timeline([service]), Workflows(load.requests(isl, osl), load.concurrency))
     return _figures(service.answer(), load, osl)
 
 
@@ -80,7 +81,7 @@ def _apart_played(prompts: Pool, answers: Pool, start_ps: int, load: Load, isl: 
     apart = Apart([prompts], [answers], round_robin, start_ps)
     if why := apart.refusal(Request(0, isl, osl)):
         raise InputError(f"can never run: {why}")
-    play(apart, load.requests(isl, osl), load.concurrency)
+    play(apart, Workflows(load.requests(isl, osl), load.concurrency))
     return _figures(apart.answer(), load, osl)
 
 
