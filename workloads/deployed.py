@@ -17,6 +17,7 @@ from archsim.workloads.op import DType, GroupedMatMul, Op, Role
 from archsim.workloads.passes import Pass
 from archsim.workloads.plan import Holdings
 from archsim.workloads.program import Segment
+from archsim.workloads.rank_memory import activation_bytes, kv_bytes, weight_bytes
 from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.requests import Request
 from archsim.workloads.sequences import Served
@@ -92,10 +93,10 @@ class Deployed:
         if engine.drafting_layers:
             drafts = ops.prediction(Pass("draft", 0, sequences, 1, self.longest, absorbed=True))
             segments = (segments[0], replace(segments[1], blocks=(*segments[1].blocks, drafts)))
-        live = ops.activation_bytes(segments, tokens) + engine.beside
+        live = activation_bytes(ops, segments, tokens) + engine.beside
         live += engine.sampling_bytes * sequences * model.vocab
         states = sequences * ops.state_bytes  # of a stage: its part of them, of as many engines as stages
-        whole = ops.kv_bytes([(1, BLOCK_TOKENS)], engine.drafting_layers)
+        whole = kv_bytes(ops, [(1, BLOCK_TOKENS)], engine.drafting_layers)
         # Of a stage: bytes of its weights, and of a block of the cache.
         each = [
             (self._weights(segments[-1], stage), whole if stage is None else -(-whole * len(stage) // model.layers))
@@ -128,11 +129,11 @@ class Deployed:
     def _weights(self, segment: Segment, stage: range | None) -> int:
         """Bytes of a stage's parameters."""
         if stage is None:
-            return self.ops.weight_bytes(segment)
+            return weight_bytes(self.ops, segment)
         layers = [block for block in segment.blocks if block.name.startswith("layer")]
         ends = [block for block in segment.blocks if block not in layers and block.name != "embedding"]
         mine = (*layers_of(layers, stage), *(ends if stage.stop == self.inference.model.layers else ()))
-        return self.ops.weight_bytes(replace(segment, blocks=mine), stage)
+        return weight_bytes(self.ops, replace(segment, blocks=mine), stage)
 
     def pieces(self, ranks: int, number: int = 0) -> Pieces:
         """Iterations as ops of a stage, by number; ``ranks`` are those of a stage."""

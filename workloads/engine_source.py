@@ -8,11 +8,12 @@ from dataclasses import replace
 
 from archsim.workloads.answer import Answer
 from archsim.workloads.engine import Engine
-from archsim.workloads.iteration import Pieces, Shape
+from archsim.workloads.iteration import Pieces
 from archsim.workloads.requests import Step
 from archsim.workloads.scheduler import Iteration
 from archsim.workloads.sequences import Served
 from archsim.workloads.served import answer_of
+from archsim.workloads.shape import Shape
 from archsim.workloads.sources import Arrivals
 from archsim.workloads.task import After, Done, Pause, Receive, Send, Task
 from archsim.workloads.workflow_answer import with_workflows

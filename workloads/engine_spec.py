@@ -10,11 +10,11 @@ from archsim import registry
 from archsim.spec import Count, Share, Spec
 from archsim.units import Bytes, Picoseconds
 from archsim.workloads.alignment import AlignmentSpec
-from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType
 from archsim.workloads.policies import GROUP
 from archsim.workloads.scheduler import Limits, Policy
 from archsim.workloads.sequences import PLAIN, Speculation
+from archsim.workloads.shape import Shape
 
 
 class HostSpec(Spec):

@@ -1,9 +1,10 @@
 """An iteration of an engine that serves, as ops: so many sequences that get a token, beside parts of prompts.
 
-What an iteration costs depends on a few numbers (:class:`Shape`), so that equal ones are made and laid out once:
+What an iteration costs depends on a few numbers (:class:`~archsim.workloads.shape.Shape`), so that equal ones are made
+and laid out once:
 
 - the ops of the layers work on the tokens of all sequences, padded to the next size of which the engine has captured a
-  graph (:func:`padded`);
+  graph (:func:`~archsim.workloads.shape.padded`);
 - attention is two kernels, one of all sequences that decode and one of all prompts. Sequences that decode are counted
   at their mean length, in whole blocks of the cache; prompts as they are, in whole blocks;
 - experts are loaded as one draw for each number of tokens says, in all layers alike;
@@ -23,7 +24,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import Router, RoutingSpec
 from archsim.workloads.model import MixtureSpec
 from archsim.workloads.op import Attention, Collective, Delay, DType, GroupedMatMul, MatMul, Op, Role, Transfer, Vector
@@ -31,18 +31,14 @@ from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.ragged import Ragged
 from archsim.workloads.recurrence import Recurrence
+from archsim.workloads.shape import HALVED, Shape, padded
 from archsim.workloads.strands import HALVES, woven
 from archsim.workloads.top_k_attention import of_scores
 from archsim.workloads.transformer_rank import RankOps, each_layer, runs
 
 Ints = npt.NDArray[np.int64]
 
-_SIZES = np.array([1, 2, 4, *range(8, 257, 8), *range(272, 513, 16)])
-"""Tokens of captured graphs, vLLM's default"""
 _SORTED_ROWS = 128  # from so many rows on PyTorch sorts each by itself, many side by side
-_GRAIN = 64  # beyond them kernels come in tiles of as many rows
-
-_HALVED = 256  # tokens, of multiples of which halves are taken (TokenWeave's tiles of 128 rows)
 
 _BY_KEYS = ("index", "index_top_k", "attention")
 _SLOTS = (
@@ -71,91 +67,6 @@ def slot(op: Op) -> str:
 def by_keys(op: Op) -> bool:
     """Whether it is a slot whose sizes depend on the keys of sequences that decode."""
     return slot(op) in _BY_KEYS
-
-
-def padded(tokens: int) -> int:
-    """Tokens that an iteration computes: those of the smallest graph that holds it."""
-    if tokens > _SIZES[-1]:
-        return -(-tokens // _GRAIN) * _GRAIN
-    return int(_SIZES[np.searchsorted(_SIZES, tokens)])
-
-
-def whole_blocks(tokens: int) -> int:
-    """Tokens of whole blocks of the KV cache."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What an iteration computes.
-
-    Attributes
-    ----------
-    decodes: sequences that decode, ``queries`` tokens each (drafts included), over ``keys`` keys each.
-    prompts: sequences, their new tokens, and the keys that the last of them sees, in any order.
-    finished: prompts that are complete with it, whose first token it gives.
-    fetched, stored: blocks of the KV cache that are copied from and to a farther memory before it.
-    group: new tokens of all replicas of attention among shared experts, where others have fewer; 0: each has as many.
-    """
-
-    decodes: int = 0
-    keys: int = 0
-    queries: int = 1
-    prompts: tuple[tuple[int, int, int], ...] = ()
-    finished: int = 0
-    fetched: int = 0
-    stored: int = 0
-    group: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """New tokens, padded."""
-        return padded(self.decodes * self.queries + sum(n * q for n, q, _ in self.prompts))
-
-    @property
-    def half_tokens(self) -> tuple[int, int]:
-        """Those of its two halves, padded together."""
-        first = -(-self.tokens // _HALVED) * _HALVED // 2
-        return first, self.tokens - first
-
-    def halves(self) -> tuple[Shape, Shape]:
-        """What the first half of its tokens are, and the others: sequences that decode come first."""
-        left = self.half_tokens[0]
-        decodes = min(self.decodes, left // self.queries)
-        left -= decodes * self.queries
-        first, second = list[tuple[int, int, int]](), list[tuple[int, int, int]]()
-        for count, new, keys in self.prompts:
-            whole = min(count, left // new)
-            cut = left - whole * new if whole < count else 0
-            left -= whole * new + cut
-            first += [(whole, new, keys)] * (whole > 0) + [(1, cut, keys - new + cut)] * (cut > 0)
-            rest = count - whole - (cut > 0)
-            second += [(1, new - cut, keys)] * (cut > 0) + [(rest, new, keys)] * (rest > 0)
-        alone = replace(self, finished=0, fetched=0, stored=0)
-        return (
-            replace(alone, decodes=decodes, prompts=tuple(first)),
-            replace(alone, decodes=self.decodes - decodes, prompts=tuple(second)),
-        )
-
-    @property
-    def sampled(self) -> int:
-        """Rows of the LM head, padded; a chunk of a prompt has one too."""
-        return padded(self.decodes * self.queries + sum(n for n, _, _ in self.prompts))
-
-    @property
-    def drafting(self) -> int:
-        """Sequences that tokens are drafted for, padded."""
-        return padded(self.decodes) if self.queries > 1 and self.decodes else 0
-
-    @property
-    def copies(self) -> tuple[bool, bool]:
-        """Whether blocks are stored, and whether some are fetched."""
-        return self.stored > 0, self.fetched > 0
-
-    @property
-    def kind(self) -> str:
-        """What it is called."""
-        return "decode" if not self.prompts else "mixed" if self.decodes else "prefill"
 
 
 class OneDraw(Router):
@@ -523,7 +434,7 @@ def filled(op: Op, shape: Shape, keys: Ints | None = None) -> Op:
     ----------
     op: a :func:`slot`. keys: of a sequence that decodes, [steps], where they are not the same in all.
     """
-    if op.name.startswith(HALVES) and shape.tokens >= _HALVED:
+    if op.name.startswith(HALVES) and shape.tokens >= HALVED:
         shape = shape.halves()[op.name.startswith(HALVES[1])]
     if isinstance(op, Transfer):
         return replace(op, bytes=op.bytes * (shape.stored if op.name == "stored_kv" else shape.fetched))

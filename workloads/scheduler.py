@@ -22,10 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from archsim.workloads.decodes import Decodes
-from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.kv_blocks import BLOCK_TOKENS, KVBlocks, blocks_of
 from archsim.workloads.kv_tier import KVTier
 from archsim.workloads.sequences import PLAIN, Served, Speculation
+from archsim.workloads.shape import Shape, whole_blocks
 
 _MOST_STEPS = 1024  # that are chosen at once
 

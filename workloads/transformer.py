@@ -37,6 +37,7 @@ from archsim.workloads.op import (
 from archsim.workloads.passes import Pass, Uniform, fullest_cache, recorded_decodes, recorded_prompts
 from archsim.workloads.program import Program
 from archsim.workloads.quantization import QuantizationSpec
+from archsim.workloads.rank_memory import activation_bytes, kv_bytes, weight_bytes
 from archsim.workloads.requests import RecordedLengths, Request, read_requests
 from archsim.workloads.transformer_rank import RankOps
 from archsim.workloads.transformer_spec import TransformerSpec, check_parallel
@@ -146,8 +147,8 @@ class TransformerWorkload:
             name=self.spec.model.name,
             segments=segments,
             ranks=self.spec.tensor_parallel * self.spec.replicas,
-            resident_bytes={Role.WEIGHT: rank.weight_bytes(whole), Role.KV: rank.kv_bytes(final)},
-            activation_bytes=rank.activation_bytes(segments, max(int(np.max(step.tokens)) for step in passes)),
+            resident_bytes={Role.WEIGHT: weight_bytes(rank, whole), Role.KV: kv_bytes(rank, final)},
+            activation_bytes=activation_bytes(rank, segments, max(int(np.max(step.tokens)) for step in passes)),
         )
 
     def _notes(self, tried: Sequence[tuple[Formats, int]], capacity: int | None, passes: Sequence[Pass]) -> list[str]:

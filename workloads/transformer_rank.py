@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -13,23 +12,19 @@ from archsim.workloads.cross_attention import cross_attention
 from archsim.workloads.dims import Dim
 from archsim.workloads.disentangled_attention import disentangled
 from archsim.workloads.encoder_ends import attention_pool, convolutions
-from archsim.workloads.expert_placement import busiest, place
 from archsim.workloads.formats import Formats
 from archsim.workloads.images import images
-from archsim.workloads.limits import check_op
+from archsim.workloads.latent_attention import latent_attention
 from archsim.workloads.micro_batches import Layer, by_exchanges, by_streams, in_turn
 from archsim.workloads.mixture_of_experts import Router
 from archsim.workloads.model import LayerKind, MixtureSpec, ModelSpec
 from archsim.workloads.op import (
     Attention,
     Collective,
-    DType,
     Embedding,
-    GroupedMatMul,
     MatMul,
     Op,
     Role,
-    TokenExchange,
     Transfer,
     Vector,
 )
@@ -38,10 +33,10 @@ from archsim.workloads.parameters import norm_vectors
 from archsim.workloads.passes import Pass
 from archsim.workloads.program import Block, Segment
 from archsim.workloads.quantization import Part
+from archsim.workloads.rank_memory import kv_bytes
 from archsim.workloads.recurrent_layer import recurrent
+from archsim.workloads.sparse_mlp import experts
 from archsim.workloads.strands import laddered
-from archsim.workloads.tensors import stored_bytes
-from archsim.workloads.top_k_attention import PASSING, chosen_keys
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _MOST_LAYERS = 2**14
@@ -183,7 +178,7 @@ class RankOps:
     def attention(self, step: Pass, window: int | None) -> list[Op]:
         """From the normed input to the output projection."""
         if self.model.mla is not None:
-            return self.latent_attention(step)
+            return latent_attention(self, step)
         model, f, tokens = self.model, self.formats, step.tokens
         dim, heads, kv_heads = model.head_dim, self.heads, self.kv_heads
         encoder = model.encoder is not None
@@ -224,80 +219,6 @@ class RankOps:
         ops.append(self.linear("out", tokens, heads * dim, model.hidden, model.out_bias))
         return ops
 
-    def latent_attention(self, step: Pass) -> list[Op]:
-        model, f, tokens = self.model, self.formats, step.tokens
-        mla = model.mla
-        if mla is None:
-            raise ValueError("the model has no latent attention")
-        q_width = self.heads * mla.qk_head_dim
-        gathered = self.spec.prefill_attention == "heads" and not step.absorbed and self.spec.expert_parallel > 1
-        ranks = self.spec.expert_parallel if gathered else 1
-        heads, seen = self.heads // ranks, ranks * tokens  # of a rank, once it has the tokens of all
-        ops: list[Op] = []
-        if mla.q_lora_rank is None:
-            ops.append(self.linear("q_kv_down", tokens, model.hidden, q_width + mla.cached))
-            query: Op | None = None
-            passed = q_width // ranks
-        else:
-            ops += [
-                self.linear("qkv_down", tokens, model.hidden, mla.q_lora_rank + mla.cached),
-                self.vector("q_norm", "rmsnorm", tokens, mla.q_lora_rank, weights=mla.q_lora_rank),
-            ]
-            query = self.linear("q_up", seen, mla.q_lora_rank, q_width // ranks)
-            passed = mla.q_lora_rank
-        ops.append(self.vector("kv_norm", "rmsnorm", tokens, mla.kv_lora_rank, weights=mla.kv_lora_rank))
-        if gathered:
-            size = f.activation.bytes(seen * passed) + f.kv.bytes(seen * mla.cached)
-            ops.append(Collective(name="latent_all_gather", collective="all_gather", bytes=size, ranks=ranks))
-        if query is not None:
-            ops.append(query)
-        if mla.indexer is not None:
-            ops += chosen_keys(self, step, mla, mla.indexer)
-        written = f.kv.bytes(tokens * mla.cached)
-        ops.append(self.vector("rotary", "rotary", seen, (heads + 1) * mla.qk_rope_head_dim, kv_write=written))
-        if step.absorbed or mla.indexer is not None:
-            base = Attention(
-                name="attention",
-                batch=1,
-                heads=heads,
-                kv_heads=1,
-                q_len=1,
-                kv_len=1,
-                head_dim=mla.cached,
-                v_head_dim=mla.kv_lora_rank,
-                kv_shared=True,
-                dtype=f.activation,
-                kv_dtype=f.kv,
-                choosing=None if mla.indexer is None else mla.indexer.top_k,
-            )
-            ops += [
-                self.linear("q_absorb", tokens, mla.qk_nope_head_dim, mla.kv_lora_rank, groups=heads),
-                step.attention(base),
-                self.linear("v_up", tokens, mla.kv_lora_rank, mla.v_head_dim, groups=heads),
-            ]
-        else:
-            base = Attention(
-                name="attention",
-                batch=1,
-                heads=heads,
-                kv_heads=heads,
-                q_len=1,
-                kv_len=1,
-                head_dim=mla.qk_head_dim,
-                v_head_dim=mla.v_head_dim,
-                dtype=f.activation,
-                kv_dtype=max(f.activation, f.kv, f.table, key=lambda dtype: dtype.bits),  # a product's results
-                kv_role=Role.ACTIVATION,
-            )
-            expanded = heads * (mla.qk_nope_head_dim + mla.v_head_dim)
-            keys = seen + ranks * step.cached  # of cached tokens only the latent vectors are kept
-            ops += [self.linear("kv_up", keys, mla.kv_lora_rank, expanded), step.attention(base, ranks)]
-        if gathered:
-            size = f.activation.bytes(seen * heads * mla.v_head_dim)
-            ops.append(Collective(name="heads_all_to_all", collective="all_to_all", bytes=size, ranks=ranks))
-        ops.append(self.linear("out", tokens, self.heads * mla.v_head_dim, model.hidden))
-        return ops
-
     # --- MLP and experts
 
     def mlp(self, tokens: Dim, inner: int, prefix: str = "", bias: bool = False) -> list[Op]:
@@ -309,102 +230,6 @@ class RankOps:
             self.vector(f"{prefix}activation", model.activation, tokens, inner, inputs=2 if gated else 1),
             self.linear(f"{prefix}down", tokens, inner, model.hidden, bias, part=part),
         ]
-
-    def experts(self, tokens: int, moe: MixtureSpec, counts: tuple[int, ...], most: bool = False) -> list[Op]:
-        """Router, routed and shared experts; ``counts`` are the tokens of each expert of the whole group.
-
-        Other ranks have fewer tokens where this has the ``most``.
-
-        Where tokens travel, each rank of a tensor-parallel group has its part of them, and shared experts whole
-        (vLLM's sequence-parallel mixture of experts).
-        """
-        model, f, ep, tp = self.model, self.formats, self.spec.expert_parallel, self.tp
-        travelling = self.travelling
-        if travelling:
-            tokens, tp = -(-tokens // tp), 1
-        copies = self.spec.shared_expert_copies
-        shared = [(tokens * ep + part) // copies for part in range(copies)]
-        rows = busiest(place(counts, ep, self.spec.redundant_experts, shared, self.spec.expert_placement))
-        here = sum(rows)
-        visits = moe.experts_per_token + (1 if copies else 0)
-        inner = moe.expert_intermediate if ep > 1 else moe.expert_intermediate // tp
-        gates = model.mlp_matrices - 1
-        up = "experts_gate_up" if model.mlp == "gated" else "experts_up"
-        step_tokens = min(here, tokens * ep)
-        bias = moe.experts if moe.router_bias else 0
-        ops: list[Op] = [
-            self.whole("router", tokens, model.hidden, moe.experts, moe.gate_bias),
-            self.vector("top_k", "router", tokens, moe.experts, weights=bias),
-        ]
-        # The busiest rank receives more than it sends; its port is the one that is waited for.
-        sent = tokens * moe.experts_per_token if most else -(-sum(counts) // ep)
-        kept = sent + (tokens if copies else 0) if travelling else tokens * visits
-        carried = max(kept, here)
-
-        gathers = travelling and self.spec.expert_exchange == "gather"
-
-        def exchange(name: Literal["dispatch", "combine"], dtype: DType) -> Collective:
-            if gathers:
-                kind = "all_gather" if name == "dispatch" else "reduce_scatter"
-                every = sum(counts) // moe.experts_per_token
-                return Collective(name=name, collective=kind, bytes=dtype.bytes(every * model.hidden), ranks=ep)
-            tokens_sent = TokenExchange(name, carried, visits, model.hidden)
-            size = dtype.bytes(carried * model.hidden)
-            return Collective(name=name, collective="all_to_all", bytes=size, ranks=ep, exchange=tokens_sent)
-
-        if travelling:
-            ops.append(exchange("dispatch", f.dispatch))
-        # Nothing of the shared experts waits for the tokens that travel, so they stand before those that do.
-        shared_ops: list[Op] = []
-        if moe.shared_intermediate and not copies:
-            shared_ops += self.mlp(tokens, moe.shared_intermediate // tp, "shared_")
-        if moe.shared_gate:
-            shared_ops.append(self.whole("shared_gate", tokens, model.hidden, 1))
-        if shared_ops:
-            ops += [replace(shared_ops[0], after=("top_k",)), *shared_ops[1:]]
-        ops += [
-            GroupedMatMul(
-                name=up,
-                rows=rows,
-                k=model.hidden,
-                n=gates * inner,
-                tokens=step_tokens,
-                width=inner,
-                left_dtype=f.expert_activation or (f.dispatch if travelling else f.activation),
-                right_dtype=f.expert or f.weight,
-                scales=self.scales,
-                codewords=self.codewords,
-                bias=moe.expert_bias,
-                out_dtype=f.activation,
-                after=("dispatch" if travelling else "top_k",),
-            ),
-            replace(self.vector("experts_activation", model.activation, here, inner, inputs=gates), within=up),
-            GroupedMatMul(
-                name="experts_down",
-                rows=rows,
-                k=inner,
-                n=model.hidden,
-                tokens=step_tokens,
-                width=inner,
-                just_routed=False,
-                left_dtype=f.expert_activation or f.activation,
-                right_dtype=f.expert or f.weight,
-                scales=self.scales,
-                codewords=self.codewords,
-                bias=moe.expert_bias,
-                out_dtype=f.activation,
-            ),
-        ]
-        if travelling:
-            ops.append(exchange("combine", f.activation))
-        # weights of the experts times their outputs, summed with the shared experts'
-        outputs = (1 if gathers else visits if travelling else -(-here // tokens)) + (1 if shared_ops else 0)
-        parts = ("combine" if travelling else "experts_down", *(op.name for op in shared_ops[-1:]))
-        summed = self.vector("experts_sum", "multiply", tokens, model.hidden, inputs=outputs)
-        # A kernel of experts sums their outputs, not those that come back from other ranks, nor shared experts'.
-        alone = (gathers or not travelling) and not shared_ops
-        ops.append(replace(summed, after=parts, within="experts_down" if alone else ""))
-        return ops
 
     # --- layers and ends
 
@@ -490,9 +315,9 @@ class RankOps:
             kind, before, counts = kinds[number % len(kinds)], counts, router.counts(layer, group, step.phase)
             if counts is not before or len(kinds) > 1 or not known:  # else it is the one before
                 if (kind, counts) not in known:
-                    experts = self.experts(constant, moe, counts, most=step.group > 0)
-                    experts = self.joined(experts, constant, "mlp", "experts_sum")
-                    known[kind, counts] = attentions[kind], tuple(experts)
+                    sparse = experts(self, constant, moe, counts, most=step.group > 0)
+                    sparse = self.joined(sparse, constant, "mlp", "experts_sum")
+                    known[kind, counts] = attentions[kind], tuple(sparse)
                 made = known[kind, counts]
             yield made
 
@@ -513,7 +338,7 @@ class RankOps:
         if encoder is not None and encoder.mel_bins:
             ops += convolutions(self, step, encoder.mel_bins)
         if self.spec.cache_tier is not None and not step.absorbed:
-            size = self.kv_bytes([(1, int(np.max(step.cached)))])
+            size = kv_bytes(self, [(1, int(np.max(step.cached)))])
             ops.append(Transfer(name="cached_kv", bytes=size, source=self.spec.cache_tier, destination=Role.KV))
         if self.sharers > 1 and tabled:
             ops.append(
@@ -632,7 +457,7 @@ class RankOps:
         model, tokens = self.model, step.constant_tokens
         if model.moe is not None and self.router is not None:
             counts = self.router.counts(self.router.layers - 1, self.group_tokens(step), step.phase + 1)
-            mlp, last = self.experts(tokens, model.moe, counts), "experts_sum"
+            mlp, last = experts(self, tokens, model.moe, counts), "experts_sum"
         else:
             mlp, last = self.mlp(tokens, self.inner, bias=model.mlp_bias), "down"
         ops: list[Op] = [
@@ -652,66 +477,6 @@ class RankOps:
             *self.logits(step.sequences),
         ]
         return Block("prediction", tuple(ops), max(model.mtp_layers, 1))
-
-    # --- memory
-
-    def weight_bytes(self, segment: Segment, stage: range | None = None) -> int:
-        """Bytes of all parameters of this rank: the operands of the ops, each once, and the tables.
-
-        Biases and norms are held in the format of the activations, as the ops read them. Of a stage of a pipeline those
-        of its layers; the first one has the tables.
-        """
-        model, table_dtype = self.model, self.formats.table
-        width = model.embedding_width or model.hidden
-        layers = range(model.layers) if stage is None else stage
-        tabled = (model.encoder is None or model.encoder.table) and not layers.start
-        table = int(table_dtype.bytes(self.vocab * width)) if tabled else 0
-        total = table
-        if model.positions == "learned" and not layers.start:
-            total += int(table_dtype.bytes((model.max_positions + model.position_offset) * model.hidden))
-        positions = None if model.encoder is None else model.encoder.disentangled
-        if model.encoder is not None:
-            rows = model.encoder.token_types
-            rows += 0 if positions is None else positions.distances + positions.norm_vectors
-            total += int(table_dtype.bytes(rows * model.hidden))
-        for block in segment.blocks:
-            twice = {"lm_head"} if block.name == "prediction" else set()  # which are the model's
-            if positions is not None and positions.shared:
-                twice = {f"position_{name}" for name in positions.products}
-            total += block.repeat * sum(stored_bytes(op) for op in block.ops if op.name not in twice)
-        if model.looks_at is not None:
-            total += self.tower(model.looks_at).weight_bytes(Segment("tables", ()))
-        if model.tower is not None and self.spec.images:
-            total += self.tower(model.tower).weight_bytes(Segment("tables", ()))
-        learned = (model.sinks * len(layers) + model.distance_buckets) * self.heads
-        total += int(self.formats.activation.bytes(learned))
-        tied = model.tied_embeddings and model.encoder is None and len(layers) == model.layers
-        total -= table if tied else 0
-        return total
-
-    def kv_bytes(self, final: Sequence[tuple[int, int]], drafting: int = 0) -> int:
-        """Bytes of the KV cache when the given (sequences, tokens) are cached; ``drafting`` more layers."""
-        model = self.model
-        if model.encoder is not None:
-            return 0
-        element = model.mla.kv_elements if model.mla is not None else 2 * self.kv_heads * model.head_dim
-        layers = model.layers + (drafting if self.spec.mtp_acceptance is None else model.mtp_layers)
-        windowed = model.windowed(layers)
-        full, seen = layers - model.recurrent_layers - windowed, model.window or 0
-        crossed = model.layers * self.spec.encoded
-        kept = sum(count * (windowed * min(length, seen) + full * length + crossed) for count, length in final)
-        return int(self.formats.kv.bytes(kept * element))
-
-    def activation_bytes(self, segments: Sequence[Segment], tokens: int) -> int:
-        """The residual stream and the operands of the op that has most of them."""
-        largest = 0
-        for op in {id(op): op for s in segments for b in s.blocks for op in b.ops}.values():
-            check_op(op)
-            if op.name in PASSING:
-                continue
-            live: Dim = op.reads().get(Role.ACTIVATION, 0) + op.writes().get(Role.ACTIVATION, 0)
-            largest = max(largest, int(np.max(live)))
-        return largest + int(self.formats.activation.bytes(tokens * self.model.hidden))
 
 
 def each_layer(blocks: Sequence[Block]) -> list[tuple[Op, ...]]:

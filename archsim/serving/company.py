@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from archsim.errors import InputError
 from archsim.serving.deploy import Placed
-from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
+from archsim.workloads.shape import Shape, whole_blocks
 
 _COMPANY = {"chunked": 0.15, "beside": 0.3, "prompts_first": 0.5}
 """Share of the requests that a prompt waits for, by policy: they began together, and their answers are about as long;

@@ -22,9 +22,9 @@ from archsim.serving.service import Replica, Router, Service, costs_of, least_lo
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_spec import EngineSpec
-from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType, Role
+from archsim.workloads.shape import Shape
 from archsim.workloads.transformer_spec import TransformerSpec
 
 _FILES = (".yaml", ".yml", ".json")

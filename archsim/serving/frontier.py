@@ -9,7 +9,7 @@ from typing import Any
 from archsim.errors import ArchsimError
 from archsim.serving.company import company
 from archsim.serving.deploy import Placed
-from archsim.workloads.iteration import Shape, whole_blocks
+from archsim.workloads.shape import Shape, whole_blocks
 
 _MOST = 4096
 _BUSY = 0.8  # share of their time that workers of prompts compute

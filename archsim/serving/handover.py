@@ -7,6 +7,7 @@ from functools import cached_property
 from archsim.errors import InputError
 from archsim.machine import Machine
 from archsim.serving.deploy import Deployment, chip_named, placed, system_of
+from archsim.workloads.rank_memory import kv_bytes
 
 
 class Side:
@@ -29,7 +30,7 @@ class Side:
     def _token_bytes(self) -> tuple[int, int]:
         """Bytes of all ranks: of 16 tokens, and of the states of a sequence."""
         ops = placed(self.asked).deployed.ops
-        return self.asked.tensor * ops.kv_bytes([(1, 16)]), self.asked.tensor * ops.state_bytes
+        return self.asked.tensor * kv_bytes(ops, [(1, 16)]), self.asked.tensor * ops.state_bytes
 
     def bytes(self, tokens: int) -> int:
         """Of the cache of a sequence of so many tokens."""

@@ -20,8 +20,8 @@ from archsim.errors import ArchsimError, InputError, wrong
 from archsim.serving import frontier
 from archsim.serving.deploy import Deployment, Placed, chip_named, model_named, placed, system_of
 from archsim.serving.pools import Apart
-from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request
+from archsim.workloads.shape import Shape, whole_blocks
 
 _PS = 10**12
 _KEPT = 0.9

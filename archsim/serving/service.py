@@ -16,11 +16,11 @@ from archsim.serving.step_cost import StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
-from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration
 from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
+from archsim.workloads.shape import Shape
 
 _USUAL_KEYS = 1024
 _ROUGHLY = 256  # tokens, to which lengths are rounded where times are only reckoned with

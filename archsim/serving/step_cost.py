@@ -31,10 +31,11 @@ from archsim.model.lowered import Lowered, countable
 from archsim.sim.schedule import OutOfOrder, Schedule, in_turns
 from archsim.sim.segment import simulate
 from archsim.workloads.dims import LARGEST, Dim
-from archsim.workloads.iteration import Pieces, Shape, by_keys, filled, slot
+from archsim.workloads.iteration import Pieces, by_keys, filled, slot
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.op import Op, Role, Transfer, group_ranks
 from archsim.workloads.program import Block
+from archsim.workloads.shape import Shape
 
 _MOST_KEPT = 20_000
 _SHORT = Shape(decodes=1, keys=BLOCK_TOKENS, prompts=((1, 1, BLOCK_TOKENS),), fetched=1, stored=1)

@@ -17,8 +17,8 @@ from archsim.serving.cases.offered import offered_requests
 from archsim.serving.classes import objectives_of
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.plan import Asked, plan
-from archsim.workloads.iteration import Shape
 from archsim.workloads.requests import Request
+from archsim.workloads.shape import Shape
 
 MODEL = {"model": "meta-llama/Llama-3.2-1B-Instruct", "device": "H100"}
 

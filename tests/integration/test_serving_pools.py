@@ -14,8 +14,8 @@ from archsim.serving.classes import by_class, classes_of
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.serving.handover import Side, handover_ps
 from archsim.serving.pools import Apart, chips, mixed, pools_of
-from archsim.workloads.iteration import Shape, whole_blocks
 from archsim.workloads.requests import Request, read_requests
+from archsim.workloads.shape import Shape, whole_blocks
 
 ASKED = Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm"), longest=600)
 S = 10**12

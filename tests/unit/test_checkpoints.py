@@ -7,8 +7,8 @@ import pytest
 from archsim.errors import InputError
 from archsim.serving.checkpoints import stored
 from archsim.serving.deploy import Deployment, engine_named, model_named, placed
-from archsim.workloads.iteration import Shape
 from archsim.workloads.op import DType, GroupedMatMul, MatMul
+from archsim.workloads.shape import Shape
 
 
 def formats(name, chip, tensor=8, **told):

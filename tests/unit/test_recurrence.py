@@ -13,6 +13,7 @@ from archsim.serving.deploy import Deployment, engine_named, model_named, placed
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Role
 from archsim.workloads.parameters import parameters
+from archsim.workloads.rank_memory import kv_bytes
 from archsim.workloads.recurrence import Recurrence
 from archsim.workloads.requests import Request
 
@@ -124,7 +125,7 @@ def test_only_attention_has_a_cache_that_grows() -> None:
     at = placed(Deployment("Qwen/Qwen3.5-397B-A17B", "h200_sxm", engine_named("sglang"), "fp8", tensor=8, longest=2000))
     ops = at.deployed.ops
     one = 15 * 2 * 1 * 256 * 2  # layers, keys and values, a head a rank, its width, bytes
-    assert ops.kv_bytes([(1, 16)]) == 16 * one
+    assert kv_bytes(ops, [(1, 16)]) == 16 * one
     # 64 heads of 128 x 128 in FP32 and 3 inputs of 12,288 channels in BF16, on 8 ranks, in 45 layers
     assert ops.state_bytes == 45 * (64 * 128 * 128 * 4 + 3 * 12288 * 2) // 8
     held = at.deployed.held[0].resident_bytes[Role.KV]

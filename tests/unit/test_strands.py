@@ -20,10 +20,10 @@ from archsim.model.lowered import Lowered
 from archsim.runs import run
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.sim.schedule import schedule
-from archsim.workloads.iteration import Shape
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import Collective, MatMul, Op, Vector
 from archsim.workloads.program import Program
+from archsim.workloads.shape import Shape
 from archsim.workloads.strands import laddered, woven
 
 TICKS = st.integers(0, 50)

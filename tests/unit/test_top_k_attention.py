@@ -11,12 +11,13 @@ from deepseek_v3 import V3
 from archsim.config import load_spec
 from archsim.runs import run
 from archsim.workloads.formats import Formats
-from archsim.workloads.iteration import Pieces, Shape
+from archsim.workloads.iteration import Pieces
 from archsim.workloads.mixture_of_experts import Router
 from archsim.workloads.model import ModelSpec
 from archsim.workloads.op import DType, Op, Role
 from archsim.workloads.parameters import mtp_parameters, parameters
 from archsim.workloads.program import Segment
+from archsim.workloads.shape import Shape
 from archsim.workloads.transformer import TransformerWorkload
 from archsim.workloads.transformer_rank import RankOps
 from archsim.workloads.transformer_spec import TransformerSpec

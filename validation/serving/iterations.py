@@ -14,7 +14,7 @@ from archsim.serving.deploy import Deployment, Placed, placed
 from archsim.validation.cpu_gpu_coupled.suite import DECODE_OF_FOUR
 from archsim.validation.framework import Claim, Row, cases, row
 from archsim.workloads.engine_spec import EngineSpec
-from archsim.workloads.iteration import Shape, whole_blocks
+from archsim.workloads.shape import Shape, whole_blocks
 
 _SARATHI = "SARATHI (arXiv 2308.16369)"
 _SARATHI_SERVE = "Sarathi-Serve (arXiv 2403.02310)"

@@ -19,7 +19,7 @@ from archsim.runs import run
 from archsim.serving.cases import answers
 from archsim.serving.deploy import Deployment, engine_named, placed
 from archsim.validation.framework import Claim, Role, Row, cases, row
-from archsim.workloads.iteration import Shape, whole_blocks
+from archsim.workloads.shape import Shape, whole_blocks
 
 _LADDER = (
     "Ladder-residual (arXiv 2501.06589), tools of mayank31398/ladder-residual-inference (MIT): 1,024 tokens in, 512 out"

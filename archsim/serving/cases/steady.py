@@ -9,7 +9,7 @@ import numpy as np
 from archsim.serving.cases.benchmark import completed
 from archsim.serving.cases.case import MS, Case, Figures, deployment, number_of, whole_of
 from archsim.serving.deploy import placed
-from archsim.workloads.iteration import Shape, whole_blocks
+from archsim.workloads.shape import Shape, whole_blocks
 
 _LENGTH_SPREAD = 0.75
 """Progress of a running answer in units of the mean answer's length: longer ones run longer, so it is above a half."""
