@@ -49,6 +49,8 @@ def _served(
 # --- text-to-SQL
 
 _HEXGEN = "HexGen-Text2SQL (arXiv 2505.05286), abstract; lengths: Relaxed-System-Lab/Hexgen-Flow 396a3ba"
+"""Lengths are facts taken from its three traces (the repository names no licence; the authors publish the traces as
+fredpeng/Text2SQL_Workflow_Trace, Apache-2.0), each query once, with its places."""
 _TOKEN_S = {"dgx_a100": 0.035, "rtx_a6000_x8": 0.058, "l40s_x8": 0.0545}
 """Of an answer, decode_time_per_token in simulator/core/obtain_latency.py."""
 _TOGETHER = ("candidate", "evaluate")
