@@ -201,9 +201,13 @@ def test_a_ladder_hides_sums_and_no_more() -> None:
     assert all(apart[n] < ladder[n] < plain[n] for n in (2, 8))
 
 
-def test_a_run_takes_the_times_of_its_library() -> None:
-    workload = {"kind": "transformer", "model": _small(), "input": 64, "output": 2, "tensor_parallel": 8}
-    result = run({"name": "sums", "system": {"extends": "dgx_h100", "network": NVLINK}, "workload": workload})
+@pytest.mark.parametrize(("ranks", "replicas"), [(8, 1), (4, 2)])
+def test_a_run_takes_the_times_of_its_library(ranks: int, replicas: int) -> None:
+    split = {"tensor_parallel": ranks, "data_parallel": replicas, "batch": replicas}
+    workload = {"kind": "transformer", "model": _small(), "input": 64, "output": 2, **split}
+    asked = {"name": "sums", "system": {"extends": "dgx_h100", "network": NVLINK}, "workload": workload}
+    result = run(asked)
+    assert run(asked, brute_force=True).time_s == result.time_s
     sums = [row for row in result.op_rows if row["name"].endswith("all_reduce") and "layer" in row["name"]]
     for each in sums:
         assert each["duration_s"] == pytest.approx(each["busy_s"]["network"])
