@@ -153,6 +153,7 @@ class Deployed:
             stage=self.stages[number],
             tier=engine.kv_tier or "",
             block_bytes=self.block_bytes[number],
+            beside_ps=engine.host.beside_ps,
             launch_ps=engine.host.launch,
             graph_tokens=engine.host.graph_tokens,
             graphs=engine.host.graphs,
@@ -205,9 +206,9 @@ class Deployed:
         spec = self.engine.aligns
         return [] if spec is None or self.inference.replicas == 1 else [Alignment(spec) for _ in range(lanes)]
 
-    def served(self, number: int, request: Request) -> Served:
-        """A request that has not arrived yet."""
-        seen_ps = request.arrival_ps + self.engine.host.request
+    def served(self, number: int, request: Request, taken_ps: int) -> Served:
+        """A request that has not arrived yet, and is taken in at a time."""
+        seen_ps = taken_ps + self.engine.host.request
         served = Served(number, request.arrival_ps, request.input, request.output, request.contents, seen_ps)
         served.due_ps, served.expected = request.due_ps, request.expected
         return served

@@ -21,6 +21,7 @@ from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_source import EngineSource, PipelineSource
 from archsim.workloads.engine_spec import EngineSpec, HostSpec
 from archsim.workloads.formats import ANYTHING, MachineFormats
+from archsim.workloads.front_end import FrontEnd
 from archsim.workloads.kv_blocks import BLOCK_TOKENS
 from archsim.workloads.mixture_of_experts import RoutingSpec
 from archsim.workloads.model import ModelSpec, language_model
@@ -107,7 +108,7 @@ class ServingWorkload:
         pieces = [deployed.pieces(ranks, number) for number in range(stages)]
 
         def source() -> EngineSource | PipelineSource:
-            coming = Arrivals(Workflows(requests, spec.requests.concurrency), deployed.served)
+            coming = Arrivals(Workflows(requests, spec.requests.concurrency), FrontEnd(deployed).served)
             if stages == 1:
                 return EngineSource(coming, deployed.started(), pieces[0], requests.steps)
             return PipelineSource(coming, [deployed.started() for _ in pieces], pieces, ranks, requests.steps)

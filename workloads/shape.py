@@ -51,6 +51,11 @@ class Shape:
     group: int = 0
 
     @property
+    def sequences(self) -> int:
+        """Those that decode, and prompts."""
+        return self.decodes + sum(n for n, _, _ in self.prompts)
+
+    @property
     def tokens(self) -> int:
         """New tokens, padded."""
         return padded(self.decodes * self.queries + sum(n * q for n, q, _ in self.prompts))

@@ -161,6 +161,12 @@ QUESTION = Question(
             "way (ladder), a rank's own (apart).",
             known=("summed", "ladder", "apart"),
         ),
+        Column(
+            "routing",
+            "How tokens choose experts: uniform (chats of many users), uneven (one kind of text, such as benchmarks' "
+            "random tokens: usual where a row gives isl), or balanced.",
+            known=("uniform", "uneven", "balanced"),
+        ),
         Column("replicas", "Engines behind a router."),
         Column("pools", "Replicas of several machines: 'h100_sxm:tp=2:replicas=2;l40s:replicas=4'."),
         Column("prefill", "Pools of replicas that compute prompts alone, written as pools."),

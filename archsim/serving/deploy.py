@@ -22,6 +22,7 @@ from archsim.serving.service import Replica, Router, Service, costs_of, least_lo
 from archsim.serving.step_cost import StepCost
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine_spec import EngineSpec
+from archsim.workloads.mixture_of_experts import RoutingSpec
 from archsim.workloads.model import ModelSpec, language_model
 from archsim.workloads.op import DType, Role
 from archsim.workloads.shape import Shape
@@ -34,6 +35,14 @@ _MOST_BYTES = 2**20
 _NODE = 8  # chips
 _REPORTED = 0.9955  # 79.65 GiB of an H100's 80 GB, by nvidia-smi
 _SAME = 0.9  # of links' rates
+
+ROUTINGS = {
+    "uniform": RoutingSpec(),
+    "uneven": RoutingSpec(kind="dirichlet", skew=2.0),
+    "balanced": RoutingSpec(kind="balanced"),
+}
+"""How tokens choose their experts; uneven: as those of one kind of text do, by the median of 24 loads of OLMoE's layers
+by domain (allenai/OLMoE 357454f), whose concentration is 1.9."""
 _FORM_FACTORS = ("", "_sxm", "_sxm4_80g", "_pcie")
 
 
@@ -47,6 +56,7 @@ class Deployment:
     fp8, fp8_block, nvfp4, mxfp4, int4, int4_wo); experts: of routed experts, where it differs. kv: of the cache.
     tensor: ranks that share each layer. expert: ranks that share experts. data: replicas of attention among them.
     stages: of a pipeline, each on as many chips.
+    routing: how tokens choose their experts, one of :data:`ROUTINGS`.
     residual: what attention and MLP read (summed, ladder, apart), where the model is to have it otherwise.
     host: of each chip, where the chip has no memory beyond that of its cache.
     """
@@ -63,6 +73,7 @@ class Deployment:
     stages: int = 1
     host: str = ""
     residual: str = ""
+    routing: str = "uniform"
     longest: int = field(default=1, compare=False)
 
     @property
@@ -310,9 +321,16 @@ def _deployed(asked: Deployment, machine: Machine) -> Deployed:
         data_parallel=asked.data if asked.data > 1 else None,
         batch=asked.data,
         expert_exchange=asked.engine.expert_exchange,
+        routing=_routing(asked.routing),
         **{name: dtype for name, dtype in formats.items() if dtype is not None},
     )
     return Deployed(inference, asked.engine, machine.room_bytes, machine.formats(), asked.longest, asked.stages)
+
+
+def _routing(name: str) -> RoutingSpec:
+    if name not in ROUTINGS:
+        raise wrong("routing", f"expected {', '.join(ROUTINGS)}, not '{shortened(name)}': {nearest(name, ROUTINGS)}")
+    return ROUTINGS[name]
 
 
 def _with_residual(model: ModelSpec, residual: str) -> ModelSpec:

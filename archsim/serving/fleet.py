@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from archsim.serving.autoscaler import Autoscaler, Seen
 from archsim.serving.service import Replica, Router, least_loaded
 from archsim.workloads.answer import Answer, Curve
+from archsim.workloads.front_end import FrontEnd
 from archsim.workloads.requests import Request
 from archsim.workloads.sequences import Served
 from archsim.workloads.served import Objectives, answer_of
@@ -81,6 +82,7 @@ class Fleet:
         self._looked_ps = 0
         self._coming = list[tuple[int, int, Served]]()
         self._answered = list[Served]()
+        self._front = FrontEnd(self.members[0].replica.deployed)
 
     @property
     def replicas(self) -> list[Replica]:
@@ -93,7 +95,7 @@ class Fleet:
 
     def send(self, number: int, request: Request) -> None:
         """A request arrives that can run."""
-        one = self.members[0].replica.deployed.served(number, request)
+        one = self._front.served(number, request, len(self.members))
         heappush(self._coming, (one.seen_ps, number, one))
 
     def next(self) -> list[Served] | None:
@@ -120,12 +122,11 @@ class Fleet:
     def serve(self, requests: Sequence[Request]) -> dict[int, str]:
         """Serve requests in the order of their arrivals; those that can never run are refused, and why is returned."""
         refused: dict[int, str] = {}
-        deployed = self.members[0].replica.deployed
         for number, request in enumerate(requests):
             if why := self.refusal(request):
                 refused[number] = why
             else:
-                self._give(deployed.served(number, request))
+                self._give(self._front.served(number, request, len(self.members)))
         while self._varies and any(member.given for member in self.members):
             self._look()
         for member in self.members:

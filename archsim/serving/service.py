@@ -16,6 +16,7 @@ from archsim.serving.step_cost import StepCost
 from archsim.workloads.answer import Answer
 from archsim.workloads.deployed import Deployed
 from archsim.workloads.engine import Engine
+from archsim.workloads.front_end import FrontEnd
 from archsim.workloads.requests import Request
 from archsim.workloads.scheduler import Iteration
 from archsim.workloads.sequences import Served
@@ -396,11 +397,12 @@ class Service:
     def serve(self, requests: Sequence[Request]) -> dict[int, str]:
         """Serve requests in the order of their arrivals; those that can never run are refused, and why is returned."""
         refused: dict[int, str] = {}
+        front = FrontEnd(self.replicas[0].deployed)
         for number, request in enumerate(requests):
             if why := self.refusal(request):
                 refused[number] = why
             else:
-                self.give(self.replicas[0].deployed.served(number, request))
+                self.give(front.served(number, request, len(self.replicas)))
         self.finish()
         return refused
 

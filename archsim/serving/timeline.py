@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 
 from archsim.serving.service import Service
+from archsim.workloads.front_end import FrontEnd
 from archsim.workloads.requests import Request
 from archsim.workloads.sequences import Served
 
@@ -27,10 +28,11 @@ class Timeline:
     def __init__(self, services: Sequence[Service], handed: Handed | None = None) -> None:
         self._services, self._handed = services, handed
         self._coming: list[tuple[int, int, int, Served]] = []
+        self._front = FrontEnd(services[0].replicas[0].deployed)
 
     def send(self, number: int, request: Request) -> None:
         """A request arrives that can run; it comes to the first service when its scheduler sees it."""
-        self._come(0, self._services[0].replicas[0].deployed.served(number, request))
+        self._come(0, self._front.served(number, request, len(self._services[0].replicas)))
 
     def _come(self, side: int, request: Served) -> None:
         heappush(self._coming, (request.seen_ps, side, request.number, request))

@@ -143,7 +143,7 @@ def test_experts_have_the_tokens_of_all_replicas_of_attention():
     for count in (1, 2):
         (one,) = at.service().replicas
         for number in range(count):
-            one.submit(at.deployed.served(number, Request(0, 4096, 1)))
+            one.submit(at.deployed.served(number, Request(0, 4096, 1), 0))
         start, done = one.now, one.next()
         assert len(done) == count
         assert one.now - start == ticks[4096 * count]

@@ -51,7 +51,7 @@ class Twin:
             if waiting:
                 number, request = waiting.pop()
                 asked = dataclasses.replace(request, arrival_ps=at_ps, output=1)
-                one = self.before.replicas[0].deployed.served(number, asked)
+                one = self.before.replicas[0].deployed.served(number, asked, asked.arrival_ps)
                 heappush(coming, (one.seen_ps, 0, number, one))
 
         for _ in range(concurrency):

@@ -360,6 +360,8 @@ def test_one_request_takes_as_long_as_the_transformer_alone():
         {"pipeline_parallel": 2, "tensor_parallel": 2, "policy": "chunked", "chunk": 24, "host": LAUNCHING},
         {"policy": "chunked", "chunk": 24, "ahead": True, "host": LAUNCHING},
         {"policy": "chunked", "chunk": 24, "host": {**LAUNCHING, "graphs": False}},
+        {"policy": "chunked", "chunk": 24, "host": {"beside": "40 us", "beside_sequence": "7 us", "intake": "90 us"}},
+        {"pipeline_parallel": 2, "chunk": 24, "host": {**LAUNCHING, "beside_sequence": "30 us", "step": "5 us"}},
         {"model": SHARED, "looks": 3, "chunk": 24, "fuses_shared": True, "experts": STREAMED},
         {"model": DELTA, "policy": "chunked", "ahead": True, "looks": 4, "around": AROUND},
         {"pipeline_parallel": 3, "policy": "chunked", "reserves": False, "kv_blocks": 5, "host": {"step": "10 us"}},

@@ -99,7 +99,7 @@ class ByHand:
                 turns[part] += 1
                 if not any(e.load for e in self.lanes[lane]):
                     ready[lane] = int(time.ps(request.arrival_ps))
-                self.lanes[lane][part].submit(self.deployed.served(number, request))
+                self.lanes[lane][part].submit(self.deployed.served(number, request, request.arrival_ps))
                 continue
             if not starts:
                 return

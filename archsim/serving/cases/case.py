@@ -53,6 +53,8 @@ def deployment(case: Case, longest: int, part: str = "") -> Deployment:
         stages=next((whole_of(case, part + name, 1) for name in ("pp_size", "pp") if case.get(part + name)), 1),
         host=word_of(case, "host"),
         residual=word_of(case, "residual"),
+        # Prompts of random tokens are of one kind; those of many users are of many.
+        routing=word_of(case, "routing") or ("uneven" if case.get("isl") else "uniform"),
         longest=longest,
     )
 
