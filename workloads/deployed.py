@@ -153,7 +153,6 @@ class Deployed:
             stage=self.stages[number],
             tier=engine.kv_tier or "",
             block_bytes=self.block_bytes[number],
-            beside_ps=engine.host.beside_ps,
             launch_ps=engine.host.launch,
             graph_tokens=engine.host.graph_tokens,
             graphs=engine.host.graphs,

@@ -50,16 +50,16 @@ class EngineSource:
         if iteration is None:
             self._running = None
             return (), arrival_ps
-        working_ps = self._pieces.working_ps(iteration.shape())
-        if working_ps:  # each step waits for its own
+        launching_ps = self._pieces.launching_ps(iteration.shape())
+        if launching_ps:  # each step waits for its own
             iteration = replace(iteration, steps=1)
         self._running = iteration, now_ps
         keys = iteration.keys() if iteration.decodes else None
         segment = self._pieces.of(iteration.shape(), keys, iteration.tokens)
         until_ps = None if iteration.patient else arrival_ps
         tasks = [Task(0, "engine", segment.name, segment, until_ps=until_ps)]
-        if working_ps:
-            tasks.append(Task(0, "host", "launches", Pause(self._pieces.host_ps(iteration.shape()) + working_ps)))
+        if launching_ps:
+            tasks.append(Task(0, "host", "launches", Pause(self._pieces.host_ps(iteration.shape()) + launching_ps)))
         self._open = len(tasks)
         return tasks, None
 
@@ -93,7 +93,7 @@ class PipelineSource:
         self._ready = [0] * len(engines)
         self._flying: dict[int, tuple[Iteration, int]] = {}
         self._passing = deque[int]()  # engines in the order in which they reach each stage
-        self._launches = any(one.launch_ps or one.beside_ps(Shape(decodes=1)) for one in pieces)
+        self._launches = any(one.launch_ps for one in pieces)
         self._open = [0] * len(pieces)  # tasks of the iteration on each stage that have not ended, from its beginning
 
     def tasks(self, now_ps: int, done: Sequence[Done]) -> tuple[Sequence[Task], int | None]:
@@ -164,6 +164,6 @@ class PipelineSource:
     @staticmethod
     def _launched(rank: int, pieces: Pieces, shape: Shape, after: Sequence[After]) -> Task:
         """The host's launches of a stage, which come after what it does before; none of a captured graph."""
-        working_ps = pieces.working_ps(shape)
-        before_ps = pieces.host_ps(shape) if pieces.first and working_ps else 0
-        return Task(rank, "host", "launches", Pause(before_ps + working_ps), tuple(after))
+        launching_ps = pieces.launching_ps(shape)
+        before_ps = pieces.host_ps(shape) if pieces.first and launching_ps else 0
+        return Task(rank, "host", "launches", Pause(before_ps + launching_ps), tuple(after))

@@ -32,10 +32,6 @@ class HostSpec(Spec):
     """iterations of decoding are captured graphs; else the host launches their kernels, too (vLLM's enforce_eager)"""
     graph_tokens: Annotated[int, Field(ge=0, le=2**20)] = 0
     """up to so many tokens iterations are captured graphs, with prompts or without"""
-    beside: Picoseconds = 0
-    """of an iteration while the chip computes, which takes at least so long: its loop hands out what came before"""
-    beside_sequence: Picoseconds = 0
-    """the same, for each of its sequences"""
     intake: Picoseconds = 0
     """of a request before the next one is taken in: a front end does one after the other"""
     request: Picoseconds = 0
@@ -46,10 +42,6 @@ class HostSpec(Spec):
     def ps(self, shape: Shape, ranks: int) -> int:
         """Of an iteration."""
         return self.step + self.rank * (ranks - 1) + self.sequence * shape.sequences
-
-    def beside_ps(self, shape: Shape) -> int:
-        """Of an iteration while the chip computes."""
-        return self.beside + self.beside_sequence * shape.sequences
 
 
 class SpeculationSpec(Spec):

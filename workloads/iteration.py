@@ -123,8 +123,8 @@ class Pieces:
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
     weave_tokens: from so many on an iteration is computed as two halves, and sums over ranks of one pass beside the
-    other; 0: none is. beside_ps: of the host while the chip computes. launch_ps: of the host for a kernel of an
-    iteration with prompts. graph_tokens: up to so many an iteration is a captured graph. graphs: whether any is.
+    other; 0: none is. launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an
+    iteration is a captured graph. graphs: whether any is.
     """
 
     ops: RankOps
@@ -138,7 +138,6 @@ class Pieces:
     tier: str = ""
     block_bytes: int = 0
     launch_ps: int = 0
-    beside_ps: Callable[[Shape], int] = lambda shape: 0
     streamed: Callable[[GroupedMatMul], tuple[int, int] | None] = lambda op: None
     fuses_shared: bool = False
     graph_tokens: int = 0
@@ -197,10 +196,6 @@ class Pieces:
         if key not in self._ends:
             self._ends[key] = (*self.head(shape.sampled), *self.drafting(shape.drafting))
         return self._ends[key]
-
-    def working_ps(self, shape: Shape) -> int:
-        """Time in which the host works while the chip computes an iteration."""
-        return self.launching_ps(shape) + self.beside_ps(shape)
 
     def launching_ps(self, shape: Shape) -> int:
         """Time in which the host launches an iteration's kernels one by one; 0 of one that is a captured graph."""

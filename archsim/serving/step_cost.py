@@ -186,7 +186,9 @@ class StepCost:
             cost = piece.rest + Cost(self._host(shape), 0.0)
             for op, count in piece.slots:
                 cost = cost + self._slot(op, shape) * count
-        return Cost(max(cost.ticks, self._least(piece, shape)), cost.joules)
+        if not piece.launching:
+            return cost
+        return Cost(max(cost.ticks, self._host(shape) + piece.launching), cost.joules)
 
     def step(self, decodes: int, queries: int, blocks: int) -> tuple[int, float]:
         """Ticks and joules of a step of so many sequences that decode, each of which sees so many blocks of keys."""
@@ -208,16 +210,10 @@ class StepCost:
         for op, count in piece.slots:
             one = self._lengths(op, shape, keys) if by_keys(op) else self._slot(op, shape)
             cost = cost + one * count
-        if least := self._least(piece, shape):
-            cost = Cost(np.maximum(cost.ticks, least), cost.joules)
+        if piece.launching:
+            cost = Cost(np.maximum(cost.ticks, self._host(shape) + piece.launching), cost.joules)
         ticks = cost.ticks.tolist()
         return ticks if max(ticks) >= LARGEST else array("q", ticks), array("d", cost.joules.tolist())
-
-    def _least(self, piece: _Piece, shape: Shape) -> int:
-        """Ticks in which the host works for an iteration while the chip computes, behind what it does before."""
-        ps = self.pieces.beside_ps(shape)
-        working = piece.launching + (int(self.machine.time.ps(ps)) if ps else 0)
-        return self._host(shape) + working if working else 0
 
     def _host(self, shape: Shape) -> int:
         ps = self.pieces.host_ps(shape) if self.pieces.first else 0
