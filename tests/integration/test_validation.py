@@ -26,7 +26,7 @@ OVERVIEW = [
 ]
 
 
-LONG = ("booksim", "chips", "cloudmatrix", "onnxim", "pim_gpt", "polca", "serving")
+LONG = ("booksim", "chips", "cloudmatrix", "moe_systems", "onnxim", "pim_gpt", "polca", "serving", "training")
 """suites of 10 s and more, which ``make test-slow`` asks"""
 
 
