@@ -36,6 +36,8 @@ SLOW = (
     "--ranks 8/128",
 )
 """Parts of commands that take more than a few seconds"""
+FIRST = ("README.md", "help ")
+"""What everyone reads; commands of the other pages are left to ``make test-slow``."""
 
 
 def written() -> Iterator[tuple[str, str]]:
@@ -66,13 +68,13 @@ def commands() -> list[Any]:
         if words and words[0] == "archsim" and "COMMAND" not in words and command not in seen:
             seen[command] = page
     return [
-        pytest.param(command, id=f"{page}: {command}", marks=[pytest.mark.slow] if _slow(command) else [])
+        pytest.param(command, id=f"{page}: {command}", marks=[pytest.mark.slow] if _slow(page, command) else [])
         for command, page in seen.items()
     ]
 
 
-def _slow(command: str) -> bool:
-    return any(part in f"{command}\n" for part in SLOW)
+def _slow(page: str, command: str) -> bool:
+    return not page.startswith(FIRST) or any(part in f"{command}\n" for part in SLOW)
 
 
 @pytest.mark.parametrize("command", commands())

@@ -26,8 +26,11 @@ OVERVIEW = [
 ]
 
 
-LONG = ("booksim", "chips", "cloudmatrix", "moe_systems", "onnxim", "pim_gpt", "polca", "serving", "training")
-"""suites of 10 s and more, which ``make test-slow`` asks"""
+LONG = {
+    *("booksim", "chips", "cloudmatrix", "dram", "hep_daq", "moe_systems", "offload", "olive", "onnxim", "pim"),
+    *("pim_gpt", "polca", "real_files", "serving", "sn40l", "t3", "training"),
+}
+"""suites of 4 s and more, kernels compiled anew, which ``make test-slow`` asks"""
 
 
 @pytest.fixture(
