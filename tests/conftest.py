@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 SHIPPED_RUNS = ("test_shipped_runs.py", "test_report.py", "test_report_timeline.py")
 """files that ask the same runs (``shipped.py``)"""
-FIRST = ("test_validation.py", *SHIPPED_RUNS)
-"""what takes longest begins first"""
+FIRST, LAST = ("test_validation.py", *SHIPPED_RUNS), "test_fuzz.py"
+"""what takes longest begins first; what needs most kernels begins when others have compiled them"""
 PATIENCE_S = 15.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first."""
-    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+    order = {name: place for place, name in enumerate(FIRST)} | {LAST: len(FIRST) + 1}
+    items.sort(key=lambda item: order.get(item.path.name, len(FIRST)))
 
 
 def group(test: str) -> str:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import TypeVar
 
 from hypothesis import settings
+
+T = TypeVar("T")
 
 WHOLE = os.environ.get("ARCHSIM_TESTS") == "whole"
 _SHARE = 4
@@ -14,6 +18,11 @@ _SHARE = 4
 def examples(whole: int) -> int:
     """Examples to draw where ``whole`` are drawn when time is no matter."""
     return whole if WHOLE else max(whole // _SHARE, 5)
+
+
+def share(cases: Sequence[T], of: int = _SHARE) -> Sequence[T]:
+    """Cases to ask: one in so many, all where time is no matter."""
+    return cases if WHOLE else cases[::of]
 
 
 def register() -> None:

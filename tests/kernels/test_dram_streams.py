@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from depth import examples
+from depth import examples, share
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +85,7 @@ def test_forwarding_equals_playing(data: st.DataObject) -> None:
     compare(channel, data.draw(streams(channel.preset)))
 
 
-@pytest.mark.parametrize("name", sorted(name for name in PRESETS if not name.startswith("dramsim3")))
+@pytest.mark.parametrize("name", share(sorted(name for name in PRESETS if not name.startswith("dramsim3")), of=3))
 @pytest.mark.parametrize("is_write", [False, True])
 def test_sequential_streams_of_every_preset_repeat_themselves(name: str, is_write: bool) -> None:
     """Refreshed so often that there are periods from one refresh to another, too."""

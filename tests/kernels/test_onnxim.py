@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from depth import WHOLE, examples
+from depth import examples
 from entry import entry
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +70,7 @@ def test_a_product_equals_the_naive_machine(case: Product, machine: Machine, cor
     assert simulated(program, machine) == NaiveMachine(machine, [case.queues(cores, EDGE)]).run()
 
 
+@pytest.mark.slow  # most of it is the compiler's
 @settings(deadline=None, max_examples=examples(25))
 @given(
     products(),
@@ -109,10 +110,9 @@ def test_a_queue_before_a_controller_takes_256_packets(device: str) -> None:
     assert not has_room(banked, 0)
 
 
-@pytest.mark.parametrize(
-    "device", ["onnxim_hbm2_8gb_2400", "onnxim_ddr4_16gb_x4_1600j"] if WHOLE else ["onnxim_hbm2_8gb_2400"]
-)
-@pytest.mark.parametrize("queue", [1, 24] if WHOLE else [24])
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["onnxim_hbm2_8gb_2400", "onnxim_ddr4_16gb_x4_1600j"])
+@pytest.mark.parametrize("queue", [1, 24])
 def test_a_full_queue_holds_the_network_back_as_the_naive_machine_does(device: str, queue: int) -> None:
     """Queues shorter than the real one, which the naive machine takes minutes to fill."""
     machine = Machine(

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from depth import WHOLE
+from depth import WHOLE, share
 
 from archsim.config import CONFIGS
 from archsim.errors import InputError
@@ -83,7 +83,7 @@ FORMATS = list(itertools.product(GPUS, ["auto", *DType]))
 ASKED = [(*asked, model) for i, asked in enumerate(FORMATS) for model in (MODELS if WHOLE else [MODELS[i % 3]])]
 
 
-@pytest.mark.parametrize(("chip", "dtype", "model"), ASKED)
+@pytest.mark.parametrize(("chip", "dtype", "model"), share(ASKED, of=2))
 def test_any_format_runs_or_is_refused_in_the_words_of_the_workload(chip: str, dtype: str, model: str) -> None:
     phases = None if dtype == "auto" else ["decode"]
     refused = "" if dtype == "auto" else run_refused(model, chip, dtype)
