@@ -34,6 +34,7 @@ SLOW = (
     "plan --serve --model qwen3-8b --system l40s",
     "plan --serve --model llama-3.1-8b --system h100_sxm --rate 20 --slo ttft",
     "--ranks 8/128",
+    "--memory command",
 )
 """Parts of commands that take more than a few seconds"""
 FIRST = ("README.md", "help ")

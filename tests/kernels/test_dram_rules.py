@@ -169,7 +169,7 @@ def judged(name: str, controller: str, seed: int, count: int) -> int:
 
 @pytest.mark.parametrize(("name", "controller"), PAIRS)
 def test_jedec_finds_nothing_in_random_streams(name: str, controller: str) -> None:
-    requests = 1200 if WHOLE else 200
+    requests = 1200 if WHOLE else 300
     assert judged(name, controller, 11, requests) > 0.8 * requests
 
 

@@ -218,14 +218,30 @@ def test_requests_of_a_product_that_fits() -> None:
     assert answers.total_cycles == 697
 
 
+BANKED = {
+    "M": 128,
+    "K": 128,
+    "N": 128,
+    "rows": 128,
+    "cols": 128,
+    "dataflow": "ws",
+    "dram_freq": 1200,
+    "dram_req_size": 32,
+    "dram_type": "ramulator2",
+    "dram_config_path": "ramulator2_configs/HBM2.yaml",
+}
+
+
+@pytest.mark.slow
 def test_cases_name_their_memory() -> None:
-    case = {"M": 128, "K": 128, "N": 128, "rows": 128, "cols": 128, "dataflow": "ws", "dram_freq": 1200}
-    case |= {"dram_req_size": 32, "dram_type": "ramulator2", "dram_config_path": "ramulator2_configs/HBM2.yaml"}
-    (answered,) = cases([case], accounting="onnxim")
+    (answered,) = cases([BANKED], accounting="onnxim")
     assert (answered["total_cycles"], answered["layer_cycles"]) == (907, 810)  # ONNXim a1e8629
+
+
+def test_memories_that_nobody_knows_are_refused() -> None:
     for wrong, message in (
         ({"dram_type": "ramulator1"}, "expected simple or ramulator2"),
         ({"dram_config_path": "ramulator2_configs/HBM3.yaml"}, r"brings HBM2\.yaml and DDR4\.yaml"),
     ):
         with pytest.raises(InputError, match=message):
-            cases([case | wrong], accounting="onnxim")
+            cases([BANKED | wrong], accounting="onnxim")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from depth import WHOLE
+from depth import WHOLE, share
 from shipped import chips
 
 from archsim.components.compute.gemm_cases import answer
@@ -72,7 +72,7 @@ def refused(run_spec: dict[str, Any], overrides: dict[str, str]) -> str | Result
         return str(error)
 
 
-@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("chip", share(CHIPS, of=2))
 def test_every_chip_answers_by_its_laws_or_refuses(chip: str) -> None:
     spec = load_spec(chip, ChipSpec, category="chips")
     roomy = {f"chip.memories.{name}.capacity": "1024 PiB" for name in spec.memories}
