@@ -44,8 +44,13 @@ def on_a_small_disk(
     [
         f"run {TOY}/run.yaml --out out",
         "sweep sweep.yaml --out out",
-        "gemm --array 8x8 --dataflow ws -M 8 -K 8 -N 8 --out out",
-        "dram --preset ddr4_8gb_x8_3200aa --stream RD_0_64x999 --commands out",
+        *(
+            pytest.param(command, marks=pytest.mark.slow)
+            for command in (
+                "gemm --array 8x8 --dataflow ws -M 8 -K 8 -N 8 --out out",
+                "dram --preset ddr4_8gb_x8_3200aa --stream RD_0_64x999 --commands out",
+            )
+        ),
     ],
 )
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(command: str, tmp_path: Path) -> None:

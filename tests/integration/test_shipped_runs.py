@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from depth import share
 from shipped import shipped
 
 import archsim
@@ -19,7 +20,7 @@ from archsim.errors import InputError
 from archsim.result import Result
 from archsim.runs import run
 
-RUNS = sorted(path.stem for path in (Path(archsim.__file__).parent / "configs" / "runs").glob("*.yaml"))
+RUNS = share(sorted(path.stem for path in (Path(archsim.__file__).parent / "configs" / "runs").glob("*.yaml")), of=2)
 Overrides = dict[str, Any]
 
 

@@ -87,6 +87,7 @@ def test_mixed_traces_are_played_as_the_simulator_does(tmp_path: Path, case: dic
     assert {name: count for name, count in figures.items() if name.startswith("commands_")} == counts
 
 
+@pytest.mark.slow
 def test_any_trace_has_commands_to_read_and_to_draw(tmp_path: Path) -> None:
     played = answer(
         {"device": "aim", "trace": str(trace(tmp_path, MIXED[0]["lines"].replace(" / ", "\n") + "\nAiM EOC\n"))}
@@ -158,6 +159,7 @@ def test_bad_cases(case: dict[str, str], message: str) -> None:
         answer(case)
 
 
+@pytest.mark.slow
 def test_refresh_costs_time_on_every_device() -> None:
     for device, size in (("aim", "8192"), ("hbm_pim", "4096"), ("pim_gpt", "8192")):
         case = {"device": device, "M": size, "K": size}

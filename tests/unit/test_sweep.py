@@ -287,6 +287,7 @@ def test_spreadsheets_compute_nothing(tmp_path: Path, runs: list[str]) -> None:
     assert [row["notes"] for _, row in read_rows(tmp_path / "points.csv")] == ["=1+1", "-x"]
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     source = tmp_path / "sweep.yaml"
     source.write_text(json.dumps(toy(grid={MODEL: list(range(1, 400))})))
