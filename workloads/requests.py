@@ -14,6 +14,7 @@ vidur      arrived_at (s), num_prefill_tokens, num_decode_tokens (CSV) Vidur, ML
 vllm       prompt (a text), output_tokens (JSON lines)                 vLLM, custom datasets
 vllm       a list of conversations of from, value (JSON)               ShareGPT
 requests   arrival_s, input, output (CSV or JSON lines)                archsim
+cases      arrival_s, input_toks, output_toks (CSV or JSON lines)      archsim's serve --cases
 workflows  the same with workflow, id, after, ... (CSV or JSON lines)  archsim
 =========  ===========================================================  =======================
 
@@ -95,7 +96,7 @@ class _Format:
 
 
 TraceFormat = Literal[
-    "auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "vllm", "workflows", "requests"
+    "auto", "azure", "burstgpt", "mooncake", "sharegpt", "splitwise", "vidur", "vllm", "workflows", "requests", "cases"
 ]
 
 _FORMATS = {
@@ -108,6 +109,7 @@ _FORMATS = {
     "vllm": _Format(None, "prompt", "output_tokens"),
     "workflows": _Format("arrival_s", "input", "output", 10**12, "workflow"),
     "requests": _Format("arrival_s", "input", "output", 10**12),
+    "cases": _Format("arrival_s", "input_toks", "output_toks", 10**12),
 }
 
 
@@ -172,10 +174,12 @@ def _text_tokens(text: str) -> int:
 
 def _detect(path: Path, row: Mapping[str, Any]) -> str:
     for name, form in _FORMATS.items():
-        if form.input in row and form.output in row and (not form.also or form.also in row):
+        if all(column in row for column in (form.arrival, form.input, form.output, form.also) if column):
             return name
     columns = shortened(", ".join(str(key) for key in row), 200)
-    expected = "; ".join(f"{name}: {form.input}, {form.output}" for name, form in _FORMATS.items())
+    expected = "; ".join(
+        f"{name}: {', '.join(filter(None, (form.arrival, form.input, form.output)))}" for name, form in _FORMATS.items()
+    )
     raise InputError([Problem(f"holds no known columns ({columns}); known are {expected}", str(path))])
 
 
@@ -245,9 +249,9 @@ def read_arrivals(
             raise InputError(
                 [Problem(f"out of order: arrives {early} before the request above it", str(path), line, 1)]
             )
-        for what, tokens in (("prompt", request.input), ("answer", request.output)):
+        for what, tokens in (("a prompt", request.input), ("an answer", request.output)):
             if not tokens:
-                raise InputError([Problem(f"a {what} of zero tokens: at least one is asked for", str(path), line, 1)])
+                raise InputError([Problem(f"{what} of zero tokens: at least one is asked for", str(path), line, 1)])
         before = request.arrival_ps
         yield request
 

@@ -73,7 +73,7 @@ def test_each_format_is_read_and_recognised(tmp_path: Path, name: str, text: str
         ("a.csv", AZURE.replace("3180", "many"), r"a.csv:3:1: 'ContextTokens' is 'many', which is no number of tokens"),
         ("a.csv", AZURE.replace("3180", "-3"), r"a.csv:3:1: 'ContextTokens' is '-3'"),
         ("a.csv", AZURE.replace("2023-11-16 18:17:04.0319600", "noon"), r"a.csv:3:1: 'TIMESTAMP' is 'noon'"),
-        ("a.csv", "a,b\n1,2\n", r"holds no known columns \(a, b\); known are azure: ContextTokens"),
+        ("a.csv", "a,b\n1,2\n", r"holds no known columns \(a, b\); known are azure: TIMESTAMP, ContextTokens"),
         ("a.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "it holds no rows"),
         ("m.jsonl", MOONCAKE.replace('{"timestamp": 30000', "{"), r"m.jsonl:2:2: no valid JSON"),
         ("m.jsonl", "[1]\n", r"m.jsonl:1:1: a request is a JSON object"),
@@ -126,6 +126,15 @@ def test_a_file_is_found_beside_the_one_that_names_it(tmp_path: Path, monkeypatc
         archsim.run(str(run), {"workload.lengths.path": "data/azure.csv"})
     shipped: Any = archsim.load(str(run), {"workload.lengths.path": "azure_conversation_200.csv"})
     assert not Path(shipped.workload.lengths.path).is_absolute()
+
+
+def test_columns_of_cases_are_those_of_a_trace(tmp_path: Path) -> None:
+    asked = write(tmp_path, "cases.csv", "arrival_s,input_toks,output_toks\n0.5,10,5\n0.75,20,6\n")
+    told = [(r.arrival_ps, r.input, r.output) for r in read_requests(asked)]
+    assert told == [(0, 10, 5), (250_000_000_000, 20, 6)]
+    late = write(tmp_path, "late.csv", "came,input_toks,output_toks\n0.5,10,5\n")
+    with pytest.raises(InputError, match=r"holds no known columns \(came, .*; sharegpt: arrival_time_ns, input_toks"):
+        read_requests(late)
 
 
 def test_too_few_requests_and_unknown_formats_are_told(tmp_path: Path) -> None:
