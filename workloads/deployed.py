@@ -148,12 +148,14 @@ class Deployed:
             prompt_state_ops=engine.prompt_state_ops,
             slower=self._slower,
             streamed=self._streamed,
+            widening=self._widening,
             around=self._around,
             drafts=drafts,
             stage=self.stages[number],
             tier=engine.kv_tier or "",
             block_bytes=self.block_bytes[number],
             launch_ps=engine.host.launch,
+            state_kernels=engine.host.state_kernels,
             graph_tokens=engine.host.graph_tokens,
             graphs=engine.host.graphs,
             weave_tokens=engine.weave_tokens,
@@ -174,6 +176,13 @@ class Deployed:
         if own is None or op.right_dtype not in own.formats or op.left_dtype is not op.right_dtype:
             return None
         return (round(1000 * own.memory), own.start) if sum(op.rows) <= own.visits * len(op.rows) else None
+
+    def _widening(self, op: GroupedMatMul) -> int:
+        """Thousandths of a cycle that kernels of experts take to widen weights."""
+        own = self.engine.widening
+        if own is None or op.right_dtype not in own.formats or op.left_dtype.bits <= op.right_dtype.bits:
+            return 0
+        return round(1000 * own.cycles)
 
     def _around(self, op: Op) -> int:
         """Time of small kernels around an op, ps."""

@@ -28,12 +28,16 @@ class HostSpec(Spec):
     """of an iteration, for each of its sequences"""
     launch: Picoseconds = 0
     """of a kernel in an iteration with prompts, which is no captured graph; the host launches ahead of the chip"""
+    state_kernels: Annotated[int, Field(ge=0, le=1000)] = 0
+    """kernels that a gated delta rule has there beside its op: convolutions, gates, parts of a chunk"""
     graphs: bool = True
     """iterations of decoding are captured graphs; else the host launches their kernels, too (vLLM's enforce_eager)"""
     graph_tokens: Annotated[int, Field(ge=0, le=2**20)] = 0
     """up to so many tokens iterations are captured graphs, with prompts or without"""
     intake: Picoseconds = 0
     """of a request before the next one is taken in: a front end does one after the other"""
+    token: Picoseconds = 0
+    """the same of a token of its prompt: tokenising"""
     request: Picoseconds = 0
     """from a request's arrival until the scheduler sees it, and of its first token on the way back"""
     source: str = ""
@@ -94,6 +98,17 @@ class ExpertsSpec(Spec):
     """on what they were calibrated"""
 
 
+class WideningSpec(Spec):
+    """Kernels of experts that widen weights as they read them."""
+
+    formats: tuple[DType, ...]
+    """of the weights"""
+    cycles: Annotated[float, Field(ge=0, le=100)]
+    """of an SM per 1,024 multiply-adds, beside what a kernel of the wider format takes"""
+    source: str
+    """on what they were calibrated"""
+
+
 def _registered(policy: str) -> str:
     """The name of a policy."""
     registry.find(GROUP, policy)
@@ -148,6 +163,8 @@ class EngineSpec(Spec):
     """small kernels around some ops; none when absent"""
     experts: ExpertsSpec | None = None
     """kernels of experts of its own; those of the chip's library alone when absent"""
+    widening: WideningSpec | None = None
+    """what kernels of experts take to widen weights; as long as without when absent"""
     fuses_shared: bool = False
     """experts that all tokens visit are one more expert of the same kernels, or run beside them"""
     expert_exchange: Literal["tokens", "gather"] = "tokens"

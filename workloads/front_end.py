@@ -16,12 +16,11 @@ class FrontEnd:
     """
 
     def __init__(self, deployed: Deployed) -> None:
-        self._deployed, self._intake_ps = deployed, deployed.engine.host.intake
+        self._deployed, self._host = deployed, deployed.engine.host
         self._free_ps = 0
 
     def served(self, number: int, request: Request, replicas: int = 1) -> Served:
         """A request that arrives behind those before it, with when the scheduler of one of so many replicas sees it."""
-        if not self._intake_ps:
-            return self._deployed.served(number, request, request.arrival_ps)
-        self._free_ps = max(self._free_ps, request.arrival_ps) + self._intake_ps // replicas
+        intake_ps = self._host.intake + self._host.token * request.input
+        self._free_ps = max(self._free_ps, request.arrival_ps) + intake_ps // replicas
         return self._deployed.served(number, request, self._free_ps)

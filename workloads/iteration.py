@@ -118,13 +118,13 @@ class Pieces:
     sampling_ops: of a lane for each logit, to pick a token. fuses_norms: norms that end the all-reduce before them.
     fuses_shared: experts that all tokens visit are one more of the others. prompt_state_ops: of a lane, of a Mamba-2
     layer in an iteration with prompts. slower: how much longer a kernel of experts takes than a tuned one, by the
-    tokens of the iteration. streamed: kernels of experts of the engine's own. around: ps of small kernels beside an op.
-    drafts: tokens for which a layer drafts.
+    tokens of the iteration. streamed: kernels of experts of the engine's own. widening: what it takes them to widen
+    weights. around: ps of small kernels beside an op. drafts: tokens for which a layer drafts.
     stage: the layers of a stage of a pipeline, all when None; the first one has the embedding and the host's time, the
     last one the LM head. tier: memory that blocks of the KV cache are copied from and to. block_bytes: of such a block.
     weave_tokens: from so many on an iteration is computed as two halves, and sums over ranks of one pass beside the
-    other; 0: none is. launch_ps: of the host for a kernel of an iteration with prompts. graph_tokens: up to so many an
-    iteration is a captured graph. graphs: whether any is.
+    other; 0: none is. launch_ps: of the host for a kernel of an iteration with prompts. state_kernels: beside
+    a gated delta rule. graph_tokens: up to so many an iteration is a captured graph. graphs: whether any is.
     """
 
     ops: RankOps
@@ -138,7 +138,9 @@ class Pieces:
     tier: str = ""
     block_bytes: int = 0
     launch_ps: int = 0
+    state_kernels: int = 0
     streamed: Callable[[GroupedMatMul], tuple[int, int] | None] = lambda op: None
+    widening: Callable[[GroupedMatMul], int] = lambda op: 0
     fuses_shared: bool = False
     graph_tokens: int = 0
     graphs: bool = True
@@ -202,8 +204,12 @@ class Pieces:
         captured = self.graphs and (not shape.prompts or shape.tokens <= self.graph_tokens)
         if captured or not self.launch_ps:
             return 0
-        kernels = (block.repeat for block in self.blocks(shape) for op in block.ops if op.name != "turn")
-        return self.launch_ps * sum(kernels)
+        return self.launch_ps * sum(
+            block.repeat * (1 + self.state_kernels * (isinstance(op, Recurrence) and op.delta))
+            for block in self.blocks(shape)
+            for op in block.ops
+            if op.name != "turn"
+        )
 
     def copies(self, which: tuple[bool, bool]) -> tuple[Block, ...]:
         """Blocks of the KV cache that are stored in the farther memory, and those that are fetched; of a block each."""
@@ -343,7 +349,8 @@ class Pieces:
         if not isinstance(op, GroupedMatMul):
             return op
         ratio = self.slower(op, tokens)
-        return replace(op, slower=(round(1000 * ratio), 1000) if ratio != 1 else (1, 1), streamed=self.streamed(op))
+        slower = (round(1000 * ratio), 1000) if ratio != 1 else (1, 1)
+        return replace(op, slower=slower, streamed=self.streamed(op), widening=self.widening(op))
 
     def _pass(self, tokens: int, absorbed: bool, group: int) -> _Padded:
         name = "decode" if absorbed else "prefill"

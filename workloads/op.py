@@ -347,6 +347,8 @@ class GroupedMatMul(Op):
     slower: how much longer than the library's kernel takes, as a ratio: one that nobody tuned for these sizes.
     streamed: thousandths of the memory's rate that another kernel reaches, and ps until it does; it is taken where it
         is faster than the library's. None when absent.
+    widening: thousandths of a cycle of an SM that the kernel takes for 1,024 multiply-adds to widen its weights, beside
+        what the library's takes.
     """
 
     rows: tuple[int, ...]
@@ -360,6 +362,7 @@ class GroupedMatMul(Op):
     bias: bool = False
     slower: tuple[int, int] = (1, 1)
     streamed: tuple[int, int] | None = None
+    widening: int = 0
     left_dtype: DType = DType.BF16
     right_dtype: DType = DType.BF16
     out_dtype: DType = DType.BF16

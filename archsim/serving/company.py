@@ -62,7 +62,7 @@ def company(at: Placed, batch: int, isl: int, osl: int) -> Company:
     before = _COMPANY.get(engine.policy, _COMPANY["chunked"]) * (running - 1)  # prompts that it waits for
     after = running - 1 - (before if engine.policy == "prompts_first" else 0)  # those that interrupt its answer
     step_s = plain + more_s * after / osl
-    first_s = prompt_s + more_s * before + engine.host.request / 10**12
+    first_s = prompt_s + more_s * before + (engine.host.request + engine.host.token * isl) / 10**12
     queued_s = (of_engine / running - 1) * (first_s + osl * step_s)
     return Company(first_s + queued_s, step_s, running * at.engines, at.rest_w + joules / plain)
 

@@ -343,6 +343,7 @@ def grouped_gemm(
     n: Any,
     stored_bytes: tuple[float | None, float | None] = (None, None),
     codewords: Any = 0,
+    widening_cycles: float = 0.0,
 ) -> GroupedKernel:
     """One of the two grouped products [tokens, k] x [experts, k, n], half of what stands around both included.
 
@@ -350,7 +351,8 @@ def grouped_gemm(
     ----------
     loads: of the rank's experts. tokens: of the step. visits: theirs, of experts of all ranks. width: elements between
     the two products of an expert. stored_bytes: of an element of the tokens and of the weights, where they are not the
-    format's. codewords: that are decoded, of all experts and as often as they are.
+    format's. codewords: that are decoded, of all experts and as often as they are. widening_cycles: of an SM per 1,024
+    multiply-adds beside the format's, to widen weights.
 
     Raises
     ------
@@ -360,7 +362,10 @@ def grouped_gemm(
     if form.beside:
         chip.check(form.beside)
     left, right = stored_bytes[0] or form.left_bytes, stored_bytes[1] or form.right_bytes
-    form = form.model_copy(update={"left_bytes": left, "right_bytes": right})
+    outside = of_instruction(form.outside_cycles, chip, "outside_cycles") + widening_cycles
+    form = form.model_copy(
+        update={"left_bytes": left, "right_bytes": right, "outside_cycles": {chip.instruction: outside}}
+    )
     tokens, visits, width, k, n = columns(tokens, visits, width, k, n)
     best = np.full(k.shape, np.nan)
     for choice in kernels.choices_of(chip, dtype):

@@ -305,7 +305,7 @@ class GpuSm(MatrixEngine[GpuSmSpec]):
         grain = _PACKED if op.right_dtype.bits < 8 and op.codewords is None else 1
         depth, columns = (ceil_div(size, grain) * grain for size in (op.k, op.n))
         sizes = tokens, visits, op.width, depth, columns
-        product = grouped_gemm(chip, kernels.experts, name, loads, *sizes, stored, decoded)
+        product = grouped_gemm(chip, kernels.experts, name, loads, *sizes, stored, decoded, op.widening / 1000)
         if op.streamed is not None:
             share, start_ps = op.streamed
             moved = sum(op.reads().values()) + sum(op.writes().values())

@@ -111,7 +111,8 @@ def test_configurations_together_and_apart(tmp_path):
 def test_engines_in_step_are_one_engine_each_where_they_have_the_same(tmp_path, stages):
     """Twice the requests on twice the replicas of attention: each engine has what one had alone, at its pace."""
     mixture = {"model": "olmoe-1b-7b", "system": "h100_sxm", "rate": 40, "input": 200, "output": 20, "requests": 12}
-    together = Deployment("olmoe-1b-7b", "h100_sxm", engine_named("vllm"), expert=2, data=2, stages=stages, longest=220)
+    engine = engine_named("vllm", **{"host.token": "0 us"})  # so that both come at once
+    together = Deployment("olmoe-1b-7b", "h100_sxm", engine, expert=2, data=2, stages=stages, longest=220)
     at = placed(together)
     requests = offered_requests(mixture)
     both, alone = at.service(), replace(at, data=1).service()

@@ -32,7 +32,7 @@ def test_a_request_alone_goes_from_its_prompt_to_its_answer():
     assert apart.serve([Request(0, 320, 5)]) == {}
     (row,) = apart.answer().rows
     prompt, answer = placed(before[0][0]), placed(after[0][0])
-    host = ASKED.engine.host.request / S
+    host = (ASKED.engine.host.request + 320 * ASKED.engine.host.token) / S
     first_s, _ = prompt.timed(Shape(prompts=((1, 320, 320),), finished=1))
     moved_ps = handover_ps(Side(before[0][0]), Side(after[0][0]), 320)
     # 16 layers, 8 heads of 64, keys and values in BF16, over 450 GB/s of one side's only chip; framing and start beside

@@ -41,7 +41,7 @@ class Twin:
     def __init__(self, prompts, answers, router):
         self.before, self.after = mixed([prompts], router), mixed([answers], router)
         self.moved_ps = lambda tokens: handover_ps(Side(prompts[0]), Side(answers[0]), tokens)
-        self.free_ps = [0] * prompts[1]
+        self.free_ps, self.taken_ps = [0] * prompts[1], 0
         self.told = []
 
     def play(self, requests, concurrency):
@@ -51,7 +51,10 @@ class Twin:
             if waiting:
                 number, request = waiting.pop()
                 asked = dataclasses.replace(request, arrival_ps=at_ps, output=1)
-                one = self.before.replicas[0].deployed.served(number, asked, asked.arrival_ps)
+                deployed, engines = self.before.replicas[0].deployed, len(self.before.replicas)
+                intake_ps = deployed.engine.host.token * asked.input // engines
+                self.taken_ps = max(self.taken_ps, at_ps) + intake_ps
+                one = deployed.served(number, asked, self.taken_ps)
                 heappush(coming, (one.seen_ps, 0, number, one))
 
         for _ in range(concurrency):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from archsim.errors import InputError
@@ -74,6 +76,36 @@ def test_parts_are_stored_as_their_checkpoints_say(name, chip, told, expected):
 def test_a_format_that_is_none_is_said():
     with pytest.raises(InputError, match="no weights are stored as 'fp9': did you mean 'fp"):
         stored("a-model", model_named("qwen3-8b"), "fp9", "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "engine", "thousandths"),
+    [
+        ("openai/gpt-oss-120b", "", "vllm", {1250}),
+        ("openai/gpt-oss-120b", "", "trtllm", {0}),
+        ("moonshotai/Kimi-K2.5", "int4", "vllm", {0}),
+        ("Qwen/Qwen3-235B-A22B-FP8", "", "vllm", {0}),
+        ("Qwen/Qwen3-30B-A3B", "", "vllm", {0}),
+    ],
+)
+def test_experts_of_four_bits_are_widened_by_kernels_of_the_engine(name, weights, engine, thousandths):
+    deployment = Deployment(name, "h200_sxm", engine_named(engine), weights=weights, tensor=8, longest=200)
+    made = placed(deployment).costs[0].pieces.of(Shape(decodes=8, keys=128)).blocks
+    assert {op.widening for block in made for op in block.ops if isinstance(op, GroupedMatMul)} == thousandths
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"), [("Qwen/Qwen3.5-397B-A17B", 45), ("deepseek-ai/DeepSeek-V3", 0), ("Qwen/Qwen3-32B", 0)]
+)
+def test_layers_of_a_delta_rule_launch_more_than_their_ops(name, layers):
+    def launching_ps(number, shape):
+        engine = engine_named("trtllm", **{"host.launch": "50 us", "host.state_kernels": number})
+        at = placed(Deployment(name, "h200_sxm", engine, weights="fp8", tensor=8, longest=2000))
+        return at.costs[0].pieces.launching_ps(shape)
+
+    alone = Shape(prompts=((1, 1024, 1024),))
+    for shape, times in ((alone, layers), (replace(alone, decodes=3, keys=2048), 2 * layers)):
+        assert launching_ps(7, shape) - launching_ps(0, shape) == times * 7 * 50 * 10**6
 
 
 def test_experts_that_are_spread_run_untuned_kernels_from_as_many_tokens_as_a_rank_has_experts():

@@ -19,8 +19,9 @@ from archsim.serving.service import least_loaded, least_time, round_robin
 from archsim.workloads import scheduler
 from archsim.workloads.requests import Request
 
-AT = placed(Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm", max_num_seqs=4), longest=400))
-LATE = placed(Deployment("llama-3.2-1b", "h100_sxm", engine_named("vllm", max_num_seqs=4, ahead=False), longest=400))
+ENGINE = engine_named("vllm", max_num_seqs=4, **{"host.token": "0 us"})  # a front end of all would hold up some
+AT = placed(Deployment("llama-3.2-1b", "h100_sxm", ENGINE, longest=400))
+LATE = placed(Deployment("llama-3.2-1b", "h100_sxm", ENGINE.model_copy(update={"ahead": False}), longest=400))
 S = 10**12
 EXTRA = {"replica_hours", "mean_replicas", "most_replicas", "starts"}
 TOLD = {"model": "llama-3.2-1b", "system": "h100_sxm", "rate": "20", "input": "200", "output": "20", "requests": "20"}

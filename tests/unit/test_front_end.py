@@ -16,16 +16,25 @@ from archsim.workloads.shape import Shape
 MS = 10**9
 
 
-@given(gaps=st.lists(st.integers(0, 30), min_size=1, max_size=20), replicas=st.integers(1, 3))
-def test_requests_are_taken_in_one_after_the_other(gaps: list[int], replicas: int) -> None:
-    engine = engine_named("vllm", **{"host.intake": "12 ms", "host.request": "3 ms"})
+@given(
+    coming=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9000)), min_size=1, max_size=20),
+    replicas=st.integers(1, 3),
+)
+def test_requests_are_taken_in_one_after_the_other(coming: list[tuple[int, int]], replicas: int) -> None:
+    engine = engine_named("vllm", **{"host.intake": "12 ms", "host.token": "2 us", "host.request": "3 ms"})
     front = FrontEnd(placed(Deployment("llama-3.1-8b", "h100_sxm", engine)).deployed)
     arrival = free = 0
-    for number, gap in enumerate(gaps):
+    for number, (gap, tokens) in enumerate(coming):
         arrival += gap * MS
-        free = max(free, arrival) + 12 * MS // replicas
-        served = front.served(number, Request(arrival, 10, 2), replicas)
+        free = max(free, arrival) + (12 * MS + tokens * MS // 500) // replicas
+        served = front.served(number, Request(arrival, tokens, 2), replicas)
         assert (served.arrival_ps, served.seen_ps) == (arrival, free + 3 * MS)
+
+
+def test_a_front_end_that_takes_no_time_passes_requests_on() -> None:
+    engine = engine_named("vllm", **{"host.token": "0 us"})
+    front = FrontEnd(placed(Deployment("llama-3.1-8b", "h100_sxm", engine)).deployed)
+    assert [front.served(n, Request(at, 9000, 2)).seen_ps for n, at in enumerate((5, 5, 7))] == [5, 5, 7]
 
 
 def test_a_burst_waits_at_the_front_end() -> None:

@@ -442,6 +442,25 @@ def test_strips_that_the_l2_does_not_hold_come_from_the_memory():
     assert slow > 1.2 * fast
 
 
+@given(
+    st.floats(0.0, 4.0),
+    st.lists(st.integers(0, 3000), min_size=1, max_size=8).filter(any),
+    st.sampled_from([(512, 512), (2880, 1440), (7168, 4096)]),
+)
+def test_widening_takes_cycles_of_the_main_loop(cycles: float, rows: list[int], size: tuple[int, int]) -> None:
+    """As those of a format whose main loop takes so many more; little where weights are waited for."""
+    assert KERNELS.experts is not None
+    form = KERNELS.experts.formats["bf16"]
+    outside = form.outside_cycles | {"wgmma": form.outside_cycles["wgmma"] + cycles}
+    other = KERNELS.experts.model_copy(
+        update={"formats": {"bf16": form.model_copy(update={"outside_cycles": outside})}}
+    )
+    asked = load_of(rows), max(rows), sum(rows), size[1], *size, (None, 0.53)
+    widened = grouped_gemm(HOPPER, KERNELS.experts, "bf16", *asked, widening_cycles=cycles)
+    assert widened.seconds == grouped_gemm(HOPPER, other, "bf16", *asked).seconds
+    assert widened.seconds >= grouped_gemm(HOPPER, KERNELS.experts, "bf16", *asked).seconds
+
+
 def test_choices_without_an_end_and_tiles_that_are_not_there_are_refused():
     data = KERNELS.experts.model_dump(exclude_none=True)
     data["choices"]["mma"] = [{"tokens": 8, "tiles": ["16x32"]}]

@@ -2,11 +2,11 @@
 answers apart, sums that pass beside something else, iterations of chunks, all requests at once, workflows.
 
 Stages are played for a tenth of their time, which changes a mean in a steady state by less than a percent. What was
-calibrated on some of these rows: 1 ms of a request beside computing on the TTFT of Qwen2.5-7B and Mistral-Nemo; of
-hosts and of kernels of experts what ``configs/engines`` names, of handovers what ``configs/benchmarks`` does.
-Experiments of requests set nothing: what their servers were told is published beside them. Workflows are questions
-asked of what their papers tell, the rest assumed; how many trajectories a search keeps was set by the published size of
-its cache.
+calibrated on some of these rows: a request's time beside computing and tokenising, which is none, on the TTFT of
+Qwen2.5-7B and Mistral-Nemo; of hosts and of kernels of experts what ``configs/engines`` names, of handovers what
+``configs/benchmarks`` does. Experiments of requests set nothing: what their servers were told is published beside them.
+Workflows are questions asked of what their papers tell, the rest assumed; how many trajectories a search keeps was set
+by the published size of its cache.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ _CAUSES = {
     "of FP8 experts with a scale a channel are not among the measured ones",
 }
 
+_CAUSE = "a prompt's host time is tokenising alone, one speed of all; kernels' errors add up"
+
 
 def rows() -> list[Row]:
     """All answers."""
@@ -62,7 +64,7 @@ def _stages() -> list[Row]:
                 tolerance=aim,
                 role=role,
                 source=_INFERENCE_SIM,
-                cause=_CAUSES.get(case["model"], "a prompt's host time is one constant; kernels' errors add up"),
+                cause=_CAUSES.get(case["model"], _CAUSE),
             )
             found.append(row("serving", claim, _figure(figures, metric)))
     return found
