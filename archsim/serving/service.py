@@ -376,12 +376,6 @@ def least_loaded(replicas: Sequence[Replica], request: Served) -> int:
     return min(range(len(replicas)), key=lambda i: replicas[i].load)
 
 
-def prefix_aware(replicas: Sequence[Replica], request: Served) -> int:
-    """Where most of its blocks are found, in whatever memory; among equals the least loaded."""
-    found = [replica.found(request) for replica in replicas]
-    return max(range(len(replicas)), key=lambda i: (found[i], -replicas[i].load))
-
-
 def least_time(replicas: Sequence[Replica], request: Served) -> int:
     """Where a step of decoding takes the shortest time with it, of machines that are not equally fast."""
     return min(range(len(replicas)), key=lambda i: replicas[i].pace_s(replicas[i].load + 1))
