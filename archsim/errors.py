@@ -68,6 +68,10 @@ class InputError(ArchsimError, ValueError):
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
+class DoesNotFit(InputError):
+    """What is asked for needs more room than there is."""
+
+
 def wrong(path: str, message: str) -> InputError:
     """An error at one key or column."""
     return InputError([Problem(message, path=path)])

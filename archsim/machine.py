@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from archsim import registry
 from archsim.config import Named
-from archsim.errors import InputError, nearest
+from archsim.errors import DoesNotFit, InputError, nearest
 from archsim.model.component import Component, Engine, MatrixEngine
 from archsim.model.copier import Copier
 from archsim.model.launcher import Launcher
@@ -404,7 +404,7 @@ class Machine:
             largest = max(self.memories, key=lambda path: self.memories[path].capacity_bytes)
             room = self.memories[largest].capacity_bytes
             larger = f"; no memory is as large as its {what}: the largest, {largest}, has {si(room, 'B', 4)}"
-            raise InputError(f"'{name}' does not fit: {path} would hold {over}{larger if size > room else ''}")
+            raise DoesNotFit(f"'{name}' does not fit: {path} would hold {over}{larger if size > room else ''}")
 
     def too_much(self, path: str, contents: Mapping[str, int]) -> str:
         """What a memory would hold and by how much it is too small, in words; "" where it is not."""

@@ -18,6 +18,8 @@ _NATIVE = ("deepseek", "minimax")
 """Families that are published in FP8 with a scale for each block of 128 x 128 from the start."""
 _BLOCKED = (*_NATIVE, "qwen3", "glm", "kimi")
 """Families whose own checkpoints in FP8, which say so in their names, have such scales."""
+_PUBLISHED = {"deepseek-r1": "fp8", "deepseek-v3": "fp8", "gpt-oss": "mxfp4", "kimi-k2": "int4", "minimax-m2": "fp8"}
+"""Models whose own checkpoints are not in 16 bits, by how their names begin; where no format is told, it is that."""
 _BLOCKS = QuantizationSpec(method="fp8", dtype=DType.FP8, scale_bits=32, group=128 * 128, activation=DType.FP8)
 _FEED_FORWARD = QuantizationSpec(
     method="fbgemm_fp8", dtype=DType.FP8, scale_bits=32, activation=DType.FP8, kept=("attention",)
@@ -82,7 +84,7 @@ def stored(name: str, model: ModelSpec, weights: str, experts: str, kv: str) -> 
 def _usual(model: ModelSpec) -> str:
     if model.quantization is not None:
         return model.quantization.dtype.value
-    return "mxfp4" if model.name.startswith("gpt-oss") else "bf16"
+    return next((dtype for name, dtype in _PUBLISHED.items() if model.name.startswith(name)), "bf16")
 
 
 _DTYPES = {

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from archsim.components.network.gpu_library import GpuLibrariesSpec, LibraryUseSpec, interconnect_of
 from archsim.components.network.network import NetworkSpec
 from archsim.config import load_spec, load_tree, shipped
-from archsim.errors import InputError, nearest, shortened, wrong
+from archsim.errors import DoesNotFit, InputError, nearest, shortened, wrong
 from archsim.files import read_text
 from archsim.machine import ChipSpec, Machine, SystemSpec
 from archsim.offloading import HostSpec, with_host
@@ -259,14 +259,37 @@ def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
     return system.model_copy(update={"chip": chip})
 
 
-@lru_cache(maxsize=64)
 def placed(asked: Deployment) -> Placed:
     """The machine, and what it serves.
 
     Raises
     ------
-    InputError: an unknown name, a split that leaves a remainder, a model that does not fit.
+    InputError: an unknown name, a split that leaves a remainder, a model that does not fit; on how many chips it does.
     """
+    try:
+        return _placed(asked)
+    except DoesNotFit as error:
+        if (more := _ranks_that_hold(asked)) is None:
+            raise
+        raise DoesNotFit(f"{error}; {more} chips that share each layer hold it (tp {more})") from None
+
+
+def _ranks_that_hold(asked: Deployment) -> int | None:
+    """The fewest, of twice as many again and again, that hold the model; None where none do."""
+    for tensor in (ranks for ranks in _RANKS if ranks > asked.tensor):
+        try:
+            _placed(replace(asked, tensor=tensor))
+        except InputError:
+            continue
+        return tensor
+    return None
+
+
+_RANKS = (2, 4, 8, 16, 32, 64)
+
+
+@lru_cache(maxsize=64)
+def _placed(asked: Deployment) -> Placed:
     costs = _costs(replace(asked, engine=asked.engine.model_copy(update=_NO_MATTER)))
     machine = costs[0].machine
     deployed = _deployed(asked, machine)
@@ -274,7 +297,7 @@ def placed(asked: Deployment) -> Placed:
         costs = tuple(costs_of(machine, deployed, asked.tensor * asked.data))
     if not deployed.blocks:
         needs = max(sum(held.resident_bytes.values()) for held in deployed.held) / 1e9
-        raise InputError(
+        raise DoesNotFit(
             f"'{deployed.inference.model.name}' does not fit: {needs:.4g} GB of weights a chip leave no room for a KV "
             f"cache in {asked.engine.memory_share:g} of {machine.room_bytes / 1e9:.4g} GB"
         )

@@ -122,7 +122,7 @@ def spans(dimensions: Sequence[DimensionSpec], ranks: int, inner: int = 1, *, cl
         if here not in (ranks, free):
             raise InputError(f"a group of {ranks} ranks does not line up with {where}")
         if closed and here > 1 and dimension.topology == "ring" and here != dimension.ranks:
-            raise InputError(f"a group of {here} does not close the ring of {where}")
+            raise InputError(f"a group of {here} does not close the ring of {where}: {dimension.ranks} do")
         if here > 1:
             found.append(Span(index, here))
         ranks //= here

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from archsim.errors import InputError
+from archsim.errors import DoesNotFit, InputError
 from archsim.serving.checkpoints import stored
 from archsim.serving.deploy import Deployment, engine_named, model_named, placed
 from archsim.workloads.op import DType, GroupedMatMul, MatMul
@@ -71,6 +71,38 @@ def formats(name, chip, tensor=8, **told):
 def test_parts_are_stored_as_their_checkpoints_say(name, chip, told, expected):
     found = formats(name, chip, **told)
     assert {op: found[op] for op in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "told", "weights", "dtype"),
+    [
+        ("deepseek-r1", "", "experts_down", DType.FP8),
+        ("deepseek-v3", "bf16", "experts_down", DType.BF16),
+        ("deepseek-v2-lite", "", "experts_down", DType.BF16),
+        ("minimax-m2.5", "", "experts_down", DType.FP8),
+        ("kimi-k2.5", "", "experts_down", DType.INT4),
+        ("kimi-k2.5", "", "out", DType.BF16),
+        ("gpt-oss-120b", "", "experts_down", DType.FP4),
+        ("llama-3.1-8b", "", "out", DType.BF16),
+    ],
+)
+def test_a_model_is_stored_as_it_is_published_unless_another_format_is_told(name, told, weights, dtype):
+    assert formats(name, "gb200", weights=told, tensor=16)[weights][0] is dtype
+
+
+@pytest.mark.parametrize(
+    ("name", "chip", "said"),
+    [
+        ("llama-3.1-70b", "h100_sxm", "has 85.51 GB; 2 chips that share each layer hold it (tp 2)"),
+        ("llama-3-8b", "tpu_v5e", "leave no room for a KV cache in 0.9 of 17.1 GB; 2 chips that share each layer"),
+        ("llama-3.1-8b", "groq_lpu", "the largest, chip.sram, has 230.7 MB"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_holds_it(name, chip, said):
+    with pytest.raises(DoesNotFit) as caught:
+        placed(Deployment(name, chip, engine_named("vllm"), longest=200))
+    assert said in str(caught.value)
+    assert str(caught.value).endswith(")") == ("tp 2" in str(caught.value))
 
 
 def test_a_format_that_is_none_is_said():
