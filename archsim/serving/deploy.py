@@ -259,6 +259,10 @@ def _hosted(system: SystemSpec, asked: Deployment) -> SystemSpec:
     return system.model_copy(update={"chip": chip})
 
 
+_RANKS = (2, 4, 8, 16, 32, 64)
+"""Chips that are tried where a model does not fit"""
+
+
 def placed(asked: Deployment) -> Placed:
     """The machine, and what it serves.
 
@@ -275,7 +279,7 @@ def placed(asked: Deployment) -> Placed:
 
 
 def _ranks_that_hold(asked: Deployment) -> int | None:
-    """The fewest, of twice as many again and again, that hold the model; None where none do."""
+    """The fewest of :data:`_RANKS` that hold the model; None where none do."""
     for tensor in (ranks for ranks in _RANKS if ranks > asked.tensor):
         try:
             _placed(replace(asked, tensor=tensor))
@@ -283,9 +287,6 @@ def _ranks_that_hold(asked: Deployment) -> int | None:
             continue
         return tensor
     return None
-
-
-_RANKS = (2, 4, 8, 16, 32, 64)
 
 
 @lru_cache(maxsize=64)

@@ -209,7 +209,7 @@ def equals(times, verdict):
     assert seen == verdict.tasks
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(jobs())
 def test_the_world_equals_the_judge(drawn):
     job, setting = drawn
@@ -227,7 +227,7 @@ def test_the_world_equals_the_judge(drawn):
     assert world_ops(times, job) == dict(judged)
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(scripted())
 def test_the_world_equals_the_judge_where_a_source_gives_tasks(drawn):
     job, setting = drawn
